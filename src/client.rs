@@ -1,0 +1,191 @@
+//! `mcp-remote-client`: connects as the adapter does, initialises, and shows what the server has.
+//!
+//! An rmcp client service runs over our own remote end, through the same loop as a host's messages:
+//! [`Connection`] is an rmcp transport. Must never: show anything it did not get through that loop.
+
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
+
+use anyhow::Context;
+use rmcp::{
+    RoleClient, ServiceExt,
+    model::{ClientConfig, Implementation, Prompt, Resource, ResourceTemplate, ServerPeerInfo, Tool},
+    service::{Peer, RxJsonRpcMessage, TxJsonRpcMessage},
+    transport::Transport,
+};
+use serde::Serialize;
+use tokio::{
+    io::{AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf},
+    sync::{Mutex, mpsc},
+    task::JoinSet,
+};
+
+use crate::{
+    cli::Output,
+    config::Config,
+    forward::{self, Ends, Forward},
+    local::{Incoming, Lines, Writer},
+};
+
+/// Bytes in flight inside the process: a few messages.
+const PIPE: usize = 64 * 1024;
+
+/// A connection to the remote server that any rmcp client service can run on.
+#[derive(Debug)]
+pub struct Connection {
+    lines: Lines<ReadHalf<DuplexStream>>,
+    writer: Arc<Mutex<Option<WriteHalf<DuplexStream>>>>,
+    /// The loop; it ends with the connection.
+    forwarding: JoinSet<()>,
+}
+
+impl Connection {
+    /// Starts the loop; the first message opens the connection.
+    ///
+    /// # Errors
+    /// Where the settings do not fit together.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn new(config: &Config) -> anyhow::Result<Self> {
+        let (near, far) = tokio::io::duplex(PIPE);
+        let (reader, writer) = tokio::io::split(near);
+        let (far_reader, far_writer) = tokio::io::split(far);
+        let (opener, events) = crate::opener(config)?;
+        let forward = Forward::new(config.server.url().clone(), config.ignored_tools.clone(), config.max_message);
+        let (stop, stops) = mpsc::channel(1);
+        let ends = Ends {
+            lines: Lines::new(far_reader, config.max_message),
+            writer: Writer::new(far_writer),
+            opener,
+            events,
+            stops,
+        };
+        let mut forwarding = JoinSet::new();
+        forwarding.spawn(async move {
+            let _open = stop; // nothing but the end of input stops it
+            forward::run(forward, ends).await;
+        });
+        let lines = Lines::new(reader, config.max_message);
+        Ok(Self { lines, writer: Arc::new(Mutex::new(Some(writer))), forwarding })
+    }
+}
+
+impl Transport<RoleClient> for Connection {
+    type Error = io::Error;
+
+    fn send(&mut self, message: TxJsonRpcMessage<RoleClient>) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        let writer = self.writer.clone();
+        async move {
+            let mut line = serde_json::to_vec(&message)?;
+            line.push(b'\n');
+            let mut writer = writer.lock().await;
+            writer.as_mut().ok_or(io::ErrorKind::NotConnected)?.write_all(&line).await
+        }
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
+        loop {
+            match self.lines.next().await {
+                Incoming::Line(line) => match serde_json::from_slice(&line) {
+                    Ok(message) => return Some(message),
+                    Err(error) => log::warn!("a message of the server that rmcp cannot read: {error}"),
+                },
+                Incoming::TooLong(_) => log::warn!("a message of the server is too long"),
+                Incoming::End => return None,
+            }
+        }
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        drop(self.writer.lock().await.take()); // the end of input, for the loop
+        while self.forwarding.join_next().await.is_some() {}
+        Ok(())
+    }
+}
+
+/// What a server has.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Inventory {
+    server: Option<ServerPeerInfo>,
+    tools: Vec<Tool>,
+    resources: Vec<Resource>,
+    resource_templates: Vec<ResourceTemplate>,
+    prompts: Vec<Prompt>,
+}
+
+/// Connects, looks at everything, prints it to `out`.
+///
+/// # Errors
+/// The first step that failed, with the server's reason.
+pub async fn run(config: &Config, output: Output, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
+    let connection = Connection::new(config)?;
+    let mut info = ClientConfig::default();
+    info.client_info = Implementation::new("mcp-remote-client", env!("CARGO_PKG_VERSION"));
+    let service =
+        info.serve(connection).await.with_context(|| format!("cannot initialise with {}", config.server.url()))?;
+    let inventory = look(&service).await;
+    let ended = service.cancel().await;
+    let inventory = inventory?;
+    match output {
+        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&inventory)?)?,
+        Output::Text => tell(&inventory, out)?,
+    }
+    ended.context("the connection did not end well").map(|_| ())
+}
+
+async fn look(peer: &Peer<RoleClient>) -> anyhow::Result<Inventory> {
+    let server = peer.peer_info().map(|info| (*info).clone());
+    // What the server does not declare is not asked for (MCP 2025-11-25, Lifecycle, Capability Negotiation).
+    let declared = server.as_ref().map(|server| server.capabilities.clone()).unwrap_or_default();
+    let mut inventory =
+        Inventory { server, tools: vec![], resources: vec![], resource_templates: vec![], prompts: vec![] };
+    if declared.tools.is_some() {
+        inventory.tools = peer.list_all_tools().await.context("tools/list failed")?;
+    }
+    if declared.resources.is_some() {
+        inventory.resources = peer.list_all_resources().await.context("resources/list failed")?;
+        inventory.resource_templates =
+            peer.list_all_resource_templates().await.context("resources/templates/list failed")?;
+    }
+    if declared.prompts.is_some() {
+        inventory.prompts = peer.list_all_prompts().await.context("prompts/list failed")?;
+    }
+    Ok(inventory)
+}
+
+fn tell(inventory: &Inventory, out: &mut impl Write) -> io::Result<()> {
+    if let Some(server) = &inventory.server {
+        match &server.server_info {
+            Some(Implementation { name, version, .. }) => write!(out, "{name} {version}")?,
+            None => write!(out, "a server without a name")?,
+        }
+        writeln!(out, ", revision {}", server.protocol_version)?;
+        if let Some(instructions) = &server.instructions {
+            writeln!(out, "{instructions}")?;
+        }
+    }
+    let first_line = |text: Option<&str>| text.and_then(|text| text.lines().next()).unwrap_or_default().to_owned();
+    let tools = inventory.tools.iter().map(|tool| (tool.name.to_string(), first_line(tool.description.as_deref())));
+    section(out, "tools", tools.collect())?;
+    let resources = inventory.resources.iter().map(|resource| (resource.uri.clone(), resource.name.clone()));
+    section(out, "resources", resources.collect())?;
+    let templates =
+        inventory.resource_templates.iter().map(|template| (template.uri_template.clone(), template.name.clone()));
+    section(out, "resource templates", templates.collect())?;
+    let prompts =
+        inventory.prompts.iter().map(|prompt| (prompt.name.clone(), first_line(prompt.description.as_deref())));
+    section(out, "prompts", prompts.collect())
+}
+
+fn section(out: &mut impl Write, title: &str, rows: Vec<(String, String)>) -> io::Result<()> {
+    writeln!(out, "\n{title} ({})", rows.len())?;
+    let width = rows.iter().map(|(name, _)| name.chars().count()).filter(|width| *width <= 40).max().unwrap_or(0);
+    for (name, about) in rows {
+        writeln!(out, "  {name:width$}  {about}")?;
+    }
+    Ok(())
+}

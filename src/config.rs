@@ -1,0 +1,258 @@
+//! The settings, as types that cannot be wrong: made in `cli.rs` from arguments and environment,
+//! read everywhere, changed nowhere.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use reqwest::{Url, header::HeaderMap};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::{secret::Secret, tools::ToolPattern};
+
+/// Everything the program was told.
+#[derive(Debug)]
+pub struct Config {
+    /// Where the remote server is.
+    pub server: ServerUrl,
+    /// npm's name for this server, headers and resource; the prefix of their files in the store.
+    pub server_hash: String,
+    /// Sent with every request to the server's origin, and nowhere else.
+    pub headers: HeaderMap,
+    /// Which transports, in which order.
+    pub transport: TransportStrategy,
+    /// Which protocol generations the server may speak.
+    pub protocol: Protocol,
+    /// How to reach the network.
+    pub network: Network,
+    /// Longest line from the host, longest answer and longest event of the server, in bytes.
+    pub max_message: usize,
+    /// How long a message waits for a server that is down or only starting.
+    pub retry_for: Duration,
+    /// How long a server may take to answer `initialize`.
+    pub initialize_patience: Duration,
+    /// Pause between pings of our own.
+    pub ping: Option<Duration>,
+    /// Tools to hide from the host and to refuse.
+    pub ignored_tools: Vec<ToolPattern>,
+    /// How much is said on stderr.
+    pub log: LogMode,
+    /// `RUST_LOG`: what env_logger is to show beyond that.
+    pub log_filters: Option<String>,
+    /// The folder of stored sign-ins and debug logs, shared with npm's mcp-remote.
+    pub store: PathBuf,
+    /// How to obtain authorization.
+    pub authorization: Authorization,
+    /// What was noticed while reading the settings, to be logged once the log is open.
+    pub remarks: Vec<String>,
+}
+
+/// The server's address: `https`, or `http` where that is safe or allowed.
+#[derive(Clone, Debug)]
+pub struct ServerUrl(Url);
+
+impl ServerUrl {
+    /// Checks an address. Plain http is for loopback, unless the user allows it.
+    ///
+    /// # Errors
+    /// A sentence for the user.
+    pub fn parse(text: &str, plain_http: PlainHttp) -> Result<Self, String> {
+        let url = Url::parse(text).map_err(|error| format!("the server's address {text:?} is not a URL: {error}"))?;
+        let server = Self(url);
+        match (server.0.scheme(), plain_http) {
+            ("https", _) | ("http", PlainHttp::Allowed) => Ok(server),
+            ("http", PlainHttp::ForLoopback) if server.is_loopback() => Ok(server),
+            ("http", PlainHttp::ForLoopback) => Err(format!(
+                "{text} is not encrypted: use https, or add --allow-http if the network between here and there is trusted"
+            )),
+            (scheme, _) => Err(format!("the server's address must be http or https, not {scheme}: {text}")),
+        }
+    }
+
+    /// The address.
+    #[must_use]
+    pub const fn url(&self) -> &Url {
+        &self.0
+    }
+
+    /// Whether the server is on this machine (RFC 6761 §6.3 for `localhost`).
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        let host = self.0.host_str().unwrap_or_default();
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        address.map_or(host == "localhost", |address| address.is_loopback())
+    }
+}
+
+/// Where `http` without TLS is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlainHttp {
+    /// On this machine only.
+    ForLoopback,
+    /// Everywhere; the user said so.
+    Allowed,
+}
+
+/// Which transports are tried, in which order (npm's `--transport`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum TransportStrategy {
+    /// Streamable HTTP, then HTTP+SSE.
+    #[default]
+    HttpFirst,
+    /// HTTP+SSE, then Streamable HTTP.
+    SseFirst,
+    /// Streamable HTTP.
+    HttpOnly,
+    /// HTTP+SSE.
+    SseOnly,
+}
+
+/// Which protocol generations the server may speak (npm's `--protocol`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Protocol {
+    /// Revisions with an `initialize` handshake: 2024-11-05 to 2025-11-25.
+    #[default]
+    Legacy,
+    /// Those, or 2026-07-28.
+    Auto,
+}
+
+/// How to reach the network.
+#[derive(Debug)]
+pub struct Network {
+    /// Trusted besides the operating system's roots.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// `SSL_CERT_FILE` is set, which would hide the operating system's roots.
+    pub hidden_roots: bool,
+    /// Shown to servers that ask who we are.
+    pub identity: Option<Identity>,
+    /// Which proxy.
+    pub proxy: ProxyChoice,
+    /// No IPv6.
+    pub ipv4: bool,
+    /// Keep the server's cookies.
+    pub cookies: bool,
+    /// For TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// From a request to its response headers.
+    pub headers_timeout: Option<Duration>,
+    /// Between two pieces of a body.
+    pub body_timeout: Option<Duration>,
+}
+
+/// A client certificate (RFC 8446 §4.4.2).
+#[derive(Debug)]
+pub struct Identity {
+    /// Own certificate first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub key: Secret<PrivateKeyDer<'static>>,
+}
+
+/// Which proxy leads to the server. None ever does to loopback.
+#[derive(Debug)]
+pub enum ProxyChoice {
+    /// What the operating system is set to.
+    System,
+    /// What the user or the environment says.
+    Explicit {
+        /// For `http` servers.
+        http: Option<Secret<Url>>,
+        /// For `https` servers.
+        https: Option<Secret<Url>>,
+        /// Hosts without proxy, as in `NO_PROXY`.
+        except: String,
+    },
+}
+
+/// How much is said on stderr.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogMode {
+    /// A line for each change of state.
+    #[default]
+    Normal,
+    /// Nothing.
+    Silent,
+    /// Every message and request, with times, also to a file.
+    Debug,
+}
+
+/// How to obtain authorization where the server asks for it.
+#[derive(Debug)]
+pub struct Authorization {
+    /// Port of the redirect, if the user named one.
+    pub callback_port: Option<u16>,
+    /// Host name in the redirect URI.
+    pub callback_host: String,
+    /// Path of the redirect URI.
+    pub callback_path: String,
+    /// How long a host's request waits for a person.
+    pub timeout: Duration,
+    /// Where the browser goes after success.
+    pub success_url: Option<Url>,
+    /// The resource indicator (RFC 8707).
+    pub resource: Resource,
+    /// Added to the authorization request.
+    pub authorize_params: Vec<(String, String)>,
+    /// Merged into the registration (RFC 7591 §2).
+    pub client_metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    /// A registration made elsewhere: `client_id` and perhaps `client_secret`.
+    pub client_info: Option<Secret<serde_json::Map<String, serde_json::Value>>>,
+    /// A client id metadata document.
+    pub client_metadata_url: Option<Url>,
+    /// Send the id token in place of the access token.
+    pub use_id_token: bool,
+    /// Which grant.
+    pub grant: Grant,
+}
+
+/// The resource indicator to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// What the server publishes.
+    Published,
+    /// What the user says.
+    Named(String),
+    /// None.
+    Omitted,
+}
+
+/// The OAuth grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// RFC 6749 §4.1, in a browser.
+    AuthorizationCode,
+    /// RFC 8628.
+    DeviceCode,
+    /// RFC 6749 §4.4.
+    ClientCredentials {
+        /// Where, if the server's metadata are not to be asked.
+        token_endpoint: Option<Url>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_loopback_unless_allowed() {
+        for text in [
+            "http://localhost:1/mcp",
+            "http://127.0.0.1/",
+            "http://127.9.9.9:80/",
+            "http://[::1]:3000/sse",
+            "https://a.example",
+        ] {
+            assert!(ServerUrl::parse(text, PlainHttp::ForLoopback).is_ok(), "{text}");
+        }
+        for text in
+            ["http://a.example/mcp", "http://192.168.0.1/", "http://localhost.example/", "http://127.0.0.1.example/"]
+        {
+            let refused = ServerUrl::parse(text, PlainHttp::ForLoopback).unwrap_err();
+            assert!(refused.contains("--allow-http"), "{refused}");
+            assert!(ServerUrl::parse(text, PlainHttp::Allowed).is_ok());
+        }
+        for text in ["ftp://a.example", "file:///etc/passwd", "a.example/mcp", ""] {
+            assert!(ServerUrl::parse(text, PlainHttp::Allowed).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! `mcp-remote` lets an MCP host that can only launch local programs reach a remote MCP server.
+//!
+//! A host starts the program with the server's address. Every JSON-RPC message crosses between the
+//! host's stdin/stdout and the server as the bytes it came in; the host's first message opens the
+//! connection; what cannot be answered by the server is answered with an error that says why.
+//!
+//! # The walk of a message, each file entered once
+//!
+//! stdin → [`local`] (a line) → [`message`] (kind, id, method) → [`forward`] (the id is now owed) →
+//! [`tools`] (refused? answered, done) → [`remote`] (Streamable HTTP or HTTP+SSE) →
+//! [`remote::http`] (headers, cookies) → server → body or event → [`message`] (one JSON value?) →
+//! [`forward`] (the id is paid) → [`tools`] (hidden?) → [`local`] → stdout.
+//!
+//! # Invariants
+//!
+//! 1. Only [`local`] writes to stdout, and only messages. Logs go to stderr and the debug file.
+//! 2. Ids and bodies pass unchanged, but for line breaks between tokens, the tools that [`tools`]
+//!    hides, and an id that the server itself wrote in another way.
+//! 3. Every request of the host is answered exactly once, by the server or by us with an error that
+//!    says what, why and what to do. No message is dropped without a line in the log.
+//! 4. No probe traffic: the first request a server sees is the host's own.
+//! 5. A `tools/call` that may have run is never sent twice.
+//! 6. Headers given by the user, cookies and message bodies go to the server's origin only.
+//! 7. One HTTP configuration for everything ([`remote::http`]).
+//! 8. Nothing secret implements `Display` or reaches a log; [`secret::Secret::expose`] marks the
+//!    boundary.
+//! 9. No task outlives [`forward::run`]; end of input ends the program within a second in every
+//!    state.
+//! 10. The loop is one closed event enum and a synchronous handler; a state is an enum variant with
+//!     its data inside.
+//!
+//! # Where this differs from the first design
+//!
+//! The event-stream parser is our own ([`remote::event_stream`] says why). What both transports need
+//! around a message has files of its own: what a new session must be told
+//! ([`remote::handshake`]), what must not overtake what ([`remote::order`]), when a message may go
+//! out again ([`remote::retry`]), how many go out at once ([`remote::window`]).
+
+#![forbid(unsafe_code)]
+
+// In reading order.
+pub mod cli;
+pub mod config;
+pub mod secret;
+
+pub mod message;
+
+pub mod forward;
+pub mod local;
+pub mod remote;
+pub mod tools;
+
+pub mod client;
+
+pub mod logging;
+pub mod report;
+pub mod shutdown;
+
+use std::{
+    io::{self, BufRead, IsTerminal, Write},
+    process::ExitCode,
+    sync::{Arc, mpsc::RecvTimeoutError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::{
+    cli::{Command, Output, Program},
+    config::Config,
+    forward::{Ends, Forward},
+    local::{Lines, Writer},
+    message::{Message, Shape},
+    remote::{Opener, Timing, http::Http},
+    report::Report,
+};
+
+/// Exit code for arguments that cannot be understood, as of most programs.
+const USAGE: u8 = 2;
+/// How long a host's first request is waited for, to be told what is wrong with the arguments.
+/// Hosts send it at once; a person should not wait.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(2);
+/// Events between the transports and the loop: a burst, not a store.
+const EVENTS: usize = 256;
+
+/// The whole program: arguments and environment in, exit code out.
+#[must_use]
+pub fn main(program: Program) -> ExitCode {
+    let arguments = std::env::args_os().skip(1).collect();
+    let environment = |name: &str| std::env::var(name).ok();
+    match cli::parse(program, arguments, &environment) {
+        Ok(Command::Print(text)) => match io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        Ok(Command::Forward(config)) => match start(&config, forward(&config)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => refuse(program, &format!("{error:#}")),
+        },
+        Ok(Command::Client(config, output)) => match start(&config, show(&config, output)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                _ = writeln!(io::stderr(), "mcp-remote-client: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+        Err(sentence) => refuse(program, &sentence),
+    }
+}
+
+/// Opens the log and a runtime of one thread, and runs to the end.
+fn start(config: &Config, run: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let file = config.store.join(format!("{}_debug.log", config.server_hash));
+    let log = logging::start(config.log, file, config.log_filters.as_deref());
+    for remark in &config.remarks {
+        log::warn!("{remark}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(run);
+    runtime.shutdown_background(); // a name look-up or a read of a terminal is not waited for
+    log.finish();
+    done
+}
+
+/// Forwards between this process's stdin and stdout and the server, until the host goes.
+///
+/// # Errors
+/// Where the settings do not fit together; what happens later is answered to the host.
+pub async fn forward(config: &Config) -> anyhow::Result<()> {
+    let (opener, events) = opener(config)?;
+    let (reader, writer) = local::stdio();
+    let (stops, _watchers) = shutdown::watch();
+    let ends =
+        Ends { lines: Lines::new(reader, config.max_message), writer: Writer::new(writer), opener, events, stops };
+    let loop_state = Forward::new(config.server.url().clone(), config.ignored_tools.clone(), config.max_message);
+    forward::run(loop_state, ends).await;
+    Ok(())
+}
+
+async fn show(config: &Config, output: Output) -> anyhow::Result<()> {
+    client::run(config, output, &mut io::stdout()).await
+}
+
+/// How to open the remote end, and where what comes back arrives.
+pub(crate) fn opener(config: &Config) -> anyhow::Result<(Opener, mpsc::Receiver<remote::Event>)> {
+    let http = Http::new(&config.server, &config.headers, &config.network, config.max_message)?;
+    let timing =
+        Timing { retry_for: config.retry_for, initialize_patience: config.initialize_patience, ping: config.ping };
+    let (sender, events) = mpsc::channel(EVENTS);
+    Ok((Opener { http: Arc::new(http), strategy: config.transport, timing, events: sender }, events))
+}
+
+/// Says what is wrong with the arguments: on stderr, and, since hosts hide that, as the answer to
+/// the host's first request.
+fn refuse(program: Program, sentence: &str) -> ExitCode {
+    _ = writeln!(io::stderr(), "[{}] mcp-remote: {sentence}", std::process::id());
+    if program == Program::Adapter && !io::stdin().is_terminal() {
+        answer_first_request(&Report::new(
+            "bad_arguments",
+            sentence,
+            Some("correct the arguments of this entry in the host's settings"),
+        ));
+    }
+    ExitCode::from(USAGE)
+}
+
+fn answer_first_request(report: &Report) {
+    let (sender, lines) = std::sync::mpsc::channel();
+    // Not waited for: a read cannot be cancelled.
+    _ = std::thread::Builder::new().name("stdin".into()).spawn(move || {
+        for line in io::stdin().lock().split(b'\n').map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let deadline = Instant::now() + REFUSAL_PATIENCE;
+    loop {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                if let Ok(Message { shape: Shape::Request { id, .. }, .. }) = Message::from_host(Bytes::from(line)) {
+                    let mut answer = report.answer(&id).to_vec();
+                    answer.push(b'\n');
+                    _ = io::stdout().write_all(&answer).and_then(|()| io::stdout().flush());
+                    return;
+                }
+            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}

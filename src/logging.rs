@@ -1,0 +1,151 @@
+//! The log: env_logger's lines, each with our pid, on stderr, and with `--debug` also in a file.
+//!
+//! Must never: write to stdout; hold the loop up because nobody reads stderr (hosts forget to); keep
+//! a file that others can read. What is secret never gets here: it is in types that do not print.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    time::Duration,
+};
+
+use log::LevelFilter;
+
+use crate::config::LogMode;
+
+/// Lines that may wait for stderr; what comes on top is dropped.
+const QUEUE: usize = 4096;
+/// Size in bytes at which the debug file is put aside as `.1`, in place of the one before.
+const LARGEST_FILE: u64 = 10 * 1024 * 1024;
+/// How long the end of the program waits for the last lines.
+const LAST_LINES: Duration = Duration::from_millis(50);
+
+/// The open log; finish it before the program ends.
+#[derive(Debug)]
+pub struct Log {
+    writer: Option<(SyncSender<Entry>, Receiver<()>)>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Line(Vec<u8>),
+    End,
+}
+
+/// Opens the log. `file` is where `--debug` also writes.
+#[must_use]
+pub fn start(mode: LogMode, file: PathBuf, filters: Option<&str>) -> Log {
+    if mode == LogMode::Silent {
+        return Log { writer: None };
+    }
+    let (sender, entries) = sync_channel(QUEUE);
+    let file = (mode == LogMode::Debug).then_some(file);
+    let (ended, end) = sync_channel(0);
+    let work = move || {
+        write(&entries, file.as_deref());
+        drop(ended);
+    };
+    if std::thread::Builder::new().name("log".into()).spawn(work).is_err() {
+        return Log { writer: None };
+    }
+    let own = if mode == LogMode::Debug { LevelFilter::Debug } else { LevelFilter::Info };
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(LevelFilter::Warn).filter_module("mcp_remote", own);
+    if let Some(filters) = filters {
+        builder.parse_filters(filters);
+    }
+    // At debug level it prints authorization codes.
+    builder.filter_module("rmcp::transport::auth", LevelFilter::Info);
+    let pid = std::process::id();
+    builder.format(move |line, record| {
+        let note = match record.level() {
+            log::Level::Error => "error: ",
+            log::Level::Warn => "warning: ",
+            _ => "",
+        };
+        if mode == LogMode::Debug {
+            let time = line.timestamp_millis();
+            writeln!(line, "[{}][{pid}] {note}{}", time, record.args())
+        } else {
+            writeln!(line, "[{pid}] {note}{}", record.args())
+        }
+    });
+    builder.target(env_logger::Target::Pipe(Box::new(Queue(sender.clone()))));
+    if builder.try_init().is_err() {
+        return Log { writer: None }; // somebody who uses the library logs already
+    }
+    Log { writer: Some((sender, end)) }
+}
+
+impl Log {
+    /// Writes what is waiting, if somebody takes it.
+    pub fn finish(self) {
+        let Some((sender, end)) = self.writer else { return };
+        _ = sender.try_send(Entry::End);
+        _ = end.recv_timeout(LAST_LINES);
+    }
+}
+
+struct Queue(SyncSender<Entry>);
+
+impl Write for Queue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match self.0.try_send(Entry::Line(line.to_vec())) {
+            Ok(()) | Err(TrySendError::Full(_)) => Ok(line.len()),
+            Err(TrySendError::Disconnected(_)) => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn write(entries: &Receiver<Entry>, path: Option<&Path>) {
+    let mut file = path.and_then(|path| match open(path) {
+        Ok(file) => Some(file),
+        Err(error) => {
+            _ = writeln!(io::stderr(), "[{}] warning: no debug log in {}: {error}", std::process::id(), path.display());
+            None
+        }
+    });
+    while let Ok(Entry::Line(line)) = entries.recv() {
+        _ = io::stderr().write_all(&line);
+        if let (Some(open), Some(path)) = (&mut file, path) {
+            _ = open.write_all(&line);
+            if open.metadata().is_ok_and(|file| file.len() > LARGEST_FILE) {
+                file = rotate(path).ok();
+            }
+        }
+    }
+}
+
+fn rotate(path: &Path) -> io::Result<File> {
+    fs::rename(path, path.with_extension("log.1"))?;
+    open(path)
+}
+
+/// Opens for adding at the end, for the owner only (0600, in a folder of 0700).
+fn open(path: &Path) -> io::Result<File> {
+    let mut folder = fs::DirBuilder::new();
+    folder.recursive(true);
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+        folder.mode(0o700);
+        options.mode(0o600);
+        if let Ok(old) = fs::metadata(path)
+            && old.permissions().mode() & 0o077 != 0
+        {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600))?; // npm's, perhaps
+        }
+    }
+    if let Some(parent) = path.parent() {
+        folder.create(parent)?;
+    }
+    options.open(path)
+}

@@ -1,0 +1,138 @@
+//! Why the remote did not answer: the kinds a caller chooses by. What a person is told of them, and
+//! what to do, stands in `report.rs`.
+
+use std::{error::Error as _, time::Duration};
+
+use reqwest::{StatusCode, Url};
+
+use crate::message::{Malformed, Message};
+
+/// A failure at the remote end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection came about, so nothing was sent: any message may be tried again.
+    #[error("cannot connect")]
+    Connect(#[source] reqwest::Error),
+    /// The TLS handshake failed: trying again would fail again.
+    #[error("TLS failed")]
+    Tls(#[source] reqwest::Error),
+    /// The connection broke after the request may have gone out.
+    #[error("the connection broke")]
+    Broken(#[source] reqwest::Error),
+    /// Nothing came for this long.
+    #[error("no {what} for {} s", after.as_secs_f32())]
+    Silent {
+        /// What was waited for.
+        what: &'static str,
+        /// The limit that was reached.
+        after: Duration,
+    },
+    /// An HTTP status that is no success.
+    #[error("{}", .0)]
+    Refused(Refusal),
+    /// The server no longer knows the session: the message was not run, and a new session may take it.
+    #[error("the session is lost")]
+    SessionLost(Refusal),
+    /// The session was lost and cannot be had back.
+    #[error("the session was lost and the server refuses a new one: {0}")]
+    NoNewSession(String),
+    /// The server is at another place, and what goes there is for the user to say.
+    #[error("redirected to {to}")]
+    Redirected {
+        /// Status of the redirect.
+        status: StatusCode,
+        /// The `Location`, without anything after the path.
+        to: String,
+    },
+    /// An answer that is neither JSON nor an event stream.
+    #[error("not an MCP server: {0}")]
+    NotMcp(String),
+    /// A JSON answer that is none.
+    #[error("the answer is not a message: {0}")]
+    BadMessage(Malformed),
+    /// An answer or event beyond the limit.
+    #[error("the answer is longer than {limit} bytes")]
+    TooLarge {
+        /// In bytes.
+        limit: usize,
+    },
+    /// The server ended its answer without answering.
+    #[error("{0}")]
+    NoAnswer(&'static str),
+    /// HTTP+SSE: no `endpoint` event in time, or one that leads elsewhere.
+    #[error("{0}")]
+    Endpoint(String),
+    /// Neither transport was accepted.
+    #[error("neither transport works: {first}; {second}")]
+    BothTransports {
+        /// What the first one met.
+        first: Box<Self>,
+        /// What the second one met.
+        second: Box<Self>,
+    },
+}
+
+/// An HTTP status that is no success, and what came with it.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The status.
+    pub status: StatusCode,
+    /// `Retry-After` (RFC 9110 §10.2.3), from now.
+    pub retry_after: Option<Duration>,
+    /// The beginning of the body, or the title of its page; made fit for a line of text.
+    pub text: String,
+    /// The body, where it is a JSON-RPC response.
+    pub answer: Option<Message>,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "HTTP {}", self.status)?;
+        if self.text.is_empty() { Ok(()) } else { write!(formatter, ": {}", self.text) }
+    }
+}
+
+impl Error {
+    /// Of a request that got no response.
+    #[must_use]
+    pub fn of_request(error: reqwest::Error) -> Self {
+        if error.is_connect() {
+            let mut cause = error.source();
+            while let Some(inner) = cause {
+                let wrapped = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+                if inner.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>()) {
+                    return Self::Tls(error);
+                }
+                cause = inner.source();
+            }
+            return Self::Connect(error);
+        }
+        Self::Broken(error)
+    }
+
+    /// The status, where there was one.
+    #[must_use]
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Refused(refusal) | Self::SessionLost(refusal) => Some(refusal.status),
+            Self::Redirected { status, .. } => Some(*status),
+            Self::BothTransports { first, .. } => first.status(),
+            _ => None,
+        }
+    }
+
+    /// The server's own JSON-RPC answer, where it came with a status that is no success.
+    #[must_use]
+    pub fn answer(&self) -> Option<&Message> {
+        match self {
+            Self::Refused(refusal) | Self::SessionLost(refusal) => refusal.answer.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+/// Scheme, host and port: what headers, cookies and tokens are bound to (RFC 6454 §4).
+#[must_use]
+pub fn same_origin(one: &Url, other: &Url) -> bool {
+    one.origin() == other.origin()
+}

@@ -1,0 +1,291 @@
+//! The `text/event-stream` format: bytes in, events out (WHATWG HTML §9.2.5, §9.2.6).
+//!
+//! `sse-stream`, rmcp's parser, was the first choice; it copies each line into a `String`, has no
+//! limit and made 32 MB events the slowest thing this program did. Here an event's data are slices
+//! of the chunks that arrived.
+//!
+//! Must never: deliver an event before the blank line that ends it, or keep more of one than the
+//! limit.
+
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+
+use crate::message::Body;
+
+/// An event that carries something: its `data` is not empty.
+#[derive(Debug)]
+pub struct Event {
+    /// The `event` field; empty means `message`.
+    pub name: Bytes,
+    /// The `data` lines, joined by line feeds.
+    pub data: Body,
+    /// The `id` field of this very event, if it had one.
+    pub id: Option<Bytes>,
+}
+
+/// The event is longer than the limit.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an event is longer than {limit} bytes")]
+pub struct TooLong {
+    /// In bytes.
+    pub limit: usize,
+}
+
+/// Parser of one stream.
+#[derive(Debug)]
+pub struct EventStream {
+    limit: usize,
+    chunk: Bytes,
+    /// The beginning of a line whose end has not arrived.
+    line: Body,
+    line_length: usize,
+    first_line: bool,
+    /// The last line ended in a carriage return; a line feed now belongs to that end.
+    after_return: bool,
+    name: Bytes,
+    data: Body,
+    data_lines: usize,
+    data_length: usize,
+    id: Option<Bytes>,
+    last_id: Option<Bytes>,
+    retry: Option<Duration>,
+}
+
+impl EventStream {
+    /// A stream whose events are at most `limit` bytes long.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            chunk: Bytes::new(),
+            line: Body::new(),
+            line_length: 0,
+            first_line: true,
+            after_return: false,
+            name: Bytes::new(),
+            data: Body::new(),
+            data_lines: 0,
+            data_length: 0,
+            id: None,
+            last_id: None,
+            retry: None,
+        }
+    }
+
+    /// Takes the next chunk; call [`next`](Self::next) until it has no more events before the next.
+    pub fn push(&mut self, chunk: Bytes) {
+        debug_assert!(self.chunk.is_empty(), "events of the chunk before are still to be taken");
+        self.chunk = chunk;
+    }
+
+    /// The next complete event.
+    ///
+    /// # Errors
+    /// [`TooLong`]; the stream cannot be read on.
+    #[expect(clippy::should_implement_trait, reason = "an iterator would have to borrow the stream between chunks")]
+    pub fn next(&mut self) -> Result<Option<Event>, TooLong> {
+        loop {
+            if self.after_return && !self.chunk.is_empty() {
+                self.after_return = false;
+                if self.chunk[0] == b'\n' {
+                    self.chunk.advance(1);
+                }
+            }
+            let Some(end) = memchr::memchr2(b'\n', b'\r', &self.chunk) else {
+                let rest = std::mem::take(&mut self.chunk);
+                self.line_length += rest.len();
+                self.line.push(rest);
+                return self.within_limit().map(|()| None);
+            };
+            let piece = self.chunk.split_to(end);
+            self.after_return = self.chunk[0] == b'\r';
+            self.chunk.advance(1);
+            let line = if self.line_length == 0 {
+                Body::One(piece)
+            } else {
+                self.line_length = 0;
+                self.line.push(piece);
+                std::mem::take(&mut self.line)
+            };
+            if let Some(event) = self.take_line(line)? {
+                return Ok(Some(event));
+            }
+        }
+    }
+
+    /// The id of the last complete event that had one: what `Last-Event-ID` is to hold.
+    #[must_use]
+    pub fn last_id(&self) -> Option<&Bytes> {
+        self.last_id.as_ref()
+    }
+
+    /// The reconnection time the server asked for.
+    #[must_use]
+    pub fn retry(&self) -> Option<Duration> {
+        self.retry
+    }
+
+    fn take_line(&mut self, mut line: Body) -> Result<Option<Event>, TooLong> {
+        if std::mem::take(&mut self.first_line) && &line.copy(0..3)[..] == b"\xef\xbb\xbf" {
+            line = Body::One(line.to_bytes().slice(3..)); // one byte order mark is ignored
+        }
+        if line.is_empty() {
+            return Ok(self.dispatch());
+        }
+        let (field, value) = split_field(line);
+        match &field[..] {
+            b"data" => {
+                if self.data_lines > 0 {
+                    self.data.push(Bytes::from_static(b"\n"));
+                }
+                self.data_lines += 1;
+                self.data_length += 1 + value.len();
+                for piece in value.pieces() {
+                    self.data.push(piece.clone());
+                }
+                self.within_limit()?;
+            }
+            b"event" => self.name = value.to_bytes(),
+            b"id" => {
+                let id = value.to_bytes();
+                if !id.contains(&0) {
+                    self.id = Some(id);
+                }
+            }
+            b"retry" => {
+                let digits = value.to_bytes();
+                if digits.iter().all(u8::is_ascii_digit)
+                    && let Some(milliseconds) = std::str::from_utf8(&digits).ok().and_then(|text| text.parse().ok())
+                {
+                    self.retry = Some(Duration::from_millis(milliseconds));
+                }
+            }
+            _ => {} // a comment, or a field of the future
+        }
+        Ok(None)
+    }
+
+    fn dispatch(&mut self) -> Option<Event> {
+        let id = self.id.take();
+        if let Some(id) = &id {
+            self.last_id = Some(id.clone());
+        }
+        self.data_lines = 0;
+        self.data_length = 0;
+        let name = std::mem::take(&mut self.name);
+        let data = std::mem::take(&mut self.data);
+        // An id with empty data only moves the cursor (MCP 2025-11-25, Transports: priming event).
+        (!data.is_empty()).then_some(Event { name, data, id })
+    }
+
+    fn within_limit(&self) -> Result<(), TooLong> {
+        let limit = self.limit;
+        if self.data_length + self.line_length > limit.saturating_add(8) { Err(TooLong { limit }) } else { Ok(()) }
+    }
+}
+
+/// A line's field name and value, one space after the colon taken away.
+fn split_field(line: Body) -> (Bytes, Body) {
+    /// `event:` and one more, which may be the space.
+    const LONGEST: usize = 7;
+    let Body::One(mut whole) = line else {
+        // The line came in pieces; bring enough of its start together to see the field.
+        let mut pieces = line.pieces().iter().cloned();
+        let mut start = Vec::with_capacity(LONGEST);
+        let mut rest = Body::new();
+        for mut piece in pieces.by_ref() {
+            let missing = LONGEST.saturating_sub(start.len()).min(piece.len());
+            start.extend_from_slice(&piece.split_to(missing));
+            rest.push(piece);
+        }
+        let (field, value) = split_field(Body::One(Bytes::from(start)));
+        let mut joined = Body::new();
+        for piece in value.pieces().iter().chain(rest.pieces()) {
+            joined.push(piece.clone());
+        }
+        return (field, joined);
+    };
+    let Some(colon) = memchr::memchr(b':', &whole) else { return (whole, Body::new()) };
+    let field = whole.split_to(colon);
+    whole.advance(if whole.get(1) == Some(&b' ') { 2 } else { 1 });
+    (field, Body::One(whole))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(chunks: &[&[u8]]) -> Vec<(String, String, Option<String>)> {
+        let mut stream = EventStream::new(1000);
+        let mut events = Vec::new();
+        let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+        for chunk in chunks {
+            stream.push(Bytes::copy_from_slice(chunk));
+            while let Some(event) = stream.next().unwrap() {
+                events.push((text(event.name), text(event.data.to_bytes()), event.id.map(text)));
+            }
+        }
+        events
+    }
+
+    fn data(chunks: &[&[u8]]) -> Vec<String> {
+        events(chunks).into_iter().map(|(_, data, _)| data).collect()
+    }
+
+    #[test]
+    fn an_event_ends_with_a_blank_line_of_any_kind() {
+        for text in ["data: a\n\ndata:b\n\n", "data: a\r\rdata:b\r\r", "data: a\r\n\r\ndata:b\r\n\r\n"] {
+            assert_eq!(data(&[text.as_bytes()]), ["a", "b"], "{text:?}");
+        }
+        assert!(data(&[b"data: never ended\n"]).is_empty());
+    }
+
+    #[test]
+    fn the_same_events_come_out_however_the_bytes_are_cut() {
+        let text = "\u{feff}: hello\r\nevent: message\r\ndata: {\"a\":\r\ndata:  \"\u{e9}\"}\r\nid: 7\r\n\r\nunknown: x\ndata\n\nid\ndata: z\n\n";
+        let whole = events(&[text.as_bytes()]);
+        assert_eq!(
+            whole,
+            [
+                ("message".into(), "{\"a\":\n \"\u{e9}\"}".into(), Some("7".into())),
+                (String::new(), "z".into(), Some(String::new())),
+            ]
+        );
+        for cut in 0..text.len() {
+            let (left, right) = text.as_bytes().split_at(cut);
+            assert_eq!(events(&[left, right]), whole, "cut at {cut}");
+        }
+        let single: Vec<_> = text.as_bytes().chunks(1).collect();
+        assert_eq!(events(&single), whole);
+    }
+
+    #[test]
+    fn a_priming_event_moves_the_cursor_and_carries_nothing() {
+        let mut stream = EventStream::new(100);
+        stream.push(Bytes::from_static(b"retry: 500\nid: first\ndata:\n\nid: second\n"));
+        assert!(stream.next().unwrap().is_none());
+        assert_eq!(stream.last_id().unwrap(), "first", "the second event has not ended");
+        assert_eq!(stream.retry(), Some(Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn an_id_with_a_null_and_a_retry_that_is_no_number_are_ignored() {
+        let mut stream = EventStream::new(100);
+        stream.push(Bytes::from_static(b"id: a\0b\nretry: soon\nretry: -1\ndata: x\n\n"));
+        assert_eq!(stream.next().unwrap().unwrap().id, None);
+        assert_eq!((stream.last_id(), stream.retry()), (None, None));
+    }
+
+    #[test]
+    fn an_event_longer_than_the_limit_is_refused_before_it_is_all_here() {
+        let mut stream = EventStream::new(10);
+        stream.push(Bytes::from_static(b"data: 0123456789\n\n"));
+        assert!(stream.next().unwrap().is_some());
+        stream.push(Bytes::from_static(b"data: 0123456789012345"));
+        assert_eq!(stream.next().unwrap_err(), TooLong { limit: 10 });
+        let mut lines = EventStream::new(10);
+        lines.push(Bytes::from_static(b"data: 01234\ndata: 01234\ndata: 01234\ndata: 01234\n"));
+        assert_eq!(lines.next().unwrap_err(), TooLong { limit: 10 });
+    }
+}

@@ -1,0 +1,184 @@
+//! What a new session must be told so that the host need not know that the old one is gone: the
+//! host's own `initialize` and `notifications/initialized`, the log level it set, the resources it
+//! subscribed to (MCP 2025-11-25, Lifecycle; Logging; Resources, Subscriptions).
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::message::{Id, Message};
+
+/// Remembers while messages pass.
+#[derive(Debug, Default)]
+pub struct Handshake(Mutex<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    initialize: Option<Message>,
+    initialized: Option<Message>,
+    level: Option<Message>,
+    subscriptions: Vec<(String, Message)>,
+    own_ids: u64,
+}
+
+impl Handshake {
+    /// Takes note of a message on its way to the server.
+    pub fn note(&self, message: &Message) {
+        let mut told = self.told();
+        match message.method() {
+            Some("initialize") => {
+                let own_ids = told.own_ids;
+                *told = Told { initialize: Some(message.clone()), own_ids, ..Told::default() };
+            }
+            Some("notifications/initialized") => told.initialized = Some(message.clone()),
+            Some("logging/setLevel") => told.level = Some(message.clone()),
+            Some("resources/subscribe") => {
+                if let Some(uri) = uri(message) {
+                    told.subscriptions.retain(|(known, _)| *known != uri);
+                    told.subscriptions.push((uri, message.clone()));
+                }
+            }
+            Some("resources/unsubscribe") => {
+                if let Some(uri) = uri(message) {
+                    told.subscriptions.retain(|(known, _)| *known != uri);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The host's `initialize`, under an id of ours; none if the host never sent one.
+    pub fn initialize(&self) -> Option<Message> {
+        let initialize = self.told().initialize.clone()?;
+        Some(initialize.with_id(&self.own_id()))
+    }
+
+    /// The host's `notifications/initialized`.
+    pub fn initialized(&self) -> Option<Message> {
+        self.told().initialized.clone()
+    }
+
+    /// The requests that restore the log level and the subscriptions, under ids of ours.
+    pub fn restore(&self) -> Vec<Message> {
+        let told = self.told();
+        let mut requests: Vec<_> = told.level.iter().cloned().collect();
+        requests.extend(told.subscriptions.iter().map(|(_, message)| message.clone()));
+        drop(told);
+        requests.iter().map(|message| message.with_id(&self.own_id())).collect()
+    }
+
+    /// An id for a request of our own. No host request has it: it holds random bits that the host
+    /// never sees.
+    pub fn own_id(&self) -> Id {
+        let mut told = self.told();
+        told.own_ids += 1;
+        Id::own(&format!("mcp-remote-{:016x}-{}", fastrand::u64(..), told.own_ids))
+    }
+
+    /// A `ping` of our own (MCP, Ping).
+    pub fn ping(&self) -> Option<Message> {
+        let id = self.own_id();
+        Message::from_text(format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#)).ok()
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn uri(message: &Message) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Request {
+        params: Params,
+    }
+    #[derive(Deserialize)]
+    struct Params {
+        uri: String,
+    }
+    Some(serde_json::from_slice::<Request>(&message.body.to_bytes()).ok()?.params.uri)
+}
+
+/// What the answer to an `initialize` says to a client.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Initialized {
+    /// The revision the server chose.
+    Version(String),
+    /// The server's error, as its text.
+    Error(String),
+}
+
+impl Initialized {
+    /// Reads the answer.
+    #[must_use]
+    pub fn read(answer: &Message) -> Self {
+        #[derive(Deserialize)]
+        struct Answer<'a> {
+            result: Option<Outcome>,
+            #[serde(borrow)]
+            error: Option<&'a RawValue>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Outcome {
+            protocol_version: Option<String>,
+        }
+        let text: Bytes = answer.body.to_bytes();
+        match serde_json::from_slice(&text) {
+            Ok(Answer { error: Some(error), .. }) => Self::Error(error.get().to_owned()),
+            Ok(Answer { result: Some(Outcome { protocol_version: Some(version) }), .. }) => Self::Version(version),
+            // A result without a version: the oldest revision, which sends no version header.
+            _ => Self::Version(String::new()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(handshake: &Handshake, text: &str) {
+        handshake.note(&Message::from_text(text.to_owned()).unwrap());
+    }
+
+    #[test]
+    fn a_new_session_is_told_what_still_holds() {
+        let handshake = Handshake::default();
+        note(&handshake, r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"x":1.0}}"#);
+        note(&handshake, r#"{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":"info"}}"#);
+        note(&handshake, r#"{"jsonrpc":"2.0","id":2,"method":"logging/setLevel","params":{"level":"error"}}"#);
+        for (id, verb, uri) in
+            [(3, "subscribe", "a"), (4, "subscribe", "b"), (5, "unsubscribe", "a"), (6, "subscribe", "b")]
+        {
+            note(
+                &handshake,
+                &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"resources/{verb}","params":{{"uri":"{uri}"}}}}"#),
+            );
+        }
+        let texts: Vec<_> = handshake
+            .restore()
+            .into_iter()
+            .map(|message| {
+                let own = message.requests().next().unwrap().clone();
+                assert!(own.as_json().starts_with("\"mcp-remote-"));
+                String::from_utf8(message.with_id(&Id::from_json(b"0")).body.to_bytes().to_vec()).unwrap()
+            })
+            .collect();
+        assert_eq!(
+            texts,
+            [
+                r#"{"jsonrpc":"2.0","id":0,"method":"logging/setLevel","params":{"level":"error"}}"#,
+                r#"{"jsonrpc":"2.0","id":0,"method":"resources/subscribe","params":{"uri":"b"}}"#,
+            ]
+        );
+        let initialize = handshake.initialize().unwrap().body.to_bytes();
+        assert!(initialize.ends_with(br#","method":"initialize","params":{"x":1.0}}"#));
+    }
+
+    #[test]
+    fn no_two_own_ids_are_alike() {
+        let handshake = Handshake::default();
+        assert_ne!(handshake.own_id(), handshake.own_id());
+    }
+}

@@ -1,0 +1,221 @@
+//! The remote end: opened with the host's first message, then two verbs, send and what comes back.
+//!
+//! Which transport it is, is decided by an `initialize` and nothing else: each transport of the
+//! strategy is tried with that very message (MCP 2025-11-25, Transports, Backwards Compatibility).
+//!
+//! Must never: send a probe of our own; fall back because of a text.
+
+use std::{sync::Arc, time::Duration};
+
+use log::info;
+use reqwest::StatusCode;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use crate::{
+    config::TransportStrategy,
+    message::{Id, Message},
+    report::chain,
+};
+
+pub mod error;
+pub mod event_stream;
+pub mod handshake;
+pub mod http;
+pub mod http_sse;
+pub mod order;
+pub mod retry;
+pub mod streamable_http;
+pub mod window;
+
+use error::Error;
+use http::Http;
+use http_sse::HttpSse;
+use retry::Tries;
+use streamable_http::StreamableHttp;
+
+/// What comes from the remote end.
+#[derive(Debug)]
+pub enum Event {
+    /// A message of the server.
+    Message(Message),
+    /// A message got no answer and will get none; `ids` is what it asked, if anything.
+    Lost {
+        /// The requests that stay unanswered.
+        ids: Vec<Id>,
+        /// Of the message.
+        method: Option<Box<str>>,
+        /// Why.
+        error: Arc<Error>,
+    },
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// How long a message waits for a server that is down, or only starting.
+    pub retry_for: Duration,
+    /// How long a server may take to answer `initialize`, ours or the host's.
+    pub initialize_patience: Duration,
+    /// Pause between pings of our own, if there are to be any.
+    pub ping: Option<Duration>,
+}
+
+/// What is needed to open a connection.
+#[derive(Clone, Debug)]
+pub struct Opener {
+    /// The door.
+    pub http: Arc<Http>,
+    /// Which transports, in which order.
+    pub strategy: TransportStrategy,
+    /// How long things may take.
+    pub timing: Timing,
+    /// Where what comes back goes.
+    pub events: mpsc::Sender<Event>,
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub enum Remote {
+    /// MCP 2025-03-26 and later.
+    StreamableHttp(StreamableHttp),
+    /// MCP 2024-11-05.
+    HttpSse(HttpSse),
+}
+
+impl Opener {
+    /// Opens a connection with the host's message. An `initialize` decides the transport and is
+    /// answered when this returns; any other message goes by the strategy's first transport.
+    ///
+    /// # Errors
+    /// [`Error`]: the message will not be answered by the server.
+    pub async fn open(self, first: Message) -> Result<Remote, Error> {
+        use TransportStrategy::{HttpFirst, HttpOnly, SseFirst, SseOnly};
+        if first.method() != Some("initialize") {
+            let mut remote = match self.strategy {
+                HttpFirst | HttpOnly => Remote::StreamableHttp(self.streamable_http()),
+                SseFirst | SseOnly => Remote::HttpSse(self.stream(&first).await?),
+            };
+            remote.send(first);
+            return Ok(remote);
+        }
+        match self.strategy {
+            HttpOnly => self.over_streamable_http(&first).await,
+            SseOnly => self.over_http_sse(&first).await,
+            HttpFirst => match self.over_streamable_http(&first).await {
+                Err(refused) if speaks_only_http_sse(&refused, &first) => {
+                    info!("no Streamable HTTP here ({}); trying HTTP+SSE", chain(&refused));
+                    self.over_http_sse(&first).await.map_err(|error| both(refused, error))
+                }
+                opened => opened,
+            },
+            SseFirst => match self.over_http_sse(&first).await {
+                Err(refused) if speaks_no_http_sse(&refused) => {
+                    info!("no HTTP+SSE here ({}); trying Streamable HTTP", chain(&refused));
+                    self.over_streamable_http(&first).await.map_err(|error| both(refused, error))
+                }
+                opened => opened,
+            },
+        }
+    }
+
+    fn streamable_http(&self) -> StreamableHttp {
+        StreamableHttp::new(self.http.clone(), self.timing, self.events.clone())
+    }
+
+    async fn over_streamable_http(&self, initialize: &Message) -> Result<Remote, Error> {
+        let mut remote = self.streamable_http();
+        remote.initialize(initialize).await?;
+        Ok(Remote::StreamableHttp(remote))
+    }
+
+    async fn over_http_sse(&self, initialize: &Message) -> Result<Remote, Error> {
+        let mut remote = self.stream(initialize).await?;
+        remote.initialize(initialize).await?;
+        Ok(Remote::HttpSse(remote))
+    }
+
+    /// The event stream, tried for as long as the message may wait for a server that is starting.
+    async fn stream(&self, first: &Message) -> Result<HttpSse, Error> {
+        let mut tries = Tries::new(first, self.timing.retry_for);
+        loop {
+            match HttpSse::open(self.http.clone(), self.timing, self.events.clone()).await {
+                Ok(remote) => return Ok(remote),
+                Err(error) => match tries.again(&error) {
+                    Some(pause) => {
+                        info!(
+                            "cannot reach the server yet, next try in {:.1} s: {}",
+                            pause.as_secs_f32(),
+                            chain(&error)
+                        );
+                        tokio::time::sleep(pause).await;
+                    }
+                    None => return Err(error),
+                },
+            }
+        }
+    }
+}
+
+impl Remote {
+    /// Sends a message; what becomes of it comes as events.
+    pub fn send(&mut self, message: Message) {
+        match self {
+            Self::StreamableHttp(remote) => remote.send(message),
+            Self::HttpSse(remote) => remote.send(message),
+        }
+    }
+
+    /// Waits until the server has taken every notification and response.
+    pub async fn settle(&mut self) {
+        match self {
+            Self::StreamableHttp(remote) => remote.settle().await,
+            Self::HttpSse(remote) => remote.settle().await,
+        }
+    }
+
+    /// Ends the session and everything that belongs to it.
+    pub async fn close(self) {
+        match self {
+            Self::StreamableHttp(remote) => remote.close().await,
+            Self::HttpSse(remote) => remote.close(),
+        }
+    }
+}
+
+/// What an `initialize` met that says: the other transport (MCP 2025-11-25, Transports, Backwards
+/// Compatibility). A 400 says so too, unless the server has understood the request and answers it.
+fn speaks_only_http_sse(refused: &Error, initialize: &Message) -> bool {
+    #[derive(Deserialize)]
+    struct Answer {
+        error: Option<Code>,
+    }
+    #[derive(Deserialize)]
+    struct Code {
+        code: i64,
+    }
+    /// HeaderMismatch to UnsupportedProtocolVersion (MCP 2026-07-28, Error Codes).
+    const MCP_CODES: std::ops::RangeInclusive<i64> = -32022..=-32020;
+    match refused.status() {
+        Some(StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) => true,
+        Some(StatusCode::BAD_REQUEST) => !refused.answer().is_some_and(|answer| {
+            let id = match &answer.shape {
+                crate::message::Shape::Response { id } => id.as_ref(),
+                _ => None,
+            };
+            let asked = id.is_some_and(|id| initialize.requests().any(|asked| asked.same_value(id)));
+            let code = serde_json::from_slice::<Answer>(&answer.body.to_bytes()).ok().and_then(|answer| answer.error);
+            asked || code.is_some_and(|error| MCP_CODES.contains(&error.code))
+        }),
+        _ => false,
+    }
+}
+
+fn speaks_no_http_sse(refused: &Error) -> bool {
+    matches!(refused.status(), Some(StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED))
+        || matches!(refused, Error::Endpoint(_) | Error::NotMcp(_))
+}
+
+fn both(first: Error, second: Error) -> Error {
+    Error::BothTransports { first: Box::new(first), second: Box::new(second) }
+}

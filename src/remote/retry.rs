@@ -1,0 +1,116 @@
+//! When a message may be sent again, and how long to wait before.
+//!
+//! Must never: send a `tools/call` twice that may have run.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+
+use super::error::Error;
+use crate::message::{Message, Shape};
+
+/// The longest wait a `Retry-After` gets, all tries together. Hosts give up after 60 s, and an
+/// answer that comes before they do says more than their time-out.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(45);
+
+/// Whether a message may reach the server twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// It only asks: sending it twice changes nothing.
+    Safe,
+    /// It may do something each time.
+    Never,
+}
+
+impl Replay {
+    /// By method: `initialize`, `ping`, lists and reads are safe; everything unknown is not.
+    #[must_use]
+    pub fn of(message: &Message) -> Self {
+        match &message.shape {
+            Shape::Request { method, .. } => match &**method {
+                "initialize"
+                | "ping"
+                | "prompts/get"
+                | "prompts/list"
+                | "resources/list"
+                | "resources/read"
+                | "resources/templates/list"
+                | "server/discover"
+                | "tasks/get"
+                | "tasks/list"
+                | "tools/list" => Self::Safe,
+                _ => Self::Never,
+            },
+            _ => Self::Never,
+        }
+    }
+}
+
+/// Growing pauses with jitter, so that many copies do not come back at the same moment.
+#[derive(Debug)]
+pub struct Backoff {
+    next: Duration,
+    longest: Duration,
+}
+
+impl Backoff {
+    /// The first pause: short, since most outages are a restart.
+    pub const FIRST: Duration = Duration::from_millis(250);
+
+    /// Pauses from [`FIRST`](Self::FIRST) up to `longest`.
+    #[must_use]
+    pub fn up_to(longest: Duration) -> Self {
+        Self { next: Self::FIRST, longest }
+    }
+
+    /// The next pause: between three quarters and five quarters of its nominal length.
+    pub fn pause(&mut self) -> Duration {
+        let pause = self.next.mul_f32(0.75 + fastrand::f32() / 2.0);
+        self.next = (self.next * 2).min(self.longest);
+        pause
+    }
+}
+
+/// The tries of one message.
+#[derive(Debug)]
+pub struct Tries {
+    replay: Replay,
+    since: tokio::time::Instant,
+    window: Duration,
+    backoff: Backoff,
+}
+
+impl Tries {
+    /// Tries for `message`, from now, for at most `window` where the server names no time.
+    #[must_use]
+    pub fn new(message: &Message, window: Duration) -> Self {
+        let backoff = Backoff::up_to(Duration::from_secs(4));
+        Self { replay: Replay::of(message), since: tokio::time::Instant::now(), window, backoff }
+    }
+
+    /// How long to wait before the message goes out again after `error`; `None` if it must not, or
+    /// if the time is up.
+    pub fn again(&mut self, error: &Error) -> Option<Duration> {
+        let (allowed, named) = match error {
+            Error::Connect(_) => (true, None), // nothing was sent
+            Error::Refused(refusal) => match refusal.status {
+                // RFC 6585 §4: refused before it ran.
+                StatusCode::TOO_MANY_REQUESTS => (true, refusal.retry_after),
+                StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
+                    (self.replay == Replay::Safe, refusal.retry_after)
+                }
+                _ => (false, None),
+            },
+            Error::Broken(_) => (self.replay == Replay::Safe, None),
+            _ => (false, None),
+        };
+        if !allowed {
+            return None;
+        }
+        let (pause, limit) = match named {
+            Some(named) => (named, LONGEST_RETRY_AFTER),
+            None => (self.backoff.pause(), self.window),
+        };
+        (self.since.elapsed() + pause <= limit).then_some(pause)
+    }
+}

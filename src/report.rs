@@ -1,0 +1,234 @@
+//! What a person is told of a failure: one sentence, one hint, one code, the same on stderr, in the
+//! JSON-RPC error and in `mcp-remote-client`.
+//!
+//! Must never: say what failed without saying where; give a hint that is not something to do.
+
+use std::{error::Error as StdError, fmt::Write as _};
+
+use bytes::Bytes;
+use reqwest::{StatusCode, Url};
+use serde::Serialize;
+
+use crate::{message::Id, remote::error::Error};
+
+/// The code of every JSON-RPC error that is this program's own. Outside the ranges that JSON-RPC 2.0
+/// §5.1 (-32768 to -32000) and MCP 2026-07-28 (-32020 to -32099) keep for themselves, so that nobody
+/// takes it for the server's.
+pub const OWN_ERROR: i32 = -31000;
+/// JSON-RPC 2.0 §5.1: the line is not JSON.
+pub const PARSE_ERROR: i32 = -32700;
+/// JSON-RPC 2.0 §5.1: the JSON is not JSON-RPC.
+pub const INVALID_REQUEST: i32 = -32600;
+/// JSON-RPC 2.0 §5.1, and what npm's mcp-remote answers to a call of an ignored tool.
+pub const INTERNAL_ERROR: i32 = -32603;
+
+/// A failure, told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Stable name, for scripts and searches.
+    pub code: &'static str,
+    /// What and why, without the program's name.
+    pub sentence: String,
+    /// One thing to do.
+    pub hint: Option<String>,
+    /// HTTP status, where there was one.
+    pub status: Option<u16>,
+}
+
+/// The member `data` of our errors.
+#[derive(Serialize)]
+struct Data<'a> {
+    code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+}
+
+impl Report {
+    /// A failure that is not the remote's.
+    #[must_use]
+    pub fn new(code: &'static str, sentence: impl Into<String>, hint: Option<&str>) -> Self {
+        Self { code, sentence: sentence.into(), hint: hint.map(Into::into), status: None }
+    }
+
+    /// The failure as the answer to a request.
+    #[must_use]
+    pub fn answer(&self, id: &Id) -> Bytes {
+        let data = Data { code: self.code, hint: self.hint.as_deref(), status: self.status };
+        error_line(id, OWN_ERROR, &format!("mcp-remote: {}", self.sentence), Some(&data))
+    }
+
+    /// The failure as one line for people.
+    #[must_use]
+    pub fn line(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{}; {hint} [{}]", self.sentence, self.code),
+            None => format!("{} [{}]", self.sentence, self.code),
+        }
+    }
+
+    /// Tells what happened at the remote end.
+    #[must_use]
+    pub fn of_remote(error: &Error, server: &Url) -> Self {
+        let host = host(server);
+        let cause = deepest(error);
+        let (code, sentence, hint) = match error {
+            Error::Connect(_) => {
+                let name = cause.contains("lookup") || cause.contains("resolve");
+                let hint = if name {
+                    "check the name in the server's address, and the network"
+                } else {
+                    "check that the server is running and that its address and port are right"
+                };
+                let code = if name { "name_not_found" } else { "cannot_connect" };
+                (code, format!("cannot connect to {host}: {cause}"), hint)
+            }
+            Error::Tls(_) => (
+                "tls_failed",
+                format!("no secure connection to {host}: {cause}"),
+                "if a company proxy or a private authority signs certificates here, name its file with --ca-cert FILE",
+            ),
+            Error::Broken(_) => (
+                "connection_broken",
+                format!("the connection to {host} broke before the answer was complete: {cause}"),
+                "the server may have acted on the request; look before you send it again",
+            ),
+            Error::Silent { what, after } => (
+                "timed_out",
+                format!("{host} was silent: no {what} within {} s", after.as_secs_f32()),
+                "if the server needs longer, raise --headers-timeout, --body-timeout or --initialize-timeout (seconds; 0 waits for ever)",
+            ),
+            Error::Refused(refusal) => {
+                let (code, hint) = of_status(refusal.status);
+                (code, format!("{host} answered {refusal}"), hint)
+            }
+            Error::SessionLost(refusal) => (
+                "session_lost",
+                format!("{host} has lost the session and refuses a new one: {refusal}"),
+                "restart this server's entry in the host",
+            ),
+            Error::NoNewSession(why) => (
+                "session_lost",
+                format!("{host} has lost the session and refuses a new one: {why}"),
+                "restart this server's entry in the host",
+            ),
+            Error::Redirected { status, to } => (
+                "redirected",
+                format!("{host} answered HTTP {} and points to {to}", status.as_u16()),
+                "if that is the server you mean, use that address instead",
+            ),
+            Error::NotMcp(what) => (
+                "not_mcp",
+                format!("{host} does not answer as an MCP server: {what}"),
+                "check the path of the server's address; it often ends in /mcp or /sse",
+            ),
+            Error::BadMessage(malformed) => (
+                "bad_message",
+                format!("{host} sent an answer that is no message: {malformed}"),
+                "report this to the server's maintainers",
+            ),
+            Error::TooLarge { limit } => (
+                "too_large",
+                format!("{host} sent an answer of more than {limit} bytes"),
+                "raise the limit with --max-message-size, or ask the server for less",
+            ),
+            Error::NoAnswer(what) => (
+                "no_answer",
+                format!("{host}: {what}"),
+                "the server may have acted on the request; look before you send it again",
+            ),
+            Error::Endpoint(what) => (
+                "no_event_stream",
+                format!("{host}: {what}"),
+                "check the server's address, or try --transport http-only",
+            ),
+            Error::BothTransports { first, second } => {
+                let (first, second) = (Self::of_remote(first, server), Self::of_remote(second, server));
+                let hint = "check the path of the server's address; it often ends in /mcp or /sse";
+                ("no_transport", format!("neither transport works: {}; {}", first.sentence, second.sentence), hint)
+            }
+        };
+        Self { code, sentence, hint: Some(hint.to_owned()), status: error.status().map(|status| status.as_u16()) }
+    }
+}
+
+fn of_status(status: StatusCode) -> (&'static str, &'static str) {
+    match status.as_u16() {
+        401 => ("unauthorized", "give its credential with --header \"Authorization:Bearer …\" or --header-file FILE"),
+        403 => ("forbidden", "ask for access to this server, or check the credential given with --header"),
+        404 => ("not_found", "check the path of the server's address; it often ends in /mcp or /sse"),
+        407 => ("proxy_refused", "give the proxy's user and password in --proxy http://USER:PASSWORD@HOST:PORT"),
+        429 => ("too_many_requests", "wait, then try again"),
+        400..=499 => ("refused", "check the server's address and the headers given with --header"),
+        _ => ("server_failed", "try again later; if it stays, tell the server's maintainers"),
+    }
+}
+
+/// An error answer, with the id as it came.
+pub(crate) fn error_line(id: &Id, code: i32, message: &str, data: Option<&impl Serialize>) -> Bytes {
+    let text = |value: Result<String, serde_json::Error>| value.unwrap_or_else(|_| "null".to_owned());
+    let mut line = format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":{}"#,
+        text(serde_json::to_string(message))
+    );
+    if let Some(data) = data {
+        _ = write!(line, r#","data":{}"#, text(serde_json::to_string(data)));
+    }
+    line.push_str("}}");
+    line.into()
+}
+
+/// Host and port as a person would write them.
+#[must_use]
+pub fn host(server: &Url) -> String {
+    match (server.host_str(), server.port()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (Some(host), None) => host.to_owned(),
+        (None, _) => server.to_string(),
+    }
+}
+
+/// An error and what caused it, in one line.
+#[must_use]
+pub fn chain(error: &dyn StdError) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        // Libraries like to repeat their cause in their own text, and reqwest to name the address.
+        if !line.contains(&text) && !inner.is::<reqwest::Error>() {
+            _ = write!(line, ": {text}");
+        }
+        cause = inner.source();
+    }
+    line
+}
+
+/// The innermost cause: what the operating system or the TLS library said.
+fn deepest(error: &dyn StdError) -> String {
+    let mut deepest = error;
+    while let Some(inner) = deepest.source() {
+        deepest = inner;
+    }
+    deepest.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_errors_have_one_form() {
+        let report = Report::new("cannot_connect", "cannot connect to a:1: \"refused\"", Some("start it"));
+        assert_eq!(
+            report.answer(&Id::from_json(b"1e2")),
+            r#"{"jsonrpc":"2.0","id":1e2,"error":{"code":-31000,"message":"mcp-remote: cannot connect to a:1: \"refused\"","data":{"code":"cannot_connect","hint":"start it"}}}"#
+        );
+    }
+
+    #[test]
+    fn the_own_code_is_in_nobodys_range() {
+        assert!(!(-32768..=-32000).contains(&OWN_ERROR));
+    }
+}

@@ -1,0 +1,81 @@
+//! Reasons to end that do not come through the pipe: signals, and a host that died without closing
+//! it.
+
+use std::{fmt, time::Duration};
+
+use tokio::{sync::mpsc, task::JoinSet};
+
+/// A reason to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// SIGTERM, SIGINT or SIGHUP; control-C on Windows.
+    Signal(&'static str),
+    /// The process that started us is gone; somebody else may still hold its end of the pipe.
+    ParentGone,
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal(name) => write!(formatter, "{name}"),
+            Self::ParentGone => formatter.write_str("the host is gone"),
+        }
+    }
+}
+
+/// How often the parent is looked at. A copy left behind costs little for a second.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Watches until the set is dropped.
+#[must_use]
+pub fn watch() -> (mpsc::Receiver<Stop>, JoinSet<()>) {
+    let (sender, stops) = mpsc::channel(4);
+    let mut watchers = JoinSet::new();
+    signals(&mut watchers, &sender);
+    #[cfg(unix)]
+    watchers.spawn(async move {
+        let parent = std::os::unix::process::parent_id();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if std::os::unix::process::parent_id() != parent {
+                _ = sender.send(Stop::ParentGone).await;
+                return;
+            }
+        }
+    });
+    (stops, watchers)
+}
+
+#[cfg(unix)]
+fn signals(watchers: &mut JoinSet<()>, sender: &mpsc::Sender<Stop>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    for (kind, name) in
+        [(SignalKind::terminate(), "SIGTERM"), (SignalKind::interrupt(), "SIGINT"), (SignalKind::hangup(), "SIGHUP")]
+    {
+        match signal(kind) {
+            Ok(mut signals) => {
+                let sender = sender.clone();
+                watchers.spawn(async move {
+                    while signals.recv().await.is_some() {
+                        if sender.send(Stop::Signal(name)).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            Err(error) => log::warn!("cannot listen for {name}: {error}"),
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn signals(watchers: &mut JoinSet<()>, sender: &mpsc::Sender<Stop>) {
+    let sender = sender.clone();
+    watchers.spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            if sender.send(Stop::Signal("control-C")).await.is_err() {
+                return;
+            }
+        }
+    });
+}

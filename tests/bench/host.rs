@@ -1,0 +1,205 @@
+//! A host: launches an adapter, hands it its standard input and output, and reads every line it writes.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as BlockingUnixStream;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{UnixStream, unix::pipe};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::Outcome;
+use crate::inbox::Inbox;
+use crate::ledger::{Ledger, Tally};
+use crate::running_server::RunningServer;
+use crate::scratch::Scratch;
+use crate::session::FIRST_CALL_ID;
+use crate::workload::{Line, Load};
+
+/// Proxy settings of whoever runs the bench must not reach the adapters.
+const PROXY_VARIABLES: [&str; 6] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
+const EXIT_LIMIT: Duration = Duration::from_secs(2);
+
+/// What a host hands over as standard input and output.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Handles {
+    /// As Node and Electron hosts do.
+    SocketPairs,
+    Fifos,
+}
+
+/// A program that can be launched as an adapter.
+#[derive(Clone)]
+pub(crate) struct Adapter {
+    /// Program and arguments; `{url}` stands for the server, which is appended with `--allow-http` where it is missing.
+    pub(crate) command: Vec<String>,
+    pub(crate) handles: Handles,
+    /// Whether it knows the option `--ca-cert`; others find the authority in the environment.
+    pub(crate) takes_authority: bool,
+    pub(crate) stderr_shown: bool,
+}
+
+pub(crate) struct Host {
+    pub(crate) pid: u32,
+    process: Child,
+    stdin: Box<dyn AsyncWrite + Unpin>,
+    stdout: Box<dyn AsyncRead + Unpin>,
+    inbox: Inbox,
+    next_id: u32,
+    _home: Scratch,
+}
+
+impl Adapter {
+    fn command(&self, server: &RunningServer, home: &Scratch) -> Outcome<Command> {
+        let (program, arguments) = self.command.split_first().ok_or("an empty command")?;
+        let url = server.url();
+        let mut command = Command::new(program);
+        command.args(arguments.iter().map(|argument| argument.replace("{url}", &url)));
+        if !arguments.iter().any(|argument| argument.contains("{url}")) {
+            command.args([&url, "--allow-http"]);
+        }
+        for name in PROXY_VARIABLES {
+            command.env_remove(name);
+        }
+        command.env("HOME", home.path()).env("MCP_REMOTE_CONFIG_DIR", home.path().join("config"));
+        if let Some(file) = &server.authority_file {
+            if self.takes_authority {
+                command.arg("--ca-cert").arg(file);
+            } else {
+                command.env("NODE_EXTRA_CA_CERTS", file).env("SSL_CERT_FILE", file);
+            }
+        }
+        command.stderr(if self.stderr_shown { Stdio::inherit() } else { Stdio::null() }).kill_on_drop(true);
+        Ok(command)
+    }
+}
+
+impl Host {
+    /// Launches the adapter; the clock of a start begins at the moment returned. `room` is how much may be read at once.
+    pub(crate) fn launch(adapter: &Adapter, server: &RunningServer, room: usize) -> Outcome<(Self, Instant)> {
+        let home = Scratch::new()?;
+        let mut command = adapter.command(server, &home)?;
+        let inbox = Inbox::with_room(room);
+        let (stdin, stdout): (Box<dyn AsyncWrite + Unpin>, Box<dyn AsyncRead + Unpin>) = match adapter.handles {
+            Handles::SocketPairs => {
+                let (ours_in, theirs_in) = BlockingUnixStream::pair()?;
+                let (ours_out, theirs_out) = BlockingUnixStream::pair()?;
+                command.stdin(OwnedFd::from(theirs_in)).stdout(OwnedFd::from(theirs_out));
+                (Box::new(non_blocking(ours_in)?), Box::new(non_blocking(ours_out)?))
+            }
+            Handles::Fifos => {
+                let (theirs_in, ours_in) = io::pipe()?;
+                let (ours_out, theirs_out) = io::pipe()?;
+                command.stdin(OwnedFd::from(theirs_in)).stdout(OwnedFd::from(theirs_out));
+                (
+                    Box::new(pipe::Sender::from_owned_fd(ours_in.into())?),
+                    Box::new(pipe::Receiver::from_owned_fd(ours_out.into())?),
+                )
+            }
+        };
+        let started = Instant::now();
+        let process = command.spawn()?;
+        let pid = process.id().ok_or("the adapter ended at once")?;
+        Ok((Self { pid, process, stdin, stdout, inbox, next_id: FIRST_CALL_ID, _home: home }, started))
+    }
+
+    /// Writes one message.
+    pub(crate) async fn send(&mut self, message: &[u8]) -> Outcome<()> {
+        let mut line = message.to_vec();
+        line.push(b'\n');
+        self.stdin.write_all(&line).await?;
+        Ok(())
+    }
+
+    /// Waits for the one answer that is due.
+    pub(crate) async fn answer(&mut self, expected: u32) -> Outcome<()> {
+        loop {
+            while let Some(line) = self.inbox.take_line() {
+                match Line::read(line) {
+                    Line::Answer { id } if id == expected && contains(line, b"\"result\"") => {
+                        return Ok(());
+                    }
+                    Line::Answer { .. } | Line::NotJson => {
+                        return Err(format!("instead of the answer: {}", String::from_utf8_lossy(line)).into());
+                    }
+                    Line::Notification { .. } | Line::Other => {}
+                }
+            }
+            if self.inbox.fill(&mut *self.stdout).await? == 0 {
+                return Err("the adapter closed its output".into());
+            }
+        }
+    }
+
+    /// Keeps `load.in_flight` calls going until the load is done; all that is ready goes out in one write.
+    pub(crate) async fn pump(&mut self, load: Load) -> Outcome<Tally> {
+        let mut ledger = Ledger::new(load, self.next_id);
+        let mut out = Vec::new();
+        let mut written = 0;
+        for _ in 0..load.in_flight {
+            issue_line(&mut ledger, &mut out);
+        }
+        ledger.start();
+        while !ledger.is_settled() {
+            tokio::select! {
+                biased;
+                count = self.stdin.write(&out[written..]), if written < out.len() => {
+                    written += count?;
+                    if written == out.len() {
+                        out.clear();
+                        written = 0;
+                    }
+                }
+                count = self.inbox.fill(&mut *self.stdout) => {
+                    if count? == 0 {
+                        return Err("the adapter closed its output".into());
+                    }
+                    while let Some(line) = self.inbox.take_line() {
+                        if ledger.receive(line)? {
+                            issue_line(&mut ledger, &mut out);
+                        }
+                    }
+                }
+            }
+        }
+        self.next_id = ledger.next_id();
+        Ok(ledger.close())
+    }
+
+    /// Ends the adapter's input, and says how long it took to exit; `None` when it had to be killed.
+    pub(crate) async fn close(mut self) -> Outcome<Option<Duration>> {
+        let started = Instant::now();
+        drop(self.stdin);
+        let exited = async {
+            // A reset at this point is an end like any other.
+            while let Ok(1..) = self.inbox.fill(&mut *self.stdout).await {
+                self.inbox.clear();
+            }
+            self.process.wait().await
+        };
+        if let Ok(status) = timeout(EXIT_LIMIT, exited).await {
+            status?;
+            return Ok(Some(started.elapsed()));
+        }
+        self.process.kill().await?;
+        Ok(None)
+    }
+}
+
+fn issue_line(ledger: &mut Ledger, out: &mut Vec<u8>) {
+    if ledger.issue(out) {
+        out.push(b'\n');
+    }
+}
+
+fn non_blocking(stream: BlockingUnixStream) -> io::Result<UnixStream> {
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}

@@ -1,0 +1,137 @@
+//! The command line of the bench.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::Outcome;
+use crate::host::{Adapter, Handles};
+use crate::rows::Row;
+use crate::session::Way;
+
+pub(crate) const HELP: &str = "\
+Measures an adapter between a host and an MCP server, beside the direct way and beside its peers.
+
+    cargo bench --bench forwarding -- [options]
+
+  --adapter COMMAND    measure this command instead of the binary of this package
+  --stdio KIND         what the adapter gets as stdin and stdout: socket, fifo or both (default)
+  --peer NAME=COMMAND  measure this too; {url} stands for the server, otherwise `URL --allow-http` is appended
+  --npm DIR            measure npm's mcp-remote too, installed in DIR/node_modules
+  --passes N           repeat everything N times, in rotating order (default 3)
+  --quick              one short pass
+  --only TEXT          only the rows whose title contains TEXT; may be repeated
+  --limit SECONDS      give up a row of a program after this long (default 30)
+  --stderr             show what the adapters print on stderr
+  --list               print the titles of the rows
+";
+
+pub(crate) struct Options {
+    pub(crate) contenders: Vec<Contender>,
+    pub(crate) passes: usize,
+    pub(crate) effort: Effort,
+    pub(crate) only: Vec<String>,
+}
+
+/// A column of the report.
+pub(crate) struct Contender {
+    pub(crate) name: String,
+    pub(crate) way: Way,
+    /// Whether the aims are ours to meet.
+    pub(crate) ours: bool,
+}
+
+/// How much is done in one pass.
+#[derive(Clone, Copy)]
+pub(crate) struct Effort {
+    pub(crate) starts: u32,
+    pub(crate) ends: u32,
+    pub(crate) calls: u32,
+    pub(crate) far_calls: u32,
+    pub(crate) limit: Duration,
+}
+
+pub(crate) enum Wish {
+    Measure(Options),
+    Help,
+    List,
+}
+
+impl Options {
+    pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Outcome<Wish> {
+        let mut adapter = option_env!("CARGO_BIN_EXE_mcp-remote").map(str::to_owned);
+        let mut peers: Vec<(String, String)> = Vec::new();
+        let mut handles = vec![Handles::SocketPairs, Handles::Fifos];
+        let mut effort =
+            Effort { starts: 20, ends: 5, calls: 20_000, far_calls: 2_560, limit: Duration::from_secs(30) };
+        let mut passes = 3;
+        let mut only = Vec::new();
+        let mut stderr_shown = false;
+
+        while let Some(name) = arguments.next() {
+            let mut value = || arguments.next().ok_or_else(|| format!("{name} lacks its value"));
+            match name.as_str() {
+                // What cargo itself adds.
+                "--bench" => {}
+                "--help" | "-h" => return Ok(Wish::Help),
+                "--list" => return Ok(Wish::List),
+                "--adapter" => adapter = Some(value()?),
+                "--stdio" => {
+                    handles = match value()?.as_str() {
+                        "socket" => vec![Handles::SocketPairs],
+                        "fifo" => vec![Handles::Fifos],
+                        "both" => vec![Handles::SocketPairs, Handles::Fifos],
+                        other => {
+                            return Err(format!("--stdio knows socket, fifo and both, not {other}").into());
+                        }
+                    }
+                }
+                "--peer" => {
+                    let peer = value()?;
+                    let (name, command) = peer.split_once('=').ok_or("--peer wants NAME=COMMAND")?;
+                    peers.push((name.to_owned(), command.to_owned()));
+                }
+                "--npm" => {
+                    let script = Path::new(&value()?).join("node_modules/mcp-remote/dist/proxy.js");
+                    let script = std::path::absolute(script)?;
+                    if !script.is_file() {
+                        return Err(format!("there is no {}", script.display()).into());
+                    }
+                    peers.push(("npm mcp-remote".to_owned(), format!("node {}", script.display())));
+                }
+                "--passes" => passes = value()?.parse()?,
+                "--quick" => {
+                    passes = 1;
+                    effort = Effort { starts: 5, ends: 2, calls: 5_000, far_calls: 1_280, ..effort };
+                }
+                "--only" => only.push(value()?),
+                "--limit" => effort.limit = Duration::from_secs(value()?.parse()?),
+                "--stderr" => stderr_shown = true,
+                other => return Err(format!("unknown option {other}\n\n{HELP}").into()),
+            }
+        }
+
+        let launch = |command: &str, handles, takes_authority| {
+            let command = command.split_whitespace().map(str::to_owned).collect();
+            Way::Through(Adapter { command, handles, takes_authority, stderr_shown })
+        };
+        let mut contenders = Vec::new();
+        if let Some(adapter) = &adapter {
+            for handles in &handles {
+                let name = match handles {
+                    Handles::SocketPairs => "ours (socket pair)",
+                    Handles::Fifos => "ours (FIFO)",
+                };
+                contenders.push(Contender { name: name.to_owned(), way: launch(adapter, *handles, true), ours: true });
+            }
+        }
+        contenders.push(Contender { name: "direct".to_owned(), way: Way::Direct, ours: false });
+        for (name, command) in peers {
+            contenders.push(Contender { name, way: launch(&command, handles[0], false), ours: false });
+        }
+        Ok(Wish::Measure(Self { contenders, passes, effort, only }))
+    }
+
+    pub(crate) fn wants(&self, row: &Row) -> bool {
+        self.only.is_empty() || self.only.iter().any(|text| row.title.contains(text.as_str()))
+    }
+}

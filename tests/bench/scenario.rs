@@ -1,0 +1,364 @@
+//! How each row is measured: one scenario is one kind of session, and yields the values of one or more rows.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use crate::options::Effort;
+use crate::rows::{self, Row};
+use crate::running_server::RunningServer;
+use crate::session::{ROOM, Session, Way};
+use crate::workload::{Call, Load};
+use crate::{Outcome, process};
+
+const MEGABYTE: usize = 1024 * 1024;
+const LARGE: usize = 32 * MEGABYTE;
+const ARGUMENTS: usize = 8 * MEGABYTE;
+const NOTIFICATIONS: u32 = 2_000;
+const IDLE: Duration = Duration::from_millis(200);
+/// Repetitions within one pass stop after this long.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// The servers that run while the bench does.
+pub(crate) struct Servers {
+    pub(crate) near: RunningServer,
+    pub(crate) encrypted: RunningServer,
+    pub(crate) far: RunningServer,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Scenario {
+    Start,
+    EncryptedStart,
+    FarReady,
+    OneAtATime,
+    InFlight,
+    InFlightEvents,
+    FarInFlight,
+    AllAtOnce,
+    Sleeps,
+    Notifications,
+    LargeJson,
+    LargeEvent,
+    LargeArguments,
+    Idle,
+    AfterManyCalls,
+    Binary,
+}
+
+pub(crate) type Samples = Vec<(&'static Row, f64)>;
+
+impl Scenario {
+    /// The groups of the report, in its order.
+    pub(crate) const GROUPS: [(&str, &[Self]); 4] = [
+        ("Start", &[Self::Start, Self::EncryptedStart, Self::FarReady]),
+        (
+            "Calls",
+            &[
+                Self::OneAtATime,
+                Self::InFlight,
+                Self::InFlightEvents,
+                Self::FarInFlight,
+                Self::AllAtOnce,
+                Self::Sleeps,
+                Self::Notifications,
+            ],
+        ),
+        ("Large messages", &[Self::LargeJson, Self::LargeEvent, Self::LargeArguments]),
+        ("Footprint and end", &[Self::Idle, Self::AfterManyCalls, Self::Binary]),
+    ];
+
+    pub(crate) fn rows(self) -> &'static [&'static Row] {
+        match self {
+            Self::Start => &[&rows::INITIALIZE_HTTP, &rows::REQUESTS_BEFORE],
+            Self::EncryptedStart => &[&rows::INITIALIZE_HTTPS],
+            Self::FarReady => &[&rows::FAR_READY],
+            Self::OneAtATime => &[&rows::ECHO_MEDIAN, &rows::ECHO_TAIL, &rows::ECHO_PROCESSOR],
+            Self::InFlight => &[&rows::FLIGHT_RATE, &rows::FLIGHT_PROCESSOR],
+            Self::InFlightEvents => &[&rows::FLIGHT_EVENTS_RATE, &rows::FLIGHT_EVENTS_PROCESSOR],
+            Self::FarInFlight => &[&rows::FAR_FLIGHT_RATE],
+            Self::AllAtOnce => &[&rows::BURST_RATE, &rows::BURST_CONNECTIONS],
+            Self::Sleeps => &[&rows::SLEEPS],
+            Self::Notifications => &[&rows::NOTIFICATION_RATE, &rows::NOTIFICATIONS_IN_ORDER],
+            Self::LargeJson => &[&rows::LARGE_JSON, &rows::LARGE_JSON_PEAK],
+            Self::LargeEvent => &[&rows::LARGE_EVENT, &rows::LARGE_EVENT_PEAK],
+            Self::LargeArguments => &[&rows::ARGUMENTS, &rows::ARGUMENTS_PEAK],
+            Self::Idle => &[&rows::RESIDENT_IDLE, &rows::EXIT, &rows::DELETED],
+            Self::AfterManyCalls => &[&rows::RESIDENT_AFTER],
+            Self::Binary => &[&rows::BINARY],
+        }
+    }
+
+    pub(crate) async fn run(self, way: &Way, servers: &Servers, effort: Effort) -> Outcome<Samples> {
+        let near = &servers.near;
+        match self {
+            Self::Start => start(way, near, effort).await,
+            Self::EncryptedStart => encrypted_start(way, &servers.encrypted, effort).await,
+            Self::FarReady => far_ready(way, &servers.far).await,
+            Self::OneAtATime => one_at_a_time(way, near, effort).await,
+            Self::InFlight => {
+                in_flight(way, near, effort, Call::Echo, [&rows::FLIGHT_RATE, &rows::FLIGHT_PROCESSOR]).await
+            }
+            Self::InFlightEvents => {
+                let rows = [&rows::FLIGHT_EVENTS_RATE, &rows::FLIGHT_EVENTS_PROCESSOR];
+                in_flight(way, near, effort, Call::EchoSse, rows).await
+            }
+            Self::FarInFlight => far_in_flight(way, &servers.far, effort).await,
+            Self::AllAtOnce => all_at_once(way, near).await,
+            Self::Sleeps => sleeps(way, near).await,
+            Self::Notifications => notifications(way, near).await,
+            Self::LargeJson => {
+                let call = Call::Big { bytes: LARGE, sse: false };
+                large(way, near, call, LARGE, [&rows::LARGE_JSON, &rows::LARGE_JSON_PEAK]).await
+            }
+            Self::LargeEvent => {
+                let call = Call::Big { bytes: LARGE, sse: true };
+                large(way, near, call, LARGE, [&rows::LARGE_EVENT, &rows::LARGE_EVENT_PEAK]).await
+            }
+            Self::LargeArguments => {
+                let call = Call::Swallow { bytes: ARGUMENTS };
+                large(way, near, call, ARGUMENTS, [&rows::ARGUMENTS, &rows::ARGUMENTS_PEAK]).await
+            }
+            Self::Idle => idle(way, near, effort).await,
+            Self::AfterManyCalls => after_many_calls(way, near, effort).await,
+            Self::Binary => Ok(binary(way)),
+        }
+    }
+}
+
+async fn start(way: &Way, server: &RunningServer, effort: Effort) -> Outcome<Samples> {
+    let mut samples = Samples::new();
+    let mut rounds = Rounds::new(effort.starts);
+    while rounds.next() {
+        server.reset().await?;
+        let (session, time) = Session::initialize(way, server, ROOM).await?;
+        samples.push((&rows::INITIALIZE_HTTP, milliseconds(time)));
+        samples.push((&rows::REQUESTS_BEFORE, server.stats().await?.requests_until_initialize));
+        session.close().await?;
+    }
+    Ok(samples)
+}
+
+async fn encrypted_start(way: &Way, server: &RunningServer, effort: Effort) -> Outcome<Samples> {
+    let mut samples = Samples::new();
+    let mut rounds = Rounds::new(effort.starts);
+    while rounds.next() {
+        let (session, time) = Session::initialize(way, server, ROOM).await?;
+        samples.push((&rows::INITIALIZE_HTTPS, milliseconds(time)));
+        session.close().await?;
+    }
+    Ok(samples)
+}
+
+async fn far_ready(way: &Way, server: &RunningServer) -> Outcome<Samples> {
+    let mut samples = Samples::new();
+    let mut rounds = Rounds::new(3);
+    while rounds.next() {
+        let (mut session, to_initialize) = Session::initialize(way, server, ROOM).await?;
+        let started = Instant::now();
+        session.list_tools().await?;
+        samples.push((&rows::FAR_READY, milliseconds(to_initialize + started.elapsed())));
+        session.close().await?;
+    }
+    Ok(samples)
+}
+
+async fn one_at_a_time(way: &Way, server: &RunningServer, effort: Effort) -> Outcome<Samples> {
+    let mut session = Session::open(way, server, ROOM).await?;
+    let load = |calls| Load { call: Call::Echo, calls, in_flight: 1, budget: PATIENCE };
+    session.pump(load(200)).await?;
+    let before = processor_time(&session)?;
+    let tally = session.pump(load(effort.calls)).await?;
+    let mut samples = vec![
+        (&rows::ECHO_MEDIAN, microseconds(tally.quantile(0.5))),
+        (&rows::ECHO_TAIL, microseconds(tally.quantile(0.99))),
+    ];
+    samples.extend(processor_sample(&rows::ECHO_PROCESSOR, before, &session, tally.calls)?);
+    session.close().await?;
+    Ok(samples)
+}
+
+async fn in_flight(
+    way: &Way,
+    server: &RunningServer,
+    effort: Effort,
+    call: Call,
+    [rate, processor]: [&'static Row; 2],
+) -> Outcome<Samples> {
+    let mut session = Session::open(way, server, ROOM).await?;
+    let load = |calls| Load { call, calls, in_flight: 64, budget: PATIENCE };
+    session.pump(load(640)).await?;
+    let before = processor_time(&session)?;
+    let tally = session.pump(load(effort.calls * 2)).await?;
+    let mut samples = vec![(rate, tally.per_second())];
+    samples.extend(processor_sample(processor, before, &session, tally.calls)?);
+    session.close().await?;
+    Ok(samples)
+}
+
+async fn far_in_flight(way: &Way, server: &RunningServer, effort: Effort) -> Outcome<Samples> {
+    let mut session = Session::open(way, server, ROOM).await?;
+    let load = |calls| Load { call: Call::Echo, calls, in_flight: 64, budget: PATIENCE };
+    session.pump(load(128)).await?;
+    let tally = session.pump(load(effort.far_calls)).await?;
+    session.close().await?;
+    Ok(vec![(&rows::FAR_FLIGHT_RATE, tally.per_second())])
+}
+
+async fn all_at_once(way: &Way, server: &RunningServer) -> Outcome<Samples> {
+    let mut samples = Samples::new();
+    let mut rounds = Rounds::new(3);
+    while rounds.next() {
+        server.reset().await?;
+        let mut session = Session::open(way, server, ROOM).await?;
+        let load = Load { call: Call::Echo, calls: 1_000, in_flight: 1_000, budget: PATIENCE };
+        let tally = session.pump(load).await?;
+        samples.push((&rows::BURST_RATE, tally.per_second()));
+        samples.push((&rows::BURST_CONNECTIONS, server.stats().await?.connections));
+        session.close().await?;
+    }
+    Ok(samples)
+}
+
+async fn sleeps(way: &Way, server: &RunningServer) -> Outcome<Samples> {
+    let mut session = Session::open(way, server, ROOM).await?;
+    let load = Load { call: Call::Sleep { milliseconds: 200 }, calls: 100, in_flight: 100, budget: PATIENCE };
+    let tally = session.pump(load).await?;
+    session.close().await?;
+    Ok(vec![(&rows::SLEEPS, tally.elapsed.as_secs_f64())])
+}
+
+async fn notifications(way: &Way, server: &RunningServer) -> Outcome<Samples> {
+    let mut session = Session::open(way, server, ROOM).await?;
+    let load = |notifications| Load { call: Call::Burst { notifications }, calls: 1, in_flight: 1, budget: PATIENCE };
+    session.pump(load(10)).await?;
+    let mut samples = Samples::new();
+    let mut rounds = Rounds::new(5);
+    while rounds.next() {
+        let tally = session.pump(load(NOTIFICATIONS)).await?;
+        let arrived = tally.notifications_in_order;
+        samples.push((&rows::NOTIFICATION_RATE, f64::from(arrived) / tally.elapsed.as_secs_f64()));
+        samples.push((&rows::NOTIFICATIONS_IN_ORDER, f64::from(arrived)));
+    }
+    session.close().await?;
+    Ok(samples)
+}
+
+/// A fresh process, a small call to warm the connection, then large ones.
+async fn large(
+    way: &Way,
+    server: &RunningServer,
+    call: Call,
+    bytes: usize,
+    [rate, peak]: [&'static Row; 2],
+) -> Outcome<Samples> {
+    let mut session = Session::open(way, server, bytes + ROOM).await?;
+    let load = |call| Load { call, calls: 1, in_flight: 1, budget: PATIENCE };
+    session.pump(load(Call::Echo)).await?;
+    let mut samples = Samples::new();
+    let mut rounds = Rounds::new(3);
+    while rounds.next() {
+        let tally = session.pump(load(call)).await?;
+        samples.push((rate, megabytes(bytes) / tally.elapsed.as_secs_f64()));
+    }
+    if let Some(pid) = session.pid() {
+        samples.push((peak, process::peak_resident(pid)?));
+    }
+    session.close().await?;
+    Ok(samples)
+}
+
+async fn idle(way: &Way, server: &RunningServer, effort: Effort) -> Outcome<Samples> {
+    let mut samples = Samples::new();
+    let mut rounds = Rounds::new(effort.ends);
+    while rounds.next() {
+        server.reset().await?;
+        let session = Session::open(way, server, ROOM).await?;
+        let Some(pid) = session.pid() else {
+            return Ok(samples);
+        };
+        sleep(IDLE).await;
+        samples.push((&rows::RESIDENT_IDLE, process::resident(pid)?));
+        match session.close().await? {
+            Some(time) => samples.push((&rows::EXIT, milliseconds(time))),
+            None => return Err("did not exit at the end of its input".into()),
+        }
+        samples.push((&rows::DELETED, server.stats().await?.deletes.min(1.0)));
+    }
+    Ok(samples)
+}
+
+async fn after_many_calls(way: &Way, server: &RunningServer, effort: Effort) -> Outcome<Samples> {
+    let mut session = Session::open(way, server, ROOM).await?;
+    let Some(pid) = session.pid() else {
+        return Ok(Samples::new());
+    };
+    let load = Load { call: Call::Echo, calls: 10_000, in_flight: 64, budget: effort.limit };
+    session.pump(load).await?;
+    let resident = process::resident(pid)?;
+    session.close().await?;
+    Ok(vec![(&rows::RESIDENT_AFTER, resident)])
+}
+
+/// Only a command of one word is a binary; the others are an interpreter with something to interpret.
+fn binary(way: &Way) -> Samples {
+    let Way::Through(adapter) = way else {
+        return Samples::new();
+    };
+    let [program] = adapter.command.as_slice() else {
+        return Samples::new();
+    };
+    let size = fs::metadata(program).ok().and_then(|file| usize::try_from(file.len()).ok());
+    size.map(|size| (&rows::BINARY, megabytes(size))).into_iter().collect()
+}
+
+/// So many repetitions, or as many as patience allows; at least one.
+struct Rounds {
+    left: u32,
+    started: Instant,
+    first: bool,
+}
+
+impl Rounds {
+    fn new(count: u32) -> Self {
+        Self { left: count, started: Instant::now(), first: true }
+    }
+
+    fn next(&mut self) -> bool {
+        let goes_on = self.left > 0 && (self.first || self.started.elapsed() < PATIENCE);
+        self.first = false;
+        self.left = self.left.saturating_sub(1);
+        goes_on
+    }
+}
+
+fn processor_time(session: &Session) -> Outcome<Option<Duration>> {
+    session.pid().map(process::processor_time).transpose()
+}
+
+/// What `calls` calls cost since `before`, scaled to ten thousand.
+fn processor_sample(
+    row: &'static Row,
+    before: Option<Duration>,
+    session: &Session,
+    calls: u32,
+) -> Outcome<Option<(&'static Row, f64)>> {
+    let after = processor_time(session)?;
+    Ok(before
+        .zip(after)
+        .map(|(before, after)| (row, after.saturating_sub(before).as_secs_f64() / f64::from(calls) * 10_000.0)))
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn microseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact far beyond any size that is measured here")]
+fn megabytes(bytes: usize) -> f64 {
+    bytes as f64 / MEGABYTE as f64
+}

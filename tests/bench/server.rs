@@ -1,0 +1,379 @@
+//! The server under everything that is measured: Streamable HTTP over hand-written HTTP/1.1, one thread, a process of its own.
+//!
+//! The bench starts itself again with `serve`; the server prints the port of its MCP endpoint and the port of its control
+//! endpoint (`GET /stats`, `POST /reset`) and ends when its standard input does.
+
+mod asked;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::sleep;
+use tokio_rustls::TlsAcceptor;
+
+use self::asked::{Asked, ToolCall};
+use crate::http::{Framing, Wire};
+use crate::workload::{push_filler, write_notification, write_text_result_end, write_text_result_start};
+use crate::{Outcome, tls};
+
+/// A client that opens a connection for each of a thousand calls must not lose any of them to a full queue.
+const BACKLOG: u32 = 4096;
+const ROOM: usize = 16 * 1024;
+const BLOCK: usize = 256 * 1024;
+
+/// How the server behaves, as told on its command line.
+#[derive(Clone, Default)]
+pub(crate) struct Manner {
+    /// One round trip: each answer waits one, a new connection waits two before its first request is read.
+    pub(crate) round_trip: Duration,
+    /// HTTPS; the certificate authority is written to this file.
+    pub(crate) authority_file: Option<PathBuf>,
+}
+
+impl Manner {
+    pub(crate) fn to_arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["serve".to_owned()];
+        if !self.round_trip.is_zero() {
+            arguments.extend(["--delay-ms".to_owned(), self.round_trip.as_millis().to_string()]);
+        }
+        if let Some(file) = &self.authority_file {
+            arguments.extend(["--tls".to_owned(), file.display().to_string()]);
+        }
+        arguments
+    }
+
+    fn from_arguments(mut arguments: impl Iterator<Item = String>) -> Outcome<Self> {
+        let mut manner = Self::default();
+        while let Some(name) = arguments.next() {
+            let value = arguments.next().ok_or("an option of `serve` lacks its value")?;
+            match name.as_str() {
+                "--delay-ms" => manner.round_trip = Duration::from_millis(value.parse()?),
+                "--tls" => manner.authority_file = Some(value.into()),
+                _ => return Err(format!("`serve` knows no {name}").into()),
+            }
+        }
+        Ok(manner)
+    }
+}
+
+#[derive(Default)]
+struct Counters {
+    connections: AtomicU32,
+    requests: AtomicU32,
+    deletes: AtomicU32,
+    /// Requests up to and including the latest `initialize`.
+    requests_until_initialize: AtomicU32,
+}
+
+impl Counters {
+    fn reset(&self) {
+        for counter in [&self.connections, &self.requests, &self.deletes, &self.requests_until_initialize] {
+            counter.store(0, Relaxed);
+        }
+    }
+
+    fn as_json(&self) -> String {
+        json!({
+            "connections": self.connections.load(Relaxed),
+            "requests": self.requests.load(Relaxed),
+            "deletes": self.deletes.load(Relaxed),
+            "requests_until_initialize": self.requests_until_initialize.load(Relaxed),
+        })
+        .to_string()
+    }
+}
+
+/// The process: serves until standard input ends.
+pub(crate) async fn serve(arguments: impl Iterator<Item = String>) -> Outcome<()> {
+    let manner = Manner::from_arguments(arguments)?;
+    let acceptor = manner.authority_file.as_deref().map(tls::acceptor).transpose()?;
+    let endpoint = TcpSocket::new_v4()?;
+    endpoint.bind(([127, 0, 0, 1], 0).into())?;
+    let endpoint = endpoint.listen(BACKLOG)?;
+    let control = TcpListener::bind("127.0.0.1:0").await?;
+    writeln!(io::stdout(), "{} {}", endpoint.local_addr()?.port(), control.local_addr()?.port())?;
+    std::thread::spawn(|| {
+        // Whatever ends the reading, the bench is gone.
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        std::process::exit(0);
+    });
+
+    let counters = Arc::new(Counters::default());
+    loop {
+        tokio::select! {
+            accepted = endpoint.accept() => {
+                let (stream, _) = accepted?;
+                stream.set_nodelay(true)?;
+                counters.connections.fetch_add(1, Relaxed);
+                tokio::spawn(welcome(stream, acceptor.clone(), manner.round_trip, Arc::clone(&counters)));
+            }
+            accepted = control.accept() => {
+                tokio::spawn(answer_control(accepted?.0, Arc::clone(&counters)));
+            }
+        }
+    }
+}
+
+/// A client that goes away, or never finishes its handshake, is nobody's error.
+async fn welcome(stream: TcpStream, acceptor: Option<TlsAcceptor>, round_trip: Duration, counters: Arc<Counters>) {
+    if !round_trip.is_zero() {
+        sleep(round_trip * 2).await;
+    }
+    let connection = Connection { round_trip, counters };
+    match acceptor {
+        None => drop(connection.serve(stream).await),
+        Some(acceptor) => {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                drop(connection.serve(stream).await);
+            }
+        }
+    }
+}
+
+async fn answer_control(stream: TcpStream, counters: Arc<Counters>) -> io::Result<()> {
+    let mut wire = Wire::new(stream, ROOM);
+    while let Some((reset, framing)) =
+        wire.head(|head| (head.start_line.starts_with("POST /reset"), head.framing)).await?
+    {
+        wire.body(framing).await?;
+        if reset {
+            counters.reset();
+        }
+        let mut out = Vec::new();
+        write_json(&mut out, "", counters.as_json().as_bytes());
+        wire.send(&out).await?;
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+enum Method {
+    Post,
+    Delete,
+    Other,
+}
+
+/// What a request's head decides.
+#[derive(Clone, Copy)]
+struct Request {
+    method: Method,
+    to_endpoint: bool,
+    in_session: bool,
+    framing: Framing,
+}
+
+struct Connection {
+    round_trip: Duration,
+    counters: Arc<Counters>,
+}
+
+impl Connection {
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+        let mut wire = Wire::new(stream, ROOM);
+        let mut out = Vec::new();
+        while let Some(request) = wire
+            .head(|head| Request {
+                method: match head.start_line.split(' ').next() {
+                    Some("POST") => Method::Post,
+                    Some("DELETE") => Method::Delete,
+                    _ => Method::Other,
+                },
+                to_endpoint: head.start_line.split(' ').nth(1) == Some("/mcp"),
+                in_session: head.session.is_some(),
+                framing: head.framing,
+            })
+            .await?
+        {
+            let count = self.counters.requests.fetch_add(1, Relaxed) + 1;
+            let asked = Asked::read(wire.body(request.framing).await?);
+            if !self.round_trip.is_zero() {
+                sleep(self.round_trip).await;
+            }
+            out.clear();
+            match (request.method, asked) {
+                _ if !request.to_endpoint => write_empty(&mut out, "404 Not Found"),
+                (Method::Delete, _) => {
+                    self.counters.deletes.fetch_add(1, Relaxed);
+                    write_empty(&mut out, "200 OK");
+                }
+                (Method::Other, _) => write_empty(&mut out, "405 Method Not Allowed"),
+                (Method::Post, Asked::Initialize { id, version }) => {
+                    self.counters.requests_until_initialize.store(count, Relaxed);
+                    let session = format!("Mcp-Session-Id: bench-{count}\r\n");
+                    write_json(&mut out, &session, initialize_result(&id, &version).as_bytes());
+                }
+                (Method::Post, _) if !request.in_session => write_empty(&mut out, "400 Bad Request"),
+                (Method::Post, asked) => self.answer(asked, &mut out, &mut wire).await?,
+            }
+            wire.send(&out).await?;
+            wire.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the answer, or the end of a large one, in `out`.
+    async fn answer<S>(&self, asked: Asked, out: &mut Vec<u8>, wire: &mut Wire<S>) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        match asked {
+            Asked::Nothing | Asked::Initialize { .. } => write_empty(out, "202 Accepted"),
+            Asked::Malformed => write_empty(out, "400 Bad Request"),
+            Asked::Ping { id } => write_json(out, "", result(&id, "{}").as_bytes()),
+            Asked::ListTools { id } => write_json(out, "", result(&id, &tools()).as_bytes()),
+            Asked::Unknown { id } => {
+                let error =
+                    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32601,"message":"Method not found"}}}}"#);
+                write_json(out, "", error.as_bytes());
+            }
+            Asked::Call { id, call } => match call {
+                ToolCall::Echo { text, sse: false } => write_json(out, "", &text_result(&id, &text)),
+                ToolCall::Echo { text, sse: true } => {
+                    write_events_head(out);
+                    write_event(out, &text_result(&id, &text));
+                    write_events_end(out);
+                }
+                ToolCall::Swallow { received } => write_json(out, "", &text_result(&id, &received.to_string())),
+                ToolCall::Sleep { time } => {
+                    sleep(time).await;
+                    write_json(out, "", &text_result(&id, "done"));
+                }
+                ToolCall::Burst { notifications } => {
+                    write_events_head(out);
+                    let mut message = Vec::new();
+                    for number in 0..notifications {
+                        message.clear();
+                        write_notification(number, &mut message);
+                        write_event(out, &message);
+                    }
+                    write_event(out, &text_result(&id, "done"));
+                    write_events_end(out);
+                }
+                ToolCall::Big { bytes, sse } => send_big(&id, bytes, sse, out, wire).await?,
+            },
+        }
+        Ok(())
+    }
+}
+
+/// A text of any size, written in blocks and never held whole.
+async fn send_big<S>(id: &str, bytes: usize, sse: bool, out: &mut Vec<u8>, wire: &mut Wire<S>) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut start = Vec::new();
+    let mut end = Vec::new();
+    write_text_result_start(id, &mut start);
+    write_text_result_end(&mut end);
+    if sse {
+        write_events_head(out);
+        write_chunk_size(out, EVENT_START.len() + start.len() + bytes + end.len() + EVENT_END.len());
+        out.extend_from_slice(EVENT_START);
+    } else {
+        write_json_head(out, "", start.len() + bytes + end.len());
+    }
+    out.extend_from_slice(&start);
+
+    wire.send(out).await?;
+    let mut block = Vec::new();
+    push_filler(BLOCK, &mut block);
+    for _ in 0..bytes / BLOCK {
+        wire.send(&block).await?;
+    }
+    out.clear();
+    push_filler(bytes % BLOCK, out);
+    out.extend_from_slice(&end);
+    if sse {
+        out.extend_from_slice(EVENT_END);
+        out.extend_from_slice(b"\r\n");
+        write_events_end(out);
+    }
+    Ok(())
+}
+
+fn initialize_result(id: &str, version: &str) -> String {
+    let values = json!({
+        "protocolVersion": version,
+        "capabilities": { "tools": {}, "logging": {} },
+        "serverInfo": { "name": "bench", "version": "1" },
+    });
+    result(id, &values.to_string())
+}
+
+fn tools() -> String {
+    let tool = |name: &str, description: &str| json!({ "name": name, "description": description, "inputSchema": { "type": "object" } });
+    json!({ "tools": [
+        tool("echo", "The text, as JSON."),
+        tool("echo_sse", "The text, as an event."),
+        tool("sleep", "Answers after `ms` milliseconds."),
+        tool("burst", "`n` log notifications, then the result."),
+        tool("big", "A text of `bytes` bytes, as JSON or, with `sse`, as an event."),
+        tool("swallow", "The length of `text`."),
+    ] })
+    .to_string()
+}
+
+fn result(id: &str, result: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)
+}
+
+fn text_result(id: &str, text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    write_text_result_start(id, &mut out);
+    out.extend_from_slice(text.as_bytes());
+    write_text_result_end(&mut out);
+    out
+}
+
+fn write_empty(out: &mut Vec<u8>, status: &str) {
+    push(out, format_args!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"));
+}
+
+fn write_json(out: &mut Vec<u8>, fields: &str, body: &[u8]) {
+    write_json_head(out, fields, body.len());
+    out.extend_from_slice(body);
+}
+
+fn write_json_head(out: &mut Vec<u8>, fields: &str, length: usize) {
+    push(
+        out,
+        format_args!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{fields}Content-Length: {length}\r\n\r\n"),
+    );
+}
+
+const EVENT_START: &[u8] = b"event: message\ndata: ";
+const EVENT_END: &[u8] = b"\n\n";
+
+fn write_events_head(out: &mut Vec<u8>) {
+    out.extend_from_slice(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n",
+    );
+}
+
+/// One event, one chunk: what a server that flushes each event puts on the wire.
+fn write_event(out: &mut Vec<u8>, message: &[u8]) {
+    write_chunk_size(out, EVENT_START.len() + message.len() + EVENT_END.len());
+    out.extend_from_slice(EVENT_START);
+    out.extend_from_slice(message);
+    out.extend_from_slice(EVENT_END);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_chunk_size(out: &mut Vec<u8>, size: usize) {
+    push(out, format_args!("{size:x}\r\n"));
+}
+
+fn write_events_end(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n\r\n");
+}
+
+fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    // Writing to a vector cannot fail.
+    let _ = out.write_fmt(text);
+}

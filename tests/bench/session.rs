@@ -1,0 +1,105 @@
+//! One MCP session, through an adapter or straight over HTTP: opened as a host opens it, loaded, closed.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use crate::Outcome;
+use crate::direct::Direct;
+use crate::host::{Adapter, Host};
+use crate::ledger::Tally;
+use crate::running_server::RunningServer;
+use crate::workload::Load;
+
+const INITIALIZE: &[u8] = br#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
+const INITIALIZED: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+const LIST_TOOLS: &[u8] = br#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}"#;
+const INITIALIZE_ID: u32 = 0;
+const LIST_TOOLS_ID: u32 = 1;
+/// The calls of loads are numbered from here.
+pub(crate) const FIRST_CALL_ID: u32 = 2;
+
+/// How much a session of small messages reads at once.
+pub(crate) const ROOM: usize = 256 * 1024;
+/// Who has not answered `initialize` by then will not.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// The way to the server that is measured.
+#[derive(Clone)]
+pub(crate) enum Way {
+    Direct,
+    Through(Adapter),
+}
+
+pub(crate) enum Session {
+    Direct(Direct),
+    Host(Box<Host>),
+}
+
+impl Session {
+    /// Starts, and has `initialize` answered; with the time that took. `room` is how much can be read at once.
+    pub(crate) async fn initialize(way: &Way, server: &RunningServer, room: usize) -> Outcome<(Self, Duration)> {
+        match way {
+            Way::Direct => {
+                let started = Instant::now();
+                let direct = Direct::initialize(server.endpoint.clone(), room, INITIALIZE).await?;
+                Ok((Self::Direct(direct), started.elapsed()))
+            }
+            Way::Through(adapter) => {
+                let (mut host, started) = Host::launch(adapter, server, room)?;
+                host.send(INITIALIZE).await?;
+                timeout(HANDSHAKE_LIMIT, host.answer(INITIALIZE_ID))
+                    .await
+                    .map_err(|_| "initialize was not answered")??;
+                Ok((Self::Host(Box::new(host)), started.elapsed()))
+            }
+        }
+    }
+
+    /// The whole handshake.
+    pub(crate) async fn open(way: &Way, server: &RunningServer, room: usize) -> Outcome<Self> {
+        let (mut session, _) = Self::initialize(way, server, room).await?;
+        session.send(INITIALIZED).await?;
+        Ok(session)
+    }
+
+    /// The rest of the handshake and the first thing hosts ask for.
+    pub(crate) async fn list_tools(&mut self) -> Outcome<()> {
+        self.send(INITIALIZED).await?;
+        self.send(LIST_TOOLS).await?;
+        match self {
+            Self::Direct(_) => Ok(()),
+            Self::Host(host) => host.answer(LIST_TOOLS_ID).await,
+        }
+    }
+
+    pub(crate) async fn pump(&mut self, load: Load) -> Outcome<Tally> {
+        match self {
+            Self::Direct(direct) => direct.pump(load).await,
+            Self::Host(host) => host.pump(load).await,
+        }
+    }
+
+    /// The adapter's process, if there is one.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Direct(_) => None,
+            Self::Host(host) => Some(host.pid),
+        }
+    }
+
+    /// How long the adapter took to exit, if there is one and it did.
+    pub(crate) async fn close(self) -> Outcome<Option<Duration>> {
+        match self {
+            Self::Direct(_) => Ok(None),
+            Self::Host(host) => host.close().await,
+        }
+    }
+
+    async fn send(&mut self, message: &[u8]) -> Outcome<()> {
+        match self {
+            Self::Direct(direct) => direct.send(message).await,
+            Self::Host(host) => host.send(message).await,
+        }
+    }
+}
