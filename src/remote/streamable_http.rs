@@ -239,7 +239,9 @@ impl Shared {
             let error = match self.exchange(message, &session, &mut unanswered, &mut Wanted::ByHost).await {
                 Ok(()) => {
                     session.proven.store(true, Relaxed);
-                    self.answered.notify_one();
+                    if before > 0 {
+                        self.answered.notify_one();
+                    }
                     return;
                 }
                 Err(error) => error,

@@ -1,0 +1,198 @@
+//! A host: starts the real binary as Node does, over socket pairs (or over pipes), speaks JSON-RPC
+//! with it line by line, and sees how it ends.
+
+use std::{
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
+    net::UnixStream,
+    process::{Child, Command},
+    task::JoinHandle,
+};
+
+use super::{PATIENCE, soon};
+
+/// What the host hands over as stdin and stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handles {
+    /// Node and Electron.
+    SocketPairs,
+    /// Most others.
+    Pipes,
+}
+
+/// A running adapter and our ends of its pipes.
+pub struct Host {
+    pub child: Child,
+    input: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    output: BufReader<Box<dyn AsyncRead + Send + Unpin>>,
+    stderr: Arc<Mutex<String>>,
+    collecting: JoinHandle<()>,
+    /// Home and store of the adapter.
+    pub home: Arc<TempDir>,
+}
+
+impl Host {
+    /// Starts `mcp-remote URL FLAGS` over socket pairs.
+    pub fn start(url: &str, flags: &[&str]) -> Self {
+        Self::start_with(Handles::SocketPairs, url, flags, &[])
+    }
+
+    /// The same with chosen handles and environment.
+    pub fn start_with(handles: Handles, url: &str, flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut arguments = vec![url];
+        arguments.extend(flags);
+        Self::start_raw(handles, &arguments, environment, Arc::new(tempfile::tempdir().unwrap()))
+    }
+
+    /// Starts `mcp-remote ARGUMENTS` with a home folder of the test's choice.
+    pub fn start_raw(handles: Handles, arguments: &[&str], environment: &[(&str, &str)], home: Arc<TempDir>) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-remote"));
+        command.args(arguments).env_clear().env("HOME", home.path()).env("MCP_REMOTE_CONFIG_DIR", home.path());
+        command.envs(environment.iter().copied()).stderr(Stdio::piped()).kill_on_drop(true);
+        let (input, output): (Box<dyn AsyncWrite + Send + Unpin>, Box<dyn AsyncRead + Send + Unpin>);
+        let mut child;
+        match handles {
+            Handles::SocketPairs => {
+                let pair = || {
+                    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+                    ours.set_nonblocking(true).unwrap();
+                    (UnixStream::from_std(ours).unwrap(), Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+                };
+                let ((ours_in, stdin), (ours_out, stdout)) = (pair(), pair());
+                child = command.stdin(stdin).stdout(stdout).spawn().unwrap();
+                (input, output) = (Box::new(ours_in), Box::new(ours_out));
+            }
+            Handles::Pipes => {
+                child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+                (input, output) = (Box::new(child.stdin.take().unwrap()), Box::new(child.stdout.take().unwrap()));
+            }
+        }
+        drop(command); // and with it our copies of the child's ends
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let (mut pipe, collected) = (child.stderr.take().unwrap(), stderr.clone());
+        let collecting = tokio::spawn(async move {
+            let mut buffer = vec![0; 4096];
+            while let Ok(length @ 1..) = pipe.read(&mut buffer).await {
+                collected.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..length]));
+            }
+        });
+        Self { child, input: Some(input), output: BufReader::new(output), stderr, collecting, home }
+    }
+
+    /// Writes a line.
+    pub async fn send(&mut self, line: impl AsRef<[u8]>) {
+        let mut bytes = line.as_ref().to_vec();
+        bytes.push(b'\n');
+        self.send_raw(&bytes).await;
+    }
+
+    /// Writes bytes as they are.
+    pub async fn send_raw(&mut self, bytes: &[u8]) {
+        let input = self.input.as_mut().expect("the input is open");
+        soon("the adapter reads", input.write_all(bytes)).await.unwrap();
+    }
+
+    /// The next line, without its end; `None` at the end of output.
+    pub async fn line(&mut self) -> Option<String> {
+        let mut line = Vec::new();
+        let read = soon("a line from the adapter", self.output.read_until(b'\n', &mut line)).await.unwrap();
+        if read == 0 {
+            return None;
+        }
+        assert_eq!(line.pop(), Some(b'\n'), "a line without an end: {}", String::from_utf8_lossy(&line));
+        Some(String::from_utf8(line).expect("stdout is UTF-8"))
+    }
+
+    /// The next line, as JSON.
+    pub async fn json(&mut self) -> Value {
+        let line = self.line().await.unwrap_or_else(|| panic!("the output has ended; stderr:\n{}", self.stderr()));
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("not JSON ({error}): {line}"))
+    }
+
+    /// Whether nothing comes for this long. Only for what must not happen.
+    pub async fn is_quiet(&mut self, time: Duration) -> bool {
+        tokio::time::timeout(time, self.output.fill_buf()).await.is_err()
+    }
+
+    /// Sends a request and returns the next line, as JSON.
+    pub async fn ask(&mut self, id: impl Into<Value>, method: &str, params: Value) -> Value {
+        self.send(request(id, method, params)).await;
+        self.json().await
+    }
+
+    /// The handshake of 2025-11-25, up to `notifications/initialized`; returns the answer.
+    pub async fn initialize(&mut self) -> Value {
+        self.initialize_in("2025-11-25").await
+    }
+
+    /// The same for another revision.
+    pub async fn initialize_in(&mut self, revision: &str) -> Value {
+        let answer = self.ask(0, "initialize", initialize_params(revision)).await;
+        self.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
+        answer
+    }
+
+    /// Closes the adapter's stdin.
+    pub fn end_input(&mut self) {
+        self.input = None;
+    }
+
+    /// Everything on stderr so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    /// Waits until stderr holds a text.
+    pub async fn told(&self, text: &str) {
+        soon(&format!("stderr says {text:?}"), async {
+            while !self.stderr().contains(text) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Waits for the exit; all of stderr is there afterwards.
+    pub async fn exit(&mut self) -> (ExitStatus, Duration) {
+        let since = Instant::now();
+        let status = soon("the adapter exits", self.child.wait()).await.unwrap();
+        let took = since.elapsed();
+        _ = tokio::time::timeout(PATIENCE, &mut self.collecting).await;
+        (status, took)
+    }
+
+    /// The rest of the output, line by line, until its end.
+    pub async fn rest(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Some(line) = self.line().await {
+            lines.push(line);
+        }
+        lines
+    }
+
+    /// Ends the input and waits for a clean exit.
+    pub async fn close(mut self) {
+        self.end_input();
+        let (status, _) = self.exit().await;
+        assert!(status.success(), "{status}; stderr:\n{}", self.stderr());
+    }
+}
+
+pub fn request(id: impl Into<Value>, method: &str, params: Value) -> String {
+    json!({"jsonrpc": "2.0", "id": id.into(), "method": method, "params": params}).to_string()
+}
+
+pub fn notification(method: &str, params: Value) -> String {
+    json!({"jsonrpc": "2.0", "method": method, "params": params}).to_string()
+}
+
+pub fn initialize_params(revision: &str) -> Value {
+    json!({"protocolVersion": revision, "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}})
+}
