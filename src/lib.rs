@@ -57,6 +57,7 @@ pub mod report;
 pub mod shutdown;
 
 use std::{
+    ffi::OsString,
     io::{self, BufRead, IsTerminal, Write},
     process::ExitCode,
     sync::{Arc, mpsc::RecvTimeoutError},
@@ -87,7 +88,13 @@ const EVENTS: usize = 256;
 /// The whole program: arguments and environment in, exit code out.
 #[must_use]
 pub fn main(program: Program) -> ExitCode {
-    let arguments = std::env::args_os().skip(1).collect();
+    main_with(program, std::env::args_os().skip(1).collect())
+}
+
+/// [`main`] with the arguments (without the program's name) given, for a program that has this one
+/// inside it.
+#[must_use]
+pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
     let environment = |name: &str| std::env::var(name).ok();
     match cli::parse(program, arguments, &environment) {
         Ok(Command::Print(text)) => match io::stdout().write_all(text.as_bytes()) {

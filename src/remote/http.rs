@@ -5,7 +5,10 @@
 //! redirect that leaves it; keep more of a body than the limit.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -63,6 +66,7 @@ pub struct Http {
     client: Client,
     server: Url,
     headers: HeaderMap,
+    cookies: Option<Cookies>,
     window: Window,
     headers_timeout: Option<Duration>,
     body_timeout: Option<Duration>,
@@ -93,10 +97,6 @@ impl Http {
             // An IPv4 source address leaves only IPv4 destinations.
             builder = builder.local_address(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
         }
-        if network.cookies {
-            builder =
-                builder.cookie_provider(Arc::new(OriginCookies { origin: server.url().clone(), jar: Jar::default() }));
-        }
         builder = match &network.proxy {
             _ if server.is_loopback() => builder.no_proxy(),
             ProxyChoice::System => builder, // macOS and Windows settings; the variables are read in `cli`
@@ -123,6 +123,7 @@ impl Http {
             client: builder.build()?,
             server: server.url().clone(),
             headers: all,
+            cookies: network.cookies.then(|| Cookies::new(server.url())),
             window: Window::new(),
             headers_timeout: network.headers_timeout,
             body_timeout: network.body_timeout,
@@ -193,6 +194,9 @@ impl Http {
             let mut body = None;
             fill(request.headers_mut(), &mut body);
             *request.body_mut() = body;
+            if let Some(cookies) = &self.cookies {
+                cookies.add_to(request.headers_mut(), &url);
+            }
             let answer = self.client.execute(request);
             let response = match self.headers_timeout {
                 None => answer.await,
@@ -201,6 +205,9 @@ impl Http {
                     .map_err(|_| Error::Silent { what: "response headers", after })?,
             }
             .map_err(Error::of_request)?;
+            if let Some(cookies) = &self.cookies {
+                cookies.keep(response.headers(), &url);
+            }
             let status = response.status();
             if status.is_success() {
                 return Ok(response);
@@ -348,31 +355,49 @@ fn shown(body: &[u8]) -> String {
 
 /// Cookies go back to the exact origin that set them, as npm's do: `Domain` and `Secure` are
 /// ignored, `Path` and the two expiries count. A sticky balancer needs no more.
+///
+/// Not reqwest's own layer, which parses the address again for every request although most servers
+/// never set a cookie.
 #[derive(Debug)]
-struct OriginCookies {
+struct Cookies {
     origin: Url,
     jar: Jar,
+    /// Whether there ever was one.
+    any: AtomicBool,
 }
 
-impl CookieStore for OriginCookies {
-    fn set_cookies(&self, headers: &mut dyn Iterator<Item = &HeaderValue>, url: &Url) {
-        if !same_origin(url, &self.origin) {
+impl Cookies {
+    fn new(server: &Url) -> Self {
+        Self { origin: server.clone(), jar: Jar::default(), any: AtomicBool::new(false) }
+    }
+
+    fn keep(&self, headers: &HeaderMap, url: &Url) {
+        if !headers.contains_key(header::SET_COOKIE) || !same_origin(url, &self.origin) {
             return;
         }
-        let ignored = |attribute: &&str| {
+        let counts = |attribute: &&str| {
             let name = attribute.split('=').next().unwrap_or_default().trim();
-            !["domain", "secure", "samesite", "partitioned"].iter().any(|known| name.eq_ignore_ascii_case(known))
+            !["domain", "secure", "samesite", "partitioned"].iter().any(|ignored| name.eq_ignore_ascii_case(ignored))
         };
-        for value in headers.filter_map(|header| header.to_str().ok()) {
+        for value in headers.get_all(header::SET_COOKIE).iter().filter_map(|header| header.to_str().ok()) {
             let mut parts = value.split(';');
             let pair = parts.next().into_iter();
-            let kept: Vec<_> = pair.chain(parts.filter(ignored)).collect();
+            let kept: Vec<_> = pair.chain(parts.filter(counts)).collect();
             self.jar.add_cookie_str(&kept.join(";"), url);
+            self.any.store(true, Relaxed);
         }
     }
 
-    fn cookies(&self, url: &Url) -> Option<HeaderValue> {
-        if same_origin(url, &self.origin) { self.jar.cookies(url) } else { None }
+    /// The user's own `Cookie` header wins.
+    fn add_to(&self, headers: &mut HeaderMap, url: &Url) {
+        if self.any.load(Relaxed)
+            && !headers.contains_key(header::COOKIE)
+            && same_origin(url, &self.origin)
+            && let Some(mut cookies) = self.jar.cookies(url)
+        {
+            cookies.set_sensitive(true);
+            headers.insert(header::COOKIE, cookies);
+        }
     }
 }
 
@@ -493,15 +518,20 @@ mod tests {
     #[test]
     fn cookies_return_to_the_origin_that_set_them_and_to_no_other() {
         let url = |text: &str| Url::parse(text).unwrap();
-        let store = OriginCookies { origin: url("http://127.0.0.1:1/mcp"), jar: Jar::default() };
+        let store = Cookies::new(&url("http://127.0.0.1:1/mcp"));
         let set = |text: &'static str, from: &str| {
-            let header = HeaderValue::from_static(text);
-            store.set_cookies(&mut std::iter::once(&header), &url(from));
+            let headers = HeaderMap::from_iter([(header::SET_COOKIE, HeaderValue::from_static(text))]);
+            store.keep(&headers, &url(from));
+        };
+        let sent = |to: &str| {
+            let mut headers = HeaderMap::new();
+            store.add_to(&mut headers, &url(to));
+            headers.remove(header::COOKIE).map(|value| value.to_str().unwrap().to_owned())
         };
         set("node=a; Domain=elsewhere.example; Secure; Path=/mcp", "http://127.0.0.1:1/mcp");
         set("stray=b", "http://127.0.0.1:2/mcp");
-        assert_eq!(store.cookies(&url("http://127.0.0.1:1/mcp/x")).unwrap(), "node=a");
-        assert_eq!(store.cookies(&url("http://127.0.0.1:1/other")), None);
-        assert_eq!(store.cookies(&url("http://127.0.0.1:2/mcp")), None);
+        assert_eq!(sent("http://127.0.0.1:1/mcp/x").as_deref(), Some("node=a"));
+        assert_eq!(sent("http://127.0.0.1:1/other"), None);
+        assert_eq!(sent("http://127.0.0.1:2/mcp"), None);
     }
 }

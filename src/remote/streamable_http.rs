@@ -108,6 +108,15 @@ impl Session {
     }
 }
 
+/// What came of a lost session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Renewal {
+    /// There is a new one, made now or by somebody else meanwhile.
+    Made,
+    /// The lost one had never worked, or there is no `initialize` to repeat.
+    Pointless,
+}
+
 /// Who wants the answers of an exchange.
 enum Wanted {
     /// The host.
@@ -250,12 +259,12 @@ impl Shared {
                 break error; // some of a batch is answered: it cannot go out again as a whole
             }
             let error = match error {
-                Error::SessionLost(_) if !in_new_session => match self.renew(&session).await {
-                    Ok(()) => {
+                Error::SessionLost(_) if !in_new_session => match Box::pin(self.renew(&session)).await {
+                    Ok(Renewal::Made) => {
                         in_new_session = true;
                         continue;
                     }
-                    Err(Error::SessionLost(_)) => error,
+                    Ok(Renewal::Pointless) => error,
                     Err(renewal) => renewal,
                 },
                 error => error,
@@ -293,17 +302,16 @@ impl Shared {
     }
 
     /// Makes a new session in place of `lost`, unless somebody already has.
-    async fn renew(&self, lost: &Arc<Session>) -> Result<(), Error> {
+    async fn renew(&self, lost: &Arc<Session>) -> Result<Renewal, Error> {
         let _alone = self.order.alone().await;
         let present = self.session.borrow().clone();
         if present.epoch != lost.epoch {
-            return Ok(());
+            return Ok(Renewal::Made);
         }
-        let refused = || Error::NoNewSession("it was lost before it was used".to_owned());
         if !present.may_be_lost() {
-            return Err(refused());
+            return Ok(Renewal::Pointless);
         }
-        let initialize = self.handshake.initialize().ok_or_else(refused)?;
+        let Some(initialize) = self.handshake.initialize() else { return Ok(Renewal::Pointless) };
         info!("the server has lost the session; initialising again");
         let mut headers = self.http.headers().clone();
         let session_id = {
@@ -342,7 +350,7 @@ impl Shared {
         self.session.send_replace(session);
         // The new GET stream need not wait for anything.
         self.answered.notify_one();
-        Ok(())
+        Ok(Renewal::Made)
     }
 
     /// A request of our own; its answer stays here.
@@ -394,7 +402,8 @@ impl Shared {
         wanted: &mut Wanted,
     ) -> Result<(), Error> {
         if is_event_stream(&response) {
-            return self.answers_in_events(response, session, unanswered, wanted).await;
+            // Boxed: the common future stays small, and it is moved and zeroed for each message.
+            return Box::pin(self.answers_in_events(response, session, unanswered, wanted)).await;
         }
         match self.http.message(response).await {
             Ok(Some(message)) => self.deliver(sole_answer(message, unanswered), unanswered, wanted).await,

@@ -2,9 +2,9 @@
 //!
 //! A burst of quick calls is done fastest over a few connections; a connection for each would cost
 //! more than the calls. Slow calls must not wait for each other. So a POST holds a place only for a
-//! moment: once it has waited that long it is a slow call, gives its place back and makes room for
-//! one more. A hundred slow calls are all out after a few such moments; a thousand quick ones share
-//! a handful of connections.
+//! moment: while others wait, a clock ticks, and a POST that has been out for a whole tick is slow,
+//! gives its place back and makes room for one more. A hundred slow calls are all out after a few
+//! ticks; a thousand quick ones share a handful of connections. While nobody waits there is no clock.
 
 use std::{
     collections::VecDeque,
@@ -12,18 +12,17 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 /// Places at the start: what saturates a loopback server, and few enough for any server.
 const PLACES: usize = 16;
 /// The most that places may grow to.
 const MOST_PLACES: usize = 256;
-/// A call that has no response headers after this is slow. Above the time a quick call takes in a
-/// burst, below the round trip of most networks.
-const SLOW: Duration = Duration::from_millis(4);
-/// The same while very many calls are out: then places are given up late, so that even a thousand
+/// A tick. Above the time a quick call takes in a burst, below the round trip of most networks.
+const TICK: Duration = Duration::from_millis(4);
+/// A tick while very many calls are out: then places are given up late, so that even a thousand
 /// calls at once to a far server do not open a thousand connections.
-const SLOW_IN_A_CROWD: Duration = Duration::from_millis(100);
+const TICK_IN_A_CROWD: Duration = Duration::from_millis(100);
 /// Calls without headers that make a crowd.
 const CROWD: usize = 192;
 
@@ -33,49 +32,65 @@ pub struct Window(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    taken: usize,
     places: usize,
-    /// All POSTs without headers, slow ones included.
-    out: usize,
-    waiting: VecDeque<oneshot::Sender<()>>,
+    /// Which tick it is.
+    tick: u64,
+    next_tick: Instant,
+    /// POSTs without headers that began in this tick, in the one before, and earlier.
+    young: usize,
+    old: usize,
+    slow: usize,
+    waiting: VecDeque<oneshot::Sender<u64>>,
 }
 
 impl Window {
     /// All places free.
     #[must_use]
     pub fn new() -> Self {
-        Self(Mutex::new(State { taken: 0, places: PLACES, out: 0, waiting: VecDeque::new() }))
+        let state = State {
+            places: PLACES,
+            tick: 0,
+            next_tick: Instant::now(),
+            young: 0,
+            old: 0,
+            slow: 0,
+            waiting: VecDeque::new(),
+        };
+        Self(Mutex::new(state))
     }
 
     /// Runs a POST up to its headers, in its turn.
     pub async fn run<T>(&self, post: impl Future<Output = T>) -> T {
-        let mut place = self.enter().await;
-        let slow_after = if self.state().out > CROWD { SLOW_IN_A_CROWD } else { SLOW };
-        tokio::pin!(post);
-        if let Ok(headers) = tokio::time::timeout(slow_after, &mut post).await {
-            return headers;
-        }
-        place.give_up();
+        let _place = self.enter().await;
         post.await
     }
 
     async fn enter(&self) -> Place<'_> {
-        let turn = {
+        let mut turn = {
             let mut state = self.state();
-            if state.taken < state.places && state.waiting.is_empty() {
-                state.taken += 1;
-                None
-            } else {
-                let (sender, turn) = oneshot::channel();
-                state.waiting.push_back(sender);
-                Some(turn)
+            if state.waiting.is_empty() {
+                if state.has_room() {
+                    let began = state.begin();
+                    return Place { window: self, began };
+                }
+                // Nobody has waited, so nobody has kept the time: it begins now.
+                state.next_tick = Instant::now() + state.tick_length();
             }
+            let (sender, turn) = oneshot::channel();
+            state.waiting.push_back(sender);
+            turn
         };
-        if let Some(turn) = turn {
-            _ = turn.await; // the place was taken for us
+        loop {
+            let next_tick = self.state().next_tick;
+            tokio::select! {
+                biased;
+                began = &mut turn => {
+                    let began = began.unwrap_or_else(|_| self.state().begin());
+                    return Place { window: self, began };
+                }
+                () = tokio::time::sleep_until(next_tick) => self.state().tick_at(Instant::now()),
+            }
         }
-        self.state().out += 1;
-        Place { window: self, slow: false }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -83,13 +98,56 @@ impl Window {
     }
 }
 
+impl Default for Window {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl State {
+    fn has_room(&self) -> bool {
+        self.young + self.old < self.places
+    }
+
+    fn begin(&mut self) -> u64 {
+        self.young += 1;
+        self.tick
+    }
+
+    fn end(&mut self, began: u64) {
+        match self.tick - began {
+            0 => {
+                self.young -= 1;
+                self.places = (self.places - 1).max(PLACES); // quick: no need for more
+            }
+            1 => self.old -= 1,
+            _ => self.slow -= 1,
+        }
+        self.admit();
+    }
+
+    /// Every waiting POST hears the clock; the first one that does turns it.
+    fn tick_at(&mut self, now: Instant) {
+        if now < self.next_tick {
+            return;
+        }
+        self.tick += 1;
+        self.places = (self.places + self.old).min(MOST_PLACES);
+        self.slow += std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
+        self.next_tick = now + self.tick_length();
+        self.admit();
+    }
+
+    fn tick_length(&self) -> Duration {
+        if self.young + self.old + self.slow > CROWD { TICK_IN_A_CROWD } else { TICK }
+    }
+
     fn admit(&mut self) {
-        while self.taken < self.places
+        while self.has_room()
             && let Some(next) = self.waiting.pop_front()
         {
-            if next.send(()).is_ok() {
-                self.taken += 1;
+            if next.send(self.tick).is_ok() {
+                self.young += 1;
             }
         }
     }
@@ -97,28 +155,13 @@ impl State {
 
 struct Place<'a> {
     window: &'a Window,
-    slow: bool,
-}
-
-impl Place<'_> {
-    fn give_up(&mut self) {
-        let mut state = self.window.state();
-        self.slow = true;
-        state.taken -= 1;
-        state.places = (state.places + 1).min(MOST_PLACES);
-        state.admit();
-    }
+    /// The tick in which the POST began.
+    began: u64,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut state = self.window.state();
-        state.out -= 1;
-        if !self.slow {
-            state.taken -= 1;
-            state.places = (state.places - 1).max(PLACES);
-            state.admit();
-        }
+        self.window.state().end(self.began);
     }
 }
 
@@ -137,7 +180,7 @@ mod tests {
     async fn most_at_once(calls: usize, each: Duration) -> (usize, Duration) {
         let (window, now, most) =
             (Arc::new(Window::new()), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..calls {
             let (window, now, most) = (window.clone(), now.clone(), most.clone());
@@ -157,21 +200,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_burst_of_quick_calls_shares_a_few_connections() {
         let (most, _) = most_at_once(1000, Duration::from_millis(1)).await;
-        assert_eq!(most, PLACES);
+        assert!(most <= 2 * PLACES, "{most} at once");
     }
 
     #[tokio::test(start_paused = true)]
     async fn slow_calls_do_not_wait_for_each_other() {
         let (most, took) = most_at_once(100, Duration::from_millis(200)).await;
         assert_eq!(most, 100);
-        assert!(took < Duration::from_millis(230), "{took:?}");
+        assert!(took < Duration::from_millis(240), "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_thousand_calls_to_a_far_server_do_not_open_a_thousand_connections() {
         let (most, took) = most_at_once(1000, Duration::from_millis(25)).await;
         assert!(most < 500, "{most} at once");
-        assert!(took < Duration::from_millis(200), "{took:?}");
+        assert!(took < Duration::from_millis(400), "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]

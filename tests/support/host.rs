@@ -177,6 +177,48 @@ impl Host {
         lines
     }
 
+    /// A host around a process that the test has started itself. Its stderr is collected unless the
+    /// test has taken it.
+    pub fn around(mut child: Child, home: Arc<TempDir>) -> Self {
+        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let (pipe, collected) = (child.stderr.take(), stderr.clone());
+        let collecting = tokio::spawn(async move {
+            let Some(mut pipe) = pipe else { return };
+            let mut buffer = vec![0; 4096];
+            while let Ok(length @ 1..) = pipe.read(&mut buffer).await {
+                collected.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..length]));
+            }
+        });
+        let output = BufReader::new(Box::new(output) as Box<dyn AsyncRead + Send + Unpin>);
+        Self { child, input: Some(Box::new(input)), output, stderr, collecting, home }
+    }
+
+    /// Closes our end of the adapter's stdout.
+    pub fn close_output(&mut self) {
+        self.output = BufReader::new(Box::new(tokio::io::empty()));
+    }
+
+    /// Writes all lines and reads so many at the same time.
+    pub async fn talk(&mut self, lines: &[String], answers: usize) -> Vec<String> {
+        let Self { input, output, .. } = self;
+        let input = input.as_mut().expect("the input is open");
+        let write = async {
+            for line in lines {
+                input.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+            }
+        };
+        let read = async {
+            let mut read = output.lines();
+            let mut seen = Vec::new();
+            while seen.len() < answers {
+                seen.push(read.next_line().await.unwrap().expect("the output has ended"));
+            }
+            seen
+        };
+        soon("everything is written and read", async { tokio::join!(write, read).1 }).await
+    }
+
     /// Ends the input and waits for a clean exit.
     pub async fn close(mut self) {
         self.end_input();

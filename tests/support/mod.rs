@@ -6,6 +6,7 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its own part")]
 
+pub mod event_streams;
 pub mod host;
 pub mod server;
 

@@ -1,0 +1,224 @@
+//! `mcp-remote-client`: what it shows of a server, and how it says that it cannot.
+
+#![cfg(unix)]
+
+mod support;
+
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use support::{
+    server::{Reply, Request, Server, ordinary, reserved_port},
+    soon,
+};
+use tokio::process::Command;
+
+struct Shown {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+/// Runs `PROGRAM ARGUMENTS` to its end.
+async fn run(program: &str, arguments: &[&str]) -> Shown {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().env("HOME", home.path()).env("MCP_REMOTE_CONFIG_DIR", home.path());
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let done = soon("the client ends", command.output()).await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Shown { code: done.status.code(), stdout: text(done.stdout), stderr: text(done.stderr) }
+}
+
+async fn client(arguments: &[&str]) -> Shown {
+    run(env!("CARGO_BIN_EXE_mcp-remote-client"), arguments).await
+}
+
+/// A server with two pages of everything.
+fn rich(request: &Request) -> Reply {
+    let pages = |name: &str, items: [Value; 2]| {
+        let [first, second] = items;
+        match request.json()["params"]["cursor"].as_str() {
+            None => Reply::result(request, json!({name: [first], "nextCursor": "page/2"})),
+            Some("page/2") => Reply::result(request, json!({name: [second]})),
+            Some(other) => panic!("a cursor nobody gave: {other}"),
+        }
+    };
+    match request.rpc().as_str() {
+        "initialize" => Reply::result(
+            request,
+            json!({
+                "protocolVersion": request.json()["params"]["protocolVersion"],
+                "capabilities": {"tools": {}, "resources": {}, "prompts": {}},
+                "serverInfo": {"name": "rich", "version": "4.2"},
+                "instructions": "Ask nicely.",
+            }),
+        )
+        .with("mcp-session-id", "s1"),
+        "tools/list" => pages(
+            "tools",
+            [
+                json!({"name": "add", "description": "Adds\ntwo numbers", "inputSchema": {"type": "object"}}),
+                json!({"name": "subtract", "inputSchema": {"type": "object"}}),
+            ],
+        ),
+        "resources/list" => pages(
+            "resources",
+            [json!({"uri": "file:///a", "name": "letter a"}), json!({"uri": "file:///b", "name": "letter b"})],
+        ),
+        "resources/templates/list" => pages(
+            "resourceTemplates",
+            [json!({"uriTemplate": "file:///{x}", "name": "any"}), json!({"uriTemplate": "db://{y}", "name": "row"})],
+        ),
+        "prompts/list" => {
+            pages("prompts", [json!({"name": "greet", "description": "Says hello"}), json!({"name": "part"})])
+        }
+        _ => ordinary(request),
+    }
+}
+
+#[tokio::test]
+async fn everything_a_server_has_is_shown_with_all_pages() {
+    let server = Server::with(rich).await;
+    for (program, arguments) in [
+        (env!("CARGO_BIN_EXE_mcp-remote-client"), &[&*server.url("/mcp")][..]),
+        (env!("CARGO_BIN_EXE_mcp-remote"), &["mcp-remote-client", &server.url("/mcp")]),
+    ] {
+        let shown = run(program, arguments).await;
+        assert_eq!(shown.code, Some(0), "{}", shown.stderr);
+        for expected in [
+            "rich 4.2",
+            "Ask nicely.",
+            "tools (2)",
+            "add",
+            "Adds",
+            "subtract",
+            "resources (2)",
+            "file:///a",
+            "letter a",
+            "file:///b",
+            "resource templates (2)",
+            "file:///{x}",
+            "db://{y}",
+            "prompts (2)",
+            "greet",
+            "Says hello",
+            "part",
+        ] {
+            assert!(shown.stdout.contains(expected), "{expected}:\n{}", shown.stdout);
+        }
+        assert!(!shown.stdout.contains("two numbers"), "a line for each tool:\n{}", shown.stdout);
+        assert_eq!(server.summary().last().unwrap(), "DELETE");
+    }
+    assert_eq!(server.summary()[..2], ["POST initialize", "POST notifications/initialized"]);
+}
+
+#[tokio::test]
+async fn as_json_it_is_one_value_that_a_program_can_read() {
+    let server = Server::with(rich).await;
+    let shown = client(&[&server.url("/mcp"), "--json"]).await;
+    assert_eq!(shown.code, Some(0), "{}", shown.stderr);
+    let value: Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert_eq!(value["server"]["serverInfo"]["name"], "rich");
+    let names = |list: &str, member: &str| -> Vec<Value> {
+        value[list].as_array().unwrap().iter().map(|item| item[member].clone()).collect()
+    };
+    assert_eq!(names("tools", "name"), ["add", "subtract"]);
+    assert_eq!(value["tools"][0]["description"], "Adds\ntwo numbers");
+    assert_eq!(names("resources", "uri"), ["file:///a", "file:///b"]);
+    assert_eq!(names("resourceTemplates", "uriTemplate"), ["file:///{x}", "db://{y}"]);
+    assert_eq!(names("prompts", "name"), ["greet", "part"]);
+}
+
+#[tokio::test]
+async fn what_a_server_does_not_declare_is_not_asked_for() {
+    let server = Server::with(|request| match request.rpc().as_str() {
+        "tools/list" => rich(request),
+        _ => ordinary(request), // declares tools only
+    })
+    .await;
+    let shown = client(&[&server.url("/mcp")]).await;
+    assert_eq!(shown.code, Some(0), "{}", shown.stderr);
+    assert!(shown.stdout.contains("tools (2)") && shown.stdout.contains("prompts (0)"), "{}", shown.stdout);
+    assert_eq!(server.asked("resources/list").len() + server.asked("prompts/list").len(), 0);
+}
+
+#[tokio::test]
+async fn the_flags_of_the_adapter_are_its_own() {
+    let server = Server::with(rich).await;
+    let shown =
+        client(&["--ignore-tool", "sub*", "--header", "X-Key: v", &server.url("/mcp"), "--json", "--silent"]).await;
+    assert_eq!((shown.code, &*shown.stderr), (Some(0), ""));
+    let value: Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert_eq!(value["tools"].as_array().unwrap().len(), 1);
+    assert!(server.requests().iter().all(|request| request.header("x-key") == Some("v")));
+}
+
+/// Failed, with these words on stderr and nothing on stdout.
+fn assert_failed(shown: &Shown, words: &[&str]) {
+    assert_eq!((shown.code, &*shown.stdout), (Some(1), ""), "{}", shown.stderr);
+    let last = shown.stderr.lines().last().unwrap_or_default();
+    for word in words {
+        assert!(last.contains(word), "{word:?} in the last line:\n{}", shown.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_is_the_reason() {
+    let port = reserved_port().await;
+    let shown = client(&[&format!("http://127.0.0.1:{port}/mcp"), "--retry-for", "0"]).await;
+    assert_failed(&shown, &["mcp-remote-client: ", "cannot connect to 127.0.0.1", "refused"]);
+}
+
+#[tokio::test]
+async fn a_refused_initialize_is_the_reason() {
+    let server = Server::with(|request| match request.rpc().as_str() {
+        "initialize" => Reply::json(json!({
+            "jsonrpc": "2.0", "id": request.json()["id"],
+            "error": {"code": -32000, "message": "closed for lunch"}
+        })),
+        _ => ordinary(request),
+    })
+    .await;
+    assert_failed(&client(&[&server.url("/mcp")]).await, &["cannot initialise", "closed for lunch"]);
+}
+
+#[tokio::test]
+async fn a_web_page_in_the_servers_place_is_the_reason() {
+    let server = Server::with(|_| Reply::status(200, "text/html", "<html><title>Welcome</title></html>")).await;
+    assert_failed(&client(&[&server.url("/mcp")]).await, &["does not answer as an MCP server", "Welcome"]);
+}
+
+#[tokio::test]
+async fn a_list_that_fails_is_the_reason_and_nothing_half_is_shown() {
+    let server = Server::with(|request| match request.rpc().as_str() {
+        "prompts/list" => Reply::json(json!({
+            "jsonrpc": "2.0", "id": request.json()["id"],
+            "error": {"code": -32603, "message": "no prompts today"}
+        })),
+        _ => rich(request),
+    })
+    .await;
+    assert_failed(&client(&[&server.url("/mcp")]).await, &["prompts/list failed", "no prompts today"]);
+    assert_eq!(server.summary().last().unwrap(), "DELETE", "the session is ended all the same");
+}
+
+#[tokio::test]
+async fn an_answer_that_makes_no_sense_is_the_reason() {
+    for nonsense in [r#""result":{"tools":[{"name":1}]}"#, r#""error":{"code":"many","message":1}"#] {
+        let server = Server::with(move |request| match request.rpc().as_str() {
+            "tools/list" => Reply::json(format!(r#"{{"jsonrpc":"2.0","id":{},{nonsense}}}"#, request.id())),
+            _ => rich(request),
+        })
+        .await;
+        assert_failed(&client(&[&server.url("/mcp")]).await, &["tools/list failed"]);
+    }
+}
+
+#[tokio::test]
+async fn a_secret_in_the_address_is_not_shown_with_the_reason() {
+    let port = reserved_port().await;
+    let shown = client(&[&format!("http://127.0.0.1:{port}/mcp?api_key=hush"), "--retry-for", "0"]).await;
+    assert_failed(&shown, &["cannot connect"]);
+    assert!(!shown.stderr.contains("hush"), "{}", shown.stderr);
+}

@@ -1,0 +1,466 @@
+//! The way to the server: TLS and private authorities, client certificates, proxies, IPv4, the
+//! user's headers.
+
+#![cfg(unix)]
+
+mod support;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
+use serde_json::{Value, json};
+use support::{
+    host::{Handles, Host, initialize_params, request},
+    server::{Reply, Server, ordinary},
+    soon,
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        RootCertStore, ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer},
+        server::WebPkiClientVerifier,
+    },
+};
+
+/// A private authority, and its files.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    folder: TempDir,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::new([]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        params.distinguished_name.push(DnType::CommonName, name);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let authority = Self { issuer, folder: tempfile::tempdir().unwrap() };
+        std::fs::write(authority.path("ca.pem"), authority.issuer.pem()).unwrap();
+        authority
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn ca(&self) -> String {
+        self.path("ca.pem")
+    }
+
+    fn issue(&self, names: &[&str], usage: ExtendedKeyUsagePurpose) -> (rcgen::Certificate, KeyPair) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.extended_key_usages = vec![usage];
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
+    /// A client certificate and its key, as files.
+    fn client(&self) -> [String; 2] {
+        let (certificate, key) = self.issue(&["client"], ExtendedKeyUsagePurpose::ClientAuth);
+        let [cert_file, key_file] = ["client.pem", "client.key"].map(|name| self.path(name));
+        std::fs::write(&cert_file, certificate.pem()).unwrap();
+        std::fs::write(&key_file, key.serialize_pem()).unwrap();
+        [cert_file, key_file]
+    }
+
+    /// TLS for 127.0.0.1 and far.example.
+    fn server(&self, clients: Option<&Self>) -> ServerConfig {
+        let (certificate, key) = self.issue(&["127.0.0.1", "far.example"], ExtendedKeyUsagePurpose::ServerAuth);
+        let provider = Arc::new(ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+        let builder = match clients {
+            None => builder.unwrap().with_no_client_auth(),
+            Some(authority) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(CertificateDer::from(authority.issuer.der().to_vec())).unwrap();
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
+                builder.unwrap().with_client_cert_verifier(verifier)
+            }
+        };
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        builder.with_single_cert(vec![CertificateDer::from(certificate.der().to_vec())], key).unwrap()
+    }
+}
+
+/// TLS in front of a server.
+struct Tls {
+    port: u16,
+    connections: Arc<AtomicUsize>,
+    _tasks: JoinSet<()>,
+}
+
+impl Tls {
+    async fn before(server: &Server, config: ServerConfig) -> Self {
+        let (behind, acceptor) = (server.port, TlsAcceptor::from(Arc::new(config)));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, connections) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
+        let (mut tasks, count) = (JoinSet::new(), connections.clone());
+        tasks.spawn(async move {
+            let mut open = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Relaxed);
+                let acceptor = acceptor.clone();
+                open.spawn(async move {
+                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                    let mut behind = TcpStream::connect(("127.0.0.1", behind)).await.unwrap();
+                    _ = copy_bidirectional(&mut stream, &mut behind).await;
+                });
+            }
+        });
+        Self { port, connections, _tasks: tasks }
+    }
+
+    fn url(&self) -> String {
+        format!("https://127.0.0.1:{}/mcp", self.port)
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
+    }
+}
+
+async fn initialize(url: &str, flags: &[&str], environment: &[(&str, &str)]) -> (Value, Host) {
+    let mut host = Host::start_with(Handles::SocketPairs, url, flags, environment);
+    let answer = host.ask(0, "initialize", initialize_params("2025-11-25")).await;
+    (answer, host)
+}
+
+async fn works(url: &str, flags: &[&str], environment: &[(&str, &str)]) {
+    let (answer, host) = initialize(url, flags, environment).await;
+    assert_eq!(answer["result"]["serverInfo"]["name"], "peer", "{flags:?} {environment:?}: {answer}");
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_certificate_nobody_vouches_for_is_told_at_once_with_what_to_do() {
+    let server = Server::with(ordinary).await;
+    let tls = Tls::before(&server, Authority::new("private").server(None)).await;
+    let (answer, mut host) = initialize(&tls.url(), &["--retry-for", "5"], &[]).await;
+    assert_eq!(tls.connections(), 1, "trying again would fail again");
+    let error = &answer["error"];
+    assert_eq!((&error["code"], &error["data"]["code"]), (&json!(-31000), &json!("tls_failed")), "{answer}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("certificate") && message.contains("127.0.0.1"), "{message}");
+    assert!(error["data"]["hint"].as_str().unwrap().contains("--ca-cert"), "{answer}");
+    // The next message tries again, once.
+    assert_eq!(host.ask(1, "tools/call", json!({})).await["error"]["data"]["code"], "tls_failed");
+    assert_eq!(tls.connections(), 2);
+    assert_eq!(server.connections(), 0);
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_private_authority_can_be_named_in_every_usual_way() {
+    let server = Server::with(ordinary).await;
+    let authority = Authority::new("private");
+    let tls = Tls::before(&server, authority.server(None)).await;
+    let ca = &authority.ca();
+    works(&tls.url(), &["--ca-cert", ca], &[]).await;
+    works(&tls.url(), &[], &[("NODE_EXTRA_CA_CERTS", ca)]).await;
+    works(&tls.url(), &[], &[("SSL_CERT_FILE", ca)]).await;
+    // One way does not switch another off.
+    works(&tls.url(), &["--ca-cert", ca], &[("NODE_EXTRA_CA_CERTS", "/no/such/file")]).await;
+    works(&tls.url(), &["--ca-cert", ca], &[("SSL_CERT_FILE", "/no/such/file")]).await;
+    works(&tls.url(), &[], &[("NODE_EXTRA_CA_CERTS", ca), ("SSL_CERT_FILE", "/no/such/file")]).await;
+}
+
+#[tokio::test]
+async fn another_authority_than_the_servers_does_not_help() {
+    let server = Server::with(ordinary).await;
+    let (authority, other) = (Authority::new("private"), Authority::new("other"));
+    let tls = Tls::before(&server, authority.server(None)).await;
+    let (answer, host) = initialize(&tls.url(), &["--ca-cert", &other.ca()], &[]).await;
+    assert_eq!(answer["error"]["data"]["code"], "tls_failed", "{answer}");
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_is_refused() {
+    let server = Server::with(ordinary).await;
+    let authority = Authority::new("private");
+    let tls = Tls::before(&server, authority.server(None)).await;
+    let url = format!("https://localhost:{}/mcp", tls.port); // it is for 127.0.0.1 and far.example
+    let (answer, host) = initialize(&url, &["--ca-cert", &authority.ca()], &[]).await;
+    assert_eq!(answer["error"]["data"]["code"], "tls_failed", "{answer}");
+    assert_eq!(server.connections(), 0);
+    host.close().await;
+}
+
+#[tokio::test]
+async fn extra_authorities_that_cannot_be_read_are_told() {
+    let server = Server::with(ordinary).await;
+    let (_, mut host) = initialize(&server.url("/mcp"), &[], &[("NODE_EXTRA_CA_CERTS", "/no/such/file")]).await;
+    host.end_input();
+    host.exit().await;
+    assert!(host.stderr().contains("NODE_EXTRA_CA_CERTS=/no/such/file is left out"), "{}", host.stderr());
+}
+
+#[tokio::test]
+async fn a_server_that_demands_a_client_certificate_gets_it() {
+    let server = Server::with(ordinary).await;
+    let (authority, clients) = (Authority::new("private"), Authority::new("clients"));
+    let tls = Tls::before(&server, authority.server(Some(&clients))).await;
+    let [certificate, key] = clients.client();
+    let ca = authority.ca();
+    works(&tls.url(), &["--ca-cert", &ca, "--client-cert", &certificate, "--client-key", &key], &[]).await;
+}
+
+#[tokio::test]
+async fn a_client_certificate_that_is_missing_is_told_at_once() {
+    let server = Server::with(ordinary).await;
+    let authority = Authority::new("private");
+    let tls = Tls::before(&server, authority.server(Some(&Authority::new("clients")))).await;
+    let (answer, host) = initialize(&tls.url(), &["--ca-cert", &authority.ca(), "--retry-for", "5"], &[]).await;
+    let error = &answer["error"];
+    assert_eq!(error["data"]["code"], "tls_failed", "{answer}");
+    assert!(error["data"]["hint"].as_str().unwrap().contains("--client-cert"), "{answer}");
+    assert_eq!(tls.connections(), 1, "trying again would fail again");
+    assert_eq!(server.connections(), 0);
+    host.close().await;
+}
+
+#[tokio::test]
+async fn an_address_with_https_to_a_server_without_says_so_at_once() {
+    let server = Server::with(ordinary).await;
+    let (answer, host) = initialize(&server.url("/mcp").replace("http:", "https:"), &["--retry-for", "5"], &[]).await;
+    assert_eq!(answer["error"]["data"]["code"], "tls_failed", "{answer}");
+    host.close().await;
+}
+
+const FAR: &str = "http://far.example/mcp";
+
+#[tokio::test]
+async fn a_proxy_named_in_any_usual_way_is_asked_for_a_far_server() {
+    let proxy = Server::with(ordinary).await;
+    let address = &proxy.url("");
+    let bare = &format!("127.0.0.1:{}", proxy.port);
+    for (flags, environment) in [
+        (&["--proxy", address][..], &[][..]),
+        (&["--proxy", bare], &[]),
+        (&[], &[("HTTP_PROXY", &**address)]),
+        (&[], &[("http_proxy", address)]),
+        (&[], &[("ALL_PROXY", address)]),
+        (&["--proxy", address], &[("HTTP_PROXY", "http://127.0.0.1:1")]),
+    ] {
+        let before = proxy.requests().len();
+        works(FAR, &[flags, &["--allow-http", "--header", "X-Key: v"]].concat(), environment).await;
+        let asked = &proxy.requests()[before..];
+        assert!(!asked.is_empty());
+        for request in asked {
+            assert_eq!(request.path, FAR, "{flags:?} {environment:?}");
+            assert_eq!((request.header("host"), request.header("x-key")), (Some("far.example"), Some("v")));
+        }
+    }
+}
+
+/// A proxy that nobody should ask.
+async fn wrong_proxy() -> Server {
+    Server::with(|_| Reply::status(502, "text/plain", "not for me")).await
+}
+
+#[tokio::test]
+async fn no_proxy_leads_to_this_machine() {
+    let (server, proxy) = (Server::with(ordinary).await, wrong_proxy().await);
+    let address = proxy.url("");
+    for host in ["127.0.0.1", "localhost"] {
+        let url = format!("http://{host}:{}/mcp", server.port);
+        works(&url, &[], &[("HTTP_PROXY", &address), ("ALL_PROXY", &address)]).await;
+        works(&url, &["--enable-proxy", "--proxy", &address], &[]).await;
+    }
+    assert_eq!(proxy.connections(), 0);
+}
+
+/// 0.0.0.0 is not a loopback address, and leads to this machine all the same.
+#[tokio::test]
+async fn hosts_that_no_proxy_names_are_reached_without_one() {
+    let (server, proxy) = (Server::with(ordinary).await, wrong_proxy().await);
+    let (url, address) = (format!("http://0.0.0.0:{}/mcp", server.port), proxy.url(""));
+    for except in [("NO_PROXY", "0.0.0.0"), ("no_proxy", "other.example, 0.0.0.0"), ("NO_PROXY", "0.0.0.0/8")] {
+        works(&url, &["--allow-http"], &[("HTTP_PROXY", &address), except]).await;
+    }
+    assert_eq!(proxy.connections(), 0);
+    let environment = [("HTTP_PROXY", &*address), ("NO_PROXY", "other.example")];
+    let (answer, host) = initialize(&url, &["--allow-http", "--retry-for", "0"], &environment).await;
+    assert_eq!(answer["error"]["data"]["status"], 502, "not excepted: {answer}");
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_star_in_no_proxy_excepts_every_host() {
+    let (server, proxy) = (Server::with(ordinary).await, wrong_proxy().await);
+    let url = format!("http://0.0.0.0:{}/mcp", server.port);
+    let environment = [("HTTP_PROXY", &*proxy.url("")), ("NO_PROXY", "*")];
+    works(&url, &["--allow-http", "--retry-for", "0"], &environment).await;
+    assert_eq!(proxy.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_proxys_password_goes_to_the_proxy_and_nowhere_else() {
+    let proxy = Server::with(|request| match request.header("proxy-authorization") {
+        Some(_) => ordinary(request),
+        None => Reply::empty(407),
+    })
+    .await;
+    let address = format!("http://user:hush@127.0.0.1:{}", proxy.port);
+    let (answer, mut host) = initialize(FAR, &["--allow-http", "--debug", "--proxy", &address], &[]).await;
+    assert_eq!(answer["result"]["serverInfo"]["name"], "peer", "{answer}");
+    assert_eq!(proxy.requests()[0].header("proxy-authorization"), Some("Basic dXNlcjpodXNo"));
+    host.end_input();
+    host.exit().await;
+    assert!(!host.stderr().contains("hush"), "{}", host.stderr());
+    let (answer, host) = initialize(FAR, &["--allow-http", "--proxy", &proxy.url(""), "--retry-for", "0"], &[]).await;
+    assert_eq!(answer["error"]["data"]["code"], "proxy_refused", "{answer}");
+    assert!(answer["error"]["data"]["hint"].as_str().unwrap().contains("--proxy"), "{answer}");
+    host.close().await;
+}
+
+/// A proxy that leads every CONNECT to one port; what it was asked.
+async fn tunnel(to: u16) -> (u16, Arc<std::sync::Mutex<Vec<String>>>, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, heads) = (listener.local_addr().unwrap().port(), Arc::new(std::sync::Mutex::new(Vec::new())));
+    let (mut tasks, seen) = (JoinSet::new(), heads.clone());
+    tasks.spawn(async move {
+        let mut open = JoinSet::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let seen = seen.clone();
+            open.spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                seen.lock().unwrap().push(String::from_utf8(head).unwrap());
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                let mut behind = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                _ = copy_bidirectional(&mut stream, &mut behind).await;
+            });
+        }
+    });
+    (port, heads, tasks)
+}
+
+#[tokio::test]
+async fn an_https_server_is_reached_through_a_tunnel_that_sees_no_header_of_the_user() {
+    let server = Server::with(ordinary).await;
+    let authority = Authority::new("private");
+    let tls = Tls::before(&server, authority.server(None)).await;
+    let (port, heads, _tasks) = tunnel(tls.port).await;
+    let address = format!("http://127.0.0.1:{port}");
+    let ca = authority.ca();
+    let flags = ["--ca-cert", &ca, "--header", "Authorization: Bearer hush"];
+    works("https://far.example/mcp", &flags, &[("HTTPS_PROXY", &address)]).await;
+    let heads = heads.lock().unwrap();
+    assert!(!heads.is_empty());
+    for head in heads.iter() {
+        assert!(head.starts_with("CONNECT far.example:443 HTTP/1.1\r\n") && !head.contains("hush"), "{head}");
+    }
+    assert_eq!(server.requests()[0].header("authorization"), Some("Bearer hush"));
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_the_tunnel_is_told_at_once_and_by_its_name() {
+    let proxy = Server::with(|_| Reply::empty(407)).await;
+    let flags = ["--proxy", &proxy.url(""), "--retry-for", "5"];
+    let (answer, host) = initialize("https://far.example/mcp", &flags, &[]).await;
+    assert_eq!(proxy.requests()[0].method, "CONNECT");
+    assert_eq!(answer["error"]["data"]["code"], "proxy_refused", "{answer}");
+    assert_eq!(proxy.requests().len(), 1, "trying again would fail again");
+    host.close().await;
+}
+
+#[tokio::test]
+async fn with_ipv4_no_other_address_is_tried() {
+    let v4 = Server::with(ordinary).await;
+    works(&format!("http://localhost:{}/mcp", v4.port), &["--ipv4"], &[]).await;
+    let Ok(listener) = TcpListener::bind("[::1]:0").await else { return }; // a system without IPv6
+    let v6 = Server::on(listener, |request| async move { ordinary(&request) });
+    let url = format!("http://[::1]:{}/mcp", v6.port);
+    works(&url, &[], &[]).await;
+    let before = v6.connections();
+    let (answer, host) = initialize(&url, &["--ipv4", "--retry-for", "0"], &[]).await;
+    assert_eq!(answer["error"]["data"]["code"], "cannot_connect", "{answer}");
+    assert_eq!(v6.connections(), before);
+    host.close().await;
+}
+
+#[tokio::test]
+async fn the_users_headers_go_with_every_request() {
+    let server = Server::with(ordinary).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("headers");
+    std::fs::write(&file, "# from a file\n\nX-File: one: two\r\nX-Env:${FROM_ENV}\n").unwrap();
+    let flags = [
+        "--header",
+        "Authorization:Bearer ${TOKEN}",
+        "--header=X-Plain: a b",
+        "--header",
+        "X-Twice: 1",
+        "--header",
+        "X-Twice: 2",
+        "--header",
+        "User-Agent: mine",
+        "--header",
+        "Accept: nothing",
+        "--header-file",
+        file.to_str().unwrap(),
+    ];
+    let environment = [("TOKEN", "a ${b} \"c\""), ("FROM_ENV", "from env")];
+    let mut host = Host::start_with(Handles::Pipes, &server.url("/mcp"), &flags, &environment);
+    host.initialize().await;
+    host.ask(1, "tools/list", json!({})).await;
+    server.until("the stream", |server| server.summary().contains(&"GET".to_owned())).await;
+    host.close().await;
+    let methods: Vec<String> = server.requests().into_iter().map(|request| request.method).collect();
+    assert!(["GET", "DELETE", "POST"].iter().all(|method| methods.contains(&(*method).to_owned())), "{methods:?}");
+    for request in server.requests() {
+        for (name, value) in [
+            ("authorization", "Bearer a ${b} \"c\""),
+            ("x-plain", "a b"),
+            ("x-twice", "1, 2"),
+            ("x-file", "one: two"),
+            ("x-env", "from env"),
+            ("user-agent", "mine"),
+        ] {
+            assert_eq!(request.header(name), Some(value), "{} {}", request.method, request.rpc());
+        }
+        if request.method == "POST" {
+            assert_eq!(request.header("accept"), Some("application/json, text/event-stream"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_headers_of_the_user_we_say_who_we_are() {
+    let server = Server::with(ordinary).await;
+    works(&server.url("/mcp"), &[], &[]).await;
+    for request in server.requests() {
+        assert_eq!(request.header("user-agent"), Some(concat!("mcp-remote/", env!("CARGO_PKG_VERSION"))));
+        assert_eq!((request.header("authorization"), request.header("origin")), (None, None));
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_come_about_is_given_up_after_the_connect_timeout() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = format!("https://{}/mcp", listener.local_addr().unwrap()); // TCP, but no TLS comes
+    let mut host = Host::start(&server, &["--connect-timeout", "0.3", "--retry-for", "0"]);
+    host.send(request(0, "initialize", initialize_params("2025-11-25"))).await;
+    let answer = soon("an answer", host.json()).await;
+    assert_eq!(answer["error"]["data"]["code"], "cannot_connect", "{answer}");
+    host.close().await;
+}

@@ -1,0 +1,399 @@
+//! Sessions over Streamable HTTP: what a host does not see when the server forgets one, and what
+//! keeps one alive (MCP 2025-11-25, Transports, Session Management).
+
+mod support;
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use support::{
+    host::{Host, initialize_params, notification, request},
+    server::{Events, Reply, Request, Server, answer, initialize_result, ordinary},
+    soon,
+};
+use tokio::sync::mpsc;
+
+/// Long enough for what must not happen to happen in a broken program.
+const MOMENT: Duration = Duration::from_millis(150);
+
+/// A server that knows one session, the newest, and can be made to forget it.
+struct Forgetful {
+    server: Server,
+    newest: Arc<AtomicUsize>,
+    /// The GET streams it opens.
+    streams: mpsc::UnboundedReceiver<Events>,
+}
+
+impl Forgetful {
+    /// Refuses requests of a session it has forgotten with this.
+    async fn refusing(refusal: impl Fn() -> Reply + Send + Sync + 'static) -> Self {
+        let newest = Arc::new(AtomicUsize::new(0));
+        let (opened, streams) = mpsc::unbounded_channel();
+        let now = newest.clone();
+        let server = Server::with(move |request| {
+            if request.rpc() == "initialize" {
+                let session = format!("s{}", now.fetch_add(1, Relaxed) + 1);
+                return Reply::result(request, initialize_result(request)).with("mcp-session-id", &session);
+            }
+            if request.header("mcp-session-id") != Some(&format!("s{}", now.load(Relaxed))) {
+                return refusal();
+            }
+            if request.method == "GET" {
+                let (reply, events) = Reply::events();
+                _ = opened.send(events);
+                return reply;
+            }
+            ordinary(request)
+        })
+        .await;
+        Self { server, newest, streams }
+    }
+
+    async fn start() -> Self {
+        Self::refusing(|| Reply::status(404, "text/plain", "unknown session")).await
+    }
+
+    /// A host whose session has been in use.
+    async fn host(&self, flags: &[&str]) -> Host {
+        let mut host = Host::start(&self.server.url("/mcp"), flags);
+        host.initialize().await;
+        host.ask("first", "tools/list", json!({})).await;
+        host
+    }
+
+    fn forget(&self) {
+        self.newest.fetch_add(1, Relaxed);
+    }
+
+    async fn stream(&mut self) -> Events {
+        soon("the server's own stream is opened", self.streams.recv()).await.unwrap()
+    }
+}
+
+/// A server that gives out sessions and refuses everything else.
+async fn refusing_all_but_initialize(refuses: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static) -> Server {
+    Server::with(move |request| match request.rpc().as_str() {
+        "initialize" => ordinary(request),
+        _ => refuses(request).unwrap_or_else(|| ordinary(request)),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn many_requests_that_meet_a_lost_session_share_one_new_session() {
+    const CALLS: u64 = 12;
+    let peer = Forgetful::start().await;
+    let mut host = peer.host(&[]).await;
+    peer.forget();
+    let lines: Vec<_> = (1..=CALLS).map(|id| request(id, "tools/call", json!({}))).collect();
+    host.send(lines.join("\n")).await;
+    let mut answered = BTreeSet::new();
+    for _ in 0..CALLS {
+        let answer = host.json().await;
+        assert_eq!(answer["result"]["echo"], "tools/call", "{answer}");
+        assert!(answered.insert(answer["id"].as_u64().unwrap()), "answered twice: {answer}");
+    }
+    assert!(host.is_quiet(MOMENT).await, "the answer to our own initialize is not the host's");
+
+    let initializes = peer.server.asked("initialize");
+    assert_eq!(initializes.len(), 2);
+    let again = &initializes[1];
+    assert_eq!((again.header("mcp-session-id"), again.header("mcp-protocol-version")), (None, None));
+    assert_eq!(again.json()["params"], initializes[0].json()["params"]);
+    let id = again.json()["id"].clone();
+    assert!(id.is_string() && id != "first", "{id}");
+    for call in 1..=CALLS {
+        let sent: Vec<_> = peer.server.asked("tools/call").into_iter().filter(|r| r.id() == call.to_string()).collect();
+        let in_new = sent.iter().filter(|r| r.header("mcp-session-id") == Some("s3")).count();
+        assert!(in_new == 1 && sent.len() <= 2, "call {call} went out {} times", sent.len());
+    }
+}
+
+#[tokio::test]
+async fn a_new_session_is_told_all_that_the_old_one_knew_before_the_request_goes_out_again() {
+    let peer = Forgetful::start().await;
+    let mut host = peer.host(&[]).await;
+    host.ask(1, "logging/setLevel", json!({"level": "error"})).await;
+    host.ask(2, "resources/subscribe", json!({"uri": "a"})).await;
+    host.ask(3, "resources/subscribe", json!({"uri": "b"})).await;
+    host.ask(4, "resources/unsubscribe", json!({"uri": "a"})).await;
+    peer.forget();
+    assert_eq!(host.ask(5, "tools/call", json!({})).await["result"]["echo"], "tools/call");
+    assert!(host.is_quiet(MOMENT).await);
+
+    let requests: Vec<_> = peer.server.requests().into_iter().filter(|request| request.method == "POST").collect();
+    let again = requests.iter().rposition(|request| request.rpc() == "initialize").unwrap();
+    let told: Vec<_> = requests[again + 1..].iter().map(|request| (request.rpc(), request.json())).collect();
+    let methods: Vec<_> = told.iter().map(|(method, _)| method.as_str()).collect();
+    assert_eq!(methods, ["notifications/initialized", "logging/setLevel", "resources/subscribe", "tools/call"]);
+    assert_eq!(told[1].1["params"]["level"], "error");
+    assert_eq!(told[2].1["params"]["uri"], "b");
+    let hosts: Vec<Value> = vec![json!(0), json!("first"), json!(1), json!(2), json!(3), json!(4), json!(5)];
+    assert!(told[1..3].iter().all(|(_, message)| !hosts.contains(&message["id"])));
+    for request in &requests[again + 1..] {
+        assert_eq!(request.header("mcp-session-id"), Some("s3"));
+        assert_eq!(request.header("mcp-protocol-version"), Some("2025-11-25"));
+    }
+    host.close().await;
+    assert_eq!(peer.server.request("DELETE", "").await.header("mcp-session-id"), Some("s3"));
+}
+
+#[tokio::test]
+async fn the_servers_own_stream_is_opened_again_in_the_new_session() {
+    let mut peer = Forgetful::start().await;
+    let mut host = peer.host(&[]).await;
+    let old = peer.stream().await;
+    peer.forget();
+    host.ask(1, "tools/call", json!({})).await;
+    let new = peer.stream().await;
+    new.message(r#"{"jsonrpc":"2.0","method":"notifications/x"}"#);
+    assert_eq!(host.json().await["method"], "notifications/x");
+    soon("the old stream is closed", async {
+        while old.is_open() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let gets: Vec<_> = peer.server.requests().into_iter().filter(|request| request.method == "GET").collect();
+    let sessions: Vec<_> = gets.iter().map(|get| get.header("mcp-session-id").unwrap()).collect();
+    assert_eq!(sessions, ["s1", "s3"]);
+}
+
+#[tokio::test]
+async fn a_session_whose_stream_is_refused_after_a_break_is_replaced_without_waiting_for_the_host() {
+    let mut peer = Forgetful::start().await;
+    let host = peer.host(&[]).await;
+    let stream = peer.stream().await;
+    stream.raw("retry: 10\n\n");
+    peer.forget();
+    stream.break_off();
+    peer.server.until("a new session", |server| server.asked("initialize").len() == 2).await;
+    peer.stream().await;
+    host.close().await;
+}
+
+#[tokio::test]
+async fn other_refusals_that_name_the_session_mean_the_same() {
+    let rpc = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Bad Request: No valid session ID"}}"#;
+    for (status, kind, body) in
+        [(400, "application/json", rpc), (400, "text/plain", "Session expired"), (410, "text/plain", "session gone")]
+    {
+        let peer = Forgetful::refusing(move || Reply::status(status, kind, body)).await;
+        let mut host = peer.host(&[]).await;
+        peer.forget();
+        let answer = host.ask(1, "tools/call", json!({})).await;
+        assert_eq!(answer["result"]["echo"], "tools/call", "{status} {body}: {answer}");
+        assert_eq!(peer.server.asked("initialize").len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_400_that_does_not_name_the_session_is_an_error_and_no_lost_session() {
+    let peer = Forgetful::refusing(|| Reply::status(400, "text/plain", "no such tool")).await;
+    let mut host = peer.host(&[]).await;
+    peer.forget();
+    let answer = host.ask(1, "tools/call", json!({})).await;
+    assert_eq!((&answer["error"]["code"], &answer["error"]["data"]["status"]), (&json!(-31000), &json!(400)));
+    assert_eq!(peer.server.asked("initialize").len(), 1);
+}
+
+#[tokio::test]
+async fn a_notification_that_meets_a_lost_session_arrives_in_the_new_one() {
+    let peer = Forgetful::start().await;
+    let mut host = peer.host(&[]).await;
+    peer.forget();
+    host.send(notification("notifications/x", json!({}))).await;
+    peer.server
+        .until("the notification in the new session", |server| {
+            server.asked("notifications/x").iter().any(|request| request.header("mcp-session-id") == Some("s3"))
+        })
+        .await;
+    assert!(host.is_quiet(MOMENT).await);
+}
+
+#[tokio::test]
+async fn a_session_lost_again_and_again_is_replaced_each_time_it_has_been_used() {
+    let peer = Forgetful::start().await;
+    let mut host = peer.host(&[]).await;
+    for round in 1..=3 {
+        peer.forget();
+        assert_eq!(host.ask(round, "tools/call", json!({})).await["result"]["echo"], "tools/call", "round {round}");
+    }
+    assert_eq!(peer.server.asked("initialize").len(), 4);
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_every_request_is_not_initialised_for_each() {
+    const CALLS: usize = 8;
+    for notifications_too in [false, true] {
+        for (status, text) in [(404, "no"), (400, "no session")] {
+            let server = refusing_all_but_initialize(move |request| {
+                let refused = notifications_too || request.json().get("id").is_some() || request.method == "GET";
+                (refused && request.method != "DELETE").then(|| Reply::status(status, "text/plain", text))
+            })
+            .await;
+            let mut host = Host::start(&server.url("/mcp"), &[]);
+            host.initialize().await;
+            for id in 1..=CALLS {
+                let answer = host.ask(id, "tools/call", json!({})).await;
+                assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(id), &json!(-31000)), "{answer}");
+            }
+            let initializes = server.asked("initialize").len();
+            assert!(initializes <= 3, "{initializes} for {CALLS} calls; notifications too: {notifications_too}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_a_new_session_gives_each_request_an_error() {
+    let first = AtomicUsize::new(0);
+    let server = Server::with(move |request| match request.rpc().as_str() {
+        "initialize" if first.fetch_add(1, Relaxed) > 0 => Reply::json(format!(
+            r#"{{"jsonrpc":"2.0","id":{},"error":{{"code":-32603,"message":"full up"}}}}"#,
+            request.id()
+        )),
+        "tools/call" => Reply::empty(404),
+        _ => ordinary(request),
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &[]);
+    host.initialize().await;
+    host.ask(1, "tools/list", json!({})).await;
+    let answer = host.ask(2, "tools/call", json!({})).await;
+    assert_eq!((&answer["id"], &answer["error"]["data"]["code"]), (&json!(2), &json!("session_lost")), "{answer}");
+    assert!(answer["error"]["message"].as_str().unwrap().contains("full up"), "{answer}");
+    assert!(host.is_quiet(MOMENT).await);
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_on_the_new_initialize_is_given_up_in_its_time() {
+    let first = AtomicUsize::new(0);
+    let server = Server::with(move |request| match request.rpc().as_str() {
+        "initialize" if first.fetch_add(1, Relaxed) > 0 => Reply::Hang,
+        "tools/call" => Reply::empty(404),
+        _ => ordinary(request),
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &["--initialize-timeout", "1"]);
+    host.initialize().await;
+    host.ask(1, "tools/list", json!({})).await;
+    let answer = host.ask(2, "tools/call", json!({})).await;
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(2), &json!(-31000)), "{answer}");
+}
+
+#[tokio::test]
+async fn a_new_session_whose_answer_comes_on_a_stream_that_stays_open_is_used_at_once() {
+    let (open, mut streams) = mpsc::unbounded_channel();
+    let first = AtomicUsize::new(0);
+    let server = Server::with(move |request| match request.rpc().as_str() {
+        "initialize" if first.fetch_add(1, Relaxed) > 0 => {
+            let (reply, events) = Reply::events();
+            events.message(answer(request, initialize_result(request)));
+            _ = open.send(events);
+            reply.with("mcp-session-id", "s2")
+        }
+        "tools/call" if request.header("mcp-session-id") == Some("s1") => Reply::empty(404),
+        _ => ordinary(request),
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &[]);
+    host.initialize().await;
+    host.ask(1, "tools/list", json!({})).await;
+    host.send(request(2, "tools/call", json!({}))).await;
+    let _stays_open = soon("the stream", streams.recv()).await.unwrap();
+    assert_eq!(host.json().await["result"]["echo"], "tools/call");
+}
+
+#[tokio::test]
+async fn a_request_in_flight_when_the_host_initialises_again_is_answered() {
+    let server = Server::with(|request| match request.rpc().as_str() {
+        "tools/call" => Reply::Hang,
+        _ => ordinary(request),
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &[]);
+    host.initialize().await;
+    host.send(request(1, "tools/call", json!({}))).await;
+    server.request("POST", "tools/call").await;
+    host.send(request(2, "initialize", initialize_params("2025-11-25"))).await;
+    let mut answered = [host.json().await["id"].as_u64(), host.json().await["id"].as_u64()];
+    answered.sort();
+    assert_eq!(answered, [Some(1), Some(2)]);
+}
+
+#[tokio::test]
+async fn a_second_initialize_of_the_host_ends_the_first_session_and_begins_its_own() {
+    let peer = Forgetful::start().await;
+    let mut host = peer.host(&[]).await;
+    assert_eq!(host.ask(1, "initialize", initialize_params("2025-06-18")).await["id"], 1);
+    assert_eq!(host.ask(2, "tools/list", json!({})).await["result"]["echo"], "tools/list");
+    let asked = peer.server.asked("initialize");
+    assert_eq!((asked[1].header("mcp-session-id"), asked[1].header("mcp-protocol-version")), (None, None));
+    assert_eq!(peer.server.request("DELETE", "").await.header("mcp-session-id"), Some("s1"));
+    let last = peer.server.asked("tools/list").pop().unwrap();
+    assert_eq!((last.header("mcp-session-id"), last.header("mcp-protocol-version")), (Some("s2"), Some("2025-06-18")));
+}
+
+#[tokio::test]
+async fn pings_of_our_own_go_out_regularly_and_the_host_sees_nothing_of_them() {
+    let server = Server::with(ordinary).await;
+    let mut host = Host::start(&server.url("/mcp"), &["--ping-interval", "0.05"]);
+    host.initialize().await;
+    server.until("three pings", |server| server.asked("ping").len() >= 3).await;
+    assert!(host.is_quiet(MOMENT).await);
+    host.send(request(1, "ping", json!({}))).await;
+    assert_eq!(host.json().await["id"], 1, "the host's own ping is its own");
+    let pings = server.asked("ping");
+    let ids: BTreeSet<_> = pings.iter().map(Request::id).collect();
+    assert_eq!(ids.len(), pings.len(), "no id twice");
+    assert!(pings.iter().filter(|ping| ping.id() != "1").all(|ping| {
+        ping.header("mcp-session-id") == Some("s1") && ping.header("mcp-protocol-version") == Some("2025-11-25")
+    }));
+}
+
+#[tokio::test]
+async fn without_a_flag_there_are_no_pings() {
+    let server = Server::with(ordinary).await;
+    let mut host = Host::start(&server.url("/mcp"), &[]);
+    host.initialize().await;
+    assert!(host.is_quiet(Duration::from_millis(400)).await);
+    assert_eq!(server.asked("ping").len(), 0);
+}
+
+#[tokio::test]
+async fn a_ping_that_meets_a_lost_session_has_it_replaced() {
+    let peer = Forgetful::start().await;
+    let mut host = peer.host(&["--ping-interval", "0.05"]).await;
+    peer.forget();
+    peer.server.until("a new session", |server| server.asked("initialize").len() == 2).await;
+    assert_eq!(host.ask(1, "tools/list", json!({})).await["result"]["echo"], "tools/list");
+}
+
+#[tokio::test]
+async fn the_session_id_is_in_no_log() {
+    let peer = Server::with(|request| match request.rpc().as_str() {
+        "initialize" => {
+            Reply::result(request, initialize_result(request)).with("mcp-session-id", "very-secret-session")
+        }
+        _ => ordinary(request),
+    })
+    .await;
+    let mut host = Host::start(&peer.url("/mcp"), &["--debug"]);
+    host.initialize().await;
+    host.ask(1, "tools/list", json!({})).await;
+    host.end_input();
+    host.exit().await;
+    let mut logs = host.stderr();
+    for file in std::fs::read_dir(host.home.path()).unwrap() {
+        logs.push_str(&std::fs::read_to_string(file.unwrap().path()).unwrap_or_default());
+    }
+    assert!(logs.contains("connected over Streamable HTTP"), "{logs}");
+    assert!(!logs.contains("very-secret-session"), "{logs}");
+}
