@@ -63,6 +63,9 @@ pub enum Program {
 /// Environment variables, passed in.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
+/// npm's default for `--ping-interval`.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
 const CONNECTING: &str = "Connecting";
 const NETWORK: &str = "Network";
 const SIGN_IN: &str = "Signing in (obtaining authorization)";
@@ -360,7 +363,7 @@ fn config(args: Args, environment: Environment<'_>) -> Result<Config, String> {
         max_message: args.max_message_size,
         retry_for: args.retry_for,
         initialize_patience: args.initialize_timeout,
-        ping: args.ping_interval.or(args.keep_alive.then_some(Duration::from_secs(30))),
+        ping: args.ping_interval.or_else(|| args.keep_alive.then_some(PING_INTERVAL)),
         ignored_tools: args.ignore_tool.iter().map(|pattern| ToolPattern::new(pattern)).collect(),
         log: match (args.debug, args.silent) {
             (true, _) => LogMode::Debug,

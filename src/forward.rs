@@ -140,7 +140,7 @@ impl Forward {
     /// What an event leads to; take the actions with [`action`](Self::action).
     pub fn handle(&mut self, event: Event) -> Verdict {
         match event {
-            Event::Host(Incoming::Line(line)) => self.from_host(line),
+            Event::Host(Incoming::Line(line)) => self.line(line),
             Event::Host(Incoming::TooLong(id)) => self.too_long(id),
             Event::Host(Incoming::End) => {
                 debug!("the host has closed its end");
@@ -150,7 +150,7 @@ impl Forward {
                 info!("ending: {stop}");
                 self.draining = true;
             }
-            Event::Remote(remote::Event::Message(message)) => self.from_remote(message),
+            Event::Remote(remote::Event::Message(message)) => self.server_message(message),
             Event::Remote(remote::Event::Lost { ids, method, error }) => self.lost(&ids, method.as_deref(), &error),
             Event::Opened(Ok(())) => self.opened(),
             Event::Opened(Err(error)) => self.not_opened(&error),
@@ -181,13 +181,13 @@ impl Forward {
     /// The end: everything still owed is answered.
     pub fn close(&mut self) {
         let report = Report::new("host_closed", "the host closed the connection before the server answered", None);
-        let owed: Vec<Id> = self.owed.keys().cloned().collect();
-        for id in owed {
-            self.fail(&id, &report);
+        let owed: Vec<(Id, u32)> = self.owed.iter().map(|(id, debt)| (id.clone(), debt.count)).collect();
+        for (id, count) in owed {
+            (0..count).for_each(|_| self.fail(&id, &report));
         }
     }
 
-    fn from_host(&mut self, line: Bytes) {
+    fn line(&mut self, line: Bytes) {
         match Message::from_host(line) {
             Ok(message) => self.accept(message),
             Err(Malformed::NotJsonRpc { id }) => {
@@ -208,7 +208,7 @@ impl Forward {
     fn malformed(&mut self, id: Option<&Id>, code: i32, message: &str) {
         let null = Id::from_json(b"null"); // JSON-RPC 2.0 §5: where the id cannot be told
         let line = report::error_line(id.unwrap_or(&null), code, message, None::<&()>);
-        self.to_host(Body::One(line));
+        self.write(Body::One(line));
     }
 
     fn too_long(&mut self, id: Option<Id>) {
@@ -216,7 +216,7 @@ impl Forward {
         let report = Report::new("too_large", what, Some("raise the limit with --max-message-size"));
         warn!("{}", report.line());
         if let Some(id) = id {
-            self.to_host(Body::One(report.answer(&id)));
+            self.write(Body::One(report.answer(&id)));
         }
     }
 
@@ -228,7 +228,7 @@ impl Forward {
                 // of a batch (MCP 2025-03-26, Lifecycle).
                 let plain = |part: &Part| match part {
                     Part::Message(Shape::Request { method, .. }, _) => {
-                        &**method != "initialize" && !(&**method == "tools/call" && !self.ignored_tools.is_empty())
+                        &**method != "initialize" && (&**method != "tools/call" || self.ignored_tools.is_empty())
                     }
                     Part::Message(Shape::Notification { method }, _) => {
                         !matches!(&**method, "notifications/initialized" | "notifications/cancelled")
@@ -263,7 +263,7 @@ impl Forward {
                 {
                     let text = format!("Tool \"{name}\" is not available");
                     let line = report::error_line(id, report::INTERNAL_ERROR, &text, None::<&()>);
-                    self.to_host(Body::One(line));
+                    self.write(Body::One(line));
                     return;
                 }
                 self.owe(id, method);
@@ -284,29 +284,35 @@ impl Forward {
     }
 
     fn pass_on(&mut self, message: Message) {
-        let initialize = message.method() == Some("initialize");
         match &mut self.link {
             Link::Opening { waiting, .. } => waiting.push_back(message),
-            Link::Open if !initialize => self.actions.push_back(Action::Send(message)),
             // An `initialize` begins anew, whatever is open.
-            Link::Open | Link::Closed => {
-                if matches!(self.link, Link::Open) {
-                    self.leave_session(&message);
-                }
-                let first = message.requests().cloned().collect();
-                self.link = Link::Opening { first, initialize, waiting: VecDeque::new() };
-                self.actions.push_back(Action::Open(message));
-            }
+            Link::Open if message.method() != Some("initialize") => self.actions.push_back(Action::Send(message)),
+            Link::Open | Link::Closed => self.open(message, VecDeque::new()),
         }
     }
 
-    /// What is open in a session that the host leaves will not be answered in it.
-    fn leave_session(&mut self, initialize: &Message) {
+    /// Opens a connection with `first`; then the `waiting` follow.
+    fn open(&mut self, first: Message, waiting: VecDeque<Message>) {
+        self.leave_session(&first, &waiting);
+        let ids = first.requests().cloned().collect();
+        let initialize = first.method() == Some("initialize");
+        self.link = Link::Opening { first: ids, initialize, waiting };
+        self.actions.push_back(Action::Open(first));
+    }
+
+    /// What was sent on a connection that the host leaves will not be answered there.
+    fn leave_session(&mut self, first: &Message, waiting: &VecDeque<Message>) {
+        let mut still_to_send = HashMap::<&Id, u32>::new();
+        for id in std::iter::once(first).chain(waiting).flat_map(Message::requests) {
+            *still_to_send.entry(id).or_default() += 1;
+        }
         let report = Report::new("session_replaced", "the host has begun a new session", None);
-        let left: Vec<Id> =
-            self.owed.keys().filter(|id| !initialize.requests().any(|new| new == *id)).cloned().collect();
-        for id in left {
-            self.fail(&id, &report);
+        let owed: Vec<(Id, u32)> = self.owed.iter().map(|(id, debt)| (id.clone(), debt.count)).collect();
+        for (id, count) in owed {
+            for _ in still_to_send.get(&id).copied().unwrap_or_default()..count {
+                self.fail(&id, &report);
+            }
         }
     }
 
@@ -339,17 +345,19 @@ impl Forward {
                 .position(|waiting| matches!(&waiting.shape, Shape::Request { id: waits, .. } if *waits == id))
         {
             waiting.remove(at);
-            self.owed.remove(&id);
+            self.forget(&id);
             return false;
         }
         true
     }
 
     fn opened(&mut self) {
-        if let Link::Opening { waiting, .. } = std::mem::replace(&mut self.link, Link::Open) {
-            for message in waiting {
-                self.pass_on(message);
+        let Link::Opening { mut waiting, .. } = std::mem::replace(&mut self.link, Link::Open) else { return };
+        while let Some(message) = waiting.pop_front() {
+            if message.method() == Some("initialize") {
+                return self.open(message, waiting);
             }
+            self.actions.push_back(Action::Send(message));
         }
     }
 
@@ -363,7 +371,7 @@ impl Forward {
             match error.answer() {
                 Some(answer) if initialize => {
                     if let Some(body) = self.pay(id, answer.with_id(id)) {
-                        self.to_host(body);
+                        self.write(body);
                     }
                 }
                 _ => self.fail(id, &report),
@@ -376,14 +384,14 @@ impl Forward {
         }
     }
 
-    fn from_remote(&mut self, message: Message) {
+    fn server_message(&mut self, message: Message) {
         debug!("server: {} bytes, {:?}", message.body.len(), message.shape);
         match &message.shape {
-            Shape::Request { .. } | Shape::Notification { .. } => self.to_host(message.body),
+            Shape::Request { .. } | Shape::Notification { .. } => self.write(message.body),
             Shape::Response { id: Some(id) } => {
                 let id = id.clone();
                 match self.pay(&id, message) {
-                    Some(body) => self.to_host(body),
+                    Some(body) => self.write(body),
                     None => debug!("a response to {id} is dropped: nothing with that id is open"),
                 }
             }
@@ -409,9 +417,9 @@ impl Forward {
                     for id in ids {
                         self.forget(id);
                     }
-                    self.to_host(message.body);
+                    self.write(message.body);
                 } else {
-                    message.split().into_iter().flatten().for_each(|part| self.from_remote(part));
+                    message.split().into_iter().flatten().for_each(|part| self.server_message(part));
                 }
             }
         }
@@ -458,11 +466,11 @@ impl Forward {
         if let Some(debt) = self.forget(id)
             && !debt.cancelled
         {
-            self.to_host(Body::One(report.answer(id)));
+            self.write(Body::One(report.answer(id)));
         }
     }
 
-    fn to_host(&mut self, body: Body) {
+    fn write(&mut self, body: Body) {
         self.actions.push_back(Action::ToHost(body));
     }
 }
@@ -666,7 +674,7 @@ mod tests {
             .collect()
     }
 
-    fn from_host(text: &str) -> Event {
+    fn line(text: &str) -> Event {
         Event::Host(Incoming::Line(Bytes::copy_from_slice(text.as_bytes())))
     }
 
@@ -706,7 +714,7 @@ mod tests {
         format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#)
     }
 
-    fn to_host(text: &str) -> String {
+    fn write(text: &str) -> String {
         format!("host {text}")
     }
 

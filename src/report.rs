@@ -138,7 +138,7 @@ impl Report {
                 format!("{host}: {what}"),
                 "the server may have acted on the request; look before you send it again",
             ),
-            Error::Endpoint(what) => (
+            Error::NoEndpoint(what) | Error::BadEndpoint(what) => (
                 "no_event_stream",
                 format!("{host}: {what}"),
                 "check the server's address, or try --transport http-only",

@@ -111,6 +111,8 @@ async fn everything_a_server_has_is_shown_with_all_pages() {
         assert_eq!(server.summary().last().unwrap(), "DELETE");
     }
     assert_eq!(server.summary()[..2], ["POST initialize", "POST notifications/initialized"]);
+    // The newest revision that has an initialize.
+    assert_eq!(server.requests()[0].json()["params"]["protocolVersion"], "2025-11-25");
 }
 
 #[tokio::test]

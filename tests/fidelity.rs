@@ -3,6 +3,8 @@
 //! HTTP+SSE, and arrives as the bytes that left (but for line breaks between tokens, which become
 //! spaces).
 
+#![allow(clippy::unwrap_used, reason = "what a test's peers cannot do is the test's failure")]
+
 mod support;
 
 use std::{
@@ -670,17 +672,19 @@ async fn a_byte_order_mark_and_a_missing_last_line_end_do_no_harm() {
 
 // Large
 
-/// A member list of about this many bytes, never the same for long: texts, escapes, characters of
-/// every length, numbers as nobody would write them again.
+/// Elements of about this many bytes together, never the same twice: characters of every length,
+/// escapes, numbers as nobody would write them again; many short ones first, then long texts.
 fn large(bytes: usize, between: &str) -> String {
-    let mut text = String::with_capacity(bytes + 200);
+    let mut text = String::with_capacity(bytes + 10_000);
+    let plain = "0123456789abcdef: {[,]} ".repeat(200);
     let mut at = 0_u64;
     while text.len() < bytes {
         if at > 0 {
             text.push_str(between);
         }
         let odd = at.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        _ = write!(text, r#"{{"k{at}":[{odd}.0e+1,-0.0,null],"t":"\u0061\/\\ {odd:x} é 🦀 \ud800 \"data: "}}"#);
+        let plain = if at < 5000 { "" } else { &plain[(at % 97) as usize..] };
+        _ = write!(text, r#"{{"k{at}":[{odd}.0e+1,-0.0,null],"t":"\u0061\/\\ {odd:x} é 🦀 \ud800 \"data: {plain}"}}"#);
         at += 1;
     }
     text

@@ -117,7 +117,15 @@ impl Tls {
                 count.fetch_add(1, Relaxed);
                 let acceptor = acceptor.clone();
                 open.spawn(async move {
-                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                    let mut stream = match acceptor.accept(stream).into_fallible().await {
+                        Ok(stream) => stream,
+                        Err((_, mut refused)) => {
+                            // What is unread at the close would turn our alert into a reset.
+                            _ = refused.shutdown().await;
+                            _ = tokio::io::copy(&mut refused, &mut tokio::io::sink()).await;
+                            return;
+                        }
+                    };
                     let mut behind = TcpStream::connect(("127.0.0.1", behind)).await.unwrap();
                     _ = copy_bidirectional(&mut stream, &mut behind).await;
                 });
@@ -237,9 +245,20 @@ async fn a_client_certificate_that_is_missing_is_told_at_once() {
 
 #[tokio::test]
 async fn an_address_with_https_to_a_server_without_says_so_at_once() {
-    let server = Server::with(ordinary).await;
-    let (answer, host) = initialize(&server.url("/mcp").replace("http:", "https:"), &["--retry-for", "5"], &[]).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/mcp", listener.local_addr().unwrap());
+    let connections = Arc::new(AtomicUsize::new(0));
+    let (mut tasks, count) = (JoinSet::new(), connections.clone());
+    tasks.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Relaxed);
+            _ = stream.read(&mut [0; 16 * 1024]).await;
+            _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+        }
+    });
+    let (answer, host) = initialize(&url, &["--retry-for", "5"], &[]).await;
     assert_eq!(answer["error"]["data"]["code"], "tls_failed", "{answer}");
+    assert_eq!(connections.load(Relaxed), 1, "trying again would fail again");
     host.close().await;
 }
 

@@ -1,13 +1,15 @@
 //! Laws that hold for every input: what reads bytes from outside, against `serde_json` and against
 //! the plainest code that does the same.
 
+#![allow(clippy::unwrap_used, reason = "what a test's peers cannot do is the test's failure")]
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use mcp_remote::{
     message::{Body, Id, Malformed, Message, Part, Shape, Skim},
     remote::event_stream::EventStream,
-    tools::{ToolPattern, hide},
+    tools::{Call, ToolPattern, hide, judge},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Value, value::RawValue};
@@ -534,5 +536,49 @@ proptest! {
         if kept.len() == tools.len() {
             prop_assert_eq!(shown, without_line_breaks(&text));
         }
+    }
+}
+
+/// What no generator above makes: names told twice, keys that have no value, arrays for objects.
+#[test]
+fn an_ignored_tool_is_hidden_however_the_list_is_written() {
+    let ignored = [ToolPattern::new("drop")];
+    let mut shown = Vec::new();
+    for result in [
+        r#"{"tools":[{"name":"drop","name":"drop"},{"name":"keep"}]}"#,
+        r#"{"tools":[{"name":"drop","\ud800":1},{"name":"keep"}]}"#,
+        r#"{"\ud800":1,"tools":[{"name":"drop"},{"name":"keep"}]}"#,
+        r#"{"tools":[{"name":"drop"}],"tools":[{"name":"drop"},{"name":"keep"}]}"#,
+    ] {
+        let answer = Message::from_text(format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#)).unwrap();
+        let body = hide(&ignored, answer).body.to_bytes();
+        if body.windows(4).any(|text| text == b"drop") {
+            shown.push(result);
+        }
+    }
+    assert!(shown.is_empty(), "still shown: {shown:#?}");
+}
+
+#[test]
+fn what_is_no_list_of_tools_stays_as_it_is() {
+    for result in [r#"[[{"name":"drop"},{"name":"keep"}]]"#, r#"{"tools":[["drop"],{"name":"keep"}]}"#] {
+        let text = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#);
+        let answer = Message::from_text(text.clone()).unwrap();
+        assert_eq!(hide(&[ToolPattern::new("drop")], answer).body.to_bytes(), text);
+    }
+}
+
+#[test]
+fn a_call_whose_name_is_certain_is_judged_by_it_whatever_keys_stand_beside() {
+    let ignored = [ToolPattern::new("drop")];
+    for call in [
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"keep","\ud800":1}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"\ud800":2,"method":"tools/call","params":{"name":"keep"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"keep","arguments":{"\ud800":1}}}"#,
+    ] {
+        let message = Message::from_text(call.to_owned()).unwrap();
+        assert_eq!(judge(&ignored, &message), Call::Allowed, "{call}");
+        let dropped = Message::from_text(call.replace("keep", "drop")).unwrap();
+        assert!(matches!(judge(&ignored, &dropped), Call::Ignored(_)), "{call}");
     }
 }

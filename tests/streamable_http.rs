@@ -4,7 +4,10 @@
 mod support;
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -156,13 +159,21 @@ async fn the_users_own_user_agent_wins() {
 }
 
 #[tokio::test]
-async fn pipelined_messages_reach_the_server_in_order() {
-    let server = Server::start(|request| async move {
-        // Whatever does not wait for this overtakes it.
-        if request.rpc() == "notifications/initialized" {
-            tokio::time::sleep(MOMENT).await;
+async fn pipelined_messages_reach_the_server_in_order_and_none_before_initialized_is_taken() {
+    let taken = Arc::new(AtomicBool::new(false));
+    let server = Server::start(move |request| {
+        let taken = taken.clone();
+        async move {
+            match request.rpc().as_str() {
+                "notifications/initialized" => {
+                    tokio::time::sleep(MOMENT).await; // whatever does not wait for it overtakes it
+                    taken.store(true, Relaxed);
+                    Reply::empty(202)
+                }
+                "tools/list" => Reply::result(&request, taken.load(Relaxed)),
+                _ => ordinary(&request),
+            }
         }
-        ordinary(&request)
     })
     .await;
     let mut host = Host::start(&server.url("/mcp"), &[]);
@@ -173,7 +184,7 @@ async fn pipelined_messages_reach_the_server_in_order() {
     ];
     host.send(lines.join("\n")).await;
     assert_eq!(host.json().await["id"], 0);
-    assert_eq!(host.json().await["id"], 1);
+    assert_eq!(host.json().await["result"], true, "tools/list came before initialized was taken");
     assert_eq!(server.summary()[..3], ["POST initialize", "POST notifications/initialized", "POST tools/list"]);
 }
 

@@ -29,10 +29,10 @@ pub enum Error {
     },
     /// An HTTP status that is no success.
     #[error("{}", .0)]
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     /// The server no longer knows the session: the message was not run, and a new session may take it.
     #[error("the session is lost")]
-    SessionLost(Refusal),
+    SessionLost(Box<Refusal>),
     /// The session was lost and cannot be had back.
     #[error("the session was lost and the server refuses a new one: {0}")]
     NoNewSession(String),
@@ -59,9 +59,12 @@ pub enum Error {
     /// The server ended its answer without answering.
     #[error("{0}")]
     NoAnswer(&'static str),
-    /// HTTP+SSE: no `endpoint` event in time, or one that leads elsewhere.
+    /// HTTP+SSE: the stream did not name an endpoint.
     #[error("{0}")]
-    Endpoint(String),
+    NoEndpoint(String),
+    /// HTTP+SSE: the endpoint is no address, or one elsewhere.
+    #[error("{0}")]
+    BadEndpoint(String),
     /// Neither transport was accepted.
     #[error("neither transport works: {first}; {second}")]
     BothTransports {

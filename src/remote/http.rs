@@ -149,14 +149,14 @@ impl Http {
     /// [`Error`]; a status that is no success is one.
     pub async fn post(&self, url: &Url, headers: &HeaderMap, body: &Body) -> Result<Response, Error> {
         let body = body.to_bytes();
-        self.window
-            .run(self.request(Method::POST, url, headers, |headers, request| {
-                // Both, whatever the user's headers say: the server chooses for each answer.
-                headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                *request = Some(body.clone().into());
-            }))
-            .await
+        let fill = |headers: &mut HeaderMap, request: &mut Option<reqwest::Body>| {
+            // Both, whatever the user's headers say: the server chooses for each answer.
+            headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            *request = Some(body.clone().into());
+        };
+        let _place = self.window.enter().await;
+        self.request(Method::POST, url, headers, fill).await
     }
 
     /// GETs an event stream, from `last_id` on where there is one.
@@ -213,7 +213,7 @@ impl Http {
                 return Ok(response);
             }
             let Some(target) = redirect(&response, &url) else {
-                return Err(Error::Refused(refusal(response).await));
+                return Err(Error::Refused(Box::new(refusal(response).await)));
             };
             // Only these two keep method and body (RFC 9110 §15.4.8, §15.4.9).
             let keeps = matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);

@@ -7,8 +7,12 @@
 //! Must never: POST to an address of another origin, or before the handshake of this stream is done.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
 use log::{debug, info, warn};
@@ -57,8 +61,10 @@ struct Shared {
     /// Where to POST; none while there is no stream, or its handshake is not done.
     endpoint: watch::Sender<Option<Url>>,
     pending: Mutex<Vec<Pending>>,
-    /// The stream is no good although it is open.
-    stale: Notify,
+    /// A message waits for the stream to come back.
+    wanted: Notify,
+    /// How many streams there have been before.
+    generation: AtomicU64,
 }
 
 /// A request whose answer the stream is to bring.
@@ -94,7 +100,8 @@ impl HttpSse {
             order: Order::default(),
             endpoint: watch::Sender::new(Some(stream.endpoint.clone())),
             pending: Mutex::default(),
-            stale: Notify::new(),
+            wanted: Notify::new(),
+            generation: AtomicU64::new(0),
         };
         let shared = Arc::new(shared);
         let mut tasks = JoinSet::new();
@@ -133,25 +140,25 @@ impl HttpSse {
         }
         let shared = self.shared.clone();
         shared.handshake.note(&message);
-        let barrier = match message.method() {
-            Some("notifications/initialized") => shared.order.barrier(),
-            _ => None,
-        };
         let tasks = if message.requests().next().is_some() { &mut self.tasks } else { &mut self.notes };
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(async move {
-            match (barrier, &message.shape) {
-                (Some(barrier), _) => order::hold(barrier, shared.carry(&message)).await,
-                (None, Shape::Notification { .. }) => {
-                    shared.order.pass().await;
-                    shared.order.in_turn(shared.carry(&message)).await;
-                }
-                _ => {
-                    shared.order.pass().await;
-                    shared.carry(&message).await;
-                }
+        match &message.shape {
+            Shape::Notification { method } if &**method == "notifications/initialized" => {
+                let barrier = shared.order.barrier();
+                tasks.spawn(async move {
+                    order::hold(barrier, pin!(shared.carry(&message))).await;
+                })
             }
-        });
+            Shape::Notification { .. } => tasks.spawn(async move {
+                shared.order.pass().await;
+                shared.order.in_turn(pin!(shared.carry(&message))).await;
+            }),
+            // A future of its own, because there is one for each request: it is kept small.
+            _ => tasks.spawn(async move {
+                shared.order.pass().await;
+                shared.carry(&message).await;
+            }),
+        };
     }
 
     /// Waits until what wants no answer has been taken.
@@ -179,28 +186,35 @@ impl Stream {
                 }
                 match http.chunk(&mut response).await? {
                     Some(chunk) => parser.push(chunk),
-                    None => return Err(Error::Endpoint("the stream ended before it named an endpoint".to_owned())),
+                    None => return Err(Error::NoEndpoint("the stream ended before it named an endpoint".to_owned())),
                 }
             }
         };
-        let silent = |_| Error::Endpoint(format!("no endpoint event within {} s", ENDPOINT_PATIENCE.as_secs()));
+        let silent = |_| Error::NoEndpoint(format!("no endpoint event within {} s", ENDPOINT_PATIENCE.as_secs()));
         tokio::time::timeout(ENDPOINT_PATIENCE, wait).await.map_err(silent)?
     }
 }
 
+/// Whether the server no longer knows the endpoint that its own stream has named.
 fn is_forgotten(error: &Error) -> bool {
-    matches!(error, Error::Refused(refusal) if matches!(refusal.status, StatusCode::NOT_FOUND | StatusCode::GONE))
+    let Error::Refused(refusal) = error else { return false };
+    match refusal.status {
+        StatusCode::NOT_FOUND | StatusCode::GONE => true,
+        StatusCode::BAD_REQUEST => refusal.text.to_ascii_lowercase().contains("session"),
+        _ => false,
+    }
 }
 
 /// The address an `endpoint` event names, which may be relative (RFC 3986 §5).
 fn endpoint(server: &Url, data: &[u8]) -> Result<Url, Error> {
     let text = String::from_utf8_lossy(data);
-    let url = server.join(text.trim()).map_err(|_| Error::Endpoint(format!("the endpoint is no address: {text}")))?;
+    let url =
+        server.join(text.trim()).map_err(|_| Error::BadEndpoint(format!("the endpoint is no address: {text}")))?;
     if same_origin(&url, server) {
         Ok(url)
     } else {
         // Our headers would go to whomever the server names.
-        Err(Error::Endpoint(format!("the endpoint is at another origin: {}", url.origin().ascii_serialization())))
+        Err(Error::BadEndpoint(format!("the endpoint is at another origin: {}", url.origin().ascii_serialization())))
     }
 }
 
@@ -220,11 +234,15 @@ impl Shared {
     async fn carry(&self, message: &Message) {
         let mut tries = Tries::new(message, self.timing.retry_for);
         let mut forgotten_before = false;
+        let generation = self.generation.load(Relaxed);
         let error = loop {
             let endpoint = match self.endpoint_now().await {
                 Ok(endpoint) => endpoint,
                 Err(error) => break error,
             };
+            if message.method() == Some("notifications/initialized") && self.generation.load(Relaxed) != generation {
+                return; // the new stream has been told already
+            }
             if let Shape::Request { id, method } = &message.shape {
                 self.pending().push(Pending { id: id.clone(), method: method.clone(), told: None, ours: false });
             }
@@ -252,27 +270,29 @@ impl Shared {
         _ = self.events.send(event).await;
     }
 
-    /// The server does not know this endpoint any more, although its stream is open.
+    /// The server does not know this endpoint any more, although its stream is open: the stream is
+    /// given up.
     fn retire(&self, endpoint: &Url) {
-        let retired = self.endpoint.send_if_modified(|known| {
+        self.endpoint.send_if_modified(|known| {
             let same = known.as_ref() == Some(endpoint);
             if same {
                 *known = None;
             }
             same
         });
-        if retired {
-            self.stale.notify_one();
-        }
     }
 
     /// The endpoint, waiting for it as long as a message may wait.
     async fn endpoint_now(&self) -> Result<Url, Error> {
+        if let Some(endpoint) = &*self.endpoint.borrow() {
+            return Ok(endpoint.clone());
+        }
+        self.wanted.notify_one();
         let mut endpoint = self.endpoint.subscribe();
         let known = tokio::time::timeout(self.timing.retry_for, endpoint.wait_for(Option::is_some)).await;
         match known {
             Ok(Ok(known)) => known.clone().ok_or(Error::NoAnswer("the stream ended")),
-            _ => Err(Error::Endpoint("the stream is down and did not come back in time".to_owned())),
+            _ => Err(Error::NoEndpoint("the stream is down and did not come back in time".to_owned())),
         }
     }
 
@@ -282,8 +302,17 @@ impl Shared {
         let (told, answer) = oneshot::channel();
         self.pending().push(Pending { id: id.clone(), method: method.clone(), told: Some(told), ours });
         let exchange = async {
-            self.http.post(endpoint, self.http.headers(), &request.body).await?;
-            answer.await.map_err(|_| Error::NoAnswer("the stream ended before the answer came"))
+            let ended = |_| Error::NoAnswer("the stream ended before the answer came");
+            let mut answer = pin!(answer);
+            tokio::select! {
+                // The answer counts, whatever becomes of the POST.
+                biased;
+                answer = &mut answer => answer.map_err(ended),
+                posted = self.http.post(endpoint, self.http.headers(), &request.body) => {
+                    posted?;
+                    answer.await.map_err(ended)
+                }
+            }
         };
         let after = self.timing.initialize_patience;
         let answered =
@@ -297,28 +326,34 @@ impl Shared {
     /// Reads the stream, and opens it again when it drops, for as long as the connection lives.
     async fn keep_open(self: Arc<Self>, first: Stream) {
         let mut stream = first;
+        let mut backoff = Backoff::up_to(LONGEST_PAUSE);
         loop {
-            let error = tokio::select! {
-                error = self.read(&mut stream) => error,
-                () = self.stale.notified() => Error::NoAnswer("the server has forgotten the stream"),
+            let since = Instant::now();
+            let mut endpoint = self.endpoint.subscribe();
+            let retired = endpoint.wait_for(Option::is_none);
+            let error = match self.read(&mut stream, pin!(retired)).await {
+                Ok(_) => Error::NoAnswer("the server has forgotten the stream"),
+                Err(error) => error,
             };
             self.endpoint.send_replace(None);
             let retry = stream.parser.retry();
             drop(stream);
             info!("the event stream dropped ({}); opening it again", chain(&error));
             self.lose(Arc::new(error)).await;
-            stream = self.reopen(retry).await;
+            if since.elapsed() > LONGEST_PAUSE {
+                backoff = Backoff::up_to(LONGEST_PAUSE);
+            }
+            stream = self.reopen(retry, &mut backoff).await;
         }
     }
 
-    async fn read(&self, stream: &mut Stream) -> Error {
+    /// Reads the stream until something else happens. No message is cut off by that: the wait for
+    /// more is all that ends.
+    async fn read<T>(&self, stream: &mut Stream, mut until: Pin<&mut impl Future<Output = T>>) -> Result<T, Error> {
         loop {
-            loop {
-                let event = match stream.parser.next() {
-                    Ok(Some(event)) => event,
-                    Ok(None) => break,
-                    Err(too_long) => return Error::TooLarge { limit: too_long.limit },
-                };
+            while let Some(event) =
+                stream.parser.next().map_err(|too_long| Error::TooLarge { limit: too_long.limit })?
+            {
                 if matches!(&event.name[..], b"" | b"message") {
                     match Message::from_remote(event.data) {
                         Ok(message) => self.deliver(message).await,
@@ -326,10 +361,12 @@ impl Shared {
                     }
                 }
             }
-            match self.http.chunk(&mut stream.response).await {
-                Ok(Some(chunk)) => stream.parser.push(chunk),
-                Ok(None) => return Error::NoAnswer("the server ended the stream"),
-                Err(error) => return error,
+            tokio::select! {
+                chunk = self.http.chunk(&mut stream.response) => match chunk? {
+                    Some(chunk) => stream.parser.push(chunk),
+                    None => return Err(Error::NoAnswer("the server ended the stream")),
+                },
+                happened = &mut until => return Ok(happened),
             }
         }
     }
@@ -366,15 +403,21 @@ impl Shared {
         }
     }
 
-    async fn reopen(&self, retry: Option<Duration>) -> Stream {
-        let mut backoff = Backoff::up_to(LONGEST_PAUSE);
-        let mut pause = retry.unwrap_or(Backoff::FIRST);
+    async fn reopen(&self, retry: Option<Duration>, backoff: &mut Backoff) -> Stream {
         loop {
-            tokio::time::sleep(pause).await;
+            // What the server asked for is waited in any case; our own patience grows, and ends when a
+            // message needs the stream.
+            let asked = retry.unwrap_or(Backoff::FIRST);
+            tokio::time::sleep(asked).await;
+            tokio::select! {
+                () = tokio::time::sleep(backoff.pause().saturating_sub(asked)) => {}
+                () = self.wanted.notified() => {}
+            }
             match Stream::open(&self.http).await {
                 Ok(mut stream) => match self.shake_hands(&mut stream).await {
                     Ok(()) => {
                         info!("the event stream is open again");
+                        self.generation.fetch_add(1, Relaxed);
                         self.endpoint.send_replace(Some(stream.endpoint.clone()));
                         return stream;
                     }
@@ -382,7 +425,6 @@ impl Shared {
                 },
                 Err(error) => debug!("the event stream does not open: {}", chain(&error)),
             }
-            pause = retry.unwrap_or_default().max(backoff.pause());
         }
     }
 
@@ -405,10 +447,7 @@ impl Shared {
             }
             Ok(())
         };
-        tokio::select! {
-            shaken = hands => shaken,
-            error = self.read(stream) => Err(error),
-        }
+        self.read(stream, pin!(hands)).await?
     }
 
     async fn keep_alive(self: Arc<Self>, every: Duration) {

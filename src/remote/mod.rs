@@ -213,7 +213,7 @@ fn speaks_only_http_sse(refused: &Error, initialize: &Message) -> bool {
 
 fn speaks_no_http_sse(refused: &Error) -> bool {
     matches!(refused.status(), Some(StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED))
-        || matches!(refused, Error::Endpoint(_) | Error::NotMcp(_))
+        || matches!(refused, Error::NoEndpoint(_) | Error::NotMcp(_))
 }
 
 fn both(first: Error, second: Error) -> Error {

@@ -4,7 +4,7 @@
 //! Lifecycle), nothing goes to a lost session while a new one is made, and notifications keep their
 //! order among themselves. Requests and responses wait for nothing else.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tokio::sync::{Mutex, OwnedRwLockWriteGuard, RwLock, RwLockWriteGuard};
 
@@ -36,14 +36,13 @@ impl Order {
     }
 
     /// Runs the sending of a notification after those before it.
-    pub async fn in_turn<T>(&self, send: impl Future<Output = T>) -> T {
+    pub async fn in_turn<T>(&self, send: Pin<&mut impl Future<Output = T>>) -> T {
         hold(self.turn.lock().await, send).await
     }
 }
 
 /// Runs `send` while `guard` is held, or for as long as patience lasts.
-pub async fn hold<T, G>(guard: G, send: impl Future<Output = T>) -> T {
-    tokio::pin!(send);
+pub async fn hold<T, G>(guard: G, mut send: Pin<&mut impl Future<Output = T>>) -> T {
     if let Ok(done) = tokio::time::timeout(PATIENCE, &mut send).await {
         return done;
     }

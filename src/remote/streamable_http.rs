@@ -10,6 +10,7 @@
 use std::{
     collections::VecDeque,
     hash::{BuildHasher, RandomState},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -120,11 +121,11 @@ enum Renewal {
 /// Who wants the answers of an exchange.
 enum Wanted {
     /// The host.
-    ByHost,
+    Host,
     /// The host, but the answer to its `initialize` makes the session first.
-    ByHostForSession(Option<HeaderValue>),
+    Session(Option<HeaderValue>),
     /// We: the answer to this id stays here.
-    ByUs(Id, Option<Message>),
+    Us(Id, Option<Message>),
 }
 
 impl StreamableHttp {
@@ -192,28 +193,26 @@ impl StreamableHttp {
             return;
         }
         shared.handshake.note(&message);
-        let barrier = match message.method() {
-            Some("notifications/initialized") => shared.order.barrier(),
-            _ => None,
-        };
         let tasks = if message.requests().next().is_some() { &mut self.tasks } else { &mut self.notes };
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(async move {
-            match (barrier, &message.shape) {
-                (Some(barrier), _) => {
-                    order::hold(barrier, shared.carry(&message)).await;
+        match &message.shape {
+            Shape::Notification { method } if &**method == "notifications/initialized" => {
+                let barrier = shared.order.barrier();
+                tasks.spawn(async move {
+                    order::hold(barrier, pin!(shared.carry(&message))).await;
                     shared.initialized.notify_one();
-                }
-                (None, Shape::Notification { .. }) => {
-                    shared.order.pass().await;
-                    shared.order.in_turn(shared.carry(&message)).await;
-                }
-                _ => {
-                    shared.order.pass().await;
-                    shared.carry(&message).await;
-                }
+                })
             }
-        });
+            Shape::Notification { .. } => tasks.spawn(async move {
+                shared.order.pass().await;
+                shared.order.in_turn(pin!(shared.carry(&message))).await;
+            }),
+            // A future of its own, because there is one for each request: it is kept small.
+            _ => tasks.spawn(async move {
+                shared.order.pass().await;
+                shared.carry(&message).await;
+            }),
+        };
     }
 
     /// Waits until what wants no answer has been taken.
@@ -245,7 +244,7 @@ impl Shared {
         let error = loop {
             let session = self.session.borrow().clone();
             let before = unanswered.len();
-            let error = match self.exchange(message, &session, &mut unanswered, &mut Wanted::ByHost).await {
+            let error = match self.exchange(message, &session, &mut unanswered, &mut Wanted::Host).await {
                 Ok(()) => {
                     session.proven.store(true, Relaxed);
                     if before > 0 {
@@ -260,6 +259,8 @@ impl Shared {
             }
             let error = match error {
                 Error::SessionLost(_) if !in_new_session => match Box::pin(self.renew(&session)).await {
+                    // The new session has been told already.
+                    Ok(Renewal::Made) if message.method() == Some("notifications/initialized") => return,
                     Ok(Renewal::Made) => {
                         in_new_session = true;
                         continue;
@@ -294,7 +295,7 @@ impl Shared {
         self.handshake.note(initialize);
         let blank = self.session.borrow().clone();
         let mut unanswered: Vec<Id> = initialize.requests().cloned().collect();
-        let mut wanted = Wanted::ByHostForSession(None);
+        let mut wanted = Wanted::Session(None);
         let exchange = self.exchange(initialize, &blank, &mut unanswered, &mut wanted);
         tokio::time::timeout(self.timing.initialize_patience, exchange)
             .await
@@ -362,10 +363,10 @@ impl Shared {
     async fn own_answer(&self, request: &Message, response: Response, session: &Session) -> Result<Message, Error> {
         let mut unanswered: Vec<Id> = request.requests().cloned().collect();
         let Some(id) = unanswered.first().cloned() else { return Err(Error::NoAnswer("not a request")) };
-        let mut wanted = Wanted::ByUs(id, None);
+        let mut wanted = Wanted::Us(id, None);
         self.answers(response, session, &mut unanswered, &mut wanted).await?;
         match wanted {
-            Wanted::ByUs(_, Some(answer)) => Ok(answer),
+            Wanted::Us(_, Some(answer)) => Ok(answer),
             _ => Err(Error::NoAnswer("the server did not answer our own request")),
         }
     }
@@ -379,7 +380,7 @@ impl Shared {
         wanted: &mut Wanted,
     ) -> Result<(), Error> {
         let response = self.post(message, session).await?;
-        if let Wanted::ByHostForSession(session_id) = wanted {
+        if let Wanted::Session(session_id) = wanted {
             *session_id = response.headers().get(SESSION_ID).cloned();
         }
         self.answers(response, session, unanswered, wanted).await
@@ -506,11 +507,11 @@ impl Shared {
                         message = message.with_id(&asked);
                     }
                     match wanted {
-                        Wanted::ByUs(own, answer) if *own == asked => {
+                        Wanted::Us(own, answer) if *own == asked => {
                             *answer = Some(message);
                             return;
                         }
-                        Wanted::ByHostForSession(session_id) => self.begin(session_id.take(), &message),
+                        Wanted::Session(session_id) => self.begin(session_id.take(), &message),
                         _ => {}
                     }
                 }
@@ -588,7 +589,7 @@ impl Shared {
                         debug!("the server's own stream is open");
                     }
                     opened = true;
-                    let ended = self.events_of(&mut response, &mut cursor, &mut Vec::new(), &mut Wanted::ByHost).await;
+                    let ended = self.events_of(&mut response, &mut cursor, &mut Vec::new(), &mut Wanted::Host).await;
                     cursor.resumed = true;
                     ended.err()
                 }

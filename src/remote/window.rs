@@ -59,13 +59,8 @@ impl Window {
         Self(Mutex::new(state))
     }
 
-    /// Runs a POST up to its headers, in its turn.
-    pub async fn run<T>(&self, post: impl Future<Output = T>) -> T {
-        let _place = self.enter().await;
-        post.await
-    }
-
-    async fn enter(&self) -> Place<'_> {
+    /// A place for a POST, to be held up to its response headers.
+    pub async fn enter(&self) -> Place<'_> {
         let mut turn = {
             let mut state = self.state();
             if state.waiting.is_empty() {
@@ -153,7 +148,9 @@ impl State {
     }
 }
 
-struct Place<'a> {
+/// Given back when dropped.
+#[derive(Debug)]
+pub struct Place<'a> {
     window: &'a Window,
     /// The tick in which the POST began.
     began: u64,
@@ -185,12 +182,10 @@ mod tests {
         for _ in 0..calls {
             let (window, now, most) = (window.clone(), now.clone(), most.clone());
             tasks.spawn(async move {
-                let post = async {
-                    most.fetch_max(now.fetch_add(1, Relaxed) + 1, Relaxed);
-                    tokio::time::sleep(each).await;
-                    now.fetch_sub(1, Relaxed);
-                };
-                window.run(post).await;
+                let _place = window.enter().await;
+                most.fetch_max(now.fetch_add(1, Relaxed) + 1, Relaxed);
+                tokio::time::sleep(each).await;
+                now.fetch_sub(1, Relaxed);
             });
         }
         tasks.join_all().await;
@@ -227,9 +222,12 @@ mod tests {
     async fn a_call_that_is_given_up_leaves_its_place() {
         let window = Window::new();
         for _ in 0..2 * PLACES {
-            let endless = window.run(std::future::pending::<()>());
-            assert!(tokio::time::timeout(Duration::ZERO, endless).await.is_err());
+            let given_up = async {
+                let _place = window.enter().await;
+                std::future::pending::<()>().await;
+            };
+            assert!(tokio::time::timeout(Duration::ZERO, given_up).await.is_err());
         }
-        window.run(async {}).await;
+        drop(window.enter().await);
     }
 }
