@@ -60,6 +60,15 @@ pub enum Program {
     Client,
 }
 
+/// Arguments that cannot be understood.
+#[derive(Debug)]
+pub struct Usage {
+    /// The program that was meant.
+    pub program: Program,
+    /// One sentence for the user.
+    pub sentence: String,
+}
+
 /// Environment variables, passed in.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -261,8 +270,8 @@ struct ClientArgs {
 /// Reads arguments (without the program's name) and environment.
 ///
 /// # Errors
-/// One sentence for the user.
-pub fn parse(program: Program, arguments: Vec<OsString>, environment: Environment<'_>) -> Result<Command, String> {
+/// [`Usage`].
+pub fn parse(program: Program, arguments: Vec<OsString>, environment: Environment<'_>) -> Result<Command, Usage> {
     let mut arguments = arguments;
     let mut program = program;
     // `mcp-remote mcp-remote-client URL`: how npx users reach the second program.
@@ -270,6 +279,10 @@ pub fn parse(program: Program, arguments: Vec<OsString>, environment: Environmen
         arguments.remove(0);
         program = Program::Client;
     }
+    read(program, arguments, environment).map_err(|sentence| Usage { program, sentence })
+}
+
+fn read(program: Program, arguments: Vec<OsString>, environment: Environment<'_>) -> Result<Command, String> {
     let mangled = mangled(&arguments);
     let told = |error: clap::Error| sentence(&error, mangled);
     let command = match program {
@@ -277,7 +290,7 @@ pub fn parse(program: Program, arguments: Vec<OsString>, environment: Environmen
         Program::Client => ClientArgs::command(),
     };
     let name = OsString::from(command.get_name().to_owned());
-    let matches = match command.try_get_matches_from(std::iter::once(name).chain(arguments.iter().cloned())) {
+    let matches = match command.try_get_matches_from(std::iter::once(name).chain(arguments)) {
         Ok(matches) => matches,
         Err(asked) if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return Ok(Command::Print(asked.render().to_string()));
@@ -298,7 +311,7 @@ pub fn parse(program: Program, arguments: Vec<OsString>, environment: Environmen
 
 fn config(args: Args, environment: Environment<'_>) -> Result<Config, String> {
     if let Some(hint) = glued(&args.server_url) {
-        return Err(hint);
+        return Err(hint.to_owned());
     }
     let plain_http = if args.allow_http { PlainHttp::Allowed } else { PlainHttp::ForLoopback };
     let server = ServerUrl::parse(&args.server_url, plain_http)?;
@@ -613,10 +626,13 @@ fn proxy(flag: Option<&str>, environment: Environment<'_>) -> Result<ProxyChoice
         (None, None) => Ok(None),
     };
     let (http, https) = (for_scheme(["HTTP_PROXY", "http_proxy"])?, for_scheme(["HTTPS_PROXY", "https_proxy"])?);
+    let named = variable(["NO_PROXY", "no_proxy"]).map(|(_, hosts)| hosts).unwrap_or_default();
+    if named.split(',').any(|host| host.trim() == "*") {
+        return Ok(ProxyChoice::Direct);
+    }
     if http.is_none() && https.is_none() {
         return Ok(ProxyChoice::System);
     }
-    let named = variable(["NO_PROXY", "no_proxy"]).map(|(_, hosts)| hosts).unwrap_or_default();
     Ok(ProxyChoice::Explicit { http, https, except: format!("localhost,127.0.0.0/8,::1,{named}") })
 }
 
@@ -724,15 +740,15 @@ fn mangled(arguments: &[OsString]) -> Option<Mangled> {
     texts.iter().any(stray).then_some(Mangled::Quoted)
 }
 
-/// A whole command line in the place of the address.
-fn glued(url: &str) -> Option<String> {
-    let quoted = url.starts_with(['"', '\'']) || url.ends_with(['"', '\'']);
+/// A whole command line in the place of the address. What is wrong is said without the text: it may
+/// hold a secret.
+fn glued(url: &str) -> Option<&'static str> {
     if url.contains(char::is_whitespace) {
-        Some(format!(
-            "the server's address contains a space: {url:?}; give each argument as an element of its own in the entry's \"args\""
-        ))
-    } else if quoted {
-        Some(format!("the server's address has quotes in it: {url}; leave them out, the host needs none"))
+        Some(
+            "the server's address contains a space; give each argument as an element of its own in the entry's \"args\"",
+        )
+    } else if url.starts_with(['"', '\'']) || url.ends_with(['"', '\'']) {
+        Some("the server's address has quotes around it; leave them out, the host needs none")
     } else {
         None
     }
@@ -752,7 +768,8 @@ fn sentence(error: &clap::Error, mangled: Option<Mangled>) -> String {
             Some(nearest) => format!("unknown flag {argument}; did you mean {nearest}?"),
             None => format!("unknown flag {argument}; mcp-remote --help lists them all"),
         },
-        ErrorKind::UnknownArgument => format!("unexpected argument {argument:?}; {SPLIT}"),
+        // Not shown: it may be what a host has cut off a header, and a secret.
+        ErrorKind::UnknownArgument => format!("unexpected argument after the server's address; {SPLIT}"),
         ErrorKind::MissingRequiredArgument if argument.contains("SERVER-URL") => {
             "the server's address is missing: mcp-remote https://example.com/mcp".to_owned()
         }
@@ -769,7 +786,9 @@ fn sentence(error: &clap::Error, mangled: Option<Mangled>) -> String {
             };
             match (value.is_empty(), flag) {
                 (true, _) => format!("{flag} needs a value"),
-                (false, "[CALLBACK-PORT]") => format!("{value:?} is no callback port (1 to 65535); {SPLIT}"),
+                (false, "[CALLBACK-PORT]") => {
+                    format!("the second argument is no callback port (1 to 65535); {SPLIT}")
+                }
                 (false, _) => format!("{flag} {value:?} {why}"),
             }
         }
@@ -786,7 +805,7 @@ fn sentence(error: &clap::Error, mangled: Option<Mangled>) -> String {
 mod tests {
     use super::*;
 
-    fn run(arguments: &[&str]) -> Result<Command, String> {
+    fn run(arguments: &[&str]) -> Result<Command, Usage> {
         let environment = |name: &str| match name {
             "TOKEN" => Some("t\"o\\k".to_owned()),
             "EMPTY" => Some(String::new()),
@@ -804,7 +823,7 @@ mod tests {
     }
 
     fn refused(arguments: &[&str]) -> String {
-        run(arguments).expect_err("must be refused")
+        run(arguments).expect_err("must be refused").sentence
     }
 
     const URL: &str = "https://a.example/mcp";

@@ -9,9 +9,10 @@ use std::{
 };
 
 use anyhow::Context;
+use bytes::Bytes;
 use rmcp::{
     RoleClient, ServiceExt,
-    model::{ClientConfig, Implementation, Prompt, Resource, ResourceTemplate, ServerPeerInfo, Tool},
+    model::{ClientConfig, Implementation, Prompt, ProtocolVersion, Resource, ResourceTemplate, ServerPeerInfo, Tool},
     service::{Peer, RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
@@ -27,6 +28,8 @@ use crate::{
     config::Config,
     forward::{self, Ends, Forward},
     local::{Incoming, Lines, Writer},
+    message::{Message, Shape},
+    report::{self, Report},
 };
 
 /// Bytes in flight inside the process: a few messages.
@@ -91,7 +94,12 @@ impl Transport<RoleClient> for Connection {
             match self.lines.next().await {
                 Incoming::Line(line) => match serde_json::from_slice(&line) {
                     Ok(message) => return Some(message),
-                    Err(error) => log::warn!("a message of the server that rmcp cannot read: {error}"),
+                    Err(error) => {
+                        log::warn!("the server sent a message that rmcp cannot read: {error}");
+                        if let Some(told) = unreadable(line) {
+                            return Some(told);
+                        }
+                    }
                 },
                 Incoming::TooLong(_) => log::warn!("a message of the server is too long"),
                 Incoming::End => return None,
@@ -100,10 +108,19 @@ impl Transport<RoleClient> for Connection {
     }
 
     async fn close(&mut self) -> io::Result<()> {
-        drop(self.writer.lock().await.take()); // the end of input, for the loop
+        if let Some(mut writer) = self.writer.lock().await.take() {
+            writer.shutdown().await?; // the end of input, for the loop; dropping one half would not be
+        }
         while self.forwarding.join_next().await.is_some() {}
         Ok(())
     }
+}
+
+/// An error in the place of an answer that rmcp cannot read: somebody waits for it.
+fn unreadable(line: Bytes) -> Option<RxJsonRpcMessage<RoleClient>> {
+    let Ok(Message { shape: Shape::Response { id: Some(id) }, .. }) = Message::from_host(line) else { return None };
+    let report = Report::new("bad_message", "the server's answer is not what the protocol has in this place", None);
+    serde_json::from_slice(&report.answer(&id)).ok()
 }
 
 /// What a server has.
@@ -125,8 +142,10 @@ pub async fn run(config: &Config, output: Output, out: &mut (impl Write + Send))
     let connection = Connection::new(config)?;
     let mut info = ClientConfig::default();
     info.client_info = Implementation::new("mcp-remote-client", env!("CARGO_PKG_VERSION"));
-    let service =
-        info.serve(connection).await.with_context(|| format!("cannot initialise with {}", config.server.url()))?;
+    // The newest that has an `initialize`; rmcp's own choice is newer.
+    info.protocol_version = ProtocolVersion::V_2025_11_25;
+    let host = report::host(config.server.url());
+    let service = info.serve(connection).await.with_context(|| format!("cannot initialise with {host}"))?;
     let inventory = look(&service).await;
     let ended = service.cancel().await;
     let inventory = inventory?;

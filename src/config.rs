@@ -55,15 +55,17 @@ impl ServerUrl {
     /// # Errors
     /// A sentence for the user.
     pub fn parse(text: &str, plain_http: PlainHttp) -> Result<Self, String> {
-        let url = Url::parse(text).map_err(|error| format!("the server's address {text:?} is not a URL: {error}"))?;
+        let url = Url::parse(text).map_err(|error| format!("the server's address is not a URL: {error}"))?;
+        // Shown without what may be secret in it.
+        let shown = format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default());
         let server = Self(url);
         match (server.0.scheme(), plain_http) {
             ("https", _) | ("http", PlainHttp::Allowed) => Ok(server),
             ("http", PlainHttp::ForLoopback) if server.is_loopback() => Ok(server),
             ("http", PlainHttp::ForLoopback) => Err(format!(
-                "{text} is not encrypted: use https, or add --allow-http if the network between here and there is trusted"
+                "{shown} is not encrypted: use https, or add --allow-http if the network between here and there is trusted"
             )),
-            (scheme, _) => Err(format!("the server's address must be http or https, not {scheme}: {text}")),
+            (scheme, _) => Err(format!("the server's address must be http or https, not {scheme}")),
         }
     }
 
@@ -150,6 +152,8 @@ pub struct Identity {
 /// Which proxy leads to the server. None ever does to loopback.
 #[derive(Debug)]
 pub enum ProxyChoice {
+    /// None.
+    Direct,
     /// What the operating system is set to.
     System,
     /// What the user or the environment says.

@@ -674,7 +674,7 @@ mod tests {
             .collect()
     }
 
-    fn line(text: &str) -> Event {
+    fn from_host(text: &str) -> Event {
         Event::Host(Incoming::Line(Bytes::copy_from_slice(text.as_bytes())))
     }
 
@@ -699,7 +699,7 @@ mod tests {
     fn refused(answer: Option<&str>) -> Event {
         let answer = answer.map(|text| Message::from_text(text.to_owned()).unwrap());
         let status = StatusCode::BAD_REQUEST;
-        Event::Opened(Err(Error::Refused(Refusal { status, retry_after: None, text: String::new(), answer })))
+        Event::Opened(Err(Error::Refused(Box::new(Refusal { status, retry_after: None, text: String::new(), answer }))))
     }
 
     fn request(id: impl std::fmt::Display, method: &str) -> String {
@@ -714,7 +714,7 @@ mod tests {
         format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#)
     }
 
-    fn write(text: &str) -> String {
+    fn to_host(text: &str) -> String {
         format!("host {text}")
     }
 

@@ -68,13 +68,14 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::{
-    cli::{Command, Output, Program},
+    cli::{Command, Output, Program, Usage},
     config::Config,
     forward::{Ends, Forward},
-    local::{Lines, Writer},
+    local::{Lines, Patient, Writer},
     message::{Message, Shape},
     remote::{Opener, Timing, http::Http},
     report::Report,
+    shutdown::Parent,
 };
 
 /// Exit code for arguments that cannot be understood, as of most programs.
@@ -95,15 +96,16 @@ pub fn main(program: Program) -> ExitCode {
 /// inside it.
 #[must_use]
 pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
+    let parent = Parent::now();
     let environment = |name: &str| std::env::var(name).ok();
     match cli::parse(program, arguments, &environment) {
         Ok(Command::Print(text)) => match io::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         },
-        Ok(Command::Forward(config)) => match start(&config, forward(&config)) {
+        Ok(Command::Forward(config)) => match start(&config, forward(&config, parent)) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => refuse(program, &format!("{error:#}")),
+            Err(error) => refuse(Program::Adapter, &format!("{error:#}")),
         },
         Ok(Command::Client(config, output)) => match start(&config, show(&config, output)) {
             Ok(()) => ExitCode::SUCCESS,
@@ -112,7 +114,7 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        Err(sentence) => refuse(program, &sentence),
+        Err(Usage { program, sentence }) => refuse(program, &sentence),
     }
 }
 
@@ -130,14 +132,15 @@ fn start(config: &Config, run: impl Future<Output = anyhow::Result<()>>) -> anyh
     done
 }
 
-/// Forwards between this process's stdin and stdout and the server, until the host goes.
+/// Forwards between this process's stdin and stdout and the server, until the host goes, of which
+/// `parent` is the process.
 ///
 /// # Errors
 /// Where the settings do not fit together; what happens later is answered to the host.
-pub async fn forward(config: &Config) -> anyhow::Result<()> {
+pub async fn forward(config: &Config, parent: Parent) -> anyhow::Result<()> {
     let (opener, events) = opener(config)?;
     let (reader, writer) = local::stdio();
-    let (stops, _watchers) = shutdown::watch();
+    let (stops, _watchers) = shutdown::watch(parent);
     let ends =
         Ends { lines: Lines::new(reader, config.max_message), writer: Writer::new(writer), opener, events, stops };
     let loop_state = Forward::new(config.server.url().clone(), config.ignored_tools.clone(), config.max_message);
@@ -176,7 +179,7 @@ fn answer_first_request(report: &Report) {
     let (sender, lines) = std::sync::mpsc::channel();
     // Not waited for: a read cannot be cancelled.
     _ = std::thread::Builder::new().name("stdin".into()).spawn(move || {
-        for line in io::stdin().lock().split(b'\n').map_while(Result::ok) {
+        for line in io::BufReader::new(Patient(io::stdin())).split(b'\n').map_while(Result::ok) {
             if sender.send(line).is_err() {
                 return;
             }

@@ -281,6 +281,23 @@ pub fn stdio() -> (HostReader, HostWriter) {
     }
 }
 
+/// A blocking reader even if somebody has made its file non-blocking, as those who share it can.
+#[derive(Debug)]
+pub struct Patient<R>(pub R);
+
+impl<R: io::Read> io::Read for Patient<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        /// Between two looks.
+        const PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+        loop {
+            match self.0.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(PAUSE),
+                read => return read,
+            }
+        }
+    }
+}
+
 #[cfg(unix)]
 mod unix {
     use std::{
@@ -343,7 +360,7 @@ mod threaded {
         pub(super) fn start() -> Self {
             let (sender, pieces) = mpsc::channel(AHEAD);
             let read = move || {
-                let mut stdin = io::stdin().lock();
+                let mut stdin = super::Patient(io::stdin().lock());
                 let mut buffer = vec![0; super::READ_ROOM];
                 loop {
                     let piece = match stdin.read(&mut buffer) {

@@ -22,6 +22,10 @@ const LARGEST_FILE: u64 = 10 * 1024 * 1024;
 /// How long the end of the program waits for the last lines.
 const LAST_LINES: Duration = Duration::from_millis(50);
 
+/// Libraries that print cookies, authorization codes or whole heads of requests below this level,
+/// whatever `RUST_LOG` says.
+const PRINT_SECRETS: [&str; 4] = ["cookie_store", "h2", "hyper", "rmcp::transport::auth"];
+
 /// The open log; finish it before the program ends.
 #[derive(Debug)]
 pub struct Log {
@@ -56,8 +60,9 @@ pub fn start(mode: LogMode, file: PathBuf, filters: Option<&str>) -> Log {
     if let Some(filters) = filters {
         builder.parse_filters(filters);
     }
-    // At debug level it prints authorization codes.
-    builder.filter_module("rmcp::transport::auth", LevelFilter::Info);
+    for module in PRINT_SECRETS {
+        builder.filter_module(module, LevelFilter::Info);
+    }
     let pid = std::process::id();
     builder.format(move |line, record| {
         let note = match record.level() {

@@ -475,7 +475,12 @@ impl Envelope {
                 [b'"', plain @ .., b'"'] if !plain.contains(&b'\\') => {
                     std::str::from_utf8(plain).ok().map(Box::<str>::from)
                 }
-                escaped => serde_json::from_slice(escaped).ok(),
+                // A lone surrogate is legal in JSON and no character: then the text stands as it is.
+                [b'"', escaped @ .., b'"'] => Some(
+                    serde_json::from_slice(&raw)
+                        .unwrap_or_else(|_| String::from_utf8_lossy(escaped).into_owned().into()),
+                ),
+                _ => None,
             }
         };
         if !self.object {

@@ -87,7 +87,16 @@ impl Report {
             Error::Tls(_) => (
                 "tls_failed",
                 format!("no secure connection to {host}: {cause}"),
-                "if a company proxy or a private authority signs certificates here, name its file with --ca-cert FILE",
+                if cause.contains("CertificateRequired") {
+                    "give the certificate it asks for with --client-cert FILE --client-key FILE"
+                } else {
+                    "if a company proxy or a private authority signs certificates here, name its file with --ca-cert FILE"
+                },
+            ),
+            Error::Proxy(_) => (
+                "proxy_refused",
+                format!("the proxy does not lead to {host}: {cause}"),
+                "give the proxy's user and password in --proxy http://USER:PASSWORD@HOST:PORT, or name hosts to reach without it in NO_PROXY",
             ),
             Error::Broken(_) => (
                 "connection_broken",
@@ -206,12 +215,13 @@ pub fn chain(error: &dyn StdError) -> String {
 }
 
 /// The innermost cause: what the operating system or the TLS library said.
-fn deepest(error: &dyn StdError) -> String {
-    let mut deepest = error;
-    while let Some(inner) = deepest.source() {
-        deepest = inner;
+fn deepest(error: &(dyn StdError + 'static)) -> String {
+    let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    match (inside, error.source()) {
+        (Some(inside), _) => deepest(inside),
+        (None, Some(source)) => deepest(source),
+        (None, None) => error.to_string(),
     }
-    deepest.to_string()
 }
 
 #[cfg(test)]

@@ -23,26 +23,39 @@ impl fmt::Display for Stop {
     }
 }
 
+/// The process that started us, as it was known at the start.
+#[derive(Clone, Copy, Debug)]
+pub struct Parent(#[cfg(unix)] u32);
+
+impl Parent {
+    /// To be taken first of all: a parent that dies before is never known.
+    #[must_use]
+    pub fn now() -> Self {
+        #[cfg(unix)]
+        return Self(std::os::unix::process::parent_id());
+        #[cfg(not(unix))]
+        Self()
+    }
+}
+
 /// How often the parent is looked at. A copy left behind costs little for a second.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Watches until the set is dropped.
 #[must_use]
-pub fn watch() -> (mpsc::Receiver<Stop>, JoinSet<()>) {
+pub fn watch(parent: Parent) -> (mpsc::Receiver<Stop>, JoinSet<()>) {
     let (sender, stops) = mpsc::channel(4);
     let mut watchers = JoinSet::new();
     signals(&mut watchers, &sender);
     #[cfg(unix)]
     watchers.spawn(async move {
-        let parent = std::os::unix::process::parent_id();
-        loop {
+        while std::os::unix::process::parent_id() == parent.0 {
             tokio::time::sleep(LOOK).await;
-            if std::os::unix::process::parent_id() != parent {
-                _ = sender.send(Stop::ParentGone).await;
-                return;
-            }
         }
+        _ = sender.send(Stop::ParentGone).await;
     });
+    #[cfg(not(unix))]
+    let Parent() = parent;
     (stops, watchers)
 }
 

@@ -4,8 +4,13 @@
 //! Must never: let a call of an ignored tool through, however its name is written; change anything
 //! of a list but the tools taken out.
 
-use bytes::{Bytes, BytesMut};
-use serde::Deserialize;
+use std::fmt;
+
+use bytes::BytesMut;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use crate::message::{Body, Message};
@@ -61,65 +66,110 @@ pub enum Call {
     Ignored(String),
 }
 
-/// Judges a `tools/call`. One whose name cannot be told for certain (missing, not a string, there
-/// twice) is not let past a filter.
+/// Judges a `tools/call`. One whose name cannot be told (missing, not a string) is not let past a
+/// filter, nor one of which any name is ignored, if there are several.
 #[must_use]
 pub fn judge(patterns: &[ToolPattern], call: &Message) -> Call {
-    #[derive(Deserialize)]
-    struct Request {
-        params: Params,
-    }
-    #[derive(Deserialize)]
-    struct Params {
-        name: String,
-    }
-    match serde_json::from_slice::<Request>(&call.body.to_bytes()) {
-        Ok(request) if patterns.iter().any(|pattern| pattern.matches(&request.params.name)) => {
-            Call::Ignored(request.params.name)
-        }
-        Ok(_) => Call::Allowed,
-        Err(_) => Call::Ignored("?".to_owned()),
+    let text = call.body.to_bytes();
+    let Ok(text) = std::str::from_utf8(&text) else { return Call::Ignored("?".to_owned()) };
+    let names: Vec<Option<String>> =
+        named(text, "params").flat_map(|params| named(params.get(), "name")).map(decoded).collect();
+    let ignored = |name: &String| patterns.iter().any(|pattern| pattern.matches(name));
+    match names.iter().flatten().find(|name| ignored(name)) {
+        Some(name) => Call::Ignored(name.clone()),
+        None if names.is_empty() || names.contains(&None) => Call::Ignored("?".to_owned()),
+        None => Call::Allowed,
     }
 }
 
 /// An answer to `tools/list` without the ignored tools; every other byte as it came.
 #[must_use]
 pub fn hide(patterns: &[ToolPattern], answer: Message) -> Message {
-    #[derive(Deserialize)]
-    struct Answer<'a> {
-        #[serde(borrow)]
-        result: List<'a>,
-    }
-    #[derive(Deserialize)]
-    struct List<'a> {
-        #[serde(borrow)]
-        tools: Vec<&'a RawValue>,
-    }
-    #[derive(Deserialize)]
-    struct Tool {
-        name: String,
-    }
-    let text = answer.body.to_bytes();
-    let Ok(parsed) = serde_json::from_slice::<Answer<'_>>(&text) else { return answer };
-    let tools = parsed.result.tools;
+    let bytes = answer.body.to_bytes();
+    let Ok(text) = std::str::from_utf8(&bytes) else { return answer };
     let ignored = |tool: &&RawValue| {
-        let named = serde_json::from_str::<Tool>(tool.get());
-        named.is_ok_and(|tool| patterns.iter().any(|pattern| pattern.matches(&tool.name)))
+        let mut names = named(tool.get(), "name").filter_map(decoded);
+        names.any(|name| patterns.iter().any(|pattern| pattern.matches(&name)))
     };
-    let kept: Vec<_> = tools.iter().filter(|tool| !ignored(tool)).map(|tool| tool.get()).collect();
-    let (Some(first), Some(last)) = (tools.first(), tools.last()) else { return answer };
-    if kept.len() == tools.len() {
+    let mut spliced = BytesMut::with_capacity(text.len());
+    let mut copied = 0;
+    // Each list there is, should there be more than one.
+    for list in named(text, "result").flat_map(|result| named(result.get(), "tools")) {
+        let Ok(tools) = serde_json::from_str::<Vec<&RawValue>>(list.get()) else { continue };
+        let kept: Vec<_> = tools.iter().filter(|tool| !ignored(tool)).map(|tool| tool.get()).collect();
+        let (Some(first), Some(last)) = (tools.first(), tools.last()) else { continue };
+        if kept.len() == tools.len() {
+            continue;
+        }
+        // Where the slices stand in the text that they borrow.
+        let at = |part: &RawValue| part.get().as_ptr() as usize - text.as_ptr() as usize;
+        spliced.extend_from_slice(&bytes[copied..at(first)]);
+        spliced.extend_from_slice(kept.join(",").as_bytes());
+        copied = at(last) + last.get().len();
+    }
+    if copied == 0 {
         return answer;
     }
-    // Where the slices stand in the text that they borrow.
-    let at = |part: &str| part.as_ptr() as usize - text.as_ptr() as usize;
-    let (start, end) = (at(first.get()), at(last.get()) + last.get().len());
-    let mut spliced = BytesMut::with_capacity(text.len());
-    spliced.extend_from_slice(&text[..start]);
-    spliced.extend_from_slice(kept.join(",").as_bytes());
-    spliced.extend_from_slice(&text[end..]);
-    let spliced: Bytes = spliced.freeze();
-    Message::from_remote(Body::One(spliced)).unwrap_or(answer)
+    spliced.extend_from_slice(&bytes[copied..]);
+    Message::from_remote(Body::One(spliced.freeze())).unwrap_or(answer)
+}
+
+/// The values of an object's members of this name: usually one.
+fn named<'a>(object: &'a str, name: &'static str) -> impl Iterator<Item = &'a RawValue> {
+    let members = members(object).unwrap_or_default();
+    members.into_iter().filter(move |(key, _)| key == name.as_bytes()).map(|(_, value)| value)
+}
+
+/// A string's text; a lone surrogate in it, which is no character, becomes the replacement character.
+fn decoded(value: &RawValue) -> Option<String> {
+    let Text(bytes) = serde_json::from_str(value.get()).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// An object's members in order, each with its decoded key; `None` for what is no object.
+fn members(object: &str) -> Option<Vec<(Vec<u8>, &RawValue)>> {
+    struct Members;
+    impl<'de> Visitor<'de> for Members {
+        type Value = Vec<(Vec<u8>, &'de RawValue)>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut members = Vec::new();
+            while let Some((Text(key), value)) = map.next_entry()? {
+                members.push((key, value));
+            }
+            Ok(members)
+        }
+    }
+    serde_json::Deserializer::from_str(object).deserialize_map(Members).ok()
+}
+
+/// A JSON string as bytes, which also holds lone surrogates (legal by RFC 8259 §8.2, and no `str`).
+struct Text(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Characters;
+        impl Visitor<'_> for Characters {
+            type Value = Vec<u8>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a string")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Vec<u8>, E> {
+                Ok(text.as_bytes().to_vec())
+            }
+        }
+        deserializer.deserialize_bytes(Characters).map(Self)
+    }
 }
 
 #[cfg(test)]
@@ -173,7 +223,7 @@ mod tests {
         let judged = |params| judge(&patterns(&["drop"]), &call(params));
         assert_eq!(judged(r#"{"name":"keep"}"#), Call::Allowed);
         assert_eq!(judged(r#"{"name":"dr\u006fp"}"#), Call::Ignored("drop".into()));
-        assert_eq!(judged(r#"{"name":"keep","name":"drop"}"#), Call::Ignored("?".into()));
+        assert_eq!(judged(r#"{"name":"keep","name":"drop"}"#), Call::Ignored("drop".into()));
         assert_eq!(judged("{}"), Call::Ignored("?".into()));
     }
 }

@@ -1,6 +1,8 @@
 //! Sessions over Streamable HTTP: what a host does not see when the server forgets one, and what
 //! keeps one alive (MCP 2025-11-25, Transports, Session Management).
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod support;
 
 use std::{

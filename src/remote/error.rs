@@ -1,7 +1,7 @@
 //! Why the remote did not answer: the kinds a caller chooses by. What a person is told of them, and
 //! what to do, stands in `report.rs`.
 
-use std::{error::Error as _, time::Duration};
+use std::time::Duration;
 
 use reqwest::{StatusCode, Url};
 
@@ -13,9 +13,12 @@ pub enum Error {
     /// No connection came about, so nothing was sent: any message may be tried again.
     #[error("cannot connect")]
     Connect(#[source] reqwest::Error),
-    /// The TLS handshake failed: trying again would fail again.
+    /// TLS failed, on our side or the server's: trying again would fail again.
     #[error("TLS failed")]
     Tls(#[source] reqwest::Error),
+    /// The proxy refuses to lead to the server: trying again would fail again.
+    #[error("the proxy refuses")]
+    Proxy(#[source] reqwest::Error),
     /// The connection broke after the request may have gone out.
     #[error("the connection broke")]
     Broken(#[source] reqwest::Error),
@@ -99,18 +102,18 @@ impl Error {
     /// Of a request that got no response.
     #[must_use]
     pub fn of_request(error: reqwest::Error) -> Self {
-        if error.is_connect() {
-            let mut cause = error.source();
-            while let Some(inner) = cause {
-                let wrapped = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-                if inner.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>()) {
-                    return Self::Tls(error);
-                }
-                cause = inner.source();
-            }
-            return Self::Connect(error);
+        match (told_by_tls(&error), told_by_proxy(&error), error.is_connect()) {
+            (true, _, _) => Self::Tls(error),
+            (_, true, _) => Self::Proxy(error),
+            (_, _, true) => Self::Connect(error),
+            (_, _, false) => Self::Broken(error),
         }
-        Self::Broken(error)
+    }
+
+    /// Of a response whose body broke off.
+    #[must_use]
+    pub fn of_body(error: reqwest::Error) -> Self {
+        if told_by_tls(&error) { Self::Tls(error) } else { Self::Broken(error) }
     }
 
     /// The status, where there was one.
@@ -132,6 +135,23 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// Whether rustls is somewhere in the chain. It may be inside an I/O error, which does not count it
+/// among its sources, and twice so.
+fn told_by_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>()
+        || inside.is_some_and(|inside| told_by_tls(inside))
+        || error.source().is_some_and(told_by_tls)
+}
+
+/// Whether a proxy said no to CONNECT. hyper-util keeps the kind to itself, so its words must do.
+fn told_by_proxy(error: &(dyn std::error::Error + 'static)) -> bool {
+    let text = error.to_string();
+    text.contains("proxy authorization required")
+        || text.contains("tunnel error: unsuccessful")
+        || error.source().is_some_and(told_by_proxy)
 }
 
 /// Scheme, host and port: what headers, cookies and tokens are bound to (RFC 6454 §4).

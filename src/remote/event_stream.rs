@@ -32,6 +32,10 @@ pub struct TooLong {
     pub limit: usize,
 }
 
+/// What a line may hold beside data of the limit's length, in bytes: a field name, or an event name
+/// or id where there are no data.
+const LINE_ALLOWANCE: usize = 1024;
+
 /// Parser of one stream.
 #[derive(Debug)]
 pub struct EventStream {
@@ -96,7 +100,7 @@ impl EventStream {
                 let rest = std::mem::take(&mut self.chunk);
                 self.line_length += rest.len();
                 self.line.push(rest);
-                return self.within_limit().map(|()| None);
+                return self.within_limit(self.line_length).map(|()| None);
             };
             let piece = self.chunk.split_to(end);
             self.after_return = self.chunk[0] == b'\r';
@@ -133,18 +137,20 @@ impl EventStream {
         if line.is_empty() {
             return Ok(self.dispatch());
         }
+        self.within_limit(line.len())?;
         let (field, value) = split_field(line);
         match &field[..] {
             b"data" => {
                 if self.data_lines > 0 {
                     self.data.push(Bytes::from_static(b"\n"));
+                    self.data_length += 1;
                 }
                 self.data_lines += 1;
-                self.data_length += 1 + value.len();
+                self.data_length += value.len();
                 for piece in value.pieces() {
                     self.data.push(piece.clone());
                 }
-                self.within_limit()?;
+                self.within_limit(0)?;
             }
             b"event" => self.name = value.to_bytes(),
             b"id" => {
@@ -179,9 +185,11 @@ impl EventStream {
         (!data.is_empty()).then_some(Event { name, data, id })
     }
 
-    fn within_limit(&self) -> Result<(), TooLong> {
+    /// However the bytes are cut: a line counts by its whole length, the data by theirs.
+    fn within_limit(&self, line: usize) -> Result<(), TooLong> {
         let limit = self.limit;
-        if self.data_length + self.line_length > limit.saturating_add(8) { Err(TooLong { limit }) } else { Ok(()) }
+        let too_long = line > limit.saturating_add(LINE_ALLOWANCE) || self.data_length > limit;
+        if too_long { Err(TooLong { limit }) } else { Ok(()) }
     }
 }
 
@@ -282,8 +290,11 @@ mod tests {
         let mut stream = EventStream::new(10);
         stream.push(Bytes::from_static(b"data: 0123456789\n\n"));
         assert!(stream.next().unwrap().is_some());
-        stream.push(Bytes::from_static(b"data: 0123456789012345"));
+        stream.push(Bytes::from_static(b"data: 01234567890\n"));
         assert_eq!(stream.next().unwrap_err(), TooLong { limit: 10 });
+        let mut endless = EventStream::new(10);
+        endless.push(Bytes::from(vec![b'x'; 10 + LINE_ALLOWANCE + 1]));
+        assert_eq!(endless.next().unwrap_err(), TooLong { limit: 10 });
         let mut lines = EventStream::new(10);
         lines.push(Bytes::from_static(b"data: 01234\ndata: 01234\ndata: 01234\ndata: 01234\n"));
         assert_eq!(lines.next().unwrap_err(), TooLong { limit: 10 });

@@ -99,6 +99,7 @@ impl Http {
         }
         builder = match &network.proxy {
             _ if server.is_loopback() => builder.no_proxy(),
+            ProxyChoice::Direct => builder.no_proxy(),
             ProxyChoice::System => builder, // macOS and Windows settings; the variables are read in `cli`
             ProxyChoice::Explicit { http, https, except } => {
                 let except = NoProxy::from_string(except);
@@ -188,7 +189,8 @@ impl Http {
         fill: impl Fn(&mut HeaderMap, &mut Option<reqwest::Body>),
     ) -> Result<Response, Error> {
         let mut url = url.clone();
-        for _ in 0..=MOST_REDIRECTS {
+        let mut redirects = 0;
+        loop {
             let mut request = Request::new(method.clone(), url.clone());
             *request.headers_mut() = headers.clone();
             let mut body = None;
@@ -217,7 +219,9 @@ impl Http {
             };
             // Only these two keep method and body (RFC 9110 §15.4.8, §15.4.9).
             let keeps = matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
-            if !(same_origin(&target, &self.server) && (keeps || method == Method::GET)) {
+            redirects += 1;
+            let stays = same_origin(&target, &self.server);
+            if !(stays && (keeps || method == Method::GET) && redirects <= MOST_REDIRECTS) {
                 let mut to = target;
                 to.set_query(None);
                 to.set_fragment(None);
@@ -227,7 +231,6 @@ impl Http {
             }
             url = target;
         }
-        Err(Error::Redirected { status: StatusCode::TEMPORARY_REDIRECT, to: url.into() })
     }
 
     /// The next piece of a body; `None` at its end. An event stream may be quiet for as long as it
@@ -243,7 +246,7 @@ impl Http {
                 .await
                 .map_err(|_| Error::Silent { what: "data from the server", after })?,
         }
-        .map_err(Error::Broken)
+        .map_err(Error::of_body)
     }
 
     /// Reads a whole JSON body as a message, checked while it comes; `None` if it is empty.

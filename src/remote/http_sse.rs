@@ -143,12 +143,10 @@ impl HttpSse {
         let tasks = if message.requests().next().is_some() { &mut self.tasks } else { &mut self.notes };
         while tasks.try_join_next().is_some() {}
         match &message.shape {
-            Shape::Notification { method } if &**method == "notifications/initialized" => {
-                let barrier = shared.order.barrier();
-                tasks.spawn(async move {
-                    order::hold(barrier, pin!(shared.carry(&message))).await;
-                })
-            }
+            Shape::Notification { method } if &**method == "notifications/initialized" => tasks.spawn(async move {
+                let barrier = shared.order.barrier().await;
+                order::hold(barrier, pin!(shared.carry(&message))).await;
+            }),
             Shape::Notification { .. } => tasks.spawn(async move {
                 shared.order.pass().await;
                 shared.order.in_turn(pin!(shared.carry(&message))).await;

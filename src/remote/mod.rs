@@ -24,6 +24,7 @@ pub mod handshake;
 pub mod http;
 pub mod http_sse;
 pub mod order;
+pub mod reading;
 pub mod retry;
 pub mod streamable_http;
 pub mod window;

@@ -20,12 +20,12 @@ pub struct Order {
 }
 
 impl Order {
-    /// Closes the gate from this very moment, if it is not closed already.
-    pub fn barrier(&self) -> Option<OwnedRwLockWriteGuard<()>> {
-        self.gate.clone().try_write_owned().ok()
+    /// Closes the gate for what comes after, once what came before has passed.
+    pub async fn barrier(&self) -> OwnedRwLockWriteGuard<()> {
+        self.gate.clone().write_owned().await
     }
 
-    /// Closes the gate once those before have passed; for making a new session.
+    /// The same, for making a new session.
     pub async fn alone(&self) -> RwLockWriteGuard<'_, ()> {
         self.gate.write().await
     }

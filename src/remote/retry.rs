@@ -13,6 +13,9 @@ use crate::message::{Message, Shape};
 /// answer that comes before they do says more than their time-out.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(45);
 
+/// The least a `Retry-After` of (almost) nothing grows to.
+const SHORTEST_RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// Whether a message may reach the server twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replay {
@@ -108,9 +111,10 @@ impl Tries {
             return None;
         }
         let (pause, limit) = match named {
-            Some(named) => (named, LONGEST_RETRY_AFTER),
+            // A server that names no pause, or one that is over, gets ours.
+            Some(named) => (named.max(self.backoff.pause().min(SHORTEST_RETRY_AFTER)), LONGEST_RETRY_AFTER),
             None => (self.backoff.pause(), self.window),
         };
-        (self.since.elapsed() + pause <= limit).then_some(pause)
+        self.since.elapsed().checked_add(pause).filter(|end| *end <= limit).map(|_| pause)
     }
 }

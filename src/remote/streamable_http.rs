@@ -8,17 +8,14 @@
 //! hand the host an answer to a request of our own.
 
 use std::{
-    collections::VecDeque,
-    hash::{BuildHasher, RandomState},
     pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use bytes::Bytes;
 use log::{debug, info, warn};
 use reqwest::{
     Response, StatusCode,
@@ -33,10 +30,10 @@ use tokio::{
 use super::{
     Event, Timing,
     error::{Error, Refusal},
-    event_stream::EventStream,
     handshake::{Handshake, Initialized},
     http::{Http, PROTOCOL_VERSION, SESSION_ID, is_event_stream},
     order::{self, Order},
+    reading::Reading,
     retry::{Backoff, Tries},
 };
 use crate::{
@@ -56,8 +53,14 @@ const MOST_RESUMPTIONS: u32 = 8;
 /// A session this young that has never answered is not lost but refused; without the rule a server
 /// that answers 404 to everything would be initialised again for each message.
 const PROBATION: Duration = Duration::from_secs(5);
-/// Event ids kept of a stream, to know what a server replays after a resumption.
-const REMEMBERED_IDS: usize = 1024;
+/// Resumptions in a row that bring nothing at all, before an answer is lost: at the usual pauses,
+/// most of an hour of a server that only polls.
+const MOST_BARREN_RESUMPTIONS: u32 = 500;
+/// After this many of them a server that asks for no pause gets one all the same.
+const BARREN_AND_HASTY: u32 = 3;
+/// How long the rest of a stream is read after its answer, if nothing comes: servers should end it
+/// then, and a connection that is not read to its end cannot be used again.
+const REST: Duration = Duration::from_secs(30);
 
 /// An open connection. Dropping it ends everything that belongs to it.
 #[derive(Debug)]
@@ -81,6 +84,10 @@ struct Shared {
     answered: Notify,
     /// The server has taken `notifications/initialized`.
     initialized: Notify,
+    /// When the server last refused a new session.
+    refused: Mutex<Option<Instant>>,
+    /// What is left of streams that have brought their answer.
+    rests: Mutex<JoinSet<()>>,
 }
 
 /// What all messages since one `initialize` have in common.
@@ -95,6 +102,20 @@ struct Session {
 }
 
 impl Session {
+    fn new(epoch: u64, http: &Http, id: Option<HeaderValue>, version: &str) -> Self {
+        let mut headers = http.headers().clone();
+        if let Some(mut id) = id {
+            id.set_sensitive(true); // MCP 2025-11-25, Transports, Session Management: it is a secret
+            headers.insert(SESSION_ID, id);
+        }
+        if let Ok(version) = HeaderValue::from_str(version)
+            && !version.is_empty()
+        {
+            headers.insert(PROTOCOL_VERSION, version);
+        }
+        Self { epoch, headers, since: Instant::now(), proven: AtomicBool::new(false) }
+    }
+
     fn has_id(&self) -> bool {
         self.headers.contains_key(SESSION_ID)
     }
@@ -119,9 +140,9 @@ enum Renewal {
 }
 
 /// Who wants the answers of an exchange.
-enum Wanted {
+enum Wanted<'a> {
     /// The host.
-    Host,
+    Host(&'a Session),
     /// The host, but the answer to its `initialize` makes the session first.
     Session(Option<HeaderValue>),
     /// We: the answer to this id stays here.
@@ -132,12 +153,7 @@ impl StreamableHttp {
     /// A connection on which nothing has been sent.
     #[must_use]
     pub fn new(http: Arc<Http>, timing: Timing, events: mpsc::Sender<Event>) -> Self {
-        let blank = Session {
-            epoch: 0,
-            headers: http.headers().clone(),
-            since: Instant::now(),
-            proven: AtomicBool::new(false),
-        };
+        let blank = Session::new(0, &http, None, "");
         let shared = Shared {
             http,
             timing,
@@ -147,6 +163,8 @@ impl StreamableHttp {
             session: watch::Sender::new(Arc::new(blank)),
             answered: Notify::new(),
             initialized: Notify::new(),
+            refused: Mutex::new(None),
+            rests: Mutex::new(JoinSet::new()),
         };
         Self { shared: Arc::new(shared), tasks: JoinSet::new(), notes: JoinSet::new() }
     }
@@ -196,13 +214,11 @@ impl StreamableHttp {
         let tasks = if message.requests().next().is_some() { &mut self.tasks } else { &mut self.notes };
         while tasks.try_join_next().is_some() {}
         match &message.shape {
-            Shape::Notification { method } if &**method == "notifications/initialized" => {
-                let barrier = shared.order.barrier();
-                tasks.spawn(async move {
-                    order::hold(barrier, pin!(shared.carry(&message))).await;
-                    shared.initialized.notify_one();
-                })
-            }
+            Shape::Notification { method } if &**method == "notifications/initialized" => tasks.spawn(async move {
+                let barrier = shared.order.barrier().await;
+                order::hold(barrier, pin!(shared.carry(&message))).await;
+                shared.initialized.notify_one();
+            }),
             Shape::Notification { .. } => tasks.spawn(async move {
                 shared.order.pass().await;
                 shared.order.in_turn(pin!(shared.carry(&message))).await;
@@ -223,6 +239,7 @@ impl StreamableHttp {
     /// Ends the session (MCP 2025-11-25, Transports, Session Management: DELETE).
     pub async fn close(mut self) {
         self.tasks.abort_all();
+        self.shared.rests().abort_all();
         let session = self.shared.session.borrow().clone();
         if session.has_id() {
             self.shared.http.delete(self.shared.http.server(), &session.headers).await;
@@ -240,29 +257,22 @@ impl Shared {
     async fn carry(&self, message: &Message) {
         let mut unanswered: Vec<Id> = message.requests().cloned().collect();
         let mut tries = Tries::new(message, self.timing.retry_for);
-        let mut in_new_session = false;
+        // The handshake is part of making a session; it does not ask for another one.
+        let mut may_renew = message.method() != Some("notifications/initialized");
         let error = loop {
             let session = self.session.borrow().clone();
             let before = unanswered.len();
-            let error = match self.exchange(message, &session, &mut unanswered, &mut Wanted::Host).await {
-                Ok(()) => {
-                    session.proven.store(true, Relaxed);
-                    if before > 0 {
-                        self.answered.notify_one();
-                    }
-                    return;
-                }
+            let error = match self.exchange(message, &session, &mut unanswered, &mut Wanted::Host(&session)).await {
+                Ok(()) => return session.proven.store(true, Relaxed),
                 Err(error) => error,
             };
             if unanswered.len() < before {
                 break error; // some of a batch is answered: it cannot go out again as a whole
             }
             let error = match error {
-                Error::SessionLost(_) if !in_new_session => match Box::pin(self.renew(&session)).await {
-                    // The new session has been told already.
-                    Ok(Renewal::Made) if message.method() == Some("notifications/initialized") => return,
+                Error::SessionLost(_) if may_renew => match Box::pin(self.renew(&session)).await {
                     Ok(Renewal::Made) => {
-                        in_new_session = true;
+                        may_renew = false;
                         continue;
                     }
                     Ok(Renewal::Pointless) => error,
@@ -274,20 +284,16 @@ impl Shared {
                 Some(pause) => {
                     debug!("again in {:.1} s: {}", pause.as_secs_f32(), chain(&error));
                     tokio::time::sleep(pause).await;
-                    self.order.pass().await;
                 }
                 None => break error,
             }
         };
         // The server's own words, if they are for one request only.
-        if let ([id], Some(answer)) = (unanswered.as_slice(), error.answer()) {
-            _ = self.events.send(Event::Message(answer.with_id(id))).await;
-        } else {
-            _ = self
-                .events
-                .send(Event::Lost { ids: unanswered, method: message.method().map(Into::into), error: Arc::new(error) })
-                .await;
-        }
+        let event = match (unanswered.as_slice(), error.answer()) {
+            ([id], Some(answer)) => Event::Message(answer.with_id(id)),
+            _ => Event::Lost { ids: unanswered, method: message.method().map(Into::into), error: Arc::new(error) },
+        };
+        _ = self.events.send(event).await;
     }
 
     /// Makes the session with the host's `initialize`.
@@ -303,55 +309,57 @@ impl Shared {
     }
 
     /// Makes a new session in place of `lost`, unless somebody already has.
-    async fn renew(&self, lost: &Arc<Session>) -> Result<Renewal, Error> {
+    async fn renew(&self, lost: &Session) -> Result<Renewal, Error> {
         let _alone = self.order.alone().await;
         let present = self.session.borrow().clone();
         if present.epoch != lost.epoch {
             return Ok(Renewal::Made);
         }
-        if !present.may_be_lost() {
+        let refused = || self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if !present.may_be_lost() || refused().is_some_and(|last| last.elapsed() < PROBATION) {
             return Ok(Renewal::Pointless);
         }
         let Some(initialize) = self.handshake.initialize() else { return Ok(Renewal::Pointless) };
         info!("the server has lost the session; initialising again");
-        let mut headers = self.http.headers().clone();
-        let session_id = {
-            let response = self.http.post(self.http.server(), &headers, &initialize.body).await?;
-            let session_id = response.headers().get(SESSION_ID).cloned();
-            let blank = Session {
-                epoch: present.epoch,
-                headers: headers.clone(),
-                since: Instant::now(),
-                proven: AtomicBool::new(false),
-            };
-            let answer = self.own_answer(&initialize, response, &blank).await?;
-            match Initialized::read(&answer) {
-                Initialized::Version(version) => insert_version(&mut headers, &version),
-                Initialized::Error(error) => return Err(Error::NoNewSession(error)),
+        let after = self.timing.initialize_patience;
+        let made = tokio::time::timeout(after, self.make_session(&initialize, present.epoch + 1)).await;
+        let silent = |_| Error::Silent { what: "answer to initialize", after };
+        match made.map_err(silent).and_then(std::convert::identity) {
+            Ok(session) => {
+                self.session.send_replace(session);
+                self.answered.notify_one(); // the new GET stream need not wait for anything
+                Ok(Renewal::Made)
             }
-            session_id
-        };
-        if let Some(id) = session_id {
-            headers.insert(SESSION_ID, id);
+            // Its words are about our request, not about the host's.
+            Err(Error::Refused(refusal) | Error::SessionLost(refusal)) => {
+                *refused() = Some(Instant::now());
+                Err(Error::NoNewSession(refusal.to_string()))
+            }
+            Err(error) => Err(error),
         }
-        let session = Arc::new(Session {
-            epoch: present.epoch + 1,
-            headers,
-            since: Instant::now(),
-            proven: AtomicBool::new(false),
-        });
-        if let Some(initialized) = self.handshake.initialized() {
-            self.http.post(self.http.server(), &session.headers, &initialized.body).await?;
+    }
+
+    /// The handshake again, and what the host had set.
+    async fn make_session(&self, initialize: &Message, epoch: u64) -> Result<Arc<Session>, Error> {
+        let blank = Session::new(0, &self.http, None, "");
+        let response = self.post(initialize, &blank).await?;
+        let id = response.headers().get(SESSION_ID).cloned();
+        let answer = self.own_answer(initialize, response, &blank).await?;
+        let session = match Initialized::read(&answer) {
+            Initialized::Version(version) => Arc::new(Session::new(epoch, &self.http, id, &version)),
+            Initialized::Error(error) => return Err(Error::NoNewSession(error)),
+        };
+        if let Some(initialized) = self.handshake.initialized()
+            && let Err(error) = self.post(&initialized, &session).await
+        {
+            warn!("the server does not take notifications/initialized: {}", chain(&error));
         }
         for request in self.handshake.restore() {
             if let Err(error) = self.ask(&request, &session).await {
                 warn!("cannot restore {} in the new session: {}", request.method().unwrap_or_default(), chain(&error));
             }
         }
-        self.session.send_replace(session);
-        // The new GET stream need not wait for anything.
-        self.answered.notify_one();
-        Ok(Renewal::Made)
+        Ok(session)
     }
 
     /// A request of our own; its answer stays here.
@@ -377,7 +385,7 @@ impl Shared {
         message: &Message,
         session: &Session,
         unanswered: &mut Vec<Id>,
-        wanted: &mut Wanted,
+        wanted: &mut Wanted<'_>,
     ) -> Result<(), Error> {
         let response = self.post(message, session).await?;
         if let Wanted::Session(session_id) = wanted {
@@ -400,7 +408,7 @@ impl Shared {
         response: Response,
         session: &Session,
         unanswered: &mut Vec<Id>,
-        wanted: &mut Wanted,
+        wanted: &mut Wanted<'_>,
     ) -> Result<(), Error> {
         if is_event_stream(&response) {
             // Boxed: the common future stays small, and it is moved and zeroed for each message.
@@ -422,39 +430,52 @@ impl Shared {
 
     async fn answers_in_events(
         &self,
-        mut response: Response,
+        response: Response,
         session: &Session,
         unanswered: &mut Vec<Id>,
-        wanted: &mut Wanted,
+        wanted: &mut Wanted<'_>,
     ) -> Result<(), Error> {
-        let mut cursor = Cursor::new();
+        let mut reading = Reading::new(response, self.http.limit);
         loop {
-            let ended = self.events_of(&mut response, &mut cursor, unanswered, wanted).await;
-            if unanswered.is_empty() {
-                return Ok(());
-            }
-            let error = match ended {
-                Ok(()) => Error::NoAnswer("the server ended the stream without answering"),
+            let error = match reading.next(&self.http).await {
+                Ok(Some(message)) => {
+                    self.deliver(message, unanswered, wanted).await;
+                    if unanswered.is_empty() && !matches!(wanted, Wanted::Host(_)) {
+                        self.read_on(reading); // somebody waits for this answer, not for the stream's end
+                        return Ok(());
+                    }
+                    continue;
+                }
+                Err(Error::BadMessage(malformed)) if unanswered.is_empty() => {
+                    warn!("an event of the server is dropped: {malformed}");
+                    continue;
+                }
+                _ if unanswered.is_empty() => return Ok(()),
                 Err(error @ (Error::TooLarge { .. } | Error::BadMessage(_))) => return Err(error),
                 Err(error) => error,
+                Ok(None) => Error::NoAnswer("the server ended the stream without answering"),
             };
             // MCP 2025-11-25, Transports, Resumability: only a stream with an event id can go on.
-            let Some(last_id) = cursor.last_id.clone() else { return Err(error) };
-            response = self.resume(&mut cursor, &last_id, session).await.ok_or(error)?;
+            let resumed = self.resume(&mut reading, session).await.ok_or(error)?;
+            reading.resume(resumed, self.http.limit);
         }
     }
 
     /// The rest of a stream that broke off, or `None` if it cannot be had.
-    async fn resume(&self, cursor: &mut Cursor, last_id: &Bytes, session: &Session) -> Option<Response> {
+    async fn resume(&self, reading: &mut Reading, session: &Session) -> Option<Response> {
+        let last_id = reading.last_id.clone()?;
+        if reading.barren >= MOST_BARREN_RESUMPTIONS {
+            return None;
+        }
         let mut backoff = Backoff::up_to(Duration::from_secs(15));
-        let mut pause = cursor.retry.unwrap_or(DEFAULT_RETRY); // SEP-1699: exactly the time asked for
+        let mut pause = reading.retry.unwrap_or(DEFAULT_RETRY); // SEP-1699: exactly the time asked for
+        if reading.barren > BARREN_AND_HASTY {
+            pause = pause.max(Backoff::FIRST);
+        }
         for _ in 0..MOST_RESUMPTIONS {
             tokio::time::sleep(pause).await;
-            match self.http.listen(self.http.server(), &session.headers, Some(last_id)).await {
-                Ok(response) => {
-                    cursor.resumed = true;
-                    return Some(response);
-                }
+            match self.http.listen(self.http.server(), &session.headers, Some(&last_id)).await {
+                Ok(response) => return Some(response),
                 Err(Error::Connect(_) | Error::Broken(_) | Error::Silent { .. }) => {}
                 Err(Error::Refused(refusal))
                     if refusal.status.is_server_error() || refusal.status == StatusCode::TOO_MANY_REQUESTS => {}
@@ -463,43 +484,29 @@ impl Shared {
                     return None;
                 }
             }
-            pause = cursor.retry.unwrap_or(DEFAULT_RETRY).max(backoff.pause());
+            pause = reading.retry.unwrap_or(DEFAULT_RETRY).max(backoff.pause());
         }
         None
     }
 
-    /// The events of one response, until it ends.
-    async fn events_of(
-        &self,
-        response: &mut Response,
-        cursor: &mut Cursor,
-        unanswered: &mut Vec<Id>,
-        wanted: &mut Wanted,
-    ) -> Result<(), Error> {
-        let mut stream = EventStream::new(self.http.limit);
-        loop {
-            let chunk = self.http.chunk(response).await?;
-            let Some(chunk) = chunk else { return Ok(()) };
-            stream.push(chunk);
-            loop {
-                let event = stream.next().map_err(|too_long| Error::TooLarge { limit: too_long.limit })?;
-                cursor.advance(&stream);
-                let Some(event) = event else { break };
-                if !matches!(&event.name[..], b"" | b"message") || cursor.replayed(event.id.as_ref()) {
-                    continue;
-                }
-                match Message::from_remote(event.data) {
-                    Ok(message) => self.deliver(message, unanswered, wanted).await,
-                    Err(malformed) if unanswered.is_empty() => warn!("an event of the server is dropped: {malformed}"),
-                    // It may be the answer; if it is not, the answer is not lost by saying so.
-                    Err(malformed) => return Err(Error::BadMessage(malformed)),
-                }
+    /// Reads a stream to its end beside everything else.
+    fn read_on(&self, mut reading: Reading) {
+        let (http, events) = (self.http.clone(), self.events.clone());
+        let mut rests = self.rests();
+        while rests.try_join_next().is_some() {}
+        rests.spawn(async move {
+            while let Ok(Ok(Some(message))) = tokio::time::timeout(REST, reading.next(&http)).await {
+                _ = events.send(Event::Message(message)).await;
             }
-        }
+        });
+    }
+
+    fn rests(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.rests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands a message over to whom it is for.
-    async fn deliver(&self, mut message: Message, unanswered: &mut Vec<Id>, wanted: &mut Wanted) {
+    async fn deliver(&self, mut message: Message, unanswered: &mut Vec<Id>, wanted: &mut Wanted<'_>) {
         match &message.shape {
             Shape::Response { id: Some(id) } => {
                 if let Some(asked) = settle(id, unanswered) {
@@ -507,20 +514,40 @@ impl Shared {
                         message = message.with_id(&asked);
                     }
                     match wanted {
+                        Wanted::Host(session) => {
+                            session.proven.store(true, Relaxed);
+                            self.answered.notify_one();
+                        }
+                        Wanted::Session(session_id) => self.begin(session_id.take(), &message),
                         Wanted::Us(own, answer) if *own == asked => {
                             *answer = Some(message);
                             return;
                         }
-                        Wanted::Session(session_id) => self.begin(session_id.take(), &message),
-                        _ => {}
+                        Wanted::Us(..) => {}
                     }
                 }
             }
             Shape::Batch(parts) => {
+                // Whole, if it is nothing but what the host asked for in these very words.
+                let exact = |part: &Part| match part {
+                    Part::Message(Shape::Response { id: Some(id) }, _) => unanswered.contains(id),
+                    Part::Message(Shape::Request { .. } | Shape::Notification { .. }, _) => true,
+                    _ => false,
+                };
+                if !matches!(wanted, Wanted::Host(_)) || !parts.iter().all(exact) {
+                    for part in message.split().into_iter().flatten() {
+                        Box::pin(self.deliver(part, unanswered, wanted)).await;
+                    }
+                    return;
+                }
                 for part in parts {
                     if let Part::Message(Shape::Response { id: Some(id) }, _) = part {
                         settle(id, unanswered);
                     }
+                }
+                if let Wanted::Host(session) = wanted {
+                    session.proven.store(true, Relaxed);
+                    self.answered.notify_one();
                 }
             }
             _ => {}
@@ -530,27 +557,13 @@ impl Shared {
 
     /// The server has answered the host's `initialize`.
     fn begin(&self, session_id: Option<HeaderValue>, answer: &Message) {
-        let mut headers = self.http.headers().clone();
         match Initialized::read(answer) {
             Initialized::Version(version) => {
-                info!(
-                    "connected over Streamable HTTP{}",
-                    if version.is_empty() { String::new() } else { format!(", revision {version}") }
-                );
-                insert_version(&mut headers, &version);
+                info!("connected over Streamable HTTP, revision {version}");
+                self.session.send_replace(Arc::new(Session::new(1, &self.http, session_id, &version)));
             }
-            Initialized::Error(_) => return, // the server's answer, but no session
+            Initialized::Error(error) => info!("the server refuses the session: {error}"),
         }
-        if let Some(mut id) = session_id {
-            id.set_sensitive(true);
-            headers.insert(SESSION_ID, id);
-        }
-        self.session.send_replace(Arc::new(Session {
-            epoch: 1,
-            headers,
-            since: Instant::now(),
-            proven: AtomicBool::new(false),
-        }));
     }
 
     /// Keeps a GET stream open for each session.
@@ -577,23 +590,27 @@ impl Shared {
             () = self.answered.notified() => {}
             () = async { self.initialized.notified().await; tokio::time::sleep(QUIET).await } => {}
         }
-        let mut cursor = Cursor::new();
-        let mut opened = false;
+        let mut reading: Option<Reading> = None;
         let mut backoff = Backoff::up_to(LONGEST_STREAM_PAUSE);
         loop {
-            let last_id = cursor.last_id.clone();
+            let last_id = reading.as_ref().and_then(|reading| reading.last_id.clone());
             let since = Instant::now();
             let error = match self.http.listen(self.http.server(), &session.headers, last_id.as_ref()).await {
-                Ok(mut response) => {
-                    if !opened {
-                        debug!("the server's own stream is open");
-                    }
-                    opened = true;
-                    let ended = self.events_of(&mut response, &mut cursor, &mut Vec::new(), &mut Wanted::Host).await;
-                    cursor.resumed = true;
-                    ended.err()
+                Ok(response) => {
+                    let limit = self.http.limit;
+                    let reading = match &mut reading {
+                        Some(reading) => {
+                            reading.resume(response, limit);
+                            reading
+                        }
+                        None => {
+                            debug!("the server's own stream is open");
+                            reading.insert(Reading::new(response, limit))
+                        }
+                    };
+                    self.pass_on(reading, session).await
                 }
-                Err(Error::Refused(refusal)) if opened && names_the_session(&refusal, session) => {
+                Err(Error::Refused(refusal)) if reading.is_some() && names_the_session(&refusal, session) => {
                     if let Err(error) = self.renew(session).await {
                         warn!("{}", chain(&error));
                     }
@@ -601,13 +618,21 @@ impl Shared {
                 }
                 // 405 is the specification's way to say no; servers have found others.
                 Err(Error::Refused(refusal))
-                    if !opened
+                    if reading.is_none()
                         && (refusal.status.is_client_error() || refusal.status == StatusCode::NOT_IMPLEMENTED) =>
                 {
                     debug!("the server offers no stream of its own: {refusal}");
                     return;
                 }
-                Err(error) => Some(error),
+                Err(error) => {
+                    // Perhaps it does not know the event any more: then a new stream is better than none.
+                    if let (Error::Refused(refusal), Some(reading)) = (&error, &mut reading)
+                        && refusal.status.is_client_error()
+                    {
+                        reading.last_id = None;
+                    }
+                    Some(error)
+                }
             };
             if let Some(error) = &error {
                 debug!("the server's own stream: {}", chain(error));
@@ -615,11 +640,25 @@ impl Shared {
             if since.elapsed() > LONGEST_STREAM_PAUSE {
                 backoff = Backoff::up_to(LONGEST_STREAM_PAUSE);
             }
-            let pause = match (cursor.retry, error) {
-                (Some(named), None) => named,
+            let barren = reading.as_ref().map_or(0, |reading| reading.barren);
+            let pause = match (reading.as_ref().and_then(|reading| reading.retry), error) {
+                (Some(named), None) if barren <= BARREN_AND_HASTY => named,
                 (named, _) => named.unwrap_or(DEFAULT_RETRY).max(backoff.pause()),
             };
             tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Passes on what the server says unasked, until the response ends; what ended it, if not the
+    /// server.
+    async fn pass_on(&self, reading: &mut Reading, session: &Session) -> Option<Error> {
+        loop {
+            match reading.next(&self.http).await {
+                Ok(Some(message)) => self.deliver(message, &mut Vec::new(), &mut Wanted::Host(session)).await,
+                Ok(None) => return None,
+                Err(Error::BadMessage(malformed)) => warn!("an event of the server is dropped: {malformed}"),
+                Err(error) => return Some(error),
+            }
         }
     }
 
@@ -640,45 +679,6 @@ impl Shared {
                 Err(error) => warn!("keep-alive: {}", chain(&error)),
             }
         }
-    }
-}
-
-/// Where a stream stands, over all the responses that carry it.
-struct Cursor {
-    last_id: Option<Bytes>,
-    retry: Option<Duration>,
-    resumed: bool,
-    hasher: RandomState,
-    seen: VecDeque<u64>,
-}
-
-impl Cursor {
-    fn new() -> Self {
-        Self { last_id: None, retry: None, resumed: false, hasher: RandomState::new(), seen: VecDeque::new() }
-    }
-
-    fn advance(&mut self, stream: &EventStream) {
-        if let Some(id) = stream.last_id() {
-            // An empty id resets the cursor (WHATWG HTML §9.2.6). Copied: the chunk it came in may be large.
-            if self.last_id.as_deref() != Some(&id[..]) {
-                self.last_id = (!id.is_empty()).then(|| Bytes::copy_from_slice(id));
-            }
-        }
-        self.retry = stream.retry().or(self.retry);
-    }
-
-    /// Whether a server that resumes has sent this event before.
-    fn replayed(&mut self, id: Option<&Bytes>) -> bool {
-        let Some(id) = id.filter(|id| !id.is_empty()) else { return false };
-        let hash = self.hasher.hash_one(id);
-        if self.resumed && self.seen.contains(&hash) {
-            return true;
-        }
-        if self.seen.len() == REMEMBERED_IDS {
-            self.seen.pop_front();
-        }
-        self.seen.push_back(hash);
-        false
     }
 }
 
@@ -711,12 +711,4 @@ fn names_the_session(refusal: &Refusal, session: &Session) -> bool {
             StatusCode::BAD_REQUEST | StatusCode::GONE => in_words(),
             _ => false,
         }
-}
-
-fn insert_version(headers: &mut HeaderMap, version: &str) {
-    if let Ok(value) = HeaderValue::from_str(version)
-        && !version.is_empty()
-    {
-        headers.insert(PROTOCOL_VERSION, value);
-    }
 }

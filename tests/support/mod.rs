@@ -4,7 +4,7 @@
 //! Everything waits for events and gives up after [`PATIENCE`], so that a broken program fails a
 //! test and does not hang it.
 
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub, missing_docs, reason = "each test file uses its own part")]
 
 pub mod event_streams;
 pub mod host;

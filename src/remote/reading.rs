@@ -1,0 +1,109 @@
+//! An event stream being read: messages come out, and it is known where it stands, so that it can be
+//! resumed over another response (MCP 2025-11-25, Transports, Resumability and Redelivery).
+//!
+//! Must never: deliver an event again that a resuming server replays.
+
+use std::{
+    collections::VecDeque,
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use reqwest::{Response, header::HeaderValue};
+
+use super::{error::Error, event_stream::EventStream, http::Http};
+use crate::message::Message;
+
+/// Event ids kept of a stream, to know what a server replays after a resumption.
+const REMEMBERED_IDS: usize = 1024;
+
+/// A stream, over all the responses that carry it.
+#[derive(Debug)]
+pub struct Reading {
+    response: Response,
+    parser: EventStream,
+    /// What `Last-Event-ID` is to hold; none if the stream cannot be resumed.
+    pub last_id: Option<Bytes>,
+    /// The reconnection time the server asked for.
+    pub retry: Option<Duration>,
+    /// Responses in a row that brought no event at all.
+    pub barren: u32,
+    resumed: bool,
+    hasher: RandomState,
+    seen: VecDeque<u64>,
+}
+
+impl Reading {
+    /// The stream that `response` begins, with events of at most `limit` bytes.
+    #[must_use]
+    pub fn new(response: Response, limit: usize) -> Self {
+        Self {
+            response,
+            parser: EventStream::new(limit),
+            last_id: None,
+            retry: None,
+            barren: 0,
+            resumed: false,
+            hasher: RandomState::new(),
+            seen: VecDeque::new(),
+        }
+    }
+
+    /// Goes on with another response.
+    pub fn resume(&mut self, response: Response, limit: usize) {
+        self.response = response;
+        self.parser = EventStream::new(limit);
+        self.resumed = true;
+        self.barren += 1;
+    }
+
+    /// The next message; `None` when the response has ended. What is not a `message` event, or is
+    /// one again, is passed over.
+    ///
+    /// # Errors
+    /// [`Error::BadMessage`], after which the stream can be read on, [`Error::TooLarge`], and those of
+    /// [`Http::chunk`].
+    pub async fn next(&mut self, http: &Http) -> Result<Option<Message>, Error> {
+        loop {
+            let event = self.parser.next().map_err(|too_long| Error::TooLarge { limit: too_long.limit })?;
+            self.advance();
+            match event {
+                Some(event) => {
+                    if matches!(&event.name[..], b"" | b"message") && !self.replayed(event.id.as_ref()) {
+                        return Message::from_remote(event.data).map(Some).map_err(Error::BadMessage);
+                    }
+                }
+                None => match http.chunk(&mut self.response).await? {
+                    Some(chunk) => self.parser.push(chunk),
+                    None => return Ok(None),
+                },
+            }
+        }
+    }
+
+    fn advance(&mut self) {
+        self.retry = self.parser.retry().or(self.retry);
+        let Some(id) = self.parser.last_id() else { return };
+        self.barren = 0;
+        if self.last_id.as_ref() != Some(id) {
+            // An empty id resets the cursor (WHATWG HTML §9.2.6), and one that no header can hold cannot
+            // be asked for. Copied: the chunk it came in may be large.
+            let usable = !id.is_empty() && HeaderValue::from_bytes(id).is_ok();
+            self.last_id = usable.then(|| Bytes::copy_from_slice(id));
+        }
+    }
+
+    fn replayed(&mut self, id: Option<&Bytes>) -> bool {
+        let Some(id) = id.filter(|id| !id.is_empty()) else { return false };
+        let hash = self.hasher.hash_one(id);
+        if self.resumed && self.seen.contains(&hash) {
+            return true;
+        }
+        if self.seen.len() == REMEMBERED_IDS {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(hash);
+        false
+    }
+}
