@@ -103,7 +103,7 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         },
-        Ok(Command::Forward(config)) => match start(&config, forward(&config, parent)) {
+        Ok(Command::Forward(config)) => match start(&config, run(&config, parent)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => refuse(Program::Adapter, &format!("{error:#}")),
         },
@@ -137,7 +137,7 @@ fn start(config: &Config, run: impl Future<Output = anyhow::Result<()>>) -> anyh
 ///
 /// # Errors
 /// Where the settings do not fit together; what happens later is answered to the host.
-pub async fn forward(config: &Config, parent: Parent) -> anyhow::Result<()> {
+pub async fn run(config: &Config, parent: Parent) -> anyhow::Result<()> {
     let (opener, events) = opener(config)?;
     let (reader, writer) = local::stdio();
     let (stops, _watchers) = shutdown::watch(parent);

@@ -1,6 +1,7 @@
 //! `mcp-remote-client`: what it shows of a server, and how it says that it cannot.
 
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod support;
 

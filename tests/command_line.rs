@@ -1,6 +1,7 @@
 //! What the command line refuses, and how a person and a host learn of it.
 
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod support;
 

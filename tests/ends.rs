@@ -1,6 +1,7 @@
 //! How the program starts, what it takes from a host, how it ends, and what it says meanwhile.
 
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod support;
 

@@ -1,6 +1,8 @@
 //! HTTP+SSE, the transport of MCP 2024-11-05, seen from both ends: a real host process in front, a
 //! scripted server behind.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod support;
 
 use std::{

@@ -2,6 +2,7 @@
 //! user's headers.
 
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod support;
 

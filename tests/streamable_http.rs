@@ -1,6 +1,8 @@
 //! Streamable HTTP, seen from both ends: a real host process in front, a scripted server behind
 //! (MCP 2025-11-25, Transports).
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod support;
 
 use std::{

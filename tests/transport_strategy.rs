@@ -1,6 +1,8 @@
 //! Which transport is taken, and what happens while the server is down (MCP 2025-11-25, Transports,
 //! Backwards Compatibility). The host's own `initialize` is the only probe.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod support;
 
 use std::time::Duration;
