@@ -11,6 +11,8 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+#[cfg(unix)]
+use tokio::net::UnixStream;
 
 use crate::message::{Body, Id, Skim};
 
@@ -265,12 +267,12 @@ pub fn stdio() -> (HostReader, HostWriter) {
     }
     #[cfg(unix)]
     {
-        let reader: HostReader = match unix::socket(io::stdin()) {
+        let reader: HostReader = match unix::socket(io::stdin()).and_then(|socket| UnixStream::from_std(socket).ok()) {
             Some(socket) => Box::new(socket),
             None => Box::new(threaded::Stdin::start()),
         };
         let writer: HostWriter = match unix::socket(io::stdout()) {
-            Some(socket) => Box::new(socket),
+            Some(socket) => Box::new(unix::SocketWriter::new(socket)),
             None => Box::new(rmcp::transport::stdio_pipes().1),
         };
         (reader, writer)
@@ -302,35 +304,96 @@ impl<R: io::Read> io::Read for Patient<R> {
 mod unix {
     use std::{
         fs::File,
+        io::{self, IoSlice, Write},
         os::{
             fd::{AsFd, OwnedFd},
             unix::{fs::FileTypeExt, net::UnixStream as StdStream},
         },
+        pin::Pin,
+        task::{Context, Poll, ready},
     };
 
-    use tokio::net::UnixStream;
+    use tokio::{io::AsyncWrite, net::UnixStream};
 
     #[cfg(target_os = "linux")]
     pub(super) fn are_pipes() -> bool {
         let is_pipe = |end: OwnedFd| File::from(end).metadata().is_ok_and(|end| end.file_type().is_fifo());
-        own(std::io::stdin()).is_some_and(is_pipe) && own(std::io::stdout()).is_some_and(is_pipe)
+        own(io::stdin()).is_some_and(is_pipe) && own(io::stdout()).is_some_and(is_pipe)
     }
 
     /// The stream, if it is a socket. Setting it to non-blocking also sets it for whoever shares it;
     /// a host hands each program a pair of its own.
-    pub(super) fn socket(end: impl AsFd) -> Option<UnixStream> {
-        let end = own(end)?;
-        let file = File::from(end);
+    pub(super) fn socket(end: impl AsFd) -> Option<StdStream> {
+        let file = File::from(own(end)?);
         if !file.metadata().ok()?.file_type().is_socket() {
             return None;
         }
         let stream = StdStream::from(OwnedFd::from(file));
         stream.set_nonblocking(true).ok()?;
-        UnixStream::from_std(stream).ok()
+        Some(stream)
     }
 
     fn own(end: impl AsFd) -> Option<OwnedFd> {
         end.as_fd().try_clone_to_owned().ok()
+    }
+
+    /// A socket that is written, and watched only while it is full: otherwise the program would wake
+    /// up for each message that the host takes.
+    pub(super) struct SocketWriter {
+        stream: StdStream,
+        full: Option<UnixStream>,
+    }
+
+    impl SocketWriter {
+        pub(super) const fn new(stream: StdStream) -> Self {
+            Self { stream, full: None }
+        }
+
+        fn poll_with(
+            &mut self,
+            context: &mut Context<'_>,
+            write: impl Fn(&StdStream) -> io::Result<usize>,
+        ) -> Poll<io::Result<usize>> {
+            loop {
+                if let Some(full) = &self.full {
+                    ready!(full.poll_write_ready(context))?;
+                    self.full = None;
+                }
+                match write(&self.stream) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.full = Some(UnixStream::from_std(self.stream.try_clone()?)?);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    written => return Poll::Ready(written),
+                }
+            }
+        }
+    }
+
+    impl AsyncWrite for SocketWriter {
+        fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+            self.get_mut().poll_with(context, |mut stream| stream.write(data))
+        }
+
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            self.get_mut().poll_with(context, |mut stream| stream.write_vectored(slices))
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
     }
 }
 

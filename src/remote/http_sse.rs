@@ -89,7 +89,8 @@ impl HttpSse {
     /// Opens the stream, once.
     ///
     /// # Errors
-    /// [`Error`]; [`Error::Endpoint`] if no endpoint was named in time, or one elsewhere.
+    /// [`Error`]; [`Error::NoEndpoint`] if no endpoint was named in time, [`Error::BadEndpoint`] for one
+    /// elsewhere.
     pub async fn open(http: Arc<Http>, timing: Timing, events: mpsc::Sender<Event>) -> Result<Self, Error> {
         let stream = Stream::open(&http).await?;
         let shared = Shared {

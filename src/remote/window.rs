@@ -15,7 +15,7 @@ use std::{
 use tokio::{sync::oneshot, time::Instant};
 
 /// Places at the start: what saturates a loopback server, and few enough for any server.
-const PLACES: usize = 16;
+const PLACES: usize = 32;
 /// The most that places may grow to.
 const MOST_PLACES: usize = 256;
 /// A tick. Above the time a quick call takes in a burst, below the round trip of most networks.
@@ -111,12 +111,12 @@ impl State {
 
     fn end(&mut self, began: u64) {
         match self.tick - began {
-            0 => {
-                self.young -= 1;
-                self.places = (self.places - 1).max(PLACES); // quick: no need for more
-            }
+            0 => self.young -= 1,
             1 => self.old -= 1,
             _ => self.slow -= 1,
+        }
+        if self.young + self.old + self.slow == 0 {
+            self.places = PLACES; // the next burst may be a quick one
         }
         self.admit();
     }
