@@ -14,7 +14,6 @@ use clap::{
     CommandFactory, FromArgMatches, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
-use md5::{Digest, Md5};
 use reqwest::{
     Url,
     header::{HeaderMap, HeaderName, HeaderValue},
@@ -28,6 +27,7 @@ use crate::{
         ServerUrl, TransportStrategy,
     },
     secret::Secret,
+    store,
     tools::ToolPattern,
 };
 
@@ -331,11 +331,11 @@ fn config(args: Args, environment: Environment<'_>) -> Result<Config, String> {
     };
     let client_metadata_url = args.client_metadata_url.as_deref().map(client_metadata_url).transpose()?;
     let token_endpoint = args.token_endpoint.as_deref().map(token_endpoint).transpose()?;
-    let server_hash = server_hash(
+    let server_hash = store::server_hash(
         &args.server_url,
         &resource,
         &authorize_params,
-        &written,
+        &written.iter().map(|header| (header.name.clone(), header.value.clone())).collect::<Vec<_>>(),
         client_metadata_url.as_ref(),
         token_endpoint.as_ref(),
     );
@@ -384,7 +384,7 @@ fn config(args: Args, environment: Environment<'_>) -> Result<Config, String> {
             _ => LogMode::Normal,
         },
         log_filters: environment("RUST_LOG"),
-        store: store(args.config_dir, environment)?,
+        store: store_folder(args.config_dir, environment)?,
         authorization,
         remarks,
     })
@@ -636,51 +636,12 @@ fn proxy(flag: Option<&str>, environment: Environment<'_>) -> Result<ProxyChoice
     Ok(ProxyChoice::Explicit { http, https, except: format!("localhost,127.0.0.0/8,::1,{named}") })
 }
 
-fn store(flag: Option<PathBuf>, environment: Environment<'_>) -> Result<PathBuf, String> {
+fn store_folder(flag: Option<PathBuf>, environment: Environment<'_>) -> Result<PathBuf, String> {
     let variable = || environment("MCP_REMOTE_CONFIG_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
     let home = || directories::BaseDirs::new().map(|dirs| dirs.home_dir().join(".mcp-auth"));
     let folder =
         flag.or_else(variable).or_else(home).ok_or("there is no home folder: name a folder with --config-dir")?;
-    Ok(folder.join("mcp-remote-v1"))
-}
-
-/// npm's hash of what makes a server's files its own (0.15.1): changing it would sign people out.
-fn server_hash(
-    url: &str,
-    resource: &Resource,
-    authorize_params: &[(String, String)],
-    headers: &[WrittenHeader],
-    client_metadata_url: Option<&Url>,
-    token_endpoint: Option<&Url>,
-) -> String {
-    // Sorted by UTF-16 code units, the later of two equal names wins, as in JavaScript.
-    let json = |pairs: &mut dyn Iterator<Item = (&String, &String)>| {
-        let mut sorted: Vec<(&String, &String)> = Vec::new();
-        for (name, value) in pairs {
-            sorted.retain(|(known, _)| *known != name);
-            sorted.push((name, value));
-        }
-        sorted.sort_by(|(one, _), (other, _)| one.encode_utf16().cmp(other.encode_utf16()));
-        let members: Vec<_> = sorted
-            .iter()
-            .map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), Value::from(value.as_str())))
-            .collect();
-        (!members.is_empty()).then(|| format!("{{{}}}", members.join(",")))
-    };
-    let named = match resource {
-        Resource::Named(named) => Some(named.clone()),
-        Resource::Published | Resource::Omitted => None,
-    };
-    let parts = [
-        Some(url.to_owned()),
-        named,
-        json(&mut authorize_params.iter().map(|(name, value)| (name, value))),
-        json(&mut headers.iter().map(|header| (&header.name, &header.value))),
-        client_metadata_url.map(Url::to_string),
-        token_endpoint.map(Url::to_string),
-    ];
-    let text = parts.into_iter().flatten().collect::<Vec<_>>().join("|");
-    Md5::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(folder.join(store::LAYOUT))
 }
 
 fn limit(time: Duration) -> Option<Duration> {

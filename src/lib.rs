@@ -55,6 +55,7 @@ pub mod client;
 pub mod logging;
 pub mod report;
 pub mod shutdown;
+pub mod store;
 
 use std::{
     ffi::OsString,

@@ -6,7 +6,8 @@
 mod support;
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::{BufRead, BufReader, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Stdio,
@@ -14,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::pty::{self, OpenptFlags};
 use serde_json::{Value, json};
 use support::{
     PATIENCE,
@@ -83,7 +85,7 @@ async fn a_file_may_be_the_input() {
         [request(1, "initialize", initialize_params("2025-11-25")), request(2, "tools/list", json!({}))].join("\n");
     fs::write(&input, lines).unwrap();
     let mut command = adapter(&[&server.url("/mcp")], home.path());
-    let done = soon("the exit", command.stdin(fs::File::open(&input).unwrap()).output()).await.unwrap();
+    let done = soon("the exit", command.stdin(File::open(&input).unwrap()).output()).await.unwrap();
     let stdout = String::from_utf8(done.stdout).unwrap();
     let ids: Vec<Value> =
         stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].clone()).collect();
@@ -95,22 +97,28 @@ async fn a_file_may_be_the_input() {
 #[tokio::test]
 async fn a_terminal_may_be_the_host() {
     let server = Server::with(ordinary).await;
-    let home = Arc::new(tempfile::tempdir().unwrap());
-    let mut command = Command::new("python3");
-    command.args(["-c", "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"]);
-    command.args([env!("CARGO_BIN_EXE_mcp-remote"), &server.url("/mcp"), "--silent"]).env("HOME", home.path());
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-    let Ok(child) = command.spawn() else { return }; // no Python, no terminal
-    let mut host = Host::around(child, home);
-    host.send(request(1, "tools/list", json!({}))).await;
+    let controller = pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    pty::grantpt(&controller).unwrap();
+    pty::unlockpt(&controller).unwrap();
+    let name = pty::ptsname(&controller, Vec::new()).unwrap().into_string().unwrap();
+    let terminal = || File::options().read(true).write(true).open(&name).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mcp-remote"))
+        .args([&server.url("/mcp"), "--silent"])
+        .stdin(terminal())
+        .stdout(terminal())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut keyboard = File::from(controller);
+    let screen = BufReader::new(keyboard.try_clone().unwrap());
+    writeln!(keyboard, "{}", request(1, "tools/list", json!({}))).unwrap();
     // The terminal shows the request too.
-    let mut line = host.line().await.unwrap();
-    while !line.contains("result") {
-        line = host.line().await.unwrap();
-    }
-    assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["result"]["echo"], "tools/list");
-    host.send_raw(b"\x04").await; // control-D
-    assert_eq!(host.exit().await.0.code(), Some(0));
+    let seen =
+        tokio::task::spawn_blocking(|| screen.lines().map_while(Result::ok).find(|line| line.contains("result")));
+    let answer: Value = serde_json::from_str(&soon("the answer on the screen", seen).await.unwrap().unwrap()).unwrap();
+    assert_eq!(answer["result"]["echo"], "tools/list");
+    keyboard.write_all(b"\x04").unwrap(); // control-D
+    assert_eq!(soon("the exit", child.wait()).await.unwrap().code(), Some(0));
 }
 
 #[tokio::test]

@@ -1,0 +1,172 @@
+//! The loop's hands: it waits for whatever happens first, lets [`Forward`] decide, and does what was
+//! decided.
+//!
+//! Must never: wait for one thing only; outlive the end of input by more than a second.
+
+use std::time::Duration;
+
+use log::{debug, info, warn};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+    task::{JoinHandle, JoinSet},
+    time::Instant,
+};
+
+use super::{Action, Event, Forward, Verdict};
+use crate::{
+    local::{Lines, Writer},
+    message::Message,
+    remote::{self, Opener, Remote, error::Error},
+    report::chain,
+    shutdown::Stop,
+};
+
+/// From the end of input to the end of the program, everything included: a host that closes stdin
+/// waits about two seconds before it kills, and a person less.
+const GRACE: Duration = Duration::from_millis(950);
+/// Of this, what is left for ending the session; what the server does with the request is its own
+/// affair.
+const GRACE_FOR_DELETE: Duration = Duration::from_millis(300);
+/// The most that ending the session may take.
+const LONGEST_DELETE: Duration = Duration::from_millis(500);
+/// Bytes waiting for the host at which nothing more is taken from the server: one gathered write.
+const GATHERED: usize = 256 * 1024;
+/// The two ends that the loop stands between.
+#[derive(Debug)]
+pub struct Ends<R, W> {
+    /// Lines from the host.
+    pub lines: Lines<R>,
+    /// Lines to the host.
+    pub writer: Writer<W>,
+    /// How to open the remote end.
+    pub opener: Opener,
+    /// What comes from there.
+    pub events: mpsc::Receiver<remote::Event>,
+    /// Signals, and the host's end.
+    pub stops: mpsc::Receiver<Stop>,
+}
+
+/// Runs the loop until the host goes, or the program is told to.
+pub async fn run<R, W>(mut forward: Forward, mut ends: Ends<R, W>)
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut link = Connection::default();
+    // Far away until the end begins.
+    let mut deadline = Instant::now() + Duration::from_secs(u64::from(u32::MAX));
+    let mut verdict = Verdict::Continue;
+    while verdict != Verdict::Stop {
+        let event = tokio::select! {
+            biased;
+            Some(stop) = ends.stops.recv() => {
+                if verdict == Verdict::Drain {
+                    info!("ending at once: {stop}");
+                    break;
+                }
+                Event::Stop(stop)
+            }
+            () = tokio::time::sleep_until(deadline), if verdict == Verdict::Drain => break,
+            // While there is more to say to the host than one write takes, no more is taken from the
+            // server; the host itself is still heard, it may be writing before it reads.
+            Some(event) = ends.events.recv(), if ends.writer.backlog() < GATHERED => Event::Remote(event),
+            opened = link.opened(), if link.is_opening() => Event::Opened(opened),
+            incoming = ends.lines.next(), if verdict == Verdict::Continue && !forward.is_full() => Event::Host(incoming),
+            // Last: everything that is ready by now goes out in one write.
+            written = ends.writer.write(), if ends.writer.backlog() > 0 => match written {
+                Ok(()) => continue,
+                Err(error) => {
+                    info!("the host does not read any more: {error}");
+                    break;
+                }
+            },
+        };
+        let next = forward.handle(event);
+        if verdict == Verdict::Continue && next != Verdict::Continue {
+            deadline = Instant::now() + GRACE - GRACE_FOR_DELETE;
+        }
+        verdict = next;
+        carry_out(&mut forward, &mut ends, &mut link);
+    }
+    forward.close();
+    carry_out(&mut forward, &mut ends, &mut link);
+    let end = Instant::now().max(deadline.min(Instant::now() + GRACE - GRACE_FOR_DELETE)) + GRACE_FOR_DELETE;
+    tokio::select! {
+        () = async {
+            tokio::join!(
+                async {
+                    if let Ok(Err(error)) = tokio::time::timeout_at(end, ends.writer.finish()).await {
+                        debug!("the last messages did not reach the host: {error}");
+                    }
+                },
+                link.close(end),
+            );
+        } => {}
+        Some(stop) = ends.stops.recv() => info!("ending at once: {stop}"),
+    }
+}
+
+fn carry_out<R, W: AsyncWrite + Unpin>(forward: &mut Forward, ends: &mut Ends<R, W>, link: &mut Connection) {
+    while let Some(action) = forward.action() {
+        match action {
+            Action::ToHost(body) => ends.writer.push(&body),
+            Action::Open(first) => link.open(ends.opener.clone(), first),
+            Action::Send(message) => link.send(message),
+        }
+    }
+}
+
+/// The remote end as the loop holds it.
+#[derive(Default)]
+struct Connection {
+    opening: Option<JoinHandle<Result<Remote, Error>>>,
+    remote: Option<Remote>,
+    /// Connections that a new `initialize` has replaced, ending their sessions.
+    closing: JoinSet<()>,
+}
+
+impl Connection {
+    fn open(&mut self, opener: Opener, first: Message) {
+        if let Some(replaced) = self.remote.take() {
+            self.closing.spawn(async move { _ = tokio::time::timeout(LONGEST_DELETE, replaced.close()).await });
+        }
+        self.opening = Some(tokio::spawn(opener.open(first)));
+    }
+
+    fn is_opening(&self) -> bool {
+        self.opening.is_some()
+    }
+
+    async fn opened(&mut self) -> Result<(), Error> {
+        let Some(opening) = &mut self.opening else { return std::future::pending().await };
+        let opened = opening.await;
+        self.opening = None;
+        match opened {
+            Ok(remote) => remote.map(|remote| self.remote = Some(remote)),
+            Err(error) => {
+                warn!("opening the connection failed: {}", chain(&error));
+                Err(Error::NoAnswer("opening the connection failed"))
+            }
+        }
+    }
+
+    fn send(&mut self, message: Message) {
+        if let Some(remote) = &mut self.remote {
+            remote.send(message);
+        }
+    }
+
+    async fn close(&mut self, end: Instant) {
+        if let Some(opening) = self.opening.take() {
+            opening.abort();
+        }
+        if let Some(mut remote) = self.remote.take() {
+            let settled = end - GRACE_FOR_DELETE / 2;
+            _ = tokio::time::timeout_at(settled, remote.settle()).await;
+            let end = end.min(Instant::now() + LONGEST_DELETE);
+            _ = tokio::time::timeout_at(end, remote.close()).await;
+        }
+        while let Ok(Some(_)) = tokio::time::timeout_at(end, self.closing.join_next()).await {}
+    }
+}

@@ -1,0 +1,610 @@
+//! The loop, first as a pure function, then over tiny pipes.
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::StatusCode;
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream},
+    net::TcpListener,
+    sync::mpsc,
+    task::JoinHandle,
+};
+
+use super::*;
+use crate::{
+    cli::{self, Command, Program},
+    local::{Lines, Writer},
+    remote::error::Refusal,
+};
+
+const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize"}"#;
+const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+const LIMIT: usize = 1000;
+
+fn forward() -> Forward {
+    ignoring(&[])
+}
+
+fn ignoring(patterns: &[&str]) -> Forward {
+    let patterns = patterns.iter().map(|pattern| ToolPattern::new(pattern)).collect();
+    Forward::new(Url::parse("http://a.example/mcp").unwrap(), patterns, LIMIT)
+}
+
+/// One whose connection is open, for which it took `first`.
+fn open(mut forward: Forward, first: &str) -> Forward {
+    assert_eq!(host(&mut forward, first), [format!("open {first}")]);
+    assert_eq!(does(&mut forward, Event::Opened(Ok(()))), Vec::<String>::new());
+    forward
+}
+
+fn connected() -> Forward {
+    let mut forward = open(forward(), INITIALIZE);
+    assert_eq!(server(&mut forward, &result(0)), [to_host(&result(0))]);
+    forward
+}
+
+/// What an event leads to, as text.
+fn does(forward: &mut Forward, event: Event) -> Vec<String> {
+    _ = forward.handle(event);
+    actions(forward)
+}
+
+fn actions(forward: &mut Forward) -> Vec<String> {
+    let text = |body: &Body| String::from_utf8(body.to_bytes().to_vec()).unwrap();
+    std::iter::from_fn(|| forward.action())
+        .map(|action| match action {
+            Action::ToHost(body) => format!("host {}", text(&body)),
+            Action::Open(message) => format!("open {}", text(&message.body)),
+            Action::Send(message) => format!("send {}", text(&message.body)),
+        })
+        .collect()
+}
+
+fn from_host(text: &str) -> Event {
+    Event::Host(Incoming::Line(Bytes::copy_from_slice(text.as_bytes())))
+}
+
+fn from_server(text: &str) -> Event {
+    let body = Body::One(Bytes::copy_from_slice(text.as_bytes()));
+    Event::Remote(remote::Event::Message(Message::from_remote(body).unwrap()))
+}
+
+fn host(forward: &mut Forward, text: &str) -> Vec<String> {
+    does(forward, from_host(text))
+}
+
+fn server(forward: &mut Forward, text: &str) -> Vec<String> {
+    does(forward, from_server(text))
+}
+
+fn lost(ids: &[&str]) -> Event {
+    let ids = ids.iter().map(|id| Id::from_json(id.as_bytes())).collect();
+    Event::Remote(remote::Event::Lost { ids, method: None, error: Arc::new(Error::NoAnswer("gone")) })
+}
+
+fn refused(answer: Option<&str>) -> Event {
+    let answer = answer.map(|text| Message::from_text(text.to_owned()).unwrap());
+    let status = StatusCode::BAD_REQUEST;
+    Event::Opened(Err(Error::Refused(Box::new(Refusal { status, retry_after: None, text: String::new(), answer }))))
+}
+
+fn request(id: impl std::fmt::Display, method: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}"}}"#)
+}
+
+fn result(id: impl std::fmt::Display) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#)
+}
+
+fn cancelled(id: impl std::fmt::Display) -> String {
+    format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#)
+}
+
+fn to_host(text: &str) -> String {
+    format!("host {text}")
+}
+
+fn send(text: &str) -> String {
+    format!("send {text}")
+}
+
+/// The ids and codes of errors to the host, sorted by id.
+fn errors(actions: &[String]) -> Vec<(String, i64)> {
+    let mut errors: Vec<_> = actions
+        .iter()
+        .map(|action| {
+            let line = action.strip_prefix("host ").unwrap_or_else(|| panic!("not to the host: {action}"));
+            let answer: Value = serde_json::from_str(line).unwrap();
+            (answer["id"].to_string(), answer["error"]["code"].as_i64().expect("an error"))
+        })
+        .collect();
+    errors.sort();
+    errors
+}
+
+fn own_errors(ids: &[&str]) -> Vec<(String, i64)> {
+    ids.iter().map(|id| ((*id).to_owned(), i64::from(report::OWN_ERROR))).collect()
+}
+
+const NOTHING: [&str; 0] = [];
+
+// Opening
+
+#[test]
+fn the_first_message_opens_the_connection_and_the_others_wait_in_order() {
+    let mut forward = forward();
+    assert_eq!(host(&mut forward, INITIALIZE), [format!("open {INITIALIZE}")]);
+    assert_eq!(host(&mut forward, INITIALIZED), NOTHING);
+    assert_eq!(host(&mut forward, &request(1, "ping")), NOTHING);
+    assert_eq!(host(&mut forward, &result(9)), NOTHING);
+    let waited = [send(INITIALIZED), send(&request(1, "ping")), send(&result(9))];
+    assert_eq!(does(&mut forward, Event::Opened(Ok(()))), waited);
+    assert_eq!(host(&mut forward, &request(2, "ping")), [send(&request(2, "ping"))]);
+}
+
+#[test]
+fn what_needs_no_server_opens_no_connection() {
+    let mut forward = forward();
+    assert_eq!(host(&mut forward, &result(1)), NOTHING);
+    assert_eq!(host(&mut forward, &cancelled(1)), NOTHING);
+    assert_eq!(errors(&host(&mut forward, "{bad")), [("null".to_owned(), -32700)]);
+    assert_eq!(errors(&host(&mut forward, r#"{"id":[1],"x":1}"#)), [("[1]".to_owned(), -32600)]);
+    assert_eq!(errors(&host(&mut forward, "[]")), [("null".to_owned(), -32600)]);
+    assert_eq!(does(&mut forward, Event::Host(Incoming::TooLong(None))), NOTHING);
+    let too_long = does(&mut forward, Event::Host(Incoming::TooLong(Some(Id::from_json(b"5")))));
+    assert_eq!(errors(&too_long), own_errors(&["5"]));
+    assert_eq!(forward.handle(Event::Host(Incoming::End)), Verdict::Stop);
+}
+
+#[test]
+fn a_connection_that_does_not_open_is_the_answer_to_all_that_waited_and_the_next_message_tries_again() {
+    let mut forward = forward();
+    host(&mut forward, INITIALIZE);
+    host(&mut forward, INITIALIZED);
+    host(&mut forward, &request(1, "ping"));
+    host(&mut forward, &format!("[{},{}]", request(2, "ping"), request(3, "ping")));
+    let failed = does(&mut forward, Event::Opened(Err(Error::NoAnswer("down"))));
+    assert_eq!(errors(&failed), own_errors(&["0", "1", "2", "3"]));
+    assert_eq!(host(&mut forward, INITIALIZE), [format!("open {INITIALIZE}")]);
+    does(&mut forward, Event::Opened(Ok(())));
+    assert_eq!(server(&mut forward, &result(0)), [to_host(&result(0))]);
+    assert_eq!(server(&mut forward, &result(1)), NOTHING, "answered before");
+}
+
+#[test]
+fn a_refused_initialize_is_answered_in_the_servers_own_words_and_nothing_else_is() {
+    let own = r#"{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"m"}}"#;
+    let mut forward = forward();
+    host(&mut forward, INITIALIZE);
+    host(&mut forward, &request(1, "ping"));
+    let answers = does(&mut forward, refused(Some(own)));
+    assert_eq!(answers[0], to_host(&own.replace("null", "0")));
+    assert_eq!(errors(&answers[1..]), own_errors(&["1"]));
+}
+
+#[test]
+fn an_initialize_begins_anew_whatever_is_open() {
+    let mut forward = connected();
+    let (second, third) = (request(1, "initialize"), request(2, "initialize"));
+    assert_eq!(host(&mut forward, &second), [format!("open {second}")]);
+    // One that comes while another is under way waits, and what comes after it waits for it.
+    assert_eq!(host(&mut forward, &third), NOTHING);
+    assert_eq!(host(&mut forward, &request(3, "ping")), NOTHING);
+    server(&mut forward, &result(1));
+    assert_eq!(does(&mut forward, Event::Opened(Ok(()))), [format!("open {third}")]);
+    server(&mut forward, &result(2));
+    assert_eq!(does(&mut forward, Event::Opened(Ok(()))), [send(&request(3, "ping"))]);
+}
+
+#[test]
+fn what_was_asked_on_a_connection_that_an_initialize_replaces_is_answered() {
+    let mut forward = connected();
+    host(&mut forward, &request(1, "tools/call"));
+    let second = request(2, "initialize");
+    let mut did = host(&mut forward, &second);
+    did.extend(does(&mut forward, Event::Opened(Ok(()))));
+    did.retain(|action| *action != format!("open {second}"));
+    assert_eq!(errors(&did), own_errors(&["1"]));
+}
+
+// Answers
+
+#[test]
+fn every_request_is_answered_once() {
+    let mut forward = connected();
+    host(&mut forward, &request(1, "ping"));
+    assert_eq!(server(&mut forward, &result(1)), [to_host(&result(1))]);
+    assert_eq!(server(&mut forward, &result(1)), NOTHING);
+    assert_eq!(does(&mut forward, lost(&["1"])), NOTHING);
+
+    host(&mut forward, &request(2, "ping"));
+    assert_eq!(errors(&does(&mut forward, lost(&["2"]))), own_errors(&["2"]));
+    assert_eq!(server(&mut forward, &result(2)), NOTHING);
+    forward.close();
+    assert_eq!(actions(&mut forward), NOTHING);
+}
+
+#[test]
+fn ids_are_told_apart_by_their_text() {
+    let mut forward = connected();
+    for id in ["1", r#""1""#, "1.0"] {
+        host(&mut forward, &request(id, "ping"));
+    }
+    for id in ["1.0", r#""1""#, "1"] {
+        assert_eq!(server(&mut forward, &result(id)), [to_host(&result(id))]);
+    }
+}
+
+#[test]
+fn an_id_used_twice_is_owed_twice() {
+    let mut forward = connected();
+    host(&mut forward, &request(1, "ping"));
+    host(&mut forward, &request(1, "tools/call"));
+    assert_eq!(server(&mut forward, &result(1)), [to_host(&result(1))]);
+    assert_eq!(errors(&does(&mut forward, lost(&["1"]))), own_errors(&["1"]));
+    assert_eq!(server(&mut forward, &result(1)), NOTHING);
+}
+
+#[test]
+fn a_response_that_nobody_asked_for_is_dropped_and_what_the_server_says_by_itself_passes() {
+    let mut forward = connected();
+    host(&mut forward, &request(1, "ping"));
+    for dropped in [result(2), result(r#""1""#), result("null"), r#"{"jsonrpc":"2.0","error":{}}"#.to_owned()] {
+        assert_eq!(server(&mut forward, &dropped), NOTHING, "{dropped}");
+    }
+    for passed in [request(1, "roots/list"), r#"{"method":"notifications/x"}"#.to_owned()] {
+        assert_eq!(server(&mut forward, &passed), [to_host(&passed)]);
+    }
+    assert_eq!(server(&mut forward, &result(1)), [to_host(&result(1))], "a request of the server pays nothing");
+}
+
+// Cancellation
+
+#[test]
+fn a_request_cancelled_before_it_was_sent_is_not_sent() {
+    let mut forward = forward();
+    host(&mut forward, INITIALIZE);
+    host(&mut forward, &request(1, "ping"));
+    host(&mut forward, &request(2, "ping"));
+    assert_eq!(host(&mut forward, &cancelled(1)), NOTHING);
+    assert_eq!(does(&mut forward, Event::Opened(Ok(()))), [send(&request(2, "ping"))]);
+    forward.close();
+    assert_eq!(errors(&actions(&mut forward)), own_errors(&["0", "2"]));
+}
+
+#[test]
+fn the_server_hears_of_a_cancelled_request_that_it_has() {
+    let mut forward = connected();
+    host(&mut forward, &request(1, "ping"));
+    assert_eq!(host(&mut forward, &cancelled(1)), [send(&cancelled(1))]);
+    // What is not open is the server's to judge.
+    assert_eq!(host(&mut forward, &cancelled(7)), [send(&cancelled(7))]);
+
+    let mut forward = self::forward();
+    host(&mut forward, &request(1, "ping"));
+    assert_eq!(host(&mut forward, &cancelled(1)), NOTHING);
+    assert_eq!(does(&mut forward, Event::Opened(Ok(()))), [send(&cancelled(1))]);
+}
+
+#[test]
+fn the_answer_to_a_cancelled_request_passes_and_is_not_made_up() {
+    let mut forward = connected();
+    for id in 1..=3 {
+        host(&mut forward, &request(id, "ping"));
+        host(&mut forward, &cancelled(id));
+    }
+    assert_eq!(server(&mut forward, &result(1)), [to_host(&result(1))]);
+    assert_eq!(does(&mut forward, lost(&["2"])), NOTHING);
+    assert_eq!(forward.handle(Event::Host(Incoming::End)), Verdict::Stop);
+    forward.close();
+    assert_eq!(actions(&mut forward), NOTHING);
+}
+
+#[test]
+fn an_initialize_cannot_be_cancelled() {
+    let mut forward = forward();
+    host(&mut forward, INITIALIZE);
+    assert_eq!(host(&mut forward, &cancelled(0)), NOTHING);
+    assert_eq!(errors(&does(&mut forward, Event::Opened(Err(Error::NoAnswer("down"))))), own_errors(&["0"]));
+}
+
+// Batches
+
+#[test]
+fn a_batch_goes_on_as_it_is_and_is_owed_one_by_one() {
+    let mut forward = connected();
+    let batch = format!("[{} , {},{}]", request(1, "ping"), result(8), request(2, "tools/list"));
+    assert_eq!(host(&mut forward, &batch), [send(&batch)]);
+    assert_eq!(server(&mut forward, &result(2)), [to_host(&result(2))]);
+    assert_eq!(server(&mut forward, &result(8)), NOTHING);
+    forward.close();
+    assert_eq!(errors(&actions(&mut forward)), own_errors(&["1"]));
+}
+
+#[test]
+fn a_batch_with_a_part_that_does_not_go_on_as_it_is_is_taken_apart() {
+    let mut forward = connected();
+    for special in [INITIALIZED, &cancelled(9)] {
+        let batch = format!("[{special},{}]", request(1, "ping"));
+        assert_eq!(host(&mut forward, &batch), [send(special), send(&request(1, "ping"))]);
+    }
+    let did = host(&mut forward, &format!(r#"[{{"id":4}},7,{}]"#, request(5, "ping")));
+    assert_eq!(did[2], send(&request(5, "ping")));
+    assert_eq!(errors(&did[..2]), [("4".to_owned(), -32600), ("null".to_owned(), -32600)]);
+
+    let mut forward = connected();
+    let second = request(6, "initialize");
+    assert_eq!(host(&mut forward, &format!("[{second},{}]", request(7, "ping"))), [format!("open {second}")]);
+    assert_eq!(does(&mut forward, Event::Opened(Ok(()))), [send(&request(7, "ping"))]);
+}
+
+#[test]
+fn a_batch_of_the_server_passes_whole_if_all_of_it_is_wanted() {
+    let mut forward = connected();
+    host(&mut forward, &request(1, "ping"));
+    host(&mut forward, &request(2, "ping"));
+    let batch = format!("[{}, {},{}]", result(1), result(2), request(1, "roots/list"));
+    assert_eq!(server(&mut forward, &batch), [to_host(&batch)]);
+    assert_eq!(server(&mut forward, &result(1)), NOTHING);
+    assert_eq!(server(&mut forward, &result(2)), NOTHING);
+}
+
+#[test]
+fn a_batch_of_the_server_with_more_than_was_asked_is_taken_apart() {
+    let mut forward = connected();
+    host(&mut forward, &request(1, "ping"));
+    let batch = format!("[{},{},{},3]", result(1), result(1), result(2));
+    assert_eq!(server(&mut forward, &batch), [to_host(&result(1))]);
+}
+
+// Tools
+
+#[test]
+fn an_ignored_tool_is_refused_here_and_hidden_there() {
+    let mut forward = open(ignoring(&["delete*"]), INITIALIZE);
+    let call = |id: u8, tool: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}"}}}}"#)
+    };
+    assert_eq!(errors(&host(&mut forward, &call(1, "deleteAll"))), [("1".to_owned(), -32603)]);
+    assert_eq!(host(&mut forward, &call(2, "read")), [send(&call(2, "read"))]);
+    let did = host(&mut forward, &format!("[{},{}]", call(3, "deleteAll"), call(4, "read")));
+    assert_eq!((errors(&did[..1]), &did[1..]), (vec![("3".to_owned(), -32603)], &[send(&call(4, "read"))][..]));
+
+    host(&mut forward, &request(5, "tools/list"));
+    let listed = r#"{"jsonrpc":"2.0","id":5,"result":{"tools":[{"name":"deleteAll"},{"name":"read"}]}}"#;
+    let shown = server(&mut forward, &format!("[{listed}]")).join("\n");
+    assert!(shown.contains("read") && !shown.contains("deleteAll"), "{shown}");
+}
+
+// The end
+
+#[test]
+fn the_end_of_input_waits_for_what_is_owed_and_a_signal_does_too() {
+    for end in [Event::Host(Incoming::End), Event::Stop(Stop::Signal("SIGTERM"))] {
+        let mut forward = connected();
+        host(&mut forward, &request(1, "ping"));
+        host(&mut forward, &request(2, "ping"));
+        assert_eq!(forward.handle(end), Verdict::Drain);
+        assert_eq!(forward.handle(from_server(&result(1))), Verdict::Drain);
+        assert_eq!(forward.handle(from_server(r#"{"method":"notifications/x"}"#)), Verdict::Drain);
+        assert_eq!(forward.handle(lost(&["2"])), Verdict::Stop);
+        assert_eq!(actions(&mut forward).len(), 3);
+    }
+    assert_eq!(connected().handle(Event::Host(Incoming::End)), Verdict::Stop);
+}
+
+#[test]
+fn the_end_of_input_waits_for_a_connection_that_is_being_opened_and_for_what_waits_for_it() {
+    let mut forward = forward();
+    assert_eq!(forward.handle(from_host(r#"{"jsonrpc":"2.0","method":"notifications/x"}"#)), Verdict::Continue);
+    assert_eq!(forward.handle(from_host(&request(1, "ping"))), Verdict::Continue);
+    assert_eq!(forward.handle(Event::Host(Incoming::End)), Verdict::Drain);
+    assert_eq!(forward.handle(Event::Opened(Ok(()))), Verdict::Drain);
+    assert_eq!(actions(&mut forward)[1], send(&request(1, "ping")));
+    assert_eq!(forward.handle(from_server(&result(1))), Verdict::Stop);
+
+    let mut forward = self::forward();
+    _ = forward.handle(from_host(&request(1, "ping")));
+    assert_eq!(forward.handle(Event::Host(Incoming::End)), Verdict::Drain);
+    assert_eq!(forward.handle(Event::Opened(Err(Error::NoAnswer("down")))), Verdict::Stop);
+}
+
+#[test]
+fn closing_answers_everything_once() {
+    let mut forward = connected();
+    for id in [r#""a""#, "1", "1"] {
+        host(&mut forward, &request(id, "ping"));
+    }
+    forward.close();
+    assert_eq!(errors(&actions(&mut forward)), own_errors(&[r#""a""#, "1", "1"]));
+    forward.close();
+    assert_eq!(actions(&mut forward), NOTHING);
+}
+
+#[test]
+fn a_host_that_asks_too_much_is_not_read_until_something_is_answered() {
+    let mut forward = connected();
+    for id in 0..MOST_OWED {
+        assert!(!forward.is_full());
+        host(&mut forward, &request(id, "ping"));
+    }
+    assert!(forward.is_full());
+    server(&mut forward, &result(7));
+    assert!(!forward.is_full());
+
+    let mut forward = self::forward();
+    host(&mut forward, INITIALIZE);
+    for id in 1.. {
+        if forward.is_full() {
+            break;
+        }
+        assert!(id < LIMIT, "never full");
+        host(&mut forward, &request(id, "ping"));
+    }
+    does(&mut forward, Event::Opened(Ok(())));
+    assert!(!forward.is_full());
+}
+
+// The loop over pipes that take eight bytes at a time
+
+/// The host's side of a running loop.
+struct Outside {
+    input: Option<DuplexStream>,
+    output: BufReader<DuplexStream>,
+    stops: mpsc::Sender<Stop>,
+    running: JoinHandle<()>,
+}
+
+impl Outside {
+    fn start(port: u16) -> Self {
+        let home = std::env::temp_dir().into_os_string();
+        let arguments = vec![format!("http://127.0.0.1:{port}/mcp").into(), "--config-dir".into(), home];
+        let Ok(Command::Forward(config)) = cli::parse(Program::Adapter, arguments, &|_| None) else {
+            panic!("the arguments are right")
+        };
+        let (opener, events) = crate::opener(&config).unwrap();
+        let ((input, reader), (output, writer)) = (tokio::io::duplex(8), tokio::io::duplex(8));
+        let (stops, watched) = mpsc::channel(1);
+        let (lines, writer) = (Lines::new(reader, LIMIT), Writer::new(writer));
+        let ends = Ends { lines, writer, opener, events, stops: watched };
+        let running = tokio::spawn(run(forward(), ends));
+        Self { input: Some(input), output: BufReader::new(output), stops, running }
+    }
+
+    async fn say(&mut self, line: &str) {
+        let line = format!("{line}\n");
+        soon(self.input.as_mut().unwrap().write_all(line.as_bytes())).await.unwrap();
+    }
+
+    async fn line(&mut self) -> String {
+        let mut line = String::new();
+        soon(self.output.read_line(&mut line)).await.unwrap();
+        line.pop();
+        line
+    }
+
+    async fn rest(&mut self) -> String {
+        let mut rest = String::new();
+        soon(self.output.read_to_string(&mut rest)).await.unwrap();
+        rest
+    }
+}
+
+/// Far more than anything takes; only a failing test waits that long.
+async fn soon<T>(event: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), event).await.expect("it happens")
+}
+
+/// A server that answers every request after another with an echo of its body as `params`.
+async fn echo() -> (u16, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serving = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut stream = BufReader::new(stream);
+                loop {
+                    let (mut length, mut line) = (0, String::new());
+                    while stream.read_line(&mut line).await.unwrap_or(0) > 2 {
+                        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                            length = value.trim().parse().unwrap();
+                        }
+                        line.clear();
+                    }
+                    let mut body = vec![0; length];
+                    if line.is_empty() || stream.read_exact(&mut body).await.is_err() {
+                        return;
+                    }
+                    let body = String::from_utf8(body).unwrap();
+                    let id = serde_json::from_str::<Value>(&body).unwrap_or_default()["id"].take();
+                    let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{body}}}"#);
+                    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length:";
+                    let reply = format!("{head} {}\r\n\r\n{answer}", answer.len());
+                    if stream.write_all(reply.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (port, serving)
+}
+
+async fn closed_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn messages_cross_tiny_pipes_whole_and_the_end_of_input_ends_the_loop() {
+    let (port, serving) = echo().await;
+    let mut outside = Outside::start(port);
+    for id in 1..=3 {
+        let asked = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":"{}"}}"#, "é".repeat(200));
+        outside.say(&asked).await;
+        assert_eq!(outside.line().await, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{asked}}}"#));
+    }
+    outside.input = None;
+    assert_eq!(outside.rest().await, "");
+    soon(outside.running).await.unwrap();
+    serving.abort();
+}
+
+#[tokio::test]
+async fn a_line_too_long_or_not_json_is_answered_and_the_loop_goes_on() {
+    let mut outside = Outside::start(closed_port().await);
+    for (line, expected) in [
+        ("{bad".to_owned(), ("null".to_owned(), -32700)),
+        (request(7, &"x".repeat(LIMIT)), ("7".to_owned(), -31000)),
+        (r#"{"id":8}"#.to_owned(), ("8".to_owned(), -32600)),
+    ] {
+        outside.say(&line).await;
+        assert_eq!(errors(&[to_host(&outside.line().await)]), [expected]);
+    }
+    outside.input = None;
+    assert_eq!(outside.rest().await, "");
+    soon(outside.running).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_end_of_input_while_the_server_is_down_answers_and_ends() {
+    let mut outside = Outside::start(closed_port().await);
+    outside.say(INITIALIZE).await;
+    outside.say(&request(1, "ping")).await;
+    outside.input = None;
+    let rest = outside.rest().await;
+    assert_eq!(errors(&rest.lines().map(to_host).collect::<Vec<_>>()), own_errors(&["0", "1"]));
+    soon(outside.running).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_loop_although_the_host_keeps_its_end_open() {
+    let mut outside = Outside::start(closed_port().await);
+    outside.say(INITIALIZE).await;
+    // An answer to a line after it shows that the first has been taken.
+    outside.say("{bad").await;
+    outside.line().await;
+    outside.stops.send(Stop::Signal("SIGTERM")).await.unwrap();
+    assert_eq!(errors(&[to_host(outside.rest().await.trim_end())]), own_errors(&["0"]));
+    soon(outside.running).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_read_any_more_ends_the_loop() {
+    let mut outside = Outside::start(closed_port().await);
+    drop(outside.output);
+    let mut input = outside.input.take().unwrap();
+    _ = soon(input.write_all(b"{bad\n")).await;
+    soon(outside.running).await.unwrap();
+    drop(input);
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_read_does_not_hold_up_the_end() {
+    let mut outside = Outside::start(closed_port().await);
+    outside.say("{bad").await;
+    outside.input = None;
+    soon(&mut outside.running).await.unwrap();
+    drop(outside.output);
+}

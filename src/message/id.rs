@@ -1,0 +1,69 @@
+//! A request id (JSON-RPC 2.0 §4).
+//!
+//! Must never: be turned into a number or a text of ours; the host gets back what it wrote.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+/// A request id: its JSON text, of whatever kind, as the sender wrote it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Id(pub(super) Bytes);
+
+impl Id {
+    /// An id of our own making: a JSON string of these characters, which need no escape.
+    #[must_use]
+    pub fn own(text: &str) -> Self {
+        Self(Bytes::from(format!("\"{text}\"")))
+    }
+
+    /// An id from its JSON text.
+    #[must_use]
+    pub fn from_json(raw: &[u8]) -> Self {
+        Self(Bytes::copy_from_slice(raw))
+    }
+
+    /// The JSON text.
+    #[must_use]
+    pub fn as_json(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or("null") // the scanner has checked it
+    }
+
+    /// Whether this is the JSON `null`, which answers nobody in particular.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
+        &self.0[..] == b"null"
+    }
+
+    /// Whether both texts stand for one value: `1.0` and `1`, `"a"` and `"\u0061"`. A server may
+    /// write an id in another way than it came.
+    #[must_use]
+    pub fn same_value(&self, other: &Self) -> bool {
+        if self == other {
+            return true;
+        }
+        let (mine, theirs) = (self.as_json(), other.as_json());
+        match (mine.as_bytes()[0], theirs.as_bytes()[0]) {
+            (b'"', b'"') => {
+                let decode = |raw| serde_json::from_str::<String>(raw).ok();
+                decode(mine).is_some_and(|text| decode(theirs) == Some(text))
+            }
+            (b'-' | b'0'..=b'9', b'-' | b'0'..=b'9') => {
+                matches!((mine.parse::<f64>(), theirs.parse::<f64>()), (Ok(mine), Ok(theirs)) if mine == theirs)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_json())
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_json())
+    }
+}

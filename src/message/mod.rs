@@ -1,0 +1,415 @@
+//! One JSON-RPC 2.0 message: its bytes, and the little we may read of them.
+//!
+//! A message is never parsed into a value and written again: whatever a newer revision of MCP puts
+//! into it must arrive as it left. What is read is the envelope (JSON-RPC 2.0 §4, §5, §6): is this
+//! one JSON value (RFC 8259), is it a request, a notification, a response or a batch, what are its
+//! `id` and `method`. One pass over the bytes finds all of that, whether they come in one piece or
+//! in a thousand.
+//!
+//! Must never: change a byte, except a line break between two tokens, which becomes a space because
+//! a line break ends a message on stdio (MCP, Transports, stdio).
+
+mod body;
+mod id;
+mod scanner;
+mod skim;
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+
+pub use body::Body;
+pub use id::Id;
+use scanner::{Envelope, Scanner};
+pub use skim::Skim;
+
+/// A JSON-RPC message (or batch) as it crosses: bytes and envelope.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// The text, without the line break that ends it on stdio.
+    pub body: Body,
+    /// What kind of message it is.
+    pub shape: Shape,
+    /// Where the `id` value stands, or the place right after the opening brace if there is none.
+    id_at: Range<usize>,
+}
+
+/// What a message is (JSON-RPC 2.0 §4 to §6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Has a method and an id: wants exactly one answer.
+    Request {
+        /// Chosen by the sender.
+        id: Id,
+        /// Decoded.
+        method: Box<str>,
+    },
+    /// Has a method and no id.
+    Notification {
+        /// Decoded.
+        method: Box<str>,
+    },
+    /// Has a result or an error. `id` is absent only in answers to what could not be read.
+    Response {
+        /// The id of the request that this answers.
+        id: Option<Id>,
+    },
+    /// An array of messages (MCP 2025-03-26 only).
+    Batch(Vec<Part>),
+}
+
+/// One element of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A message, and where it stands in the batch.
+    Message(Shape, Range<usize>),
+    /// Valid JSON that is not a JSON-RPC message, with its id where it has one.
+    Invalid(Option<Id>),
+}
+
+/// Why some bytes are no message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Not one JSON value: the sender gets `-32700`.
+    #[error("not JSON, at byte {at}")]
+    NotJson {
+        /// Offset of the first byte that no JSON text has there.
+        at: usize,
+    },
+    /// JSON, but not JSON-RPC: the sender gets `-32600` under the id.
+    #[error("JSON, but not a JSON-RPC message")]
+    NotJsonRpc {
+        /// Where there is one.
+        id: Option<Id>,
+    },
+}
+
+impl Message {
+    /// Reads what a host sent: one line. Strict, because a host that sends something else should
+    /// be told at once rather than by a server.
+    ///
+    /// # Errors
+    /// [`Malformed`], with the id to answer under where there is one.
+    pub fn from_host(line: Bytes) -> Result<Self, Malformed> {
+        let mut scanner = Scanner::default();
+        scanner.feed(&line)?;
+        scanner.finish()?;
+        Self::read(Body::One(line), scanner, Strictness::Host)
+    }
+
+    /// Reads what a server sent, all of which is here; its line breaks are taken out.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn from_remote(body: Body) -> Result<Self, Malformed> {
+        let mut assembly = Assembly::default();
+        match body {
+            Body::One(piece) => assembly.push(piece)?,
+            Body::Many(pieces) => pieces.into_iter().try_for_each(|piece| assembly.push(piece))?,
+        }
+        assembly.finish()
+    }
+
+    /// Reads what this program wrote itself.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it is no message.
+    pub fn from_text(text: String) -> Result<Self, Malformed> {
+        Self::from_host(Bytes::from(text))
+    }
+
+    fn read(body: Body, scanner: Scanner, strictness: Strictness) -> Result<Self, Malformed> {
+        let Scanner { array, mut found, .. } = scanner;
+        if array {
+            if found.is_empty() {
+                return Err(Malformed::NotJsonRpc { id: None }); // JSON-RPC 2.0 §6: an empty batch is invalid
+            }
+            let parts = found.iter().map(|envelope| match envelope.shape(&body, strictness) {
+                Ok(shape) => Part::Message(shape, envelope.span.clone()),
+                Err(id) => Part::Invalid(id),
+            });
+            let shape = Shape::Batch(parts.collect());
+            return Ok(Self { body, shape, id_at: 0..0 });
+        }
+        let Some(envelope) = found.pop() else {
+            return Err(Malformed::NotJsonRpc { id: None });
+        };
+        let shape = envelope.shape(&body, strictness).map_err(|id| Malformed::NotJsonRpc { id })?;
+        let after_brace = envelope.span.start + 1;
+        let id_at = envelope.id.unwrap_or(after_brace..after_brace);
+        Ok(Self { body, shape, id_at })
+    }
+
+    /// The method of a request or notification.
+    #[must_use]
+    pub fn method(&self) -> Option<&str> {
+        match &self.shape {
+            Shape::Request { method, .. } | Shape::Notification { method } => Some(method),
+            Shape::Response { .. } | Shape::Batch(_) => None,
+        }
+    }
+
+    /// The ids this message wants answers for, in order: none, one, or those of a batch.
+    pub fn requests(&self) -> impl Iterator<Item = &Id> {
+        let single = match &self.shape {
+            Shape::Request { id, .. } => Some(id),
+            _ => None,
+        };
+        let parts = match &self.shape {
+            Shape::Batch(parts) => parts.as_slice(),
+            _ => &[],
+        };
+        single.into_iter().chain(parts.iter().filter_map(|part| match part {
+            Part::Message(Shape::Request { id, .. }, _) => Some(id),
+            _ => None,
+        }))
+    }
+
+    /// The same message under another id: that one value is exchanged (or put first where there was
+    /// none), every other byte stays.
+    #[must_use]
+    pub fn with_id(&self, id: &Id) -> Self {
+        let text = self.body.to_bytes();
+        let mut spliced = BytesMut::with_capacity(text.len() + id.0.len() + 6);
+        spliced.extend_from_slice(&text[..self.id_at.start]);
+        let id_at = if self.id_at.is_empty() {
+            spliced.extend_from_slice(b"\"id\":");
+            let start = spliced.len();
+            spliced.extend_from_slice(&id.0);
+            let end = spliced.len();
+            spliced.extend_from_slice(b",");
+            start..end
+        } else {
+            spliced.extend_from_slice(&id.0);
+            self.id_at.start..spliced.len()
+        };
+        spliced.extend_from_slice(&text[self.id_at.end..]);
+        let shape = match self.shape.clone() {
+            Shape::Request { method, .. } => Shape::Request { id: id.clone(), method },
+            Shape::Response { .. } => Shape::Response { id: Some(id.clone()) },
+            other => other,
+        };
+        Self { body: Body::One(spliced.freeze()), shape, id_at }
+    }
+
+    /// Every message of a batch by itself, each the very bytes it had there; `Err` holds the id, if
+    /// any, of an element that is no message. A single message is returned as it is.
+    #[must_use]
+    pub fn split(self) -> Vec<Result<Self, Option<Id>>> {
+        let Shape::Batch(parts) = self.shape else { return vec![Ok(self)] };
+        let text = self.body.to_bytes();
+        let one = |part| match part {
+            Part::Message(_, span) => Self::from_remote(Body::One(text.slice(span))).map_err(|_| None),
+            Part::Invalid(id) => Err(id),
+        };
+        parts.into_iter().map(one).collect()
+    }
+}
+
+/// How much of JSON-RPC's envelope is demanded.
+#[derive(Clone, Copy)]
+enum Strictness {
+    /// `"jsonrpc":"2.0"` must be there (JSON-RPC 2.0 §4).
+    Host,
+    /// A server's message is the host's to judge; only its kind must be clear.
+    Remote,
+}
+/// Puts a message together from the pieces of a response body or an event, checking while they
+/// come: nothing is a message before its last byte is here.
+#[derive(Default)]
+pub struct Assembly {
+    scanner: Scanner,
+    body: Body,
+}
+
+impl Assembly {
+    /// Takes the next piece.
+    ///
+    /// # Errors
+    /// [`Malformed::NotJson`] as soon as the text cannot be JSON any more.
+    pub fn push(&mut self, piece: Bytes) -> Result<(), Malformed> {
+        self.scanner.feed(&piece)?;
+        self.body.push(piece);
+        Ok(())
+    }
+
+    /// The message, now that all of it is here.
+    ///
+    /// # Errors
+    /// [`Malformed`] if the text ended early or is not JSON-RPC.
+    pub fn finish(mut self) -> Result<Message, Malformed> {
+        self.scanner.finish()?;
+        self.body.take_out_line_breaks();
+        Message::read(self.body, self.scanner, Strictness::Remote)
+    }
+}
+
+impl Envelope {
+    fn shape(&self, body: &Body, strictness: Strictness) -> Result<Shape, Option<Id>> {
+        let id = || self.id.clone().map(|span| Id(body.copy(span)));
+        let text = |span: &Option<Range<usize>>| {
+            let raw = body.copy(span.clone()?);
+            match raw.as_ref() {
+                [b'"', plain @ .., b'"'] if !plain.contains(&b'\\') => {
+                    std::str::from_utf8(plain).ok().map(Box::<str>::from)
+                }
+                // A lone surrogate is legal in JSON and no character: then the text stands as it is.
+                [b'"', escaped @ .., b'"'] => Some(
+                    serde_json::from_slice(&raw)
+                        .unwrap_or_else(|_| String::from_utf8_lossy(escaped).into_owned().into()),
+                ),
+                _ => None,
+            }
+        };
+        if !self.object {
+            return Err(None);
+        }
+        if matches!(strictness, Strictness::Host) && text(&self.jsonrpc).as_deref() != Some("2.0") {
+            return Err(id());
+        }
+        match (&self.method, &self.outcome) {
+            (Some(_), _) => match (text(&self.method), id()) {
+                (Some(method), Some(id)) => Ok(Shape::Request { id, method }),
+                (Some(method), None) => Ok(Shape::Notification { method }),
+                (None, id) => Err(id),
+            },
+            (None, Some(_)) => match (strictness, id()) {
+                (Strictness::Host, None) => Err(None),
+                (_, id) => Ok(Shape::Response { id }),
+            },
+            (None, None) => Err(id()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(text: &str) -> Result<Message, Malformed> {
+        Message::from_host(Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    fn assemble(pieces: &[&str]) -> Result<Message, Malformed> {
+        let mut assembly = Assembly::default();
+        for piece in pieces {
+            assembly.push(Bytes::copy_from_slice(piece.as_bytes()))?;
+        }
+        assembly.finish()
+    }
+
+    #[test]
+    fn a_request_is_known_by_method_and_id_wherever_they_stand() {
+        for text in [
+            r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#,
+            r#" {"params":{"id":1,"method":"x"},"method" : "ping" ,"id":7 ,"jsonrpc":"2.0"} "#,
+            r#"{"jsonrpc":"2.0","\u0069d":7,"me\u0074hod":"p\u0069ng"}"#,
+            r#"{"id":3,"jsonrpc":"2.0","method":"ping","id":7}"#,
+        ] {
+            let message = host(text).unwrap();
+            let expected = Shape::Request { id: Id::from_json(b"7"), method: "ping".into() };
+            assert_eq!(message.shape, expected, "{text}");
+            assert_eq!(message.body.to_bytes(), text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn every_kind_of_id_is_kept_as_it_was_written() {
+        for id in ["\"a\"", "\"\"", "0", "-1", "1.0", "1e2", "18446744073709551616", "null", "true", "[1]", "{\"a\":1}"]
+        {
+            let message = host(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"m"}}"#)).unwrap();
+            assert_eq!(message.requests().map(Id::to_string).collect::<Vec<_>>(), [id]);
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_rpc_is_told_apart_from_what_is_not_json() {
+        let id = |raw: &str| Some(Id::from_json(raw.as_bytes()));
+        for (text, expected) in [
+            (r#"{"jsonrpc":"2.0","id":1,"method":"#, Malformed::NotJson { at: 33 }),
+            ("not json", Malformed::NotJson { at: 1 }),
+            (r#"{"a":1}}"#, Malformed::NotJson { at: 7 }),
+            ("{\"a\":\"\u{1}\"}", Malformed::NotJson { at: 6 }),
+            ("[]", Malformed::NotJsonRpc { id: None }),
+            ("42", Malformed::NotJsonRpc { id: None }),
+            ("\"text\"", Malformed::NotJsonRpc { id: None }),
+            (r#"{"id":5,"method":"ping"}"#, Malformed::NotJsonRpc { id: id("5") }),
+            (r#"{"jsonrpc":"1.0","id":"x","method":"ping"}"#, Malformed::NotJsonRpc { id: id("\"x\"") }),
+            (r#"{"jsonrpc":"2.0","id":8,"method":5}"#, Malformed::NotJsonRpc { id: id("8") }),
+            (r#"{"jsonrpc":"2.0","id":9}"#, Malformed::NotJsonRpc { id: id("9") }),
+        ] {
+            assert_eq!(host(text).unwrap_err(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn invalid_utf8_is_not_json() {
+        let line = Bytes::from_static(b"{\"jsonrpc\":\"2.0\",\"method\":\"\xff\"}");
+        assert_eq!(Message::from_host(line).unwrap_err(), Malformed::NotJson { at: 27 });
+        let surrogate = Bytes::from_static(b"{\"jsonrpc\":\"2.0\",\"method\":\"\xed\xa0\x80\"}");
+        assert_eq!(Message::from_host(surrogate).unwrap_err(), Malformed::NotJson { at: 28 });
+    }
+
+    #[test]
+    fn a_batch_gives_up_its_messages_byte_for_byte() {
+        let batch = host(r#"[ {"jsonrpc":"2.0","id":1,"method":"a"}, 5 ,{"jsonrpc":"2.0", "method":"b"}]"#).unwrap();
+        let texts: Vec<_> = batch
+            .split()
+            .into_iter()
+            .map(|part| part.map(|message| String::from_utf8(message.body.to_bytes().to_vec()).unwrap()))
+            .collect();
+        assert_eq!(
+            texts,
+            [
+                Ok(r#"{"jsonrpc":"2.0","id":1,"method":"a"}"#.to_owned()),
+                Err(None),
+                Ok(r#"{"jsonrpc":"2.0", "method":"b"}"#.to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn line_breaks_between_tokens_become_spaces_and_those_at_the_end_go() {
+        let message = assemble(&["{\r\n \"id\":1", ",\n\"result\":\n{}}", "\n", "\r\n"]).unwrap();
+        assert_eq!(message.body.to_bytes(), "{   \"id\":1, \"result\": {}}");
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_is_no_message() {
+        assert_eq!(assemble(&["{\"id\":1,\"resu"]).unwrap_err(), Malformed::NotJson { at: 13 });
+        assert_eq!(assemble(&[]).unwrap_err(), Malformed::NotJson { at: 0 });
+    }
+
+    #[test]
+    fn the_id_is_exchanged_or_added_and_nothing_else_changes() {
+        let id = Id::from_json(b"\"h\"");
+        let answer = assemble(&[r#"{"jsonrpc":"2.0", "id" : null ,"error":{}}"#]).unwrap().with_id(&id);
+        assert_eq!(answer.body.to_bytes(), r#"{"jsonrpc":"2.0", "id" : "h" ,"error":{}}"#);
+        assert_eq!(answer.with_id(&Id::from_json(b"1")).body.to_bytes(), r#"{"jsonrpc":"2.0", "id" : 1 ,"error":{}}"#);
+        let added = assemble(&[r#" {"error":{}}"#]).unwrap().with_id(&id);
+        assert_eq!(added.body.to_bytes(), r#" {"id":"h","error":{}}"#);
+    }
+
+    #[test]
+    fn a_line_too_long_to_keep_still_tells_its_id() {
+        let long = "x".repeat(20_000);
+        for (text, expected) in [
+            (format!(r#"{{"jsonrpc":"2.0","id":"a","method":"m","params":["{long}"]}}"#), Some("\"a\"")),
+            (format!(r#"{{"jsonrpc":"2.0","method":"m","params":["{long}"],"id":12}}"#), Some("12")),
+            (format!(r#"{{"jsonrpc":"2.0","method":"m","params":["{long}"]}}"#), None),
+            (format!(r#"{{"jsonrpc":"2.0","id":1,"result":["{long}"]}}"#), None),
+            (format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":["{long}"]"#), None),
+        ] {
+            let mut skim = Skim::default();
+            text.as_bytes().chunks(700).for_each(|piece| skim.push(piece));
+            assert_eq!(skim.request().map(|id| id.to_string()).as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn ids_are_compared_by_value_where_their_texts_differ() {
+        let same = |a: &str, b: &str| Id::from_json(a.as_bytes()).same_value(&Id::from_json(b.as_bytes()));
+        assert!(same("1.0", "1") && same("\"a\"", "\"\\u0061\"") && same("9007199254740993", "9007199254740992"));
+        assert!(!same("1", "\"1\"") && !same("1", "2") && !same("null", "0") && !same("\"a\"", "\"b\""));
+    }
+}

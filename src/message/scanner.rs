@@ -1,0 +1,365 @@
+//! One pass over JSON text (RFC 8259) that checks every byte and remembers where the envelope of a
+//! message stands: `jsonrpc`, `id`, `method`, and whether there is a `result` or an `error`.
+//!
+//! Incremental, because a large answer comes in pieces and is never joined; of our own, because
+//! parsers that check pieces build values, and that is what a forwarder must not do. Its tests
+//! compare it with serde_json (`tests/properties.rs`).
+//!
+//! Must never: accept what is not JSON, or read a member that lies deeper than the envelope.
+
+use std::ops::Range;
+
+use super::Malformed;
+
+/// What the scanner found of one message object. Where a member occurs twice the last one counts,
+/// as in every common parser.
+#[derive(Debug, Default)]
+pub(super) struct Envelope {
+    pub(super) span: Range<usize>,
+    /// `false` for an element of an array that is not an object.
+    pub(super) object: bool,
+    pub(super) jsonrpc: Option<Range<usize>>,
+    pub(super) id: Option<Range<usize>>,
+    pub(super) method: Option<Range<usize>>,
+    pub(super) outcome: Option<Range<usize>>,
+}
+
+/// A member of the envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Member {
+    Jsonrpc,
+    Id,
+    Method,
+    Outcome,
+}
+
+/// Longest text of a key of interest: `jsonrpc`, each character as a `\uXXXX` escape.
+const LONGEST_KEY: usize = 6 * "jsonrpc".len();
+
+/// The incremental reader of RFC 8259's grammar.
+pub(super) struct Scanner {
+    state: State,
+    /// Bytes of earlier pieces.
+    before: usize,
+    /// One bit for each open container, 1 for an object; as deep as memory allows.
+    containers: Vec<u64>,
+    depth: usize,
+    /// The text is an array: the messages are its elements.
+    pub(super) array: bool,
+    pub(super) found: Vec<Envelope>,
+    /// Text of the key being read, if it may be one of interest.
+    key: [u8; LONGEST_KEY],
+    key_length: usize,
+    reading_key: bool,
+    member: Option<Member>,
+    value_start: usize,
+}
+
+impl Default for Scanner {
+    fn default() -> Self {
+        Self {
+            state: State::Value,
+            before: 0,
+            containers: Vec::new(),
+            depth: 0,
+            array: false,
+            found: Vec::new(),
+            key: [0; LONGEST_KEY],
+            key_length: 0,
+            reading_key: false,
+            member: None,
+            value_start: 0,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A value must come.
+    Value,
+    /// After `[`.
+    ValueOrEnd,
+    /// After `{`.
+    KeyOrEnd,
+    /// After `,` in an object.
+    Key,
+    Colon,
+    /// After a value inside a container.
+    CommaOrEnd,
+    Text(Text),
+    Number(Number),
+    /// Inside `true`, `false` or `null`: what must still come.
+    Literal(&'static [u8]),
+    /// After the outermost value: white space only.
+    End,
+}
+
+/// Inside a string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Text {
+    Plain,
+    Escape,
+    /// Hexadecimal digits still to come.
+    Hex(u8),
+    /// Inside a UTF-8 sequence (RFC 3629 §4): bytes still to come, and the range of the next one.
+    Utf8(u8, u8, u8),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Number {
+    Minus,
+    Zero,
+    Integer,
+    Point,
+    Fraction,
+    Exponent,
+    ExponentSign,
+    ExponentDigits,
+}
+
+impl Scanner {
+    pub(super) fn feed(&mut self, piece: &[u8]) -> Result<(), Malformed> {
+        let mut i = 0;
+        while let Some(&byte) = piece.get(i) {
+            let at = self.before + i;
+            let unexpected = Malformed::NotJson { at };
+            match self.state {
+                State::Text(Text::Plain) => {
+                    let plain = plain_prefix(&piece[i..]);
+                    if plain > 0 {
+                        self.keep_key(&piece[i..i + plain]);
+                        i += plain;
+                        continue;
+                    }
+                    self.state = match byte {
+                        b'"' => self.text_end(at + 1),
+                        b'\\' => State::Text(Text::Escape),
+                        0xc2..=0xdf => State::Text(Text::Utf8(1, 0x80, 0xbf)),
+                        0xe0 => State::Text(Text::Utf8(2, 0xa0, 0xbf)),
+                        0xed => State::Text(Text::Utf8(2, 0x80, 0x9f)),
+                        0xe1..=0xef => State::Text(Text::Utf8(2, 0x80, 0xbf)),
+                        0xf0 => State::Text(Text::Utf8(3, 0x90, 0xbf)),
+                        0xf1..=0xf3 => State::Text(Text::Utf8(3, 0x80, 0xbf)),
+                        0xf4 => State::Text(Text::Utf8(3, 0x80, 0x8f)),
+                        _ => return Err(unexpected),
+                    };
+                    if byte != b'"' {
+                        self.keep_key(&[byte]);
+                    }
+                }
+                State::Text(inner) => {
+                    self.keep_key(&[byte]);
+                    self.state = State::Text(match (inner, byte) {
+                        (Text::Escape, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Text::Plain,
+                        (Text::Escape, b'u') => Text::Hex(4),
+                        (Text::Hex(1), _) if byte.is_ascii_hexdigit() => Text::Plain,
+                        (Text::Hex(left), _) if byte.is_ascii_hexdigit() => Text::Hex(left - 1),
+                        (Text::Utf8(left, low, high), _) if (low..=high).contains(&byte) => {
+                            if left == 1 {
+                                Text::Plain
+                            } else {
+                                Text::Utf8(left - 1, 0x80, 0xbf)
+                            }
+                        }
+                        _ => return Err(unexpected),
+                    });
+                }
+                State::Number(number) => {
+                    use Number::{Exponent, ExponentDigits, ExponentSign, Fraction, Integer, Minus, Point, Zero};
+                    self.state = State::Number(match (number, byte) {
+                        (Minus, b'0') => Zero,
+                        (Minus, b'1'..=b'9') | (Integer, b'0'..=b'9') => Integer,
+                        (Zero | Integer, b'.') => Point,
+                        (Point | Fraction, b'0'..=b'9') => Fraction,
+                        (Zero | Integer | Fraction, b'e' | b'E') => Exponent,
+                        (Exponent, b'+' | b'-') => ExponentSign,
+                        (Exponent | ExponentSign | ExponentDigits, b'0'..=b'9') => ExponentDigits,
+                        (Zero | Integer | Fraction | ExponentDigits, _) => {
+                            self.state = self.value_end(at);
+                            continue; // the byte belongs to what follows
+                        }
+                        _ => return Err(unexpected),
+                    });
+                }
+                State::Literal(rest) => match rest.split_first() {
+                    Some((expected, rest)) if *expected == byte => {
+                        self.state = if rest.is_empty() { self.value_end(at + 1) } else { State::Literal(rest) };
+                    }
+                    _ => return Err(unexpected),
+                },
+                _ if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') => {}
+                State::ValueOrEnd if byte == b']' => self.state = self.close(at),
+                State::Value | State::ValueOrEnd => self.state = self.value_start(byte, at)?,
+                State::KeyOrEnd if byte == b'}' => self.state = self.close(at),
+                State::Key | State::KeyOrEnd if byte == b'"' => {
+                    self.reading_key = true;
+                    self.key_length = 0;
+                    self.state = State::Text(Text::Plain);
+                }
+                State::Colon if byte == b':' => self.state = State::Value,
+                State::CommaOrEnd if byte == b',' => {
+                    self.state = if self.in_object() { State::Key } else { State::Value };
+                }
+                State::CommaOrEnd if byte == if self.in_object() { b'}' } else { b']' } => {
+                    self.state = self.close(at);
+                }
+                _ => return Err(unexpected),
+            }
+            i += 1;
+        }
+        self.before += piece.len();
+        Ok(())
+    }
+
+    pub(super) fn finish(&mut self) -> Result<(), Malformed> {
+        if let State::Number(Number::Zero | Number::Integer | Number::Fraction | Number::ExponentDigits) = self.state {
+            self.state = self.value_end(self.before);
+        }
+        if self.state == State::End { Ok(()) } else { Err(Malformed::NotJson { at: self.before }) }
+    }
+
+    /// How deep the members of a message object lie.
+    fn level(&self) -> usize {
+        1 + usize::from(self.array)
+    }
+
+    fn in_object(&self) -> bool {
+        let top = self.depth - 1;
+        self.containers[top / 64] >> (top % 64) & 1 == 1
+    }
+
+    fn value_start(&mut self, byte: u8, at: usize) -> Result<State, Malformed> {
+        let outermost = self.depth == 0;
+        let message = if self.array { self.depth == 1 } else { outermost && byte != b'[' };
+        if message {
+            self.found.push(Envelope { span: at..at, object: byte == b'{', ..Envelope::default() });
+        }
+        if self.depth == self.level() {
+            self.value_start = at;
+        }
+        Ok(match byte {
+            b'{' => self.open(true),
+            b'[' => {
+                self.array |= outermost;
+                self.open(false)
+            }
+            b'"' => State::Text(Text::Plain),
+            b'-' => State::Number(Number::Minus),
+            b'0' => State::Number(Number::Zero),
+            b'1'..=b'9' => State::Number(Number::Integer),
+            b't' => State::Literal(b"rue"),
+            b'f' => State::Literal(b"alse"),
+            b'n' => State::Literal(b"ull"),
+            _ => return Err(Malformed::NotJson { at }),
+        })
+    }
+
+    fn open(&mut self, object: bool) -> State {
+        let (word, bit) = (self.depth / 64, self.depth % 64);
+        if word == self.containers.len() {
+            self.containers.push(0);
+        }
+        let mask = 1 << bit;
+        if object {
+            self.containers[word] |= mask;
+        } else {
+            self.containers[word] &= !mask;
+        }
+        self.depth += 1;
+        if object { State::KeyOrEnd } else { State::ValueOrEnd }
+    }
+
+    fn close(&mut self, at: usize) -> State {
+        self.depth -= 1;
+        self.value_end(at + 1)
+    }
+
+    /// A value has ended before `end`, at the present depth.
+    fn value_end(&mut self, end: usize) -> State {
+        let level = self.level();
+        if self.depth == level
+            && let Some(member) = self.member.take()
+            && let Some(envelope) = self.found.last_mut()
+        {
+            let span = Some(self.value_start..end);
+            match member {
+                Member::Jsonrpc => envelope.jsonrpc = span,
+                Member::Id => envelope.id = span,
+                Member::Method => envelope.method = span,
+                Member::Outcome => envelope.outcome = span,
+            }
+        }
+        if self.depth == level - 1
+            && let Some(envelope) = self.found.last_mut()
+        {
+            envelope.span.end = end;
+        }
+        if self.depth == 0 { State::End } else { State::CommaOrEnd }
+    }
+
+    fn text_end(&mut self, end: usize) -> State {
+        if !std::mem::take(&mut self.reading_key) {
+            return self.value_end(end);
+        }
+        if self.depth == self.level() {
+            self.member = self.key_member();
+        }
+        State::Colon
+    }
+
+    fn keep_key(&mut self, text: &[u8]) {
+        if self.reading_key && self.depth == self.level() {
+            // A longer key is none of ours; one byte past the end says so.
+            let room = LONGEST_KEY.saturating_sub(self.key_length).min(text.len());
+            if room > 0 {
+                self.key[self.key_length..self.key_length + room].copy_from_slice(&text[..room]);
+            }
+            self.key_length += text.len();
+        }
+    }
+
+    fn key_member(&self) -> Option<Member> {
+        let raw = self.key.get(..self.key_length)?;
+        let decoded;
+        let name = if raw.contains(&b'\\') {
+            // Rare: a key may be written with escapes and still be the same key (RFC 8259 §8.3).
+            let quoted = [b"\"", raw, b"\""].concat();
+            decoded = serde_json::from_slice::<String>(&quoted).ok()?;
+            decoded.as_bytes()
+        } else {
+            raw
+        };
+        match name {
+            b"jsonrpc" => Some(Member::Jsonrpc),
+            b"id" => Some(Member::Id),
+            b"method" => Some(Member::Method),
+            b"result" | b"error" => Some(Member::Outcome),
+            _ => None,
+        }
+    }
+}
+
+/// How many bytes from the start are plain string content: ASCII, no quote, no backslash, no
+/// control character. Eight at a time: a long text is most of a long message.
+fn plain_prefix(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let zero_byte = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    let special = |word: u64| {
+        let quote = zero_byte(word ^ (ONES * b'"' as u64));
+        let backslash = zero_byte(word ^ (ONES * b'\\' as u64));
+        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+        (quote | backslash | control | word) & HIGHS
+    };
+    let mut done = 0;
+    for chunk in bytes.chunks_exact(8) {
+        let mut word = [0; 8];
+        word.copy_from_slice(chunk);
+        if special(u64::from_le_bytes(word)) != 0 {
+            break;
+        }
+        done += 8;
+    }
+    let plain = |byte: &&u8| matches!(byte, 0x20..=0x7f) && !matches!(byte, b'"' | b'\\');
+    done + bytes[done..].iter().take_while(plain).count()
+}
