@@ -29,12 +29,12 @@
 //! 10. The loop is one closed event enum and a synchronous handler; a state is an enum variant with
 //!     its data inside.
 //!
-//! # Where this differs from the first design
+//! # What surrounds a message at the remote end
 //!
-//! The event-stream parser is our own ([`remote::event_stream`] says why). What both transports need
-//! around a message has files of its own: what a new session must be told
-//! ([`remote::handshake`]), what must not overtake what ([`remote::order`]), when a message may go
-//! out again ([`remote::retry`]), how many go out at once ([`remote::window`]).
+//! Both transports share how an event stream is parsed ([`remote::event_stream`]) and resumed
+//! ([`remote::reading`]), what a new session must be told ([`remote::handshake`]), what must not
+//! overtake what ([`remote::order`]), when a message may go out again ([`remote::retry`]), and how many
+//! go out at once ([`remote::window`]).
 
 #![forbid(unsafe_code)]
 
@@ -65,27 +65,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use tokio::sync::mpsc;
-
 use crate::{
     cli::{Command, Output, Program, Usage},
     config::Config,
     forward::{Ends, Forward},
     local::{Lines, Patient, Writer},
     message::{Message, Shape},
-    remote::{Opener, Timing, http::Http},
+    remote::{EventReceiver, Opener, Timing, http::Http},
     report::Report,
     shutdown::Parent,
 };
+use bytes::Bytes;
 
 /// Exit code for arguments that cannot be understood, as of most programs.
 const USAGE: u8 = 2;
 /// How long a host's first request is waited for, to be told what is wrong with the arguments.
 /// Hosts send it at once; a person should not wait.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(2);
-/// Events between the transports and the loop: a burst, not a store.
-const EVENTS: usize = 256;
 
 /// The whole program: arguments and environment in, exit code out.
 #[must_use]
@@ -154,11 +150,11 @@ async fn show(config: &Config, output: Output) -> anyhow::Result<()> {
 }
 
 /// How to open the remote end, and where what comes back arrives.
-pub(crate) fn opener(config: &Config) -> anyhow::Result<(Opener, mpsc::Receiver<remote::Event>)> {
+pub(crate) fn opener(config: &Config) -> anyhow::Result<(Opener, EventReceiver)> {
     let http = Http::new(&config.server, &config.headers, &config.network, config.max_message)?;
     let timing =
         Timing { retry_for: config.retry_for, initialize_patience: config.initialize_patience, ping: config.ping };
-    let (sender, events) = mpsc::channel(EVENTS);
+    let (sender, events) = remote::events::channel();
     Ok((Opener { http: Arc::new(http), strategy: config.transport, timing, events: sender }, events))
 }
 

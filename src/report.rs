@@ -22,6 +22,8 @@ pub const INVALID_REQUEST: i32 = -32600;
 /// JSON-RPC 2.0 §5.1, and what npm's mcp-remote answers to a call of an ignored tool.
 pub const INTERNAL_ERROR: i32 = -32603;
 
+/// How much of a server's words is shown, in characters.
+const SHOWN: usize = 200;
 /// A failure, told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -188,6 +190,25 @@ pub(crate) fn error_line(id: &Id, code: i32, message: &str, data: Option<&impl S
     line.into()
 }
 
+/// What a server says, made fit for one line of text: the title of a page, or its first characters.
+#[must_use]
+pub fn shown(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(16 * 1024)]);
+    let lower = text.to_ascii_lowercase();
+    let title = lower.find("<title>").and_then(|start| {
+        let start = start + "<title>".len();
+        let end = start + lower[start..].find("</title>")?;
+        text.get(start..end)
+    });
+    let words: Vec<&str> = title
+        .unwrap_or(&text)
+        .split(|character: char| character.is_whitespace() || character.is_control())
+        .filter(|word| !word.is_empty())
+        .collect();
+    let line: String = words.join(" ").chars().take(SHOWN + 1).collect();
+    if line.chars().count() > SHOWN { line.chars().take(SHOWN).chain(['…']).collect() } else { line }
+}
+
 /// Host and port as a person would write them.
 #[must_use]
 pub fn host(server: &Url) -> String {
@@ -227,6 +248,13 @@ fn deepest(error: &(dyn StdError + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_is_shown_by_its_title_and_a_text_by_its_beginning() {
+        assert_eq!(shown(b"<html><head><TITLE>Sign\n in</TITLE>"), "Sign in");
+        assert_eq!(shown(b"  no\tsuch \x07 thing\r\n"), "no such thing");
+        assert_eq!(shown("x".repeat(300).as_bytes()).chars().count(), SHOWN + 1);
+    }
 
     #[test]
     fn our_errors_have_one_form() {

@@ -10,27 +10,31 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 use log::{debug, info, warn};
 use reqwest::Url;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 pub use run::{Ends, run};
 
 use crate::{
     local::Incoming,
     message::{Body, Id, Malformed, Message, Part, Shape},
-    remote::{self, error::Error},
+    remote::{self, cancelled::cancels, error::Error},
     report::{self, Report},
     shutdown::Stop,
     tools::{self, ToolPattern},
 };
 
-/// Requests the host may have open before its input is left unread.
+/// Requests the host may have open; one more is refused. The input is read on in any case: it may
+/// bring what settles them, and its end must be noticed.
 const MOST_OWED: usize = 16 * 1024;
+
+/// Cancelled requests remembered, for an answer that was on its way.
+const MOST_CANCELLED: usize = 1024;
+/// Messages that may wait for a connection that is being opened.
+const MOST_WAITING: usize = 4096;
 
 /// Something happened.
 #[derive(Debug)]
@@ -85,9 +89,6 @@ struct Debt {
     /// How many requests have this id: a host may break the rule, and is owed all the same.
     count: u32,
     asked: Asked,
-    /// The host does not want the answer any more (MCP, Cancellation): it passes if it comes, and
-    /// is not made up if it does not.
-    cancelled: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +106,8 @@ pub struct Forward {
     max_message: usize,
     link: Link,
     owed: HashMap<Id, Debt>,
+    /// Requests the host has given up, the latest ones.
+    cancelled: VecDeque<Id>,
     draining: bool,
     actions: VecDeque<Action>,
 }
@@ -119,6 +122,7 @@ impl Forward {
             max_message,
             link: Link::Closed,
             owed: HashMap::new(),
+            cancelled: VecDeque::new(),
             draining: false,
             actions: VecDeque::new(),
         }
@@ -145,7 +149,7 @@ impl Forward {
         match (self.draining, &self.link) {
             (false, _) => Verdict::Continue,
             (true, Link::Opening { .. }) => Verdict::Drain,
-            (true, _) if self.owed.values().all(|debt| debt.cancelled) => Verdict::Stop,
+            (true, _) if self.owed.is_empty() => Verdict::Stop,
             (true, _) => Verdict::Drain,
         }
     }
@@ -153,16 +157,6 @@ impl Forward {
     /// The next thing to do.
     pub fn action(&mut self) -> Option<Action> {
         self.actions.pop_front()
-    }
-
-    /// Whether so much is unanswered that the host's input is better left unread for a while.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        let waiting = match &self.link {
-            Link::Opening { waiting, .. } => waiting.iter().map(|message| message.body.len()).sum(),
-            Link::Closed | Link::Open => 0,
-        };
-        self.owed.len() >= MOST_OWED || waiting > self.max_message
     }
 
     /// The end: everything still owed is answered.
@@ -253,6 +247,11 @@ impl Forward {
                     self.write(Body::One(line));
                     return;
                 }
+                if self.owed.len() >= MOST_OWED {
+                    let report = Report::new("too_many", format!("more than {MOST_OWED} requests are open"), None);
+                    self.write(Body::One(report.answer(id)));
+                    return;
+                }
                 self.owe(id, method);
                 self.pass_on(message);
             }
@@ -272,7 +271,16 @@ impl Forward {
 
     fn pass_on(&mut self, message: Message) {
         match &mut self.link {
-            Link::Opening { waiting, .. } => waiting.push_back(message),
+            Link::Opening { waiting, .. } => {
+                let before: usize = waiting.iter().map(|message| message.body.len()).sum();
+                if waiting.len() < MOST_WAITING && before <= self.max_message {
+                    waiting.push_back(message);
+                } else {
+                    let report = Report::new("too_many", "too much waits for the connection", None);
+                    warn!("{}: {}", message.method().unwrap_or("a response"), report.line());
+                    message.requests().cloned().collect::<Vec<_>>().iter().for_each(|id| self.fail(id, &report));
+                }
+            }
             // An `initialize` begins anew, whatever is open.
             Link::Open if message.method() != Some("initialize") => self.actions.push_back(Action::Send(message)),
             Link::Open | Link::Closed => self.open(message, VecDeque::new()),
@@ -305,26 +313,18 @@ impl Forward {
 
     /// Notes that the host does not want an answer any more; whether the server is to be told.
     fn cancel(&mut self, message: &Message) -> bool {
-        #[derive(Deserialize)]
-        struct Cancelled<'a> {
-            #[serde(borrow)]
-            params: Params<'a>,
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Params<'a> {
-            #[serde(borrow)]
-            request_id: &'a RawValue,
-        }
-        let text = message.body.to_bytes();
-        let Ok(cancelled) = serde_json::from_slice::<Cancelled<'_>>(&text) else { return true };
-        let id = Id::from_json(cancelled.params.request_id.get().as_bytes());
-        let Some(debt) = self.owed.get_mut(&id) else { return !matches!(self.link, Link::Closed) };
+        let Some(id) = cancels(message) else { return true };
+        let Some(debt) = self.owed.get(&id) else { return !matches!(self.link, Link::Closed) };
         if debt.asked == Asked::Initialize {
             debug!("initialize cannot be cancelled"); // MCP 2025-11-25, Cancellation
             return false;
         }
-        debt.cancelled = true;
+        // Nobody waits for it any more (MCP, Cancellation): none is made up, but one that comes passes.
+        self.forget(&id);
+        if self.cancelled.len() == MOST_CANCELLED {
+            self.cancelled.pop_front();
+        }
+        self.cancelled.push_back(id.clone());
         // Not sent yet: then the server need not hear of either.
         if let Link::Opening { waiting, .. } = &mut self.link
             && let Some(at) = waiting
@@ -332,7 +332,6 @@ impl Forward {
                 .position(|waiting| matches!(&waiting.shape, Shape::Request { id: waits, .. } if *waits == id))
         {
             waiting.remove(at);
-            self.forget(&id);
             return false;
         }
         true
@@ -392,16 +391,13 @@ impl Forward {
                     Part::Message(Shape::Request { .. } | Shape::Notification { .. }, _) => true,
                     _ => false,
                 };
-                let ids: Vec<&Id> = parts
-                    .iter()
-                    .filter_map(|part| match part {
-                        Part::Message(Shape::Response { id: Some(id) }, _) => Some(id),
-                        _ => None,
-                    })
-                    .collect();
-                let distinct = ids.iter().enumerate().all(|(at, id)| !ids[..at].contains(id));
-                if distinct && parts.iter().all(settles) {
-                    for id in ids {
+                let mut ids = HashSet::new();
+                let distinct = |part: &Part| match part {
+                    Part::Message(Shape::Response { id: Some(id) }, _) => ids.insert(id.clone()),
+                    _ => true,
+                };
+                if parts.iter().all(settles) && parts.iter().all(distinct) {
+                    for id in &ids {
                         self.forget(id);
                     }
                     self.write(message.body);
@@ -426,15 +422,22 @@ impl Forward {
             "initialize" => Asked::Initialize,
             _ => Asked::Other,
         };
-        let debt = self.owed.entry(id.clone()).or_insert(Debt { count: 0, asked, cancelled: false });
+        self.cancelled.retain(|cancelled| cancelled != id); // used again, it means another request
+        let debt = self.owed.entry(id.clone()).or_insert(Debt { count: 0, asked });
         debt.count += 1;
-        debt.cancelled = false;
     }
 
     /// Settles a debt with an answer; what goes to the host, if it was owed.
     fn pay(&mut self, id: &Id, answer: Message) -> Option<Body> {
-        let debt = self.forget(id)?;
-        let hides = debt.asked == Asked::ToolsList && !self.ignored_tools.is_empty();
+        let may_list_tools = match self.forget(id) {
+            Some(debt) => debt.asked == Asked::ToolsList,
+            None => {
+                let at = self.cancelled.iter().position(|cancelled| cancelled == id)?;
+                self.cancelled.remove(at);
+                true
+            }
+        };
+        let hides = may_list_tools && !self.ignored_tools.is_empty();
         Some(if hides { tools::hide(&self.ignored_tools, answer).body } else { answer.body })
     }
 
@@ -450,9 +453,7 @@ impl Forward {
 
     /// Settles what is owed under an id with our own error.
     fn fail(&mut self, id: &Id, report: &Report) {
-        if let Some(debt) = self.forget(id)
-            && !debt.cancelled
-        {
+        if self.forget(id).is_some() {
             self.write(Body::One(report.answer(id)));
         }
     }

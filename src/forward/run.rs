@@ -17,14 +17,14 @@ use super::{Action, Event, Forward, Verdict};
 use crate::{
     local::{Lines, Writer},
     message::Message,
-    remote::{self, Opener, Remote, error::Error},
+    remote::{EventReceiver, Opener, Remote, error::Error},
     report::chain,
     shutdown::Stop,
 };
 
 /// From the end of input to the end of the program, everything included: a host that closes stdin
 /// waits about two seconds before it kills, and a person less.
-const GRACE: Duration = Duration::from_millis(950);
+const GRACE: Duration = Duration::from_millis(850);
 /// Of this, what is left for ending the session; what the server does with the request is its own
 /// affair.
 const GRACE_FOR_DELETE: Duration = Duration::from_millis(300);
@@ -42,7 +42,7 @@ pub struct Ends<R, W> {
     /// How to open the remote end.
     pub opener: Opener,
     /// What comes from there.
-    pub events: mpsc::Receiver<remote::Event>,
+    pub events: EventReceiver,
     /// Signals, and the host's end.
     pub stops: mpsc::Receiver<Stop>,
 }
@@ -72,7 +72,7 @@ where
             // server; the host itself is still heard, it may be writing before it reads.
             Some(event) = ends.events.recv(), if ends.writer.backlog() < GATHERED => Event::Remote(event),
             opened = link.opened(), if link.is_opening() => Event::Opened(opened),
-            incoming = ends.lines.next(), if verdict == Verdict::Continue && !forward.is_full() => Event::Host(incoming),
+            incoming = ends.lines.next(), if verdict == Verdict::Continue => Event::Host(incoming),
             // Last: everything that is ready by now goes out in one write.
             written = ends.writer.write(), if ends.writer.backlog() > 0 => match written {
                 Ok(()) => continue,
@@ -128,7 +128,8 @@ struct Connection {
 
 impl Connection {
     fn open(&mut self, opener: Opener, first: Message) {
-        if let Some(replaced) = self.remote.take() {
+        if let Some(mut replaced) = self.remote.take() {
+            replaced.abandon(); // at once: nothing of it may answer what comes now
             self.closing.spawn(async move { _ = tokio::time::timeout(LONGEST_DELETE, replaced.close()).await });
         }
         self.opening = Some(tokio::spawn(opener.open(first)));

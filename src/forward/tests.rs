@@ -288,13 +288,14 @@ fn the_server_hears_of_a_cancelled_request_that_it_has() {
 }
 
 #[test]
-fn the_answer_to_a_cancelled_request_passes_and_is_not_made_up() {
+fn the_answer_to_a_cancelled_request_passes_once_and_is_not_made_up() {
     let mut forward = connected();
     for id in 1..=3 {
         host(&mut forward, &request(id, "ping"));
         host(&mut forward, &cancelled(id));
     }
     assert_eq!(server(&mut forward, &result(1)), [to_host(&result(1))]);
+    assert_eq!(server(&mut forward, &result(1)), NOTHING);
     assert_eq!(does(&mut forward, lost(&["2"])), NOTHING);
     assert_eq!(forward.handle(Event::Host(Incoming::End)), Verdict::Stop);
     forward.close();
@@ -423,27 +424,29 @@ fn closing_answers_everything_once() {
 }
 
 #[test]
-fn a_host_that_asks_too_much_is_not_read_until_something_is_answered() {
+fn a_request_too_many_is_refused_until_something_is_answered() {
     let mut forward = connected();
     for id in 0..MOST_OWED {
-        assert!(!forward.is_full());
-        host(&mut forward, &request(id, "ping"));
+        assert_eq!(host(&mut forward, &request(id, "ping")), [send(&request(id, "ping"))]);
     }
-    assert!(forward.is_full());
+    let refused = host(&mut forward, &request(r#""more""#, "ping"));
+    assert_eq!(errors(&refused), own_errors(&[r#""more""#]));
     server(&mut forward, &result(7));
-    assert!(!forward.is_full());
+    assert_eq!(host(&mut forward, &request(7, "ping")), [send(&request(7, "ping"))]);
+    host(&mut forward, &cancelled(8));
+    assert_eq!(
+        host(&mut forward, &request(8, "ping")),
+        [send(&request(8, "ping"))],
+        "what is cancelled counts no more"
+    );
+}
 
-    let mut forward = self::forward();
+#[test]
+fn more_than_may_wait_for_the_connection_is_refused() {
+    let mut forward = forward();
     host(&mut forward, INITIALIZE);
-    for id in 1.. {
-        if forward.is_full() {
-            break;
-        }
-        assert!(id < LIMIT, "never full");
-        host(&mut forward, &request(id, "ping"));
-    }
-    does(&mut forward, Event::Opened(Ok(())));
-    assert!(!forward.is_full());
+    let refused = (1..LIMIT).map(|id| host(&mut forward, &request(id, "ping"))).find(|done| *done != NOTHING);
+    assert_eq!(refused.map(|done| errors(&done).len()), Some(1), "LIMIT bytes may wait, and one more message");
 }
 
 // The loop over pipes that take eight bytes at a time

@@ -20,15 +20,21 @@ impl Body {
         Self::Many(Vec::new())
     }
 
-    /// Adds the next piece.
+    /// Adds the next piece. Small ones are copied together: each would keep the whole chunk alive in
+    /// which it came.
     pub fn push(&mut self, piece: Bytes) {
         if piece.is_empty() {
             return;
         }
         match self {
             Self::Many(pieces) if pieces.is_empty() => *self = Self::One(piece),
-            Self::Many(pieces) => pieces.push(piece),
-            Self::One(first) => *self = Self::Many(vec![std::mem::take(first), piece]),
+            Self::Many(pieces) => add(pieces, piece),
+            Self::One(first) => {
+                let mut pieces = Vec::with_capacity(2);
+                add(&mut pieces, std::mem::take(first));
+                add(&mut pieces, piece);
+                *self = Self::Many(pieces);
+            }
         }
     }
 
@@ -99,6 +105,31 @@ impl Body {
             }
         }
     }
+}
+
+/// Pieces below this length are copied together, in bytes.
+const SMALL: usize = 4096;
+/// What is copied together grows to this length, in bytes.
+const COPIED: usize = 64 * 1024;
+
+fn add(pieces: &mut Vec<Bytes>, piece: Bytes) {
+    if piece.len() >= SMALL {
+        return pieces.push(piece);
+    }
+    let mut copied = match pieces.pop() {
+        Some(last) if last.len() + piece.len() <= COPIED => last.try_into_mut().unwrap_or_else(|last| {
+            let mut copied = BytesMut::with_capacity(last.len() + piece.len());
+            copied.extend_from_slice(&last);
+            copied
+        }),
+        Some(last) => {
+            pieces.push(last);
+            BytesMut::with_capacity(SMALL)
+        }
+        None => BytesMut::with_capacity(SMALL),
+    };
+    copied.extend_from_slice(&piece);
+    pieces.push(copied.freeze());
 }
 
 fn blank_line_breaks(piece: &mut Bytes) {

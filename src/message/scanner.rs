@@ -36,6 +36,10 @@ enum Member {
 /// Longest text of a key of interest: `jsonrpc`, each character as a `\uXXXX` escape.
 const LONGEST_KEY: usize = 6 * "jsonrpc".len();
 
+/// The most elements a batch may have: each costs memory of its own, and nobody asks for so much at
+/// once.
+const MOST_PARTS: usize = 10_000;
+
 /// The incremental reader of RFC 8259's grammar.
 pub(super) struct Scanner {
     state: State,
@@ -232,6 +236,9 @@ impl Scanner {
         let outermost = self.depth == 0;
         let message = if self.array { self.depth == 1 } else { outermost && byte != b'[' };
         if message {
+            if self.found.len() == MOST_PARTS {
+                return Err(Malformed::NotJsonRpc { id: None });
+            }
             self.found.push(Envelope { span: at..at, object: byte == b'{', ..Envelope::default() });
         }
         if self.depth == self.level() {

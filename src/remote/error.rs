@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::{StatusCode, Url};
 
-use crate::message::{Malformed, Message};
+use crate::message::{Malformed, Message, Shape};
 
 /// A failure at the remote end.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +89,18 @@ pub struct Refusal {
     pub text: String,
     /// The body, where it is a JSON-RPC response.
     pub answer: Option<Message>,
+}
+
+impl Refusal {
+    /// Whether the body is the server's answer to a request of this very message: then it has
+    /// understood it, and may have acted on it.
+    #[must_use]
+    pub fn answers(&self, message: &Message) -> bool {
+        match self.answer.as_ref().map(|answer| &answer.shape) {
+            Some(Shape::Response { id: Some(id) }) => message.requests().any(|asked| asked.same_value(id)),
+            _ => false,
+        }
+    }
 }
 
 impl std::fmt::Display for Refusal {

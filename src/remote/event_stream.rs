@@ -36,6 +36,9 @@ pub struct TooLong {
 /// or id where there are no data.
 const LINE_ALLOWANCE: usize = 1024;
 
+/// What an event may hold beside twice the limit, in bytes, comments and unknown fields included.
+const EVENT_ALLOWANCE: usize = 64 * 1024;
+
 /// Parser of one stream.
 #[derive(Debug)]
 pub struct EventStream {
@@ -51,6 +54,8 @@ pub struct EventStream {
     data: Body,
     data_lines: usize,
     data_length: usize,
+    /// Of all lines since the last event, comments included.
+    event_length: usize,
     id: Option<Bytes>,
     last_id: Option<Bytes>,
     retry: Option<Duration>,
@@ -71,6 +76,7 @@ impl EventStream {
             data: Body::new(),
             data_lines: 0,
             data_length: 0,
+            event_length: 0,
             id: None,
             last_id: None,
             retry: None,
@@ -137,6 +143,7 @@ impl EventStream {
         if line.is_empty() {
             return Ok(self.dispatch());
         }
+        self.event_length += line.len() + 1;
         self.within_limit(line.len())?;
         let (field, value) = split_field(line);
         match &field[..] {
@@ -179,6 +186,7 @@ impl EventStream {
         }
         self.data_lines = 0;
         self.data_length = 0;
+        self.event_length = 0;
         let name = std::mem::take(&mut self.name);
         let data = std::mem::take(&mut self.data);
         // An id with empty data only moves the cursor (MCP 2025-11-25, Transports: priming event).
@@ -188,7 +196,9 @@ impl EventStream {
     /// However the bytes are cut: a line counts by its whole length, the data by theirs.
     fn within_limit(&self, line: usize) -> Result<(), TooLong> {
         let limit = self.limit;
-        let too_long = line > limit.saturating_add(LINE_ALLOWANCE) || self.data_length > limit;
+        let too_long = line > limit.saturating_add(LINE_ALLOWANCE)
+            || self.data_length > limit
+            || self.event_length > limit.saturating_mul(2).saturating_add(EVENT_ALLOWANCE);
         if too_long { Err(TooLong { limit }) } else { Ok(()) }
     }
 }

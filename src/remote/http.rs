@@ -33,6 +33,7 @@ use super::{
 use crate::{
     config::{Network, ProxyChoice, ServerUrl},
     message::{Assembly, Body, Message, Shape},
+    report::shown,
 };
 
 /// `Mcp-Session-Id` (MCP 2025-03-26 to 2025-11-25, Transports, Session Management).
@@ -50,8 +51,6 @@ const MOST_REDIRECTS: usize = 5;
 const REFUSAL_BODY: usize = 256 * 1024;
 /// How long a refusal's body may take.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
-/// How much of a refusal's body is shown, in characters.
-const SHOWN: usize = 200;
 /// Idle connections are closed before the usual balancer (60 s) closes them under a request.
 const POOL_IDLE: Duration = Duration::from_secs(50);
 /// Probes that find out about a peer that is gone without a word; also what keeps a NAT entry.
@@ -239,6 +238,9 @@ impl Http {
     /// # Errors
     /// [`Error::Broken`] if the connection broke, [`Error::Silent`] after the body time-out.
     pub async fn chunk(&self, response: &mut Response) -> Result<Option<Bytes>, Error> {
+        // A server that sends without end must not keep the thread to itself; neither must a decoder
+        // that is always ready.
+        tokio::task::coop::consume_budget().await;
         let chunk = response.chunk();
         match self.body_timeout {
             None => chunk.await,
@@ -336,24 +338,6 @@ fn retry_after(value: &str) -> Option<Duration> {
     }
     let date = httpdate::parse_http_date(value).ok()?;
     Some(date.duration_since(std::time::SystemTime::now()).unwrap_or_default())
-}
-
-/// A body fit for one line of text: the title of a page, or its first characters.
-fn shown(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&body[..body.len().min(16 * 1024)]);
-    let lower = text.to_ascii_lowercase();
-    let title = lower.find("<title>").and_then(|start| {
-        let start = start + "<title>".len();
-        let end = start + lower[start..].find("</title>")?;
-        text.get(start..end)
-    });
-    let words: Vec<&str> = title
-        .unwrap_or(&text)
-        .split(|character: char| character.is_whitespace() || character.is_control())
-        .filter(|word| !word.is_empty())
-        .collect();
-    let line: String = words.join(" ").chars().take(SHOWN + 1).collect();
-    if line.chars().count() > SHOWN { line.chars().take(SHOWN).chain(['…']).collect() } else { line }
 }
 
 /// Cookies go back to the exact origin that set them, as npm's do: `Domain` and `Secure` are
@@ -503,13 +487,6 @@ impl ServerCertVerifier for Roots {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_page_is_shown_by_its_title_and_a_text_by_its_beginning() {
-        assert_eq!(shown(b"<html><head><TITLE>Sign\n in</TITLE>"), "Sign in");
-        assert_eq!(shown(b"  no\tsuch \x07 thing\r\n"), "no such thing");
-        assert_eq!(shown("x".repeat(300).as_bytes()).chars().count(), SHOWN + 1);
-    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {

@@ -18,12 +18,13 @@ use std::{
 use log::{debug, info, warn};
 use reqwest::{Response, StatusCode, Url};
 use tokio::{
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{Notify, oneshot, watch},
     task::JoinSet,
 };
 
 use super::{
-    Event, Timing,
+    Event, EventSender, Timing,
+    cancelled::Cancelled,
     error::{Error, same_origin},
     event_stream::EventStream,
     handshake::{Handshake, Initialized},
@@ -33,13 +34,16 @@ use super::{
 };
 use crate::{
     message::{Id, Message, Shape},
-    report::chain,
+    report::{chain, shown},
 };
 
 /// How long the `endpoint` event may take. It is the first thing a server sends.
 const ENDPOINT_PATIENCE: Duration = Duration::from_secs(10);
 /// Longest pause between tries to open the stream again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The most of a server's `retry` that is waited for: one beyond it is a mistake or a trap.
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
 /// An open connection. Dropping it ends everything that belongs to it.
 #[derive(Debug)]
@@ -55,8 +59,9 @@ pub struct HttpSse {
 struct Shared {
     http: Arc<Http>,
     timing: Timing,
-    events: mpsc::Sender<Event>,
+    events: EventSender,
     handshake: Handshake,
+    cancelled: Cancelled,
     order: Order,
     /// Where to POST; none while there is no stream, or its handshake is not done.
     endpoint: watch::Sender<Option<Url>>,
@@ -91,13 +96,14 @@ impl HttpSse {
     /// # Errors
     /// [`Error`]; [`Error::NoEndpoint`] if no endpoint was named in time, [`Error::BadEndpoint`] for one
     /// elsewhere.
-    pub async fn open(http: Arc<Http>, timing: Timing, events: mpsc::Sender<Event>) -> Result<Self, Error> {
+    pub async fn open(http: Arc<Http>, timing: Timing, events: EventSender) -> Result<Self, Error> {
         let stream = Stream::open(&http).await?;
         let shared = Shared {
             http,
             timing,
             events,
             handshake: Handshake::default(),
+            cancelled: Cancelled::default(),
             order: Order::default(),
             endpoint: watch::Sender::new(Some(stream.endpoint.clone())),
             pending: Mutex::default(),
@@ -122,7 +128,7 @@ impl HttpSse {
         };
         let answer = shared.ask(initialize, &endpoint, false).await?;
         if let Initialized::Version(version) = Initialized::read(&answer) {
-            info!("connected over HTTP+SSE, revision {version}");
+            info!("connected over HTTP+SSE, revision {}", shown(version.as_bytes()));
         }
         if let Some(every) = shared.timing.ping {
             self.tasks.spawn(shared.clone().keep_alive(every));
@@ -141,6 +147,9 @@ impl HttpSse {
         }
         let shared = self.shared.clone();
         shared.handshake.note(&message);
+        if let Some(id) = shared.cancelled.note(&message) {
+            shared.settle(&id); // the server need not answer it, so nobody may wait for that
+        }
         let tasks = if message.requests().next().is_some() { &mut self.tasks } else { &mut self.notes };
         while tasks.try_join_next().is_some() {}
         match &message.shape {
@@ -158,6 +167,12 @@ impl HttpSse {
                 shared.carry(&message).await;
             }),
         };
+    }
+
+    /// Ends everything under way.
+    pub fn abandon(&mut self) {
+        self.tasks.abort_all();
+        self.notes.abort_all();
     }
 
     /// Waits until what wants no answer has been taken.
@@ -195,11 +210,11 @@ impl Stream {
 }
 
 /// Whether the server no longer knows the endpoint that its own stream has named.
-fn is_forgotten(error: &Error) -> bool {
+fn is_forgotten(error: &Error, message: &Message) -> bool {
     let Error::Refused(refusal) = error else { return false };
     match refusal.status {
         StatusCode::NOT_FOUND | StatusCode::GONE => true,
-        StatusCode::BAD_REQUEST => refusal.text.to_ascii_lowercase().contains("session"),
+        StatusCode::BAD_REQUEST => !refusal.answers(message) && refusal.text.to_ascii_lowercase().contains("session"),
         _ => false,
     }
 }
@@ -207,8 +222,9 @@ fn is_forgotten(error: &Error) -> bool {
 /// The address an `endpoint` event names, which may be relative (RFC 3986 §5).
 fn endpoint(server: &Url, data: &[u8]) -> Result<Url, Error> {
     let text = String::from_utf8_lossy(data);
-    let url =
-        server.join(text.trim()).map_err(|_| Error::BadEndpoint(format!("the endpoint is no address: {text}")))?;
+    let url = server
+        .join(text.trim())
+        .map_err(|_| Error::BadEndpoint(format!("the endpoint is no address: {}", shown(data))))?;
     if same_origin(&url, server) {
         Ok(url)
     } else {
@@ -251,7 +267,7 @@ impl Shared {
             {
                 return; // answered, or reported lost with the stream, while the POST was failing
             }
-            if !forgotten_before && is_forgotten(&error) {
+            if !forgotten_before && is_forgotten(&error, message) {
                 forgotten_before = true;
                 self.retire(&endpoint);
                 continue;
@@ -260,13 +276,16 @@ impl Shared {
                 Some(pause) => tokio::time::sleep(pause).await,
                 None => break error,
             }
+            if self.cancelled.covers(message) {
+                return;
+            }
         };
         let ids: Vec<Id> = message.requests().cloned().collect();
         let event = match (ids.as_slice(), error.answer()) {
             ([id], Some(answer)) => Event::Message(answer.with_id(id)),
             _ => Event::Lost { ids, method: message.method().map(Into::into), error: Arc::new(error) },
         };
-        _ = self.events.send(event).await;
+        self.events.send(event).await;
     }
 
     /// The server does not know this endpoint any more, although its stream is open: the stream is
@@ -390,7 +409,7 @@ impl Shared {
                 return;
             }
         }
-        _ = self.events.send(Event::Message(message)).await;
+        self.events.send(Event::Message(message)).await;
     }
 
     /// The stream is gone, and every answer it owed.
@@ -398,7 +417,7 @@ impl Shared {
         let lost = std::mem::take(&mut *self.pending());
         for request in lost.into_iter().filter(|request| !request.ours && request.told.is_none()) {
             let (ids, method) = (vec![request.id], Some(request.method));
-            _ = self.events.send(Event::Lost { ids, method, error: error.clone() }).await;
+            self.events.send(Event::Lost { ids, method, error: error.clone() }).await;
         }
     }
 
@@ -406,7 +425,7 @@ impl Shared {
         loop {
             // What the server asked for is waited in any case; our own patience grows, and ends when a
             // message needs the stream.
-            let asked = retry.unwrap_or(Backoff::FIRST);
+            let asked = retry.unwrap_or(Backoff::FIRST).min(LONGEST_RETRY);
             tokio::time::sleep(asked).await;
             tokio::select! {
                 () = tokio::time::sleep(backoff.pause().saturating_sub(asked)) => {}
@@ -434,7 +453,7 @@ impl Shared {
         let hands = async {
             let answer = self.ask(&initialize, &endpoint, true).await?;
             if let Initialized::Error(error) = Initialized::read(&answer) {
-                return Err(Error::NoNewSession(error));
+                return Err(Error::NoNewSession(shown(error.as_bytes())));
             }
             if let Some(initialized) = self.handshake.initialized() {
                 self.http.post(&endpoint, self.http.headers(), &initialized.body).await?;
@@ -446,7 +465,9 @@ impl Shared {
             }
             Ok(())
         };
-        self.read(stream, pin!(hands)).await?
+        let after = self.timing.initialize_patience;
+        let shaken = tokio::time::timeout(after, hands);
+        self.read(stream, pin!(shaken)).await?.map_err(|_| Error::Silent { what: "end of the handshake", after })?
     }
 
     async fn keep_alive(self: Arc<Self>, every: Duration) {

@@ -10,7 +10,6 @@ use std::{sync::Arc, time::Duration};
 use log::info;
 use reqwest::StatusCode;
 use serde::Deserialize;
-use tokio::sync::mpsc;
 
 use crate::{
     config::TransportStrategy,
@@ -18,8 +17,10 @@ use crate::{
     report::chain,
 };
 
+pub mod cancelled;
 pub mod error;
 pub mod event_stream;
+pub mod events;
 pub mod handshake;
 pub mod http;
 pub mod http_sse;
@@ -30,6 +31,7 @@ pub mod streamable_http;
 pub mod window;
 
 use error::Error;
+pub use events::{EventReceiver, EventSender};
 use http::Http;
 use http_sse::HttpSse;
 use retry::Tries;
@@ -72,7 +74,7 @@ pub struct Opener {
     /// How long things may take.
     pub timing: Timing,
     /// Where what comes back goes.
-    pub events: mpsc::Sender<Event>,
+    pub events: EventSender,
 }
 
 /// An open connection.
@@ -164,6 +166,14 @@ impl Remote {
         match self {
             Self::StreamableHttp(remote) => remote.send(message),
             Self::HttpSse(remote) => remote.send(message),
+        }
+    }
+
+    /// Ends everything under way; only [`close`](Self::close) may follow.
+    pub fn abandon(&mut self) {
+        match self {
+            Self::StreamableHttp(remote) => remote.abandon(),
+            Self::HttpSse(remote) => remote.abandon(),
         }
     }
 

@@ -10,13 +10,20 @@ use std::{
 };
 
 use bytes::Bytes;
+use log::debug;
 use reqwest::{Response, header::HeaderValue};
 
-use super::{error::Error, event_stream::EventStream, http::Http};
+use super::{
+    error::Error,
+    event_stream::{Event, EventStream},
+    http::Http,
+};
 use crate::message::Message;
 
 /// Event ids kept of a stream, to know what a server replays after a resumption.
 const REMEMBERED_IDS: usize = 1024;
+/// How much of an event's data is compared, in bytes.
+const COMPARED: usize = 256;
 
 /// A stream, over all the responses that carry it.
 #[derive(Debug)]
@@ -27,7 +34,7 @@ pub struct Reading {
     pub last_id: Option<Bytes>,
     /// The reconnection time the server asked for.
     pub retry: Option<Duration>,
-    /// Responses in a row that brought no event at all.
+    /// Responses in a row that brought no message.
     pub barren: u32,
     resumed: bool,
     hasher: RandomState,
@@ -70,7 +77,8 @@ impl Reading {
             self.advance();
             match event {
                 Some(event) => {
-                    if matches!(&event.name[..], b"" | b"message") && !self.replayed(event.id.as_ref()) {
+                    if matches!(&event.name[..], b"" | b"message") && !self.replayed(&event) {
+                        self.barren = 0;
                         return Message::from_remote(event.data).map(Some).map_err(Error::BadMessage);
                     }
                 }
@@ -85,7 +93,6 @@ impl Reading {
     fn advance(&mut self) {
         self.retry = self.parser.retry().or(self.retry);
         let Some(id) = self.parser.last_id() else { return };
-        self.barren = 0;
         if self.last_id.as_ref() != Some(id) {
             // An empty id resets the cursor (WHATWG HTML §9.2.6), and one that no header can hold cannot
             // be asked for. Copied: the chunk it came in may be large.
@@ -94,10 +101,19 @@ impl Reading {
         }
     }
 
-    fn replayed(&mut self, id: Option<&Bytes>) -> bool {
-        let Some(id) = id.filter(|id| !id.is_empty()) else { return false };
-        let hash = self.hasher.hash_one(id);
+    /// Gives up the place: the next response begins a new stream.
+    pub fn forget(&mut self) {
+        self.last_id = None;
+        self.seen.clear();
+    }
+
+    /// Whether a resuming server sends again what came before. By id and beginning of the data: some
+    /// servers number their events anew on each response, and what they say is no replay.
+    fn replayed(&mut self, event: &Event) -> bool {
+        let Some(id) = event.id.as_ref().filter(|id| !id.is_empty()) else { return false };
+        let hash = self.hasher.hash_one((id, event.data.len(), event.data.copy(0..COMPARED)));
         if self.resumed && self.seen.contains(&hash) {
+            debug!("an event that the server replays is dropped");
             return true;
         }
         if self.seen.len() == REMEMBERED_IDS {

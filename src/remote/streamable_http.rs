@@ -22,13 +22,14 @@ use reqwest::{
     header::{HeaderMap, HeaderValue},
 };
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, watch},
     task::JoinSet,
     time::Instant,
 };
 
 use super::{
-    Event, Timing,
+    Event, EventSender, Timing,
+    cancelled::Cancelled,
     error::{Error, Refusal},
     handshake::{Handshake, Initialized},
     http::{Http, PROTOCOL_VERSION, SESSION_ID, is_event_stream},
@@ -38,7 +39,7 @@ use super::{
 };
 use crate::{
     message::{Id, Message, Part, Shape},
-    report::chain,
+    report::{chain, shown},
 };
 
 /// Reconnection time of a stream that named none.
@@ -60,7 +61,7 @@ const MOST_BARREN_RESUMPTIONS: u32 = 500;
 const BARREN_AND_HASTY: u32 = 3;
 /// How long the rest of a stream is read after its answer, if nothing comes: servers should end it
 /// then, and a connection that is not read to its end cannot be used again.
-const REST: Duration = Duration::from_secs(30);
+const REST: Duration = Duration::from_secs(5);
 
 /// An open connection. Dropping it ends everything that belongs to it.
 #[derive(Debug)]
@@ -76,8 +77,9 @@ pub struct StreamableHttp {
 struct Shared {
     http: Arc<Http>,
     timing: Timing,
-    events: mpsc::Sender<Event>,
+    events: EventSender,
     handshake: Handshake,
+    cancelled: Cancelled,
     order: Order,
     session: watch::Sender<Arc<Session>>,
     /// A request other than `initialize` has been answered.
@@ -152,13 +154,14 @@ enum Wanted<'a> {
 impl StreamableHttp {
     /// A connection on which nothing has been sent.
     #[must_use]
-    pub fn new(http: Arc<Http>, timing: Timing, events: mpsc::Sender<Event>) -> Self {
+    pub fn new(http: Arc<Http>, timing: Timing, events: EventSender) -> Self {
         let blank = Session::new(0, &http, None, "");
         let shared = Shared {
             http,
             timing,
             events,
             handshake: Handshake::default(),
+            cancelled: Cancelled::default(),
             order: Order::default(),
             session: watch::Sender::new(Arc::new(blank)),
             answered: Notify::new(),
@@ -211,6 +214,7 @@ impl StreamableHttp {
             return;
         }
         shared.handshake.note(&message);
+        shared.cancelled.note(&message);
         let tasks = if message.requests().next().is_some() { &mut self.tasks } else { &mut self.notes };
         while tasks.try_join_next().is_some() {}
         match &message.shape {
@@ -231,6 +235,12 @@ impl StreamableHttp {
         };
     }
 
+    /// Ends everything under way.
+    pub fn abandon(&mut self) {
+        self.tasks.abort_all();
+        self.notes.abort_all();
+    }
+
     /// Waits until what wants no answer has been taken.
     pub async fn settle(&mut self) {
         while self.notes.join_next().await.is_some() {}
@@ -238,7 +248,7 @@ impl StreamableHttp {
 
     /// Ends the session (MCP 2025-11-25, Transports, Session Management: DELETE).
     pub async fn close(mut self) {
-        self.tasks.abort_all();
+        self.abandon();
         self.shared.rests().abort_all();
         let session = self.shared.session.borrow().clone();
         if session.has_id() {
@@ -284,6 +294,9 @@ impl Shared {
                 Some(pause) => {
                     debug!("again in {:.1} s: {}", pause.as_secs_f32(), chain(&error));
                     tokio::time::sleep(pause).await;
+                    if self.cancelled.covers(message) {
+                        return;
+                    }
                 }
                 None => break error,
             }
@@ -293,7 +306,7 @@ impl Shared {
             ([id], Some(answer)) => Event::Message(answer.with_id(id)),
             _ => Event::Lost { ids: unanswered, method: message.method().map(Into::into), error: Arc::new(error) },
         };
-        _ = self.events.send(event).await;
+        self.events.send(event).await;
     }
 
     /// Makes the session with the host's `initialize`.
@@ -347,7 +360,7 @@ impl Shared {
         let answer = self.own_answer(initialize, response, &blank).await?;
         let session = match Initialized::read(&answer) {
             Initialized::Version(version) => Arc::new(Session::new(epoch, &self.http, id, &version)),
-            Initialized::Error(error) => return Err(Error::NoNewSession(error)),
+            Initialized::Error(error) => return Err(Error::NoNewSession(shown(error.as_bytes()))),
         };
         if let Some(initialized) = self.handshake.initialized()
             && let Err(error) = self.post(&initialized, &session).await
@@ -397,7 +410,9 @@ impl Shared {
     async fn post(&self, message: &Message, session: &Session) -> Result<Response, Error> {
         let url = self.http.server();
         self.http.post(url, &session.headers, &message.body).await.map_err(|error| match error {
-            Error::Refused(refusal) if names_the_session(&refusal, session) => Error::SessionLost(refusal),
+            Error::Refused(refusal) if names_the_session(&refusal, session) && !refusal.answers(message) => {
+                Error::SessionLost(refusal)
+            }
             error => error,
         })
     }
@@ -437,7 +452,15 @@ impl Shared {
     ) -> Result<(), Error> {
         let mut reading = Reading::new(response, self.http.limit);
         loop {
-            let error = match reading.next(&self.http).await {
+            let next = if unanswered.is_empty() {
+                match tokio::time::timeout(REST, reading.next(&self.http)).await {
+                    Ok(next) => next,
+                    Err(_) => return Ok(()),
+                }
+            } else {
+                reading.next(&self.http).await
+            };
+            let error = match next {
                 Ok(Some(message)) => {
                     self.deliver(message, unanswered, wanted).await;
                     if unanswered.is_empty() && !matches!(wanted, Wanted::Host(_)) {
@@ -496,7 +519,9 @@ impl Shared {
         while rests.try_join_next().is_some() {}
         rests.spawn(async move {
             while let Ok(Ok(Some(message))) = tokio::time::timeout(REST, reading.next(&http)).await {
-                _ = events.send(Event::Message(message)).await;
+                for part in message.split().into_iter().flatten() {
+                    events.send(Event::Message(part)).await;
+                }
             }
         });
     }
@@ -552,17 +577,17 @@ impl Shared {
             }
             _ => {}
         }
-        _ = self.events.send(Event::Message(message)).await;
+        self.events.send(Event::Message(message)).await;
     }
 
     /// The server has answered the host's `initialize`.
     fn begin(&self, session_id: Option<HeaderValue>, answer: &Message) {
         match Initialized::read(answer) {
             Initialized::Version(version) => {
-                info!("connected over Streamable HTTP, revision {version}");
+                info!("connected over Streamable HTTP, revision {}", shown(version.as_bytes()));
                 self.session.send_replace(Arc::new(Session::new(1, &self.http, session_id, &version)));
             }
-            Initialized::Error(error) => info!("the server refuses the session: {error}"),
+            Initialized::Error(error) => info!("the server refuses the session: {}", shown(error.as_bytes())),
         }
     }
 
@@ -629,7 +654,7 @@ impl Shared {
                     if let (Error::Refused(refusal), Some(reading)) = (&error, &mut reading)
                         && refusal.status.is_client_error()
                     {
-                        reading.last_id = None;
+                        reading.forget();
                     }
                     Some(error)
                 }

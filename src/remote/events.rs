@@ -1,0 +1,52 @@
+//! What comes from the remote end on its way to the loop: a few messages, and no more bytes than a
+//! host that does not read may cost in memory.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::Event;
+
+/// Messages on the way: a burst, not a store.
+const MOST: usize = 256;
+/// Memory they may take together, in KiB; one message may be larger, and then goes alone.
+const ROOM: u32 = 8 * 1024;
+
+/// The end that the transports write to.
+#[derive(Clone, Debug)]
+pub struct EventSender {
+    events: mpsc::Sender<(Event, OwnedSemaphorePermit)>,
+    room: Arc<Semaphore>,
+}
+
+/// The end that the loop reads.
+#[derive(Debug)]
+pub struct EventReceiver(mpsc::Receiver<(Event, OwnedSemaphorePermit)>);
+
+/// Both ends.
+#[must_use]
+pub fn channel() -> (EventSender, EventReceiver) {
+    let (events, received) = mpsc::channel(MOST);
+    (EventSender { events, room: Arc::new(Semaphore::new(ROOM as usize)) }, EventReceiver(received))
+}
+
+impl EventSender {
+    /// Hands an event over, once there is room for it. Nothing happens if the loop has ended.
+    pub async fn send(&self, event: Event) {
+        let size = match &event {
+            Event::Message(message) => message.body.len() / 1024,
+            Event::Lost { .. } => 0,
+        };
+        let needed = u32::try_from(size).unwrap_or(ROOM).clamp(1, ROOM);
+        if let Ok(room) = self.room.clone().acquire_many_owned(needed).await {
+            _ = self.events.send((event, room)).await;
+        }
+    }
+}
+
+impl EventReceiver {
+    /// The next event; its room is free again. Safe to drop.
+    pub async fn recv(&mut self) -> Option<Event> {
+        self.0.recv().await.map(|(event, _)| event)
+    }
+}
