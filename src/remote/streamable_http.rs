@@ -22,7 +22,7 @@ use reqwest::{
     header::{HeaderMap, HeaderValue},
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
     time::Instant,
 };
@@ -62,6 +62,8 @@ const BARREN_AND_HASTY: u32 = 3;
 /// How long the rest of a stream is read after its answer, if nothing comes: servers should end it
 /// then, and a connection that is not read to its end cannot be used again.
 const REST: Duration = Duration::from_secs(5);
+/// The most streams read beyond their answer at a time: each is a connection.
+const MOST_RESTS: usize = 64;
 
 /// An open connection. Dropping it ends everything that belongs to it.
 #[derive(Debug)]
@@ -88,8 +90,10 @@ struct Shared {
     initialized: Notify,
     /// When the server last refused a new session.
     refused: Mutex<Option<Instant>>,
-    /// What is left of streams that have brought their answer.
+    /// What is left of streams that have brought an answer to us.
     rests: Mutex<JoinSet<()>>,
+    /// How many streams may still be read that have brought their answer to the host.
+    host_rests: Semaphore,
 }
 
 /// What all messages since one `initialize` have in common.
@@ -168,6 +172,7 @@ impl StreamableHttp {
             initialized: Notify::new(),
             refused: Mutex::new(None),
             rests: Mutex::new(JoinSet::new()),
+            host_rests: Semaphore::new(MOST_RESTS),
         };
         Self { shared: Arc::new(shared), tasks: JoinSet::new(), notes: JoinSet::new() }
     }
@@ -453,6 +458,7 @@ impl Shared {
         let mut reading = Reading::new(response, self.http.limit);
         loop {
             let next = if unanswered.is_empty() {
+                let Ok(_rest) = self.host_rests.try_acquire() else { return Ok(()) };
                 match tokio::time::timeout(REST, reading.next(&self.http)).await {
                     Ok(next) => next,
                     Err(_) => return Ok(()),

@@ -1,0 +1,132 @@
+//! Servers that mean harm, or are broken in ways that amount to it.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod support;
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
+
+use serde_json::json;
+use support::{
+    host::{Host, notification, request},
+    server::{Reply, Server, answer, ordinary},
+};
+use tokio::sync::Mutex;
+
+#[tokio::test]
+async fn a_call_that_the_server_answers_with_400_has_run_and_is_not_sent_again() {
+    let server = Server::with(|request| match request.rpc().as_str() {
+        "tools/call" => Reply::status(
+            400,
+            "application/json",
+            format!(
+                r#"{{"jsonrpc":"2.0","id":{},"error":{{"code":-32602,"message":"ordered, but your session is odd"}}}}"#,
+                request.id()
+            ),
+        ),
+        _ => ordinary(request),
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &[]);
+    host.initialize().await;
+    host.ask(1, "ping", json!({})).await;
+    assert_eq!(host.ask(2, "tools/call", json!({"name": "order"})).await["error"]["code"], -32602);
+    assert_eq!((server.asked("tools/call").len(), server.asked("initialize").len()), (1, 1));
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_batch_of_hundreds_of_thousands_of_answers_holds_nothing_up() {
+    let responses: Vec<String> = (1000..300_000).map(|id| format!(r#"{{"id":{id},"result":0}}"#)).collect();
+    let batch = format!("data: [{}]\n\n", responses.join(","));
+    let server = Server::with(move |request| match request.rpc().as_str() {
+        "flood" => Reply::event_text(format!("{batch}data: {}\n\n", answer(request, 1))),
+        _ => ordinary(request),
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &[]);
+    host.initialize().await;
+    host.send(request(1, "flood", json!({}))).await;
+    host.send(request(2, "ping", json!({}))).await;
+    let ids = [host.json().await["id"].clone(), host.json().await["id"].clone()];
+    assert!(ids.contains(&json!(1)) && ids.contains(&json!(2)), "{ids:?}");
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_call_cancelled_while_it_waits_to_go_out_again_stays_back() {
+    let server = Server::with(|request| match request.rpc().as_str() {
+        "tools/call" => Reply::empty(429).with("retry-after", "1"),
+        _ => ordinary(request),
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &[]);
+    host.initialize().await;
+    host.send(request(1, "tools/call", json!({"name": "order"}))).await;
+    server.request("POST", "tools/call").await;
+    host.send(notification("notifications/cancelled", json!({"requestId": 1}))).await;
+    server.request("POST", "notifications/cancelled").await;
+    assert!(host.is_quiet(Duration::from_millis(1500)).await);
+    assert_eq!(server.asked("tools/call").len(), 1);
+    host.close().await;
+}
+
+#[tokio::test]
+async fn streams_that_stay_open_after_their_answer_do_not_keep_a_connection_each() {
+    let streams = std::sync::Arc::new(Mutex::new(Vec::new()));
+    let server = Server::start(move |request| {
+        let streams = streams.clone();
+        async move {
+            if request.rpc() != "tools/call" {
+                return ordinary(&request);
+            }
+            let (reply, events) = Reply::events();
+            events.message(answer(&request, 1));
+            streams.lock().await.push(events); // never ended
+            reply
+        }
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &[]);
+    host.initialize().await;
+    for id in 1..=150 {
+        assert_eq!(host.ask(id, "tools/call", json!({"name": "slow"})).await["id"], id);
+    }
+    server.until("connections are closed", |server| server.open_connections() < 100).await;
+    host.close().await;
+}
+
+#[tokio::test]
+async fn what_a_server_numbers_anew_after_a_reconnection_is_no_replay() {
+    let streams = AtomicUsize::new(0);
+    let server = Server::with(move |request| match request.method.as_str() {
+        "GET" => match streams.fetch_add(1, Relaxed) {
+            stream @ 0..2 => Reply::event_text(format!("retry: 10\nid: 1\ndata: {{\"method\":\"on/{stream}\"}}\n\n")),
+            _ => Reply::Hang,
+        },
+        _ => ordinary(request),
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &[]);
+    host.initialize().await;
+    assert_eq!(host.json().await["method"], "on/0");
+    assert_eq!(host.json().await["method"], "on/1");
+    host.close().await;
+}
+
+#[tokio::test]
+async fn one_event_without_end_is_refused_however_little_of_it_is_data() {
+    let filler = format!("data: 1\n:{}\n", "c".repeat(60_000));
+    let server = Server::with(move |request| match request.rpc().as_str() {
+        "fill" => Reply::event_text(filler.repeat(100)),
+        _ => ordinary(request),
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &["--max-message-size", "1M"]);
+    host.initialize().await;
+    assert_eq!(host.ask(1, "fill", json!({})).await["error"]["data"]["code"], "too_large");
+    host.close().await;
+}
