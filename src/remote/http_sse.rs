@@ -29,7 +29,7 @@ use super::{
     event_stream::EventStream,
     handshake::{Handshake, Initialized},
     http::Http,
-    order::{self, Order},
+    order::Order,
     retry::{Backoff, Tries},
 };
 use crate::{
@@ -152,21 +152,9 @@ impl HttpSse {
         }
         let tasks = if message.requests().next().is_some() { &mut self.tasks } else { &mut self.notes };
         while tasks.try_join_next().is_some() {}
-        match &message.shape {
-            Shape::Notification { method } if &**method == "notifications/initialized" => tasks.spawn(async move {
-                let barrier = shared.order.barrier().await;
-                order::hold(barrier, pin!(shared.carry(&message))).await;
-            }),
-            Shape::Notification { .. } => tasks.spawn(async move {
-                shared.order.pass().await;
-                shared.order.in_turn(pin!(shared.carry(&message))).await;
-            }),
-            // A future of its own, because there is one for each request: it is kept small.
-            _ => tasks.spawn(async move {
-                shared.order.pass().await;
-                shared.carry(&message).await;
-            }),
-        };
+        tasks.spawn(async move {
+            shared.order.send(&message, pin!(shared.carry(&message))).await;
+        });
     }
 
     /// Ends everything under way.
@@ -272,9 +260,8 @@ impl Shared {
                 self.retire(&endpoint);
                 continue;
             }
-            match tries.again(&error) {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => break error,
+            if let Err(error) = tries.wait_after(error).await {
+                break error;
             }
             if self.cancelled.covers(message) {
                 return;

@@ -144,17 +144,7 @@ impl Opener {
         loop {
             match HttpSse::open(self.http.clone(), self.timing, self.events.clone()).await {
                 Ok(remote) => return Ok(remote),
-                Err(error) => match tries.again(&error) {
-                    Some(pause) => {
-                        info!(
-                            "cannot reach the server yet, next try in {:.1} s: {}",
-                            pause.as_secs_f32(),
-                            chain(&error)
-                        );
-                        tokio::time::sleep(pause).await;
-                    }
-                    None => return Err(error),
-                },
+                Err(error) => tries.wait_after(error).await?,
             }
         }
     }

@@ -4,9 +4,11 @@
 //! Lifecycle), nothing goes to a lost session while a new one is made, and notifications keep their
 //! order among themselves. Requests and responses wait for nothing else.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, time::Duration};
 
-use tokio::sync::{Mutex, OwnedRwLockWriteGuard, RwLock, RwLockWriteGuard};
+use tokio::sync::{Mutex, RwLock, RwLockWriteGuard};
+
+use crate::message::{Message, Shape};
 
 /// How long a message holds back others if the server does not take it. It is on its way by then;
 /// a server that hangs on one notification must not silence the rest.
@@ -15,17 +17,29 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Both locks are fair: who comes first goes first.
 #[derive(Debug, Default)]
 pub struct Order {
-    gate: Arc<RwLock<()>>,
+    gate: RwLock<()>,
     turn: Mutex<()>,
 }
 
 impl Order {
-    /// Closes the gate for what comes after, once what came before has passed.
-    pub async fn barrier(&self) -> OwnedRwLockWriteGuard<()> {
-        self.gate.clone().write_owned().await
+    /// Runs `carry`, which takes `message` to the server, when its turn has come.
+    pub async fn send<T>(&self, message: &Message, carry: Pin<&mut impl Future<Output = T>>) -> T {
+        match &message.shape {
+            Shape::Notification { method } if &**method == "notifications/initialized" => {
+                hold(self.gate.write().await, carry).await
+            }
+            Shape::Notification { .. } => {
+                self.pass().await;
+                hold(self.turn.lock().await, carry).await
+            }
+            Shape::Request { .. } | Shape::Response { .. } | Shape::Batch(_) => {
+                self.pass().await;
+                carry.await
+            }
+        }
     }
 
-    /// The same, for making a new session.
+    /// Closes the gate, once what came before has passed; for making a new session.
     pub async fn alone(&self) -> RwLockWriteGuard<'_, ()> {
         self.gate.write().await
     }
@@ -34,18 +48,13 @@ impl Order {
     pub async fn pass(&self) {
         drop(self.gate.read().await);
     }
-
-    /// Runs the sending of a notification after those before it.
-    pub async fn in_turn<T>(&self, send: Pin<&mut impl Future<Output = T>>) -> T {
-        hold(self.turn.lock().await, send).await
-    }
 }
 
-/// Runs `send` while `guard` is held, or for as long as patience lasts.
-pub async fn hold<T, G>(guard: G, mut send: Pin<&mut impl Future<Output = T>>) -> T {
-    if let Ok(done) = tokio::time::timeout(PATIENCE, &mut send).await {
+/// Runs `carry` while `guard` is held, or for as long as patience lasts.
+async fn hold<T, G>(guard: G, mut carry: Pin<&mut impl Future<Output = T>>) -> T {
+    if let Ok(done) = tokio::time::timeout(PATIENCE, &mut carry).await {
         return done;
     }
     drop(guard);
-    send.await
+    carry.await
 }

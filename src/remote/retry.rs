@@ -4,10 +4,14 @@
 
 use std::time::Duration;
 
+use log::info;
 use reqwest::StatusCode;
 
 use super::error::Error;
-use crate::message::{Message, Shape};
+use crate::{
+    message::{Message, Shape},
+    report::chain,
+};
 
 /// The longest wait a `Retry-After` gets, all tries together. Hosts give up after 60 s, and an
 /// answer that comes before they do says more than their time-out.
@@ -91,9 +95,18 @@ impl Tries {
         Self { replay: Replay::of(message), since: tokio::time::Instant::now(), window, backoff }
     }
 
-    /// How long to wait before the message goes out again after `error`; `None` if it must not, or
-    /// if the time is up.
-    pub fn again(&mut self, error: &Error) -> Option<Duration> {
+    /// Waits until the message may go out again.
+    ///
+    /// # Errors
+    /// The error itself, if it may not, or if the time is up.
+    pub async fn wait_after(&mut self, error: Error) -> Result<(), Error> {
+        let Some(pause) = self.again(&error) else { return Err(error) };
+        info!("next try in {:.1} s: {}", pause.as_secs_f32(), chain(&error));
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    fn again(&mut self, error: &Error) -> Option<Duration> {
         let (allowed, named) = match error {
             Error::Connect(_) => (true, None), // nothing was sent
             Error::Refused(refusal) => match refusal.status {

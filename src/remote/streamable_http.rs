@@ -33,7 +33,7 @@ use super::{
     error::{Error, Refusal},
     handshake::{Handshake, Initialized},
     http::{Http, PROTOCOL_VERSION, SESSION_ID, is_event_stream},
-    order::{self, Order},
+    order::Order,
     reading::Reading,
     retry::{Backoff, Tries},
 };
@@ -188,17 +188,7 @@ impl StreamableHttp {
         loop {
             match shared.establish(initialize).await {
                 Ok(()) => break,
-                Err(error) => match tries.again(&error) {
-                    Some(pause) => {
-                        info!(
-                            "cannot reach the server yet, next try in {:.1} s: {}",
-                            pause.as_secs_f32(),
-                            chain(&error)
-                        );
-                        tokio::time::sleep(pause).await;
-                    }
-                    None => return Err(error),
-                },
+                Err(error) => tries.wait_after(error).await?,
             }
         }
         self.tasks.spawn(self.shared.clone().follow_sessions());
@@ -222,22 +212,12 @@ impl StreamableHttp {
         shared.cancelled.note(&message);
         let tasks = if message.requests().next().is_some() { &mut self.tasks } else { &mut self.notes };
         while tasks.try_join_next().is_some() {}
-        match &message.shape {
-            Shape::Notification { method } if &**method == "notifications/initialized" => tasks.spawn(async move {
-                let barrier = shared.order.barrier().await;
-                order::hold(barrier, pin!(shared.carry(&message))).await;
+        tasks.spawn(async move {
+            shared.order.send(&message, pin!(shared.carry(&message))).await;
+            if message.method() == Some("notifications/initialized") {
                 shared.initialized.notify_one();
-            }),
-            Shape::Notification { .. } => tasks.spawn(async move {
-                shared.order.pass().await;
-                shared.order.in_turn(pin!(shared.carry(&message))).await;
-            }),
-            // A future of its own, because there is one for each request: it is kept small.
-            _ => tasks.spawn(async move {
-                shared.order.pass().await;
-                shared.carry(&message).await;
-            }),
-        };
+            }
+        });
     }
 
     /// Ends everything under way.
@@ -295,15 +275,11 @@ impl Shared {
                 },
                 error => error,
             };
-            match tries.again(&error) {
-                Some(pause) => {
-                    debug!("again in {:.1} s: {}", pause.as_secs_f32(), chain(&error));
-                    tokio::time::sleep(pause).await;
-                    if self.cancelled.covers(message) {
-                        return;
-                    }
-                }
-                None => break error,
+            if let Err(error) = tries.wait_after(error).await {
+                break error;
+            }
+            if self.cancelled.covers(message) {
+                return;
             }
         };
         // The server's own words, if they are for one request only.
