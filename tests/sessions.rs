@@ -157,12 +157,7 @@ async fn the_servers_own_stream_is_opened_again_in_the_new_session() {
     let new = peer.stream().await;
     new.message(r#"{"jsonrpc":"2.0","method":"notifications/x"}"#);
     assert_eq!(host.json().await["method"], "notifications/x");
-    soon("the old stream is closed", async {
-        while old.is_open() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    old.closed().await;
     let gets: Vec<_> = peer.server.requests().into_iter().filter(|request| request.method == "GET").collect();
     let sessions: Vec<_> = gets.iter().map(|get| get.header("mcp-session-id").unwrap()).collect();
     assert_eq!(sessions, ["s1", "s3"]);
@@ -398,4 +393,25 @@ async fn the_session_id_is_in_no_log() {
     }
     assert!(logs.contains("connected over Streamable HTTP"), "{logs}");
     assert!(!logs.contains("very-secret-session"), "{logs}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_only_starting_gets_the_new_initialize_once_more() {
+    let initialized = AtomicUsize::new(0);
+    let server = Server::with(move |request| match request.rpc().as_str() {
+        "initialize" if initialized.fetch_add(1, Relaxed) == 1 => {
+            let error =
+                format!(r#"{{"jsonrpc":"2.0","id":{},"error":{{"code":-1,"message":"starting"}}}}"#, request.id());
+            Reply::status(503, "application/json", error)
+        }
+        "tools/list" if initialized.load(Relaxed) < 3 => Reply::empty(404),
+        _ => ordinary(request),
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &[]);
+    host.initialize().await;
+    host.ask(1, "ping", json!({})).await;
+    assert_eq!(host.ask(2, "tools/list", json!({})).await["result"]["echo"], "tools/list");
+    assert_eq!(server.asked("initialize").len(), 3);
+    host.close().await;
 }

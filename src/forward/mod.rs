@@ -217,7 +217,7 @@ impl Forward {
                     Part::Message(Shape::Response { .. }, _) => true,
                     Part::Message(Shape::Batch(_), _) | Part::Invalid(_) => false,
                 };
-                if parts.iter().all(plain) {
+                if self.owed.len() + parts.len() <= MOST_OWED && parts.iter().all(plain) {
                     for part in parts {
                         if let Part::Message(Shape::Request { id, method }, _) = part {
                             self.owe(id, method);

@@ -324,10 +324,18 @@ impl Shared {
                 self.answered.notify_one(); // the new GET stream need not wait for anything
                 Ok(Renewal::Made)
             }
-            // Its words are about our request, not about the host's.
-            Err(Error::Refused(refusal) | Error::SessionLost(refusal)) => {
+            // It is only busy or starting: the message may be tried again as after any such answer. The
+            // server's words are about our request, so they are no answer to the host's.
+            Err(Error::Refused(mut refusal)) if is_passing(refusal.status) => {
+                refusal.answer = None;
+                Err(Error::Refused(refusal))
+            }
+            Err(error @ (Error::Refused(_) | Error::NoNewSession(_))) => {
                 *refused() = Some(Instant::now());
-                Err(Error::NoNewSession(refusal.to_string()))
+                Err(match error {
+                    Error::Refused(refusal) => Error::NoNewSession(refusal.to_string()),
+                    error => error,
+                })
             }
             Err(error) => Err(error),
         }
@@ -482,8 +490,7 @@ impl Shared {
             match self.http.listen(self.http.server(), &session.headers, Some(&last_id)).await {
                 Ok(response) => return Some(response),
                 Err(Error::Connect(_) | Error::Broken(_) | Error::Silent { .. }) => {}
-                Err(Error::Refused(refusal))
-                    if refusal.status.is_server_error() || refusal.status == StatusCode::TOO_MANY_REQUESTS => {}
+                Err(Error::Refused(refusal)) if is_passing(refusal.status) => {}
                 Err(error) => {
                     debug!("cannot resume: {}", chain(&error));
                     return None;
@@ -687,6 +694,11 @@ impl Shared {
             }
         }
     }
+}
+
+/// Whether a status speaks of the server's present state and not of the request.
+fn is_passing(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }
 
 /// Takes `id` off the list, under the text it was asked with.

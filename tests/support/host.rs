@@ -3,7 +3,7 @@
 
 use std::{
     process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,6 +13,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::UnixStream,
     process::{Child, Command},
+    sync::watch,
     task::JoinHandle,
 };
 
@@ -32,7 +33,7 @@ pub struct Host {
     pub child: Child,
     input: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     output: BufReader<Box<dyn AsyncRead + Send + Unpin>>,
-    stderr: Arc<Mutex<String>>,
+    stderr: watch::Receiver<String>,
     collecting: JoinHandle<()>,
     /// Home and store of the adapter.
     pub home: Arc<TempDir>,
@@ -75,12 +76,12 @@ impl Host {
             }
         }
         drop(command); // and with it our copies of the child's ends
-        let stderr = Arc::new(Mutex::new(String::new()));
-        let (mut pipe, collected) = (child.stderr.take().unwrap(), stderr.clone());
+        let (collected, stderr) = watch::channel(String::new());
+        let mut pipe = child.stderr.take().unwrap();
         let collecting = tokio::spawn(async move {
             let mut buffer = vec![0; 4096];
             while let Ok(length @ 1..) = pipe.read(&mut buffer).await {
-                collected.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..length]));
+                collected.send_modify(|text| text.push_str(&String::from_utf8_lossy(&buffer[..length])));
             }
         });
         Self { child, input: Some(input), output: BufReader::new(output), stderr, collecting, home }
@@ -146,17 +147,14 @@ impl Host {
 
     /// Everything on stderr so far.
     pub fn stderr(&self) -> String {
-        self.stderr.lock().unwrap().clone()
+        self.stderr.borrow().clone()
     }
 
     /// Waits until stderr holds a text.
     pub async fn told(&self, text: &str) {
-        soon(&format!("stderr says {text:?}"), async {
-            while !self.stderr().contains(text) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
+        let mut stderr = self.stderr.clone();
+        let told = soon(&format!("stderr says {text:?}"), stderr.wait_for(|all| all.contains(text))).await;
+        assert!(told.is_ok(), "the adapter ended without saying {text:?}");
     }
 
     /// Waits for the exit; all of stderr is there afterwards.
@@ -181,13 +179,13 @@ impl Host {
     /// test has taken it.
     pub fn around(mut child: Child, home: Arc<TempDir>) -> Self {
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let stderr = Arc::new(Mutex::new(String::new()));
-        let (pipe, collected) = (child.stderr.take(), stderr.clone());
+        let (collected, stderr) = watch::channel(String::new());
+        let pipe = child.stderr.take();
         let collecting = tokio::spawn(async move {
             let Some(mut pipe) = pipe else { return };
             let mut buffer = vec![0; 4096];
             while let Ok(length @ 1..) = pipe.read(&mut buffer).await {
-                collected.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..length]));
+                collected.send_modify(|text| text.push_str(&String::from_utf8_lossy(&buffer[..length])));
             }
         });
         let output = BufReader::new(Box::new(output) as Box<dyn AsyncRead + Send + Unpin>);

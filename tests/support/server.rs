@@ -100,6 +100,11 @@ impl Events {
         _ = self.0.send(Piece::Break);
     }
 
+    /// Waits until the client reads no more.
+    pub async fn closed(&self) {
+        soon("the client closes the stream", self.0.closed()).await;
+    }
+
     /// Whether the client still reads.
     pub fn is_open(&self) -> bool {
         !self.0.is_closed()
