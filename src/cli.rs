@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     config::{
-        Authorization, Config, Grant, Identity, LogMode, Network, PlainHttp, Protocol, ProxyChoice, Resource,
+        Authorization, Config, Dpop, Grant, Identity, LogMode, Network, PlainHttp, Protocol, ProxyChoice, Resource,
         ServerUrl, TransportStrategy,
     },
     secret::Secret,
@@ -341,7 +341,7 @@ fn config(args: Args, environment: Environment<'_>) -> Result<Config, String> {
     );
     let grant = match (args.device_code, args.client_credentials) {
         (true, _) => Grant::DeviceCode,
-        (_, true) => Grant::ClientCredentials { token_endpoint },
+        (_, true) => Grant::ClientCredentials { token_endpoint, key: None },
         _ => Grant::AuthorizationCode,
     };
     let authorization = Authorization {
@@ -360,6 +360,8 @@ fn config(args: Args, environment: Environment<'_>) -> Result<Config, String> {
         client_info: args.static_oauth_client_info.as_deref().map(|text| client_info(text, environment)).transpose()?,
         client_metadata_url,
         use_id_token: args.use_id_token,
+        assume_pkce: false,
+        dpop: Dpop::Auto,
         grant,
     };
     if args.protocol == Protocol::Auto {

@@ -204,6 +204,10 @@ pub struct Authorization {
     pub client_metadata_url: Option<Url>,
     /// Send the id token in place of the access token.
     pub use_id_token: bool,
+    /// Go on where the authorization server does not say that it knows S256 (`--assume-pkce`).
+    pub assume_pkce: bool,
+    /// Whether tokens are bound to a key (RFC 9449).
+    pub dpop: Dpop,
     /// Which grant.
     pub grant: Grant,
 }
@@ -219,6 +223,18 @@ pub enum Resource {
     Omitted,
 }
 
+/// Whether tokens are bound to a key of ours (RFC 9449).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Dpop {
+    /// Where a challenge or the authorization server's metadata ask for it.
+    #[default]
+    Auto,
+    /// Always.
+    Require,
+    /// Never.
+    Off,
+}
+
 /// The OAuth grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grant {
@@ -230,6 +246,36 @@ pub enum Grant {
     ClientCredentials {
         /// Where, if the server's metadata are not to be asked.
         token_endpoint: Option<Url>,
+        /// File with the private key (PEM, PKCS#8) that signs the client's assertions (RFC 7523 §2.2),
+        /// in place of a client secret.
+        key: Option<PathBuf>,
+    },
+    /// Enterprise-managed authorization (MCP extension): an identity provider's ID-JAG is the grant.
+    Enterprise {
+        /// File with the identity token of the person, read afresh each time.
+        token: PathBuf,
+        /// Token endpoint of the identity provider.
+        token_endpoint: Url,
+        /// Who we are to the identity provider.
+        client_id: String,
+        /// Secret there, if there is one.
+        client_secret: Option<Secret<String>>,
+    },
+    /// Workload identity (SEP-1933, a proposal): the platform's assertion is the grant (RFC 7523 §2.1).
+    WorkloadIdentity(AssertionSource),
+}
+
+/// Where a platform's assertion comes from, read afresh each time since platforms rotate them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AssertionSource {
+    /// A file.
+    File(PathBuf),
+    /// What a program prints; started without a shell.
+    Command {
+        /// Which.
+        program: String,
+        /// With these.
+        arguments: Vec<String>,
     },
 }
 
