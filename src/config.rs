@@ -1,12 +1,12 @@
 //! The settings, as types that cannot be wrong: made in `cli.rs` from arguments and environment,
 //! read everywhere, changed nowhere.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use reqwest::{Url, header::HeaderMap};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::{secret::Secret, tools::ToolPattern};
+use crate::{oauth::browser::Surroundings, secret::Secret, tools::ToolPattern};
 
 /// Everything the program was told.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub struct Config {
     pub server: ServerUrl,
     /// npm's name for this server, headers and resource; the prefix of their files in the store.
     pub server_hash: String,
+    /// Whether addresses without TLS are allowed.
+    pub plain_http: PlainHttp,
     /// Sent with every request to the server's origin, and nowhere else.
     pub headers: HeaderMap,
     /// Which transports, in which order.
@@ -22,7 +24,7 @@ pub struct Config {
     /// Which protocol generations the server may speak.
     pub protocol: Protocol,
     /// How to reach the network.
-    pub network: Network,
+    pub network: Arc<Network>,
     /// Longest line from the host, longest answer and longest event of the server, in bytes.
     pub max_message: usize,
     /// How long a message waits for a server that is down or only starting.
@@ -40,7 +42,7 @@ pub struct Config {
     /// The folder of stored sign-ins and debug logs, shared with npm's mcp-remote.
     pub store: PathBuf,
     /// How to obtain authorization.
-    pub authorization: Authorization,
+    pub authorization: Arc<Authorization>,
     /// What was noticed while reading the settings, to be logged once the log is open.
     pub remarks: Vec<String>,
 }
@@ -75,13 +77,19 @@ impl ServerUrl {
         &self.0
     }
 
-    /// Whether the server is on this machine (RFC 6761 §6.3 for `localhost`).
+    /// Whether the server is on this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        let host = self.0.host_str().unwrap_or_default();
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        address.map_or(host == "localhost", |address| address.is_loopback())
+        is_loopback(&self.0)
     }
+}
+
+/// Whether a URL leads to this machine (RFC 6761 §6.3 for `localhost`).
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    address.map_or(host == "localhost", |address| address.is_loopback())
 }
 
 /// Where `http` without TLS is accepted.
@@ -180,7 +188,7 @@ pub enum LogMode {
 }
 
 /// How to obtain authorization where the server asks for it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Authorization {
     /// Port of the redirect, if the user named one.
     pub callback_port: Option<u16>,
@@ -208,14 +216,19 @@ pub struct Authorization {
     pub assume_pkce: bool,
     /// Whether tokens are bound to a key (RFC 9449).
     pub dpop: Dpop,
+    /// Print the address and open no browser.
+    pub no_browser: bool,
+    /// Where we run, as far as a browser cares.
+    pub surroundings: Surroundings,
     /// Which grant.
     pub grant: Grant,
 }
 
 /// The resource indicator to send.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Resource {
     /// What the server publishes.
+    #[default]
     Published,
     /// What the user says.
     Named(String),
@@ -236,9 +249,10 @@ pub enum Dpop {
 }
 
 /// The OAuth grant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Grant {
     /// RFC 6749 §4.1, in a browser.
+    #[default]
     AuthorizationCode,
     /// RFC 8628.
     DeviceCode,
@@ -258,8 +272,6 @@ pub enum Grant {
         token_endpoint: Url,
         /// Who we are to the identity provider.
         client_id: String,
-        /// Secret there, if there is one.
-        client_secret: Option<Secret<String>>,
     },
     /// Workload identity (SEP-1933, a proposal): the platform's assertion is the grant (RFC 7523 §2.1).
     WorkloadIdentity(AssertionSource),

@@ -50,30 +50,38 @@ pub mod local;
 pub mod remote;
 pub mod tools;
 
+pub mod network;
+pub mod oauth;
+pub mod store;
+
+pub mod account;
 pub mod client;
 
 pub mod logging;
 pub mod report;
 pub mod shutdown;
-pub mod store;
 
 use std::{
     ffi::OsString,
     io::{self, BufRead, IsTerminal, Write},
+    path::PathBuf,
     process::ExitCode,
     sync::{Arc, mpsc::RecvTimeoutError},
     time::{Duration, Instant},
 };
 
 use crate::{
-    cli::{Command, Output, Program, Usage},
-    config::Config,
+    cli::{Command, Logout, Program, Reader, Usage},
+    config::{Config, Grant, LogMode},
     forward::{Ends, Forward},
     local::{Lines, Patient, Writer},
     message::{Message, Shape},
+    network::{Outlet, Reach},
+    oauth::{Authorizer, door::Door},
     remote::{EventReceiver, Opener, Timing, http::Http},
     report::Report,
     shutdown::Parent,
+    store::Store,
 };
 use bytes::Bytes;
 
@@ -102,24 +110,55 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
         },
         Ok(Command::Forward(config)) => match start(&config, run(&config, parent)) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => refuse(Program::Adapter, &format!("{error:#}")),
+            Err(error) => refuse(Reader::Host, &format!("{error:#}")),
         },
-        Ok(Command::Client(config, output)) => match start(&config, show(&config, output)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                _ = writeln!(io::stderr(), "mcp-remote-client: {error:#}");
-                ExitCode::FAILURE
-            }
-        },
-        Err(Usage { program, sentence }) => refuse(program, &sentence),
+        Ok(Command::Client(config, output)) => {
+            end("mcp-remote-client", start(&config, client::run(&config, output, &mut io::stdout())))
+        }
+        Ok(Command::Login(config)) => {
+            end("mcp-remote login", start(&config, account::login(&config, &mut io::stdout())))
+        }
+        Ok(Command::Logout(Logout::Server(config))) => {
+            end("mcp-remote logout", start(&config, account::logout(&config, &mut io::stdout())))
+        }
+        Ok(Command::Logout(Logout::All(all))) => {
+            let log = logging::start(all.log, all.store.join("debug.log"), all.log_filters.as_deref());
+            end("mcp-remote logout", run_to_end(log, &all.remarks, account::logout_all(&all, &mut io::stdout())))
+        }
+        Ok(Command::Status(status)) => end("mcp-remote status", account::status(&status, &mut io::stdout())),
+        Ok(Command::Finish(finish)) => {
+            let log = logging::start(LogMode::Normal, PathBuf::new(), None);
+            end("mcp-remote-client finish", run_to_end(log, &[], account::finish(&finish.store, &mut io::stdout())))
+        }
+        Err(Usage { reader, sentence }) => refuse(reader, &sentence),
     }
 }
 
-/// Opens the log and a runtime of one thread, and runs to the end.
+/// How a command for people ends.
+fn end(name: &str, done: anyhow::Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            _ = writeln!(io::stderr(), "{name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Opens the log and runs to the end.
 fn start(config: &Config, run: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let file = config.store.join(format!("{}_debug.log", config.server_hash));
     let log = logging::start(config.log, file, config.log_filters.as_deref());
-    for remark in &config.remarks {
+    run_to_end(log, &config.remarks, run)
+}
+
+/// Runs on a runtime of one thread.
+fn run_to_end(
+    log: logging::Log,
+    remarks: &[String],
+    run: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    for remark in remarks {
         log::warn!("{remark}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -145,24 +184,44 @@ pub async fn run(config: &Config, parent: Parent) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn show(config: &Config, output: Output) -> anyhow::Result<()> {
-    client::run(config, output, &mut io::stdout()).await
-}
-
 /// How to open the remote end, and where what comes back arrives.
 pub(crate) fn opener(config: &Config) -> anyhow::Result<(Opener, EventReceiver)> {
-    let http = Http::new(&config.server, &config.headers, &config.network, config.max_message)?;
+    let outlet = || Outlet::new(&config.server, config.network.clone());
+    let client = outlet()?.client(&Reach::of(&config.server), None)?;
+    let http = Http::new(
+        client,
+        config.server.url().clone(),
+        &config.headers,
+        &config.network,
+        authorizer(config)?,
+        config.max_message,
+    );
     let timing =
         Timing { retry_for: config.retry_for, initialize_patience: config.initialize_patience, ping: config.ping };
     let (sender, events) = remote::events::channel();
     Ok((Opener { http: Arc::new(http), strategy: config.transport, timing, events: sender }, events))
 }
 
+/// Who obtains authorization for this server.
+fn authorizer(config: &Config) -> anyhow::Result<Authorizer> {
+    let settings = config.authorization.clone();
+    let named = match &settings.grant {
+        Grant::ClientCredentials { token_endpoint: Some(url), .. } | Grant::Enterprise { token_endpoint: url, .. } => {
+            vec![url]
+        }
+        _ => Vec::new(),
+    };
+    let outlet = Outlet::new(&config.server, config.network.clone())?;
+    let door = Door::new(outlet, config.server.clone(), config.plain_http, &named);
+    let store = Store::new(config.store.clone(), config.server_hash.clone());
+    Ok(Authorizer::new(settings, door, store))
+}
+
 /// Says what is wrong with the arguments: on stderr, and, since hosts hide that, as the answer to
 /// the host's first request.
-fn refuse(program: Program, sentence: &str) -> ExitCode {
+fn refuse(reader: Reader, sentence: &str) -> ExitCode {
     _ = writeln!(io::stderr(), "[{}] mcp-remote: {sentence}", std::process::id());
-    if program == Program::Adapter && !io::stdin().is_terminal() {
+    if reader == Reader::Host && !io::stdin().is_terminal() {
         answer_first_request(&Report::new(
             "bad_arguments",
             sentence,

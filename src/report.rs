@@ -9,7 +9,7 @@ use bytes::Bytes;
 use reqwest::{StatusCode, Url};
 use serde::Serialize;
 
-use crate::{message::Id, remote::error::Error};
+use crate::{message::Id, oauth, remote::error::Error};
 
 /// The code of every JSON-RPC error that is this program's own. Outside the ranges that JSON-RPC 2.0
 /// §5.1 (-32768 to -32000) and MCP 2026-07-28 (-32020 to -32099) keep for themselves, so that nobody
@@ -114,6 +114,7 @@ impl Report {
                 let (code, hint) = of_status(refusal.status);
                 (code, format!("{host} answered {refusal}"), hint)
             }
+            Error::Unauthorized(error) => return Self::of_authorization(error, server),
             Error::SessionLost(refusal) => (
                 "session_lost",
                 format!("{host} has lost the session and refuses a new one: {refusal}"),
@@ -164,9 +165,98 @@ impl Report {
     }
 }
 
+/// For servers that have no sign-in.
+const GIVE_CREDENTIAL: &str =
+    "if it takes an API key, give it with --header \"Authorization:Bearer …\" or --header-file FILE";
+
+impl Report {
+    /// Tells why there is no authorization.
+    #[must_use]
+    pub fn of_authorization(error: &oauth::error::Error, server: &Url) -> Self {
+        use oauth::error::Error;
+        let host = host(server);
+        let again = format!("sign in ahead of time in a terminal: mcp-remote login {server}");
+        let ask_admin = "give a client that was registered by hand with --static-oauth-client-info @FILE".to_owned();
+        let (code, sentence, hint) = match error {
+            Error::NotOffered(_) => ("unauthorized", format!("{host}: {error}"), GIVE_CREDENTIAL.to_owned()),
+            Error::HeaderRefused(_) => (
+                "credential_refused",
+                format!("{host}: {error}"),
+                "check the value of the header Authorization, or leave it out to sign in with a browser".to_owned(),
+            ),
+            Error::Waiting { prompt: Some(url) } => (
+                "sign_in_needed",
+                format!("{host} needs you to sign in: open {url}"),
+                "sign in there, then try again; the sign-in stays open".to_owned(),
+            ),
+            Error::Waiting { prompt: None } => ("sign_in_needed", format!("{host} needs you to sign in"), again),
+            Error::NobodyCame { .. } => ("sign_in_needed", format!("{host}: {error}"), again),
+            Error::NoPkce { .. } => (
+                "no_pkce",
+                format!("{host} cannot be signed in to safely: {error}"),
+                "if you know that it does, add --assume-pkce".to_owned(),
+            ),
+            Error::NoClient { .. } => ("no_client", format!("{host}: {error}"), ask_admin),
+            Error::OtherIssuer { .. } => (
+                "other_issuer",
+                format!("{host}: {error}"),
+                "register the client there, and correct --static-oauth-client-info".to_owned(),
+            ),
+            Error::Port { port, source } => (
+                "port_taken",
+                format!("the sign-in to {host} needs port {port} of this machine, which cannot be had: {source}"),
+                "end the program that has it, or name another port after the server's address".to_owned(),
+            ),
+            Error::ScopeRefused(_) => (
+                "insufficient_scope",
+                format!("{host}: {error}"),
+                "ask for access to this, or sign in as somebody who has it".to_owned(),
+            ),
+            Error::TokenRefused(_) => (
+                "token_refused",
+                format!("{host}: {error}"),
+                "tell the server's maintainers, or try --resource or --disable-resource-parameter".to_owned(),
+            ),
+            Error::Network { .. } => (
+                "authorization_server_unreachable",
+                format!("{host}: {error}"),
+                "check the network, and try again".to_owned(),
+            ),
+            Error::WrongIssuer { .. } => (
+                "wrong_issuer",
+                format!("the sign-in to {host} was broken off: {error}"),
+                "try again; if it stays, tell the server's maintainers".to_owned(),
+            ),
+            Error::Address { .. } => {
+                ("bad_metadata", format!("{host}: {error}"), "tell the server's maintainers".to_owned())
+            }
+            Error::Metadata(_) | Error::Answer { .. } | Error::Unsupported { .. } => (
+                "bad_metadata",
+                format!("{host}: {error}"),
+                "check the server's address, or tell its maintainers".to_owned(),
+            ),
+            Error::Refused { error: kind, .. } => {
+                let hint = match kind.as_str() {
+                    "access_denied" => "if that was not meant, try again and allow it".to_owned(),
+                    "invalid_client" | "unauthorized_client" | "invalid_redirect_uri" => ask_admin,
+                    "invalid_scope" => {
+                        "name the scopes to ask for with --static-oauth-client-metadata '{\"scope\":\"…\"}'".to_owned()
+                    }
+                    "invalid_target" => "try --resource URI or --disable-resource-parameter".to_owned(),
+                    _ => again,
+                };
+                ("sign_in_refused", format!("{host}: {error}"), hint)
+            }
+            Error::Local(_) => ("sign_in_failed", format!("{host}: {error}"), again),
+        };
+        let status = matches!(error, Error::HeaderRefused(_)).then_some(401);
+        Self { code, sentence, hint: Some(hint), status }
+    }
+}
+
 fn of_status(status: StatusCode) -> (&'static str, &'static str) {
     match status.as_u16() {
-        401 => ("unauthorized", "give its credential with --header \"Authorization:Bearer …\" or --header-file FILE"),
+        401 => ("unauthorized", GIVE_CREDENTIAL),
         403 => ("forbidden", "ask for access to this server, or check the credential given with --header"),
         404 => ("not_found", "check the path of the server's address; it often ends in /mcp or /sse"),
         407 => ("proxy_refused", "give the proxy's user and password in --proxy http://USER:PASSWORD@HOST:PORT"),

@@ -79,6 +79,18 @@ async fn each_mistake_is_one_sentence_for_the_person_and_for_the_host_and_nothin
         (&[&url, "--client-metadata-url", "http://c.example/m"], "must be https"),
         (&[&url, "--token-endpoint", "https://t.example/token"], "--client-credentials"),
         (&[&url, "--device-code", "--client-credentials"], "cannot be used with"),
+        (&[&url, "--assertion-file", "/a", "--assertion-command", "b"], "cannot be used with --assertion-command"),
+        (&[&url, "--assertion-command", "print \"token"], "a quote that is not closed"),
+        (&[&url, "--client-credentials"], "needs a client_id"),
+        (
+            &[&url, "--client-credentials", "--static-oauth-client-info", r#"{"client_id":"i"}"#],
+            "--client-key-jwt FILE",
+        ),
+        (&[&url, "--client-key-jwt", no_pem], "--client-credentials is missing"),
+        (&[&url, "--id-jag-token", no_pem], "--id-jag-client-id and --id-jag-token-endpoint are missing"),
+        (&[&url, "--dpop", "maybe"], "auto, require, off"),
+        (&["loign", &url], "did you mean mcp-remote login?"),
+        (&["--debug", "logout", &url], "only a command goes before it"),
     ];
     for (at, (arguments, expected)) in mistakes.iter().enumerate() {
         let handles = if at % 2 == 0 { Handles::Pipes } else { Handles::SocketPairs };
@@ -179,6 +191,19 @@ async fn no_secret_shows_in_a_refusal() {
         &[url, "--proxy", "ftp://user:hush@proxy.example"],
         &[url, "--token-endpoint", "https://user:hush@t.example/token", "--client-credentials"],
         &[url, "--auth-success-url", "https://user:hush@t.example/"],
+        &[url, "--assertion-command", "print 'hush"],
+        &[
+            url,
+            "--id-jag-token",
+            "/t",
+            "--id-jag-client-id",
+            "i",
+            "--id-jag-token-endpoint",
+            "https://user:hush@i.example/token",
+            "--static-oauth-client-info",
+            r#"{"client_id":"i"}"#,
+        ],
+        &["hush", url],
     ];
     shows_no_secret(mistakes).await;
 }
@@ -233,10 +258,17 @@ fn help_and_version_are_printed_and_nothing_else() {
     for (program, arguments, expected) in [
         (adapter, &["--help"][..], "--header <NAME:VALUE>"),
         (adapter, &["-h"], "--allow-http"),
+        (adapter, &["--help"], "mcp-remote login https://example.com/mcp"),
         (adapter, &["--version"], env!("CARGO_PKG_VERSION")),
         (client, &["--help"], "--json"),
         (client, &["--version"], env!("CARGO_PKG_VERSION")),
         (adapter, &["mcp-remote-client", "--help"], "--json"),
+        (adapter, &["login", "--help"], "Usage: mcp-remote login [OPTIONS] <SERVER-URL> [CALLBACK-PORT]"),
+        (adapter, &["logout", "-h"], "Usage: mcp-remote logout [OPTIONS] [SERVER-URL]"),
+        (adapter, &["status", "--help"], "Usage: mcp-remote status [OPTIONS] [SERVER-URL]"),
+        (adapter, &["mcp-remote-client", "finish", "--help"], "Usage: mcp-remote-client finish [OPTIONS]"),
+        (client, &["finish", "-h"], "Usage: mcp-remote-client finish [OPTIONS]"),
+        (adapter, &["status", "--version"], env!("CARGO_PKG_VERSION")),
     ] {
         let (code, stdout, stderr) = run(program, arguments);
         assert_eq!((code, &*stderr), (Some(0), ""), "{program} {arguments:?}");
@@ -245,18 +277,32 @@ fn help_and_version_are_printed_and_nothing_else() {
     assert!(!run(adapter, &["--help"]).1.contains("--json"));
 }
 
+/// Each is started where a host's first request waits on stdin, which is not theirs.
 #[test]
-fn the_client_answers_a_person_and_not_a_host() {
+fn what_a_person_starts_answers_the_person_and_not_a_host() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("input");
     std::fs::write(&input, initialize() + "\n").unwrap();
     let (adapter, client) = (env!("CARGO_BIN_EXE_mcp-remote"), env!("CARGO_BIN_EXE_mcp-remote-client"));
-    for (program, arguments) in [(client, &["--bogus"][..]), (adapter, &["mcp-remote-client", "--bogus"])] {
+    for (program, arguments, expected) in [
+        (client, &["--bogus"][..], "unknown flag --bogus"),
+        (adapter, &["mcp-remote-client", "--bogus"], "unknown flag --bogus"),
+        (client, &["finish", "--bogus"], "unknown flag --bogus"),
+        (client, &["finish", "http://localhost:3334/oauth/callback?code=hush"], "must not be an argument"),
+        (client, &["login", "https://a.example/mcp"], "did you mean mcp-remote login?"),
+        (adapter, &["login"], "address is missing"),
+        (adapter, &["login", "http://far.example"], "--allow-http"),
+        (adapter, &["logout"], "or --all"),
+        (adapter, &["logout", "--all", "https://a.example/mcp"], "cannot be used with"),
+        (adapter, &["status", "--jsn"], "did you mean --json?"),
+        (adapter, &["status", "https://a.example/mcp", "--header", "hush"], "NAME:VALUE"),
+    ] {
         let input = std::fs::File::open(&input).unwrap();
         let done = Command::new(program).args(arguments).stdin(input).output().unwrap();
         let stderr = String::from_utf8(done.stderr).unwrap();
         assert_eq!(done.status.code(), Some(2), "{arguments:?}");
-        assert!(stderr.contains("unknown flag --bogus"), "{stderr}");
+        assert!(stderr.contains(expected) && !stderr.contains(SECRET), "{arguments:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
         assert_eq!(String::from_utf8(done.stdout).unwrap(), "", "{arguments:?}");
     }
 }

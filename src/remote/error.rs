@@ -33,6 +33,9 @@ pub enum Error {
     /// An HTTP status that is no success.
     #[error("{}", .0)]
     Refused(Box<Refusal>),
+    /// The server asks for authorization, and there is none.
+    #[error("{0}")]
+    Unauthorized(Box<crate::oauth::error::Error>),
     /// The server no longer knows the session: the message was not run, and a new session may take it.
     #[error("the session is lost")]
     SessionLost(Box<Refusal>),

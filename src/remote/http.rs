@@ -5,34 +5,26 @@
 //! redirect that leaves it; keep more of a body than the limit.
 
 use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::Duration,
 };
 
 use bytes::Bytes;
+use log::debug;
 use reqwest::{
-    Client, Method, NoProxy, Proxy, Request, Response, StatusCode, Url,
+    Client, Method, Request, Response, StatusCode, Url,
     cookie::{CookieStore, Jar},
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
-use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::CryptoProvider,
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
-use rustls_platform_verifier::Verifier;
 
 use super::{
     error::{Error, Refusal, same_origin},
     window::Window,
 };
 use crate::{
-    config::{Network, ProxyChoice, ServerUrl},
+    config::Network,
     message::{Assembly, Body, Message, Shape},
+    oauth::{self, Authorizer, Credential, Waiter, challenge::Challenge},
     report::shown,
 };
 
@@ -51,13 +43,9 @@ const MOST_REDIRECTS: usize = 5;
 const REFUSAL_BODY: usize = 256 * 1024;
 /// How long a refusal's body may take.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
-/// Idle connections are closed before the usual balancer (60 s) closes them under a request.
-const POOL_IDLE: Duration = Duration::from_secs(50);
-/// Probes that find out about a peer that is gone without a word; also what keeps a NAT entry.
-const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// HTTP/2 receive windows, in bytes: the protocol's own 64 KiB would hold a far server's large
-/// answer to one window a round trip.
-const HTTP2_WINDOW: u32 = 4 * 1024 * 1024;
+/// Times one request is sent again because of what the server says about its credential: a refresh, a
+/// sign-in, two step-ups, and a nonce for each.
+const MOST_CHALLENGES: u32 = 8;
 
 /// The client, and what goes with every request to the server.
 #[derive(Debug)]
@@ -66,6 +54,8 @@ pub struct Http {
     server: Url,
     headers: HeaderMap,
     cookies: Option<Cookies>,
+    /// `None` if the user has given a credential.
+    authorizer: Option<Authorizer>,
     window: Window,
     headers_timeout: Option<Duration>,
     body_timeout: Option<Duration>,
@@ -74,43 +64,17 @@ pub struct Http {
 }
 
 impl Http {
-    /// Builds the client. Opens nothing and reads no file: roots are loaded with the first TLS
-    /// connection.
-    ///
-    /// # Errors
-    /// Where the settings do not fit together, such as a key that is not the certificate's.
-    pub fn new(server: &ServerUrl, headers: &HeaderMap, network: &Network, limit: usize) -> anyhow::Result<Self> {
-        let mut builder = Client::builder()
-            .redirect(reqwest::redirect::Policy::none()) // followed below, where the origin is checked
-            .tls_backend_preconfigured(tls(server, network)?)
-            .connect_timeout(network.connect_timeout)
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(usize::MAX)
-            .tcp_keepalive(TCP_KEEP_ALIVE)
-            .tcp_nodelay(true)
-            .http2_initial_stream_window_size(HTTP2_WINDOW)
-            .http2_initial_connection_window_size(HTTP2_WINDOW)
-            .http2_keep_alive_interval(TCP_KEEP_ALIVE)
-            .http2_keep_alive_while_idle(true);
-        if network.ipv4 {
-            // An IPv4 source address leaves only IPv4 destinations.
-            builder = builder.local_address(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
-        }
-        builder = match &network.proxy {
-            _ if server.is_loopback() => builder.no_proxy(),
-            ProxyChoice::Direct => builder.no_proxy(),
-            ProxyChoice::System => builder, // macOS and Windows settings; the variables are read in `cli`
-            ProxyChoice::Explicit { http, https, except } => {
-                let except = NoProxy::from_string(except);
-                if let Some(proxy) = http {
-                    builder = builder.proxy(Proxy::http(proxy.expose().clone())?.no_proxy(except.clone()));
-                }
-                if let Some(proxy) = https {
-                    builder = builder.proxy(Proxy::https(proxy.expose().clone())?.no_proxy(except));
-                }
-                builder
-            }
-        };
+    /// Opens nothing. A header `Authorization` of the user's is the credential, and no other is
+    /// obtained.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        server: Url,
+        headers: &HeaderMap,
+        network: &Network,
+        authorizer: Authorizer,
+        limit: usize,
+    ) -> Self {
         let mut all = HeaderMap::new();
         all.insert(header::USER_AGENT, HeaderValue::from_static(concat!("mcp-remote/", env!("CARGO_PKG_VERSION"))));
         for name in headers.keys() {
@@ -119,16 +83,17 @@ impl Http {
                 all.append(name, value.clone());
             }
         }
-        Ok(Self {
-            client: builder.build()?,
-            server: server.url().clone(),
+        Self {
+            client,
+            cookies: network.cookies.then(|| Cookies::new(&server)),
+            authorizer: (!headers.contains_key(header::AUTHORIZATION)).then_some(authorizer),
+            server,
             headers: all,
-            cookies: network.cookies.then(|| Cookies::new(server.url())),
             window: Window::new(),
             headers_timeout: network.headers_timeout,
             body_timeout: network.body_timeout,
             limit,
-        })
+        }
     }
 
     /// The server's address.
@@ -147,8 +112,9 @@ impl Http {
     ///
     /// # Errors
     /// [`Error`]; a status that is no success is one.
-    pub async fn post(&self, url: &Url, headers: &HeaderMap, body: &Body) -> Result<Response, Error> {
-        let body = body.to_bytes();
+    pub async fn post(&self, url: &Url, headers: &HeaderMap, message: &Message) -> Result<Response, Error> {
+        let body = Body::to_bytes(&message.body);
+        let waiter = if message.method() == Some("initialize") { Waiter::Initialize } else { Waiter::Request };
         let fill = |headers: &mut HeaderMap, request: &mut Option<reqwest::Body>| {
             // Both, whatever the user's headers say: the server chooses for each answer.
             headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
@@ -156,16 +122,22 @@ impl Http {
             *request = Some(body.clone().into());
         };
         let _place = self.window.enter().await;
-        self.request(Method::POST, url, headers, fill).await
+        self.request(Method::POST, url, headers, waiter, fill).await
     }
 
     /// GETs an event stream, from `last_id` on where there is one.
     ///
     /// # Errors
     /// [`Error`]; [`Error::NotMcp`] if what came is no event stream.
-    pub async fn listen(&self, url: &Url, headers: &HeaderMap, last_id: Option<&Bytes>) -> Result<Response, Error> {
+    pub async fn listen(
+        &self,
+        url: &Url,
+        headers: &HeaderMap,
+        last_id: Option<&Bytes>,
+        waiter: Waiter,
+    ) -> Result<Response, Error> {
         let response = self
-            .request(Method::GET, url, headers, |headers, _| {
+            .request(Method::GET, url, headers, waiter, |headers, _| {
                 headers.insert(header::ACCEPT, HeaderValue::from_static(EVENT_STREAM));
                 if let Some(last_id) = last_id.and_then(|id| HeaderValue::from_bytes(id).ok()) {
                     headers.insert(LAST_EVENT_ID, last_id);
@@ -177,7 +149,7 @@ impl Http {
 
     /// DELETEs the session; whatever the server says to that is fine.
     pub async fn delete(&self, url: &Url, headers: &HeaderMap) {
-        _ = self.request(Method::DELETE, url, headers, |_, _| {}).await;
+        _ = self.request(Method::DELETE, url, headers, Waiter::End, |_, _| {}).await;
     }
 
     async fn request(
@@ -185,16 +157,25 @@ impl Http {
         method: Method,
         url: &Url,
         headers: &HeaderMap,
+        waiter: Waiter,
         fill: impl Fn(&mut HeaderMap, &mut Option<reqwest::Body>),
     ) -> Result<Response, Error> {
         let mut url = url.clone();
         let mut redirects = 0;
+        let mut challenges = 0;
         loop {
             let mut request = Request::new(method.clone(), url.clone());
             *request.headers_mut() = headers.clone();
             let mut body = None;
             fill(request.headers_mut(), &mut body);
             *request.body_mut() = body;
+            let credential = match &self.authorizer {
+                Some(authorizer) => authorizer.credential().await,
+                None => None,
+            };
+            if let Some(credential) = &credential {
+                credential.apply(request.headers_mut(), &method, &url).map_err(unauthorized)?;
+            }
             if let Some(cookies) = &self.cookies {
                 cookies.add_to(request.headers_mut(), &url);
             }
@@ -210,8 +191,20 @@ impl Http {
                 cookies.keep(response.headers(), &url);
             }
             let status = response.status();
+            let has_nonce = credential.as_ref().is_some_and(|used| used.keep_nonce(&url, response.headers()));
             if status.is_success() {
+                if let (1.., Some(authorizer)) = (challenges, &self.authorizer) {
+                    authorizer.succeeded();
+                }
                 return Ok(response);
+            }
+            if is_challenge(&response) {
+                challenges += 1;
+                if challenges <= MOST_CHALLENGES {
+                    // Boxed: this happens once in a connection's life, and every request carries its room.
+                    Box::pin(self.answer_challenge(response, credential, has_nonce, waiter)).await?;
+                    continue;
+                }
             }
             let Some(target) = redirect(&response, &url) else {
                 return Err(Error::Refused(Box::new(refusal(response).await)));
@@ -229,6 +222,60 @@ impl Http {
                 return Err(Error::Redirected { status, to: to.into() });
             }
             url = target;
+        }
+    }
+
+    /// Obtains what the server asks for (MCP 2025-11-25, Authorization); when this returns `Ok`, the
+    /// request may go out again.
+    async fn answer_challenge(
+        &self,
+        response: Response,
+        used: Option<std::sync::Arc<Credential>>,
+        has_nonce: bool,
+        waiter: Waiter,
+    ) -> Result<(), Error> {
+        let challenge = Challenge::of(response.headers());
+        let refusal = refusal(response).await; // read to its end, so that the connection can be used again
+        let Some(authorizer) = &self.authorizer else {
+            return Err(match refusal.status {
+                StatusCode::UNAUTHORIZED => unauthorized(oauth::error::Error::HeaderRefused(refusal.to_string())),
+                _ => Error::Refused(Box::new(refusal)),
+            });
+        };
+        // RFC 9449 §9: not the token is at fault, only the proof.
+        if has_nonce && challenge.dpop_error.as_deref() == Some("use_dpop_nonce") {
+            return Ok(());
+        }
+        match authorizer.meet(refusal.status, challenge, used, waiter).await {
+            // A server that takes a key and knows no sign-in says best itself what it wants.
+            Err(oauth::error::Error::NotOffered(why)) => {
+                debug!("no sign-in is offered: {why}");
+                Err(Error::Refused(Box::new(refusal)))
+            }
+            met => met.map_err(unauthorized),
+        }
+    }
+
+    /// Waits for what the server does, for `after` at most; the time a person takes to sign in does not
+    /// count.
+    pub async fn patiently<T>(&self, after: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        let Some(authorizer) = &self.authorizer else { return tokio::time::timeout(after, work).await.ok() };
+        let mut busy = authorizer.busy();
+        loop {
+            let signing_in = *busy.borrow_and_update();
+            tokio::select! {
+                done = &mut work => return Some(done),
+                () = tokio::time::sleep(after), if !signing_in => return None,
+                Ok(()) = busy.changed() => {}
+            }
+        }
+    }
+
+    /// Keeps the host's `initialize`, for its name.
+    pub fn note_initialize(&self, message: &Message) {
+        if let Some(authorizer) = &self.authorizer {
+            authorizer.note_initialize(message);
         }
     }
 
@@ -277,6 +324,19 @@ impl Http {
         }
         assembly.finish().map(Some).map_err(|malformed| fault(malformed, &response, &beginning))
     }
+}
+
+/// 401, or 403 that names a scope (RFC 6750 §3.1); any other 403 is the server's last word.
+fn is_challenge(response: &Response) -> bool {
+    match response.status() {
+        StatusCode::UNAUTHORIZED => true,
+        StatusCode::FORBIDDEN => Challenge::of(response.headers()).error.as_deref() == Some("insufficient_scope"),
+        _ => false,
+    }
+}
+
+fn unauthorized(error: oauth::error::Error) -> Error {
+    Error::Unauthorized(Box::new(error))
 }
 
 /// Whether the response is an event stream, by its type without parameters and in any case.
@@ -385,102 +445,6 @@ impl Cookies {
             cookies.set_sensitive(true);
             headers.insert(header::COOKIE, cookies);
         }
-    }
-}
-
-fn tls(server: &ServerUrl, network: &Network) -> anyhow::Result<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let roots = Arc::new(Roots {
-        extra: network.roots.clone(),
-        hidden_roots: network.hidden_roots,
-        provider: provider.clone(),
-        verifier: OnceLock::new(),
-    });
-    if server.url().scheme() == "https" {
-        // Loading them takes milliseconds, which the connection needs anyway.
-        let early = roots.clone();
-        _ = std::thread::Builder::new().name("roots".into()).spawn(move || _ = early.verifier());
-    }
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .dangerous() // the name of rustls' door for a verifier of one's own; ours only delays the platform's
-        .with_custom_certificate_verifier(roots);
-    let mut config = match &network.identity {
-        None => builder.with_no_client_auth(),
-        Some(identity) => builder.with_client_auth_cert(identity.chain.clone(), identity.key.expose().clone_key())?,
-    };
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
-}
-
-/// The platform's certificate verifier, made when the first certificate comes.
-#[derive(Debug)]
-struct Roots {
-    extra: Vec<CertificateDer<'static>>,
-    hidden_roots: bool,
-    provider: Arc<CryptoProvider>,
-    verifier: OnceLock<Result<Verifier, rustls::Error>>,
-}
-
-impl Roots {
-    fn verifier(&self) -> Result<&Verifier, rustls::Error> {
-        let made = self.verifier.get_or_init(|| {
-            let mut extra = self.extra.clone();
-            if self.hidden_roots {
-                extra.extend(system_folders());
-            }
-            Verifier::new_with_extra_roots(extra, self.provider.clone())
-        });
-        made.as_ref().map_err(Clone::clone)
-    }
-}
-
-/// The roots of the operating system's folders, which the platform verifier leaves out when
-/// `SSL_CERT_FILE` is set: the user means that file on top of them.
-#[cfg(all(unix, not(target_vendor = "apple"), not(target_os = "android")))]
-fn system_folders() -> Vec<CertificateDer<'static>> {
-    openssl_probe::candidate_cert_dirs()
-        .flat_map(|folder| rustls_native_certs::load_certs_from_paths(None, Some(folder)).certs)
-        .collect()
-}
-
-#[cfg(not(all(unix, not(target_vendor = "apple"), not(target_os = "android"))))]
-fn system_folders() -> Vec<CertificateDer<'static>> {
-    Vec::new()
-}
-
-impl ServerCertVerifier for Roots {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.verifier()?.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier()?.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier()?.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

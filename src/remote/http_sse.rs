@@ -34,6 +34,7 @@ use super::{
 };
 use crate::{
     message::{Id, Message, Shape},
+    oauth::Waiter,
     report::{chain, shown},
 };
 
@@ -96,8 +97,8 @@ impl HttpSse {
     /// # Errors
     /// [`Error`]; [`Error::NoEndpoint`] if no endpoint was named in time, [`Error::BadEndpoint`] for one
     /// elsewhere.
-    pub async fn open(http: Arc<Http>, timing: Timing, events: EventSender) -> Result<Self, Error> {
-        let stream = Stream::open(&http).await?;
+    pub async fn open(http: Arc<Http>, timing: Timing, events: EventSender, waiter: Waiter) -> Result<Self, Error> {
+        let stream = Stream::open(&http, waiter).await?;
         let shared = Shared {
             http,
             timing,
@@ -175,9 +176,9 @@ impl HttpSse {
 }
 
 impl Stream {
-    async fn open(http: &Http) -> Result<Self, Error> {
+    async fn open(http: &Http, waiter: Waiter) -> Result<Self, Error> {
         let wait = async {
-            let mut response = http.listen(http.server(), http.headers(), None).await?;
+            let mut response = http.listen(http.server(), http.headers(), None, waiter).await?;
             let mut parser = EventStream::new(http.limit);
             loop {
                 while let Some(event) = parser.next().map_err(|too_long| Error::TooLarge { limit: too_long.limit })? {
@@ -192,8 +193,8 @@ impl Stream {
                 }
             }
         };
-        let silent = |_| Error::NoEndpoint(format!("no endpoint event within {} s", ENDPOINT_PATIENCE.as_secs()));
-        tokio::time::timeout(ENDPOINT_PATIENCE, wait).await.map_err(silent)?
+        let silent = || Err(Error::NoEndpoint(format!("no endpoint event within {} s", ENDPOINT_PATIENCE.as_secs())));
+        http.patiently(ENDPOINT_PATIENCE, wait).await.unwrap_or_else(silent)
     }
 }
 
@@ -249,7 +250,7 @@ impl Shared {
             if let Shape::Request { id, method } = &message.shape {
                 self.pending().push(Pending { id: id.clone(), method: method.clone(), told: None, ours: false });
             }
-            let Err(error) = self.http.post(&endpoint, self.http.headers(), &message.body).await else { return };
+            let Err(error) = self.http.post(&endpoint, self.http.headers(), message).await else { return };
             if let Shape::Request { id, .. } = &message.shape
                 && self.settle(id).is_none()
             {
@@ -294,9 +295,9 @@ impl Shared {
         }
         self.wanted.notify_one();
         let mut endpoint = self.endpoint.subscribe();
-        let known = tokio::time::timeout(self.timing.retry_for, endpoint.wait_for(Option::is_some)).await;
+        let known = self.http.patiently(self.timing.retry_for, endpoint.wait_for(Option::is_some)).await;
         match known {
-            Ok(Ok(known)) => known.clone().ok_or(Error::NoAnswer("the stream ended")),
+            Some(Ok(known)) => known.clone().ok_or(Error::NoAnswer("the stream ended")),
             _ => Err(Error::NoEndpoint("the stream is down and did not come back in time".to_owned())),
         }
     }
@@ -313,7 +314,7 @@ impl Shared {
                 // The answer counts, whatever becomes of the POST.
                 biased;
                 answer = &mut answer => answer.map_err(ended),
-                posted = self.http.post(endpoint, self.http.headers(), &request.body) => {
+                posted = self.http.post(endpoint, self.http.headers(), request) => {
                     posted?;
                     answer.await.map_err(ended)
                 }
@@ -321,7 +322,7 @@ impl Shared {
         };
         let after = self.timing.initialize_patience;
         let answered =
-            tokio::time::timeout(after, exchange).await.unwrap_or(Err(Error::Silent { what: "answer", after }));
+            self.http.patiently(after, exchange).await.unwrap_or(Err(Error::Silent { what: "answer", after }));
         if answered.is_err() {
             self.settle(id);
         }
@@ -418,7 +419,7 @@ impl Shared {
                 () = tokio::time::sleep(backoff.pause().saturating_sub(asked)) => {}
                 () = self.wanted.notified() => {}
             }
-            match Stream::open(&self.http).await {
+            match Stream::open(&self.http, Waiter::Stream).await {
                 Ok(mut stream) => match self.shake_hands(&mut stream).await {
                     Ok(()) => {
                         info!("the event stream is open again");
@@ -443,7 +444,7 @@ impl Shared {
                 return Err(Error::NoNewSession(shown(error.as_bytes())));
             }
             if let Some(initialized) = self.handshake.initialized() {
-                self.http.post(&endpoint, self.http.headers(), &initialized.body).await?;
+                self.http.post(&endpoint, self.http.headers(), &initialized).await?;
             }
             for request in self.handshake.restore() {
                 if let Err(error) = self.ask(&request, &endpoint, true).await {
@@ -453,8 +454,9 @@ impl Shared {
             Ok(())
         };
         let after = self.timing.initialize_patience;
-        let shaken = tokio::time::timeout(after, hands);
-        self.read(stream, pin!(shaken)).await?.map_err(|_| Error::Silent { what: "end of the handshake", after })?
+        let shaken = self.http.patiently(after, hands);
+        let silent = Err(Error::Silent { what: "end of the handshake", after });
+        self.read(stream, pin!(shaken)).await?.unwrap_or(silent)
     }
 
     async fn keep_alive(self: Arc<Self>, every: Duration) {

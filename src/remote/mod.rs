@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::{
     config::TransportStrategy,
     message::{Id, Message},
+    oauth::Waiter,
     report::chain,
 };
 
@@ -102,6 +103,7 @@ impl Opener {
             remote.send(first);
             return Ok(remote);
         }
+        self.http.note_initialize(&first);
         match self.strategy {
             HttpOnly => self.over_streamable_http(&first).await,
             SseOnly => self.over_http_sse(&first).await,
@@ -141,8 +143,9 @@ impl Opener {
     /// The event stream, tried for as long as the message may wait for a server that is starting.
     async fn stream(&self, first: &Message) -> Result<HttpSse, Error> {
         let mut tries = Tries::new(first, self.timing.retry_for);
+        let waiter = if first.method() == Some("initialize") { Waiter::Initialize } else { Waiter::Request };
         loop {
-            match HttpSse::open(self.http.clone(), self.timing, self.events.clone()).await {
+            match HttpSse::open(self.http.clone(), self.timing, self.events.clone(), waiter).await {
                 Ok(remote) => return Ok(remote),
                 Err(error) => tries.wait_after(error).await?,
             }

@@ -39,6 +39,7 @@ use super::{
 };
 use crate::{
     message::{Id, Message, Part, Shape},
+    oauth::Waiter,
     report::{chain, shown},
 };
 
@@ -297,9 +298,9 @@ impl Shared {
         let mut unanswered: Vec<Id> = initialize.requests().cloned().collect();
         let mut wanted = Wanted::Session(None);
         let exchange = self.exchange(initialize, &blank, &mut unanswered, &mut wanted);
-        tokio::time::timeout(self.timing.initialize_patience, exchange)
-            .await
-            .map_err(|_| Error::Silent { what: "answer to initialize", after: self.timing.initialize_patience })?
+        let after = self.timing.initialize_patience;
+        let silent = Err(Error::Silent { what: "answer to initialize", after });
+        self.http.patiently(after, exchange).await.unwrap_or(silent)
     }
 
     /// Makes a new session in place of `lost`, unless somebody already has.
@@ -316,9 +317,8 @@ impl Shared {
         let Some(initialize) = self.handshake.initialize() else { return Ok(Renewal::Pointless) };
         info!("the server has lost the session; initialising again");
         let after = self.timing.initialize_patience;
-        let made = tokio::time::timeout(after, self.make_session(&initialize, present.epoch + 1)).await;
-        let silent = |_| Error::Silent { what: "answer to initialize", after };
-        match made.map_err(silent).and_then(std::convert::identity) {
+        let made = self.http.patiently(after, self.make_session(&initialize, present.epoch + 1)).await;
+        match made.unwrap_or(Err(Error::Silent { what: "answer to initialize", after })) {
             Ok(session) => {
                 self.session.send_replace(session);
                 self.answered.notify_one(); // the new GET stream need not wait for anything
@@ -398,7 +398,7 @@ impl Shared {
 
     async fn post(&self, message: &Message, session: &Session) -> Result<Response, Error> {
         let url = self.http.server();
-        self.http.post(url, &session.headers, &message.body).await.map_err(|error| match error {
+        self.http.post(url, &session.headers, message).await.map_err(|error| match error {
             Error::Refused(refusal) if names_the_session(&refusal, session) && !refusal.answers(message) => {
                 Error::SessionLost(refusal)
             }
@@ -487,7 +487,7 @@ impl Shared {
         }
         for _ in 0..MOST_RESUMPTIONS {
             tokio::time::sleep(pause).await;
-            match self.http.listen(self.http.server(), &session.headers, Some(&last_id)).await {
+            match self.http.listen(self.http.server(), &session.headers, Some(&last_id), Waiter::Stream).await {
                 Ok(response) => return Some(response),
                 Err(Error::Connect(_) | Error::Broken(_) | Error::Silent { .. }) => {}
                 Err(Error::Refused(refusal)) if is_passing(refusal.status) => {}
@@ -609,45 +609,46 @@ impl Shared {
         loop {
             let last_id = reading.as_ref().and_then(|reading| reading.last_id.clone());
             let since = Instant::now();
-            let error = match self.http.listen(self.http.server(), &session.headers, last_id.as_ref()).await {
-                Ok(response) => {
-                    let limit = self.http.limit;
-                    let reading = match &mut reading {
-                        Some(reading) => {
-                            reading.resume(response, limit);
-                            reading
-                        }
-                        None => {
-                            debug!("the server's own stream is open");
-                            reading.insert(Reading::new(response, limit))
-                        }
-                    };
-                    self.pass_on(reading, session).await
-                }
-                Err(Error::Refused(refusal)) if reading.is_some() && names_the_session(&refusal, session) => {
-                    if let Err(error) = self.renew(session).await {
-                        warn!("{}", chain(&error));
+            let error =
+                match self.http.listen(self.http.server(), &session.headers, last_id.as_ref(), Waiter::Stream).await {
+                    Ok(response) => {
+                        let limit = self.http.limit;
+                        let reading = match &mut reading {
+                            Some(reading) => {
+                                reading.resume(response, limit);
+                                reading
+                            }
+                            None => {
+                                debug!("the server's own stream is open");
+                                reading.insert(Reading::new(response, limit))
+                            }
+                        };
+                        self.pass_on(reading, session).await
                     }
-                    return;
-                }
-                // 405 is the specification's way to say no; servers have found others.
-                Err(Error::Refused(refusal))
-                    if reading.is_none()
-                        && (refusal.status.is_client_error() || refusal.status == StatusCode::NOT_IMPLEMENTED) =>
-                {
-                    debug!("the server offers no stream of its own: {refusal}");
-                    return;
-                }
-                Err(error) => {
-                    // Perhaps it does not know the event any more: then a new stream is better than none.
-                    if let (Error::Refused(refusal), Some(reading)) = (&error, &mut reading)
-                        && refusal.status.is_client_error()
+                    Err(Error::Refused(refusal)) if reading.is_some() && names_the_session(&refusal, session) => {
+                        if let Err(error) = self.renew(session).await {
+                            warn!("{}", chain(&error));
+                        }
+                        return;
+                    }
+                    // 405 is the specification's way to say no; servers have found others.
+                    Err(Error::Refused(refusal))
+                        if reading.is_none()
+                            && (refusal.status.is_client_error() || refusal.status == StatusCode::NOT_IMPLEMENTED) =>
                     {
-                        reading.forget();
+                        debug!("the server offers no stream of its own: {refusal}");
+                        return;
                     }
-                    Some(error)
-                }
-            };
+                    Err(error) => {
+                        // Perhaps it does not know the event any more: then a new stream is better than none.
+                        if let (Error::Refused(refusal), Some(reading)) = (&error, &mut reading)
+                            && refusal.status.is_client_error()
+                        {
+                            reading.forget();
+                        }
+                        Some(error)
+                    }
+                };
             if let Some(error) = &error {
                 debug!("the server's own stream: {}", chain(error));
             }

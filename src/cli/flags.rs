@@ -1,19 +1,16 @@
-//! The command line of npm's mcp-remote 0.15.1, and what a host's stripped environment makes
-//! necessary beside it. Everything becomes a [`Config`] or one clear sentence.
+//! The flags of npm's mcp-remote 0.15.1, those that a host's stripped environment makes necessary
+//! beside them, and how they become a [`Config`].
 //!
-//! The only reader of the environment. Must never: put a secret into a message; let a typo pass
-//! (npm ignores unknown flags, and then starts without the header somebody misspelt).
+//! The only reader of the environment. Must never: put a secret into a message.
 
 use std::{
-    ffi::OsString,
+    fs::File,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use clap::{
-    CommandFactory, FromArgMatches, Parser,
-    error::{ContextKind, ContextValue, ErrorKind},
-};
+use clap::{Parser, builder::NonEmptyStringValueParser};
 use reqwest::{
     Url,
     header::{HeaderMap, HeaderName, HeaderValue},
@@ -21,66 +18,39 @@ use reqwest::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::{Map, Value};
 
+use super::{
+    AllServers, Environment, Output, Status,
+    mistakes::{SPLIT, glued},
+    words,
+};
 use crate::{
     config::{
-        Authorization, Config, Dpop, Grant, Identity, LogMode, Network, PlainHttp, Protocol, ProxyChoice, Resource,
-        ServerUrl, TransportStrategy,
+        AssertionSource, Authorization, Config, Dpop, Grant, Identity, LogMode, Network, PlainHttp, Protocol,
+        ProxyChoice, Resource, ServerUrl, TransportStrategy,
     },
+    oauth::browser::Surroundings,
     secret::Secret,
     store,
     tools::ToolPattern,
 };
 
-/// What the arguments ask for.
-#[derive(Debug)]
-pub enum Command {
-    /// Forward between a host on stdio and the server.
-    Forward(Box<Config>),
-    /// `mcp-remote-client`: show what the server has.
-    Client(Box<Config>, Output),
-    /// `--help` or `--version`.
-    Print(String),
-}
-
-/// How `mcp-remote-client` prints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// For a person.
-    Text,
-    /// For a program.
-    Json,
-}
-
-/// Which of the two programs was started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
-    /// `mcp-remote`.
-    Adapter,
-    /// `mcp-remote-client`.
-    Client,
-}
-
-/// Arguments that cannot be understood.
-#[derive(Debug)]
-pub struct Usage {
-    /// The program that was meant.
-    pub program: Program,
-    /// One sentence for the user.
-    pub sentence: String,
-}
-
-/// Environment variables, passed in.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
-
 /// npm's default for `--ping-interval`.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
-const CONNECTING: &str = "Connecting";
-const NETWORK: &str = "Network";
-const SIGN_IN: &str = "Signing in (obtaining authorization)";
-const CLIENT: &str = "Who we are to the authorization server";
-const LIMITS: &str = "Limits and recovery";
-const LOGS: &str = "Logs and files";
+pub(super) const CONNECTING: &str = "Connecting";
+pub(super) const NETWORK: &str = "Network";
+pub(super) const SIGN_IN: &str = "Signing in (obtaining authorization)";
+pub(super) const CLIENT: &str = "Who we are to the authorization server";
+pub(super) const LIMITS: &str = "Limits and recovery";
+pub(super) const LOGS: &str = "Logs and files";
+
+const COMMANDS: &str = "\
+Commands, in the place of the server's address; --help after each says more:
+  mcp-remote login https://example.com/mcp    sign in ahead of time, from a terminal
+  mcp-remote logout https://example.com/mcp   forget a sign-in, revoke its tokens; or --all
+  mcp-remote status                           show who is signed in where, until when
+  mcp-remote-client https://example.com/mcp   show what a server has
+  mcp-remote-client finish                    finish a sign-in whose browser is on another computer";
 
 #[derive(Debug, Parser)]
 #[command(
@@ -88,15 +58,16 @@ const LOGS: &str = "Logs and files";
     about = "Lets an MCP host that can only launch local programs reach a remote MCP server",
     long_about = "Carries every JSON-RPC message between an MCP host on stdin/stdout and a remote MCP server, over \
                   Streamable HTTP or the older HTTP+SSE, byte for byte.",
+    after_help = COMMANDS,
     args_override_self = true
 )]
-struct Args {
+pub(super) struct Args {
     /// Address of the remote MCP server: https, or http on this machine
-    #[arg(value_name = "SERVER-URL")]
-    server_url: String,
+    #[arg(value_name = "SERVER-URL", index = 1, required = true)]
+    server_url: Option<String>,
 
     /// Port of the sign-in redirect [default: derived from the server's address]
-    #[arg(value_name = "CALLBACK-PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(value_name = "CALLBACK-PORT", index = 2, value_parser = clap::value_parser!(u16).range(1..))]
     callback_port: Option<u16>,
 
     /// Header for every request to the server; ${NAME} in the value is read from the environment
@@ -191,7 +162,8 @@ struct Args {
     #[arg(long, value_name = "PATH", default_value = "/oauth/callback", value_parser = callback_path, help_heading = SIGN_IN)]
     callback_path: String,
 
-    /// How long a host's request waits for a person to sign in
+    /// How long initialize is held for a person to sign in; other requests are held 45 s at most, and the sign-in
+    /// stays open after that
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = positive_seconds, help_heading = SIGN_IN)]
     auth_timeout: Duration,
 
@@ -215,17 +187,53 @@ struct Args {
     #[arg(long, help_heading = SIGN_IN)]
     use_id_token: bool,
 
+    /// Never open a browser; print the address to open
+    #[arg(long, help_heading = SIGN_IN)]
+    no_browser: bool,
+
+    /// Go on where the authorization server does not list the PKCE method S256, which is sent in any case
+    #[arg(long, help_heading = SIGN_IN)]
+    assume_pkce: bool,
+
+    /// Bind tokens to a key of ours (experimental): where the server asks for it, always, or never
+    #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = SIGN_IN)]
+    dpop: Dpop,
+
     /// Sign in with a code on another device
-    #[arg(long, conflicts_with = "client_credentials", help_heading = SIGN_IN)]
+    #[arg(long, group = "grant", help_heading = SIGN_IN)]
     device_code: bool,
 
-    /// Sign in as a program, without a person
-    #[arg(long, help_heading = SIGN_IN)]
+    /// Sign in as a program, without a person: with the client_secret of --static-oauth-client-info, or with a key
+    #[arg(long, group = "grant", help_heading = SIGN_IN)]
     client_credentials: bool,
+
+    /// Private key (PEM, PKCS#8) in place of a client_secret for --client-credentials
+    #[arg(long, value_name = "FILE", requires = "client_credentials", help_heading = SIGN_IN)]
+    client_key_jwt: Option<PathBuf>,
 
     /// Token endpoint for --client-credentials
     #[arg(long, value_name = "URL", requires = "client_credentials", help_heading = SIGN_IN)]
     token_endpoint: Option<String>,
+
+    /// Sign in through the company's identity provider: file with the person's identity token there
+    #[arg(long, value_name = "FILE", group = "grant", requires = "id_jag_token_endpoint", help_heading = SIGN_IN)]
+    id_jag_token: Option<PathBuf>,
+
+    /// Token endpoint of that identity provider
+    #[arg(long, value_name = "URL", requires = "id_jag_client_id", help_heading = SIGN_IN)]
+    id_jag_token_endpoint: Option<String>,
+
+    /// Who we are to that identity provider
+    #[arg(long, value_name = "ID", requires = "id_jag_token", value_parser = NonEmptyStringValueParser::new(), help_heading = SIGN_IN)]
+    id_jag_client_id: Option<String>,
+
+    /// Sign in as a workload (experimental): file with the platform's assertion, read afresh each time
+    #[arg(long, value_name = "FILE", group = "grant", help_heading = SIGN_IN)]
+    assertion_file: Option<PathBuf>,
+
+    /// The same with a program that prints the assertion (experimental); started without a shell
+    #[arg(long, value_name = "COMMAND", group = "grant", help_heading = SIGN_IN)]
+    assertion_command: Option<String>,
 
     /// Members to add to the client registration: JSON, or @FILE
     #[arg(long, value_name = "JSON", help_heading = CLIENT)]
@@ -252,71 +260,43 @@ struct Args {
     config_dir: Option<PathBuf>,
 }
 
-#[derive(Debug, Parser)]
-#[command(
-    name = "mcp-remote-client",
-    about = "Connects to a remote MCP server as mcp-remote does and shows what it has",
-    version
-)]
-struct ClientArgs {
-    #[command(flatten)]
-    args: Args,
-
-    /// Print JSON
-    #[arg(long, help_heading = LOGS)]
-    json: bool,
+/// Whether an argument is among those that say which stored sign-in is meant: npm's hash is over these.
+pub(super) fn names_sign_in(arg: &clap::Arg) -> bool {
+    const NAMING: [&str; 11] = [
+        "server_url",
+        "header",
+        "header_file",
+        "allow_http",
+        "resource",
+        "disable_resource_parameter",
+        "authorize_param",
+        "client_credentials",
+        "token_endpoint",
+        "client_metadata_url",
+        "config_dir",
+    ];
+    NAMING.contains(&arg.get_id().as_str())
 }
 
-/// Reads arguments (without the program's name) and environment.
-///
-/// # Errors
-/// [`Usage`].
-pub fn parse(program: Program, arguments: Vec<OsString>, environment: Environment<'_>) -> Result<Command, Usage> {
-    let mut arguments = arguments;
-    let mut program = program;
-    // `mcp-remote mcp-remote-client URL`: how npx users reach the second program.
-    if arguments.first().is_some_and(|first| first == "mcp-remote-client") {
-        arguments.remove(0);
-        program = Program::Client;
-    }
-    read(program, arguments, environment).map_err(|sentence| Usage { program, sentence })
+/// A server and what else tells one stored sign-in from another.
+struct Addressed {
+    server: ServerUrl,
+    server_hash: String,
+    written: Vec<WrittenHeader>,
+    authorize_params: Vec<(String, String)>,
+    resource: Resource,
+    client_metadata_url: Option<Url>,
+    token_endpoint: Option<Url>,
 }
 
-fn read(program: Program, arguments: Vec<OsString>, environment: Environment<'_>) -> Result<Command, String> {
-    let mangled = mangled(&arguments);
-    let told = |error: clap::Error| sentence(&error, mangled);
-    let command = match program {
-        Program::Adapter => Args::command(),
-        Program::Client => ClientArgs::command(),
-    };
-    let name = OsString::from(command.get_name().to_owned());
-    let matches = match command.try_get_matches_from(std::iter::once(name).chain(arguments)) {
-        Ok(matches) => matches,
-        Err(asked) if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            return Ok(Command::Print(asked.render().to_string()));
-        }
-        Err(error) => return Err(told(error)),
-    };
-    match program {
-        Program::Adapter => {
-            let args = Args::from_arg_matches(&matches).map_err(told)?;
-            Ok(Command::Forward(Box::new(config(args, environment)?)))
-        }
-        Program::Client => {
-            let ClientArgs { args, json } = ClientArgs::from_arg_matches(&matches).map_err(told)?;
-            Ok(Command::Client(Box::new(config(args, environment)?), if json { Output::Json } else { Output::Text }))
-        }
-    }
-}
-
-fn config(args: Args, environment: Environment<'_>) -> Result<Config, String> {
-    if let Some(hint) = glued(&args.server_url) {
+fn addressed(args: &Args) -> Result<Addressed, String> {
+    // clap has made sure of it, wherever one is needed.
+    let url = args.server_url.as_deref().unwrap_or_default();
+    if let Some(hint) = glued(url) {
         return Err(hint.to_owned());
     }
-    let plain_http = if args.allow_http { PlainHttp::Allowed } else { PlainHttp::ForLoopback };
-    let server = ServerUrl::parse(&args.server_url, plain_http)?;
-    let mut remarks = Vec::new();
-    let written = headers(&args)?;
+    let server = ServerUrl::parse(url, plain_http(args))?;
+    let written = headers(args)?;
     let authorize_params =
         args.authorize_param.iter().map(|param| authorize_param(param)).collect::<Result<Vec<_>, _>>()?;
     let resource = match &args.resource {
@@ -330,26 +310,36 @@ fn config(args: Args, environment: Environment<'_>) -> Result<Config, String> {
         }
     };
     let client_metadata_url = args.client_metadata_url.as_deref().map(client_metadata_url).transpose()?;
-    let token_endpoint = args.token_endpoint.as_deref().map(token_endpoint).transpose()?;
+    let token_endpoint =
+        args.token_endpoint.as_deref().map(|url| token_endpoint("--token-endpoint", url)).transpose()?;
     let server_hash = store::server_hash(
-        &args.server_url,
+        url,
         &resource,
         &authorize_params,
         &written.iter().map(|header| (header.name.clone(), header.value.clone())).collect::<Vec<_>>(),
         client_metadata_url.as_ref(),
         token_endpoint.as_ref(),
     );
-    let grant = match (args.device_code, args.client_credentials) {
-        (true, _) => Grant::DeviceCode,
-        (_, true) => Grant::ClientCredentials { token_endpoint, key: None },
-        _ => Grant::AuthorizationCode,
-    };
+    Ok(Addressed { server, server_hash, written, authorize_params, resource, client_metadata_url, token_endpoint })
+}
+
+const fn plain_http(args: &Args) -> PlainHttp {
+    if args.allow_http { PlainHttp::Allowed } else { PlainHttp::ForLoopback }
+}
+
+pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config, String> {
+    let Addressed { server, server_hash, written, authorize_params, resource, client_metadata_url, token_endpoint } =
+        addressed(args)?;
+    let client_info =
+        args.static_oauth_client_info.as_deref().map(|text| client_info(text, environment)).transpose()?;
+    let grant = grant(args, client_info.as_ref(), token_endpoint)?;
+    let mut remarks = Vec::new();
     let authorization = Authorization {
         callback_port: args.callback_port,
         callback_host: args.host.clone(),
         callback_path: args.callback_path.clone(),
         timeout: args.auth_timeout,
-        success_url: args.auth_success_url.as_deref().map(|url| success_url(url, plain_http)).transpose()?,
+        success_url: args.auth_success_url.as_deref().map(|url| success_url(url, plain_http(args))).transpose()?,
         resource,
         authorize_params,
         client_metadata: args
@@ -357,39 +347,122 @@ fn config(args: Args, environment: Environment<'_>) -> Result<Config, String> {
             .as_deref()
             .map(|text| json_object("--static-oauth-client-metadata", text))
             .transpose()?,
-        client_info: args.static_oauth_client_info.as_deref().map(|text| client_info(text, environment)).transpose()?,
+        client_info,
         client_metadata_url,
         use_id_token: args.use_id_token,
-        assume_pkce: false,
-        dpop: Dpop::Auto,
+        assume_pkce: args.assume_pkce,
+        dpop: args.dpop,
+        no_browser: args.no_browser,
+        surroundings: Surroundings::of(environment),
         grant,
     };
     if args.protocol == Protocol::Auto {
         remarks.push("--protocol auto is not there yet and works as legacy".to_owned());
     }
-    let network = network(&args, environment, &mut remarks)?;
+    let network = network(args, environment, &mut remarks)?;
     Ok(Config {
         headers: expanded(&written, environment)?,
         server,
         server_hash,
+        plain_http: plain_http(args),
         transport: args.transport,
         protocol: args.protocol,
-        network,
+        network: Arc::new(network),
         max_message: args.max_message_size,
         retry_for: args.retry_for,
         initialize_patience: args.initialize_timeout,
         ping: args.ping_interval.or_else(|| args.keep_alive.then_some(PING_INTERVAL)),
         ignored_tools: args.ignore_tool.iter().map(|pattern| ToolPattern::new(pattern)).collect(),
-        log: match (args.debug, args.silent) {
-            (true, _) => LogMode::Debug,
-            (_, true) => LogMode::Silent,
-            _ => LogMode::Normal,
-        },
+        log: log_mode(args),
         log_filters: environment("RUST_LOG"),
-        store: store_folder(args.config_dir, environment)?,
-        authorization,
+        store: store_folder(args.config_dir.clone(), environment)?,
+        authorization: Arc::new(authorization),
         remarks,
     })
+}
+
+pub(super) fn status(args: &Args, output: Output, environment: Environment<'_>) -> Result<Status, String> {
+    let server = match args.server_url {
+        Some(_) => addressed(args).map(|Addressed { server, server_hash, .. }| Some((server, server_hash)))?,
+        None => None,
+    };
+    Ok(Status { store: store_folder(args.config_dir.clone(), environment)?, server, output })
+}
+
+pub(super) fn all_servers(args: &Args, environment: Environment<'_>) -> Result<AllServers, String> {
+    let mut remarks = Vec::new();
+    Ok(AllServers {
+        store: store_folder(args.config_dir.clone(), environment)?,
+        plain_http: plain_http(args),
+        network: Arc::new(network(args, environment, &mut remarks)?),
+        log: log_mode(args),
+        log_filters: environment("RUST_LOG"),
+        remarks,
+    })
+}
+
+const fn log_mode(args: &Args) -> LogMode {
+    match (args.debug, args.silent) {
+        (true, _) => LogMode::Debug,
+        (_, true) => LogMode::Silent,
+        _ => LogMode::Normal,
+    }
+}
+
+/// At most one of its flags is given, and none alone: clap has seen to that.
+fn grant(
+    args: &Args,
+    client_info: Option<&Secret<Map<String, Value>>>,
+    token_endpoint: Option<Url>,
+) -> Result<Grant, String> {
+    if args.device_code {
+        return Ok(Grant::DeviceCode);
+    }
+    if args.client_credentials {
+        let known = |member| {
+            let text = client_info.and_then(|info| info.expose().get(member)).and_then(Value::as_str);
+            text.is_some_and(|text| !text.is_empty())
+        };
+        if !known("client_id") {
+            return Err("--client-credentials needs a client_id: add --static-oauth-client-info @FILE".to_owned());
+        }
+        let key = args.client_key_jwt.clone();
+        match &key {
+            // Signing comes later; a wrong name is told at once.
+            Some(path) => _ = File::open(path).map_err(|why| format!("--client-key-jwt {}: {why}", path.display()))?,
+            None if known("client_secret") => {}
+            None => {
+                return Err("--client-credentials needs a client_secret in --static-oauth-client-info, or a key: \
+                            --client-key-jwt FILE"
+                    .to_owned());
+            }
+        }
+        return Ok(Grant::ClientCredentials { token_endpoint, key });
+    }
+    if let (Some(token), Some(endpoint), Some(client_id)) =
+        (&args.id_jag_token, &args.id_jag_token_endpoint, &args.id_jag_client_id)
+    {
+        if client_info.is_none() && args.client_metadata_url.is_none() {
+            return Err("--id-jag-token needs to know who we are to the MCP server's own authorization server: add \
+                        --static-oauth-client-info @FILE"
+                .to_owned());
+        }
+        return Ok(Grant::Enterprise {
+            token: token.clone(),
+            token_endpoint: self::token_endpoint("--id-jag-token-endpoint", endpoint)?,
+            client_id: client_id.clone(),
+        });
+    }
+    if let Some(file) = &args.assertion_file {
+        return Ok(Grant::WorkloadIdentity(AssertionSource::File(file.clone())));
+    }
+    if let Some(command) = &args.assertion_command {
+        let mut words = words::split(command).map_err(|why| format!("--assertion-command {why}"))?.into_iter();
+        let program = words.next().filter(|program| !program.is_empty());
+        let program = program.ok_or("--assertion-command names no program")?;
+        return Ok(Grant::WorkloadIdentity(AssertionSource::Command { program, arguments: words.collect() }));
+    }
+    Ok(Grant::AuthorizationCode)
 }
 
 /// A header as it was written, before `${NAME}` is expanded.
@@ -505,14 +578,15 @@ fn client_metadata_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-fn token_endpoint(text: &str) -> Result<Url, String> {
-    let server = ServerUrl::parse(text, PlainHttp::ForLoopback).map_err(|why| format!("--token-endpoint: {why}"))?;
-    let url = server.url().clone();
+fn token_endpoint(flag: &str, text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("{flag} is not a URL: {error}"))?;
+    let host = url.host_str().unwrap_or_default();
+    // OAuth 2.1 §1.5: only loopback may do without TLS.
+    if ServerUrl::parse(text, PlainHttp::ForLoopback).is_err() {
+        return Err(format!("{flag} {host:?} must be https, or http on this machine"));
+    }
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-        return Err(format!(
-            "--token-endpoint {:?} must have no user and no fragment",
-            url.host_str().unwrap_or_default()
-        ));
+        return Err(format!("{flag} {host:?} must have no user and no fragment"));
     }
     Ok(url)
 }
@@ -638,7 +712,7 @@ fn proxy(flag: Option<&str>, environment: Environment<'_>) -> Result<ProxyChoice
     Ok(ProxyChoice::Explicit { http, https, except: format!("localhost,127.0.0.0/8,::1,{named}") })
 }
 
-fn store_folder(flag: Option<PathBuf>, environment: Environment<'_>) -> Result<PathBuf, String> {
+pub(super) fn store_folder(flag: Option<PathBuf>, environment: Environment<'_>) -> Result<PathBuf, String> {
     let variable = || environment("MCP_REMOTE_CONFIG_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
     let home = || directories::BaseDirs::new().map(|dirs| dirs.home_dir().join(".mcp-auth"));
     let folder =
@@ -676,273 +750,5 @@ fn callback_path(text: &str) -> Result<String, String> {
         "/wait-for-auth" | "/.mcp-remote/id" => Err("is used by mcp-remote itself".to_owned()),
         path if path.starts_with('/') => Ok(path.to_owned()),
         _ => Err("must begin with /".to_owned()),
-    }
-}
-
-const SPLIT: &str = "if the host cut a value at its space, write it without one and put it in the entry's \"env\": --header \"Authorization:${AUTH}\"";
-
-/// Signs of a host that splits or quotes arguments badly.
-#[derive(Clone, Copy)]
-enum Mangled {
-    /// A header's value ended up outside of it.
-    Split,
-    /// Quotes that a shell would have taken.
-    Quoted,
-}
-
-fn mangled(arguments: &[OsString]) -> Option<Mangled> {
-    let texts: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy()).collect();
-    let cut = |pair: &[std::borrow::Cow<'_, str>]| pair[0] == "--header" && pair[1].ends_with(':');
-    if texts.windows(2).any(cut) {
-        return Some(Mangled::Split);
-    }
-    let stray = |text: &std::borrow::Cow<'_, str>| {
-        let quotes = text.matches('"').count();
-        (text.starts_with('"') || text.ends_with('"')) && !text.starts_with('{') && quotes % 2 == 1
-    };
-    texts.iter().any(stray).then_some(Mangled::Quoted)
-}
-
-/// A whole command line in the place of the address. What is wrong is said without the text: it may
-/// hold a secret.
-fn glued(url: &str) -> Option<&'static str> {
-    if url.contains(char::is_whitespace) {
-        Some(
-            "the server's address contains a space; give each argument as an element of its own in the entry's \"args\"",
-        )
-    } else if url.starts_with(['"', '\'']) || url.ends_with(['"', '\'']) {
-        Some("the server's address has quotes around it; leave them out, the host needs none")
-    } else {
-        None
-    }
-}
-
-/// One sentence for what clap found.
-fn sentence(error: &clap::Error, mangled: Option<Mangled>) -> String {
-    let context = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => Some(text.clone()),
-        Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
-        _ => None,
-    };
-    let argument = context(ContextKind::InvalidArg).unwrap_or_default();
-    let flag = argument.split([' ', '=']).next().unwrap_or_default();
-    let told = match error.kind() {
-        ErrorKind::UnknownArgument if argument.starts_with('-') => match context(ContextKind::SuggestedArg) {
-            Some(nearest) => format!("unknown flag {argument}; did you mean {nearest}?"),
-            None => format!("unknown flag {argument}; mcp-remote --help lists them all"),
-        },
-        // Not shown: it may be what a host has cut off a header, and a secret.
-        ErrorKind::UnknownArgument => format!("unexpected argument after the server's address; {SPLIT}"),
-        ErrorKind::MissingRequiredArgument if argument.contains("SERVER-URL") => {
-            "the server's address is missing: mcp-remote https://example.com/mcp".to_owned()
-        }
-        ErrorKind::MissingRequiredArgument => format!("{argument} is missing"),
-        ErrorKind::ArgumentConflict => {
-            format!("{flag} cannot be used with {}", context(ContextKind::PriorArg).unwrap_or_default())
-        }
-        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
-            let value = context(ContextKind::InvalidValue).unwrap_or_default();
-            let why = match (context(ContextKind::ValidValue), std::error::Error::source(error)) {
-                (Some(valid), _) => format!("must be one of {valid}"),
-                (None, Some(why)) => why.to_string(),
-                (None, None) => "is not valid".to_owned(),
-            };
-            match (value.is_empty(), flag) {
-                (true, _) => format!("{flag} needs a value"),
-                (false, "[CALLBACK-PORT]") => {
-                    format!("the second argument is no callback port (1 to 65535); {SPLIT}")
-                }
-                (false, _) => format!("{flag} {value:?} {why}"),
-            }
-        }
-        _ => error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned(),
-    };
-    match mangled {
-        Some(Mangled::Split) if !told.contains(SPLIT) => format!("{told}; {SPLIT}"),
-        Some(Mangled::Quoted) => format!("{told}; there are stray quotes among the arguments: the host needs none"),
-        _ => told,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn run(arguments: &[&str]) -> Result<Command, Usage> {
-        let environment = |name: &str| match name {
-            "TOKEN" => Some("t\"o\\k".to_owned()),
-            "EMPTY" => Some(String::new()),
-            "MCP_REMOTE_CONFIG_DIR" => Some("/store".to_owned()),
-            _ => None,
-        };
-        parse(Program::Adapter, arguments.iter().map(OsString::from).collect(), &environment)
-    }
-
-    fn config(arguments: &[&str]) -> Config {
-        match run(arguments) {
-            Ok(Command::Forward(config)) => *config,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn refused(arguments: &[&str]) -> String {
-        run(arguments).expect_err("must be refused").sentence
-    }
-
-    const URL: &str = "https://a.example/mcp";
-
-    #[test]
-    fn the_hash_and_so_the_files_are_npms() {
-        for (arguments, hash) in [
-            (vec!["http://127.0.0.1:7802/mcp"], "9ca486285bd01d5fdc4abad83d5bb5d5"),
-            (vec!["http://127.0.0.1:7804/mcp"], "ff12414734d711ab210706ed355b5813"),
-            (
-                vec![
-                    "http://127.0.0.1:7812/mcp",
-                    "--authorize-param",
-                    "prompt=login",
-                    "--authorize-param",
-                    "a=b=c",
-                    "--header",
-                    "X-Z: 1",
-                    "--client-metadata-url",
-                    "https://c.example/m.json",
-                ],
-                "9e721942d4e1f98b1ee20f0278cbaf78",
-            ),
-        ] {
-            assert_eq!(config(&arguments).server_hash, hash, "{arguments:?}");
-        }
-    }
-
-    #[test]
-    fn every_flag_of_npm_is_understood_in_any_order_and_both_forms() {
-        let config = config(&[
-            "--debug",
-            "--header",
-            "X-Api-Key: ${TOKEN}",
-            "--header=Other:plain",
-            "--transport=sse-first",
-            "--ipv4",
-            "--keep-alive",
-            URL,
-            "--ping-interval",
-            "0.5",
-            "3334",
-            "--ignore-tool",
-            "delete*",
-            "--ignore-tool=*_x",
-            "--disable-cookies",
-            "--host",
-            "127.0.0.1",
-            "--callback-path",
-            "/cb",
-            "--auth-timeout",
-            "7",
-            "--auth-success-url",
-            "https://ok.example/done",
-            "--resource",
-            "https://r.example",
-            "--authorize-param",
-            "prompt=login",
-            "--static-oauth-client-metadata",
-            r#"{"scope":"a b"}"#,
-            "--static-oauth-client-info",
-            r#"{"client_id":"id","client_secret":"${TOKEN}"}"#,
-            "--client-metadata-url",
-            "https://c.example/m.json",
-            "--use-id-token",
-            "--client-credentials",
-            "--token-endpoint",
-            "https://t.example/token",
-            "--protocol",
-            "auto",
-            "--enable-proxy",
-            "--connect-timeout",
-            "1.5",
-            "--headers-timeout",
-            "0",
-            "--body-timeout",
-            "2",
-            "--allow-http",
-            "--silent",
-        ]);
-        assert_eq!(config.headers["x-api-key"], "t\"o\\k");
-        assert_eq!(config.headers["other"], "plain");
-        assert_eq!(config.transport, TransportStrategy::SseFirst);
-        assert_eq!(config.ping, Some(Duration::from_millis(500)));
-        assert_eq!((config.network.headers_timeout, config.network.body_timeout), (None, Some(Duration::from_secs(2))));
-        assert_eq!(config.authorization.callback_port, Some(3334));
-        assert_eq!(config.authorization.client_info.unwrap().expose()["client_secret"], "t\"o\\k");
-        assert_eq!(config.authorization.resource, Resource::Named("https://r.example".into()));
-        assert_eq!(config.store, Path::new("/store/mcp-remote-v1"));
-        assert_eq!(config.remarks.len(), 1, "{:?}", config.remarks);
-    }
-
-    #[test]
-    fn a_mistake_is_told_in_one_sentence_that_names_it() {
-        for (arguments, expected) in [
-            (vec![], "address is missing"),
-            (vec![URL, "--heder", "a:b"], "did you mean --header?"),
-            (vec![URL, "--transport", "carrier-pigeon"], "must be one of http-first, sse-first, http-only, sse-only"),
-            (vec![URL, "--connect-timeout", "0"], "--connect-timeout \"0\" must be more than 0 seconds"),
-            (vec![URL, "--max-message-size", "lots"], "must be a number of bytes"),
-            (vec![URL, "--header"], "--header needs a value"),
-            (vec![URL, "--header", "no colon"], "it must be NAME:VALUE"),
-            (vec![URL, "--header", "A: ${NOT_SET}"], "variable NOT_SET, which is not set"),
-            (vec![URL, "--header-file", "/no/such/file"], "cannot read --header-file /no/such/file"),
-            (vec![URL, "--callback-path", "x"], "must begin with /"),
-            (vec![URL, "--authorize-param", "state=1"], "cannot set state"),
-            (vec![URL, "--static-oauth-client-info", "{\"client_secret\":\"hush\""], "not a JSON object"),
-            (vec![URL, "--static-oauth-client-info", "{}"], "has no client_id"),
-            (vec![URL, "--client-metadata-url", "https://c.example/"], "with a path"),
-            (vec![URL, "--token-endpoint", "https://t.example"], "--client-credentials"),
-            (vec![URL, "--client-cert", "/c.pem"], "--client-key"),
-            (vec![URL, "--ca-cert", "/no/such/file"], "--ca-cert /no/such/file"),
-            (vec![URL, "--proxy", "ftp://x"], "--proxy is not a proxy's address"),
-            (vec!["http://far.example"], "--allow-http"),
-            (vec!["ws://far.example"], "must be http or https"),
-        ] {
-            let sentence = refused(&arguments);
-            assert!(sentence.contains(expected), "{arguments:?}: {sentence}");
-            assert!(!sentence.contains('\n') && !sentence.contains("hush"), "{sentence}");
-        }
-    }
-
-    #[test]
-    fn arguments_that_a_host_has_mangled_come_with_a_hint() {
-        for arguments in [
-            vec![URL, "--header", "Authorization:", "Bearer", "token"],
-            vec![URL, "--header", "Authorization:"],
-            vec![URL, "stray"],
-        ] {
-            let sentence = refused(&arguments);
-            assert!(sentence.contains("--header \"Authorization:${AUTH}\""), "{arguments:?}: {sentence}");
-        }
-        assert!(refused(&["https://a.example/mcp --debug"]).contains("element of its own"));
-        assert!(refused(&["\"https://a.example/mcp\""]).contains("quotes"));
-        assert!(refused(&[URL, "\"--debug"]).contains("stray quotes"));
-        assert_eq!(config(&[URL, "--header", "'X-Key: a b'"]).headers["x-key"], "a b");
-    }
-
-    #[test]
-    fn no_secret_shows_in_the_settings() {
-        let config = config(&[
-            URL,
-            "--header",
-            "Authorization: Bearer ${TOKEN}",
-            "--static-oauth-client-info",
-            r#"{"client_id":"i","client_secret":"hush"}"#,
-        ]);
-        let shown = format!("{config:?}");
-        assert!(!shown.contains("hush") && !shown.contains("Bearer"), "{shown}");
-    }
-
-    #[test]
-    fn help_is_grouped_by_purpose() {
-        let Ok(Command::Print(help)) = run(&["--help"]) else { panic!("no help") };
-        for heading in [CONNECTING, NETWORK, SIGN_IN, CLIENT, LIMITS, LOGS] {
-            assert!(help.contains(heading), "{heading}");
-        }
     }
 }

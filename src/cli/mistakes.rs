@@ -1,0 +1,140 @@
+//! Arguments that cannot be understood, each told in one sentence that says what to write instead.
+//!
+//! Must never: show a value that may be a piece of a secret, such as what a host has cut off a header.
+
+use std::{borrow::Cow, error::Error, ffi::OsString};
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::Verb;
+
+pub(super) const SPLIT: &str = "if the host cut a value at its space, write it without one and put it in the entry's \"env\": --header \"Authorization:${AUTH}\"";
+const COMMAND_FIRST: &str =
+    "the server's address comes first; only a command goes before it: mcp-remote login https://example.com/mcp";
+
+/// Says so where the first word looks like a command and is none here. It is not shown: it might be a
+/// piece of a header that a host has cut.
+pub(super) fn no_command(arguments: &[OsString]) -> Option<String> {
+    let word = arguments.first()?.to_str()?;
+    if word.starts_with('-') || !word.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-') {
+        return None;
+    }
+    let commands = clap::Command::new("mcp-remote").no_binary_name(true);
+    let commands = commands.subcommands(Verb::NAMED.map(|(name, _)| clap::Command::new(name)));
+    let nearest = match commands.try_get_matches_from([word]) {
+        Ok(matches) => matches.subcommand_name()?.to_owned(),
+        Err(error) => match error.get(ContextKind::SuggestedSubcommand)? {
+            ContextValue::Strings(names) => names.last()?.clone(),
+            _ => return None,
+        },
+    };
+    // clap's measure alone takes `localhost` for `logout`.
+    let near = nearest.len().abs_diff(word.len()) <= 2;
+    let (_, meant) = Verb::NAMED.into_iter().find(|(name, _)| near && *name == nearest)?;
+    let meant = meant.name();
+    Some(format!("the first argument is neither a server's address nor a command here; did you mean {meant}?"))
+}
+
+/// Signs of a host that splits or quotes arguments badly.
+#[derive(Clone, Copy)]
+pub(super) enum Mangled {
+    /// A header's value ended up outside of it.
+    Split,
+    /// Quotes that a shell would have taken.
+    Quoted,
+}
+
+pub(super) fn mangled(arguments: &[OsString]) -> Option<Mangled> {
+    let texts: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy()).collect();
+    let cut = |pair: &[Cow<'_, str>]| pair[0] == "--header" && pair[1].ends_with(':');
+    if texts.windows(2).any(cut) {
+        return Some(Mangled::Split);
+    }
+    let stray = |text: &Cow<'_, str>| {
+        let quotes = text.matches('"').count();
+        (text.starts_with('"') || text.ends_with('"')) && !text.starts_with('{') && quotes % 2 == 1
+    };
+    texts.iter().any(stray).then_some(Mangled::Quoted)
+}
+
+/// A whole command line in the place of the address. What is wrong is said without the text: it may
+/// hold a secret.
+pub(super) fn glued(url: &str) -> Option<&'static str> {
+    if url.contains(char::is_whitespace) {
+        Some(
+            "the server's address contains a space; give each argument as an element of its own in the entry's \"args\"",
+        )
+    } else if url.starts_with(['"', '\'']) || url.ends_with(['"', '\'']) {
+        Some("the server's address has quotes around it; leave them out, the host needs none")
+    } else if Verb::NAMED.iter().any(|(name, _)| *name == url) {
+        Some(COMMAND_FIRST)
+    } else {
+        None
+    }
+}
+
+/// One sentence for what clap found.
+pub(super) fn sentence(error: &clap::Error, verb: Verb, mangled: Option<Mangled>) -> String {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
+        _ => None,
+    };
+    // Without the value's name, and the address as one speaks of it.
+    let flag = |argument: &str| match argument.split([' ', '=']).next().unwrap_or_default() {
+        "[SERVER-URL]" | "<SERVER-URL>" => "a server's address".to_owned(),
+        flag => flag.to_owned(),
+    };
+    let argument = context(ContextKind::InvalidArg).unwrap_or_default();
+    let told = match error.kind() {
+        ErrorKind::UnknownArgument if argument.starts_with('-') => match context(ContextKind::SuggestedArg) {
+            Some(nearest) => format!("unknown flag {argument}; did you mean {nearest}?"),
+            None => format!("unknown flag {argument}; {} --help lists them all", verb.name()),
+        },
+        // Not shown: the redirect holds the authorization code.
+        ErrorKind::UnknownArgument if verb == Verb::Finish => {
+            "the redirected address must not be an argument, which every program can read: start \
+             mcp-remote-client finish alone, it asks for it"
+                .to_owned()
+        }
+        // Not shown: it may be what a host has cut off a header, and a secret.
+        ErrorKind::UnknownArgument => format!("unexpected argument after the server's address; {SPLIT}"),
+        ErrorKind::MissingRequiredArgument if argument.contains("SERVER-URL") => {
+            let or = if verb == Verb::Logout { ", or --all" } else { "" };
+            format!("the server's address is missing: {} https://example.com/mcp{or}", verb.name())
+        }
+        ErrorKind::MissingRequiredArgument => {
+            let missing: Vec<_> = argument.split(", ").map(flag).collect();
+            let (are, them) = if missing.len() == 1 { ("is", "it") } else { ("are", "them") };
+            format!("{} {are} missing: another flag needs {them}", missing.join(" and "))
+        }
+        ErrorKind::ArgumentConflict => {
+            let prior = context(ContextKind::PriorArg).unwrap_or_default();
+            format!("{} cannot be used with {}", flag(&argument), flag(&prior))
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let value = context(ContextKind::InvalidValue).unwrap_or_default();
+            let why = match (context(ContextKind::ValidValue), error.source()) {
+                (Some(valid), _) => format!("must be one of {valid}"),
+                (None, Some(why)) => why.to_string(),
+                (None, None) => "is not valid".to_owned(),
+            };
+            match (value.is_empty(), &*flag(&argument)) {
+                (true, flag) => format!("{flag} needs a value"),
+                (false, "[CALLBACK-PORT]") if value.contains("://") || verb.then(&value).is_some() => {
+                    COMMAND_FIRST.to_owned()
+                }
+                (false, "[CALLBACK-PORT]") => {
+                    format!("the second argument is no callback port (1 to 65535); {SPLIT}")
+                }
+                (false, flag) => format!("{flag} {value:?} {why}"),
+            }
+        }
+        _ => error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned(),
+    };
+    match mangled {
+        Some(Mangled::Split) if !told.contains(SPLIT) => format!("{told}; {SPLIT}"),
+        Some(Mangled::Quoted) => format!("{told}; there are stray quotes among the arguments: the host needs none"),
+        _ => told,
+    }
+}

@@ -1,0 +1,348 @@
+//! The command line: forwarding, and the commands for a person (`login`, `logout`, `status`, `finish`).
+//! Everything becomes a [`Command`] or one clear sentence.
+//!
+//! Must never: put a secret into a message; let a typo pass (npm ignores unknown flags, and then
+//! starts without the header somebody misspelt).
+
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
+
+use clap::{CommandFactory, FromArgMatches, Parser, error::ErrorKind};
+
+use self::{
+    flags::{Args, LOGS, NETWORK, all_servers, config, names_sign_in, status, store_folder},
+    mistakes::{mangled, no_command, sentence},
+};
+use crate::config::{Config, LogMode, Network, PlainHttp, ServerUrl};
+
+mod flags;
+mod mistakes;
+#[cfg(test)]
+mod tests;
+mod words;
+
+/// What the arguments ask for.
+#[derive(Debug)]
+pub enum Command {
+    /// Forward between a host on stdio and the server.
+    Forward(Box<Config>),
+    /// `mcp-remote-client`: show what the server has.
+    Client(Box<Config>, Output),
+    /// `login`: sign in ahead of time.
+    Login(Box<Config>),
+    /// `logout`: forget what is stored, and revoke it.
+    Logout(Logout),
+    /// `status`: show who is signed in where.
+    Status(Status),
+    /// `finish`: hand a redirect that reached another computer to the sign-in that waits for it.
+    Finish(Finish),
+    /// `--help` or `--version`.
+    Print(String),
+}
+
+/// What `logout` forgets.
+#[derive(Debug)]
+pub enum Logout {
+    /// One server.
+    Server(Box<Config>),
+    /// Everything in the store.
+    All(Box<AllServers>),
+}
+
+/// What is needed to forget every server.
+#[derive(Debug)]
+pub struct AllServers {
+    /// The folder of stored sign-ins.
+    pub store: PathBuf,
+    /// Whether addresses without TLS are allowed.
+    pub plain_http: PlainHttp,
+    /// How to reach the authorization servers that revoke.
+    pub network: Arc<Network>,
+    /// How much is said on stderr.
+    pub log: LogMode,
+    /// `RUST_LOG`.
+    pub log_filters: Option<String>,
+    /// To be logged once the log is open.
+    pub remarks: Vec<String>,
+}
+
+/// What `status` shows.
+#[derive(Debug)]
+pub struct Status {
+    /// The folder of stored sign-ins.
+    pub store: PathBuf,
+    /// One server only: its address, and npm's name for it in the store.
+    pub server: Option<(ServerUrl, String)>,
+    /// For whom.
+    pub output: Output,
+}
+
+/// What `finish` needs; the redirect itself is asked for, never an argument.
+#[derive(Debug)]
+pub struct Finish {
+    /// The folder of stored sign-ins, where those that wait are noted.
+    pub store: PathBuf,
+}
+
+/// How `mcp-remote-client` and `status` print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// For a person.
+    Text,
+    /// For a program.
+    Json,
+}
+
+/// Which of the two programs was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// `mcp-remote`.
+    Adapter,
+    /// `mcp-remote-client`.
+    Client,
+}
+
+/// Who learns that the arguments cannot be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// A host that has started the adapter: its first request is to be answered too.
+    Host,
+    /// A person; stderr is enough, and nothing on stdin is theirs.
+    Person,
+}
+
+/// Arguments that cannot be understood.
+#[derive(Debug)]
+pub struct Usage {
+    /// For whom.
+    pub reader: Reader,
+    /// One sentence for the user.
+    pub sentence: String,
+}
+
+/// Environment variables, passed in.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+const TAKEN_OVER: &str = "\
+Give the address and the flags as they stand in the host's entry; every flag is accepted. A sign-in is kept under the \
+address, headers, --resource, --authorize-param, --client-metadata-url and --token-endpoint exactly as written.";
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "mcp-remote-client",
+    version,
+    about = "Connects to a remote MCP server as mcp-remote does and shows what it has",
+    long_about = None,
+    after_help = "mcp-remote-client finish hands over a sign-in whose browser is on another computer."
+)]
+struct ClientArgs {
+    #[command(flatten)]
+    args: Args,
+
+    /// Print JSON
+    #[arg(long, help_heading = LOGS)]
+    json: bool,
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "mcp-remote login",
+    version,
+    about = "Signs in to a server ahead of time, so that a host finds the sign-in done",
+    long_about = None,
+    after_help = TAKEN_OVER
+)]
+struct LoginArgs {
+    #[command(flatten)]
+    args: Args,
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "mcp-remote logout",
+    version,
+    about = "Forgets the sign-in to a server, and revokes its tokens where the server offers that",
+    long_about = None,
+    after_help = TAKEN_OVER
+)]
+struct LogoutArgs {
+    #[command(flatten)]
+    args: Args,
+
+    /// Forget every server
+    #[arg(long, conflicts_with = "server_url")]
+    all: bool,
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "mcp-remote status",
+    version,
+    about = "Shows who is signed in where, until when and with what scope; never a secret",
+    long_about = None,
+    after_help = TAKEN_OVER
+)]
+struct StatusArgs {
+    #[command(flatten)]
+    args: Args,
+
+    /// Print JSON
+    #[arg(long, help_heading = LOGS)]
+    json: bool,
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "mcp-remote-client finish",
+    version,
+    about = "Finishes a sign-in whose browser is on another computer",
+    long_about = "Finishes a sign-in whose browser is on another computer: asks for the address that the browser \
+                  ended at, on the terminal or on stdin, and hands it to the mcp-remote that waits for it."
+)]
+struct FinishArgs {
+    /// Folder of stored sign-ins [default: MCP_REMOTE_CONFIG_DIR, or ~/.mcp-auth]
+    #[arg(long, value_name = "FOLDER")]
+    config_dir: Option<PathBuf>,
+}
+
+/// What the first words ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verb {
+    Forward,
+    Client,
+    Login,
+    Logout,
+    Status,
+    Finish,
+}
+
+impl Verb {
+    /// The commands beside the one that is meant when none is named. No server's address is one of
+    /// these words: each has a colon.
+    const NAMED: [(&'static str, Self); 5] = [
+        ("mcp-remote-client", Self::Client),
+        ("login", Self::Login),
+        ("logout", Self::Logout),
+        ("status", Self::Status),
+        ("finish", Self::Finish),
+    ];
+
+    /// Takes the words that name a command off the arguments.
+    fn take(program: Program, arguments: &mut Vec<OsString>) -> Self {
+        let mut verb = match program {
+            Program::Adapter => Self::Forward,
+            Program::Client => Self::Client,
+        };
+        while let Some(next) = arguments.first().and_then(|word| verb.then(word.to_str()?)) {
+            arguments.remove(0);
+            verb = next;
+        }
+        verb
+    }
+
+    /// The command that `word` names after this one.
+    fn then(self, word: &str) -> Option<Self> {
+        let (_, named) = Self::NAMED.into_iter().find(|(name, _)| *name == word)?;
+        match (self, named) {
+            // `mcp-remote mcp-remote-client URL`: how npx users reach the second program.
+            (Self::Forward, Self::Client | Self::Login | Self::Logout | Self::Status)
+            | (Self::Client, Self::Finish) => Some(named),
+            _ => None,
+        }
+    }
+
+    /// As one types it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Forward => "mcp-remote",
+            Self::Client => "mcp-remote-client",
+            Self::Login => "mcp-remote login",
+            Self::Logout => "mcp-remote logout",
+            Self::Status => "mcp-remote status",
+            Self::Finish => "mcp-remote-client finish",
+        }
+    }
+
+    fn command(self) -> clap::Command {
+        match self {
+            Self::Forward => Args::command(),
+            Self::Client => ClientArgs::command(),
+            Self::Login => LoginArgs::command().mut_args(|arg| {
+                let only_forwarding =
+                    ["ignore_tool", "keep_alive", "ping_interval", "max_message_size"].contains(&arg.get_id().as_str());
+                arg.hide(only_forwarding)
+            }),
+            Self::Logout => LogoutArgs::command()
+                .mut_arg("server_url", |url| url.required(false).required_unless_present("all"))
+                .mut_args(|arg| {
+                    let shown = arg.get_help_heading() == Some(NETWORK)
+                        || ["all", "static_oauth_client_info", "client_key_jwt", "debug", "silent"]
+                            .contains(&arg.get_id().as_str());
+                    let hidden = !shown && !names_sign_in(&arg);
+                    arg.hide(hidden)
+                }),
+            Self::Status => StatusArgs::command().mut_arg("server_url", |url| url.required(false)).mut_args(|arg| {
+                let hidden = arg.get_id() != "json" && !names_sign_in(&arg);
+                arg.hide(hidden)
+            }),
+            Self::Finish => FinishArgs::command(),
+        }
+    }
+}
+
+/// Reads arguments (without the program's name) and environment.
+///
+/// # Errors
+/// [`Usage`].
+pub fn parse(program: Program, arguments: Vec<OsString>, environment: Environment<'_>) -> Result<Command, Usage> {
+    let mut arguments = arguments;
+    let verb = Verb::take(program, &mut arguments);
+    let reader = if verb == Verb::Forward { Reader::Host } else { Reader::Person };
+    read(verb, &arguments, environment).map_err(|sentence| Usage { reader, sentence })
+}
+
+fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Result<Command, String> {
+    if let Some(told) = no_command(arguments) {
+        return Err(told);
+    }
+    let mangled = mangled(arguments);
+    let told = |error: clap::Error| sentence(&error, verb, mangled);
+    let name = OsString::from(verb.name());
+    let matches = match verb.command().try_get_matches_from(std::iter::once(&name).chain(arguments)) {
+        Ok(matches) => matches,
+        Err(asked) if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            return Ok(Command::Print(asked.render().to_string()));
+        }
+        Err(error) => return Err(told(error)),
+    };
+    let output = |json| if json { Output::Json } else { Output::Text };
+    Ok(match verb {
+        Verb::Forward => {
+            let args = Args::from_arg_matches(&matches).map_err(told)?;
+            Command::Forward(Box::new(config(&args, environment)?))
+        }
+        Verb::Client => {
+            let ClientArgs { args, json } = ClientArgs::from_arg_matches(&matches).map_err(told)?;
+            Command::Client(Box::new(config(&args, environment)?), output(json))
+        }
+        Verb::Login => {
+            let LoginArgs { args } = LoginArgs::from_arg_matches(&matches).map_err(told)?;
+            Command::Login(Box::new(config(&args, environment)?))
+        }
+        Verb::Logout => {
+            let LogoutArgs { args, all } = LogoutArgs::from_arg_matches(&matches).map_err(told)?;
+            Command::Logout(if all {
+                Logout::All(Box::new(all_servers(&args, environment)?))
+            } else {
+                Logout::Server(Box::new(config(&args, environment)?))
+            })
+        }
+        Verb::Status => {
+            let StatusArgs { args, json } = StatusArgs::from_arg_matches(&matches).map_err(told)?;
+            Command::Status(status(&args, output(json), environment)?)
+        }
+        Verb::Finish => {
+            let FinishArgs { config_dir } = FinishArgs::from_arg_matches(&matches).map_err(told)?;
+            Command::Finish(Finish { store: store_folder(config_dir, environment)? })
+        }
+    })
+}

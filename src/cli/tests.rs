@@ -1,0 +1,484 @@
+//! What arguments mean, and what is said where they mean nothing.
+
+use std::{path::Path, time::Duration};
+
+use reqwest::Url;
+
+use super::{
+    flags::{CLIENT, CONNECTING, LIMITS, SIGN_IN},
+    *,
+};
+use crate::{
+    config::{AssertionSource, Authorization, Dpop, Grant, Resource, TransportStrategy},
+    store,
+};
+
+fn run(arguments: &[&str]) -> Result<Command, Usage> {
+    let environment = |name: &str| match name {
+        "TOKEN" => Some("t\"o\\k".to_owned()),
+        "EMPTY" => Some(String::new()),
+        "SECRET" => Some("s".to_owned()),
+        "MCP_REMOTE_CONFIG_DIR" => Some("/store".to_owned()),
+        _ => None,
+    };
+    parse(Program::Adapter, arguments.iter().map(OsString::from).collect(), &environment)
+}
+
+fn config(arguments: &[&str]) -> Config {
+    match run(arguments) {
+        Ok(Command::Forward(config)) => *config,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refused(arguments: &[&str]) -> String {
+    run(arguments).expect_err("must be refused").sentence
+}
+
+const URL: &str = "https://a.example/mcp";
+
+#[test]
+fn the_hash_and_so_the_files_are_npms() {
+    for (arguments, hash) in [
+        (vec!["http://127.0.0.1:7802/mcp"], "9ca486285bd01d5fdc4abad83d5bb5d5"),
+        (vec!["http://127.0.0.1:7804/mcp"], "ff12414734d711ab210706ed355b5813"),
+        (
+            vec![
+                "http://127.0.0.1:7812/mcp",
+                "--authorize-param",
+                "prompt=login",
+                "--authorize-param",
+                "a=b=c",
+                "--header",
+                "X-Z: 1",
+                "--client-metadata-url",
+                "https://c.example/m.json",
+            ],
+            "9e721942d4e1f98b1ee20f0278cbaf78",
+        ),
+    ] {
+        assert_eq!(config(&arguments).server_hash, hash, "{arguments:?}");
+    }
+}
+
+#[test]
+fn every_flag_of_npm_is_understood_in_any_order_and_both_forms() {
+    let config = config(&[
+        "--debug",
+        "--header",
+        "X-Api-Key: ${TOKEN}",
+        "--header=Other:plain",
+        "--transport=sse-first",
+        "--ipv4",
+        "--keep-alive",
+        URL,
+        "--ping-interval",
+        "0.5",
+        "3334",
+        "--ignore-tool",
+        "delete*",
+        "--ignore-tool=*_x",
+        "--disable-cookies",
+        "--host",
+        "127.0.0.1",
+        "--callback-path",
+        "/cb",
+        "--auth-timeout",
+        "7",
+        "--auth-success-url",
+        "https://ok.example/done",
+        "--resource",
+        "https://r.example",
+        "--authorize-param",
+        "prompt=login",
+        "--static-oauth-client-metadata",
+        r#"{"scope":"a b"}"#,
+        "--static-oauth-client-info",
+        r#"{"client_id":"id","client_secret":"${TOKEN}"}"#,
+        "--client-metadata-url",
+        "https://c.example/m.json",
+        "--use-id-token",
+        "--client-credentials",
+        "--token-endpoint",
+        "https://t.example/token",
+        "--protocol",
+        "auto",
+        "--enable-proxy",
+        "--connect-timeout",
+        "1.5",
+        "--headers-timeout",
+        "0",
+        "--body-timeout",
+        "2",
+        "--allow-http",
+        "--silent",
+    ]);
+    assert_eq!(config.headers["x-api-key"], "t\"o\\k");
+    assert_eq!(config.headers["other"], "plain");
+    assert_eq!(config.transport, TransportStrategy::SseFirst);
+    assert_eq!(config.ping, Some(Duration::from_millis(500)));
+    assert_eq!((config.network.headers_timeout, config.network.body_timeout), (None, Some(Duration::from_secs(2))));
+    assert_eq!(config.authorization.callback_port, Some(3334));
+    assert_eq!(config.authorization.client_info.as_ref().unwrap().expose()["client_secret"], "t\"o\\k");
+    assert_eq!(config.authorization.resource, Resource::Named("https://r.example".into()));
+    assert_eq!(config.store, Path::new("/store/mcp-remote-v1"));
+    assert_eq!(config.remarks.len(), 1, "{:?}", config.remarks);
+}
+
+#[test]
+fn a_mistake_is_told_in_one_sentence_that_names_it() {
+    for (arguments, expected) in [
+        (vec![], "address is missing"),
+        (vec![URL, "--heder", "a:b"], "did you mean --header?"),
+        (vec![URL, "--transport", "carrier-pigeon"], "must be one of http-first, sse-first, http-only, sse-only"),
+        (vec![URL, "--connect-timeout", "0"], "--connect-timeout \"0\" must be more than 0 seconds"),
+        (vec![URL, "--max-message-size", "lots"], "must be a number of bytes"),
+        (vec![URL, "--header"], "--header needs a value"),
+        (vec![URL, "--header", "no colon"], "it must be NAME:VALUE"),
+        (vec![URL, "--header", "A: ${NOT_SET}"], "variable NOT_SET, which is not set"),
+        (vec![URL, "--header-file", "/no/such/file"], "cannot read --header-file /no/such/file"),
+        (vec![URL, "--callback-path", "x"], "must begin with /"),
+        (vec![URL, "--authorize-param", "state=1"], "cannot set state"),
+        (vec![URL, "--static-oauth-client-info", "{\"client_secret\":\"hush\""], "not a JSON object"),
+        (vec![URL, "--static-oauth-client-info", "{}"], "has no client_id"),
+        (vec![URL, "--client-metadata-url", "https://c.example/"], "with a path"),
+        (vec![URL, "--token-endpoint", "https://t.example"], "--client-credentials"),
+        (vec![URL, "--client-cert", "/c.pem"], "--client-key"),
+        (vec![URL, "--ca-cert", "/no/such/file"], "--ca-cert /no/such/file"),
+        (vec![URL, "--proxy", "ftp://x"], "--proxy is not a proxy's address"),
+        (vec!["http://far.example"], "--allow-http"),
+        (vec!["ws://far.example"], "must be http or https"),
+        (vec![URL, "--dpop", "perhaps"], "must be one of auto, require, off"),
+        (vec![URL, "--client-credentials"], "needs a client_id: add --static-oauth-client-info"),
+        (
+            vec![URL, "--client-credentials", "--static-oauth-client-info", r#"{"client_id":"i"}"#],
+            "needs a client_secret in --static-oauth-client-info, or a key: --client-key-jwt FILE",
+        ),
+        (
+            vec![
+                URL,
+                "--client-credentials",
+                "--static-oauth-client-info",
+                r#"{"client_id":"","client_secret":"hush"}"#,
+            ],
+            "needs a client_id",
+        ),
+        (vec![URL, "--client-key-jwt", "/k.pem"], "--client-credentials is missing: another flag needs it"),
+        (
+            vec![
+                URL,
+                "--client-credentials",
+                "--client-key-jwt",
+                "/no/such/file",
+                "--static-oauth-client-info",
+                r#"{"client_id":"i"}"#,
+            ],
+            "--client-key-jwt /no/such/file: ",
+        ),
+        (vec![URL, "--id-jag-token", "/t"], "--id-jag-client-id and --id-jag-token-endpoint are missing"),
+        (vec![URL, "--id-jag-client-id", "i"], "--id-jag-token"),
+        (vec![URL, "--id-jag-token-endpoint", "https://i.example/t"], "--id-jag-token and --id-jag-client-id"),
+        (
+            vec![
+                URL,
+                "--id-jag-token",
+                "/t",
+                "--id-jag-client-id",
+                "i",
+                "--id-jag-token-endpoint",
+                "http://i.example/t?hush",
+                "--static-oauth-client-info",
+                r#"{"client_id":"c"}"#,
+            ],
+            "--id-jag-token-endpoint \"i.example\" must be https, or http on this machine",
+        ),
+        (
+            vec![
+                URL,
+                "--id-jag-token",
+                "/t",
+                "--id-jag-client-id",
+                "i",
+                "--id-jag-token-endpoint",
+                "https://i.example/t",
+            ],
+            "--id-jag-token needs to know who we are",
+        ),
+        (vec![URL, "--assertion-command", "print 'hush"], "--assertion-command has a quote that is not closed"),
+        (vec![URL, "--assertion-command", " "], "--assertion-command names no program"),
+    ] {
+        let sentence = refused(&arguments);
+        assert!(sentence.contains(expected), "{arguments:?}: {sentence}");
+        assert!(!sentence.contains('\n') && !sentence.contains("hush"), "{sentence}");
+    }
+}
+
+#[test]
+fn one_grant_excludes_every_other() {
+    let grants: [&[&str]; 5] = [
+        &["--device-code"],
+        &["--client-credentials"],
+        &["--id-jag-token", "/t", "--id-jag-client-id", "i", "--id-jag-token-endpoint", "https://i.example/t"],
+        &["--assertion-file", "/a"],
+        &["--assertion-command", "print"],
+    ];
+    for (one, other) in grants.iter().flat_map(|one| grants.iter().map(move |other| (one, other))) {
+        if one != other {
+            let told = refused(&[&[URL], *one, *other].concat());
+            assert_eq!(told, format!("{} cannot be used with {}", one[0], other[0]));
+        }
+    }
+    assert_eq!(config(&[URL, "--device-code", "--device-code"]).authorization.grant, Grant::DeviceCode);
+}
+
+#[test]
+fn each_grant_comes_with_what_it_needs() {
+    let grant = |arguments: &[&str]| config(&[&[URL], arguments].concat()).authorization.grant.clone();
+    let url = |text| Url::parse(text).unwrap();
+    assert_eq!(grant(&[]), Grant::AuthorizationCode);
+    assert_eq!(grant(&["--device-code"]), Grant::DeviceCode);
+    let key = tempfile::NamedTempFile::new().unwrap();
+    for (info, key, token_endpoint) in [
+        (r#"{"client_id":"i","client_secret":"s"}"#, None, None),
+        (r#"{"client_id":"i","client_secret":"s"}"#, None, Some("https://t.example/token")),
+        (r#"{"client_id":"i"}"#, Some(key.path()), Some("http://127.0.0.1:1/token")),
+        (r#"{"client_id":"i","client_secret":"s"}"#, Some(key.path()), None),
+    ] {
+        let mut arguments = vec!["--client-credentials", "--static-oauth-client-info", info];
+        arguments.extend(key.iter().flat_map(|key| ["--client-key-jwt", key.to_str().unwrap()]));
+        arguments.extend(token_endpoint.iter().flat_map(|endpoint| ["--token-endpoint", endpoint]));
+        let expected =
+            Grant::ClientCredentials { token_endpoint: token_endpoint.map(url), key: key.map(Path::to_owned) };
+        assert_eq!(grant(&arguments), expected);
+    }
+    let enterprise = |endpoint| {
+        let flags =
+            ["--id-jag-client-id", "i", "--id-jag-token", "/not/there/yet", "--id-jag-token-endpoint", endpoint];
+        grant(&[&flags[..], &["--static-oauth-client-info", r#"{"client_id":"c"}"#]].concat())
+    };
+    for endpoint in ["https://i.example/token", "http://127.0.0.1:1/token"] {
+        let expected =
+            Grant::Enterprise { token: "/not/there/yet".into(), token_endpoint: url(endpoint), client_id: "i".into() };
+        assert_eq!(enterprise(endpoint), expected);
+    }
+    assert_eq!(
+        grant(&["--assertion-file", "/not/there/yet"]),
+        Grant::WorkloadIdentity(AssertionSource::File("/not/there/yet".into()))
+    );
+    assert_eq!(
+        grant(&["--assertion-command", "gcloud auth 'print identity' --audiences=${TOKEN}"]),
+        Grant::WorkloadIdentity(AssertionSource::Command {
+            program: "gcloud".into(),
+            arguments: ["auth", "print identity", "--audiences=${TOKEN}"].map(str::to_owned).into(),
+        })
+    );
+}
+
+#[test]
+fn every_example_of_the_readme_is_understood() {
+    let home = tempfile::tempdir().unwrap();
+    let client = r#"{"client_id":"i","client_secret":"${SECRET}"}"#;
+    std::fs::write(home.path().join("client.json"), client).unwrap();
+    std::fs::write(home.path().join("key.pem"), "").unwrap();
+    let readme = include_str!("../../README.md").replace("/home/you", home.path().to_str().unwrap());
+    let examples = readme.split("```json").skip(1).filter_map(|rest| rest.split("```").next());
+    let mut grants = Vec::new();
+    for example in examples.filter(|example| example.trim_start().starts_with('[')) {
+        let arguments: Vec<String> = serde_json::from_str(example).unwrap();
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        grants.push(std::mem::discriminant(&config(&arguments).authorization.grant));
+    }
+    for grant in [
+        Grant::AuthorizationCode,
+        Grant::DeviceCode,
+        Grant::ClientCredentials { token_endpoint: None, key: None },
+        Grant::Enterprise { token: PathBuf::new(), token_endpoint: Url::parse(URL).unwrap(), client_id: String::new() },
+        Grant::WorkloadIdentity(AssertionSource::File(PathBuf::new())),
+    ] {
+        assert!(grants.contains(&std::mem::discriminant(&grant)), "no example of {grant:?}");
+    }
+}
+
+#[test]
+fn a_sign_in_is_careful_unless_told_otherwise() {
+    let Authorization { assume_pkce, dpop, no_browser, .. } = *config(&[URL]).authorization;
+    assert_eq!((assume_pkce, dpop, no_browser), (false, Dpop::Auto, false));
+    let Authorization { assume_pkce, dpop, no_browser, .. } =
+        *config(&[URL, "--assume-pkce", "--dpop", "require", "--no-browser"]).authorization;
+    assert_eq!((assume_pkce, dpop, no_browser), (true, Dpop::Require, true));
+    assert_eq!(config(&[URL, "--dpop=off"]).authorization.dpop, Dpop::Off);
+}
+
+/// `login` and `logout` act for an entry of a host, so they must see the server that it sees.
+#[test]
+fn a_command_takes_an_entrys_arguments_as_they_are() {
+    let entry = [URL, "3334", "--header", "X-Key:${TOKEN}", "--ignore-tool", "x", "--keep-alive", "--debug"];
+    let forwarded = config(&entry);
+    for command in ["login", "logout", "status"] {
+        let arguments = [&[command], &entry[..]].concat();
+        let (server, hash) = match run(&arguments) {
+            Ok(Command::Login(config) | Command::Logout(Logout::Server(config))) => {
+                assert_eq!(config.headers, forwarded.headers);
+                (config.server, config.server_hash)
+            }
+            Ok(Command::Status(Status { server: Some(server), output: Output::Text, .. })) => server,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((server.url(), hash), (forwarded.server.url(), forwarded.server_hash.clone()), "{command}");
+    }
+}
+
+#[test]
+fn what_is_stored_is_shown_and_forgotten_without_the_secrets_of_the_entry() {
+    let entry = [URL, "--header", "X-Key:${NOT_SET}", "--resource", "https://r.example"];
+    let Ok(Command::Status(status)) = run(&[&["status", "--json"], &entry[..]].concat()) else { panic!("status") };
+    let (_, hash) = status.server.unwrap();
+    let others = store::server_hash(
+        URL,
+        &Resource::Named("https://r.example".into()),
+        &[],
+        &[("X-Key".into(), "${NOT_SET}".into())],
+        None,
+        None,
+    );
+    assert_eq!((hash, status.output), (others, Output::Json));
+    let Ok(Command::Status(Status { store, server: None, .. })) = run(&["status"]) else { panic!("status") };
+    assert_eq!(store, Path::new("/store/mcp-remote-v1"));
+    let Ok(Command::Logout(Logout::All(all))) = run(&["logout", "--all", "--ipv4", "--silent"]) else {
+        panic!("logout --all")
+    };
+    assert_eq!((&*all.store, all.network.ipv4, all.log), (&*store, true, LogMode::Silent));
+}
+
+#[test]
+fn finish_is_a_command_of_the_client_under_both_names() {
+    let finish = |program, arguments: &[&str]| {
+        let arguments = arguments.iter().map(OsString::from).collect();
+        match parse(program, arguments, &|_| None) {
+            Ok(Command::Finish(Finish { store })) => store,
+            other => panic!("{other:?}"),
+        }
+    };
+    for store in [
+        finish(Program::Client, &["finish", "--config-dir", "/here"]),
+        finish(Program::Adapter, &["mcp-remote-client", "finish", "--config-dir=/here"]),
+    ] {
+        assert_eq!(store, Path::new("/here/mcp-remote-v1"));
+    }
+}
+
+#[test]
+fn a_command_that_is_misspelt_or_out_of_place_is_told_with_the_right_one() {
+    for (arguments, expected) in [
+        (&["loign", URL][..], "did you mean mcp-remote login?"),
+        (&["logn", URL], "did you mean mcp-remote login?"),
+        (&["lgout", "--all"], "did you mean mcp-remote logout?"),
+        (&["stat"], "did you mean mcp-remote status?"),
+        (&["finish"], "did you mean mcp-remote-client finish?"),
+        (&["mcp-remote-clinet", URL], "did you mean mcp-remote-client?"),
+        (&["mcp-remote-client", "login", URL], "did you mean mcp-remote login?"),
+        (&["login", "status"], "did you mean mcp-remote status?"),
+        (&["--debug", "login", URL], "the server's address comes first"),
+        (&[URL, "status"], "the server's address comes first"),
+        (&["--debug", "status"], "the server's address comes first"),
+        (&["localhost"], "the server's address is not a URL"),
+        (&["login"], "address is missing: mcp-remote login https://"),
+        (&["logout"], "address is missing: mcp-remote logout https://example.com/mcp, or --all"),
+        (&["logout", "--all", URL], "--all cannot be used with a server's address"),
+        (&["logout", "--al"], "did you mean --all?"),
+        (&["status", "--all"], "unknown flag --all"),
+        (&["login", URL, "--json"], "unknown flag --json"),
+        (&["login", URL, "--heder", "a:b"], "did you mean --header?"),
+        (&["mcp-remote-client", "finish", "--header", "a:b"], "mcp-remote-client finish --help lists them all"),
+        (&["mcp-remote-client", "finish", "http://localhost/?code=hush"], "must not be an argument"),
+    ] {
+        let sentence = refused(arguments);
+        assert!(sentence.contains(expected), "{arguments:?}: {sentence}");
+        assert!(!sentence.contains("hush"), "{sentence}");
+    }
+}
+
+#[test]
+fn only_the_adapter_can_have_a_host_to_answer() {
+    for (program, arguments, expected) in [
+        (Program::Adapter, &["--bogus"][..], Reader::Host),
+        (Program::Adapter, &["loign", URL], Reader::Host),
+        (Program::Adapter, &["login", "--bogus"], Reader::Person),
+        (Program::Adapter, &["logout", "--bogus"], Reader::Person),
+        (Program::Adapter, &["status", "--bogus"], Reader::Person),
+        (Program::Adapter, &["mcp-remote-client", "finish", "--bogus"], Reader::Person),
+        (Program::Client, &["--bogus"], Reader::Person),
+        (Program::Client, &["finish", "--bogus"], Reader::Person),
+    ] {
+        let arguments: Vec<_> = arguments.iter().map(OsString::from).collect();
+        let refused = parse(program, arguments.clone(), &|_| None).expect_err("must be refused");
+        assert_eq!(refused.reader, expected, "{arguments:?}");
+    }
+}
+
+#[test]
+fn arguments_that_a_host_has_mangled_come_with_a_hint() {
+    for arguments in [
+        vec![URL, "--header", "Authorization:", "Bearer", "token"],
+        vec![URL, "--header", "Authorization:"],
+        vec![URL, "stray"],
+    ] {
+        let sentence = refused(&arguments);
+        assert!(sentence.contains("--header \"Authorization:${AUTH}\""), "{arguments:?}: {sentence}");
+    }
+    assert!(refused(&["https://a.example/mcp --debug"]).contains("element of its own"));
+    assert!(refused(&["\"https://a.example/mcp\""]).contains("quotes"));
+    assert!(refused(&[URL, "\"--debug"]).contains("stray quotes"));
+    assert_eq!(config(&[URL, "--header", "'X-Key: a b'"]).headers["x-key"], "a b");
+}
+
+#[test]
+fn no_secret_shows_in_the_settings() {
+    let config = config(&[
+        URL,
+        "--header",
+        "Authorization: Bearer ${TOKEN}",
+        "--static-oauth-client-info",
+        r#"{"client_id":"i","client_secret":"hush"}"#,
+    ]);
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("hush") && !shown.contains("Bearer"), "{shown}");
+}
+
+#[test]
+fn help_is_grouped_by_purpose_and_names_the_commands() {
+    let Ok(Command::Print(help)) = run(&["--help"]) else { panic!("no help") };
+    for heading in [CONNECTING, NETWORK, SIGN_IN, CLIENT, LIMITS, LOGS] {
+        assert!(help.contains(heading), "{heading}");
+    }
+    for (_, verb) in Verb::NAMED {
+        assert!(help.contains(&format!("  {} ", verb.name())), "{verb:?}");
+    }
+}
+
+#[test]
+fn help_of_a_command_lists_what_matters_to_it() {
+    let help = |arguments: &[&str]| match run(&[arguments, &["--help"]].concat()) {
+        Ok(Command::Print(help)) => help,
+        other => panic!("{other:?}"),
+    };
+    let (login, logout) = (help(&["login"]), help(&["logout"]));
+    let (status, finish) = (help(&["status"]), help(&["mcp-remote-client", "finish"]));
+    for (help, shown, hidden) in [
+        (
+            &login,
+            &["ahead of time", "--header", "--device-code", "--ca-cert"][..],
+            &["--ignore-tool", "Forget every"][..],
+        ),
+        (&logout, &["Forgets", "Forget every", "--header", "--ca-cert"], &["--device-code", "--keep-alive", "--json"]),
+        (&status, &["Shows who", "--json", "--header", "--resource"], &["--ca-cert", "--device-code", "Forget every"]),
+        (&finish, &["another computer", "--config-dir"], &["--header", "SERVER-URL"]),
+    ] {
+        for word in shown {
+            assert!(help.contains(word), "{word}: {help}");
+        }
+        for word in hidden {
+            assert!(!help.contains(word), "{word}: {help}");
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! The authorization-code grant (RFC 6749 §4.1) with PKCE (RFC 7636), in the person's browser, with a
+//! redirect to this machine (RFC 8252 §7.3).
+//!
+//! In order: the redirect's port is bound, since it is part of who we are; then the client; then the
+//! URL, kept on disk, printed, and only then opened; the redirect; the exchange; and only then a page
+//! that says that it worked. URL, `state`, verifier, the check of `iss` and the exchange are rmcp's.
+//!
+//! Must never: hand anything but http(s) to a browser; give a code or a verifier to another
+//! authorization server than the one that was asked; open a second tab while one can be finished.
+
+use std::{io, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use log::{info, warn};
+use reqwest::Url;
+use rmcp::transport::auth::{
+    AuthError, AuthorizationManager, InMemoryStateStore, StateStore, StoredAuthorizationState,
+};
+use serde_json::{Map, Value};
+
+use super::{
+    Desk, Errand, browser,
+    error::Error,
+    exchange::Exchange,
+    page::Page,
+    redirect::{Listener, Outcome, Place, sibling},
+    registration::{self, Client, Origin, Wanted},
+    scope,
+};
+use crate::{
+    report::{Report, host, shown},
+    store::sign_in::{LIFE, SignIn, Tabs},
+};
+
+/// Ports tried from the derived one on, as npm does.
+const PORTS: u16 = 8;
+/// Ports tried after one that the user named and somebody else has.
+const NEXT_PORTS: u16 = 16;
+/// How often it is looked whether a copy of npm's has finished its sign-in, as npm does.
+const LOOK: Duration = Duration::from_millis(250);
+/// How often the whole may begin anew because the client was refused: once with a new registration.
+const MOST_REGISTRATIONS: u32 = 2;
+
+/// A sign-in that is ready to wait for its redirect.
+struct Waiting {
+    listener: Listener,
+    client: Client,
+    sign_in: SignIn,
+    url: Url,
+    resumed: bool,
+}
+
+/// What came of it.
+pub(super) enum Signed {
+    /// The token response, and who obtained it.
+    In(Map<String, Value>, Client),
+    /// Another copy has signed in meanwhile.
+    Elsewhere,
+}
+
+/// Signs a person in.
+pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<Signed, Error> {
+    errand.discovered.server.allows_codes(desk.settings.assume_pkce)?;
+    if errand.discovered.server.metadata.authorization_endpoint.is_none() {
+        let issuer = errand.discovered.server.issuer.clone();
+        return Err(Error::Unsupported { issuer, what: "has no page to sign in at" });
+    }
+    let mut registrations = 0;
+    loop {
+        let Some(waiting) = prepare(desk, errand).await? else { return Ok(Signed::Elsewhere) };
+        let client = waiting.client.clone();
+        let state = waiting.sign_in.state().to_owned();
+        let finished = finish(desk, errand, waiting).await;
+        SignIn::forget(&desk.store, &state);
+        let error = match finished {
+            Ok(response) => {
+                Tabs::forget(&desk.store);
+                return Ok(Signed::In(response, client));
+            }
+            Err(error) => error,
+        };
+        registrations += 1;
+        let stale = ["invalid_client", "unauthorized_client", "invalid_scope"].iter().any(|code| error.is(code));
+        let registered = matches!(client.origin, Origin::Stored | Origin::Registered);
+        if !(stale && registered && registrations < MOST_REGISTRATIONS) {
+            return Err(error);
+        }
+        info!("{error}; registering again");
+        registration::forget(&desk.store, &errand.discovered.server, &client);
+        Tabs::forget(&desk.store); // that tab was ours to lose, not the person's
+    }
+}
+
+/// Takes up the sign-in that is under way, or begins one. `None` if another copy has signed in.
+async fn prepare(desk: &Desk, errand: &Errand) -> Result<Option<Waiting>, Error> {
+    if let Some(waiting) = resume(desk, errand)? {
+        return Ok(Some(waiting));
+    }
+    let Some(listener) = bind(desk, errand).await? else { return Ok(None) };
+    let redirect_uri = listener.redirect_uri();
+    let client = client(desk, errand, &redirect_uri).await?;
+    begin(desk, errand, listener, client, &redirect_uri).await.map(Some)
+}
+
+/// The sign-in of a copy that is gone, or of us before we were started again.
+fn resume(desk: &Desk, errand: &Errand) -> Result<Option<Waiting>, Error> {
+    let server = &errand.discovered.server;
+    for sign_in in SignIn::all(&desk.store, desk.now()) {
+        let expected = server.published.then_some(&server.issuer);
+        let same = sign_in.authorization.expected_issuer.as_ref() == expected
+            && sign_in.resource == errand.resource
+            && sign_in.authorization.requested_scopes == errand.scopes;
+        let Some(url) = sign_in.authorization_url.as_deref().and_then(|url| Url::parse(url).ok()) else { continue };
+        if !same {
+            continue;
+        }
+        let now = desk.now();
+        let client = registration::present(&desk.settings, &desk.store, server, Some(&sign_in.redirect_uri), now)?;
+        let Some(client) = client.filter(|client| client.id == sign_in.client_id) else { continue };
+        let Ok(listener) = Listener::bind(&place(desk), sign_in.port) else { continue };
+        if listener.redirect_uri() == sign_in.redirect_uri {
+            return Ok(Some(Waiting { listener, client, sign_in, url, resumed: true }));
+        }
+    }
+    Ok(None)
+}
+
+fn place(desk: &Desk) -> Place {
+    Place {
+        host: desk.settings.callback_host.clone(),
+        path: desk.settings.callback_path.clone(),
+        server_hash: desk.store.server_hash().to_owned(),
+    }
+}
+
+/// The port npm derives: 3335 and up, from the first four digits of the server's hash.
+fn derived_port(server_hash: &str) -> u16 {
+    let number = server_hash.get(..4).and_then(|digits| u16::from_str_radix(digits, 16).ok()).unwrap_or_default();
+    3335 + number % 45816
+}
+
+/// Binds the redirect's port. `None` if a copy of npm's has it, and signs in meanwhile.
+async fn bind(desk: &Desk, errand: &Errand) -> Result<Option<Listener>, Error> {
+    let fixed = registration::fixed(&desk.settings, &errand.discovered.server).is_some();
+    let place = place(desk);
+    let derived = derived_port(desk.store.server_hash());
+    let mut ports: Vec<u16> = match (desk.settings.callback_port, fixed) {
+        (Some(port), _) => vec![port],
+        // A client made elsewhere names its redirect URI: another port is another URI.
+        (None, true) => vec![derived],
+        (None, false) => {
+            let stored = registration::stored_redirect_uris(&desk.store, &errand.discovered.server);
+            let stored = stored.iter().filter_map(|uri| Url::parse(uri).ok()?.port());
+            stored.chain((0..PORTS).map(|step| derived + step)).collect()
+        }
+    };
+    if let (Some(port), false) = (desk.settings.callback_port, fixed) {
+        ports.extend((1..=NEXT_PORTS).filter_map(|step| port.checked_add(step)));
+    }
+    let mut first = None;
+    for port in ports {
+        match Listener::bind(&place, port) {
+            Ok(listener) => {
+                if let (Some(named), true) = (desk.settings.callback_port, first.is_some()) {
+                    warn!("port {named} is taken; using {port}, with a new registration");
+                }
+                return Ok(Some(listener));
+            }
+            Err(error) => {
+                if error.kind() == io::ErrorKind::AddrInUse && sibling(port, desk.store.server_hash()).await {
+                    match follow(desk, errand, &place, port).await {
+                        Some(listener) => return Ok(Some(listener)),
+                        None => return Ok(None),
+                    }
+                }
+                first.get_or_insert_with(|| Error::Port { port, source: Arc::new(error) });
+            }
+        }
+    }
+    Err(first.unwrap_or_else(|| Error::Local("no port to try".to_owned())))
+}
+
+/// A copy of npm's signs in on this port: its tokens will do, and if it goes away the port is ours.
+async fn follow(desk: &Desk, errand: &Errand, place: &Place, port: u16) -> Option<Listener> {
+    info!("another mcp-remote signs in on port {port}; waiting for it");
+    loop {
+        if desk.newer(errand).is_some() {
+            return None;
+        }
+        if let Ok(listener) = Listener::bind(place, port) {
+            return Some(listener);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// The client with this redirect URI. A registration that comes from disk is looked at first: the
+/// person should not see an error page for a client that the server has forgotten.
+async fn client(desk: &Desk, errand: &Errand, redirect_uri: &str) -> Result<Client, Error> {
+    let server = &errand.discovered.server;
+    if let Some(client) = registration::present(&desk.settings, &desk.store, server, Some(redirect_uri), desk.now())? {
+        if client.origin != Origin::Stored || desk.has_registered(&client.id) {
+            return Ok(client);
+        }
+        if !is_refused(desk, errand, &client, redirect_uri).await {
+            return Ok(client);
+        }
+        info!("{} does not know our registration any more; registering again", server.issuer);
+        registration::forget(&desk.store, server, &client);
+    }
+    let wanted = Wanted { redirect_uri: Some(redirect_uri), scopes: &errand.scopes };
+    let client = registration::register(&desk.door, &desk.settings, &desk.store, server, wanted).await?;
+    desk.note_registered(&client.id);
+    Ok(client)
+}
+
+/// Whether the authorize page refuses the client: any 4xx, or an error in JSON.
+async fn is_refused(desk: &Desk, errand: &Errand, client: &Client, redirect_uri: &str) -> bool {
+    let made = async {
+        let manager = manager(desk, errand, client, redirect_uri, InMemoryStateStore::new()).await?;
+        authorization_url(desk, errand, &manager.0).await
+    };
+    let Ok(url) = made.await else { return false };
+    match desk.door.get(&url).await {
+        Ok(answer) => {
+            let told = serde_json::from_slice::<Map<String, Value>>(&answer.body);
+            answer.status.is_client_error() || told.is_ok_and(|told| told.contains_key("error"))
+        }
+        Err(_) => false, // the person will see
+    }
+}
+
+/// A new sign-in: URL made, everything on disk.
+async fn begin(
+    desk: &Desk,
+    errand: &Errand,
+    listener: Listener,
+    client: Client,
+    redirect_uri: &str,
+) -> Result<Waiting, Error> {
+    let states = States {
+        desk: desk.clone(),
+        client_id: client.id.clone(),
+        resource: errand.resource.clone(),
+        redirect_uri: redirect_uri.to_owned(),
+        port: listener.port(),
+    };
+    let (manager, _) = manager(desk, errand, &client, redirect_uri, states).await?;
+    let url = authorization_url(desk, errand, &manager).await?;
+    let state = url.query_pairs().find(|(name, _)| name == "state").map(|(_, state)| state.into_owned());
+    let sign_in = state.and_then(|state| SignIn::load(&desk.store, &state));
+    let Some(mut sign_in) = sign_in else {
+        return Err(Error::Local(format!("cannot keep the sign-in in {}", desk.store.path("sign_in").display())));
+    };
+    sign_in.authorization_url = Some(url.to_string());
+    sign_in.save(&desk.store)?;
+    Ok(Waiting { listener, client, sign_in, url, resumed: false })
+}
+
+/// rmcp's manager for one client, over our [`Exchange`].
+async fn manager(
+    desk: &Desk,
+    errand: &Errand,
+    client: &Client,
+    redirect_uri: &str,
+    states: impl StateStore + 'static,
+) -> Result<(AuthorizationManager, Exchange), Error> {
+    let exchange = desk.exchange(errand, client.clone());
+    let mut manager = exchange.manager(redirect_uri).await?;
+    manager.set_state_store(states);
+    Ok((manager, exchange))
+}
+
+/// The URL for the browser: rmcp's, with the resource as published and what the user adds.
+async fn authorization_url(desk: &Desk, errand: &Errand, manager: &AuthorizationManager) -> Result<Url, Error> {
+    let scopes: Vec<&str> = errand.scopes.iter().map(String::as_str).collect();
+    let url = manager.get_authorization_url(&scopes).await.map_err(|error| Error::Local(error.to_string()))?;
+    let mut url = desk.door.address("the authorization endpoint", &url).await?;
+    let mut pairs: Vec<(String, String)> =
+        url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+    pairs.retain(|(name, _)| name != "resource");
+    if let Some(resource) = &errand.resource {
+        pairs.push(("resource".to_owned(), resource.clone()));
+    }
+    if scope::needs_consent(&errand.scopes) {
+        pairs.push(("prompt".to_owned(), "consent".to_owned()));
+    }
+    for (name, value) in &desk.settings.authorize_params {
+        pairs.retain(|(known, _)| known != name);
+        pairs.push((name.clone(), value.clone()));
+    }
+    url.query_pairs_mut().clear().extend_pairs(pairs);
+    Ok(url)
+}
+
+/// Tells the person, waits for the redirect, and redeems the code.
+async fn finish(desk: &Desk, errand: &Errand, waiting: Waiting) -> Result<Map<String, Value>, Error> {
+    let Waiting { mut listener, client, sign_in, url, resumed } = waiting;
+    listener.expect(sign_in.state());
+    tell(desk, errand, &url, listener.port(), resumed).await;
+    let Ok(redirect) = tokio::time::timeout(LIFE, listener.next()).await else {
+        return Err(Error::NobodyCame { after: LIFE });
+    };
+    let redeemed = redeem(desk, errand, &client, &sign_in, &redirect.outcome, redirect.issuer.as_deref()).await;
+    match &redeemed {
+        Ok(_) => match &desk.settings.success_url {
+            Some(to) => redirect.send_to(to),
+            None => redirect.answer(&Page::SignedIn { server: host(desk.door.server()), host: desk.host_program() }),
+        },
+        Err(error) => {
+            let report = Report::of_authorization(error, desk.door.server());
+            redirect.answer(&Page::Failed {
+                server: host(desk.door.server()),
+                reason: report.sentence,
+                next: report.hint,
+            });
+        }
+    }
+    redeemed
+}
+
+/// The URL is printed before the browser opens: it may not, or elsewhere.
+async fn tell(desk: &Desk, errand: &Errand, url: &Url, port: u16, resumed: bool) {
+    let server = host(desk.door.server());
+    if resumed {
+        info!("go on signing in to {server} in the tab that is open, or open this address:\n\n    {url}\n");
+    } else {
+        info!("sign in to {server}: open this address, if no browser does:\n\n    {url}\n");
+    }
+    errand.ask(url.as_str());
+    let now = desk.now();
+    if resumed && Tabs::is_open(&desk.store, now) && !errand.at_terminal {
+        return;
+    }
+    let pause = Tabs::pause(&desk.store, now);
+    if !pause.is_zero() && !errand.at_terminal {
+        warn!("no browser is opened again within {} s: the last sign-in did not come to its end", pause.as_secs());
+        return;
+    }
+    if desk.settings.no_browser {
+        return;
+    }
+    Tabs::count(&desk.store, now);
+    match browser::open(url, &desk.settings.surroundings).await {
+        Ok(()) => info!("a browser is open; waiting for you"),
+        Err(none) => {
+            warn!("no browser was opened: {}", none.why);
+            if let Some(way) = browser::from_elsewhere(port, &desk.settings.surroundings) {
+                info!("{way}");
+            }
+        }
+    }
+}
+
+async fn redeem(
+    desk: &Desk,
+    errand: &Errand,
+    client: &Client,
+    sign_in: &SignIn,
+    outcome: &Outcome,
+    issuer: Option<&str>,
+) -> Result<Map<String, Value>, Error> {
+    let authorization = &sign_in.authorization;
+    // MCP 2026-07-28, Authorization Response Validation; RFC 9207 §2.4: also of an error, before any of
+    // it is believed. rmcp checks it for codes only.
+    let expected = authorization.expected_issuer.as_deref();
+    let genuine = match (issuer, expected) {
+        (Some(received), Some(expected)) => received == expected,
+        (None, Some(_)) => !authorization.require_issuer,
+        (_, None) => true,
+    };
+    if !genuine {
+        return Err(Error::WrongIssuer { expected: expected.unwrap_or_default().to_owned() });
+    }
+    let code = match outcome {
+        Outcome::Code(code) => code,
+        Outcome::Refused { error, description } => {
+            return Err(Error::Refused {
+                step: "the sign-in",
+                error: shown(error.as_bytes()),
+                description: description.as_ref().map(|text| shown(text.as_bytes())),
+            });
+        }
+    };
+    let states = InMemoryStateStore::new();
+    states.save(sign_in.state(), authorization.clone()).await.map_err(|error| Error::Local(error.to_string()))?;
+    let (manager, exchange) = manager(desk, errand, client, &sign_in.redirect_uri, states).await?;
+    let step = "the exchange of the code";
+    let response = manager
+        .exchange_code_for_token_with_issuer(code.expose(), sign_in.state(), issuer)
+        .await
+        .map_err(|error| exchange.refusal(step, &error))?;
+    match serde_json::to_value(&response) {
+        Ok(Value::Object(response)) => Ok(response),
+        _ => Err(Error::Answer { step, what: "no token response".to_owned(), status: None }),
+    }
+}
+
+/// rmcp's `StateStore`: one file per `state`.
+struct States {
+    desk: Desk,
+    client_id: String,
+    resource: Option<String>,
+    redirect_uri: String,
+    port: u16,
+}
+
+#[async_trait]
+impl StateStore for States {
+    async fn save(&self, _state: &str, authorization: StoredAuthorizationState) -> Result<(), AuthError> {
+        let sign_in = SignIn {
+            authorization,
+            client_id: self.client_id.clone(),
+            resource: self.resource.clone(),
+            redirect_uri: self.redirect_uri.clone(),
+            port: self.port,
+            authorization_url: None,
+            deadline: SignIn::deadline_from(self.desk.now()),
+        };
+        sign_in.save(&self.desk.store).map_err(|error| AuthError::CredentialStoreError(format!("{error:#}")))
+    }
+
+    async fn load(&self, state: &str) -> Result<Option<StoredAuthorizationState>, AuthError> {
+        Ok(SignIn::load(&self.desk.store, state).map(|sign_in| sign_in.authorization))
+    }
+
+    async fn delete(&self, state: &str) -> Result<(), AuthError> {
+        SignIn::forget(&self.desk.store, state);
+        Ok(())
+    }
+}

@@ -1,0 +1,103 @@
+//! The device grant (RFC 8628): the person signs in with a code, on whatever device has a browser.
+//!
+//! Requests and polling, with `slow_down` and expiry, are `oauth2`'s. Must never: bind a port; poll
+//! faster than the server allows.
+
+use std::io::IsTerminal;
+
+use log::info;
+use oauth2::{
+    ClientId, DeviceAuthorizationUrl, EmptyExtraDeviceAuthorizationFields, Scope, StandardDeviceAuthorizationResponse,
+    TokenUrl,
+};
+use serde_json::{Map, Value};
+
+use super::{
+    Desk, Errand, browser,
+    client_credentials::{OAuthClient, members},
+    error::Error,
+    exchange::Exchange,
+    registration::{self, Client, Origin, Wanted},
+};
+use crate::{report::host, store::sign_in::Tabs};
+
+/// How long a lost connection is tried again while the person is busy elsewhere.
+const LONGEST_POLL_PAUSE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Signs a person in with a code.
+pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<(Map<String, Value>, Client), Error> {
+    let client = client(desk, errand).await?;
+    match with_client(desk, errand, &client).await {
+        Err(error) if error.is("invalid_client") && client.origin == Origin::Stored => {
+            info!("{error}; registering again");
+            registration::forget(&desk.store, &errand.discovered.server, &client);
+            let client = register(desk, errand).await?;
+            Ok((with_client(desk, errand, &client).await?, client))
+        }
+        result => Ok((result?, client)),
+    }
+}
+
+async fn client(desk: &Desk, errand: &Errand) -> Result<Client, Error> {
+    let server = &errand.discovered.server;
+    match registration::present(&desk.settings, &desk.store, server, None, desk.now())? {
+        Some(client) => Ok(client),
+        None => register(desk, errand).await,
+    }
+}
+
+async fn register(desk: &Desk, errand: &Errand) -> Result<Client, Error> {
+    let wanted = Wanted { redirect_uri: None, scopes: &errand.scopes };
+    let server = &errand.discovered.server;
+    registration::register(&desk.door, &desk.settings, &desk.store, server, wanted).await
+}
+
+async fn with_client(desk: &Desk, errand: &Errand, client: &Client) -> Result<Map<String, Value>, Error> {
+    let server = &errand.discovered.server;
+    let step = "the sign-in with a code";
+    let Some(endpoint) = &server.metadata.device_authorization_endpoint else {
+        let issuer = server.issuer.clone();
+        return Err(Error::Unsupported { issuer, what: "does not offer sign-in with a code on another device" });
+    };
+    let endpoint = desk.door.address("the device authorization endpoint", endpoint).await?;
+    let exchange: Exchange = desk.exchange(errand, client.clone());
+    let oauth = OAuthClient::new(ClientId::new(client.id.clone()))
+        .set_token_uri(TokenUrl::from_url(server.token_endpoint()?))
+        .set_device_authorization_url(DeviceAuthorizationUrl::from_url(endpoint));
+    let mut request = oauth.exchange_device_code().add_extra_param("resource", "");
+    for scope in &errand.scopes {
+        request = request.add_scope(Scope::new(scope.clone()));
+    }
+    let details: StandardDeviceAuthorizationResponse =
+        request.request_async(&exchange).await.map_err(|error| exchange.refusal(step, &error))?;
+    tell(desk, errand, &details).await?;
+    let poll = oauth
+        .exchange_device_access_token::<EmptyExtraDeviceAuthorizationFields>(&details)
+        .add_extra_param("resource", "")
+        .set_max_backoff_interval(LONGEST_POLL_PAUSE)
+        .request_async(&exchange, tokio::time::sleep, None)
+        .await;
+    let response = poll.map_err(|error| exchange.refusal(step, &error))?;
+    members(step, &response)
+}
+
+async fn tell(desk: &Desk, errand: &Errand, details: &StandardDeviceAuthorizationResponse) -> Result<(), Error> {
+    let server = host(desk.door.server());
+    let plain = details.verification_uri().as_str();
+    let complete = details.verification_uri_complete().map(|uri| uri.secret().as_str());
+    let code = details.user_code().secret();
+    // Shown to a person and opened in a browser, so only ever http(s).
+    let url = desk.door.address("the address for the code", complete.unwrap_or(plain)).await?;
+    info!("sign in to {server}: open {plain} on any device and enter the code {code}");
+    if std::io::stderr().is_terminal()
+        && let Ok(code) = fast_qr::QRBuilder::new(url.as_str()).build()
+    {
+        info!("or scan this:\n{}", code.to_str());
+    }
+    errand.ask(&format!("{plain} and enter the code {code}"));
+    if !desk.settings.no_browser && Tabs::pause(&desk.store, desk.now()).is_zero() {
+        Tabs::count(&desk.store, desk.now());
+        _ = browser::open(&url, &desk.settings.surroundings).await; // the person may have none, that is the point
+    }
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! The way to authorization servers, and to the MCP server's metadata: what may be asked, how long it
+//! may take, how much may come.
+//!
+//! Obeys MCP Security Best Practices (SSRF) and RFC 9728 §7.7. Must never: carry a header, a cookie or
+//! a token of the MCP server; follow a redirect of a request that has a secret in it.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method};
+use log::debug;
+use reqwest::{Client, StatusCode, Url, header};
+
+use super::{error::Error, ranges::GuardedResolver};
+use crate::{
+    config::{PlainHttp, ServerUrl, is_loopback},
+    network::{Outlet, Reach},
+    remote::http::{EVENT_STREAM, PROTOCOL_VERSION},
+    report::{chain, host},
+};
+
+/// The most of an answer that is read, in bytes. Metadata and tokens are a few KB.
+const LARGEST_ANSWER: usize = 1024 * 1024;
+/// How long an answer may take, from the request to its last byte.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a metadata document may take: there are several places to look at, and a person waits.
+const METADATA_PATIENCE: Duration = Duration::from_secs(10);
+/// Redirects of one metadata document.
+const MOST_REDIRECTS: usize = 5;
+/// The revision whose discovery rules we follow, said to servers that ask (MCP 2025-03-26,
+/// Authorization, Server Metadata Discovery).
+const REVISION: &str = "2025-11-25";
+
+/// The way out.
+#[derive(Debug)]
+pub struct Door {
+    outlet: Outlet,
+    server: ServerUrl,
+    plain_http: PlainHttp,
+    resolver: GuardedResolver,
+    near: OnceLock<Client>,
+    far: OnceLock<Client>,
+}
+
+/// An answer, whole.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Door {
+    /// On behalf of `server`. Makes no client yet. `named` are addresses that the user has named:
+    /// they may be anywhere.
+    #[must_use]
+    pub fn new(outlet: Outlet, server: ServerUrl, plain_http: PlainHttp, named: &[&Url]) -> Self {
+        let mut unguarded = outlet.proxy_hosts();
+        unguarded.extend(named.iter().filter_map(|url| url.host_str().map(ToOwned::to_owned)));
+        let resolver = GuardedResolver::new(server.url(), unguarded, outlet.is_ipv4_only());
+        Self { outlet, server, plain_http, resolver, near: OnceLock::new(), far: OnceLock::new() }
+    }
+
+    /// The MCP server.
+    #[must_use]
+    pub fn server(&self) -> &Url {
+        self.server.url()
+    }
+
+    /// Reads an address that somebody else has named, and checks that it may be gone to.
+    ///
+    /// # Errors
+    /// [`Error::Address`].
+    pub async fn address(&self, what: &str, text: &str) -> Result<Url, Error> {
+        let refused = |why: String| Error::Address { what: what.to_owned(), why };
+        let url = Url::parse(text).map_err(|error| refused(format!("not a URL ({error})")))?;
+        self.check(&url).await.map_err(refused)?;
+        Ok(url)
+    }
+
+    async fn check(&self, url: &Url) -> Result<(), String> {
+        self.resolver.may_name(url, self.plain_http).await.map_err(|refused| refused.to_string())
+    }
+
+    /// GETs a metadata document. `None` if there is none to be had there: any status but 200, a
+    /// time-out, a broken connection.
+    pub async fn metadata(&self, url: &Url) -> Option<Bytes> {
+        match tokio::time::timeout(METADATA_PATIENCE, self.follow(url)).await {
+            Ok(Ok(answer)) if answer.status == StatusCode::OK => Some(answer.body),
+            Ok(Ok(answer)) => {
+                debug!("GET {url}: HTTP {}", answer.status);
+                None
+            }
+            Ok(Err(error)) => {
+                debug!("GET {url}: {error}");
+                None
+            }
+            Err(_) => {
+                debug!("GET {url}: no answer within {} s", METADATA_PATIENCE.as_secs());
+                None
+            }
+        }
+    }
+
+    async fn follow(&self, url: &Url) -> Result<Answer, Error> {
+        let mut url = url.clone();
+        for _ in 0..=MOST_REDIRECTS {
+            let answer = self.get(&url).await?;
+            let location = answer.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
+            match location {
+                Some(location) if answer.status.is_redirection() => {
+                    let next = url.join(location).map_err(|error| Error::Metadata(format!("redirected: {error}")))?;
+                    // Each hop anew: MCP Security Best Practices, SSRF, "Validate redirect targets".
+                    self.check(&next).await.map_err(|why| Error::Address { what: "a redirect".to_owned(), why })?;
+                    url = next;
+                }
+                _ => return Ok(answer),
+            }
+        }
+        Err(Error::Metadata(format!("more than {MOST_REDIRECTS} redirects")))
+    }
+
+    /// GETs a URL, following nothing.
+    ///
+    /// # Errors
+    /// [`Error::Network`].
+    pub async fn get(&self, url: &Url) -> Result<Answer, Error> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(REVISION));
+        self.send(Method::GET, url, headers, Bytes::new()).await
+    }
+
+    /// One request and all of its answer.
+    ///
+    /// # Errors
+    /// [`Error::Network`].
+    pub async fn send(&self, method: Method, url: &Url, mut headers: HeaderMap, body: Bytes) -> Result<Answer, Error> {
+        let network = |why: String| Error::Network { host: host(url), why };
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("mcp-remote/", env!("CARGO_PKG_VERSION"))));
+        let client = self.client(url).map_err(|error| network(format!("{error:#}")))?;
+        let whole = async {
+            let mut request = client.request(method.clone(), url.clone()).headers(headers);
+            if !body.is_empty() {
+                request = request.body(body);
+            }
+            let mut response = request.send().await.map_err(|error| network(chain(&error)))?;
+            let mut body = Vec::new();
+            // A server that streams events at every path would keep us reading.
+            let streams = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == EVENT_STREAM);
+            if streams {
+                return Ok(Answer { status: response.status(), headers: HeaderMap::new(), body: Bytes::new() });
+            }
+            while let Some(piece) = response.chunk().await.map_err(|error| network(chain(&error)))? {
+                if body.len() + piece.len() > LARGEST_ANSWER {
+                    return Err(network(format!("an answer of more than {LARGEST_ANSWER} bytes")));
+                }
+                body.extend_from_slice(&piece);
+            }
+            let headers = std::mem::take(response.headers_mut());
+            Ok(Answer { status: response.status(), headers, body: body.into() })
+        };
+        let answer = tokio::time::timeout(PATIENCE, whole)
+            .await
+            .map_err(|_| network(format!("nothing within {} s", PATIENCE.as_secs())))??;
+        debug!("{method} {}: HTTP {}", without_query(url), answer.status);
+        Ok(answer)
+    }
+
+    fn client(&self, url: &Url) -> anyhow::Result<&Client> {
+        let near = is_loopback(url);
+        let (slot, reach) = if near { (&self.near, Reach::Loopback) } else { (&self.far, Reach::World) };
+        if let Some(client) = slot.get() {
+            return Ok(client);
+        }
+        let client = self.outlet.client(&reach, Some(Arc::new(self.resolver.clone())))?;
+        Ok(slot.get_or_init(|| client))
+    }
+}
+
+/// For the log: what comes after the path may be secret.
+fn without_query(url: &Url) -> Url {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    url
+}

@@ -1,0 +1,148 @@
+//! Why no authorization came about: the kinds a caller chooses by. What a person is told of them, and
+//! what to do, stands in `report.rs`.
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::StatusCode;
+
+/// A failure to obtain authorization. Cloned to every request that waited for it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The server wants a credential and says nowhere how one is obtained.
+    #[error("it answers HTTP 401 and offers no sign-in: {0}")]
+    NotOffered(String),
+    /// A metadata document is unusable, or none was found where there must be one.
+    #[error("{0}")]
+    Metadata(String),
+    /// The metadata do not list S256 (MCP 2025-11-25, Authorization, Authorization Code Protection).
+    #[error("{issuer} does not say that it supports PKCE with S256")]
+    NoPkce {
+        /// The authorization server.
+        issuer: String,
+    },
+    /// An address that was given to us leads where it must not.
+    #[error("{what} is refused: {why}")]
+    Address {
+        /// Which.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Nobody has registered us, and the authorization server registers nobody by itself.
+    #[error("{issuer} registers no clients by itself")]
+    NoClient {
+        /// The authorization server.
+        issuer: String,
+    },
+    /// The configured client belongs to another authorization server.
+    #[error("the configured client was registered with {registered}, but the server now sends its users to {named}")]
+    OtherIssuer {
+        /// Whose client it is.
+        registered: String,
+        /// Who asks for it.
+        named: String,
+    },
+    /// The authorization server does not offer what the chosen grant needs.
+    #[error("{issuer} {what}")]
+    Unsupported {
+        /// The authorization server.
+        issuer: String,
+        /// What it does not do.
+        what: &'static str,
+    },
+    /// An error answer of the authorization server (RFC 6749 §4.1.2.1, §5.2; RFC 7591 §3.2.2).
+    #[error("{step} was refused: {}", words(error, description.as_deref()))]
+    Refused {
+        /// What was asked for.
+        step: &'static str,
+        /// The error's code.
+        error: String,
+        /// Its description, made fit for a line of text.
+        description: Option<String>,
+    },
+    /// An answer of the authorization server that makes no sense.
+    #[error("{step}: {what}")]
+    Answer {
+        /// What was asked for.
+        step: &'static str,
+        /// What came, made fit for a line of text.
+        what: String,
+        /// Status, where there was one.
+        status: Option<StatusCode>,
+    },
+    /// The redirect's `iss` is not the issuer that was asked (RFC 9207 §2.4).
+    #[error("the answer came from another authorization server than {expected}")]
+    WrongIssuer {
+        /// Who was asked.
+        expected: String,
+    },
+    /// The redirect's port cannot be had.
+    #[error("port {port} of this machine is taken")]
+    Port {
+        /// Which.
+        port: u16,
+        /// What the operating system says.
+        source: Arc<std::io::Error>,
+    },
+    /// A person is to sign in, and has not yet.
+    #[error("waiting for you to sign in")]
+    Waiting {
+        /// What to open, if it is known.
+        prompt: Option<String>,
+    },
+    /// Nobody came.
+    #[error("nobody signed in within {} minutes", after.as_secs() / 60)]
+    NobodyCame {
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The server refuses a token that was obtained for it just now.
+    #[error("it refuses the token that was just obtained for it: {0}")]
+    TokenRefused(String),
+    /// The server asks for a scope that was asked for already.
+    #[error("it still asks for more than was granted ({0})")]
+    ScopeRefused(String),
+    /// The user's own credential was refused.
+    #[error("it refuses the credential given with --header ({0})")]
+    HeaderRefused(String),
+    /// No connection to the authorization server, or it broke.
+    #[error("no answer from {host}: {why}")]
+    Network {
+        /// Whom.
+        host: String,
+        /// What happened.
+        why: String,
+    },
+    /// Something on this machine: a file, a key, a program.
+    #[error("{0}")]
+    Local(String),
+}
+
+fn words(error: &str, description: Option<&str>) -> String {
+    match description {
+        Some(description) if !description.is_empty() => format!("{error} ({description})"),
+        _ => error.to_owned(),
+    }
+}
+
+impl Error {
+    /// An error answer with this code.
+    #[must_use]
+    pub fn is(&self, code: &str) -> bool {
+        matches!(self, Self::Refused { error, .. } if error == code)
+    }
+
+    /// Whether the refresh token or the client is at fault, so that asking again is useless.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        ["invalid_grant", "invalid_client", "unauthorized_client", "unsupported_grant_type"]
+            .iter()
+            .any(|code| self.is(code))
+    }
+}
+
+impl From<anyhow::Error> for Error {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Local(format!("{error:#}"))
+    }
+}

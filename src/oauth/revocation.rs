@@ -1,0 +1,95 @@
+//! Ending a sign-in at the authorization server (RFC 7009), for `logout`.
+//!
+//! The requests are `oauth2`'s. Must never: keep a sign-in because the server could not be told.
+
+use oauth2::{AccessToken, ClientId, RefreshToken, RevocationUrl, StandardRevocableToken};
+
+use super::{
+    client_credentials::OAuthClient,
+    discovery,
+    door::Door,
+    error::Error,
+    exchange::{Exchange, Parts},
+    registration,
+};
+use crate::{
+    config::Authorization,
+    store::{
+        Store,
+        grant::Provenance,
+        lock::Purpose,
+        tokens::{Drawer, Tokens},
+    },
+};
+use std::{sync::Arc, time::SystemTime};
+
+/// What stays when a sign-in is forgotten: the log, and locks that others may hold.
+const KEPT: [&str; 3] = [".lock", ".log", ".log.1"];
+
+/// What became of a server's tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revoked {
+    /// There were none.
+    Nothing,
+    /// The authorization server has ended them.
+    AtServer,
+    /// They are gone from this machine only, and why.
+    HereOnly(String),
+}
+
+/// Ends what is stored for a server, and removes it.
+pub async fn revoke(door: Arc<Door>, settings: &Authorization, store: &Store) -> Revoked {
+    let _lock = store.lock(Purpose::Tokens).await;
+    let mut revoked = Revoked::Nothing;
+    for drawer in Drawer::ALL {
+        let Some(tokens) = Tokens::load(store, drawer) else { continue };
+        match tell_server(&door, settings, store, drawer, &tokens).await {
+            Ok(()) if revoked == Revoked::Nothing => revoked = Revoked::AtServer,
+            Ok(()) => {}
+            Err(error) => revoked = Revoked::HereOnly(error.to_string()),
+        }
+    }
+    for name in store.names("") {
+        if !KEPT.iter().any(|end| name.ends_with(end)) {
+            store.remove(&name);
+        }
+    }
+    revoked
+}
+
+async fn tell_server(
+    door: &Arc<Door>,
+    settings: &Authorization,
+    store: &Store,
+    drawer: Drawer,
+    tokens: &Tokens,
+) -> Result<(), Error> {
+    let step = "the revocation";
+    let Some(issuer) = tokens.issuer() else {
+        return Err(Error::Metadata("who issued the tokens was not noted".to_owned()));
+    };
+    let server = discovery::published(door, issuer).await?;
+    let Some(endpoint) = &server.metadata.revocation_endpoint else {
+        return Err(Error::Unsupported { issuer: issuer.to_owned(), what: "does not revoke tokens" });
+    };
+    let endpoint = door.address("the revocation endpoint", endpoint).await?;
+    let from = Provenance::load(store, drawer);
+    let client = registration::present(settings, store, &server, None, SystemTime::now())?;
+    let Some(client) = client.filter(|client| from.is_none_or(|from| from.client_id == client.id)) else {
+        return Err(Error::Local("the client's registration is gone".to_owned()));
+    };
+    let oauth =
+        OAuthClient::new(ClientId::new(client.id.clone())).set_revocation_url(RevocationUrl::from_url(endpoint));
+    let parts = Parts { door: door.clone(), server, client, resource: None, prover: None, key: None };
+    let exchange = Exchange::new(parts);
+    // The refresh token first: with it go the access tokens, at most servers (RFC 7009 §2.1).
+    let refresh = tokens.refresh_token().map(|token| (*token.expose()).to_owned());
+    let refresh = refresh.map(|token| StandardRevocableToken::RefreshToken(RefreshToken::new(token)));
+    let access = AccessToken::new((*tokens.access_token().expose()).to_owned());
+    for token in refresh.into_iter().chain([StandardRevocableToken::AccessToken(access)]) {
+        let request = oauth.revoke_token(token).map_err(|error| Error::Local(error.to_string()))?;
+        let told = request.request_async(&exchange).await;
+        told.map_err(|error| exchange.refusal(step, &error))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! How stored tokens were obtained: by whom, from whom, for what. A file of ours beside each file of
+//! tokens, since npm's has no place for it.
+//!
+//! Must never: hold a secret.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Store, tokens::Drawer};
+
+/// Where tokens come from. They are used and refreshed by the same only (MCP 2026-07-28,
+/// Authorization, Client Registration: credentials are bound to their issuer).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Provenance {
+    /// Address of the MCP server, for people.
+    pub server: String,
+    /// Name of the grant, for people.
+    pub grant: String,
+    /// Who we were.
+    pub client_id: String,
+    /// Who issued them.
+    pub issuer: Option<String>,
+    /// What they are for (RFC 8707).
+    pub resource: Option<String>,
+    /// What was asked for.
+    pub requested_scopes: Vec<String>,
+    /// Where the server's metadata were found, if not at a well-known place.
+    pub resource_metadata: Option<String>,
+}
+
+impl Provenance {
+    /// Of the tokens in a drawer; `None` for tokens that npm has obtained.
+    #[must_use]
+    pub fn load(store: &Store, drawer: Drawer) -> Option<Self> {
+        store.parse(drawer.grant(), |content| serde_json::from_slice(content).ok())
+    }
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn save(&self, store: &Store, drawer: Drawer) -> anyhow::Result<()> {
+        store.write(drawer.grant(), &serde_json::to_vec_pretty(self)?)
+    }
+}

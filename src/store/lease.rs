@@ -1,0 +1,115 @@
+//! npm's refresh lease: `refresh_in_progress.json`, which a copy of npm's mcp-remote 0.15.1 makes
+//! while it spends a refresh token. We wait for theirs and show them ours; among ourselves the lock
+//! counts.
+//!
+//! Must never: wait for a lease whose holder is dead or that is old.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::Store;
+
+const FILE: &str = "refresh_in_progress.json";
+/// npm takes a lease of this age for abandoned.
+const LIFE: Duration = Duration::from_secs(30);
+/// npm's own pause between looks.
+const PAUSE: Duration = Duration::from_millis(200);
+
+#[derive(Serialize, Deserialize)]
+struct Content {
+    pid: u32,
+    nonce: String,
+    /// Milliseconds since the epoch.
+    at: u64,
+}
+
+/// Our lease; dropping it removes the file.
+#[derive(Debug)]
+pub struct Lease {
+    store: Store,
+    nonce: String,
+}
+
+impl Store {
+    /// Waits until no copy of npm's is refreshing, and says that we are.
+    pub async fn lease(&self) -> Lease {
+        let nonce = format!("{:032x}", fastrand::u128(..));
+        loop {
+            let at = u64::try_from(now().as_millis()).unwrap_or_default();
+            let content = Content { pid: std::process::id(), nonce: nonce.clone(), at };
+            let made = self.create_new(FILE, &serde_json::to_vec(&content).unwrap_or_default());
+            match made {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    if self.lease_is_dead() {
+                        self.remove(FILE);
+                    } else {
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                }
+                _ => return Lease { store: self.clone(), nonce },
+            }
+        }
+    }
+
+    fn lease_is_dead(&self) -> bool {
+        let Some(content) = self.read(FILE).and_then(|content| serde_json::from_slice::<Content>(&content).ok()) else {
+            // Being written, or damaged: as old as the file is.
+            let age = std::fs::metadata(self.path(FILE)).and_then(|file| file.modified()).map(|time| time.elapsed());
+            return age.is_ok_and(|age| age.is_ok_and(|age| age > LIFE));
+        };
+        now().saturating_sub(Duration::from_millis(content.at)) > LIFE || !is_alive(content.pid)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let held = self.store.read(FILE).and_then(|content| serde_json::from_slice::<Content>(&content).ok());
+        if held.is_some_and(|held| held.nonce == self.nonce) {
+            self.store.remove(FILE);
+        }
+    }
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(unix)]
+fn is_alive(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    // EPERM: it lives, as somebody else's.
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
+#[cfg(not(unix))]
+fn is_alive(_pid: u32) -> bool {
+    true // its age decides
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(store: &Store, pid: u32, age: Duration) {
+        let at = u64::try_from((now() - age).as_millis()).unwrap();
+        let content = Content { pid, nonce: "theirs".to_owned(), at };
+        store.write(FILE, &serde_json::to_vec(&content).unwrap()).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_living_lease_is_waited_for_and_a_dead_one_is_not() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::new(home.path().to_owned(), "0".repeat(32));
+        write(&store, std::process::id(), Duration::ZERO);
+        assert!(tokio::time::timeout(Duration::from_secs(5), store.lease()).await.is_err());
+        write(&store, std::process::id(), Duration::from_secs(31));
+        drop(store.lease().await);
+        #[cfg(unix)]
+        {
+            write(&store, i32::MAX as u32, Duration::ZERO); // beyond any pid
+            drop(store.lease().await);
+        }
+        assert_eq!(store.read(FILE), None, "ours is removed");
+    }
+}

@@ -1,0 +1,286 @@
+//! The store on disk, shared with npm's mcp-remote 0.15.1: where it is, how its files are called, how
+//! they are written.
+//!
+//! npm's files hold what npm would put there; what it would misread is in files of ours beside them.
+//! Files are replaced whole, never written in place (a reader sees the old one or the new one), and
+//! belong to the owner only.
+//!
+//! Must never: change a name, that would sign people out; take a file that cannot be read for a
+//! reason to fail.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use log::warn;
+use md5::{Digest, Md5};
+use reqwest::Url;
+use serde_json::Value;
+
+use crate::config::Resource;
+
+pub mod grant;
+pub mod lease;
+pub mod lock;
+pub mod sign_in;
+pub mod tokens;
+
+/// The folder below the configuration folder: npm's name for the layout, not a version of ours.
+pub const LAYOUT: &str = "mcp-remote-v1";
+
+/// What is stored for one server.
+#[derive(Clone, Debug)]
+pub struct Store {
+    folder: PathBuf,
+    server_hash: String,
+}
+
+impl Store {
+    /// Of the server with this hash, in this folder. Touches nothing.
+    #[must_use]
+    pub fn new(folder: PathBuf, server_hash: String) -> Self {
+        Self { folder, server_hash }
+    }
+
+    /// npm's name for the server.
+    #[must_use]
+    pub fn server_hash(&self) -> &str {
+        &self.server_hash
+    }
+
+    /// Where a file of this server is.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{}_{name}", self.server_hash))
+    }
+
+    /// A file's content; `None` if there is none or, with a warning, if it cannot be read.
+    #[must_use]
+    pub fn read(&self, name: &str) -> Option<Vec<u8>> {
+        let path = self.path(name);
+        match fs::read(&path) {
+            Ok(content) => Some(content),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                warn!("{} cannot be read and is left out: {error}", path.display());
+                None
+            }
+        }
+    }
+
+    /// A file's JSON, read by `parse`; `None` if there is none or, with a warning, if it is damaged.
+    #[must_use]
+    pub fn parse<T>(&self, name: &str, parse: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
+        let content = self.read(name)?;
+        let parsed = parse(&content);
+        if parsed.is_none() {
+            warn!("{} is damaged and is left out", self.path(name).display());
+        }
+        parsed
+    }
+
+    /// Replaces a file.
+    ///
+    /// # Errors
+    /// The operating system's, with the file's name.
+    pub fn write(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
+        let path = self.path(name);
+        replace(&path, content).map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))
+    }
+
+    /// Removes a file that may be there.
+    pub fn remove(&self, name: &str) {
+        let path = self.path(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => warn!("cannot remove {}: {error}", path.display()),
+            _ => {}
+        }
+    }
+
+    /// The names (without the hash) of this server's files that begin with `prefix`.
+    #[must_use]
+    pub fn names(&self, prefix: &str) -> Vec<String> {
+        let start = format!("{}_", self.server_hash);
+        let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        names
+            .filter_map(|name| name.strip_prefix(&start).map(ToOwned::to_owned))
+            .filter(|name| name.starts_with(prefix) && !name.ends_with(TEMPORARY))
+            .collect()
+    }
+
+    /// The servers that have files in `folder`, by hash.
+    #[must_use]
+    pub fn servers(folder: &Path) -> Vec<Self> {
+        let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let mut hashes: Vec<String> = names
+            .filter_map(|name| {
+                let (hash, _) = name.split_once('_')?;
+                (hash.len() == 32 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| hash.to_owned())
+            })
+            .collect();
+        hashes.sort();
+        hashes.dedup();
+        hashes.into_iter().map(|hash| Self::new(folder.to_owned(), hash)).collect()
+    }
+
+    /// Opens a file for its lock only, made if it is not there.
+    fn open_lock(&self, name: &str) -> io::Result<File> {
+        make_folder(&self.folder)?;
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true);
+        owner_only(&mut options);
+        options.open(self.path(name))
+    }
+
+    /// Makes a file that must not be there yet, for npm's lease.
+    fn create_new(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        make_folder(&self.folder)?;
+        let mut options = OpenOptions::new();
+        options.create_new(true).write(true);
+        owner_only(&mut options);
+        options.open(self.path(name))?.write_all(content)
+    }
+}
+
+/// How a file that is being written ends.
+const TEMPORARY: &str = ".tmp";
+
+/// Writes beside the file, then renames: a reader sees the old content or the new one, and a crash
+/// leaves one of them.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    make_folder(folder)?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    // Several processes, and several writers in one, may be at it.
+    name.push(format!(".{}.{:x}{TEMPORARY}", std::process::id(), fastrand::u64(..)));
+    let temporary = folder.join(name);
+    let written = (|| {
+        let mut options = OpenOptions::new();
+        options.create_new(true).write(true);
+        owner_only(&mut options);
+        let mut file = options.open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?; // a rotated refresh token exists nowhere else
+        fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// The folder, for the owner only. npm makes it with the permissions of the day, so it is tightened.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+        builder.mode(0o700);
+        if let Ok(present) = fs::metadata(folder)
+            && present.permissions().mode() & 0o077 != 0
+        {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+        }
+    }
+    builder.create(folder)
+}
+
+fn owner_only(options: &mut OpenOptions) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    #[cfg(not(unix))]
+    let _ = options;
+}
+
+/// npm's name for what belongs to one server: a hash over everything that makes its credentials
+/// others. `url` is as it was typed, `headers` are as they were written, before `${NAME}` is
+/// expanded, so that a new secret keeps the name.
+#[must_use]
+pub fn server_hash(
+    url: &str,
+    resource: &Resource,
+    authorize_params: &[(String, String)],
+    headers: &[(String, String)],
+    client_metadata_url: Option<&Url>,
+    token_endpoint: Option<&Url>,
+) -> String {
+    let named = match resource {
+        Resource::Named(named) => Some(named.clone()),
+        Resource::Published | Resource::Omitted => None,
+    };
+    let parts = [
+        Some(url.to_owned()),
+        named,
+        json_object(authorize_params),
+        json_object(headers),
+        client_metadata_url.map(Url::to_string),
+        token_endpoint.map(Url::to_string),
+    ];
+    let text = parts.into_iter().flatten().collect::<Vec<_>>().join("|");
+    Md5::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// As `JSON.stringify` writes it, sorted by UTF-16 code units; of equal names the later counts.
+fn json_object(pairs: &[(String, String)]) -> Option<String> {
+    let mut sorted: Vec<&(String, String)> = Vec::new();
+    for pair in pairs {
+        sorted.retain(|(known, _)| *known != pair.0);
+        sorted.push(pair);
+    }
+    sorted.sort_by(|(one, _), (other, _)| one.encode_utf16().cmp(other.encode_utf16()));
+    let member =
+        |(name, value): &&(String, String)| format!("{}:{}", Value::from(name.as_str()), Value::from(value.as_str()));
+    let members: Vec<_> = sorted.iter().map(member).collect();
+    (!members.is_empty()).then(|| format!("{{{}}}", members.join(",")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(name: &str, value: &str) -> (String, String) {
+        (name.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_belongs_to_its_owner() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::new(home.path().join("a/b"), "0".repeat(32));
+        assert_eq!(store.read("tokens.json"), None);
+        store.write("tokens.json", b"one").unwrap();
+        store.write("tokens.json", b"two").unwrap();
+        assert_eq!(store.read("tokens.json").as_deref(), Some(&b"two"[..]));
+        assert_eq!(store.names(""), ["tokens.json"], "nothing else is left");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode(&store.path("tokens.json")), 0o600);
+            assert_eq!(mode(&home.path().join("a/b")), 0o700);
+        }
+    }
+
+    #[test]
+    fn the_hash_is_npms() {
+        let plain = |url| server_hash(url, &Resource::Published, &[], &[], None, None);
+        assert_eq!(plain("http://127.0.0.1:7802/mcp"), "9ca486285bd01d5fdc4abad83d5bb5d5");
+        assert_eq!(plain("http://127.0.0.1:7804/mcp"), "ff12414734d711ab210706ed355b5813");
+        let everything = server_hash(
+            "http://127.0.0.1:7812/mcp",
+            &Resource::Published,
+            &[pair("prompt", "login"), pair("a", "b=c")],
+            &[pair("X-Z", "1")],
+            Some(&Url::parse("https://c.example/m.json").unwrap()),
+            None,
+        );
+        assert_eq!(everything, "9e721942d4e1f98b1ee20f0278cbaf78");
+    }
+}

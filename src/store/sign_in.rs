@@ -1,0 +1,175 @@
+//! A sign-in under way, on disk: one file per `state`, so that whichever copy holds the redirect's
+//! port can finish the tab that is open, one that was started again too. And how often a tab was
+//! opened in vain.
+//!
+//! Must never: outlive its sign-in.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rmcp::transport::auth::StoredAuthorizationState;
+use serde::{Deserialize, Serialize};
+
+use super::Store;
+
+/// How long a sign-in can be finished. People are called away; authorization servers end their own
+/// pages earlier.
+pub const LIFE: Duration = Duration::from_secs(60 * 60);
+/// How long the tab of a sign-in is taken to be open still: a copy that is started again opens no
+/// second one before that.
+const TAB_LIFE: Duration = Duration::from_secs(10 * 60);
+/// What the files' names begin with.
+const PREFIX: &str = "sign_in_";
+/// Name of the record of tabs.
+const TABS: &str = "tabs.json";
+/// Pause after the first tab that led nowhere; it doubles with each one.
+const FIRST_PAUSE: Duration = Duration::from_secs(30);
+/// The longest pause between tabs.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
+/// After this long without a tab the count begins anew.
+const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
+
+/// Everything that finishing takes.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SignIn {
+    /// Verifier, `state`, issuer and requested scopes.
+    pub authorization: StoredAuthorizationState,
+    /// Who we are.
+    pub client_id: String,
+    /// What the token is to be for.
+    pub resource: Option<String>,
+    /// Where the browser comes back to.
+    pub redirect_uri: String,
+    /// Its port.
+    pub port: u16,
+    /// What the browser was given; `None` until then.
+    pub authorization_url: Option<String>,
+    /// Seconds since the epoch.
+    pub deadline: u64,
+}
+
+impl SignIn {
+    /// The `state`.
+    #[must_use]
+    pub fn state(&self) -> &str {
+        &self.authorization.csrf_token
+    }
+
+    /// Seconds since the epoch, [`LIFE`] from now.
+    #[must_use]
+    pub fn deadline_from(now: SystemTime) -> u64 {
+        (seconds(now) + LIFE).as_secs()
+    }
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn save(&self, store: &Store) -> anyhow::Result<()> {
+        store.write(&file(self.state()), &serde_json::to_vec(self)?)
+    }
+
+    /// The one with this `state`.
+    #[must_use]
+    pub fn load(store: &Store, state: &str) -> Option<Self> {
+        store.parse(&file(state), |content| serde_json::from_slice(content).ok())
+    }
+
+    /// It is over.
+    pub fn forget(store: &Store, state: &str) {
+        store.remove(&file(state));
+    }
+
+    /// Those under way, the latest first; what is past its time is removed.
+    #[must_use]
+    pub fn all(store: &Store, now: SystemTime) -> Vec<Self> {
+        let mut found: Vec<Self> = Vec::new();
+        for name in store.names(PREFIX).into_iter().filter(|name| name.ends_with(".json")) {
+            match store.parse(&name, |content| serde_json::from_slice::<Self>(content).ok()) {
+                Some(sign_in) if u128::from(sign_in.deadline) > u128::from(seconds(now).as_secs()) => {
+                    found.push(sign_in)
+                }
+                _ => store.remove(&name),
+            }
+        }
+        found.sort_by_key(|sign_in| std::cmp::Reverse(sign_in.deadline));
+        found
+    }
+}
+
+/// `state` is ours, 22 characters of base64url; a name made of anything else is none.
+fn file(state: &str) -> String {
+    let safe: String = state.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).collect();
+    format!("{PREFIX}{safe}.json")
+}
+
+fn seconds(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Tabs that were opened since the last sign-in that succeeded.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Tabs {
+    opened: u32,
+    /// Seconds since the epoch.
+    last: u64,
+}
+
+impl Tabs {
+    /// How long no tab is to be opened from now; a host that starts a dying child again and again
+    /// must not open ten.
+    #[must_use]
+    pub fn pause(store: &Store, now: SystemTime) -> Duration {
+        let tabs = Self::load(store, now);
+        if tabs.opened == 0 {
+            return Duration::ZERO;
+        }
+        let pause = FIRST_PAUSE.saturating_mul(1 << (tabs.opened - 1).min(10)).min(LONGEST_PAUSE);
+        (Duration::from_secs(tabs.last) + pause).saturating_sub(seconds(now)).min(pause)
+    }
+
+    /// Whether the last one can be taken to be open still.
+    #[must_use]
+    pub fn is_open(store: &Store, now: SystemTime) -> bool {
+        let tabs = Self::load(store, now);
+        tabs.opened > 0 && seconds(now).saturating_sub(Duration::from_secs(tabs.last)) < TAB_LIFE
+    }
+
+    /// One was opened.
+    pub fn count(store: &Store, now: SystemTime) {
+        let tabs = Self { opened: Self::load(store, now).opened.saturating_add(1), last: seconds(now).as_secs() };
+        if let Err(error) = serde_json::to_vec(&tabs).map_err(Into::into).and_then(|tabs| store.write(TABS, &tabs)) {
+            log::warn!("{error:#}");
+        }
+    }
+
+    /// A sign-in succeeded.
+    pub fn forget(store: &Store) {
+        store.remove(TABS);
+    }
+
+    fn load(store: &Store, now: SystemTime) -> Self {
+        let tabs: Self = store.parse(TABS, |content| serde_json::from_slice(content).ok()).unwrap_or_default();
+        if seconds(now).saturating_sub(Duration::from_secs(tabs.last)) > FORGOTTEN { Self::default() } else { tabs }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_between_tabs_grows_and_a_success_ends_it() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::new(home.path().to_owned(), "0".repeat(32));
+        let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds);
+        assert_eq!(Tabs::pause(&store, at(0)), Duration::ZERO);
+        Tabs::count(&store, at(0));
+        assert_eq!(Tabs::pause(&store, at(10)), Duration::from_secs(20));
+        assert_eq!(Tabs::pause(&store, at(30)), Duration::ZERO);
+        Tabs::count(&store, at(30));
+        assert_eq!(Tabs::pause(&store, at(30)), Duration::from_secs(60));
+        assert_eq!(Tabs::pause(&store, at(30) + FORGOTTEN * 2), Duration::ZERO);
+        Tabs::forget(&store);
+        assert_eq!(Tabs::pause(&store, at(31)), Duration::ZERO);
+    }
+}
