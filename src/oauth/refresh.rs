@@ -1,7 +1,7 @@
 //! Spending a refresh token (RFC 6749 §6), which most servers accept once only (RFC 9700 §4.14.2): one
 //! refresh per machine, however many copies run.
 //!
-//! The request and the rules of what a refresh keeps are rmcp's; [`Ledger`] is its credential store.
+//! The request and the rules of what a refresh keeps are rmcp's; `Ledger` is its credential store.
 //! The lock is held around all of it, and the store is read again under the lock, which rmcp's own
 //! guard does not do.
 //!
