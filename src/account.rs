@@ -17,14 +17,15 @@ use serde::Serialize;
 
 use crate::{
     cli::{AllServers, Output, Status},
-    config::{Authorization, Config, PlainHttp, ServerUrl},
+    client,
+    config::{Authorization, Config, Grant, PlainHttp, ServerUrl},
     network::Outlet,
     oauth::{
         door::Door,
         redirect,
         revocation::{Revoked, revoke},
     },
-    report::{Report, host, shown},
+    report::{host, shown},
     store::{
         Store,
         grant::Provenance,
@@ -45,28 +46,22 @@ pub async fn login(config: &Config, out: &mut impl Write) -> anyhow::Result<()> 
     if config.headers.contains_key(reqwest::header::AUTHORIZATION) {
         bail!("--header gives an Authorization for {}, so there is nothing to sign in to", host(server));
     }
-    let authorizer = crate::authorizer(config)?;
-    if io::stdin().is_terminal() {
+    if io::stdin().is_terminal() && config.authorization.grant == Grant::AuthorizationCode {
         // For a browser elsewhere, whose redirect does not reach this machine. Not waited for.
         let folder = config.store.clone();
-        let paste = move || {
-            for line in io::stdin().lock().lines().map_while(Result::ok).filter(|line| !line.trim().is_empty()) {
-                let handed = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                    .map_err(Into::into)
-                    .and_then(|runtime| runtime.block_on(hand_over(&folder, &line)));
-                if let Err(error) = handed {
-                    log::warn!("{error:#}");
-                }
-            }
-        };
-        _ = std::thread::Builder::new().name("paste".into()).spawn(paste);
+        _ = std::thread::Builder::new().name("paste".into()).spawn(move || paste(&folder));
         log::info!("if the browser is on another computer: paste the address here that it ends at");
     }
-    match authorizer.login().await {
-        Ok(()) => Ok(writeln!(out, "Signed in to {}.", host(server))?),
-        Err(error) => Err(anyhow::anyhow!(Report::of_authorization(&error, server).line())),
+    client::sign_in(config).await?;
+    Ok(writeln!(out, "Signed in to {}.", host(server))?)
+}
+
+fn paste(folder: &Path) {
+    for line in io::stdin().lock().lines().map_while(Result::ok).filter(|line| !line.trim().is_empty()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Into::into);
+        if let Err(error) = runtime.and_then(|runtime| runtime.block_on(hand_over(folder, &line))) {
+            log::warn!("{error:#}");
+        }
     }
 }
 
@@ -75,7 +70,7 @@ pub async fn login(config: &Config, out: &mut impl Write) -> anyhow::Result<()> 
 /// # Errors
 /// Where nothing can be written to `out`.
 pub async fn logout(config: &Config, out: &mut impl Write) -> anyhow::Result<()> {
-    let outlet = Outlet::new(&config.server, config.network.clone())?;
+    let outlet = Arc::new(Outlet::new(&config.server, config.network.clone())?);
     let door = Arc::new(Door::new(outlet, config.server.clone(), config.plain_http, &[]));
     let store = Store::new(config.store.clone(), config.server_hash.clone());
     let revoked = revoke(door, &config.authorization, &store).await;
@@ -88,11 +83,12 @@ pub async fn logout(config: &Config, out: &mut impl Write) -> anyhow::Result<()>
 /// Where nothing can be written to `out`.
 pub async fn logout_all(all: &AllServers, out: &mut impl Write) -> anyhow::Result<()> {
     for store in Store::servers(&all.store) {
-        let drawers = Drawer::ALL.iter().copied();
-        let known = drawers.clone().find_map(|drawer| Provenance::load(&store, drawer)).map(|from| from.server);
-        let issuer =
-            || drawers.clone().find_map(|drawer| Tokens::load(&store, drawer)?.issuer().map(ToOwned::to_owned));
-        let address = known.or_else(issuer).unwrap_or_default();
+        let mut signed_in = Drawer::ALL.iter().filter_map(|drawer| Some((*drawer, Tokens::load(&store, *drawer)?)));
+        let address = signed_in.next().and_then(|(drawer, tokens)| {
+            let noted = Provenance::load(&store, drawer, &tokens).map(|from| from.server);
+            noted.or_else(|| tokens.issuer().map(ToOwned::to_owned))
+        });
+        let address = address.unwrap_or_default();
         let Ok(server) = ServerUrl::parse(&address, PlainHttp::Allowed) else {
             let nowhere = ServerUrl::parse("https://invalid./", PlainHttp::ForLoopback).map_err(anyhow::Error::msg)?;
             forget(all, &nowhere, &store, out, store.server_hash()).await?;
@@ -110,7 +106,7 @@ async fn forget(
     out: &mut impl Write,
     name: &str,
 ) -> anyhow::Result<()> {
-    let outlet = Outlet::new(server, all.network.clone())?;
+    let outlet = Arc::new(Outlet::new(server, all.network.clone())?);
     let door = Arc::new(Door::new(outlet, server.clone(), all.plain_http, &[]));
     let revoked = revoke(door, &Authorization::default(), store).await;
     tell(out, name, &revoked)
@@ -194,7 +190,7 @@ pub fn status(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
 
 fn show(store: &Store, drawer: Drawer, now: SystemTime) -> Option<Shown> {
     let tokens = Tokens::load(store, drawer)?;
-    let from = Provenance::load(store, drawer);
+    let from = Provenance::load(store, drawer, &tokens);
     let people = matches!(drawer, Drawer::Npm | Drawer::Dpop);
     Some(Shown {
         server: from.as_ref().map(|from| from.server.clone()),

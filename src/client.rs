@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rmcp::{
     RoleClient, ServiceExt,
     model::{ClientConfig, Implementation, Prompt, ProtocolVersion, Resource, ResourceTemplate, ServerPeerInfo, Tool},
-    service::{Peer, RxJsonRpcMessage, TxJsonRpcMessage},
+    service::{Peer, RunningService, RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
 use serde::Serialize;
@@ -139,13 +139,7 @@ struct Inventory {
 /// # Errors
 /// The first step that failed, with the server's reason.
 pub async fn run(config: &Config, output: Output, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
-    let connection = Connection::new(config)?;
-    let mut info = ClientConfig::default();
-    info.client_info = Implementation::new("mcp-remote-client", env!("CARGO_PKG_VERSION"));
-    // The newest that has an `initialize`; rmcp's own choice is newer.
-    info.protocol_version = ProtocolVersion::V_2025_11_25;
-    let host = report::host(config.server.url());
-    let service = info.serve(connection).await.with_context(|| format!("cannot initialise with {host}"))?;
+    let service = serve(config).await?;
     let inventory = look(&service).await;
     let ended = service.cancel().await;
     let inventory = inventory?;
@@ -154,6 +148,28 @@ pub async fn run(config: &Config, output: Output, out: &mut (impl Write + Send))
         Output::Text => tell(&inventory, out)?,
     }
     ended.context("the connection did not end well").map(|_| ())
+}
+
+/// Connects and asks for the tools, which some servers protect where `initialize` is open to all.
+///
+/// # Errors
+/// The first step that failed, with the server's reason.
+pub async fn sign_in(config: &Config) -> anyhow::Result<()> {
+    let service = serve(config).await?;
+    let declared = service.peer_info().is_some_and(|server| server.capabilities.tools.is_some());
+    let asked = if declared { service.list_tools(None).await.map(drop) } else { Ok(()) };
+    service.cancel().await.context("the connection did not end well")?;
+    asked.context("tools/list failed")
+}
+
+async fn serve(config: &Config) -> anyhow::Result<RunningService<RoleClient, ClientConfig>> {
+    let connection = Connection::new(config)?;
+    let mut info = ClientConfig::default();
+    info.client_info = Implementation::new("mcp-remote-client", env!("CARGO_PKG_VERSION"));
+    // The newest that has an `initialize`; rmcp's own choice is newer.
+    info.protocol_version = ProtocolVersion::V_2025_11_25;
+    let host = report::host(config.server.url());
+    info.serve(connection).await.with_context(|| format!("cannot initialise with {host}"))
 }
 
 async fn look(peer: &Peer<RoleClient>) -> anyhow::Result<Inventory> {

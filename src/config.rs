@@ -188,7 +188,7 @@ pub enum LogMode {
 }
 
 /// How to obtain authorization where the server asks for it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Authorization {
     /// Port of the redirect, if the user named one.
     pub callback_port: Option<u16>,
@@ -218,6 +218,8 @@ pub struct Authorization {
     pub dpop: Dpop,
     /// Print the address and open no browser.
     pub no_browser: bool,
+    /// A person has asked for this very sign-in, at a terminal: nothing else waits for it.
+    pub asked_for: bool,
     /// Where we run, as far as a browser cares.
     pub surroundings: Surroundings,
     /// Which grant.

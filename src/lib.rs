@@ -186,14 +186,14 @@ pub async fn run(config: &Config, parent: Parent) -> anyhow::Result<()> {
 
 /// How to open the remote end, and where what comes back arrives.
 pub(crate) fn opener(config: &Config) -> anyhow::Result<(Opener, EventReceiver)> {
-    let outlet = || Outlet::new(&config.server, config.network.clone());
-    let client = outlet()?.client(&Reach::of(&config.server), None)?;
+    let outlet = Arc::new(Outlet::new(&config.server, config.network.clone())?);
+    let client = outlet.client(&Reach::of(&config.server), None)?;
     let http = Http::new(
         client,
         config.server.url().clone(),
         &config.headers,
         &config.network,
-        authorizer(config)?,
+        authorizer(config, outlet),
         config.max_message,
     );
     let timing =
@@ -203,7 +203,7 @@ pub(crate) fn opener(config: &Config) -> anyhow::Result<(Opener, EventReceiver)>
 }
 
 /// Who obtains authorization for this server.
-fn authorizer(config: &Config) -> anyhow::Result<Authorizer> {
+fn authorizer(config: &Config, outlet: Arc<Outlet>) -> Authorizer {
     let settings = config.authorization.clone();
     let named = match &settings.grant {
         Grant::ClientCredentials { token_endpoint: Some(url), .. } | Grant::Enterprise { token_endpoint: url, .. } => {
@@ -211,10 +211,9 @@ fn authorizer(config: &Config) -> anyhow::Result<Authorizer> {
         }
         _ => Vec::new(),
     };
-    let outlet = Outlet::new(&config.server, config.network.clone())?;
     let door = Door::new(outlet, config.server.clone(), config.plain_http, &named);
     let store = Store::new(config.store.clone(), config.server_hash.clone());
-    Ok(Authorizer::new(settings, door, store))
+    Authorizer::new(settings, door, store)
 }
 
 /// Says what is wrong with the arguments: on stderr, and, since hosts hide that, as the answer to

@@ -353,6 +353,7 @@ pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config
         assume_pkce: args.assume_pkce,
         dpop: args.dpop,
         no_browser: args.no_browser,
+        asked_for: false,
         surroundings: Surroundings::of(environment),
         grant,
     };

@@ -12,7 +12,7 @@ use self::{
     flags::{Args, LOGS, NETWORK, all_servers, config, names_sign_in, status, store_folder},
     mistakes::{mangled, no_command, sentence},
 };
-use crate::config::{Config, LogMode, Network, PlainHttp, ServerUrl};
+use crate::config::{Authorization, Config, LogMode, Network, PlainHttp, ServerUrl};
 
 mod flags;
 mod mistakes;
@@ -326,7 +326,9 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
         }
         Verb::Login => {
             let LoginArgs { args } = LoginArgs::from_arg_matches(&matches).map_err(told)?;
-            Command::Login(Box::new(config(&args, environment)?))
+            let mut config = config(&args, environment)?;
+            config.authorization = Arc::new(Authorization { asked_for: true, ..(*config.authorization).clone() });
+            Command::Login(Box::new(config))
         }
         Verb::Logout => {
             let LogoutArgs { args, all } = LogoutArgs::from_arg_matches(&matches).map_err(told)?;

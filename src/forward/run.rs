@@ -92,6 +92,7 @@ where
     forward.close();
     carry_out(&mut forward, &mut ends, &mut link);
     let end = Instant::now().max(deadline.min(Instant::now() + GRACE - GRACE_FOR_DELETE)) + GRACE_FOR_DELETE;
+    let http = ends.opener.http.clone();
     tokio::select! {
         () = async {
             tokio::join!(
@@ -101,6 +102,7 @@ where
                     }
                 },
                 link.close(end),
+                async { _ = tokio::time::timeout_at(end, http.settle()).await },
             );
         } => {}
         Some(stop) = ends.stops.recv() => info!("ending at once: {stop}"),

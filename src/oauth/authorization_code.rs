@@ -19,7 +19,8 @@ use rmcp::transport::auth::{
 use serde_json::{Map, Value};
 
 use super::{
-    Desk, Errand, browser,
+    Credential, Desk, Errand, Obtained, browser,
+    client_credentials::members,
     error::Error,
     exchange::Exchange,
     page::Page,
@@ -50,16 +51,8 @@ struct Waiting {
     resumed: bool,
 }
 
-/// What came of it.
-pub(super) enum Signed {
-    /// The token response, and who obtained it.
-    In(Map<String, Value>, Client),
-    /// Another copy has signed in meanwhile.
-    Elsewhere,
-}
-
 /// Signs a person in.
-pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<Signed, Error> {
+pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<Credential, Error> {
     errand.discovered.server.allows_codes(desk.settings.assume_pkce)?;
     if errand.discovered.server.metadata.authorization_endpoint.is_none() {
         let issuer = errand.discovered.server.issuer.clone();
@@ -67,15 +60,18 @@ pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<Signed, Error
     }
     let mut registrations = 0;
     loop {
-        let Some(waiting) = prepare(desk, errand).await? else { return Ok(Signed::Elsewhere) };
+        let Some(waiting) = prepare(desk, errand).await? else {
+            let newer = desk.newer(errand);
+            return newer.ok_or_else(|| Error::Local("the other copy's sign-in is gone".to_owned()));
+        };
         let client = waiting.client.clone();
         let state = waiting.sign_in.state().to_owned();
         let finished = finish(desk, errand, waiting).await;
         SignIn::forget(&desk.store, &state);
         let error = match finished {
-            Ok(response) => {
+            Ok(credential) => {
                 Tabs::forget(&desk.store);
-                return Ok(Signed::In(response, client));
+                return Ok(credential);
             }
             Err(error) => error,
         };
@@ -133,17 +129,11 @@ fn place(desk: &Desk) -> Place {
     }
 }
 
-/// The port npm derives: 3335 and up, from the first four digits of the server's hash.
-fn derived_port(server_hash: &str) -> u16 {
-    let number = server_hash.get(..4).and_then(|digits| u16::from_str_radix(digits, 16).ok()).unwrap_or_default();
-    3335 + number % 45816
-}
-
 /// Binds the redirect's port. `None` if a copy of npm's has it, and signs in meanwhile.
 async fn bind(desk: &Desk, errand: &Errand) -> Result<Option<Listener>, Error> {
     let fixed = registration::fixed(&desk.settings, &errand.discovered.server).is_some();
     let place = place(desk);
-    let derived = derived_port(desk.store.server_hash());
+    let derived = desk.store.derived_port();
     let mut ports: Vec<u16> = match (desk.settings.callback_port, fixed) {
         (Some(port), _) => vec![port],
         // A client made elsewhere names its redirect URI: another port is another URI.
@@ -208,7 +198,7 @@ async fn client(desk: &Desk, errand: &Errand, redirect_uri: &str) -> Result<Clie
         info!("{} does not know our registration any more; registering again", server.issuer);
         registration::forget(&desk.store, server, &client);
     }
-    let wanted = Wanted { redirect_uri: Some(redirect_uri), scopes: &errand.scopes };
+    let wanted = Wanted { grant: "authorization_code", redirect_uri, scopes: &errand.scopes };
     let client = registration::register(&desk.door, &desk.settings, &desk.store, server, wanted).await?;
     desk.note_registered(&client.id);
     Ok(client)
@@ -294,7 +284,7 @@ async fn authorization_url(desk: &Desk, errand: &Errand, manager: &Authorization
 }
 
 /// Tells the person, waits for the redirect, and redeems the code.
-async fn finish(desk: &Desk, errand: &Errand, waiting: Waiting) -> Result<Map<String, Value>, Error> {
+async fn finish(desk: &Desk, errand: &Errand, waiting: Waiting) -> Result<Credential, Error> {
     let Waiting { mut listener, client, sign_in, url, resumed } = waiting;
     listener.expect(sign_in.state());
     tell(desk, errand, &url, listener.port(), resumed).await;
@@ -329,11 +319,11 @@ async fn tell(desk: &Desk, errand: &Errand, url: &Url, port: u16, resumed: bool)
     }
     errand.ask(url.as_str());
     let now = desk.now();
-    if resumed && Tabs::is_open(&desk.store, now) && !errand.at_terminal {
+    if resumed && Tabs::is_open(&desk.store, now) && !desk.settings.asked_for {
         return;
     }
     let pause = Tabs::pause(&desk.store, now);
-    if !pause.is_zero() && !errand.at_terminal {
+    if !pause.is_zero() && !desk.settings.asked_for {
         warn!("no browser is opened again within {} s: the last sign-in did not come to its end", pause.as_secs());
         return;
     }
@@ -344,6 +334,7 @@ async fn tell(desk: &Desk, errand: &Errand, url: &Url, port: u16, resumed: bool)
     match browser::open(url, &desk.settings.surroundings).await {
         Ok(()) => info!("a browser is open; waiting for you"),
         Err(none) => {
+            Tabs::take_back(&desk.store, now);
             warn!("no browser was opened: {}", none.why);
             if let Some(way) = browser::from_elsewhere(port, &desk.settings.surroundings) {
                 info!("{way}");
@@ -359,7 +350,7 @@ async fn redeem(
     sign_in: &SignIn,
     outcome: &Outcome,
     issuer: Option<&str>,
-) -> Result<Map<String, Value>, Error> {
+) -> Result<Credential, Error> {
     let authorization = &sign_in.authorization;
     // MCP 2026-07-28, Authorization Response Validation; RFC 9207 §2.4: also of an error, before any of
     // it is believed. rmcp checks it for codes only.
@@ -385,15 +376,13 @@ async fn redeem(
     let states = InMemoryStateStore::new();
     states.save(sign_in.state(), authorization.clone()).await.map_err(|error| Error::Local(error.to_string()))?;
     let (manager, exchange) = manager(desk, errand, client, &sign_in.redirect_uri, states).await?;
+    let _under_way = desk.under_way.read().await; // the end of the program waits for it
     let step = "the exchange of the code";
     let response = manager
         .exchange_code_for_token_with_issuer(code.expose(), sign_in.state(), issuer)
         .await
         .map_err(|error| exchange.refusal(step, &error))?;
-    match serde_json::to_value(&response) {
-        Ok(Value::Object(response)) => Ok(response),
-        _ => Err(Error::Answer { step, what: "no token response".to_owned(), status: None }),
-    }
+    desk.keep(errand, members(step, &response)?, client, Obtained::SignedIn).await
 }
 
 /// rmcp's `StateStore`: one file per `state`.

@@ -203,6 +203,14 @@ impl Surroundings {
     }
 }
 
+impl Surroundings {
+    /// Whether there may be a browser that the person sees; otherwise they are elsewhere.
+    #[must_use]
+    pub fn may_have_browser(&self) -> bool {
+        self.browser.is_some() || self.obstacle().is_none()
+    }
+}
+
 fn has_display(session: &[(&str, String)]) -> bool {
     session.iter().any(|(name, _)| matches!(*name, "DISPLAY" | "WAYLAND_DISPLAY"))
 }

@@ -13,7 +13,7 @@ use oauth2::{
 use serde_json::{Map, Value};
 
 use super::{
-    Desk, Errand, browser,
+    Credential, Desk, Errand, Obtained, browser,
     client_credentials::{OAuthClient, members},
     error::Error,
     exchange::Exchange,
@@ -21,20 +21,23 @@ use super::{
 };
 use crate::{report::host, store::sign_in::Tabs};
 
+/// The grant (RFC 8628 §3.4).
+const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// How long a lost connection is tried again while the person is busy elsewhere.
 const LONGEST_POLL_PAUSE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Signs a person in with a code.
-pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<(Map<String, Value>, Client), Error> {
+pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<Credential, Error> {
     let client = client(desk, errand).await?;
     match with_client(desk, errand, &client).await {
         Err(error) if error.is("invalid_client") && client.origin == Origin::Stored => {
             info!("{error}; registering again");
             registration::forget(&desk.store, &errand.discovered.server, &client);
             let client = register(desk, errand).await?;
-            Ok((with_client(desk, errand, &client).await?, client))
+            let response = with_client(desk, errand, &client).await?;
+            desk.keep(errand, response, &client, Obtained::SignedIn).await
         }
-        result => Ok((result?, client)),
+        response => desk.keep(errand, response?, &client, Obtained::SignedIn).await,
     }
 }
 
@@ -47,7 +50,9 @@ async fn client(desk: &Desk, errand: &Errand) -> Result<Client, Error> {
 }
 
 async fn register(desk: &Desk, errand: &Errand) -> Result<Client, Error> {
-    let wanted = Wanted { redirect_uri: None, scopes: &errand.scopes };
+    // Nobody comes back there, but many servers register no client without one, and npm reads none.
+    let redirect_uri = desk.derived_redirect_uri();
+    let wanted = Wanted { grant: DEVICE_CODE, redirect_uri: &redirect_uri, scopes: &errand.scopes };
     let server = &errand.discovered.server;
     registration::register(&desk.door, &desk.settings, &desk.store, server, wanted).await
 }
@@ -97,7 +102,9 @@ async fn tell(desk: &Desk, errand: &Errand, details: &StandardDeviceAuthorizatio
     errand.ask(&format!("{plain} and enter the code {code}"));
     if !desk.settings.no_browser && Tabs::pause(&desk.store, desk.now()).is_zero() {
         Tabs::count(&desk.store, desk.now());
-        _ = browser::open(&url, &desk.settings.surroundings).await; // the person may have none, that is the point
+        if browser::open(&url, &desk.settings.surroundings).await.is_err() {
+            Tabs::take_back(&desk.store, desk.now()); // the person has none here: that is the point of a code
+        }
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ const REVISION: &str = "2025-11-25";
 /// The way out.
 #[derive(Debug)]
 pub struct Door {
-    outlet: Outlet,
+    outlet: Arc<Outlet>,
     server: ServerUrl,
     plain_http: PlainHttp,
     resolver: GuardedResolver,
@@ -60,7 +60,7 @@ impl Door {
     /// On behalf of `server`. Makes no client yet. `named` are addresses that the user has named:
     /// they may be anywhere.
     #[must_use]
-    pub fn new(outlet: Outlet, server: ServerUrl, plain_http: PlainHttp, named: &[&Url]) -> Self {
+    pub fn new(outlet: Arc<Outlet>, server: ServerUrl, plain_http: PlainHttp, named: &[&Url]) -> Self {
         let mut unguarded = outlet.proxy_hosts();
         unguarded.extend(named.iter().filter_map(|url| url.host_str().map(ToOwned::to_owned)));
         let resolver = GuardedResolver::new(server.url(), unguarded, outlet.is_ipv4_only());

@@ -132,12 +132,18 @@ impl Error {
         matches!(self, Self::Refused { error, .. } if error == code)
     }
 
-    /// Whether the refresh token or the client is at fault, so that asking again is useless.
+    /// Whether the authorization server has said no, rather than nothing or that it is busy: then asking
+    /// again is useless.
     #[must_use]
-    pub fn is_final(&self) -> bool {
-        ["invalid_grant", "invalid_client", "unauthorized_client", "unsupported_grant_type"]
-            .iter()
-            .any(|code| self.is(code))
+    pub fn is_refusal(&self) -> bool {
+        const BUSY: [&str; 3] = ["server_error", "slow_down", "temporarily_unavailable"];
+        match self {
+            Self::Refused { error, .. } => !BUSY.contains(&error.as_str()),
+            Self::Answer { status: Some(status), .. } => {
+                status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429)
+            }
+            _ => false,
+        }
     }
 }
 

@@ -45,7 +45,6 @@ use serde_json::{Map, Value};
 use tokio::{sync::watch, task::JoinSet};
 
 use self::{
-    authorization_code::Signed,
     challenge::Challenge,
     discovery::{AuthorizationServer, Discovered},
     door::Door,
@@ -77,6 +76,8 @@ const REQUEST_PATIENCE: Duration = Duration::from_secs(45);
 const FRESH: Duration = Duration::from_secs(60);
 /// Pause after a refresh that failed while the token is still good.
 const REFRESH_PAUSE: Duration = Duration::from_secs(30);
+/// Pause after a sign-in that came to nothing, before the server's own stream asks for another.
+const STREAM_PAUSE: Duration = Duration::from_secs(10 * 60);
 /// Step-ups in a row that lead to no success, after the first authorization: three in all (MCP
 /// 2025-11-25, Step-Up Authorization Flow: "a few").
 const MOST_STEP_UPS: u32 = 2;
@@ -173,6 +174,8 @@ pub(crate) struct Desk {
     present: Arc<Mutex<Present>>,
     /// One refresh at a time in this process; the lock on disk is for the others.
     refreshing: Arc<tokio::sync::Mutex<()>>,
+    /// Held shared while a grant is spent and its tokens are not yet on disk.
+    under_way: Arc<tokio::sync::RwLock<()>>,
     /// Clients registered by this process: known to be known.
     registered: Arc<Mutex<HashSet<String>>>,
     /// The host's `initialize`, for its name.
@@ -185,6 +188,10 @@ struct Present {
     loaded: bool,
     credential: Option<Arc<Credential>>,
     refresh_failed: Option<Instant>,
+    /// Whether a refresh ahead of time is under way.
+    renewing: bool,
+    /// When a sign-in last came to nothing.
+    failed: Option<Instant>,
     /// Scopes that a person was asked for in this process.
     asked: HashSet<String>,
     /// Step-ups since the last request that succeeded after one.
@@ -204,8 +211,6 @@ pub(crate) struct Errand {
     used: Option<Arc<Credential>>,
     /// Scopes that a newer credential must have.
     needed: Vec<String>,
-    /// A person waits at a terminal for this very sign-in.
-    at_terminal: bool,
     phase: watch::Sender<Phase>,
 }
 
@@ -223,8 +228,6 @@ enum Cause {
     Challenged(Challenge),
     /// The server answered 403, insufficient_scope.
     StepUp(Challenge),
-    /// A person wants to sign in.
-    Login,
 }
 
 impl Authorizer {
@@ -237,6 +240,7 @@ impl Authorizer {
             store,
             present: Arc::default(),
             refreshing: Arc::default(),
+            under_way: Arc::default(),
             registered: Arc::default(),
             initialize: Arc::default(),
         };
@@ -261,6 +265,9 @@ impl Authorizer {
         if !credential.tokens.is_due(now)
             || self.desk.present().refresh_failed.is_some_and(|at| at.elapsed() < REFRESH_PAUSE)
         {
+            return Some(credential);
+        }
+        if !credential.tokens.has_expired(now) && std::mem::replace(&mut self.desk.present().renewing, true) {
             return Some(credential);
         }
         let renewing = renew(self.desk.clone(), credential.clone());
@@ -315,10 +322,13 @@ impl Authorizer {
                 return Err(Error::ScopeRefused(required.join(" ")));
             }
         }
-        if waiter == Waiter::End {
+        // The server's own stream comes again and again; a person who said no is not asked as often.
+        let failed = self.desk.present().failed.is_some_and(|at| at.elapsed() < STREAM_PAUSE);
+        if waiter == Waiter::End || waiter == Waiter::Stream && failed {
             return Err(Error::Waiting { prompt: None });
         }
         let patience = match waiter {
+            _ if self.desk.settings.asked_for => None,
             Waiter::Initialize => Some(self.desk.settings.timeout),
             Waiter::Request => Some(REQUEST_PATIENCE.min(self.desk.settings.timeout)),
             Waiter::Stream | Waiter::End => None,
@@ -332,13 +342,9 @@ impl Authorizer {
         self.desk.present().step_ups = 0;
     }
 
-    /// Signs in ahead of time, for a person at a terminal.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn login(&self) -> Result<(), Error> {
-        let flight = self.join(Cause::Login, None);
-        wait(&self.desk, flight, None).await.map(drop)
+    /// Waits until no token is being spent that would be lost with this process.
+    pub async fn settle(&self) {
+        _ = self.desk.under_way.write().await;
     }
 
     /// The flight under way, or a new one.
@@ -357,7 +363,10 @@ impl Authorizer {
             let obtained = obtain(&desk, cause, used, phase.clone()).await.map(Arc::new);
             match &obtained {
                 Ok(credential) => desk.present().credential = Some(credential.clone()),
-                Err(error) => debug!("no authorization: {error}"),
+                Err(error) => {
+                    debug!("no authorization: {error}");
+                    desk.present().failed = Some(Instant::now());
+                }
             }
             busy.send_replace(false);
             phase.send_replace(Phase::Done(obtained));
@@ -407,12 +416,12 @@ async fn wait(
 async fn renew(desk: Desk, credential: Arc<Credential>) -> Option<Arc<Credential>> {
     let renewed = async {
         let drawer = desk.drawer(credential.prover.is_some());
-        let provenance = Provenance::load(&desk.store, drawer);
+        let provenance = Provenance::load(&desk.store, drawer, &credential.tokens);
         let known = desk.present().resource_metadata.clone();
         let resource_metadata = known.or_else(|| provenance.and_then(|from| from.resource_metadata));
         let challenge = Challenge { resource_metadata, ..Challenge::default() };
         let (phase, _) = watch::channel(Phase::Working);
-        let errand = desk.errand(&challenge, Some(credential.clone()), Vec::new(), false, phase).await?;
+        let errand = desk.errand(&challenge, Some(credential.clone()), Vec::new(), phase).await?;
         if desk.has_no_person() {
             return desk.without_person(&errand).await.map(Some);
         }
@@ -421,20 +430,18 @@ async fn renew(desk: Desk, credential: Arc<Credential>) -> Option<Arc<Credential
             Refreshed::Impossible => Ok(None),
         }
     };
-    let error: Option<Error> = match renewed.await {
-        Ok(Some(renewed)) => {
-            let renewed = Arc::new(renewed);
-            desk.present().credential = Some(renewed.clone());
-            return Some(renewed);
-        }
-        Ok(None) => None,
-        Err(error) => Some(error),
-    };
-    if let Some(error) = error {
+    let renewed = renewed.await;
+    if let Err(error) = &renewed {
         warn!("the access token could not be refreshed: {error}");
     }
-    desk.present().refresh_failed = Some(Instant::now());
-    None
+    let renewed = renewed.ok().flatten().map(Arc::new);
+    let mut present = desk.present();
+    present.renewing = false;
+    match &renewed {
+        Some(renewed) => present.credential = Some(renewed.clone()),
+        None => present.refresh_failed = Some(Instant::now()),
+    }
+    renewed
 }
 
 /// The walk itself.
@@ -447,7 +454,6 @@ async fn obtain(
     let (challenge, step_up) = match &cause {
         Cause::Challenged(challenge) => (challenge.clone(), false),
         Cause::StepUp(challenge) => (challenge.clone(), true),
-        Cause::Login => (Challenge::default(), false),
     };
     if !challenge.only_other.is_empty() {
         let schemes = challenge.only_other.join(", ");
@@ -457,8 +463,7 @@ async fn obtain(
         desk.present().resource_metadata.clone_from(&challenge.resource_metadata);
     }
     let required = if step_up { scope::split(challenge.scope.as_deref()) } else { Vec::new() };
-    let at_terminal = matches!(cause, Cause::Login);
-    let errand = desk.errand(&challenge, used, required, at_terminal, phase).await?;
+    let errand = desk.errand(&challenge, used, required, phase).await?;
     if step_up {
         desk.present().step_ups += 1;
     }
@@ -478,7 +483,7 @@ async fn obtain(
                 .map_or_else(|| "it does not say why".to_owned(), |text| shown(text.as_bytes())),
         ));
     }
-    if !step_up && !at_terminal && young != Some(Obtained::Refreshed) {
+    if !step_up && young != Some(Obtained::Refreshed) {
         let drawer = desk.drawer(errand.prover.is_some());
         match refresh::refresh(desk, &errand, drawer).await {
             Ok(Refreshed::Done(credential)) => return Ok(credential),
@@ -493,18 +498,24 @@ async fn obtain(
         return Ok(newer);
     }
     desk.present().asked.extend(errand.scopes.iter().cloned());
-    let (response, client) = match &desk.settings.grant {
-        Grant::DeviceCode => device_code::obtain(desk, &errand).await?,
-        _ => match authorization_code::obtain(desk, &errand).await? {
-            Signed::In(response, client) => (response, client),
-            Signed::Elsewhere => {
-                let newer = desk.newer(&errand);
-                return newer.ok_or_else(|| Error::Local("the other copy's sign-in is gone".to_owned()));
-            }
-        },
-    };
-    info!("signed in");
-    desk.keep(&errand, response, &client, Obtained::SignedIn).await
+    sign_in(desk, &errand).await
+}
+
+/// Asks a person.
+async fn sign_in(desk: &Desk, errand: &Errand) -> Result<Credential, Error> {
+    if desk.settings.grant == Grant::DeviceCode {
+        return device_code::obtain(desk, errand).await;
+    }
+    // Nobody here sees a browser of this machine: a code can be entered anywhere.
+    let offered = errand.discovered.server.metadata.device_authorization_endpoint.is_some();
+    if offered && !desk.settings.surroundings.may_have_browser() {
+        match device_code::obtain(desk, errand).await {
+            Err(error) if error.is("access_denied") || error.is("expired_token") => return Err(error),
+            Err(error) => info!("no sign-in with a code: {error}"),
+            signed_in => return signed_in,
+        }
+    }
+    authorization_code::obtain(desk, errand).await
 }
 
 fn has_all(tokens: &Tokens, scopes: &[String]) -> bool {
@@ -540,7 +551,7 @@ impl Desk {
         drawers.iter().find_map(|bound| {
             let drawer = self.drawer(*bound);
             let tokens = Tokens::load(&self.store, drawer)?;
-            let from = Provenance::load(&self.store, drawer);
+            let from = Provenance::load(&self.store, drawer, &tokens);
             if !from.as_ref().is_none_or(|from| self.may_use(from)) {
                 return None;
             }
@@ -566,7 +577,6 @@ impl Desk {
         let stored = self.stored()?;
         let is_other = errand.used.as_ref().is_none_or(|used| !used.is(&stored));
         let good = is_other
-            && !errand.at_terminal
             && has_all(&stored.tokens, &errand.needed)
             && !stored.tokens.has_expired(self.now())
             && stored
@@ -592,7 +602,6 @@ impl Desk {
         challenge: &Challenge,
         used: Option<Arc<Credential>>,
         needed: Vec<String>,
-        at_terminal: bool,
         phase: watch::Sender<Phase>,
     ) -> Result<Errand, Error> {
         let discovered = match &self.settings.grant {
@@ -605,7 +614,9 @@ impl Desk {
         let mut held = Vec::new();
         if let Some(used) = used.as_ref().filter(|_| !needed.is_empty()) {
             let drawer = self.drawer(used.prover.is_some());
-            held.extend(Provenance::load(&self.store, drawer).into_iter().flat_map(|from| from.requested_scopes));
+            held.extend(
+                Provenance::load(&self.store, drawer, &used.tokens).into_iter().flat_map(|from| from.requested_scopes),
+            );
             held.extend(used.tokens.scopes().map(ToOwned::to_owned));
             let mut seen = HashSet::new();
             held.retain(|scope| seen.insert(scope.clone()));
@@ -628,7 +639,12 @@ impl Desk {
             Dpop::Auto if wants_dpop => Some(self.prover()?),
             _ => None,
         };
-        Ok(Errand { discovered, scopes, resource, prover, used, needed, at_terminal, phase })
+        Ok(Errand { discovered, scopes, resource, prover, used, needed, phase })
+    }
+
+    fn derived_redirect_uri(&self) -> String {
+        let port = self.settings.callback_port.unwrap_or_else(|| self.store.derived_port());
+        format!("http://{}:{port}{}", self.settings.callback_host, self.settings.callback_path)
     }
 
     fn has_token_endpoint(&self) -> bool {
@@ -720,12 +736,13 @@ impl Desk {
             resource: errand.resource.clone(),
             requested_scopes: errand.scopes.clone(),
             resource_metadata: errand.discovered.resource.as_ref().and_then(|resource| resource.advertised.clone()),
+            token: String::new(),
         };
         let drawer = self.drawer(is_dpop);
         let _lock = self.store.lock(Purpose::Tokens).await;
         // A store that cannot be written costs a sign-in at the next start, not this one.
-        let kept =
-            provenance.save(&self.store, drawer).and_then(|()| self.store.write(drawer.tokens(), &tokens.to_json()));
+        let written = self.store.write(drawer.tokens(), &tokens.to_json());
+        let kept = written.and_then(|()| provenance.save(&self.store, drawer, &tokens));
         if let Err(error) = kept {
             warn!("the sign-in is not kept: {error:#}");
         }

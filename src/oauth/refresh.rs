@@ -43,7 +43,7 @@ pub(super) async fn refresh(desk: &Desk, errand: &Errand, drawer: Drawer) -> Res
         return Ok(Refreshed::Impossible);
     }
     let server = &errand.discovered.server;
-    let provenance = Provenance::load(&desk.store, drawer);
+    let provenance = Provenance::load(&desk.store, drawer, &tokens);
     let issued_here = tokens.issuer().is_none_or(|issuer| registration::same_issuer(issuer, &server.issuer));
     let for_this = provenance.as_ref().is_none_or(|from| from.resource == errand.resource);
     let client = registration::present(&desk.settings, &desk.store, server, None, desk.now())?;
@@ -52,6 +52,7 @@ pub(super) async fn refresh(desk: &Desk, errand: &Errand, drawer: Drawer) -> Res
         info!("the stored sign-in is not for this client, authorization server and resource");
         return Ok(Refreshed::Impossible);
     };
+    let _under_way = desk.under_way.read().await; // the end of the program waits for it
     let _lease = desk.store.lease().await;
     // npm may have been at it while we waited for its lease.
     if let Some(newer) = desk.newer(errand) {
@@ -65,6 +66,9 @@ pub(super) async fn refresh(desk: &Desk, errand: &Errand, drawer: Drawer) -> Res
         Ok(_) => match Tokens::load(&desk.store, drawer) {
             Some(tokens) => {
                 info!("the access token was refreshed");
+                if let Some(Err(error)) = provenance.map(|from| from.save(&desk.store, drawer, &tokens)) {
+                    warn!("{error:#}");
+                }
                 Ok(Refreshed::Done(desk.credential_of(tokens, errand.prover.clone(), Obtained::Refreshed)))
             }
             None => Err(Error::Local("the refreshed token cannot be read again".to_owned())),
@@ -74,19 +78,22 @@ pub(super) async fn refresh(desk: &Desk, errand: &Errand, drawer: Drawer) -> Res
             if let Some(newer) = desk.newer(errand) {
                 return Ok(Refreshed::Done(newer)); // by a program that does not know the lock
             }
-            if refused.is_final() {
-                info!("the stored sign-in is over: {refused}");
-                let spent =
-                    Tokens::load(&desk.store, drawer).filter(|now| now.refresh_token() == tokens.refresh_token());
-                if let Some(spent) = spent {
-                    desk.store.write(drawer.tokens(), &spent.without_refresh_token().to_json())?;
-                }
-                if refused.is("invalid_client") || refused.is("unauthorized_client") {
-                    registration::forget(&desk.store, server, &client);
-                }
-                return Ok(Refreshed::Impossible);
+            if !refused.is_refusal() {
+                return Err(refused);
             }
-            Err(refused)
+            info!("the stored sign-in is over: {refused}");
+            // Only what is spent for good is removed, and only if it is still what is stored.
+            if refused.is("invalid_grant") {
+                let stored = Tokens::load(&desk.store, drawer);
+                if let Some(spent) = stored.filter(|now| now.refresh_token() == tokens.refresh_token()) {
+                    let kept = spent.without_refresh_token();
+                    desk.store.write(drawer.tokens(), &kept.to_json())?;
+                }
+            }
+            if refused.is("invalid_client") || refused.is("unauthorized_client") {
+                registration::forget(&desk.store, server, &client);
+            }
+            Ok(Refreshed::Impossible)
         }
     }
 }

@@ -118,8 +118,10 @@ fn offered(server: &AuthorizationServer, has_secret: bool) -> AuthMethod {
 /// What a client is wanted for.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
-    /// The redirect URI, where there is one.
-    pub redirect_uri: Option<&'a str>,
+    /// The grant, besides refreshes.
+    pub grant: &'a str,
+    /// The redirect URI.
+    pub redirect_uri: &'a str,
     /// The scopes that will be asked for.
     pub scopes: &'a [String],
 }
@@ -293,19 +295,15 @@ fn request(settings: &Authorization, server: &AuthorizationServer, wanted: Wante
         .into_iter()
         .find(|method| list.is_some_and(|list| list.iter().any(|name| name == method.name())))
         .unwrap_or(AuthMethod::None);
-    let grant = match settings.grant {
-        Grant::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
-        _ => "authorization_code",
-    };
     let mut body = Map::new();
     body.insert("client_name".to_owned(), "mcp-remote".into());
     body.insert("software_id".to_owned(), SOFTWARE_ID.into());
     body.insert("software_version".to_owned(), env!("CARGO_PKG_VERSION").into());
     body.insert("application_type".to_owned(), "native".into()); // OpenID Connect Registration §2; SEP-837
-    body.insert("grant_types".to_owned(), json!([grant, "refresh_token"]));
+    body.insert("grant_types".to_owned(), json!([wanted.grant, "refresh_token"]));
     body.insert("response_types".to_owned(), json!(["code"]));
     body.insert("token_endpoint_auth_method".to_owned(), method.name().into());
-    body.insert("redirect_uris".to_owned(), wanted.redirect_uri.map_or_else(|| json!([]), |uri| json!([uri])));
+    body.insert("redirect_uris".to_owned(), json!([wanted.redirect_uri]));
     if !wanted.scopes.is_empty() {
         body.insert("scope".to_owned(), wanted.scopes.join(" ").into());
     }

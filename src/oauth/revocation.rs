@@ -73,7 +73,7 @@ async fn tell_server(
         return Err(Error::Unsupported { issuer: issuer.to_owned(), what: "does not revoke tokens" });
     };
     let endpoint = door.address("the revocation endpoint", endpoint).await?;
-    let from = Provenance::load(store, drawer);
+    let from = Provenance::load(store, drawer, tokens);
     let client = registration::present(settings, store, &server, None, SystemTime::now())?;
     let Some(client) = client.filter(|client| from.is_none_or(|from| from.client_id == client.id)) else {
         return Err(Error::Local("the client's registration is gone".to_owned()));

@@ -272,6 +272,13 @@ impl Http {
         }
     }
 
+    /// Waits until no token is being spent that would be lost with this process.
+    pub async fn settle(&self) {
+        if let Some(authorizer) = &self.authorizer {
+            authorizer.settle().await;
+        }
+    }
+
     /// Keeps the host's `initialize`, for its name.
     pub fn note_initialize(&self, message: &Message) {
         if let Some(authorizer) = &self.authorizer {

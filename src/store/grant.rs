@@ -5,7 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Store, tokens::Drawer};
+use super::{
+    Store,
+    tokens::{Drawer, Tokens},
+};
 
 /// Where tokens come from. They are used and refreshed by the same only (MCP 2026-07-28,
 /// Authorization, Client Registration: credentials are bound to their issuer).
@@ -26,20 +29,25 @@ pub struct Provenance {
     pub requested_scopes: Vec<String>,
     /// Where the server's metadata were found, if not at a well-known place.
     pub resource_metadata: Option<String>,
+    /// Which access token this is said of ([`Tokens::digest`]): npm writes tokens and knows nothing of
+    /// this file.
+    pub token: String,
 }
 
 impl Provenance {
-    /// Of the tokens in a drawer; `None` for tokens that npm has obtained.
+    /// Of these tokens; `None` for tokens that npm has obtained or refreshed.
     #[must_use]
-    pub fn load(store: &Store, drawer: Drawer) -> Option<Self> {
-        store.parse(drawer.grant(), |content| serde_json::from_slice(content).ok())
+    pub fn load(store: &Store, drawer: Drawer, tokens: &Tokens) -> Option<Self> {
+        let from: Self = store.parse(drawer.grant(), |content| serde_json::from_slice(content).ok())?;
+        (from.token == tokens.digest()).then_some(from)
     }
 
-    /// Keeps it.
+    /// Keeps it, as said of these tokens.
     ///
     /// # Errors
     /// Where the file cannot be written.
-    pub fn save(&self, store: &Store, drawer: Drawer) -> anyhow::Result<()> {
-        store.write(drawer.grant(), &serde_json::to_vec_pretty(self)?)
+    pub fn save(&self, store: &Store, drawer: Drawer, tokens: &Tokens) -> anyhow::Result<()> {
+        let said = Self { token: tokens.digest(), ..self.clone() };
+        store.write(drawer.grant(), &serde_json::to_vec_pretty(&said)?)
     }
 }

@@ -50,6 +50,13 @@ impl Store {
         &self.server_hash
     }
 
+    /// The port of the redirect that npm derives: 3335 and up, from the first four digits of the hash.
+    #[must_use]
+    pub fn derived_port(&self) -> u16 {
+        let digits = self.server_hash.get(..4).and_then(|digits| u16::from_str_radix(digits, 16).ok());
+        3335 + digits.unwrap_or_default() % 45816
+    }
+
     /// Where a file of this server is.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
@@ -266,6 +273,14 @@ mod tests {
             assert_eq!(mode(&store.path("tokens.json")), 0o600);
             assert_eq!(mode(&home.path().join("a/b")), 0o700);
         }
+    }
+
+    #[test]
+    fn the_port_is_npms() {
+        let port = |hash: &str| Store::new(PathBuf::new(), hash.to_owned()).derived_port();
+        assert_eq!(port("9ca486285bd01d5fdc4abad83d5bb5d5"), 43435);
+        assert_eq!(port("ff12414734d711ab210706ed355b5813"), 22817);
+        assert_eq!(port("9e721942d4e1f98b1ee20f0278cbaf78"), 43897);
     }
 
     #[test]

@@ -136,10 +136,22 @@ impl Tabs {
 
     /// One was opened.
     pub fn count(store: &Store, now: SystemTime) {
-        let tabs = Self { opened: Self::load(store, now).opened.saturating_add(1), last: seconds(now).as_secs() };
+        Self::save(
+            store,
+            Self { opened: Self::load(store, now).opened.saturating_add(1), last: seconds(now).as_secs() },
+        );
+    }
+
+    fn save(store: &Store, tabs: Self) {
         if let Err(error) = serde_json::to_vec(&tabs).map_err(Into::into).and_then(|tabs| store.write(TABS, &tabs)) {
             log::warn!("{error:#}");
         }
+    }
+
+    /// The one that was counted last did not open after all.
+    pub fn take_back(store: &Store, now: SystemTime) {
+        let tabs = Self::load(store, now);
+        Self::save(store, Self { opened: tabs.opened.saturating_sub(1), ..tabs });
     }
 
     /// A sign-in succeeded.

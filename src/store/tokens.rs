@@ -106,6 +106,13 @@ impl Tokens {
         self.all.expose().get(name)?.as_str()
     }
 
+    /// A name for the access token that gives nothing away: half of its SHA-256, in hexadecimal.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let digest = ring::digest::digest(&ring::digest::SHA256, self.access_token().expose().as_bytes());
+        digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The access token.
     #[must_use]
     pub fn access_token(&self) -> Secret<&str> {
