@@ -8,8 +8,17 @@
 //!
 //! stdin → [`local`] (a line) → [`message`] (kind, id, method) → [`forward`] (the id is now owed) →
 //! [`tools`] (refused? answered, done) → [`remote`] (Streamable HTTP or HTTP+SSE) →
-//! [`remote::http`] (headers, cookies) → server → body or event → [`message`] (one JSON value?) →
-//! [`forward`] (the id is paid) → [`tools`] (hidden?) → [`local`] → stdout.
+//! [`remote::http`] (headers, cookies, token) → server → body or event → [`message`] (one JSON value?)
+//! → [`forward`] (the id is paid) → [`tools`] (hidden?) → [`local`] → stdout.
+//!
+//! # The walk of a challenge
+//!
+//! [`remote::http`] meets 401, or 403 that names a scope → [`oauth::challenge`] → [`oauth::Authorizer`]
+//! (one flight per process) → [`store`] (has another copy done it?) → [`oauth::discovery`] →
+//! [`oauth::refresh`] (one per machine: [`store::lock`]) → [`oauth::authorization_code`]: first
+//! [`oauth::redirect`] is bound, its port is part of who we are; then [`oauth::registration`], the
+//! [`oauth::browser`], the redirect, the exchange → [`store`] → the same request goes out again. Or one
+//! of the other grants, each in its file. The layers above have seen a slow request.
 //!
 //! # Invariants
 //!
@@ -18,16 +27,23 @@
 //!    hides, and an id that the server itself wrote in another way.
 //! 3. Every request of the host is answered exactly once, by the server or by us with an error that
 //!    says what, why and what to do. No message is dropped without a line in the log.
-//! 4. No probe traffic: the first request a server sees is the host's own.
-//! 5. A `tools/call` that may have run is never sent twice.
-//! 6. Headers given by the user, cookies and message bodies go to the server's origin only.
-//! 7. One HTTP configuration for everything ([`remote::http`]).
+//! 4. No probe traffic but one: the sign-in page is looked at before a registration from disk is used
+//!    for it again. The first request a server sees is the host's own.
+//! 5. A `tools/call` that may have run is never sent twice. A request goes out again at most once for
+//!    each challenge.
+//! 6. Headers given by the user, cookies, tokens and message bodies go to the server's origin only: not
+//!    to an authorization server, not across a redirect.
+//! 7. One network configuration for everything ([`network`]).
 //! 8. Nothing secret implements `Display` or reaches a log; [`secret::Secret::expose`] marks the
 //!    boundary.
-//! 9. No task outlives [`forward::run`]; end of input ends the program within a second in every
-//!    state.
+//! 9. No task, port or file lock outlives [`forward::run`]; end of input ends the program within a
+//!    second in every state, and waits in it for a token that is being spent.
 //! 10. The loop is one closed event enum and a synchronous handler; a state is an enum variant with
 //!     its data inside.
+//! 11. Files of the store are replaced, never written in place, and belong to their owner; a lost race
+//!     never removes a newer token.
+//! 12. The redirect's listener is on loopback, exists only while a sign-in is under way, and ignores
+//!     what is not its own.
 //!
 //! # What surrounds a message at the remote end
 //!
