@@ -230,7 +230,7 @@ impl Report {
             Error::Address { .. } => {
                 ("bad_metadata", format!("{host}: {error}"), "tell the server's maintainers".to_owned())
             }
-            Error::Metadata(_) | Error::Answer { .. } | Error::Unsupported { .. } => (
+            Error::Metadata(_) | Error::NoMetadata { .. } | Error::Answer { .. } | Error::Unsupported { .. } => (
                 "bad_metadata",
                 format!("{host}: {error}"),
                 "check the server's address, or tell its maintainers".to_owned(),

@@ -76,9 +76,9 @@ pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<Credential, E
             Err(error) => error,
         };
         registrations += 1;
+        // Only a registration from disk can be stale: a fresh one would be refused again.
         let stale = ["invalid_client", "unauthorized_client", "invalid_scope"].iter().any(|code| error.is(code));
-        let registered = matches!(client.origin, Origin::Stored | Origin::Registered);
-        if !(stale && registered && registrations < MOST_REGISTRATIONS) {
+        if !(stale && client.origin == Origin::Stored && registrations < MOST_REGISTRATIONS) {
             return Err(error);
         }
         info!("{error}; registering again");

@@ -161,7 +161,7 @@ async fn protected_resource(
     let places = advertised.iter().cloned().map(|url| (url, true));
     let well_known = well_known_resources(door.server());
     for (url, is_advertised) in places.chain(well_known.into_iter().map(|url| (url, false))) {
-        let Some(body) = door.metadata(&url).await else { continue };
+        let Ok(Some(body)) = door.metadata(&url).await else { continue };
         let Ok(found) = serde_json::from_slice::<ResourceMetadata>(&body) else {
             debug!("{url} is no protected resource metadata: {}", shown(&body));
             continue;
@@ -215,12 +215,20 @@ fn describes(resource: &str, server: &Url) -> bool {
 /// The published metadata of a named issuer.
 ///
 /// # Errors
-/// [`Error::Metadata`] where there are none that may be used, [`Error::Address`].
+/// [`Error::NoMetadata`], [`Error::Metadata`] for such as may not be used, [`Error::Address`],
+/// [`Error::Network`].
 pub async fn published(door: &Door, issuer: &str) -> Result<AuthorizationServer, Error> {
     let url = door.address("the authorization server", issuer).await?;
     let mut unusable = None;
     for place in well_known_servers(&url) {
-        let Some(body) = door.metadata(&place).await else { continue };
+        let body = match door.metadata(&place).await {
+            Ok(Some(body)) => body,
+            Ok(None) => continue,
+            Err(error) => {
+                unusable.get_or_insert(error);
+                continue;
+            }
+        };
         let Ok(metadata) = serde_json::from_slice::<Metadata>(&body) else {
             debug!("{place} is no authorization server metadata: {}", shown(&body));
             continue;
@@ -242,7 +250,7 @@ pub async fn published(door: &Door, issuer: &str) -> Result<AuthorizationServer,
         }
         return checked(door, AuthorizationServer { issuer: published, metadata, published: true }).await;
     }
-    Err(unusable.unwrap_or_else(|| Error::Metadata(format!("{issuer} publishes no authorization server metadata"))))
+    Err(unusable.unwrap_or_else(|| Error::NoMetadata { issuer: issuer.to_owned() }))
 }
 
 /// MCP 2025-11-25, Authorization Server Metadata Discovery: the order for issuers with and without
@@ -271,7 +279,7 @@ fn well_known_servers(issuer: &Url) -> Vec<Url> {
 async fn of_2025_03_26(door: &Door) -> Result<AuthorizationServer, Error> {
     let issuer = origin(door.server());
     match published(door, &issuer).await {
-        Err(error) if matches!(&error, Error::Metadata(text) if text.contains("publishes no")) => {
+        Err(Error::NoMetadata { .. }) => {
             let endpoint = |path: &str| Some(format!("{issuer}{path}"));
             let metadata = Metadata {
                 authorization_endpoint: endpoint("/authorize"),

@@ -88,24 +88,16 @@ impl Door {
         self.resolver.may_name(url, self.plain_http).await.map_err(|refused| refused.to_string())
     }
 
-    /// GETs a metadata document. `None` if there is none to be had there: any status but 200, a
-    /// time-out, a broken connection.
-    pub async fn metadata(&self, url: &Url) -> Option<Bytes> {
-        match tokio::time::timeout(METADATA_PATIENCE, self.follow(url)).await {
-            Ok(Ok(answer)) if answer.status == StatusCode::OK => Some(answer.body),
-            Ok(Ok(answer)) => {
-                debug!("GET {url}: HTTP {}", answer.status);
-                None
-            }
-            Ok(Err(error)) => {
-                debug!("GET {url}: {error}");
-                None
-            }
-            Err(_) => {
-                debug!("GET {url}: no answer within {} s", METADATA_PATIENCE.as_secs());
-                None
-            }
-        }
+    /// GETs a metadata document. `None` if there is none: any status but 200.
+    ///
+    /// # Errors
+    /// [`Error::Network`], [`Error::Address`] for a redirect that leads where it must not.
+    pub async fn metadata(&self, url: &Url) -> Result<Option<Bytes>, Error> {
+        let silent =
+            || Error::Network { host: host(url), why: format!("nothing within {} s", METADATA_PATIENCE.as_secs()) };
+        let answer = tokio::time::timeout(METADATA_PATIENCE, self.follow(url)).await.unwrap_or_else(|_| Err(silent()));
+        let answer = answer.inspect_err(|error| debug!("GET {url}: {error}"))?;
+        Ok((answer.status == StatusCode::OK).then_some(answer.body))
     }
 
     async fn follow(&self, url: &Url) -> Result<Answer, Error> {

@@ -14,6 +14,12 @@ pub enum Error {
     /// A metadata document is unusable, or none was found where there must be one.
     #[error("{0}")]
     Metadata(String),
+    /// An authorization server has no metadata at any of the places where they may be.
+    #[error("{issuer} publishes no authorization server metadata")]
+    NoMetadata {
+        /// The authorization server.
+        issuer: String,
+    },
     /// The metadata do not list S256 (MCP 2025-11-25, Authorization, Authorization Code Protection).
     #[error("{issuer} does not say that it supports PKCE with S256")]
     NoPkce {

@@ -76,8 +76,9 @@ const REQUEST_PATIENCE: Duration = Duration::from_secs(45);
 const FRESH: Duration = Duration::from_secs(60);
 /// Pause after a refresh that failed while the token is still good.
 const REFRESH_PAUSE: Duration = Duration::from_secs(30);
-/// Pause after a sign-in that came to nothing, before the server's own stream asks for another.
-const STREAM_PAUSE: Duration = Duration::from_secs(10 * 60);
+/// Pause after a sign-in that came to nothing, before anything but a request of the host's asks for
+/// another; and after step-ups that led nowhere.
+const SECOND_THOUGHT: Duration = Duration::from_secs(10 * 60);
 /// Step-ups in a row that lead to no success, after the first authorization: three in all (MCP
 /// 2025-11-25, Step-Up Authorization Flow: "a few").
 const MOST_STEP_UPS: u32 = 2;
@@ -194,8 +195,9 @@ struct Present {
     failed: Option<Instant>,
     /// Scopes that a person was asked for in this process.
     asked: HashSet<String>,
-    /// Step-ups since the last request that succeeded after one.
+    /// Step-ups since the last request that succeeded after one, and when the last was.
     step_ups: u32,
+    last_step_up: Option<Instant>,
     /// Where the metadata are, as the last challenge said.
     resource_metadata: Option<String>,
 }
@@ -305,7 +307,10 @@ impl Authorizer {
         }
         if let Cause::StepUp(challenge) = &cause {
             let required = scope::split(challenge.scope.as_deref());
-            let present = self.desk.present();
+            let mut present = self.desk.present();
+            if present.last_step_up.is_some_and(|last| last.elapsed() > SECOND_THOUGHT) {
+                present.step_ups = 0; // a person may think again
+            }
             let asked_before = match required.as_slice() {
                 [] => present.step_ups > 0,
                 required => required.iter().all(|scope| present.asked.contains(scope)),
@@ -323,7 +328,7 @@ impl Authorizer {
             }
         }
         // The server's own stream comes again and again; a person who said no is not asked as often.
-        let failed = self.desk.present().failed.is_some_and(|at| at.elapsed() < STREAM_PAUSE);
+        let failed = self.desk.present().failed.is_some_and(|at| at.elapsed() < SECOND_THOUGHT);
         if waiter == Waiter::End || waiter == Waiter::Stream && failed {
             return Err(Error::Waiting { prompt: None });
         }
@@ -465,23 +470,23 @@ async fn obtain(
     let required = if step_up { scope::split(challenge.scope.as_deref()) } else { Vec::new() };
     let errand = desk.errand(&challenge, used, required, phase).await?;
     if step_up {
-        desk.present().step_ups += 1;
+        let mut present = desk.present();
+        present.step_ups += 1;
+        present.last_step_up = Some(Instant::now());
     }
     if let Some(newer) = desk.newer(&errand) {
         info!("another copy has signed in");
         return Ok(newer);
     }
+    desk.check_issuer(&errand)?;
+    let young = errand.used.as_ref().filter(|used| used.since.elapsed() < FRESH).map(|used| used.obtained);
+    let last_resort = if desk.has_no_person() { Obtained::Refreshed } else { Obtained::SignedIn };
+    if !step_up && young == Some(last_resort) {
+        let why = challenge.error_description.as_deref().unwrap_or("it does not say why");
+        return Err(Error::TokenRefused(shown(why.as_bytes())));
+    }
     if desk.has_no_person() {
         return desk.without_person(&errand).await;
-    }
-    let young = errand.used.as_ref().filter(|used| used.since.elapsed() < FRESH).map(|used| used.obtained);
-    if !step_up && young == Some(Obtained::SignedIn) {
-        return Err(Error::TokenRefused(
-            challenge
-                .error_description
-                .as_deref()
-                .map_or_else(|| "it does not say why".to_owned(), |text| shown(text.as_bytes())),
-        ));
     }
     if !step_up && young != Some(Obtained::Refreshed) {
         let drawer = desk.drawer(errand.prover.is_some());
@@ -497,7 +502,6 @@ async fn obtain(
         info!("another copy has signed in");
         return Ok(newer);
     }
-    desk.present().asked.extend(errand.scopes.iter().cloned());
     sign_in(desk, &errand).await
 }
 
@@ -647,6 +651,19 @@ impl Desk {
         format!("http://{}:{port}{}", self.settings.callback_host, self.settings.callback_path)
     }
 
+    /// A configured client belongs to one authorization server; where the MCP server now names another
+    /// one, it is not shown there (MCP 2026-07-28, Client Registration).
+    fn check_issuer(&self, errand: &Errand) -> Result<(), Error> {
+        let Some(info) = &self.settings.client_info else { return Ok(()) };
+        let noted = info.expose().get("issuer").and_then(Value::as_str);
+        let registered = noted.or_else(|| errand.used.as_ref().and_then(|used| used.tokens.issuer()));
+        let named = &errand.discovered.server.issuer;
+        match registered.filter(|registered| !registration::same_issuer(registered, named)) {
+            None => Ok(()),
+            Some(registered) => Err(Error::OtherIssuer { registered: registered.to_owned(), named: named.clone() }),
+        }
+    }
+
     fn has_token_endpoint(&self) -> bool {
         matches!(self.settings.grant, Grant::ClientCredentials { token_endpoint: Some(_), .. })
     }
@@ -723,6 +740,7 @@ impl Desk {
             let what = "a token that is not bound to our key, which --dpop require rules out".to_owned();
             return Err(Error::Answer { step: "the authorization server gives", what, status: None });
         }
+        self.present().asked.extend(errand.scopes.iter().cloned());
         let server = &errand.discovered.server;
         let mut tokens = Tokens::of_response(response, Some(&server.issuer), self.now());
         if tokens.scope().is_none() {

@@ -69,7 +69,8 @@ pub(super) async fn refresh(desk: &Desk, errand: &Errand, drawer: Drawer) -> Res
                 if let Some(Err(error)) = provenance.map(|from| from.save(&desk.store, drawer, &tokens)) {
                     warn!("{error:#}");
                 }
-                Ok(Refreshed::Done(desk.credential_of(tokens, errand.prover.clone(), Obtained::Refreshed)))
+                let prover = errand.prover.clone().filter(|_| tokens.is_dpop());
+                Ok(Refreshed::Done(desk.credential_of(tokens, prover, Obtained::Refreshed)))
             }
             None => Err(Error::Local("the refreshed token cannot be read again".to_owned())),
         },
