@@ -60,6 +60,8 @@ pub fn start(mode: LogMode, file: PathBuf, filters: Option<&str>) -> Log {
     if let Some(filters) = filters {
         builder.parse_filters(filters);
     }
+    // It calls the end of its own listener an error.
+    builder.filter_module("tiny_http", LevelFilter::Off);
     for module in PRINT_SECRETS {
         builder.filter_module(module, LevelFilter::Info);
     }

@@ -315,7 +315,8 @@ async fn tell(desk: &Desk, errand: &Errand, url: &Url, port: u16, resumed: bool)
     if resumed {
         info!("go on signing in to {server} in the tab that is open, or open this address:\n\n    {url}\n");
     } else {
-        info!("sign in to {server}: open this address, if no browser does:\n\n    {url}\n");
+        let unless = if desk.settings.no_browser { "" } else { ", unless a browser does" };
+        info!("sign in to {server}: open this address{unless}:\n\n    {url}\n");
     }
     errand.ask(url.as_str());
     let now = desk.now();

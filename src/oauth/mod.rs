@@ -200,6 +200,8 @@ struct Present {
     last_step_up: Option<Instant>,
     /// Where the metadata are, as the last challenge said.
     resource_metadata: Option<String>,
+    /// What the last look at the metadata found.
+    discovered: Option<Discovered>,
 }
 
 /// One walk from a challenge to a credential.
@@ -426,7 +428,12 @@ async fn renew(desk: Desk, credential: Arc<Credential>) -> Option<Arc<Credential
         let resource_metadata = known.or_else(|| provenance.and_then(|from| from.resource_metadata));
         let challenge = Challenge { resource_metadata, ..Challenge::default() };
         let (phase, _) = watch::channel(Phase::Working);
-        let errand = desk.errand(&challenge, Some(credential.clone()), Vec::new(), phase).await?;
+        // A new look is for a challenge (MCP 2026-07-28, Client Registration); the same server refreshes.
+        let known = desk.present().discovered.clone();
+        let errand = match known {
+            Some(known) => desk.errand_at(known, &challenge, Some(credential.clone()), Vec::new(), phase)?,
+            None => desk.errand(&challenge, Some(credential.clone()), Vec::new(), phase).await?,
+        };
         if desk.has_no_person() {
             return desk.without_person(&errand).await.map(Some);
         }
@@ -479,7 +486,8 @@ async fn obtain(
         return Ok(newer);
     }
     desk.check_issuer(&errand)?;
-    let young = errand.used.as_ref().filter(|used| used.since.elapsed() < FRESH).map(|used| used.obtained);
+    let is_young = |used: &&Arc<Credential>| used.since.elapsed() < FRESH && !used.tokens.has_expired(desk.now());
+    let young = errand.used.as_ref().filter(is_young).map(|used| used.obtained);
     let last_resort = if desk.has_no_person() { Obtained::Refreshed } else { Obtained::SignedIn };
     if !step_up && young == Some(last_resort) {
         let why = challenge.error_description.as_deref().unwrap_or("it does not say why");
@@ -614,6 +622,18 @@ impl Desk {
             }
             _ => discovery::discover(&self.door, challenge).await?,
         };
+        self.present().discovered = Some(discovered.clone());
+        self.errand_at(discovered, challenge, used, needed, phase)
+    }
+
+    fn errand_at(
+        &self,
+        discovered: Discovered,
+        challenge: &Challenge,
+        used: Option<Arc<Credential>>,
+        needed: Vec<String>,
+        phase: watch::Sender<Phase>,
+    ) -> Result<Errand, Error> {
         // What a step-up must keep: what was asked for before, and what was granted.
         let mut held = Vec::new();
         if let Some(used) = used.as_ref().filter(|_| !needed.is_empty()) {
