@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 use bytes::Bytes;
 use rmcp::{
-    RoleClient, ServiceExt,
+    RoleClient, ServiceError, ServiceExt,
     model::{ClientConfig, Implementation, Prompt, ProtocolVersion, Resource, ResourceTemplate, ServerPeerInfo, Tool},
     service::{Peer, RunningService, RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
@@ -29,7 +29,7 @@ use crate::{
     forward::{self, Ends, Forward},
     local::{Incoming, Lines, Writer},
     message::{Message, Shape},
-    report::{self, Report},
+    report::{self, OWN_ERROR, Report},
 };
 
 /// Bytes in flight inside the process: a few messages.
@@ -159,7 +159,11 @@ pub async fn sign_in(config: &Config) -> anyhow::Result<()> {
     let declared = service.peer_info().is_some_and(|server| server.capabilities.tools.is_some());
     let asked = if declared { service.list_tools(None).await.map(drop) } else { Ok(()) };
     service.cancel().await.context("the connection did not end well")?;
-    asked.context("tools/list failed")
+    match asked {
+        // What the server itself has against the request has nothing to do with the sign-in.
+        Err(ServiceError::McpError(error)) if error.code.0 == OWN_ERROR => Err(error).context("tools/list failed"),
+        _ => Ok(()),
+    }
 }
 
 async fn serve(config: &Config) -> anyhow::Result<RunningService<RoleClient, ClientConfig>> {

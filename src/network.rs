@@ -76,6 +76,12 @@ impl Outlet {
         }
     }
 
+    /// Whether the operating system may have a proxy that only it knows: macOS and Windows.
+    #[must_use]
+    pub fn has_unknown_proxy(&self) -> bool {
+        cfg!(any(windows, target_os = "macos")) && matches!(self.network.proxy, ProxyChoice::System)
+    }
+
     /// Whether IPv6 is ruled out.
     #[must_use]
     pub fn is_ipv4_only(&self) -> bool {

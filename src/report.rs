@@ -175,7 +175,8 @@ impl Report {
     pub fn of_authorization(error: &oauth::error::Error, server: &Url) -> Self {
         use oauth::error::Error;
         let host = host(server);
-        let again = format!("sign in ahead of time in a terminal: mcp-remote login {server}");
+        let again =
+            "sign in ahead of time in a terminal: mcp-remote login, with the arguments of this entry".to_owned();
         let ask_admin = "give a client that was registered by hand with --static-oauth-client-info @FILE".to_owned();
         let (code, sentence, hint) = match error {
             Error::NotOffered(_) => ("unauthorized", format!("{host}: {error}"), GIVE_CREDENTIAL.to_owned()),

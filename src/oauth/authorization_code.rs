@@ -10,12 +10,9 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use log::{info, warn};
 use reqwest::Url;
-use rmcp::transport::auth::{
-    AuthError, AuthorizationManager, InMemoryStateStore, StateStore, StoredAuthorizationState,
-};
+use rmcp::transport::auth::{AuthorizationManager, InMemoryStateStore, StateStore};
 use serde_json::{Map, Value};
 
 use super::{
@@ -25,7 +22,7 @@ use super::{
     exchange::Exchange,
     page::Page,
     redirect::{Listener, Outcome, Place, sibling},
-    registration::{self, Client, Origin, Wanted},
+    registration::{self, AUTHORIZATION_CODE, Client, Origin, Wanted},
     scope,
 };
 use crate::{
@@ -39,6 +36,8 @@ const PORTS: u16 = 8;
 const NEXT_PORTS: u16 = 16;
 /// How often it is looked whether a copy of npm's has finished its sign-in, as npm does.
 const LOOK: Duration = Duration::from_millis(250);
+/// How long another copy's sign-in is waited for at least, as npm does.
+const SHORTEST_FOLLOWING: Duration = Duration::from_secs(180);
 /// How often the whole may begin anew because the client was refused: once with a new registration.
 const MOST_REGISTRATIONS: u32 = 2;
 
@@ -82,7 +81,7 @@ pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<Credential, E
             return Err(error);
         }
         info!("{error}; registering again");
-        registration::forget(&desk.store, &errand.discovered.server, &client);
+        registration::forget(&desk.store, &client);
         Tabs::forget(&desk.store); // that tab was ours to lose, not the person's
     }
 }
@@ -111,7 +110,8 @@ fn resume(desk: &Desk, errand: &Errand) -> Result<Option<Waiting>, Error> {
             continue;
         }
         let now = desk.now();
-        let client = registration::present(&desk.settings, &desk.store, server, Some(&sign_in.redirect_uri), now)?;
+        let client =
+            registration::present(&desk.settings, &desk.store, server, wanted(errand, &sign_in.redirect_uri), now);
         let Some(client) = client.filter(|client| client.id == sign_in.client_id) else { continue };
         let Ok(listener) = Listener::bind(&place(desk), sign_in.port) else { continue };
         if listener.redirect_uri() == sign_in.redirect_uri {
@@ -159,8 +159,9 @@ async fn bind(desk: &Desk, errand: &Errand) -> Result<Option<Listener>, Error> {
             Err(error) => {
                 if error.kind() == io::ErrorKind::AddrInUse && sibling(port, desk.store.server_hash()).await {
                     match follow(desk, errand, &place, port).await {
-                        Some(listener) => return Ok(Some(listener)),
-                        None => return Ok(None),
+                        Followed::SignedIn => return Ok(None),
+                        Followed::Gone(listener) => return Ok(Some(listener)),
+                        Followed::InVain => {}
                     }
                 }
                 first.get_or_insert_with(|| Error::Port { port, source: Arc::new(error) });
@@ -170,25 +171,39 @@ async fn bind(desk: &Desk, errand: &Errand) -> Result<Option<Listener>, Error> {
     Err(first.unwrap_or_else(|| Error::Local("no port to try".to_owned())))
 }
 
+/// What came of another copy's sign-in.
+enum Followed {
+    SignedIn,
+    /// It is gone, and its port is ours.
+    Gone(Listener),
+    /// It does nothing any more: npm's copies outlive their hosts.
+    InVain,
+}
+
 /// A copy of npm's signs in on this port: its tokens will do, and if it goes away the port is ours.
-async fn follow(desk: &Desk, errand: &Errand, place: &Place, port: u16) -> Option<Listener> {
+async fn follow(desk: &Desk, errand: &Errand, place: &Place, port: u16) -> Followed {
     info!("another mcp-remote signs in on port {port}; waiting for it");
-    loop {
-        if desk.newer(errand).is_some() {
-            return None;
+    let patience = desk.settings.timeout.max(SHORTEST_FOLLOWING);
+    let ended = tokio::time::timeout(patience, async {
+        loop {
+            if desk.newer(errand).is_some() {
+                return Followed::SignedIn;
+            }
+            if let Ok(listener) = Listener::bind(place, port) {
+                return Followed::Gone(listener);
+            }
+            tokio::time::sleep(LOOK).await;
         }
-        if let Ok(listener) = Listener::bind(place, port) {
-            return Some(listener);
-        }
-        tokio::time::sleep(LOOK).await;
-    }
+    });
+    ended.await.unwrap_or(Followed::InVain)
 }
 
 /// The client with this redirect URI. A registration that comes from disk is looked at first: the
 /// person should not see an error page for a client that the server has forgotten.
 async fn client(desk: &Desk, errand: &Errand, redirect_uri: &str) -> Result<Client, Error> {
     let server = &errand.discovered.server;
-    if let Some(client) = registration::present(&desk.settings, &desk.store, server, Some(redirect_uri), desk.now())? {
+    let wanted = wanted(errand, redirect_uri);
+    if let Some(client) = registration::present(&desk.settings, &desk.store, server, wanted, desk.now()) {
         if client.origin != Origin::Stored || desk.has_registered(&client.id) {
             return Ok(client);
         }
@@ -196,12 +211,15 @@ async fn client(desk: &Desk, errand: &Errand, redirect_uri: &str) -> Result<Clie
             return Ok(client);
         }
         info!("{} does not know our registration any more; registering again", server.issuer);
-        registration::forget(&desk.store, server, &client);
+        registration::forget(&desk.store, &client);
     }
-    let wanted = Wanted { grant: "authorization_code", redirect_uri, scopes: &errand.scopes };
     let client = registration::register(&desk.door, &desk.settings, &desk.store, server, wanted).await?;
     desk.note_registered(&client.id);
     Ok(client)
+}
+
+fn wanted<'a>(errand: &'a Errand, redirect_uri: &'a str) -> Wanted<'a> {
+    Wanted { grant: AUTHORIZATION_CODE, redirect_uri, scopes: &errand.scopes }
 }
 
 /// Whether the authorize page refuses the client: any 4xx, or an error in JSON.
@@ -214,7 +232,9 @@ async fn is_refused(desk: &Desk, errand: &Errand, client: &Client, redirect_uri:
     match desk.door.get(&url).await {
         Ok(answer) => {
             let told = serde_json::from_slice::<Map<String, Value>>(&answer.body);
-            answer.status.is_client_error() || told.is_ok_and(|told| told.contains_key("error"))
+            // Not of the busy, who say nothing about the client.
+            let refused = answer.status.is_client_error() && !matches!(answer.status.as_u16(), 408 | 425 | 429);
+            refused || told.is_ok_and(|told| told.contains_key("error"))
         }
         Err(_) => false, // the person will see
     }
@@ -228,22 +248,24 @@ async fn begin(
     client: Client,
     redirect_uri: &str,
 ) -> Result<Waiting, Error> {
-    let states = States {
-        desk: desk.clone(),
+    let states = InMemoryStateStore::new();
+    let (manager, _) = manager(desk, errand, &client, redirect_uri, states.clone()).await?;
+    let url = authorization_url(desk, errand, &manager).await?;
+    let state = url.query_pairs().find(|(name, _)| name == "state").map(|(_, state)| state.into_owned());
+    let kept = states.load(&state.unwrap_or_default()).await.ok().flatten();
+    let authorization = kept.ok_or_else(|| Error::Local("rmcp kept no state".to_owned()))?;
+    let sign_in = SignIn {
+        authorization,
         client_id: client.id.clone(),
         resource: errand.resource.clone(),
         redirect_uri: redirect_uri.to_owned(),
         port: listener.port(),
+        authorization_url: Some(url.to_string()),
+        deadline: SignIn::deadline_from(desk.now()),
     };
-    let (manager, _) = manager(desk, errand, &client, redirect_uri, states).await?;
-    let url = authorization_url(desk, errand, &manager).await?;
-    let state = url.query_pairs().find(|(name, _)| name == "state").map(|(_, state)| state.into_owned());
-    let sign_in = state.and_then(|state| SignIn::load(&desk.store, &state));
-    let Some(mut sign_in) = sign_in else {
-        return Err(Error::Local(format!("cannot keep the sign-in in {}", desk.store.path("sign_in").display())));
-    };
-    sign_in.authorization_url = Some(url.to_string());
-    sign_in.save(&desk.store)?;
+    if let Err(error) = sign_in.save(&desk.store) {
+        warn!("no other copy can finish this sign-in: {error:#}");
+    }
     Ok(Waiting { listener, client, sign_in, url, resumed: false })
 }
 
@@ -287,10 +309,25 @@ async fn authorization_url(desk: &Desk, errand: &Errand, manager: &Authorization
 async fn finish(desk: &Desk, errand: &Errand, waiting: Waiting) -> Result<Credential, Error> {
     let Waiting { mut listener, client, sign_in, url, resumed } = waiting;
     listener.expect(sign_in.state());
-    tell(desk, errand, &url, listener.port(), resumed).await;
-    let Ok(redirect) = tokio::time::timeout(LIFE, listener.next()).await else {
-        return Err(Error::NobodyCame { after: LIFE });
+    let later = tell(desk, errand, &url, listener.port(), resumed).await;
+    let mut end = std::pin::pin!(tokio::time::sleep(LIFE));
+    let mut later = std::pin::pin!(tokio::time::sleep(later.unwrap_or(LIFE)));
+    let redirect = loop {
+        tokio::select! {
+            redirect = listener.next() => break redirect,
+            () = &mut end => return Err(Error::NobodyCame { after: LIFE }),
+            () = &mut later => {
+                later.as_mut().reset(tokio::time::Instant::now() + LIFE);
+                open(desk, &url, listener.port()).await;
+            }
+        }
     };
+    // A code can be spent once: nobody else is to take this sign-in up now.
+    SignIn::forget(&desk.store, sign_in.state());
+    // A person who says no has been there: the next tab need not wait.
+    if matches!(&redirect.outcome, Outcome::Refused { error, .. } if error == "access_denied") {
+        Tabs::forget(&desk.store);
+    }
     let redeemed = redeem(desk, errand, &client, &sign_in, &redirect.outcome, redirect.issuer.as_deref()).await;
     match &redeemed {
         Ok(_) => match &desk.settings.success_url {
@@ -309,8 +346,9 @@ async fn finish(desk: &Desk, errand: &Errand, waiting: Waiting) -> Result<Creden
     redeemed
 }
 
-/// The URL is printed before the browser opens: it may not, or elsewhere.
-async fn tell(desk: &Desk, errand: &Errand, url: &Url, port: u16, resumed: bool) {
+/// The URL is printed before the browser opens: it may not, or elsewhere. After how long a tab is still
+/// to be opened, if it is.
+async fn tell(desk: &Desk, errand: &Errand, url: &Url, port: u16, resumed: bool) -> Option<Duration> {
     let server = host(desk.door.server());
     if resumed {
         info!("go on signing in to {server} in the tab that is open, or open this address:\n\n    {url}\n");
@@ -320,22 +358,24 @@ async fn tell(desk: &Desk, errand: &Errand, url: &Url, port: u16, resumed: bool)
     }
     errand.ask(url.as_str());
     let now = desk.now();
-    if resumed && Tabs::is_open(&desk.store, now) && !desk.settings.asked_for {
-        return;
+    if desk.settings.no_browser || resumed && Tabs::is_open(&desk.store, now) && !desk.settings.asked_for {
+        return None;
     }
     let pause = Tabs::pause(&desk.store, now);
     if !pause.is_zero() && !desk.settings.asked_for {
-        warn!("no browser is opened again within {} s: the last sign-in did not come to its end", pause.as_secs());
-        return;
+        warn!("no browser is opened within {} s: the last sign-in did not come to its end", pause.as_secs());
+        return Some(pause);
     }
-    if desk.settings.no_browser {
-        return;
-    }
-    Tabs::count(&desk.store, now);
+    open(desk, url, port).await;
+    None
+}
+
+async fn open(desk: &Desk, url: &Url, port: u16) {
+    Tabs::count(&desk.store, desk.now());
     match browser::open(url, &desk.settings.surroundings).await {
         Ok(()) => info!("a browser is open; waiting for you"),
         Err(none) => {
-            Tabs::take_back(&desk.store, now);
+            Tabs::take_back(&desk.store, desk.now());
             warn!("no browser was opened: {}", none.why);
             if let Some(way) = browser::from_elsewhere(port, &desk.settings.surroundings) {
                 info!("{way}");
@@ -384,38 +424,4 @@ async fn redeem(
         .await
         .map_err(|error| exchange.refusal(step, &error))?;
     desk.keep(errand, members(step, &response)?, client, Obtained::SignedIn).await
-}
-
-/// rmcp's `StateStore`: one file per `state`.
-struct States {
-    desk: Desk,
-    client_id: String,
-    resource: Option<String>,
-    redirect_uri: String,
-    port: u16,
-}
-
-#[async_trait]
-impl StateStore for States {
-    async fn save(&self, _state: &str, authorization: StoredAuthorizationState) -> Result<(), AuthError> {
-        let sign_in = SignIn {
-            authorization,
-            client_id: self.client_id.clone(),
-            resource: self.resource.clone(),
-            redirect_uri: self.redirect_uri.clone(),
-            port: self.port,
-            authorization_url: None,
-            deadline: SignIn::deadline_from(self.desk.now()),
-        };
-        sign_in.save(&self.desk.store).map_err(|error| AuthError::CredentialStoreError(format!("{error:#}")))
-    }
-
-    async fn load(&self, state: &str) -> Result<Option<StoredAuthorizationState>, AuthError> {
-        Ok(SignIn::load(&self.desk.store, state).map(|sign_in| sign_in.authorization))
-    }
-
-    async fn delete(&self, state: &str) -> Result<(), AuthError> {
-        SignIn::forget(&self.desk.store, state);
-        Ok(())
-    }
 }

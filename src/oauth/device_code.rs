@@ -10,6 +10,7 @@ use oauth2::{
     ClientId, DeviceAuthorizationUrl, EmptyExtraDeviceAuthorizationFields, Scope, StandardDeviceAuthorizationResponse,
     TokenUrl,
 };
+use reqwest::Url;
 use serde_json::{Map, Value};
 
 use super::{
@@ -19,7 +20,10 @@ use super::{
     exchange::Exchange,
     registration::{self, Client, Origin, Wanted},
 };
-use crate::{report::host, store::sign_in::Tabs};
+use crate::{
+    report::{host, shown},
+    store::sign_in::Tabs,
+};
 
 /// The grant (RFC 8628 §3.4).
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -28,47 +32,45 @@ const LONGEST_POLL_PAUSE: std::time::Duration = std::time::Duration::from_secs(3
 
 /// Signs a person in with a code.
 pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<Credential, Error> {
-    let client = client(desk, errand).await?;
-    match with_client(desk, errand, &client).await {
-        Err(error) if error.is("invalid_client") && client.origin == Origin::Stored => {
-            info!("{error}; registering again");
-            registration::forget(&desk.store, &errand.discovered.server, &client);
-            let client = register(desk, errand).await?;
-            let response = with_client(desk, errand, &client).await?;
-            desk.keep(errand, response, &client, Obtained::SignedIn).await
-        }
-        response => desk.keep(errand, response?, &client, Obtained::SignedIn).await,
-    }
-}
-
-async fn client(desk: &Desk, errand: &Errand) -> Result<Client, Error> {
     let server = &errand.discovered.server;
-    match registration::present(&desk.settings, &desk.store, server, None, desk.now())? {
-        Some(client) => Ok(client),
-        None => register(desk, errand).await,
-    }
-}
-
-async fn register(desk: &Desk, errand: &Errand) -> Result<Client, Error> {
-    // Nobody comes back there, but many servers register no client without one, and npm reads none.
-    let redirect_uri = desk.derived_redirect_uri();
-    let wanted = Wanted { grant: DEVICE_CODE, redirect_uri: &redirect_uri, scopes: &errand.scopes };
-    let server = &errand.discovered.server;
-    registration::register(&desk.door, &desk.settings, &desk.store, server, wanted).await
-}
-
-async fn with_client(desk: &Desk, errand: &Errand, client: &Client) -> Result<Map<String, Value>, Error> {
-    let server = &errand.discovered.server;
-    let step = "the sign-in with a code";
     let Some(endpoint) = &server.metadata.device_authorization_endpoint else {
         let issuer = server.issuer.clone();
         return Err(Error::Unsupported { issuer, what: "does not offer sign-in with a code on another device" });
     };
     let endpoint = desk.door.address("the device authorization endpoint", endpoint).await?;
+    // Nobody comes back there, but many servers register no client without one, and npm reads none.
+    let redirect_uri = desk.derived_redirect_uri();
+    let wanted = Wanted { grant: DEVICE_CODE, redirect_uri: &redirect_uri, scopes: &errand.scopes };
+    let register = || registration::register(&desk.door, &desk.settings, &desk.store, server, wanted);
+    let mut client = match registration::present(&desk.settings, &desk.store, server, wanted, desk.now()) {
+        Some(client) => client,
+        None => register().await?,
+    };
+    let mut response = with_client(desk, errand, &client, &endpoint).await;
+    if let Err(error) = &response
+        && error.is("invalid_client")
+        && client.origin == Origin::Stored
+    {
+        info!("{error}; registering again");
+        registration::forget(&desk.store, &client);
+        client = register().await?;
+        response = with_client(desk, errand, &client, &endpoint).await;
+    }
+    desk.keep(errand, response?, &client, Obtained::SignedIn).await
+}
+
+async fn with_client(
+    desk: &Desk,
+    errand: &Errand,
+    client: &Client,
+    endpoint: &Url,
+) -> Result<Map<String, Value>, Error> {
+    let server = &errand.discovered.server;
+    let step = "the sign-in with a code";
     let exchange: Exchange = desk.exchange(errand, client.clone());
     let oauth = OAuthClient::new(ClientId::new(client.id.clone()))
         .set_token_uri(TokenUrl::from_url(server.token_endpoint()?))
-        .set_device_authorization_url(DeviceAuthorizationUrl::from_url(endpoint));
+        .set_device_authorization_url(DeviceAuthorizationUrl::from_url(endpoint.clone()));
     let mut request = oauth.exchange_device_code().add_extra_param("resource", "");
     for scope in &errand.scopes {
         request = request.add_scope(Scope::new(scope.clone()));
@@ -88,11 +90,14 @@ async fn with_client(desk: &Desk, errand: &Errand, client: &Client) -> Result<Ma
 
 async fn tell(desk: &Desk, errand: &Errand, details: &StandardDeviceAuthorizationResponse) -> Result<(), Error> {
     let server = host(desk.door.server());
-    let plain = details.verification_uri().as_str();
-    let complete = details.verification_uri_complete().map(|uri| uri.secret().as_str());
-    let code = details.user_code().secret();
-    // Shown to a person and opened in a browser, so only ever http(s).
-    let url = desk.door.address("the address for the code", complete.unwrap_or(plain)).await?;
+    // Shown to a person and opened in a browser, so only ever http(s), and nothing else in it.
+    let what = "the address for the code";
+    let plain = desk.door.address(what, details.verification_uri().as_str()).await?;
+    let url = match details.verification_uri_complete() {
+        Some(complete) => desk.door.address(what, complete.secret()).await?,
+        None => plain.clone(),
+    };
+    let code = shown(details.user_code().secret().as_bytes());
     info!("sign in to {server}: open {plain} on any device and enter the code {code}");
     if std::io::stderr().is_terminal()
         && let Ok(code) = fast_qr::QRBuilder::new(url.as_str()).build()

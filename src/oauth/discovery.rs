@@ -15,7 +15,7 @@ use rmcp::transport::auth::AuthorizationMetadata;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{challenge::Challenge, door::Door, error::Error};
+use super::{challenge::Challenge, door::Door, error::Error, registration::same_issuer};
 use crate::report::{host, shown};
 
 /// What is known of the server and of who issues tokens for it.
@@ -97,16 +97,19 @@ const KNOWN_PKCE: [(&str, &str, &str); 5] = [
     ),
 ];
 
-/// Finds the authorization server of the MCP server.
+/// Finds the authorization server of the MCP server. `present` is the one that our tokens come from: of
+/// several it stays, and where it does not answer, that is told.
 ///
 /// # Errors
 /// [`Error`], if there is none, or none that may be used.
-pub async fn discover(door: &Door, challenge: &Challenge) -> Result<Discovered, Error> {
+pub async fn discover(door: &Door, challenge: &Challenge, present: Option<&str>) -> Result<Discovered, Error> {
     let Some(resource) = protected_resource(door, challenge).await? else {
         return Ok(Discovered { resource: None, server: of_2025_03_26(door).await? });
     };
     let ResourceMetadata { authorization_servers, .. } = &resource.1;
-    let named: Vec<&String> = authorization_servers.iter().flatten().collect();
+    let mut named: Vec<&String> = authorization_servers.iter().flatten().collect();
+    let is_present = |issuer: &str| present.is_some_and(|present| same_issuer(present, issuer));
+    named.sort_by_key(|issuer| !is_present(issuer));
     if named.is_empty() {
         // Which the specification demands of the server. Its own origin counts only if it says itself
         // that it is an authorization server, as with npm; nothing is guessed.
@@ -120,8 +123,9 @@ pub async fn discover(door: &Door, challenge: &Challenge) -> Result<Discovered, 
     for issuer in &named {
         match published(door, issuer).await {
             Ok(server) => return Ok(Discovered { resource: Some(resource.0), server }),
+            Err(error @ Error::Network { .. }) if is_present(issuer) => return Err(error),
             Err(error) => {
-                debug!("{issuer}: {error}");
+                debug!("{error}");
                 reasons.push(error);
             }
         }
@@ -158,10 +162,18 @@ async fn protected_resource(
         let text = door.server().join(text).map_or_else(|_| text.clone(), Into::into);
         advertised = Some(door.address("the address of the server's metadata", &text).await?);
     }
+    let mut trouble = None;
     let places = advertised.iter().cloned().map(|url| (url, true));
     let well_known = well_known_resources(door.server());
     for (url, is_advertised) in places.chain(well_known.into_iter().map(|url| (url, false))) {
-        let Ok(Some(body)) = door.metadata(&url).await else { continue };
+        let body = match door.metadata(&url).await {
+            Ok(Some(body)) => body,
+            Ok(None) => continue,
+            Err(error) => {
+                trouble.get_or_insert(error);
+                continue;
+            }
+        };
         let Ok(found) = serde_json::from_slice::<ResourceMetadata>(&body) else {
             debug!("{url} is no protected resource metadata: {}", shown(&body));
             continue;
@@ -169,7 +181,8 @@ async fn protected_resource(
         if !describes(&found.resource, door.server()) {
             // RFC 9728 §3.3: MUST NOT be used.
             return Err(Error::Metadata(format!(
-                "the metadata at {url} are those of another resource, {}",
+                "the metadata of {} are those of another resource, {}",
+                host(door.server()),
                 shown(found.resource.as_bytes())
             )));
         }
@@ -181,7 +194,15 @@ async fn protected_resource(
         };
         return Ok(Some((resource, found)));
     }
-    Ok(None)
+    // Without metadata the server would be its own authorization server (MCP 2025-03-26). One that has
+    // some, which cannot be had now, is not that.
+    match (trouble, &advertised) {
+        (Some(trouble), _) => Err(trouble),
+        (None, Some(_)) => {
+            Err(Error::Metadata(format!("the metadata that {} names are not there", host(door.server()))))
+        }
+        (None, None) => Ok(None),
+    }
 }
 
 /// RFC 9728 §3.1: the segment goes between host and path; then at the root.
@@ -219,6 +240,10 @@ fn describes(resource: &str, server: &Url) -> bool {
 /// [`Error::Network`].
 pub async fn published(door: &Door, issuer: &str) -> Result<AuthorizationServer, Error> {
     let url = door.address("the authorization server", issuer).await?;
+    if issuer.chars().any(|character| character.is_control() || character.is_whitespace()) {
+        let why = "it has characters that no address has".to_owned(); // the parser drops some of them
+        return Err(Error::Address { what: "the authorization server".to_owned(), why });
+    }
     let mut unusable = None;
     for place in well_known_servers(&url) {
         let body = match door.metadata(&place).await {

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use log::debug;
-use reqwest::{Client, StatusCode, Url, header};
+use reqwest::{Client, StatusCode, Url, dns::Resolve, header};
 
 use super::{error::Error, ranges::GuardedResolver};
 use crate::{
@@ -40,6 +40,8 @@ pub struct Door {
     outlet: Arc<Outlet>,
     server: ServerUrl,
     plain_http: PlainHttp,
+    /// Hosts that the user has named.
+    named: Vec<String>,
     resolver: GuardedResolver,
     near: OnceLock<Client>,
     far: OnceLock<Client>,
@@ -61,10 +63,10 @@ impl Door {
     /// they may be anywhere.
     #[must_use]
     pub fn new(outlet: Arc<Outlet>, server: ServerUrl, plain_http: PlainHttp, named: &[&Url]) -> Self {
-        let mut unguarded = outlet.proxy_hosts();
-        unguarded.extend(named.iter().filter_map(|url| url.host_str().map(ToOwned::to_owned)));
+        let named: Vec<String> = named.iter().filter_map(|url| url.host_str().map(ToOwned::to_owned)).collect();
+        let unguarded = [outlet.proxy_hosts(), named.clone()].concat();
         let resolver = GuardedResolver::new(server.url(), unguarded, outlet.is_ipv4_only());
-        Self { outlet, server, plain_http, resolver, near: OnceLock::new(), far: OnceLock::new() }
+        Self { outlet, server, plain_http, named, resolver, near: OnceLock::new(), far: OnceLock::new() }
     }
 
     /// The MCP server.
@@ -85,6 +87,9 @@ impl Door {
     }
 
     async fn check(&self, url: &Url) -> Result<(), String> {
+        if url.host_str().is_some_and(|host| self.named.iter().any(|named| named == host)) {
+            return Ok(()); // where the user sends us
+        }
         self.resolver.may_name(url, self.plain_http).await.map_err(|refused| refused.to_string())
     }
 
@@ -96,8 +101,15 @@ impl Door {
         let silent =
             || Error::Network { host: host(url), why: format!("nothing within {} s", METADATA_PATIENCE.as_secs()) };
         let answer = tokio::time::timeout(METADATA_PATIENCE, self.follow(url)).await.unwrap_or_else(|_| Err(silent()));
-        let answer = answer.inspect_err(|error| debug!("GET {url}: {error}"))?;
-        Ok((answer.status == StatusCode::OK).then_some(answer.body))
+        let answer = answer.inspect_err(|error| debug!("GET {}: {error}", without_query(url)))?;
+        match answer.status {
+            StatusCode::OK => Ok(Some(answer.body)),
+            // Busy, not absent: what follows from there being none would be wrong.
+            status if matches!(status.as_u16(), 408 | 425 | 429 | 502..=504) => {
+                Err(Error::Network { host: host(url), why: format!("HTTP {}", status.as_u16()) })
+            }
+            _ => Ok(None),
+        }
     }
 
     async fn follow(&self, url: &Url) -> Result<Answer, Error> {
@@ -171,7 +183,11 @@ impl Door {
         if let Some(client) = slot.get() {
             return Ok(client);
         }
-        let client = self.outlet.client(&reach, Some(Arc::new(self.resolver.clone())))?;
+        // A resolver is asked for the proxy's name, too; the operating system's proxy is not known by it
+        // and may be near.
+        let resolver: Option<Arc<dyn Resolve>> =
+            if self.outlet.has_unknown_proxy() { None } else { Some(Arc::new(self.resolver.clone())) };
+        let client = self.outlet.client(&reach, resolver)?;
         Ok(slot.get_or_init(|| client))
     }
 }

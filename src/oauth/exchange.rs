@@ -74,6 +74,19 @@ pub struct Parts {
 
 type Form = Vec<(String, String)>;
 
+/// Members of a form that nobody else may see.
+const SECRETS: [&str; 9] = [
+    "assertion",
+    "client_assertion",
+    "client_secret",
+    "code",
+    "code_verifier",
+    "device_code",
+    "refresh_token",
+    "subject_token",
+    "token",
+];
+
 impl Exchange {
     /// Sends nothing yet.
     #[must_use]
@@ -128,17 +141,34 @@ impl Exchange {
         if let Some(refused) = self.inner.take_refusal() {
             return Err(named(refused, step));
         }
+        // Not quoted: there may be a token in it.
         serde_json::from_slice(&answer.body).map_err(|_| Error::Answer {
             step,
-            what: shown(&answer.body),
+            what: format!("{} bytes came that are no token response", answer.body.len()),
             status: Some(answer.status),
         })
+    }
+
+    /// Ends a token (RFC 7009 §2.1). `oauth2` has this request, but refuses to send it to a server on
+    /// this machine that has no TLS.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::Network`], [`Error::Answer`].
+    pub async fn revoke(&self, endpoint: &Url, token: &str, kind: &str) -> Result<(), Error> {
+        let form = [("token", token), ("token_type_hint", kind)];
+        let form = form.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        self.inner.post(endpoint, form).await?;
+        self.inner.take_refusal().map_or(Ok(()), |refused| Err(named(refused, "the revocation")))
     }
 
     /// What the server said, where rmcp or oauth2 has only said that it failed.
     #[must_use]
     pub fn refusal(&self, step: &'static str, told: &dyn std::fmt::Display) -> Error {
         match self.inner.take_refusal() {
+            // The polling ended (RFC 8628 §3.5) with these as the last answer.
+            Some(Error::Refused { error, .. }) if error == "authorization_pending" || error == "slow_down" => {
+                Error::Refused { step, error: "expired_token".to_owned(), description: None }
+            }
             Some(refused) => named(refused, step),
             None => Error::Answer { step, what: shown(told.to_string().as_bytes()), status: None },
         }
@@ -169,6 +199,8 @@ impl Inner {
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         self.name_resource(&mut form);
         self.authenticate(&mut form, &mut headers)?;
+        let secrets: Vec<String> =
+            form.iter().filter(|(name, _)| SECRETS.contains(&name.as_str())).map(|(_, value)| value.clone()).collect();
         let body: Bytes = encode(&form).into();
         self.keep_refusal(None);
         let mut tries = 0;
@@ -180,12 +212,38 @@ impl Inner {
             let new_nonce = self.prover.as_ref().is_some_and(|prover| prover.keep_nonce(url, &answer.headers));
             tries += 1;
             // RFC 9449 §8: once more, with the nonce.
-            if !(new_nonce && tries == 1 && refusal_of(&answer).is_some_and(|error| error.is("use_dpop_nonce"))) {
+            if !(new_nonce
+                && tries == 1
+                && self.refusal_of(&answer, &secrets).is_some_and(|error| error.is("use_dpop_nonce")))
+            {
                 break answer;
             }
         };
-        self.keep_refusal(refusal_of(&answer));
+        self.keep_refusal(self.refusal_of(&answer, &secrets));
         Ok(answer)
+    }
+
+    /// An error answer (RFC 6749 §5.2), with whatever status. What a server repeats of our `secrets` is
+    /// left out: the text is for people and logs.
+    fn refusal_of(&self, answer: &Answer, secrets: &[String]) -> Option<Error> {
+        let step = "the request";
+        let own = self.client.secret.iter().map(|secret| secret.expose().clone());
+        let secrets: Vec<String> = secrets.iter().cloned().chain(own).filter(|secret| !secret.is_empty()).collect();
+        let clean = |text: &[u8]| {
+            let text = String::from_utf8_lossy(text).into_owned();
+            shown(secrets.iter().fold(text, |text, secret| text.replace(secret.as_str(), "…")).as_bytes())
+        };
+        let content = serde_json::from_slice::<Map<String, Value>>(&answer.body).ok();
+        let member = |name: &str| content.as_ref()?.get(name)?.as_str().map(|text| clean(text.as_bytes()));
+        match member("error") {
+            Some(error) => Some(Error::Refused { step, error, description: member("error_description") }),
+            None if answer.status.is_success() => None,
+            None => Some(Error::Answer {
+                step,
+                what: format!("HTTP {} {}", answer.status.as_u16(), clean(&answer.body)),
+                status: Some(answer.status),
+            }),
+        }
     }
 
     /// RFC 8707 §2, where the sender asked for one.
@@ -240,9 +298,13 @@ impl Inner {
     async fn exchange(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Error> {
         let url = self.door.address("an endpoint", &request.uri().to_string()).await?;
         let answer = self.post(&url, decode(request.body())).await?;
+        let refusal = self.refusal_of(&answer, &[]);
+        if let (true, Some(error @ Error::Answer { .. })) = (answer.status.is_server_error(), &refusal) {
+            return Err(error.clone()); // a failed request to oauth2, which goes on polling then
+        }
         let mut status = answer.status;
         let mut body = answer.body.to_vec();
-        if let Some(Error::Refused { error, description, .. }) = refusal_of(&answer) {
+        if let Some(Error::Refused { error, description, .. }) = refusal {
             // An error with HTTP 200 (GitHub), or with any other status: oauth2 understands 400.
             status = StatusCode::BAD_REQUEST;
             let mut told = Map::from_iter([("error".to_owned(), Value::from(error))]);
@@ -257,22 +319,6 @@ impl Inner {
         let mut response = Response::builder().status(status);
         response = response.header(header::CONTENT_TYPE, "application/json");
         response.body(body).map_err(|error| Error::Local(error.to_string()))
-    }
-}
-
-/// An error answer (RFC 6749 §5.2), with whatever status.
-fn refusal_of(answer: &Answer) -> Option<Error> {
-    let step = "the request";
-    let content = serde_json::from_slice::<Map<String, Value>>(&answer.body).ok();
-    let member = |name: &str| content.as_ref()?.get(name)?.as_str().map(|text| shown(text.as_bytes()));
-    match member("error") {
-        Some(error) => Some(Error::Refused { step, error, description: member("error_description") }),
-        None if answer.status.is_success() => None,
-        None => Some(Error::Answer {
-            step,
-            what: format!("HTTP {} {}", answer.status.as_u16(), shown(&answer.body)),
-            status: Some(answer.status),
-        }),
     }
 }
 

@@ -8,7 +8,10 @@
 //! Must never: spend a token that another copy has spent; remove one that has taken its place; show
 //! it to anybody but the client, the issuer and the resource that it was issued to.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, UNIX_EPOCH},
+};
 
 use async_trait::async_trait;
 use log::{debug, info, warn};
@@ -38,17 +41,18 @@ pub(super) async fn refresh(desk: &Desk, errand: &Errand, drawer: Drawer) -> Res
         debug!("another copy has refreshed the token");
         return Ok(Refreshed::Done(newer));
     }
-    let Some(tokens) = Tokens::load(&desk.store, drawer) else { return Ok(Refreshed::Impossible) };
+    // Where the store cannot be written, what we hold is all there is.
+    let held = || errand.used.as_ref().map(|used| used.tokens().clone());
+    let Some(tokens) = Tokens::load(&desk.store, drawer).or_else(held) else { return Ok(Refreshed::Impossible) };
     if tokens.refresh_token().is_none() {
         return Ok(Refreshed::Impossible);
     }
     let server = &errand.discovered.server;
     let provenance = Provenance::load(&desk.store, drawer, &tokens);
-    let issued_here = tokens.issuer().is_none_or(|issuer| registration::same_issuer(issuer, &server.issuer));
     let for_this = provenance.as_ref().is_none_or(|from| from.resource == errand.resource);
-    let client = registration::present(&desk.settings, &desk.store, server, None, desk.now())?;
-    let client = client.filter(|client| provenance.as_ref().is_none_or(|from| from.client_id == client.id));
-    let Some(client) = client.filter(|_| issued_here && for_this) else {
+    let of = provenance.as_ref().map(|from| from.client_id.as_str());
+    let client = registration::of_tokens(&desk.settings, &desk.store, server, of, desk.now());
+    let Some(client) = client.filter(|_| for_this && desk.was_issued_by(&tokens, server, drawer)) else {
         info!("the stored sign-in is not for this client, authorization server and resource");
         return Ok(Refreshed::Impossible);
     };
@@ -61,19 +65,20 @@ pub(super) async fn refresh(desk: &Desk, errand: &Errand, drawer: Drawer) -> Res
     let exchange = desk.exchange(errand, client.clone());
     let redirect = "http://localhost/"; // rmcp wants one; a refresh has none
     let mut manager = exchange.manager(redirect).await?;
-    manager.set_credential_store(Ledger { desk: desk.clone(), drawer, client_id: client.id.clone() });
+    let held = Arc::new(Mutex::new(tokens.clone()));
+    let ledger = Ledger { desk: desk.clone(), drawer, tokens: held, client_id: client.id.clone() };
+    manager.set_credential_store(ledger.clone());
     match manager.refresh_token().await {
-        Ok(_) => match Tokens::load(&desk.store, drawer) {
-            Some(tokens) => {
-                info!("the access token was refreshed");
-                if let Some(Err(error)) = provenance.map(|from| from.save(&desk.store, drawer, &tokens)) {
-                    warn!("{error:#}");
-                }
-                let prover = errand.prover.clone().filter(|_| tokens.is_dpop());
-                Ok(Refreshed::Done(desk.credential_of(tokens, prover, Obtained::Refreshed)))
+        Ok(_) => {
+            let renewed = ledger.present();
+            desk.check_type(&renewed, errand)?;
+            info!("the access token was refreshed");
+            if let Some(Err(error)) = provenance.map(|from| from.save(&desk.store, drawer, &renewed)) {
+                warn!("{error:#}");
             }
-            None => Err(Error::Local("the refreshed token cannot be read again".to_owned())),
-        },
+            let prover = errand.prover.clone().filter(|_| renewed.is_dpop());
+            Ok(Refreshed::Done(desk.credential_of(renewed, prover, Obtained::Refreshed)))
+        }
         Err(error) => {
             let refused = exchange.refusal("the refresh", &error);
             if let Some(newer) = desk.newer(errand) {
@@ -92,24 +97,32 @@ pub(super) async fn refresh(desk: &Desk, errand: &Errand, drawer: Drawer) -> Res
                 }
             }
             if refused.is("invalid_client") || refused.is("unauthorized_client") {
-                registration::forget(&desk.store, server, &client);
+                registration::forget(&desk.store, &client);
             }
             Ok(Refreshed::Impossible)
         }
     }
 }
 
-/// rmcp's `CredentialStore`: npm's file.
+/// rmcp's `CredentialStore`: npm's file, and what it holds.
+#[derive(Clone)]
 struct Ledger {
     desk: Desk,
     drawer: Drawer,
+    tokens: Arc<Mutex<Tokens>>,
     client_id: String,
+}
+
+impl Ledger {
+    fn present(&self) -> Tokens {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 #[async_trait]
 impl CredentialStore for Ledger {
     async fn load(&self) -> Result<Option<StoredCredentials>, AuthError> {
-        let Some(tokens) = Tokens::load(&self.desk.store, self.drawer) else { return Ok(None) };
+        let tokens = self.present();
         let response = serde_json::from_value(tokens.response().expose().clone());
         let response = response.map_err(|error| AuthError::CredentialStoreError(error.to_string()))?;
         let scopes = tokens.scopes().map(ToOwned::to_owned).collect();
@@ -117,15 +130,20 @@ impl CredentialStore for Ledger {
     }
 
     async fn save(&self, credentials: StoredCredentials) -> Result<(), AuthError> {
-        let failed = |error: anyhow::Error| AuthError::CredentialStoreError(format!("{error:#}"));
-        let response = serde_json::to_value(&credentials.token_response).map_err(|error| failed(error.into()))?;
-        let Value::Object(response) = response else { return Ok(()) };
-        let received =
-            credentials.token_received_at.map_or_else(|| self.desk.now(), |at| UNIX_EPOCH + Duration::from_secs(at));
+        let response = serde_json::to_value(&credentials.token_response);
+        let Ok(Value::Object(response)) = response else {
+            return Err(AuthError::CredentialStoreError("no token response".to_owned()));
+        };
+        let received = credentials.token_received_at.map(|at| UNIX_EPOCH + Duration::from_secs(at));
+        let received = received.unwrap_or_else(|| self.desk.now());
         let new = Tokens::of_response(response, credentials.issuer.as_deref(), received);
-        let old = Tokens::load(&self.desk.store, self.drawer);
-        let kept = old.map_or_else(|| new.clone(), |old| old.refreshed(new.clone()));
-        self.desk.store.write(self.drawer.tokens(), &kept.to_json()).map_err(failed)
+        let kept = self.present().refreshed(new);
+        *self.tokens.lock().unwrap_or_else(PoisonError::into_inner) = kept.clone();
+        // The spent token is gone at the server: what came for it counts, also where it cannot be written.
+        if let Err(error) = self.desk.store.write(self.drawer.tokens(), &kept.to_json()) {
+            warn!("the refreshed sign-in is not kept: {error:#}");
+        }
+        Ok(())
     }
 
     async fn clear(&self) -> Result<(), AuthError> {

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
-use log::{debug, info};
+use log::info;
 use reqwest::header;
 use serde_json::{Map, Value, json};
 
@@ -23,10 +23,15 @@ use crate::{
     store::Store,
 };
 
+/// The grant of a person in a browser (RFC 7591 §2).
+pub const AUTHORIZATION_CODE: &str = "authorization_code";
 /// npm's file: the registration with the present issuer.
 const CLIENT_INFO: &str = "client_info.json";
-/// Ours: registrations with all issuers, by name.
+/// Ours: registrations with all issuers, the latest first. npm's file is written only together with
+/// tokens, so that a sign-in that is never finished leaves the tokens their client.
 const REGISTRATIONS: &str = "registrations.json";
+/// How many of them are kept: a few ports and issuers.
+const MOST_REGISTRATIONS: usize = 16;
 /// npm's identity towards authorization servers that keep statistics, or lists, by software.
 const SOFTWARE_ID: &str = "2e6dc280-f3c3-4e01-99a7-8181dbd1d23d";
 
@@ -127,25 +132,45 @@ pub struct Wanted<'a> {
 }
 
 /// The client to use, from what is at hand; `None` if one must be registered.
-///
-/// # Errors
-/// [`Error::OtherIssuer`].
+#[must_use]
 pub fn present(
     settings: &Authorization,
     store: &Store,
     server: &AuthorizationServer,
-    redirect_uri: Option<&str>,
+    wanted: Wanted<'_>,
     now: SystemTime,
-) -> Result<Option<Client>, Error> {
+) -> Option<Client> {
     if let Some(client) = fixed(settings, server) {
-        return Ok(Some(client));
+        return Some(client);
     }
-    let usable = |info: &Map<String, Value>| {
-        let has_redirect = redirect_uri.is_none_or(|wanted| redirect_uris(info).any(|uri| uri == wanted));
-        has_redirect && !has_ended(info, now)
+    // RFC 7591 §2: of a list that is left out, the authorization code.
+    let has_grant = |info: &Map<String, Value>| match info.get("grant_types").and_then(Value::as_array) {
+        Some(grants) => grants.iter().any(|grant| grant == wanted.grant),
+        None => wanted.grant == AUTHORIZATION_CODE,
     };
-    let found = stored(store, server).filter(usable);
-    Ok(found.and_then(|info| Client::of(&info, server, Origin::Stored)))
+    let has_redirect = |info: &Map<String, Value>| redirect_uris(info).any(|uri| uri == wanted.redirect_uri);
+    let usable = |info: &Map<String, Value>| {
+        has_grant(info) && (has_redirect(info) || wanted.grant != AUTHORIZATION_CODE) && !has_ended(info, now)
+    };
+    let found = stored(store, server).into_iter().find(usable)?;
+    Client::of(&found, server, Origin::Stored)
+}
+
+/// The client that stored tokens were issued to; `id` is known of tokens of ours.
+#[must_use]
+pub fn of_tokens(
+    settings: &Authorization,
+    store: &Store,
+    server: &AuthorizationServer,
+    id: Option<&str>,
+    now: SystemTime,
+) -> Option<Client> {
+    let is_it = |client: &Client| id.is_none_or(|id| id == client.id);
+    if let Some(client) = fixed(settings, server) {
+        return Some(client).filter(is_it);
+    }
+    let all = stored(store, server).into_iter().filter(|info| !has_ended(info, now));
+    all.filter_map(|info| Client::of(&info, server, Origin::Stored)).find(is_it)
 }
 
 /// The client that nothing on disk can change: the user's, or the document.
@@ -184,18 +209,35 @@ fn has_ended(info: &Map<String, Value>, now: SystemTime) -> bool {
     end != 0 && end <= now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// The registration with this issuer: npm's file if it is of this issuer, else ours.
-fn stored(store: &Store, server: &AuthorizationServer) -> Option<Map<String, Value>> {
-    let object = |content: &[u8]| serde_json::from_slice::<Map<String, Value>>(content).ok();
+/// The registrations with this issuer: npm's file, then ours.
+fn stored(store: &Store, server: &AuthorizationServer) -> Vec<Map<String, Value>> {
     let of_issuer = |info: &Map<String, Value>| match info.get("issuer").and_then(Value::as_str) {
         Some(issuer) => same_issuer(issuer, &server.issuer),
         None => true, // written before npm noted it
     };
-    if let Some(info) = store.parse(CLIENT_INFO, object).filter(of_issuer) {
-        return Some(info);
+    let npms = store.parse(CLIENT_INFO, |content| serde_json::from_slice(content).ok());
+    npms.into_iter().chain(ours(store)).filter(of_issuer).collect()
+}
+
+fn ours(store: &Store) -> Vec<Map<String, Value>> {
+    store.parse(REGISTRATIONS, |content| serde_json::from_slice(content).ok()).unwrap_or_default()
+}
+
+/// The issuer of the registration in npm's file.
+#[must_use]
+pub fn issuer_noted(store: &Store) -> Option<String> {
+    let npms: Map<String, Value> = store.parse(CLIENT_INFO, |content| serde_json::from_slice(content).ok())?;
+    npms.get("issuer")?.as_str().map(ToOwned::to_owned)
+}
+
+/// Writes the client of stored tokens where npm looks for it.
+pub fn keep_for_npm(store: &Store, server: &AuthorizationServer, client: &Client) {
+    let is_it = |info: &Map<String, Value>| info.get("client_id").and_then(Value::as_str) == Some(&client.id);
+    if matches!(client.origin, Origin::Stored | Origin::Registered)
+        && let Some(info) = stored(store, server).into_iter().find(is_it)
+    {
+        save(store, CLIENT_INFO, &info);
     }
-    let all = store.parse(REGISTRATIONS, object)?;
-    all.get(&server.issuer)?.as_object().cloned()
 }
 
 /// As npm compares stored issuers: one slash at the end is forgiven.
@@ -204,22 +246,19 @@ pub fn same_issuer(one: &str, other: &str) -> bool {
     one == other || one.strip_suffix('/') == Some(other) || other.strip_suffix('/') == Some(one)
 }
 
-/// The registration was refused: it is not used again, unless another copy has replaced it meanwhile.
-pub fn forget(store: &Store, server: &AuthorizationServer, client: &Client) {
-    let object = |content: &[u8]| serde_json::from_slice::<Map<String, Value>>(content).ok();
+/// The registration was refused: it is not used again.
+pub fn forget(store: &Store, client: &Client) {
     let is_it = |info: &Map<String, Value>| info.get("client_id").and_then(Value::as_str) == Some(&client.id);
-    if store.parse(CLIENT_INFO, object).is_some_and(|info| is_it(&info)) {
+    let npms = store.parse(CLIENT_INFO, |content| serde_json::from_slice::<Map<String, Value>>(content).ok());
+    if npms.is_some_and(|info| is_it(&info)) {
         store.remove(CLIENT_INFO);
     }
-    if let Some(mut all) = store.parse(REGISTRATIONS, object)
-        && all.get(&server.issuer).and_then(Value::as_object).is_some_and(is_it)
-    {
-        all.remove(&server.issuer);
-        save(store, REGISTRATIONS, &all);
-    }
+    let mut all = ours(store);
+    all.retain(|info| !is_it(info));
+    save(store, REGISTRATIONS, &all);
 }
 
-fn save(store: &Store, name: &str, content: &Map<String, Value>) {
+fn save(store: &Store, name: &str, content: &impl serde::Serialize) {
     let written = serde_json::to_vec_pretty(content).map_err(Into::into).and_then(|text| store.write(name, &text));
     if let Err(error) = written {
         log::warn!("{error:#}"); // it works for now; the next start registers again
@@ -263,7 +302,12 @@ pub async fn register(
             None => Error::Answer { step, what: shown(&answer.body), status: Some(answer.status) },
         });
     }
-    let unusable = || Error::Answer { step, what: shown(&answer.body), status: None };
+    // Not quoted: there may be a secret in it.
+    let unusable = || Error::Answer {
+        step,
+        what: format!("{} bytes came that are no registration", answer.body.len()),
+        status: None,
+    };
     let mut info = content.map_err(|_| unusable())?;
     // RFC 7591 §3.2.1 wants all that was asked for repeated; npm needs these two.
     for (name, value) in body {
@@ -279,10 +323,9 @@ pub async fn register(
     info.insert("issuer".to_owned(), server.issuer.as_str().into());
     let client = Client::of(&info, server, Origin::Registered).ok_or_else(unusable)?;
     info!("registered with {} as {}", server.issuer, shown(client.id.as_bytes()));
-    save(store, CLIENT_INFO, &info);
-    let object = |content: &[u8]| serde_json::from_slice::<Map<String, Value>>(content).ok();
-    let mut all = store.parse(REGISTRATIONS, object).unwrap_or_default();
-    all.insert(server.issuer.clone(), Value::Object(info));
+    let mut all = ours(store);
+    all.insert(0, info);
+    all.truncate(MOST_REGISTRATIONS);
     save(store, REGISTRATIONS, &all);
     Ok(client)
 }
@@ -310,6 +353,5 @@ fn request(settings: &Authorization, server: &AuthorizationServer, wanted: Wante
     for (name, value) in settings.client_metadata.iter().flatten() {
         body.insert(name.clone(), value.clone());
     }
-    debug!("registering: {}", shown(Value::Object(body.clone()).to_string().as_bytes()));
     body
 }

@@ -1,11 +1,8 @@
 //! Ending a sign-in at the authorization server (RFC 7009), for `logout`.
 //!
-//! The requests are `oauth2`'s. Must never: keep a sign-in because the server could not be told.
-
-use oauth2::{AccessToken, ClientId, RefreshToken, RevocationUrl, StandardRevocableToken};
+//! Must never: keep a sign-in because the server could not be told.
 
 use super::{
-    client_credentials::OAuthClient,
     discovery,
     door::Door,
     error::Error,
@@ -64,7 +61,6 @@ async fn tell_server(
     drawer: Drawer,
     tokens: &Tokens,
 ) -> Result<(), Error> {
-    let step = "the revocation";
     let Some(issuer) = tokens.issuer() else {
         return Err(Error::Metadata("who issued the tokens was not noted".to_owned()));
     };
@@ -74,22 +70,16 @@ async fn tell_server(
     };
     let endpoint = door.address("the revocation endpoint", endpoint).await?;
     let from = Provenance::load(store, drawer, tokens);
-    let client = registration::present(settings, store, &server, None, SystemTime::now())?;
-    let Some(client) = client.filter(|client| from.is_none_or(|from| from.client_id == client.id)) else {
+    let id = from.as_ref().map(|from| from.client_id.as_str());
+    let Some(client) = registration::of_tokens(settings, store, &server, id, SystemTime::now()) else {
         return Err(Error::Local("the client's registration is gone".to_owned()));
     };
-    let oauth =
-        OAuthClient::new(ClientId::new(client.id.clone())).set_revocation_url(RevocationUrl::from_url(endpoint));
     let parts = Parts { door: door.clone(), server, client, resource: None, prover: None, key: None };
     let exchange = Exchange::new(parts);
     // The refresh token first: with it go the access tokens, at most servers (RFC 7009 §2.1).
-    let refresh = tokens.refresh_token().map(|token| (*token.expose()).to_owned());
-    let refresh = refresh.map(|token| StandardRevocableToken::RefreshToken(RefreshToken::new(token)));
-    let access = AccessToken::new((*tokens.access_token().expose()).to_owned());
-    for token in refresh.into_iter().chain([StandardRevocableToken::AccessToken(access)]) {
-        let request = oauth.revoke_token(token).map_err(|error| Error::Local(error.to_string()))?;
-        let told = request.request_async(&exchange).await;
-        told.map_err(|error| exchange.refusal(step, &error))?;
+    if let Some(token) = tokens.refresh_token() {
+        exchange.revoke(&endpoint, token.expose(), "refresh_token").await?;
     }
+    exchange.revoke(&endpoint, tokens.access_token().expose(), "access_token").await?;
     Ok(())
 }

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     config::Network,
     message::{Assembly, Body, Message, Shape},
-    oauth::{self, Authorizer, Credential, Waiter, challenge::Challenge},
+    oauth::{self, Authorizer, Credential, Patience, Waiter, challenge::Challenge},
     report::shown,
 };
 
@@ -163,6 +163,7 @@ impl Http {
         let mut url = url.clone();
         let mut redirects = 0;
         let mut challenges = 0;
+        let patience = self.authorizer.as_ref().and_then(|authorizer| authorizer.patience(waiter));
         loop {
             let mut request = Request::new(method.clone(), url.clone());
             *request.headers_mut() = headers.clone();
@@ -170,7 +171,7 @@ impl Http {
             fill(request.headers_mut(), &mut body);
             *request.body_mut() = body;
             let credential = match &self.authorizer {
-                Some(authorizer) => authorizer.credential().await,
+                Some(authorizer) => authorizer.credential(waiter, patience).await,
                 None => None,
             };
             if let Some(credential) = &credential {
@@ -191,6 +192,9 @@ impl Http {
                 cookies.keep(response.headers(), &url);
             }
             let status = response.status();
+            if let (Some(credential), true) = (&credential, status != StatusCode::UNAUTHORIZED) {
+                credential.note_accepted();
+            }
             let has_nonce = credential.as_ref().is_some_and(|used| used.keep_nonce(&url, response.headers()));
             if status.is_success() {
                 if let (1.., Some(authorizer)) = (challenges, &self.authorizer) {
@@ -202,7 +206,7 @@ impl Http {
                 challenges += 1;
                 if challenges <= MOST_CHALLENGES {
                     // Boxed: this happens once in a connection's life, and every request carries its room.
-                    Box::pin(self.answer_challenge(response, credential, has_nonce, waiter)).await?;
+                    Box::pin(self.answer_challenge(response, credential, has_nonce, waiter, patience)).await?;
                     continue;
                 }
             }
@@ -233,6 +237,7 @@ impl Http {
         used: Option<std::sync::Arc<Credential>>,
         has_nonce: bool,
         waiter: Waiter,
+        patience: Patience,
     ) -> Result<(), Error> {
         let challenge = Challenge::of(response.headers());
         let refusal = refusal(response).await; // read to its end, so that the connection can be used again
@@ -246,7 +251,7 @@ impl Http {
         if has_nonce && challenge.dpop_error.as_deref() == Some("use_dpop_nonce") {
             return Ok(());
         }
-        match authorizer.meet(refusal.status, challenge, used, waiter).await {
+        match authorizer.meet(refusal.status, challenge, used, waiter, patience).await {
             // A server that takes a key and knows no sign-in says best itself what it wants.
             Err(oauth::error::Error::NotOffered(why)) => {
                 debug!("no sign-in is offered: {why}");

@@ -295,9 +295,9 @@ impl Shared {
         }
         self.wanted.notify_one();
         let mut endpoint = self.endpoint.subscribe();
-        let known = self.http.patiently(self.timing.retry_for, endpoint.wait_for(Option::is_some)).await;
+        let known = tokio::time::timeout(self.timing.retry_for, endpoint.wait_for(Option::is_some)).await;
         match known {
-            Some(Ok(known)) => known.clone().ok_or(Error::NoAnswer("the stream ended")),
+            Ok(Ok(known)) => known.clone().ok_or(Error::NoAnswer("the stream ended")),
             _ => Err(Error::NoEndpoint("the stream is down and did not come back in time".to_owned())),
         }
     }

@@ -38,8 +38,13 @@ impl Provenance {
     /// Of these tokens; `None` for tokens that npm has obtained or refreshed.
     #[must_use]
     pub fn load(store: &Store, drawer: Drawer, tokens: &Tokens) -> Option<Self> {
-        let from: Self = store.parse(drawer.grant(), |content| serde_json::from_slice(content).ok())?;
-        (from.token == tokens.digest()).then_some(from)
+        Self::any(store, drawer).filter(|from| from.token == tokens.digest())
+    }
+
+    /// Of whatever tokens were in the drawer last.
+    #[must_use]
+    pub fn any(store: &Store, drawer: Drawer) -> Option<Self> {
+        store.parse(drawer.grant(), |content| serde_json::from_slice(content).ok())
     }
 
     /// Keeps it, as said of these tokens.

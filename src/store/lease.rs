@@ -58,7 +58,7 @@ impl Store {
             let age = std::fs::metadata(self.path(FILE)).and_then(|file| file.modified()).map(|time| time.elapsed());
             return age.is_ok_and(|age| age.is_ok_and(|age| age > LIFE));
         };
-        now().saturating_sub(Duration::from_millis(content.at)) > LIFE || !is_alive(content.pid)
+        now().abs_diff(Duration::from_millis(content.at)) > LIFE || !is_alive(content.pid)
     }
 }
 

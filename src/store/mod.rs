@@ -172,12 +172,31 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         let mut file = options.open(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?; // a rotated refresh token exists nowhere else
-        fs::rename(&temporary, path)
+        rename(&temporary, path)
     })();
     if written.is_err() {
         _ = fs::remove_file(&temporary);
     }
     written
+}
+
+#[cfg(not(windows))]
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
+}
+
+/// Somebody who has the file open, a virus scanner or npm, is in the way for a moment.
+#[cfg(windows)]
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    const TRIES: u32 = 10;
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+    for _ in 1..TRIES {
+        match fs::rename(from, to) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => std::thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+    fs::rename(from, to)
 }
 
 /// The folder, for the owner only. npm makes it with the permissions of the day, so it is tightened.

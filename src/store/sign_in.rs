@@ -85,15 +85,19 @@ impl SignIn {
         let mut found: Vec<Self> = Vec::new();
         for name in store.names(PREFIX).into_iter().filter(|name| name.ends_with(".json")) {
             match store.parse(&name, |content| serde_json::from_slice::<Self>(content).ok()) {
-                Some(sign_in) if u128::from(sign_in.deadline) > u128::from(seconds(now).as_secs()) => {
-                    found.push(sign_in)
-                }
+                Some(sign_in) if is_ahead(sign_in.deadline, now) => found.push(sign_in),
                 _ => store.remove(&name),
             }
         }
         found.sort_by_key(|sign_in| std::cmp::Reverse(sign_in.deadline));
         found
     }
+}
+
+/// Whether a deadline is to come, and no farther away than any that is ours.
+fn is_ahead(deadline: u64, now: SystemTime) -> bool {
+    let left = Duration::from_secs(deadline).checked_sub(seconds(now));
+    left.is_some_and(|left| !left.is_zero() && left <= LIFE)
 }
 
 /// `state` is ours, 22 characters of base64url; a name made of anything else is none.
@@ -124,7 +128,7 @@ impl Tabs {
             return Duration::ZERO;
         }
         let pause = FIRST_PAUSE.saturating_mul(1 << (tabs.opened - 1).min(10)).min(LONGEST_PAUSE);
-        (Duration::from_secs(tabs.last) + pause).saturating_sub(seconds(now)).min(pause)
+        Duration::from_secs(tabs.last).saturating_add(pause).saturating_sub(seconds(now)).min(pause)
     }
 
     /// Whether the last one can be taken to be open still.
@@ -161,7 +165,9 @@ impl Tabs {
 
     fn load(store: &Store, now: SystemTime) -> Self {
         let tabs: Self = store.parse(TABS, |content| serde_json::from_slice(content).ok()).unwrap_or_default();
-        if seconds(now).saturating_sub(Duration::from_secs(tabs.last)) > FORGOTTEN { Self::default() } else { tabs }
+        // One from the future is a clock's mistake.
+        let age = seconds(now).checked_sub(Duration::from_secs(tabs.last));
+        if age.is_some_and(|age| age <= FORGOTTEN) { tabs } else { Self::default() }
     }
 }
 

@@ -131,10 +131,16 @@ impl Tokens {
         self.text("id_token").map(Secret::new)
     }
 
+    /// The type of the access token (RFC 6749 §7.1).
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.text("token_type").unwrap_or_default()
+    }
+
     /// Whether the access token is one to send in a proof's company (RFC 9449 §5).
     #[must_use]
     pub fn is_dpop(&self) -> bool {
-        self.text("token_type").is_some_and(|kind| kind.eq_ignore_ascii_case("dpop"))
+        self.kind().eq_ignore_ascii_case("dpop")
     }
 
     /// Who issued them, if that was noted.

@@ -157,6 +157,20 @@ impl Host {
         assert!(told.is_ok(), "the adapter ended without saying {text:?}");
     }
 
+    /// Waits for the nth address on stderr (from 1) that begins like this, and returns all of it.
+    pub async fn told_address(&self, start: &str, nth: usize) -> String {
+        let find = |all: &str| {
+            let (at, _) = all.match_indices(start).nth(nth - 1)?;
+            // An address that is not followed by anything may be half there.
+            let (address, _) = all[at..].split_once(char::is_whitespace)?;
+            Some(address.to_owned())
+        };
+        let mut stderr = self.stderr.clone();
+        let what = format!("stderr tells address {nth} at {start}");
+        let told = soon(&what, stderr.wait_for(|all| find(all).is_some())).await;
+        told.ok().and_then(|all| find(&all)).unwrap_or_else(|| panic!("the adapter ended without: {what}"))
+    }
+
     /// Waits for the exit; all of stderr is there afterwards.
     pub async fn exit(&mut self) -> (ExitStatus, Duration) {
         let since = Instant::now();

@@ -1,16 +1,21 @@
-//! The peers of the tests: a host that starts the real binary, and a server that does and says
-//! exactly what a test wants and remembers what it was asked.
+//! The peers of the tests: a host that starts the real binary, a server that does and says exactly
+//! what a test wants and remembers what it was asked, an authorization server, and a browser.
 //!
 //! Everything waits for events and gives up after [`PATIENCE`], so that a broken program fails a
 //! test and does not hang it.
 
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub, missing_docs, reason = "each test file uses its own part")]
 
+pub mod authorization_server;
+pub mod browser;
 pub mod event_streams;
 pub mod host;
 pub mod server;
+pub mod stored;
 
 use std::time::Duration;
+
+use serde_json::{Value, json};
 
 /// Far more than anything takes; only a failing test waits that long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,4 +26,13 @@ pub async fn soon<T>(what: &str, event: impl Future<Output = T>) -> T {
         Ok(happened) => happened,
         Err(_) => panic!("did not happen: {what}"),
     }
+}
+
+/// Asserts that an answer is an error of the program's own, and returns its words: message and hint.
+#[track_caller]
+pub fn own_error(answer: &Value) -> String {
+    let error = &answer["error"];
+    assert_eq!(error["code"], json!(-31000), "{answer}");
+    assert!(error["data"]["code"].is_string(), "{answer}");
+    format!("{} {}", error["message"].as_str().unwrap_or_default(), error["data"]["hint"].as_str().unwrap_or_default())
 }

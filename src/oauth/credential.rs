@@ -1,0 +1,99 @@
+//! A token, ready to be sent (RFC 6750 §2.1; RFC 9449 §7.1), and what the server has made of it.
+//!
+//! Must never: be printed; go anywhere but into the header of a request to the MCP server.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use http::{HeaderMap, HeaderValue, Method};
+use reqwest::{Url, header};
+
+use super::{dpop::Prover, error::Error};
+use crate::{secret::Secret, store::tokens::Tokens};
+
+/// A token this young that the server has never taken will not be helped by another of its kind.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// A token, ready to be sent.
+#[derive(Debug)]
+pub struct Credential {
+    tokens: Tokens,
+    token: Secret<String>,
+    prover: Option<Arc<Prover>>,
+    obtained: Obtained,
+    since: Instant,
+    /// Whether the server has ever taken it.
+    accepted: AtomicBool,
+}
+
+/// How a credential came to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obtained {
+    /// From disk: ours of an earlier run, or another copy's.
+    Stored,
+    /// By a refresh, or by a grant without a person.
+    Refreshed,
+    /// By a person.
+    SignedIn,
+}
+
+impl Credential {
+    pub(super) fn new(tokens: Tokens, token: Secret<String>, prover: Option<Arc<Prover>>, obtained: Obtained) -> Self {
+        Self { tokens, token, prover, obtained, since: Instant::now(), accepted: AtomicBool::new(false) }
+    }
+
+    /// Puts the token, and a proof where it needs one, on a request (RFC 6750 §2.1, RFC 9449 §7.1).
+    ///
+    /// # Errors
+    /// [`Error::Local`] for a token that no header can hold, or a key that does not sign.
+    pub fn apply(&self, headers: &mut HeaderMap, method: &Method, url: &Url) -> Result<(), Error> {
+        let scheme = if self.prover.is_some() { "DPoP" } else { "Bearer" };
+        let mut value = HeaderValue::from_str(&format!("{scheme} {}", self.token.expose()))
+            .map_err(|_| Error::Local("the access token has a character that no header may have".to_owned()))?;
+        value.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, value);
+        if let Some(prover) = &self.prover {
+            headers.insert("dpop", prover.proof(method, url, Some(self.token.expose()), SystemTime::now())?);
+        }
+        Ok(())
+    }
+
+    /// Keeps the nonce of a response (RFC 9449 §8.2); whether it is a new one.
+    #[must_use]
+    pub fn keep_nonce(&self, url: &Url, headers: &HeaderMap) -> bool {
+        self.prover.as_ref().is_some_and(|prover| prover.keep_nonce(url, headers))
+    }
+
+    /// The server has taken it: a refusal that follows is about something new.
+    pub fn note_accepted(&self) {
+        self.accepted.store(true, Relaxed);
+    }
+
+    /// How it came, if the server has refused it from the first.
+    pub(super) fn refused_when_new(&self, now: SystemTime) -> Option<Obtained> {
+        let is_new = !self.accepted.load(Relaxed) && self.since.elapsed() < FRESH && !self.tokens.has_expired(now);
+        is_new.then_some(self.obtained)
+    }
+
+    /// Whether it has been in use for this long.
+    pub(super) fn is_older_than(&self, age: Duration) -> bool {
+        self.since.elapsed() >= age
+    }
+
+    pub(super) fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    pub(super) fn is_bound(&self) -> bool {
+        self.prover.is_some()
+    }
+
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.token == other.token
+    }
+}

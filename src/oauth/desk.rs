@@ -1,0 +1,454 @@
+//! What all steps of an authorization share, and the one errand that they are on.
+//!
+//! Must never: use stored tokens for another client, issuer or resource than they were issued to.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use log::warn;
+use reqwest::Url;
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+
+use super::{
+    Phase,
+    challenge::Challenge,
+    client_credentials,
+    credential::{Credential, Obtained},
+    discovery::{self, AuthorizationServer, Discovered},
+    door::Door,
+    dpop::Prover,
+    enterprise,
+    error::Error,
+    exchange::{Exchange, Parts},
+    jws::SigningKey,
+    registration::{self, Client},
+    scope, workload_identity,
+};
+use crate::{
+    config::{Authorization, Dpop, Grant, Resource},
+    message::Message,
+    report::shown,
+    secret::Secret,
+    store::{
+        Store,
+        grant::Provenance,
+        lock::Purpose,
+        tokens::{Drawer, Tokens},
+    },
+};
+
+/// Pause after a refresh that failed while the token is still good.
+const REFRESH_PAUSE: Duration = Duration::from_secs(30);
+/// Private key of the proofs (RFC 9449).
+const DPOP_KEY: &str = "dpop_key.pem";
+
+/// What all steps share.
+#[derive(Clone, Debug)]
+pub(super) struct Desk {
+    pub(super) settings: Arc<Authorization>,
+    pub(super) door: Arc<Door>,
+    pub(super) store: Store,
+    pub(super) present: Arc<Mutex<Present>>,
+    /// One replacement of an ending token at a time.
+    pub(super) renewal: Arc<tokio::sync::Mutex<()>>,
+    /// One refresh at a time in this process; the lock on disk is for the others.
+    pub(super) refreshing: Arc<tokio::sync::Mutex<()>>,
+    /// Held shared while a grant is spent and its tokens are not yet on disk.
+    pub(super) under_way: Arc<tokio::sync::RwLock<()>>,
+    /// Clients registered by this process: known to be known.
+    pub(super) registered: Arc<Mutex<HashSet<String>>>,
+    /// The host's `initialize`, for its name.
+    pub(super) initialize: Arc<Mutex<Option<Message>>>,
+}
+
+/// What is known about our credential.
+#[derive(Debug, Default)]
+pub(super) struct Present {
+    pub(super) loaded: bool,
+    pub(super) credential: Option<Arc<Credential>>,
+    pub(super) refresh_failed: Option<Instant>,
+    /// Whether a refresh ahead of time is under way.
+    pub(super) renewing: bool,
+    /// When a sign-in last came to nothing.
+    pub(super) failed: Option<Instant>,
+    /// Scopes that a person was asked for in this process.
+    pub(super) asked: Vec<String>,
+    /// Step-ups since the last request that succeeded after one, and when the last was.
+    pub(super) step_ups: u32,
+    pub(super) last_step_up: Option<Instant>,
+    /// Where the metadata are, as the last challenge said.
+    pub(super) resource_metadata: Option<String>,
+    /// What the last look at the metadata found.
+    pub(super) discovered: Option<Discovered>,
+}
+
+/// One walk from a challenge to a credential.
+#[derive(Debug)]
+pub(super) struct Errand {
+    pub(super) discovered: Discovered,
+    pub(super) scopes: Vec<String>,
+    pub(super) resource: Option<String>,
+    pub(super) prover: Option<Arc<Prover>>,
+    /// The credential that was refused or is about to end.
+    pub(super) used: Option<Arc<Credential>>,
+    /// Scopes that a newer credential must have.
+    pub(super) needed: Vec<String>,
+    pub(super) phase: watch::Sender<Phase>,
+}
+
+impl Errand {
+    /// A person is asked to open `url`.
+    pub(super) fn ask(&self, url: &str) {
+        self.phase.send_replace(Phase::Asking(url.into()));
+    }
+}
+
+impl Desk {
+    pub(super) fn present(&self) -> MutexGuard<'_, Present> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    /// Whether there is a way to replace a token that ends, and it has not just failed.
+    pub(super) fn may_renew(&self, credential: &Credential) -> bool {
+        let has_way = credential.tokens().refresh_token().is_some() || self.has_no_person();
+        has_way && self.present().refresh_failed.is_none_or(|at| at.elapsed() >= REFRESH_PAUSE)
+    }
+
+    /// The credential in use, read from disk the first time.
+    pub(super) fn current(&self) -> Option<Arc<Credential>> {
+        let mut present = self.present();
+        if !present.loaded {
+            present.loaded = true;
+            present.credential = self.stored().map(Arc::new);
+        }
+        present.credential.clone()
+    }
+
+    /// The credential on disk, if it is ours to use.
+    pub(super) fn stored(&self) -> Option<Credential> {
+        let drawers: &[bool] = match (self.has_no_person(), self.settings.dpop) {
+            (true, Dpop::Require) | (false, Dpop::Require) => &[true],
+            (true, _) | (false, Dpop::Off) => &[false],
+            (false, Dpop::Auto) => &[true, false],
+        };
+        drawers.iter().find_map(|bound| {
+            let drawer = self.drawer(*bound);
+            let tokens = Tokens::load(&self.store, drawer)?;
+            let from = Provenance::load(&self.store, drawer, &tokens);
+            if !from.as_ref().is_none_or(|from| self.may_use(from)) {
+                return None;
+            }
+            let prover = if tokens.is_dpop() { Some(self.prover().ok()?) } else { None };
+            Some(self.credential_of(tokens, prover, Obtained::Stored))
+        })
+    }
+
+    /// Whether tokens of this origin are for the client and the resource of our settings.
+    pub(super) fn may_use(&self, from: &Provenance) -> bool {
+        let configured = self.settings.client_info.as_ref().and_then(|info| info.expose().get("client_id"));
+        let same_client = configured.and_then(Value::as_str).is_none_or(|id| id == from.client_id);
+        let same_resource = match &self.settings.resource {
+            Resource::Named(named) => from.resource.as_ref() == Some(named),
+            Resource::Omitted => from.resource.is_none(),
+            Resource::Published => true,
+        };
+        same_client && same_resource
+    }
+
+    /// A credential on disk that is newer than the errand's, and good for it.
+    pub(super) fn newer(&self, errand: &Errand) -> Option<Credential> {
+        let stored = self.stored()?;
+        let is_other = errand.used.as_ref().is_none_or(|used| !used.is(&stored));
+        let good = is_other
+            && has_all(stored.tokens(), &errand.needed)
+            && !stored.tokens().has_expired(self.now())
+            && stored
+                .tokens()
+                .issuer()
+                .is_none_or(|issuer| registration::same_issuer(issuer, &errand.discovered.server.issuer));
+        good.then_some(stored)
+    }
+
+    pub(super) fn credential_of(&self, tokens: Tokens, prover: Option<Arc<Prover>>, obtained: Obtained) -> Credential {
+        let id_token = tokens.id_token().filter(|_| self.settings.use_id_token);
+        if self.settings.use_id_token && id_token.is_none() {
+            warn!("--use-id-token: the authorization server gave none; the access token is sent");
+        }
+        let token = id_token.unwrap_or_else(|| tokens.access_token());
+        let token = Secret::new((*token.expose()).to_owned());
+        Credential::new(tokens, token, prover, obtained)
+    }
+
+    /// Discovery, and what follows from it.
+    pub(super) async fn errand(
+        &self,
+        challenge: &Challenge,
+        used: Option<Arc<Credential>>,
+        needed: Vec<String>,
+        phase: watch::Sender<Phase>,
+    ) -> Result<Errand, Error> {
+        let discovered = match &self.settings.grant {
+            Grant::ClientCredentials { token_endpoint: Some(endpoint), .. } => {
+                Discovered { resource: None, server: AuthorizationServer::of_token_endpoint(endpoint) }
+            }
+            _ => {
+                let present = used.as_ref().and_then(|used| used.tokens().issuer());
+                discovery::discover(&self.door, challenge, present).await?
+            }
+        };
+        self.present().discovered = Some(discovered.clone());
+        self.errand_at(discovered, challenge, used, needed, phase)
+    }
+
+    pub(super) fn errand_at(
+        &self,
+        discovered: Discovered,
+        challenge: &Challenge,
+        used: Option<Arc<Credential>>,
+        needed: Vec<String>,
+        phase: watch::Sender<Phase>,
+    ) -> Result<Errand, Error> {
+        // What a step-up must keep: what was asked for before, and what was granted.
+        let mut held = Vec::new();
+        if let Some(used) = used.as_ref().filter(|_| !needed.is_empty()) {
+            let drawer = self.drawer(used.is_bound());
+            held.extend(
+                Provenance::load(&self.store, drawer, used.tokens()).into_iter().flat_map(|from| from.requested_scopes),
+            );
+            held.extend(used.tokens().scopes().map(ToOwned::to_owned));
+            let mut seen = HashSet::new();
+            held.retain(|scope| seen.insert(scope.clone()));
+        }
+        let scopes = scope::wanted(&self.settings, challenge, &discovered, &held);
+        let resource = match &self.settings.resource {
+            Resource::Named(named) => Some(named.clone()),
+            Resource::Omitted => None,
+            Resource::Published if self.has_token_endpoint() => None,
+            Resource::Published => Some(match &discovered.resource {
+                Some(published) => published.resource.clone(),
+                None => canonical(self.door.server()),
+            }),
+        };
+        let wants_dpop = discovered.resource.as_ref().is_some_and(|resource| resource.wants_dpop)
+            || (challenge.dpop && !challenge.bearer)
+            || used.as_ref().is_some_and(|used| used.is_bound());
+        let prover = match self.settings.dpop {
+            Dpop::Require => Some(self.prover()?),
+            Dpop::Auto if wants_dpop => Some(self.prover()?),
+            _ => None,
+        };
+        let errand = Errand { discovered, scopes, resource, prover, used, needed, phase };
+        self.check_issuer(&errand)?;
+        Ok(errand)
+    }
+
+    pub(super) fn derived_redirect_uri(&self) -> String {
+        let port = self.settings.callback_port.unwrap_or_else(|| self.store.derived_port());
+        format!("http://{}:{port}{}", self.settings.callback_host, self.settings.callback_path)
+    }
+
+    /// A configured client, or a program's credential, belongs to one authorization server; where the MCP
+    /// server now names another one, it is not shown there (MCP 2026-07-28, Client Registration).
+    pub(super) fn check_issuer(&self, errand: &Errand) -> Result<(), Error> {
+        if self.settings.client_info.is_none() && !self.has_no_person() || self.has_token_endpoint() {
+            return Ok(());
+        }
+        let info = self.settings.client_info.as_ref();
+        let noted = info.and_then(|info| info.expose().get("issuer")?.as_str());
+        let registered = noted.or_else(|| errand.used.as_ref().and_then(|used| used.tokens().issuer()));
+        let named = &errand.discovered.server.issuer;
+        match registered.filter(|registered| !registration::same_issuer(registered, named)) {
+            None => Ok(()),
+            Some(registered) => Err(Error::OtherIssuer { registered: registered.to_owned(), named: named.clone() }),
+        }
+    }
+
+    pub(super) fn has_token_endpoint(&self) -> bool {
+        matches!(self.settings.grant, Grant::ClientCredentials { token_endpoint: Some(_), .. })
+    }
+
+    pub(super) fn prover(&self) -> Result<Arc<Prover>, Error> {
+        Ok(Arc::new(Prover::load(&self.store.path(DPOP_KEY))?))
+    }
+
+    /// Which file tokens are kept in.
+    pub(super) fn drawer(&self, bound: bool) -> Drawer {
+        match &self.settings.grant {
+            Grant::ClientCredentials { .. } => Drawer::ClientCredentials,
+            Grant::Enterprise { .. } => Drawer::Enterprise,
+            Grant::WorkloadIdentity(_) => Drawer::WorkloadIdentity,
+            Grant::AuthorizationCode | Grant::DeviceCode if bound => Drawer::Dpop,
+            Grant::AuthorizationCode | Grant::DeviceCode => Drawer::Npm,
+        }
+    }
+
+    pub(super) fn has_no_person(&self) -> bool {
+        !matches!(self.settings.grant, Grant::AuthorizationCode | Grant::DeviceCode)
+    }
+
+    /// The grants that need nobody: asked for again whenever a token is wanted.
+    pub(super) async fn without_person(&self, errand: &Errand) -> Result<Credential, Error> {
+        let _alone = self.refreshing.lock().await;
+        let lock = self.store.lock(Purpose::Tokens).await;
+        if let Some(newer) = self.newer(errand) {
+            return Ok(newer);
+        }
+        let (response, client) = match &self.settings.grant {
+            Grant::Enterprise { token, token_endpoint, client_id } => {
+                enterprise::obtain(self, errand, token, token_endpoint, client_id).await?
+            }
+            Grant::WorkloadIdentity(source) => workload_identity::obtain(self, errand, source).await?,
+            Grant::ClientCredentials { key, .. } => client_credentials::obtain(self, errand, key.as_deref()).await?,
+            Grant::AuthorizationCode | Grant::DeviceCode => return Err(Error::Waiting { prompt: None }),
+        };
+        drop(lock);
+        self.keep(errand, response, &client, Obtained::Refreshed).await
+    }
+
+    pub(super) fn exchange(&self, errand: &Errand, client: Client) -> Exchange {
+        self.exchange_with_key(errand, client, None)
+    }
+
+    pub(super) fn exchange_with_key(&self, errand: &Errand, client: Client, key: Option<Arc<SigningKey>>) -> Exchange {
+        Exchange::new(Parts {
+            door: self.door.clone(),
+            server: errand.discovered.server.clone(),
+            client,
+            resource: errand.resource.clone(),
+            prover: errand.prover.clone(),
+            key,
+        })
+    }
+
+    /// RFC 6749 §7.1: a token of an unknown type must not be used; RFC 9449 §5: nor one that is bound to a
+    /// key that is not ours.
+    pub(super) fn check_type(&self, tokens: &Tokens, errand: &Errand) -> Result<(), Error> {
+        let kind = tokens.kind();
+        let what = if tokens.is_dpop() && errand.prover.is_some() {
+            return Ok(());
+        } else if !kind.eq_ignore_ascii_case("bearer") {
+            format!("tokens of the type {:?}, which cannot be used here", shown(kind.as_bytes()))
+        } else if self.settings.dpop == Dpop::Require {
+            "tokens that are not bound to our key, which --dpop require rules out".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Error::Answer { step: "the authorization server gives", what, status: None })
+    }
+
+    /// Whether tokens are this authorization server's. npm's refresh loses their issuer; what was noted
+    /// beside them, or of their client, tells it then. A token of unknown origin is shown to nobody.
+    pub(super) fn was_issued_by(&self, tokens: &Tokens, server: &AuthorizationServer, drawer: Drawer) -> bool {
+        let noted = || Provenance::any(&self.store, drawer).and_then(|from| from.issuer);
+        let registered = || registration::issuer_noted(&self.store);
+        let issuer = tokens.issuer().map(ToOwned::to_owned).or_else(noted).or_else(registered);
+        issuer.is_some_and(|issuer| registration::same_issuer(&issuer, &server.issuer))
+    }
+
+    /// Keeps new tokens, on disk first.
+    pub(super) async fn keep(
+        &self,
+        errand: &Errand,
+        response: Map<String, Value>,
+        client: &Client,
+        obtained: Obtained,
+    ) -> Result<Credential, Error> {
+        self.present().asked.clone_from(&errand.scopes);
+        let server = &errand.discovered.server;
+        let mut tokens = Tokens::of_response(response, Some(&server.issuer), self.now());
+        self.check_type(&tokens, errand)?;
+        if tokens.scope().is_none() {
+            tokens = tokens.with_scope(&errand.scopes); // RFC 6749 §5.1: as asked for
+        }
+        let provenance = Provenance {
+            server: self.address(),
+            grant: self.grant_name().to_owned(),
+            client_id: client.id.clone(),
+            issuer: Some(server.issuer.clone()),
+            resource: errand.resource.clone(),
+            requested_scopes: errand.scopes.clone(),
+            resource_metadata: errand.discovered.resource.as_ref().and_then(|resource| resource.advertised.clone()),
+            token: String::new(),
+        };
+        let drawer = self.drawer(tokens.is_dpop());
+        let _lock = self.store.lock(Purpose::Tokens).await;
+        // A store that cannot be written costs a sign-in at the next start, not this one.
+        let written = self.store.write(drawer.tokens(), &tokens.to_json());
+        let kept = written.and_then(|()| provenance.save(&self.store, drawer, &tokens));
+        if let Err(error) = kept {
+            warn!("the sign-in is not kept: {error:#}");
+        }
+        if matches!(drawer, Drawer::Npm | Drawer::Dpop) {
+            let other = if drawer == Drawer::Npm { Drawer::Dpop } else { Drawer::Npm };
+            self.store.remove(other.tokens());
+            self.store.remove(other.grant());
+        }
+        if drawer == Drawer::Npm {
+            registration::keep_for_npm(&self.store, server, client);
+        }
+        let prover = errand.prover.clone().filter(|_| tokens.is_dpop());
+        Ok(self.credential_of(tokens, prover, obtained))
+    }
+
+    /// The server's address without what may be secret in it.
+    pub(super) fn address(&self) -> String {
+        let mut url = self.door.server().clone();
+        url.set_query(None);
+        _ = url.set_username("");
+        _ = url.set_password(None);
+        url.into()
+    }
+
+    pub(super) fn grant_name(&self) -> &'static str {
+        match self.settings.grant {
+            Grant::AuthorizationCode => "authorization_code",
+            Grant::DeviceCode => "device_code",
+            Grant::ClientCredentials { .. } => "client_credentials",
+            Grant::Enterprise { .. } => "enterprise",
+            Grant::WorkloadIdentity(_) => "workload_identity",
+        }
+    }
+
+    pub(super) fn has_registered(&self, client_id: &str) -> bool {
+        self.registered.lock().unwrap_or_else(PoisonError::into_inner).contains(client_id)
+    }
+
+    pub(super) fn note_registered(&self, client_id: &str) {
+        self.registered.lock().unwrap_or_else(PoisonError::into_inner).insert(client_id.to_owned());
+    }
+
+    /// What the host calls itself.
+    pub(super) fn host_program(&self) -> Option<String> {
+        let initialize = self.initialize.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let message: Value = serde_json::from_slice(&initialize.body.to_bytes()).ok()?;
+        let info = &message["params"]["clientInfo"];
+        let name = info["title"].as_str().or_else(|| info["name"].as_str())?;
+        Some(shown(name.as_bytes()))
+    }
+}
+
+/// The server's canonical URI (MCP 2025-11-25, Canonical Server URI): no fragment, and no slash that
+/// the user did not write.
+fn canonical(server: &Url) -> String {
+    let mut url = server.clone();
+    url.set_fragment(None);
+    url.set_query(None); // RFC 8707 §2: SHOULD NOT have one, and ours may hold a key
+    _ = url.set_username("");
+    _ = url.set_password(None);
+    let bare = url.path() == "/";
+    let text = String::from(url);
+    if bare { text.trim_end_matches('/').to_owned() } else { text }
+}
+
+/// Whether tokens are known to have all of these scopes.
+pub(super) fn has_all(tokens: &Tokens, scopes: &[String]) -> bool {
+    scopes.iter().all(|wanted| tokens.scopes().any(|scope| scope == wanted))
+}

@@ -1,0 +1,658 @@
+//! What becomes of tokens: used, refreshed, widened, kept on disk, lost (RFC 6749 §5 and §6, MCP
+//! 2025-11-25 Authorization "Token Handling" and "Scope Challenge Handling"; npm's files).
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod support;
+
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use support::{
+    authorization_server::{AuthorizationServer, Client, Counts, Place, Settings, edit, proof, scopes},
+    browser::Browser,
+    host::Host,
+    own_error,
+    server::{Reply, Request, Server, ordinary},
+    stored,
+};
+use tempfile::TempDir;
+
+type Answer = fn() -> Reply;
+
+/// A home, the browser before it, and the server it signs in to.
+struct Desk {
+    server: AuthorizationServer,
+    browser: Browser,
+    home: Arc<TempDir>,
+}
+
+impl Desk {
+    async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let server = AuthorizationServer::with(change).await;
+        Self { server, browser: Browser::consenting(), home: Arc::new(tempfile::tempdir().unwrap()) }
+    }
+
+    /// A host that has done the handshake, with a sign-in if it takes one.
+    async fn host(&self, flags: &[&str]) -> Host {
+        let mut host = self.browser.host_at(&self.home, &self.server.url(), flags);
+        let answer = host.initialize().await;
+        assert!(answer["result"].is_object(), "{answer}\n{}", host.stderr());
+        host
+    }
+
+    /// The same with a home where somebody has signed in before and gone.
+    async fn signed_in(change: impl FnOnce(&mut Settings)) -> Self {
+        let desk = Self::with(change).await;
+        desk.host(&[]).await.close().await;
+        assert_eq!(desk.server.counts().tabs, 1);
+        desk
+    }
+
+    fn tokens(&self) -> Value {
+        stored::json(self.home.path(), &self.server.url(), "tokens.json")
+    }
+
+    fn change_tokens(&self, change: impl FnOnce(&mut Value)) {
+        stored::change(self.home.path(), &self.server.url(), "tokens.json", change);
+    }
+
+    fn expire(&self) {
+        stored::expire(self.home.path(), &self.server.url());
+    }
+
+    /// Tabs, registrations and refreshes so far.
+    fn spent(&self) -> (usize, usize, usize) {
+        let Counts { tabs, registrations, refreshes, .. } = self.server.counts();
+        (tabs, registrations, refreshes)
+    }
+
+    /// The credentials that the MCP server was shown, request by request.
+    fn shown(&self) -> Vec<Option<String>> {
+        let requests = self.server.arrived_at(Place::Mcp, "/mcp");
+        requests.iter().map(|arrived| arrived.request.header("authorization").map(str::to_owned)).collect()
+    }
+}
+
+fn call(tool: &str) -> Value {
+    json!({"name": tool, "arguments": {}})
+}
+
+#[track_caller]
+fn assert_answered(answer: &Value, host: &Host) {
+    assert!(answer["result"].is_object(), "{answer}\n{}", host.stderr());
+}
+
+/// Answers the token endpoint in place of the server.
+fn at_token(settings: &mut Settings, reply: impl Fn() -> Reply + Send + Sync + 'static) {
+    settings.first = Arc::new(move |request| (request.path == "/oauth/token").then(&reply));
+}
+
+// Using and refreshing.
+
+#[tokio::test]
+async fn a_stored_sign_in_is_used_from_the_first_request_without_asking_anybody() {
+    let desk = Desk::signed_in(|_| {}).await;
+    let before = desk.server.arrived().len();
+    let mut host = desk.host(&[]).await;
+    assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
+    for arrived in &desk.server.arrived()[before..] {
+        assert_eq!(arrived.path(), "/mcp", "{arrived:?}");
+        assert!(arrived.request.header("authorization").is_some(), "{arrived:?}");
+    }
+    assert_eq!(desk.spent(), (1, 1, 0));
+}
+
+#[tokio::test]
+async fn a_token_is_refreshed_before_it_expires_and_the_server_never_refuses_one() {
+    let desk = Desk::signed_in(|_| {}).await;
+    desk.expire();
+    let before = desk.shown().len();
+    let mut host = desk.host(&[]).await;
+    assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
+    assert_eq!(desk.spent(), (1, 1, 1));
+    let fresh = format!("Bearer {}", desk.tokens()["access_token"].as_str().unwrap());
+    assert!(desk.shown()[before..].iter().all(|shown| shown.as_ref() == Some(&fresh)), "{:?}", desk.shown());
+}
+
+#[tokio::test]
+async fn a_refused_token_is_refreshed_and_the_request_is_sent_again_once() {
+    let desk = Desk::with(|_| {}).await;
+    let mut host = desk.host(&[]).await;
+    // Once the server has taken everything that belongs to the handshake.
+    assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
+    desk.server.revoke_access_tokens();
+    assert_answered(&host.ask(2, "tools/call", call("a")).await, &host);
+    assert_eq!(desk.spent(), (1, 1, 1));
+    assert_eq!(desk.server.asked("tools/call").len(), 2);
+}
+
+#[tokio::test]
+async fn many_requests_refused_at_once_are_one_refresh() {
+    let desk = Desk::with(|settings| settings.token_delay = Duration::from_millis(200)).await;
+    let mut host = desk.host(&[]).await;
+    desk.server.revoke_access_tokens();
+    let calls: Vec<_> = (1..=10).map(|id| support::host::request(id, "tools/call", call("a"))).collect();
+    for answer in host.talk(&calls, 10).await {
+        assert_answered(&serde_json::from_str(&answer).unwrap(), &host);
+    }
+    assert_eq!(desk.spent(), (1, 1, 1));
+    assert_eq!(desk.server.counts().reuses, 0);
+}
+
+#[tokio::test]
+async fn a_rotated_refresh_token_replaces_the_old_one_every_time() {
+    let desk = Desk::with(|_| {}).await;
+    let mut host = desk.host(&[]).await;
+    for id in 1..=4 {
+        desk.server.revoke_access_tokens();
+        assert_answered(&host.ask(id, "tools/list", json!({})).await, &host);
+    }
+    host.close().await;
+    desk.expire();
+    desk.host(&[]).await;
+    assert_eq!(desk.spent(), (1, 1, 5));
+    assert_eq!(desk.server.counts().reuses, 0);
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_is_not_replaced_is_kept() {
+    let desk = Desk::with(|settings| settings.rotation = false).await;
+    let mut host = desk.host(&[]).await;
+    for id in 1..=2 {
+        desk.server.revoke_access_tokens();
+        assert_answered(&host.ask(id, "tools/list", json!({})).await, &host);
+    }
+    assert_eq!(desk.spent(), (1, 1, 2));
+    assert!(desk.tokens()["refresh_token"].is_string(), "{}", desk.tokens());
+}
+
+#[tokio::test]
+async fn a_refused_refresh_leads_to_exactly_one_sign_in() {
+    let desk = Desk::with(|_| {}).await;
+    let mut host = desk.host(&[]).await;
+    desk.server.revoke_access_tokens();
+    desk.server.revoke_refresh_tokens();
+    assert_answered(&host.ask(1, "tools/call", call("a")).await, &host);
+    assert_answered(&host.ask(2, "tools/call", call("a")).await, &host);
+    assert_eq!(desk.spent(), (2, 1, 1));
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_every_token_is_told_after_one_sign_in() {
+    let desk = Desk::with(|settings| {
+        settings.first = Arc::new(|request| {
+            (request.path == "/mcp" && request.header("authorization").is_some())
+                .then(|| Reply::empty(401).with("www-authenticate", r#"Bearer error="invalid_token""#))
+        });
+    })
+    .await;
+    let mut host = desk.browser.host_at(&desk.home, &desk.server.url(), &[]);
+    own_error(&host.initialize().await);
+    assert_eq!(desk.spent().0, 1);
+    assert!(desk.shown().iter().flatten().count() <= 2, "{:?}", desk.shown());
+}
+
+#[tokio::test]
+async fn a_refusal_in_the_clothes_of_a_success_is_a_refusal() {
+    let desk = Desk::with(|_| {}).await;
+    let mut host = desk.host(&[]).await;
+    desk.server.revoke_access_tokens();
+    let refused = AtomicUsize::new(0);
+    desk.server.change(|settings| {
+        settings.first = Arc::new(move |request| {
+            let refresh = request.body.contains("grant_type=refresh_token") && refused.fetch_add(1, Relaxed) == 0;
+            refresh.then(|| Reply::json(json!({"error": "invalid_grant"})))
+        });
+    });
+    assert_answered(&host.ask(1, "tools/call", call("a")).await, &host);
+    assert_eq!(desk.spent().0, 2);
+}
+
+#[tokio::test]
+async fn without_a_refresh_token_an_expired_sign_in_is_made_anew() {
+    let desk = Desk::signed_in(|settings| settings.refresh_tokens = false).await;
+    desk.expire();
+    desk.server.revoke_access_tokens();
+    desk.host(&[]).await;
+    assert_eq!(desk.spent(), (2, 1, 0));
+}
+
+#[tokio::test]
+async fn a_token_that_is_still_good_is_used_when_the_refresh_fails() {
+    let failures: [(&str, Answer); 4] = [
+        ("down", || Reply::Close),
+        ("broken", || Reply::status(500, "text/plain", "oh")),
+        ("busy", || Reply::status(503, "text/plain", "later").with("retry-after", "1")),
+        ("garbage", || Reply::json("<html>")),
+    ];
+    for (name, failure) in failures {
+        let desk = Desk::signed_in(|settings| settings.lifetime = json!(120)).await;
+        // Within the time in which a token of two minutes is refreshed.
+        desk.change_tokens(|tokens| tokens["expires_at"] = json!(stored::now() + 9_000));
+        let kept = desk.tokens()["refresh_token"].clone();
+        desk.server.change(|settings| at_token(settings, failure));
+        let mut host = desk.host(&[]).await;
+        assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
+        assert_eq!(desk.spent().0, 1, "{name}");
+        assert_eq!(desk.tokens()["refresh_token"], kept, "{name}");
+        host.close().await;
+        // And when the server is well again, so is everything.
+        desk.server.change(|settings| settings.first = Arc::new(|_| None));
+        desk.server.revoke_access_tokens();
+        desk.host(&[]).await;
+        assert_eq!(desk.spent().0, 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_authorization_server_that_is_down_signs_nobody_out() {
+    let desk = Desk::signed_in(|_| {}).await;
+    let kept = desk.tokens()["refresh_token"].clone();
+    desk.server.revoke_access_tokens();
+    desk.server.change(|settings| at_token(settings, || Reply::status(503, "text/plain", "later")));
+    let mut host = desk.browser.host_at(&desk.home, &desk.server.url(), &["--retry-for", "0"]);
+    own_error(&host.initialize().await);
+    assert_eq!(desk.tokens()["refresh_token"], kept);
+    desk.server.change(|settings| settings.first = Arc::new(|_| None));
+    assert_answered(&host.initialize().await, &host);
+    assert_eq!(desk.spent().0, 1);
+}
+
+#[tokio::test]
+async fn every_way_to_state_a_lifetime_is_understood() {
+    for lifetime in [Value::Null, json!("3600"), json!(3600.0), json!(1_000_000_000_000_u64), json!(31_536_000)] {
+        let desk = Desk::with(|settings| settings.lifetime = lifetime.clone()).await;
+        let mut host = desk.host(&[]).await;
+        assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
+        host.close().await;
+        desk.host(&[]).await;
+        assert_eq!(desk.spent(), (1, 1, 0), "{lifetime}");
+    }
+}
+
+#[tokio::test]
+async fn a_tiny_lifetime_is_used_as_long_as_it_lasts() {
+    let desk = Desk::with(|settings| settings.lifetime = json!(2)).await;
+    let mut host = desk.host(&[]).await;
+    for id in 1..=20 {
+        assert_answered(&host.ask(id, "tools/list", json!({})).await, &host);
+    }
+    let early = desk.spent().2;
+    assert!(early <= 1, "{early} refreshes for 20 calls");
+    tokio::time::sleep(Duration::from_millis(2100)).await; // the token's life, not a guess
+    let before = desk.shown().len();
+    assert_answered(&host.ask(21, "tools/list", json!({})).await, &host);
+    assert_eq!(desk.spent().0, 1);
+    assert!(desk.spent().2 > early);
+    assert_eq!(desk.shown().len(), before + 1, "refreshed before the request, not after a refusal");
+}
+
+#[tokio::test]
+async fn the_type_of_a_token_is_read_in_any_case_and_an_unknown_one_is_not_used() {
+    for (kind, good) in [("bearer", true), ("BEARER", true), ("mac", false)] {
+        let desk = Desk::with(|settings| {
+            settings.edit_token = edit(move |answer, _| answer["token_type"] = json!(kind));
+        })
+        .await;
+        let mut host = desk.browser.host_at(&desk.home, &desk.server.url(), &[]);
+        let answer = host.initialize().await;
+        assert_eq!(answer["result"].is_object(), good, "{kind}: {answer}");
+        assert_eq!(desk.shown().iter().flatten().count() > 0, good, "{kind}");
+        assert!(desk.shown().iter().flatten().all(|shown| shown.starts_with("Bearer ")), "{kind}");
+        assert_eq!(desk.spent().0, 1, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_never_follows_a_redirect_to_another_origin() {
+    let elsewhere = Arc::new(Server::with(ordinary).await);
+    let desk = Desk::with(|_| {}).await;
+    let mut host = desk.host(&[]).await;
+    let target = elsewhere.url("/mcp");
+    desk.server.change(|settings| {
+        settings.mcp = Arc::new(move |request| match request.rpc().as_str() {
+            "tools/list" => Reply::empty(307).with("location", &target),
+            _ => ordinary(request),
+        });
+    });
+    host.ask(1, "tools/list", json!({})).await;
+    assert!(elsewhere.requests().iter().all(|request| request.header("authorization").is_none()));
+}
+
+#[tokio::test]
+async fn the_id_token_is_sent_where_the_user_says_so() {
+    let id_token = proof::unsigned(&json!({"sub": "me", "exp": proof::now() + 600}));
+    let theirs = id_token.clone();
+    let desk = Desk::with(|settings| {
+        let (answered, shown) = (theirs.clone(), format!("Bearer {theirs}"));
+        settings.edit_token = edit(move |answer, _| answer["id_token"] = json!(answered));
+        settings.first =
+            Arc::new(move |request| (request.header("authorization") == Some(&shown)).then(|| ordinary(request)));
+    })
+    .await;
+    desk.host(&["--use-id-token"]).await;
+    assert_eq!(desk.spent().0, 1);
+    assert!(desk.shown().iter().flatten().all(|shown| *shown == format!("Bearer {id_token}")), "{:?}", desk.shown());
+}
+
+// Step-up.
+
+/// The challenge of an ordinary server asks for `read`, the tool `admin` for `admin` besides.
+fn steps_up(settings: &mut Settings) {
+    settings.challenges = vec![r#"Bearer resource_metadata="{prm}", scope="read""#.into()];
+    settings.tool_scopes = vec![("admin".into(), "admin".into())];
+}
+
+/// Answers every call with 403 and a scope of the function's choice.
+fn never_enough(settings: &mut Settings, scope: impl Fn(usize) -> String + Send + Sync + 'static) {
+    let asked = AtomicUsize::new(0);
+    settings.first = Arc::new(move |request: &Request| {
+        (request.rpc() == "tools/call" && request.header("authorization").is_some()).then(|| {
+            let scope = scope(asked.fetch_add(1, Relaxed));
+            Reply::status(403, "text/plain", "Forbidden")
+                .with("www-authenticate", &format!(r#"Bearer error="insufficient_scope", scope="{scope}""#))
+        })
+    });
+}
+
+#[tokio::test]
+async fn a_tool_that_needs_more_is_granted_the_union_of_all_scopes() {
+    let desk = Desk::with(steps_up).await;
+    let mut host = desk.host(&[]).await;
+    assert_answered(&host.ask(1, "tools/call", call("admin")).await, &host);
+    assert_eq!(desk.spent(), (2, 1, 0));
+    assert_eq!(desk.server.tabs()[1].get("scope").map(scopes), Some(scopes("read admin")));
+    assert_eq!(desk.server.asked("tools/call").len(), 2);
+    // The wider token is the one that stays.
+    host.close().await;
+    let mut host = desk.host(&[]).await;
+    assert_answered(&host.ask(2, "tools/call", call("admin")).await, &host);
+    assert_eq!(desk.spent(), (2, 1, 0));
+}
+
+#[tokio::test]
+async fn a_server_that_always_wants_more_gets_three_authorizations_at_most() {
+    let desk = Desk::with(|settings| {
+        steps_up(settings);
+        never_enough(settings, |times| format!("more{times}"));
+    })
+    .await;
+    let mut host = desk.host(&[]).await;
+    own_error(&host.ask("mine", "tools/call", call("a")).await);
+    assert_eq!(desk.spent().0, 3);
+    assert_answered(&host.ask(2, "tools/list", json!({})).await, &host);
+    // The next call of the same tool does not ask the person again.
+    own_error(&host.ask(3, "tools/call", call("a")).await);
+    assert_eq!(desk.spent().0, 3);
+}
+
+#[tokio::test]
+async fn the_same_challenge_again_is_an_error_that_the_host_reads() {
+    let desk = Desk::with(|settings| {
+        steps_up(settings);
+        never_enough(settings, |_| "admin".into());
+    })
+    .await;
+    let mut host = desk.host(&[]).await;
+    let words = own_error(&host.ask(1, "tools/call", call("a")).await);
+    assert!(words.contains("admin"), "{words}");
+    assert_eq!(desk.spent().0, 2);
+}
+
+#[tokio::test]
+async fn a_person_who_grants_less_is_not_asked_for_ever() {
+    let desk = Desk::with(|settings| {
+        steps_up(settings);
+        settings.grants = Some("read".into());
+    })
+    .await;
+    let mut host = desk.host(&[]).await;
+    for id in 1..=3 {
+        own_error(&host.ask(id, "tools/call", call("admin")).await);
+    }
+    assert_eq!(desk.spent().0, 2);
+    assert_answered(&host.ask(9, "tools/list", json!({})).await, &host);
+}
+
+#[tokio::test]
+async fn a_client_whose_scopes_are_fixed_is_registered_anew_with_more() {
+    let desk = Desk::with(|settings| {
+        steps_up(settings);
+        settings.fixed_scopes = true;
+    })
+    .await;
+    let mut host = desk.host(&[]).await;
+    assert_answered(&host.ask(1, "tools/call", call("admin")).await, &host);
+    let (tabs, registrations, _) = desk.spent();
+    assert_eq!(registrations, 2);
+    assert!(tabs <= 3, "{tabs} tabs");
+    let last = desk.server.arrived_at(Place::Authorization, "/oauth/register").pop().unwrap().request.json();
+    assert_eq!(last["scope"].as_str().map(scopes), Some(scopes("read admin")));
+}
+
+#[tokio::test]
+async fn a_403_that_does_not_ask_for_scope_is_an_error_and_no_sign_in() {
+    let refusals: [Answer; 4] = [
+        || Reply::status(403, "text/html", "<title>Blocked by policy</title>"),
+        || Reply::empty(403).with("www-authenticate", r#"Bearer error="invalid_token""#),
+        || Reply::empty(403).with("www-authenticate", r#"Bearer error_description="insufficient_scope""#),
+        || Reply::empty(403).with("www-authenticate", r#"Basic realm="x""#),
+    ];
+    for refusal in refusals {
+        let desk = Desk::with(|settings| {
+            settings.mcp =
+                Arc::new(move |request| if request.rpc() == "tools/call" { refusal() } else { ordinary(request) });
+        })
+        .await;
+        let mut host = desk.host(&[]).await;
+        own_error(&host.ask(1, "tools/call", call("a")).await);
+        assert_eq!(desk.spent(), (1, 1, 0));
+    }
+}
+
+// What is on disk.
+
+const KEPT_BY_NPM: &str = include_str!("../fixtures/npm-store/tokens.json");
+const REGISTERED_BY_NPM: &str = include_str!("../fixtures/npm-store/client_info.json");
+
+/// A home where npm's mcp-remote 0.15.1 has signed in to this server.
+async fn after_npm() -> Desk {
+    let desk = Desk::with(|_| {}).await;
+    let url = desk.server.url();
+    let derived = stored::port(&url);
+    let issuer = desk.server.issuer();
+    let mut tokens: Value = serde_json::from_str(KEPT_BY_NPM).unwrap();
+    tokens["access_token"] = json!(desk.server.access_token("mcp:tools"));
+    tokens["issuer"] = json!(issuer);
+    tokens["expires_at"] = json!(stored::now() + 3_600_000);
+    let mut client: Value = serde_json::from_str(REGISTERED_BY_NPM).unwrap();
+    client["issuer"] = json!(issuer);
+    client["redirect_uris"] = json!([format!("http://localhost:{derived}/oauth/callback")]);
+    stored::write(desk.home.path(), &url, "tokens.json", &tokens);
+    stored::write(desk.home.path(), &url, "client_info.json", &client);
+    desk
+}
+
+#[tokio::test]
+async fn a_sign_in_of_npms_works_at_once() {
+    let desk = after_npm().await;
+    let mut host = desk.host(&[]).await;
+    assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
+    assert_eq!(desk.server.counts(), Counts::default());
+}
+
+#[tokio::test]
+async fn a_sign_in_of_npms_is_refreshed_with_npms_registration() {
+    let desk = after_npm().await;
+    let registered: Value = serde_json::from_str(REGISTERED_BY_NPM).unwrap();
+    let id = registered["client_id"].as_str().unwrap();
+    let refresh = desk.server.refresh_token("mcp:tools", Client::public(id));
+    desk.change_tokens(|tokens| tokens["refresh_token"] = json!(refresh));
+    desk.expire();
+    desk.host(&[]).await;
+    assert_eq!(desk.spent(), (0, 0, 1));
+    // npm finds what it needs afterwards.
+    let tokens = desk.tokens();
+    assert_ne!(tokens["refresh_token"], json!(refresh));
+    assert!(tokens["expires_at"].as_u64().unwrap() > stored::now(), "{tokens}");
+    assert_eq!(tokens["issuer"], json!(desk.server.issuer()));
+}
+
+#[tokio::test]
+async fn what_is_written_is_what_npm_reads() {
+    let desk = Desk::signed_in(|_| {}).await;
+    let tokens = desk.tokens();
+    for (name, kind) in
+        [("access_token", "text"), ("refresh_token", "text"), ("token_type", "text"), ("expires_at", "number")]
+    {
+        let right = if kind == "text" { tokens[name].is_string() } else { tokens[name].is_u64() };
+        assert!(right, "{name}: {tokens}");
+    }
+    let in_an_hour = tokens["expires_at"].as_u64().unwrap() - stored::now();
+    assert!((3_500_000..=3_600_000).contains(&in_an_hour), "milliseconds: {tokens}");
+    assert_eq!(tokens["issuer"], json!(desk.server.issuer()));
+    let client = stored::json(desk.home.path(), &desk.server.url(), "client_info.json");
+    assert_eq!(client["issuer"], json!(desk.server.issuer()), "{client}");
+    assert_eq!(client["redirect_uris"], json!([desk.server.tabs()[0].get("redirect_uri")]));
+    assert_eq!(client["client_id"].as_str(), desk.server.tabs()[0].get("client_id"));
+    // Two spaces, no newline at the end.
+    let text = std::fs::read_to_string(stored::file(desk.home.path(), &desk.server.url(), "tokens.json")).unwrap();
+    assert!(text.starts_with("{\n  \"") && text.ends_with("\n}"), "{text}");
+}
+
+#[tokio::test]
+async fn files_are_the_owners_alone_and_nothing_is_left_over() {
+    let desk = Desk::signed_in(|settings| settings.client_method = "client_secret_basic".into()).await;
+    let folder = stored::folder(desk.home.path());
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path) & 0o077, 0, "{}", path.display());
+        assert!(!path.file_name().unwrap().to_string_lossy().contains("tmp"), "{}", path.display());
+        // The sign-in is over: nothing of it stays.
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let spent = desk.server.secrets().into_iter().filter(|secret| secret.starts_with("code-"));
+        assert!(spent.into_iter().all(|code| !text.contains(&code)), "{}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_others_can_read_is_closed_to_them() {
+    let desk = Desk::with(|_| {}).await;
+    let folder = stored::folder(desk.home.path());
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    desk.host(&[]).await;
+    assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_told_and_survived() {
+    let damages: [&[u8]; 6] = [b"", b"{", b"\xff\xfe\0\0", b"[]", br#"{"access_token": 7}"#, b"null"];
+    for damage in damages {
+        for name in ["tokens.json", "client_info.json"] {
+            let desk = Desk::signed_in(|_| {}).await;
+            let file = stored::file(desk.home.path(), &desk.server.url(), name);
+            std::fs::write(&file, damage).unwrap();
+            let mut host = desk.host(&[]).await;
+            assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
+            host.close().await;
+            assert!(desk.spent().0 <= 2, "{name} {damage:?}");
+            if name == "tokens.json" {
+                assert!(desk.tokens()["access_token"].is_string());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_named() {
+    let desk = Desk::signed_in(|_| {}).await;
+    let file = stored::file(desk.home.path(), &desk.server.url(), "tokens.json");
+    std::fs::write(&file, "{").unwrap();
+    let host = desk.host(&[]).await;
+    assert!(host.stderr().contains("tokens.json"), "{}", host.stderr());
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_written_is_told_and_the_session_goes_on() {
+    let desk = Desk::with(|_| {}).await;
+    // A file where the folder should be; permissions would not stop root.
+    std::fs::write(stored::folder(desk.home.path()), "").unwrap();
+    let mut host = desk.host(&[]).await;
+    assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
+    assert!(host.stderr().contains("mcp-remote-v1"), "{}", host.stderr());
+}
+
+#[tokio::test]
+async fn a_token_is_refreshed_only_by_the_client_that_obtained_it() {
+    let desk = Desk::with(|settings| settings.clients = vec![Client::public("other")]).await;
+    desk.host(&[]).await.close().await;
+    desk.server.revoke_access_tokens();
+    desk.host(&["--static-oauth-client-info", r#"{"client_id":"other"}"#]).await;
+    let theirs = desk.server.forms("token").into_iter().filter(|form| form.get("refresh_token").is_some());
+    assert!(theirs.into_iter().all(|form| form.get("client_id") != Some("other")));
+    assert_eq!(desk.server.counts().tabs, 2);
+}
+
+#[tokio::test]
+async fn two_servers_at_one_origin_share_nothing() {
+    let desk = Desk::with(|settings| {
+        settings.mcp_path = "/mcp".into();
+        settings.challenges = vec!["Bearer".into()];
+    })
+    .await;
+    desk.host(&[]).await.close().await;
+    desk.server.change(|settings| {
+        settings.mcp_path = "/other".into();
+        settings.prm_path = Some("/.well-known/oauth-protected-resource/other".into());
+    });
+    desk.host(&[]).await.close().await;
+    let first = desk.server.arrived_at(Place::Mcp, "/other").remove(0);
+    assert_eq!(first.request.header("authorization"), None);
+    assert_eq!(desk.server.counts().tabs, 2);
+}
+
+#[tokio::test]
+async fn a_refresh_lease_of_npms_is_respected() {
+    let desk = Desk::signed_in(|_| {}).await;
+    desk.expire();
+    // npm, alive (this test's process), is refreshing.
+    let lease =
+        json!({"pid": std::process::id(), "nonce": "11111111-2222-3333-4444-555555555555", "at": stored::now()});
+    stored::write(desk.home.path(), &desk.server.url(), "refresh_in_progress.json", &lease);
+    let mut host = desk.browser.host_at(&desk.home, &desk.server.url(), &[]);
+    host.send(support::host::request(0, "initialize", support::host::initialize_params("2025-11-25"))).await;
+    assert!(host.is_quiet(Duration::from_millis(500)).await);
+    assert_eq!(desk.server.counts().refreshes, 0);
+    // And is done.
+    let fresh = desk.server.access_token("");
+    desk.change_tokens(|tokens| {
+        tokens["access_token"] = json!(fresh);
+        tokens["expires_at"] = json!(stored::now() + 3_600_000);
+    });
+    std::fs::remove_file(stored::file(desk.home.path(), &desk.server.url(), "refresh_in_progress.json")).unwrap();
+    assert_answered(&host.json().await, &host);
+    assert_eq!(desk.server.counts().refreshes, 0);
+}
+
+#[tokio::test]
+async fn a_refresh_lease_of_a_dead_npm_holds_nothing_up() {
+    let desk = Desk::signed_in(|_| {}).await;
+    desk.expire();
+    // No process has this number: it is above the greatest that Linux gives.
+    let lease = json!({"pid": 99_999_999, "nonce": "x", "at": stored::now()});
+    stored::write(desk.home.path(), &desk.server.url(), "refresh_in_progress.json", &lease);
+    desk.host(&[]).await;
+    assert_eq!(desk.spent(), (1, 1, 1));
+}
