@@ -68,10 +68,7 @@ pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<Credential, E
         let finished = finish(desk, errand, waiting).await;
         SignIn::forget(&desk.store, &state);
         let error = match finished {
-            Ok(credential) => {
-                Tabs::forget(&desk.store);
-                return Ok(credential);
-            }
+            Ok(credential) => return Ok(credential),
             Err(error) => error,
         };
         registrations += 1;
@@ -326,7 +323,7 @@ async fn finish(desk: &Desk, errand: &Errand, waiting: Waiting) -> Result<Creden
     SignIn::forget(&desk.store, sign_in.state());
     // A person who says no has been there: the next tab need not wait.
     if matches!(&redirect.outcome, Outcome::Refused { error, .. } if error == "access_denied") {
-        Tabs::forget(&desk.store);
+        Tabs::answered(&desk.store, desk.now());
     }
     let redeemed = redeem(desk, errand, &client, &sign_in, &redirect.outcome, redirect.issuer.as_deref()).await;
     match &redeemed {

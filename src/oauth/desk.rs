@@ -37,6 +37,7 @@ use crate::{
         Store,
         grant::Provenance,
         lock::Purpose,
+        sign_in::Tabs,
         tokens::{Drawer, Tokens},
     },
 };
@@ -390,6 +391,9 @@ impl Desk {
             let other = if drawer == Drawer::Npm { Drawer::Dpop } else { Drawer::Npm };
             self.store.remove(other.tokens());
             self.store.remove(other.grant());
+        }
+        if obtained == Obtained::SignedIn {
+            Tabs::forget(&self.store);
         }
         if drawer == Drawer::Npm {
             registration::keep_for_npm(&self.store, server, client);

@@ -228,7 +228,8 @@ impl Inner {
     fn refusal_of(&self, answer: &Answer, secrets: &[String]) -> Option<Error> {
         let step = "the request";
         let own = self.client.secret.iter().map(|secret| secret.expose().clone());
-        let secrets: Vec<String> = secrets.iter().cloned().chain(own).filter(|secret| !secret.is_empty()).collect();
+        let secrets = secrets.iter().cloned().chain(own).filter(|secret| !secret.is_empty());
+        let secrets: Vec<String> = secrets.flat_map(|secret| [encode_one(&secret), secret]).collect();
         let clean = |text: &[u8]| {
             let text = String::from_utf8_lossy(text).into_owned();
             shown(secrets.iter().fold(text, |text, secret| text.replace(secret.as_str(), "…")).as_bytes())

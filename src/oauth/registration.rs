@@ -216,7 +216,14 @@ fn stored(store: &Store, server: &AuthorizationServer) -> Vec<Map<String, Value>
         None => true, // written before npm noted it
     };
     let npms = store.parse(CLIENT_INFO, |content| serde_json::from_slice(content).ok());
-    npms.into_iter().chain(ours(store)).filter(of_issuer).collect()
+    let npms: Option<Map<String, Value>> = npms;
+    let mut all: Vec<_> = ours(store);
+    if let Some(npms) = npms {
+        all.retain(|info| info.get("client_id") != npms.get("client_id")); // npm may have noted more
+        all.insert(0, npms);
+    }
+    all.retain(of_issuer);
+    all
 }
 
 fn ours(store: &Store) -> Vec<Map<String, Value>> {

@@ -25,6 +25,8 @@ const TABS: &str = "tabs.json";
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 /// The longest pause between tabs.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
+/// Times a person who says no is asked again at once: it may have been a slip.
+const MOST_SECOND_THOUGHTS: u32 = 2;
 /// After this long without a tab the count begins anew.
 const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
 
@@ -114,6 +116,9 @@ fn seconds(time: SystemTime) -> Duration {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Tabs {
     opened: u32,
+    /// The last one was answered: with a no.
+    #[serde(default)]
+    answered: bool,
     /// Seconds since the epoch.
     last: u64,
 }
@@ -124,7 +129,7 @@ impl Tabs {
     #[must_use]
     pub fn pause(store: &Store, now: SystemTime) -> Duration {
         let tabs = Self::load(store, now);
-        if tabs.opened == 0 {
+        if tabs.opened == 0 || tabs.answered && tabs.opened <= MOST_SECOND_THOUGHTS {
             return Duration::ZERO;
         }
         let pause = FIRST_PAUSE.saturating_mul(1 << (tabs.opened - 1).min(10)).min(LONGEST_PAUSE);
@@ -142,7 +147,11 @@ impl Tabs {
     pub fn count(store: &Store, now: SystemTime) {
         Self::save(
             store,
-            Self { opened: Self::load(store, now).opened.saturating_add(1), last: seconds(now).as_secs() },
+            Self {
+                opened: Self::load(store, now).opened.saturating_add(1),
+                answered: false,
+                last: seconds(now).as_secs(),
+            },
         );
     }
 
@@ -156,6 +165,11 @@ impl Tabs {
     pub fn take_back(store: &Store, now: SystemTime) {
         let tabs = Self::load(store, now);
         Self::save(store, Self { opened: tabs.opened.saturating_sub(1), ..tabs });
+    }
+
+    /// Somebody was there, and said no.
+    pub fn answered(store: &Store, now: SystemTime) {
+        Self::save(store, Self { answered: true, ..Self::load(store, now) });
     }
 
     /// A sign-in succeeded.
