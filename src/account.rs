@@ -71,7 +71,13 @@ fn paste(folder: &Path) {
 /// Where nothing can be written to `out`.
 pub async fn logout(config: &Config, out: &mut impl Write) -> anyhow::Result<()> {
     let outlet = Arc::new(Outlet::new(&config.server, config.network.clone())?);
-    let door = Arc::new(Door::new(outlet, config.server.clone(), config.plain_http, &[]));
+    let door = Arc::new(Door::new(
+        outlet,
+        config.server.clone(),
+        config.plain_http,
+        config.authorization.private_addresses,
+        &[],
+    ));
     let store = Store::new(config.store.clone(), config.server_hash.clone());
     let revoked = revoke(door, &config.authorization, &store).await;
     tell(out, &host(config.server.url()), &revoked)
@@ -107,7 +113,7 @@ async fn forget(
     name: &str,
 ) -> anyhow::Result<()> {
     let outlet = Arc::new(Outlet::new(server, all.network.clone())?);
-    let door = Arc::new(Door::new(outlet, server.clone(), all.plain_http, &[]));
+    let door = Arc::new(Door::new(outlet, server.clone(), all.plain_http, false, &[]));
     let revoked = revoke(door, &Authorization::default(), store).await;
     tell(out, name, &revoked)
 }

@@ -214,6 +214,9 @@ pub struct Authorization {
     pub use_id_token: bool,
     /// Go on where the authorization server does not say that it knows S256 (`--assume-pkce`).
     pub assume_pkce: bool,
+    /// Whether the server's metadata may name addresses nearer than the server is
+    /// (`--allow-private-addresses`).
+    pub private_addresses: bool,
     /// Whether tokens are bound to a key (RFC 9449).
     pub dpop: Dpop,
     /// Print the address and open no browser.

@@ -227,7 +227,7 @@ fn authorizer(config: &Config, outlet: Arc<Outlet>) -> Authorizer {
         }
         _ => Vec::new(),
     };
-    let door = Door::new(outlet, config.server.clone(), config.plain_http, &named);
+    let door = Door::new(outlet, config.server.clone(), config.plain_http, settings.private_addresses, &named);
     let store = Store::new(config.store.clone(), config.server_hash.clone());
     Authorizer::new(settings, door, store)
 }

@@ -228,9 +228,12 @@ impl Report {
                 format!("the sign-in to {host} was broken off: {error}"),
                 "try again; if it stays, tell the server's maintainers".to_owned(),
             ),
-            Error::Address { .. } => {
-                ("bad_metadata", format!("{host}: {error}"), "tell the server's maintainers".to_owned())
-            }
+            Error::Address { .. } => (
+                "bad_address",
+                format!("{host}: {error}"),
+                "tell the server's maintainers; if an address in a private network is right, add --allow-private-addresses"
+                    .to_owned(),
+            ),
             Error::Metadata(_) | Error::NoMetadata { .. } | Error::Answer { .. } | Error::Unsupported { .. } => (
                 "bad_metadata",
                 format!("{host}: {error}"),

@@ -191,6 +191,10 @@ pub(super) struct Args {
     #[arg(long, help_heading = SIGN_IN)]
     no_browser: bool,
 
+    /// Follow a server on the internet to an authorization server in a private network
+    #[arg(long, help_heading = SIGN_IN)]
+    allow_private_addresses: bool,
+
     /// Go on where the authorization server does not list the PKCE method S256, which is sent in any case
     #[arg(long, help_heading = SIGN_IN)]
     assume_pkce: bool,
@@ -351,6 +355,7 @@ pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config
         client_metadata_url,
         use_id_token: args.use_id_token,
         assume_pkce: args.assume_pkce,
+        private_addresses: args.allow_private_addresses,
         dpop: args.dpop,
         no_browser: args.no_browser,
         asked_for: false,

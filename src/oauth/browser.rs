@@ -116,42 +116,38 @@ impl Surroundings {
         })
     }
 
-    /// The variables that lead to the screen: hosts strip them, and the sockets they name are still
-    /// there.
+    /// The variables that lead to the screen.
+    #[cfg(not(unix))]
     fn session(&self) -> Vec<(&'static str, String)> {
-        let mut session = self.session.clone();
-        #[cfg(unix)]
-        self.complete(&mut session);
-        session
+        self.session.clone()
     }
 
+    /// The variables that lead to the screen: hosts strip them, and the sockets they name are still
+    /// there.
     #[cfg(unix)]
-    fn complete(&self, session: &mut Vec<(&'static str, String)>) {
-        let find = |session: &[(&str, String)], name| {
-            session.iter().find(|(other, _)| *other == name).map(|(_, value)| PathBuf::from(value))
-        };
-        let runtime = find(session, "XDG_RUNTIME_DIR").or_else(|| {
+    fn session(&self) -> Vec<(&'static str, String)> {
+        let mut session = self.session.clone();
+        let given = |name| self.session.iter().find(|(other, _)| *other == name).map(|(_, value)| PathBuf::from(value));
+        let runtime = given("XDG_RUNTIME_DIR").unwrap_or_else(|| {
             let folder = self.root.join(format!("run/user/{}", rustix::process::getuid().as_raw()));
-            folder.is_dir().then(|| {
-                session.push(("XDG_RUNTIME_DIR", folder.to_string_lossy().into_owned()));
-                folder
-            })
-        });
-        if let Some(runtime) = &runtime {
-            let bus = runtime.join("bus");
-            if find(session, "DBUS_SESSION_BUS_ADDRESS").is_none() && is_our_socket(&bus) {
-                session.push(("DBUS_SESSION_BUS_ADDRESS", format!("unix:path={}", bus.display())));
+            if folder.is_dir() {
+                session.push(("XDG_RUNTIME_DIR", folder.display().to_string()));
             }
+            folder
+        });
+        let bus = runtime.join("bus");
+        if given("DBUS_SESSION_BUS_ADDRESS").is_none() && is_our_socket(&bus) {
+            session.push(("DBUS_SESSION_BUS_ADDRESS", format!("unix:path={}", bus.display())));
         }
-        if has_display(session) || self.ssh.is_some() {
-            return;
-        }
-        if let Some(runtime) = &runtime {
+        // The screen of this machine is not where a person sits who came over SSH.
+        if !has_display(&session) && self.ssh.is_none() {
             let wayland = ["wayland-0", "wayland-1"].into_iter().find(|name| is_our_socket(&runtime.join(name)));
             session.extend(wayland.map(|name| ("WAYLAND_DISPLAY", name.to_owned())));
+            let x11 = self.root.join("tmp/.X11-unix");
+            let x11 = ["0", "1"].into_iter().find(|number| is_our_socket(&x11.join(format!("X{number}"))));
+            session.extend(x11.map(|number| ("DISPLAY", format!(":{number}"))));
         }
-        let x11 = ["0", "1"].into_iter().find(|n| is_our_socket(&self.root.join(format!("tmp/.X11-unix/X{n}"))));
-        session.extend(x11.map(|number| ("DISPLAY", format!(":{number}"))));
+        session
     }
 
     /// A command that finds the person's screen.
@@ -292,7 +288,7 @@ async fn start(mut command: Command) -> Result<(), Failure> {
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let (sender, ended) = oneshot::channel();
-    let work = move || _ = sender.send(command.status());
+    let work = move || _ = sender.send(command.spawn().map(|_| std::process::ExitStatus::default()));
     std::thread::Builder::new()
         .name("browser".into())
         .spawn(work)
@@ -363,7 +359,7 @@ mod tests {
             let record = self.path(name);
             let script = format!(
                 "#!/bin/sh\nPATH=/usr/bin:/bin\nstreams=$(for f in 0 1 2; do readlink /proc/$$/fd/$f; done)\n\
-                 {{ echo $$; echo \"$streams\"; \
+                 read -r _ _ _ _ group _ < /proc/$$/stat\n{{ echo $$; echo $group; echo \"$streams\"; \
                  echo \"$DISPLAY $WAYLAND_DISPLAY $XDG_RUNTIME_DIR $DBUS_SESSION_BUS_ADDRESS $BROWSER\"; \
                  for a in \"$@\"; do echo \"$a\"; done; }} > {0}.tmp; mv {0}.tmp {0}\n{last_line}\n",
                 record.display()
@@ -379,7 +375,7 @@ mod tests {
             file.to_str().unwrap().to_owned()
         }
 
-        /// What a program wrote: its pid, its three streams, its variables, its arguments.
+        /// What a program wrote: its pid, its group, its three streams, its variables, its arguments.
         fn record(&self, name: &str) -> Option<Vec<String>> {
             let text = fs::read_to_string(self.path(name)).ok()?;
             Some(text.lines().map(str::to_owned).collect())
@@ -414,8 +410,9 @@ mod tests {
         open(&url(), &machine.surroundings(&[("BROWSER", &browser)])).await.unwrap();
 
         let record = machine.record("firefox").unwrap();
-        assert_eq!(record[1..4], ["/dev/null"; 3]);
-        assert_eq!(record[5..], ["--new-tab", url().as_str()]);
+        assert_eq!(record[2..5], ["/dev/null"; 3]);
+        assert_eq!(record[6..], ["--new-tab", url().as_str()]);
+        assert_eq!(record[0], record[1], "what ends our group ends it too");
         let pid = rustix::process::Pid::from_raw(record[0].parse().unwrap()).unwrap();
         assert_eq!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH));
     }
@@ -425,7 +422,7 @@ mod tests {
         let machine = Machine::new();
         let browser = format!("{} --app=%s --quiet", machine.program("firefox", ""));
         open(&url(), &machine.surroundings(&[("BROWSER", &browser)])).await.unwrap();
-        assert_eq!(machine.record("firefox").unwrap()[5..], [format!("--app={}", url()), "--quiet".into()]);
+        assert_eq!(machine.record("firefox").unwrap()[6..], [format!("--app={}", url()), "--quiet".into()]);
     }
 
     #[tokio::test]
@@ -485,8 +482,8 @@ mod tests {
         let record = machine.record("xdg-open").unwrap();
         let runtime = machine.path(&runtime).display().to_string();
         let session = format!(":0 wayland-0 {runtime} unix:path={runtime}/bus x-www-browser:firefox");
-        assert!(record[4].starts_with(&session), "{} is not {session}", record[4]);
-        assert_eq!(record[5..], [url().as_str()]);
+        assert!(record[5].starts_with(&session), "{} is not {session}", record[5]);
+        assert_eq!(record[6..], [url().as_str()]);
     }
 
     #[tokio::test]
@@ -498,8 +495,8 @@ mod tests {
             .await
             .unwrap();
         let record = machine.record("xdg-open").unwrap();
-        assert!(record[4].contains(" wayland-7 /r "), "{}", record[4]);
-        assert!(!record[4].contains(":0"), "{}", record[4]);
+        assert!(record[5].contains(" wayland-7 /r "), "{}", record[5]);
+        assert!(!record[5].contains(":0"), "{}", record[5]);
     }
 
     #[tokio::test]
@@ -522,9 +519,10 @@ mod tests {
     async fn the_environments_browser_is_used_without_a_screen_too() {
         let machine = Machine::new();
         let browser = machine.program("code-helper", "");
+        let _screen = machine.socket("tmp/.X11-unix/X0"); // in front of somebody else, over SSH
         for place in ["CI", "SSH_TTY", "REMOTE_CONTAINERS"] {
             open(&url(), &machine.surroundings(&[("BROWSER", &browser), (place, "true")])).await.unwrap();
-            fs::remove_file(machine.path("code-helper")).unwrap();
+            assert_eq!(machine.record("code-helper").unwrap()[5].starts_with(":0 "), place != "SSH_TTY");
         }
     }
 
@@ -548,7 +546,7 @@ mod tests {
         fs::write(machine.path("proc/sys/fs/binfmt_misc/WSLInterop-late"), "enabled\n").unwrap();
         open(&url(), &machine.surroundings(&[])).await.unwrap();
         let record = machine.record("rundll32.exe").unwrap();
-        assert_eq!(record[5..], ["url.dll,FileProtocolHandler", url().as_str()]);
+        assert_eq!(record[6..], ["url.dll,FileProtocolHandler", url().as_str()]);
     }
 
     #[test]

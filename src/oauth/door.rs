@@ -14,7 +14,10 @@ use http::{HeaderMap, HeaderValue, Method};
 use log::debug;
 use reqwest::{Client, StatusCode, Url, dns::Resolve, header};
 
-use super::{error::Error, ranges::GuardedResolver};
+use super::{
+    error::Error,
+    ranges::{GuardedResolver, Refused},
+};
 use crate::{
     config::{PlainHttp, ServerUrl, is_loopback},
     network::{Outlet, Reach},
@@ -42,6 +45,8 @@ pub struct Door {
     plain_http: PlainHttp,
     /// Hosts that the user has named.
     named: Vec<String>,
+    /// Whether addresses may be nearer than the server is.
+    private_addresses: bool,
     resolver: GuardedResolver,
     near: OnceLock<Client>,
     far: OnceLock<Client>,
@@ -62,11 +67,26 @@ impl Door {
     /// On behalf of `server`. Makes no client yet. `named` are addresses that the user has named:
     /// they may be anywhere.
     #[must_use]
-    pub fn new(outlet: Arc<Outlet>, server: ServerUrl, plain_http: PlainHttp, named: &[&Url]) -> Self {
+    pub fn new(
+        outlet: Arc<Outlet>,
+        server: ServerUrl,
+        plain_http: PlainHttp,
+        private_addresses: bool,
+        named: &[&Url],
+    ) -> Self {
         let named: Vec<String> = named.iter().filter_map(|url| url.host_str().map(ToOwned::to_owned)).collect();
         let unguarded = [outlet.proxy_hosts(), named.clone()].concat();
         let resolver = GuardedResolver::new(server.url(), unguarded, outlet.is_ipv4_only());
-        Self { outlet, server, plain_http, named, resolver, near: OnceLock::new(), far: OnceLock::new() }
+        Self {
+            outlet,
+            server,
+            plain_http,
+            named,
+            private_addresses,
+            resolver,
+            near: OnceLock::new(),
+            far: OnceLock::new(),
+        }
     }
 
     /// The MCP server.
@@ -90,7 +110,10 @@ impl Door {
         if url.host_str().is_some_and(|host| self.named.iter().any(|named| named == host)) {
             return Ok(()); // where the user sends us
         }
-        self.resolver.may_name(url, self.plain_http).await.map_err(|refused| refused.to_string())
+        match self.resolver.may_name(url, self.plain_http).await {
+            Err(Refused::TooNear { .. }) if self.private_addresses => Ok(()),
+            checked => checked.map_err(|refused| refused.to_string()),
+        }
     }
 
     /// GETs a metadata document. `None` if there is none: any status but 200.
@@ -185,8 +208,11 @@ impl Door {
         }
         // A resolver is asked for the proxy's name, too; the operating system's proxy is not known by it
         // and may be near.
-        let resolver: Option<Arc<dyn Resolve>> =
-            if self.outlet.has_unknown_proxy() { None } else { Some(Arc::new(self.resolver.clone())) };
+        let resolver: Option<Arc<dyn Resolve>> = if self.private_addresses || self.outlet.has_unknown_proxy() {
+            None
+        } else {
+            Some(Arc::new(self.resolver.clone()))
+        };
         let client = self.outlet.client(&reach, resolver)?;
         Ok(slot.get_or_init(|| client))
     }

@@ -2,28 +2,35 @@
 //! is open while a sign-in is in flight, waits for the browser to come back, and tells copies of
 //! mcp-remote who is here (`/.mcp-remote/id`, npm's own).
 //!
+//! The HTTP is tiny_http's, the connections are not: its `Server` panics when a client resets its
+//! connection early (`peer_addr().unwrap()`), which would end the program; it leaves connections
+//! unserved behind silent ones when several come at once; and it has no limit of time, size or number.
+//!
 //! Must never: listen on anything but loopback; hand over what no sign-in here waits for, or the same
 //! redirect twice; show success by itself ([`Redirect::answer`] does, once the tokens are there);
 //! let a silent connection, a body or a slow reader hold up the next request.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread::{self, JoinHandle},
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    future::{pending, poll_fn},
+    io::{self, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::Poll,
     time::Duration,
 };
 
+use memchr::memmem;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
-use socket2::{Domain, SockRef, Socket, Type};
-use tiny_http::{Header, Method, Request, Response, Server, StatusCode};
+use socket2::{Domain, Socket, Type};
+use tiny_http::{HTTPVersion, Header, Method, Response, StatusCode};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     sync::mpsc,
-    time::timeout,
+    task::JoinSet,
+    time::{sleep, timeout},
 };
 
 use super::page::Page;
@@ -33,13 +40,17 @@ use crate::{report::shown, secret::Secret};
 const IDENTITY: &str = "/.mcp-remote/id";
 /// Where older copies of npm's mcp-remote ask whether the sign-in is done; "not yet" makes them ask on.
 const WAIT_FOR_AUTH: &str = "/wait-for-auth";
-/// How long a connection may be silent. Browsers open connections ahead of need, and a tunnel over
-/// SSH is slow to begin; longer than this, none of them is.
+/// How long a request may take to arrive. Browsers open connections ahead of need, and a tunnel over
+/// SSH is slow to begin.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Pause before another try, where the machine has no socket or thread left.
+/// Connections that may be silent at a time; one more, and the oldest goes. A browser opens six.
+const MOST_SILENT: usize = 32;
+/// Connections the kernel holds for us until we take them.
+const BACKLOG: i32 = 32;
+/// Pause before the next `accept`, where the machine has no socket left.
 const SHORTAGE: Duration = Duration::from_millis(200);
-/// Connections the kernel holds for us, until we take them.
-const BACKLOG: i32 = 16;
+/// Largest head of a request, in bytes: every program of a developer leaves cookies at `localhost`.
+const LARGEST_HEAD: usize = 256 * 1024;
 /// Longest address looked at, in bytes: codes that are encrypted tokens have some thousand.
 const LONGEST_URL: usize = 16 * 1024;
 /// Ports tried where any will do: one may be free in one family and taken in the other.
@@ -62,34 +73,24 @@ pub struct Place {
     pub server_hash: String,
 }
 
-/// An open port. Dropping it closes the port at once and ends its threads.
+/// An open port. Dropping it closes the port at once and ends its tasks.
 pub struct Listener {
     desk: Arc<Desk>,
     redirects: mpsc::UnboundedReceiver<Redirect>,
-    doors: Vec<Door>,
+    // Only held, for the port to close in the very moment they are dropped.
+    _sockets: Vec<Arc<TcpListener>>,
+    _serving: JoinSet<()>,
 }
 
-/// The port in one family.
-struct Door {
-    socket: TcpListener,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// What the threads share.
+/// What every connection needs.
 struct Desk {
     place: Place,
     port: u16,
     /// [`Place::path`] as browsers write it.
     path: String,
     redirects: mpsc::UnboundedSender<Redirect>,
-    sign_ins: Mutex<SignIns>,
-}
-
-enum SignIns {
     /// By `state`.
-    Open { states: HashMap<String, SignIn>, servers: Vec<Arc<Server>> },
-    /// The listener was dropped.
-    Closed,
+    sign_ins: Mutex<HashMap<String, SignIn>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -106,7 +107,7 @@ pub struct Redirect {
     pub issuer: Option<String>,
     /// What it says.
     pub outcome: Outcome,
-    held: Held,
+    browser: Browser,
 }
 
 /// What the authorization server answered.
@@ -123,13 +124,13 @@ pub enum Outcome {
     },
 }
 
-/// A request that gets an answer, whatever happens.
-struct Held(Option<Request>);
+/// Who waits for an answer, and gets one whatever happens.
+struct Browser(Option<std::net::TcpStream>);
 
 impl Listener {
     /// Opens the port in the loopback families of the host name: both, unless it is an address. A port
     /// counts as free if every family that this machine has can be bound (RFC 8252 §7.3: the browser
-    /// chooses the family). Port 0 is any.
+    /// chooses the family). Port 0 is any. Needs the runtime around it.
     ///
     /// # Errors
     /// [`io::ErrorKind::AddrInUse`] if the port is taken.
@@ -138,7 +139,7 @@ impl Listener {
     }
 
     fn bind_with(place: &Place, port: u16, patience: Duration) -> io::Result<Self> {
-        let sockets = sockets(&place.host, port, patience)?;
+        let sockets = sockets(&place.host, port)?;
         let port = sockets[0].local_addr()?.port();
         let (sender, redirects) = mpsc::unbounded_channel();
         let desk = Arc::new(Desk {
@@ -147,16 +148,11 @@ impl Listener {
             place: place.clone(),
             port,
             redirects: sender,
-            sign_ins: Mutex::new(SignIns::Open { states: HashMap::new(), servers: Vec::new() }),
+            sign_ins: Mutex::default(),
         });
-        let mut listener = Self { desk, redirects, doors: Vec::new() };
-        for socket in sockets {
-            let (desk, accepting) = (listener.desk.clone(), socket.try_clone()?);
-            let thread =
-                thread::Builder::new().name("redirect".into()).spawn(move || desk.serve(&accepting, patience))?;
-            listener.doors.push(Door { socket, thread: Some(thread) });
-        }
-        Ok(listener)
+        let mut serving = JoinSet::new();
+        serving.spawn(serve(desk.clone(), sockets.iter().map(Arc::downgrade).collect(), patience));
+        Ok(Self { desk, redirects, _sockets: sockets, _serving: serving })
     }
 
     /// The port.
@@ -174,59 +170,34 @@ impl Listener {
     /// A sign-in whose redirect is to be handed over, once. Redirects of others are answered and
     /// ignored.
     pub fn expect(&self, state: &str) {
-        if let SignIns::Open { states, .. } = &mut *self.desk.sign_ins() {
-            states.insert(state.to_owned(), SignIn::Waiting);
-        }
+        self.desk.sign_ins().insert(state.to_owned(), SignIn::Waiting);
     }
 
     /// The next redirect that is ours. Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Redirect {
         match self.redirects.recv().await {
             Some(redirect) => redirect,
-            None => std::future::pending().await, // never: the desk holds a sender
-        }
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let SignIns::Open { servers, .. } = std::mem::replace(&mut *self.desk.sign_ins(), SignIns::Closed) {
-            for door in &self.doors {
-                // On Linux this ends `accept` and frees the port. Elsewhere the end of the server does.
-                _ = SockRef::from(&door.socket).shutdown(std::net::Shutdown::Both);
-            }
-            for server in servers {
-                server.unblock();
-            }
-        }
-        for door in self.doors.drain(..) {
-            drop(door.socket);
-            _ = door.thread.map(JoinHandle::join);
+            None => pending().await, // never: the desk holds a sender
         }
     }
 }
 
 impl Redirect {
-    /// Shows the page.
+    /// Shows the page. It is on its way when this returns, even if the program ends.
     pub fn answer(mut self, page: &Page) {
-        if let Some(request) = self.held.0.take() {
-            respond(request, page.status(), &Page::headers(), page.html());
-        }
+        self.browser.answer(&Answer::from(page), false);
     }
 
     /// Sends the browser on (RFC 9110 §15.4.4).
     pub fn send_to(mut self, url: &Url) {
-        if let Some(request) = self.held.0.take() {
-            respond(request, 303, &[("Location", url.as_str())], String::new());
-        }
+        let headers = vec![("Location", url.to_string())];
+        self.browser.answer(&Answer { status: 303, headers, body: String::new() }, false);
     }
 }
 
-impl Drop for Held {
+impl Drop for Browser {
     fn drop(&mut self) {
-        if let Some(request) = self.0.take() {
-            respond(request, Page::Interrupted.status(), &Page::headers(), Page::Interrupted.html());
-        }
+        self.answer(&Answer::from(&Page::Interrupted), false);
     }
 }
 
@@ -235,7 +206,7 @@ fn redirect_uri(place: &Place, port: u16) -> String {
 }
 
 /// One socket for each loopback family.
-fn sockets(host: &str, port: u16, patience: Duration) -> io::Result<Vec<TcpListener>> {
+fn sockets(host: &str, port: u16) -> io::Result<Vec<Arc<TcpListener>>> {
     let addresses = match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
         Ok(address) if address.is_loopback() => vec![address],
         // RFC 8252 §8.3: whatever the name, nothing but loopback.
@@ -243,7 +214,7 @@ fn sockets(host: &str, port: u16, patience: Duration) -> io::Result<Vec<TcpListe
     };
     let mut last = io::ErrorKind::AddrNotAvailable.into();
     for _ in 0..if port == 0 { TRIES } else { 1 } {
-        match sockets_at(&addresses, port, patience) {
+        match sockets_at(&addresses, port) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
             result => return result,
         }
@@ -251,14 +222,14 @@ fn sockets(host: &str, port: u16, patience: Duration) -> io::Result<Vec<TcpListe
     Err(last)
 }
 
-fn sockets_at(addresses: &[IpAddr], mut port: u16, patience: Duration) -> io::Result<Vec<TcpListener>> {
+fn sockets_at(addresses: &[IpAddr], mut port: u16) -> io::Result<Vec<Arc<TcpListener>>> {
     let mut sockets = Vec::new();
     let mut missing = io::ErrorKind::AddrNotAvailable.into();
     for address in addresses {
-        match listen(SocketAddr::new(*address, port), patience) {
+        match listen(SocketAddr::new(*address, port)) {
             Ok(socket) => {
                 port = socket.local_addr()?.port();
-                sockets.push(socket);
+                sockets.push(Arc::new(socket));
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {
                 return Err(error);
@@ -269,7 +240,7 @@ fn sockets_at(addresses: &[IpAddr], mut port: u16, patience: Duration) -> io::Re
     if sockets.is_empty() { Err(missing) } else { Ok(sockets) }
 }
 
-fn listen(address: SocketAddr, patience: Duration) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -277,98 +248,98 @@ fn listen(address: SocketAddr, patience: Duration) -> io::Result<TcpListener> {
     // A port whose last connection lingers (TIME_WAIT) is free. On Windows this would mean sharing.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
-    // For the accepted sockets, which inherit it: tiny_http sets no time-outs itself.
-    socket.set_read_timeout(Some(patience))?;
-    socket.set_write_timeout(Some(patience))?;
+    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    TcpListener::from_std(socket.into())
+}
+
+/// Takes connections until the sockets are gone.
+async fn serve(desk: Arc<Desk>, sockets: Vec<Weak<TcpListener>>, patience: Duration) {
+    let mut connections = JoinSet::new();
+    let mut by_age = VecDeque::new();
+    while let Some(accepted) = accept(&sockets).await {
+        while connections.try_join_next().is_some() {}
+        by_age.retain(|connection: &tokio::task::AbortHandle| !connection.is_finished());
+        if by_age.len() >= MOST_SILENT {
+            _ = by_age.pop_front().map(|oldest| oldest.abort());
+        }
+        match accepted {
+            Ok(stream) => {
+                let desk = desk.clone();
+                by_age.push_back(connections.spawn(async move {
+                    _ = timeout(patience, desk.receive(stream)).await;
+                }));
+            }
+            Err(error) => {
+                log::debug!("the redirect listener on port {} pauses: {error}", desk.port);
+                sleep(SHORTAGE).await;
+            }
+        }
+    }
+}
+
+/// The next connection, in whichever family. Does not keep the sockets alive.
+async fn accept(sockets: &[Weak<TcpListener>]) -> Option<io::Result<TcpStream>> {
+    poll_fn(|context| {
+        for socket in sockets {
+            let Some(socket) = socket.upgrade() else { return Poll::Ready(None) };
+            if let Poll::Ready(accepted) = socket.poll_accept(context) {
+                return Poll::Ready(Some(accepted.map(|(stream, _)| stream)));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 impl Desk {
-    fn sign_ins(&self) -> MutexGuard<'_, SignIns> {
+    fn sign_ins(&self) -> MutexGuard<'_, HashMap<String, SignIn>> {
         self.sign_ins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Serves one family until the listener is dropped. tiny_http gives up at the first `accept` that
-    /// fails, and on Linux one that waits for the read time-out does: then the next server takes over.
-    fn serve(self: &Arc<Self>, socket: &TcpListener, patience: Duration) {
-        while matches!(*self.sign_ins(), SignIns::Open { .. }) {
-            let server = socket.try_clone().map_err(Into::into).and_then(|socket| Server::from_listener(socket, None));
-            let server = match server {
-                Ok(server) => Arc::new(server),
-                Err(error) => {
-                    log::warn!("the redirect listener on port {} pauses: {error}", self.port);
-                    thread::sleep(SHORTAGE);
-                    continue;
-                }
-            };
-            match &mut *self.sign_ins() {
-                SignIns::Open { servers, .. } => servers.push(server.clone()),
-                SignIns::Closed => return,
-            }
-            while let Ok(request) = server.recv() {
-                self.receive(request);
-            }
-            match &mut *self.sign_ins() {
-                SignIns::Open { servers, .. } => servers.retain(|other| !Arc::ptr_eq(other, &server)),
-                SignIns::Closed => return,
-            }
-            // What it accepted may still ask: a connection that was silent till now, or a kept one.
-            let desk = self.clone();
-            _ = thread::Builder::new().name("redirect".into()).spawn(move || {
-                while let Ok(Some(request)) = server.recv_timeout(patience) {
-                    desk.receive(request);
-                }
-            });
-        }
-    }
-
-    fn receive(&self, request: Request) {
-        match self.read(&request) {
+    /// One request, one answer. What follows on the connection, a body too, is not read.
+    async fn receive(&self, mut stream: TcpStream) -> Option<()> {
+        let head = read_head(&mut stream).await?;
+        let mut browser = Browser(Some(stream.into_std().ok()?));
+        let request = Request::parse(&head);
+        match request.as_ref().map_or_else(|| Page::Malformed.into(), |request| self.read(request)) {
             Verdict::Ours { state, issuer, outcome } => {
-                _ = self.redirects.send(Redirect { state, issuer, outcome, held: Held(Some(request)) });
+                _ = self.redirects.send(Redirect { state, issuer, outcome, browser });
             }
-            // On a thread of its own: tiny_http waits for earlier requests of the connection to be
-            // answered, and afterwards reads what is left of a body.
             Verdict::Stray(answer) => {
-                _ = thread::Builder::new().name("redirect".into()).spawn(move || match answer {
-                    Answer::Page(page) => respond(request, page.status(), &Page::headers(), page.html()),
-                    Answer::Text { status, kind, text } => respond(request, status, &[("Content-Type", kind)], text),
-                });
+                browser.answer(&answer, request.is_some_and(|request| request.method == Method::Head));
             }
         }
+        Some(())
     }
 
     fn read(&self, request: &Request) -> Verdict {
-        let mut hosts = request.headers().iter().filter(|header| header.field.equiv("Host"));
+        let mut hosts = request.headers.iter().filter(|header| header.field.equiv("Host"));
         // RFC 9110 §7.4: a page elsewhere may lead a name of its own here (DNS rebinding).
         if !matches!((hosts.next(), hosts.next()), (Some(host), None) if self.is_our_name(host.value.as_str())) {
             return Page::Misdirected.into();
         }
-        if !matches!(request.method(), Method::Get | Method::Head) {
+        if !matches!(request.method, Method::Get | Method::Head) {
             return Page::MethodNotAllowed.into();
         }
-        if request.url().len() > LONGEST_URL {
+        if request.target.len() > LONGEST_URL {
             return Page::TooLong.into();
         }
-        let origin_form = request.url().starts_with('/').then(|| format!("http://localhost{}", request.url()));
+        let origin_form = request.target.starts_with('/').then(|| format!("http://localhost{}", request.target));
         let Some(url) = origin_form.and_then(|url| Url::parse(&url).ok()) else { return Page::NotFound.into() };
         match url.path() {
             IDENTITY => {
                 let identity = Identity { mcp_remote: true, server_url_hash: self.place.server_hash.clone() };
-                let text = serde_json::to_string(&identity).unwrap_or_default();
-                Answer::Text { status: 200, kind: "application/json", text }.into()
+                Answer::of(200, "application/json", serde_json::to_string(&identity).unwrap_or_default()).into()
             }
-            WAIT_FOR_AUTH => {
-                Answer::Text { status: 202, kind: "text/plain", text: "Authentication in progress".into() }.into()
-            }
+            WAIT_FOR_AUTH => Answer::of(202, "text/plain", "Authentication in progress".into()).into(),
             // Who only asks whether the address is good does not use the code up.
-            path if path == self.path && *request.method() == Method::Head => {
-                Answer::Text { status: 200, kind: "text/html", text: String::new() }.into()
+            path if path == self.path && request.method == Method::Head => {
+                Answer::of(200, "text/html", String::new()).into()
             }
             path if path == self.path => self.read_redirect(&url),
-            "/favicon.ico" => Answer::Text { status: 204, kind: "image/x-icon", text: String::new() }.into(),
+            "/favicon.ico" => Answer { status: 204, headers: Vec::new(), body: String::new() }.into(),
             _ => Page::NotFound.into(),
         }
     }
@@ -383,9 +354,9 @@ impl Desk {
         let Some(Parameters { code, state, issuer, error, description }) = Parameters::of(url) else {
             return Page::Malformed.into();
         };
-        let SignIns::Open { states, .. } = &mut *self.sign_ins() else { return Page::NotWaiting.into() };
+        let mut sign_ins = self.sign_ins();
         // RFC 6749 §10.12: without our state it is not our redirect, whatever else is right.
-        let mut sign_in = match state.map(|state| states.entry(state)) {
+        let mut sign_in = match state.map(|state| sign_ins.entry(state)) {
             Some(Entry::Occupied(sign_in)) => sign_in,
             Some(Entry::Vacant(_)) | None => {
                 log::debug!("ignored a redirect that no sign-in here waits for");
@@ -411,11 +382,6 @@ enum Verdict {
     Stray(Answer),
 }
 
-enum Answer {
-    Page(Page),
-    Text { status: u16, kind: &'static str, text: String },
-}
-
 impl From<Answer> for Verdict {
     fn from(answer: Answer) -> Self {
         Self::Stray(answer)
@@ -424,7 +390,7 @@ impl From<Answer> for Verdict {
 
 impl From<Page> for Verdict {
     fn from(page: Page) -> Self {
-        Answer::Page(page).into()
+        Answer::from(&page).into()
     }
 }
 
@@ -466,18 +432,79 @@ impl Parameters {
     }
 }
 
-fn respond(request: Request, status: u16, headers: &[(&str, &str)], body: String) {
-    // The address has a code in it: kept by no cache, told to no page that follows (RFC 9700 §4.2.4).
-    const ALWAYS: [(&str, &str); 3] =
-        [("Cache-Control", "no-store"), ("Referrer-Policy", "no-referrer"), ("X-Content-Type-Options", "nosniff")];
-    // RFC 9110 §15.5.6.
-    let allow: &[_] = if status == 405 { &[("Allow", "GET, HEAD")] } else { &[] };
-    let headers = ALWAYS.iter().chain(allow).chain(headers);
-    let headers = headers.filter_map(|(name, value)| Header::from_bytes(*name, *value).ok()).collect();
-    let length = body.len();
-    let response = Response::new(StatusCode(status), headers, io::Cursor::new(body), Some(length), None);
-    if let Err(error) = request.respond(response) {
-        log::debug!("the browser did not take its page: {error}");
+/// The head of a request, to its empty line (RFC 9112 §2.1).
+async fn read_head(stream: &mut TcpStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    loop {
+        if let Some(end) = memmem::find(&bytes, b"\r\n\r\n") {
+            bytes.truncate(end);
+            return String::from_utf8(bytes).ok();
+        }
+        if bytes.len() > LARGEST_HEAD || stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+struct Request {
+    method: Method,
+    target: String,
+    headers: Vec<Header>,
+}
+
+impl Request {
+    fn parse(head: &str) -> Option<Self> {
+        let mut lines = head.split("\r\n");
+        let mut words = lines.next()?.split(' ');
+        let (method, target, version) = (words.next()?.parse().ok()?, words.next()?.to_owned(), words.next()?);
+        if words.next().is_some() || !matches!(version, "HTTP/1.1" | "HTTP/1.0") {
+            return None;
+        }
+        let headers = lines.map(|line| line.parse().ok()).collect::<Option<_>>()?;
+        Some(Self { method, target, headers })
+    }
+}
+
+struct Answer {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    body: String,
+}
+
+impl Answer {
+    fn of(status: u16, kind: &str, body: String) -> Self {
+        Self { status, headers: vec![("Content-Type", kind.to_owned())], body }
+    }
+}
+
+impl From<&Page> for Answer {
+    fn from(page: &Page) -> Self {
+        let headers = Page::headers().into_iter().map(|(name, value)| (name, value.to_owned())).collect();
+        Self { status: page.status(), headers, body: page.html() }
+    }
+}
+
+impl Browser {
+    /// Answers, once.
+    fn answer(&mut self, answer: &Answer, without_body: bool) {
+        // The address has a code in it: kept by no cache, told to no page that follows (RFC 9700 §4.2.4).
+        const ALWAYS: [(&str, &str); 3] =
+            [("Cache-Control", "no-store"), ("Referrer-Policy", "no-referrer"), ("X-Content-Type-Options", "nosniff")];
+        let Some(mut stream) = self.0.take() else { return };
+        // RFC 9110 §15.5.6.
+        let allow: &[_] = if answer.status == 405 { &[("Allow", "GET, HEAD")] } else { &[] };
+        let headers = answer.headers.iter().map(|(name, value)| (*name, value.as_str()));
+        let headers = headers.chain(ALWAYS).chain(allow.iter().copied());
+        let headers = headers.filter_map(|(name, value)| Header::from_bytes(name, value).ok()).collect();
+        let (body, length) = (answer.body.as_bytes(), answer.body.len());
+        let response = Response::new(StatusCode(answer.status), headers, body, Some(length), None);
+        let mut bytes = Vec::new();
+        // HTTP/1.0 says that the connection ends here; tiny_http has no other way to.
+        _ = response.raw_print(&mut bytes, HTTPVersion(1, 0), &[], without_body, None);
+        // Does not block, and need not: it fits into the buffer of a socket that was not written to.
+        if let Err(error) = stream.write_all(&bytes) {
+            log::debug!("the browser did not take its page: {error}");
+        }
     }
 }
 
@@ -528,8 +555,7 @@ async fn get(address: SocketAddr, target: &str, limit: u64) -> io::Result<(u16, 
     let mut answer = Vec::new();
     stream.take(limit).read_to_end(&mut answer).await?;
     let answer = String::from_utf8_lossy(&answer);
-    let parts =
-        answer.split_once("\r\n\r\n").and_then(|(head, body)| Some((head.split(' ').nth(1)?.parse().ok()?, body)));
+    let parts = answer.split_once("\r\n\r\n").and_then(|(head, body)| Some((head.split(' ').nth(1)?.parse().ok()?, body)));
     let (status, body) = parts.ok_or(io::ErrorKind::InvalidData)?;
     Ok((status, body.to_owned()))
 }
@@ -539,6 +565,9 @@ mod tests {
     use tokio::task::JoinHandle as Task;
 
     use super::*;
+
+    /// Until a test has failed.
+    const TOO_LONG: Duration = Duration::from_secs(10);
 
     fn place() -> Place {
         Place { host: "localhost".into(), path: "/oauth/callback".into(), server_hash: "0123abcd".into() }
@@ -555,8 +584,12 @@ mod tests {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
+        timeout(TOO_LONG, stream.read_to_string(&mut answer)).await.expect("no answer").unwrap();
         answer
+    }
+
+    async fn next(listener: &mut Listener) -> Redirect {
+        timeout(TOO_LONG, listener.next()).await.expect("no redirect")
     }
 
     fn v4(port: u16) -> SocketAddr {
@@ -602,7 +635,7 @@ mod tests {
             listener.expect("s 1");
             let target = "GET /oauth/callback?code=a%2Bb+c&state=s%201&iss=https%3A%2F%2Fas.example%2F&other=1&other=2";
             let browser = tokio::spawn(exchange(address, request(target, &format!("{name}:{port}"))));
-            let redirect = listener.next().await;
+            let redirect = next(&mut listener).await;
             assert_eq!(redirect.state, "s 1");
             assert_eq!(redirect.issuer.as_deref(), Some("https://as.example/"));
             assert_eq!(code(&redirect), "a+b c");
@@ -610,7 +643,7 @@ mod tests {
             assert!(!browser.is_finished());
             redirect.answer(&success());
             let answer = browser.await.unwrap();
-            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
             assert!(answer.ends_with(&success().html()), "{answer}");
             for header in [
                 "Content-Type: text/html; charset=utf-8",
@@ -655,16 +688,16 @@ mod tests {
             ("GET /.mcp-remote/id", "evil.example", Page::Misdirected),
         ] {
             let answer = exchange(v4(port), request(line, host)).await;
-            assert!(answer.starts_with(&format!("HTTP/1.1 {} ", expected.status())), "{line} {host}: {answer}");
+            assert!(answer.starts_with(&format!("HTTP/1.0 {} ", expected.status())), "{line} {host}: {answer}");
             assert!(answer.contains(&page(&expected)), "{line} {host}: {answer}");
         }
         let nameless = exchange(v4(port), format!("{good} HTTP/1.0\r\n\r\n")).await;
         assert!(nameless.contains(&page(&Page::Misdirected)), "{nameless}");
         let head = exchange(v4(port), request("HEAD /oauth/callback?code=c&state=s1", &ours)).await;
-        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(head.starts_with("HTTP/1.0 200 "), "{head}");
 
         let browser = browse(port, "/oauth/callback?code=c1&state=s1");
-        let redirect = listener.next().await;
+        let redirect = next(&mut listener).await;
         assert_eq!(code(&redirect), "c1");
         redirect.answer(&success());
         assert!(browser.await.unwrap().contains(&page(&success())));
@@ -677,7 +710,7 @@ mod tests {
             listener.port(),
             "/oauth/callback?state=s1&error=access_denied&error_description=You%0d%0asaid+no%07&code=c",
         );
-        let redirect = listener.next().await;
+        let redirect = next(&mut listener).await;
         let Outcome::Refused { error, description } = &redirect.outcome else { panic!("{:?}", redirect.outcome) };
         assert_eq!((&**error, description.as_deref()), ("access_denied", Some("You said no")));
     }
@@ -688,7 +721,7 @@ mod tests {
         let port = listener.port();
         let target = "/oauth/callback?code=c&state=s1";
         let first = browse(port, target);
-        let redirect = listener.next().await;
+        let redirect = next(&mut listener).await;
         assert!(browse(port, target).await.unwrap().contains(&page(&Page::AlreadyHandled)));
         redirect.answer(&success());
         first.await.unwrap();
@@ -696,9 +729,9 @@ mod tests {
 
         listener.expect("s1");
         let again = browse(port, target);
-        listener.next().await.send_to(&"https://a.example/done?x=1".parse().unwrap());
+        next(&mut listener).await.send_to(&"https://a.example/done?x=1".parse().unwrap());
         let answer = again.await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 303 See Other\r\n"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.0 303 See Other\r\n"), "{answer}");
         assert!(answer.contains("\r\nLocation: https://a.example/done?x=1\r\n"), "{answer}");
         assert!(answer.contains("\r\nReferrer-Policy: no-referrer\r\n"), "{answer}");
     }
@@ -707,9 +740,9 @@ mod tests {
     async fn a_redirect_that_nobody_answers_shows_no_success() {
         let mut listener = listener();
         let browser = browse(listener.port(), "/oauth/callback?code=c&state=s1");
-        drop(listener.next().await);
+        drop(next(&mut listener).await);
         let answer = browser.await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains(&page(&Page::Interrupted)), "{answer}");
+        assert!(answer.starts_with("HTTP/1.0 503 ") && answer.contains(&page(&Page::Interrupted)), "{answer}");
     }
 
     #[tokio::test]
@@ -717,7 +750,7 @@ mod tests {
         let mut listener = listener();
         let port = listener.port();
         let browser = browse(port, "/oauth/callback?code=c&state=s1");
-        let redirect = listener.next().await;
+        let redirect = next(&mut listener).await;
         drop(listener);
         let mut listener = Listener::bind(&place(), port).unwrap();
         redirect.answer(&success());
@@ -725,7 +758,7 @@ mod tests {
 
         listener.expect("s2");
         let browser = browse(port, "/oauth/callback?code=c2&state=s2");
-        assert_eq!(code(&listener.next().await), "c2");
+        assert_eq!(code(&next(&mut listener).await), "c2");
         browser.await.unwrap();
         for _ in 0..20 {
             drop(listener);
@@ -739,7 +772,7 @@ mod tests {
         let taken = |place: &Place, port| Listener::bind(place, port).err().map(|error| error.kind());
         assert_eq!(taken(&place(), ours.port()), Some(io::ErrorKind::AddrInUse));
         for (address, host, other) in [(v4(0), "127.0.0.1", "[::1]"), (v6(0), "[::1]", "127.0.0.1")] {
-            let socket = TcpListener::bind(address).unwrap();
+            let socket = TcpListener::bind(address).await.unwrap();
             let port = socket.local_addr().unwrap().port();
             assert_eq!(taken(&place(), port), Some(io::ErrorKind::AddrInUse));
             assert_eq!(taken(&Place { host: host.into(), ..place() }, port), Some(io::ErrorKind::AddrInUse));
@@ -747,35 +780,75 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn silent_and_half_open_connections_hold_nothing_up_and_are_dropped() {
-        let mut listener = Listener::bind_with(&place(), 0, Duration::from_millis(250)).unwrap();
-        listener.expect("s1");
-        let port = listener.port();
-        let mut held = Vec::new();
-        for start in ["", "GET /oauth/call", "GET / HTTP/1.1\r\nHost: localhost\r\n"] {
-            for _ in 0..8 {
-                let mut stream = TcpStream::connect(v4(port)).await.unwrap();
-                stream.write_all(start.as_bytes()).await.unwrap();
-                held.push(stream);
-            }
-        }
-        // A body that never comes, behind a request that is answered.
-        let mut body = TcpStream::connect(v4(port)).await.unwrap();
+    /// Connections that will not say what they want.
+    async fn half_open(port: u16, number: usize) -> VecDeque<TcpStream> {
         let post = format!("POST / HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Length: 1000000\r\n\r\n");
-        body.write_all(post.as_bytes()).await.unwrap();
-        held.push(body);
-
-        let browser = browse(port, "/oauth/callback?code=c1&state=s1");
-        assert_eq!(code(&listener.next().await), "c1");
-        browser.await.unwrap();
-        for mut stream in held {
-            _ = stream.read_to_end(&mut Vec::new()).await; // would wait for ever
+        let starts = ["", "GET /oauth/call", "GET / HTTP/1.1\r\nHost: localhost\r\n", &post];
+        let mut streams = VecDeque::new();
+        for start in starts.into_iter().cycle().take(number) {
+            let mut stream = TcpStream::connect(v4(port)).await.unwrap();
+            stream.write_all(start.as_bytes()).await.unwrap();
+            streams.push_back(stream);
         }
-        // By now `accept` itself has met the time-out.
-        listener.expect("s2");
-        let browser = browse(port, "/oauth/callback?code=c2&state=s2");
-        assert_eq!(code(&listener.next().await), "c2");
+        streams
+    }
+
+    #[tokio::test]
+    async fn half_open_connections_hold_nothing_up_and_are_never_many() {
+        let mut listener = listener();
+        let port = listener.port();
+        let mut streams = half_open(port, 4 * MOST_SILENT).await;
+        let browser = browse(port, "/oauth/callback?code=c1&state=s1");
+        assert_eq!(code(&next(&mut listener).await), "c1");
+        browser.await.unwrap();
+        // Well before their time is up.
+        let mut oldest = streams.pop_front().unwrap();
+        _ = timeout(TOO_LONG, oldest.read(&mut [0])).await.expect("the oldest is not dropped");
+    }
+
+    #[tokio::test]
+    async fn half_open_connections_are_dropped_in_the_end() {
+        let mut listener = Listener::bind_with(&place(), 0, Duration::from_millis(50)).unwrap();
+        let port = listener.port();
+        for mut stream in half_open(port, 8).await {
+            _ = timeout(TOO_LONG, stream.read_to_end(&mut Vec::new())).await.expect("it is not dropped");
+        }
+        listener.expect("s1");
+        let browser = browse(port, "/oauth/callback?code=c1&state=s1");
+        assert_eq!(code(&next(&mut listener).await), "c1");
+        browser.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_head_without_end_is_not_kept() {
+        let listener = listener();
+        let mut stream = TcpStream::connect(v4(listener.port())).await.unwrap();
+        let line = format!("X-Endless: {}\r\n", "x".repeat(1000));
+        _ = stream.write_all(b"GET / HTTP/1.1\r\n").await;
+        let mut sent = 0;
+        while stream.write_all(line.as_bytes()).await.is_ok() {
+            sent += line.len();
+            assert!(sent < 64 * LARGEST_HEAD, "nobody ends it");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_http_gets_no_redirect_through() {
+        let mut listener = listener();
+        let port = listener.port();
+        let host = format!("Host: localhost:{port}");
+        let target = "/oauth/callback?code=stolen&state=s1";
+        for head in [
+            format!("GET {target} HTTP/2.0\r\n{host}"),
+            format!("GET {target} x HTTP/1.1\r\n{host}"),
+            format!("GET {target}\r\n{host}"),
+            format!("GET {target} HTTP/1.1\r\n{host}\r\nno colon"),
+        ] {
+            let answer = exchange(v4(port), format!("{head}\r\n\r\n")).await;
+            assert!(answer.starts_with("HTTP/1.0 400 "), "{head}: {answer}");
+        }
+        let browser = browse(port, "/oauth/callback?code=c1&state=s1");
+        assert_eq!(code(&next(&mut listener).await), "c1");
         browser.await.unwrap();
     }
 
@@ -785,11 +858,11 @@ mod tests {
         let port = listener.port();
         for _ in 0..20 {
             let stream = std::net::TcpStream::connect(v4(port)).unwrap();
-            io::Write::write_all(&mut &stream, request("GET /", &format!("localhost:{port}")).as_bytes()).unwrap();
-            SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+            Write::write_all(&mut &stream, request("GET /", &format!("localhost:{port}")).as_bytes()).unwrap();
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
         }
         let browser = browse(port, "/oauth/callback?code=c1&state=s1");
-        assert_eq!(code(&listener.next().await), "c1");
+        assert_eq!(code(&next(&mut listener).await), "c1");
         browser.await.unwrap();
     }
 
@@ -799,8 +872,8 @@ mod tests {
         assert!(timeout(Duration::ZERO, listener.next()).await.is_err());
         let browser = browse(listener.port(), "/oauth/callback?code=c1&state=s1");
         let icon = browse(listener.port(), "/favicon.ico");
-        assert!(icon.await.unwrap().starts_with("HTTP/1.1 204 "));
-        assert_eq!(code(&listener.next().await), "c1");
+        assert!(icon.await.unwrap().starts_with("HTTP/1.0 204 "));
+        assert_eq!(code(&next(&mut listener).await), "c1");
         browser.await.unwrap();
     }
 
@@ -808,11 +881,11 @@ mod tests {
     async fn copies_of_mcp_remote_know_each_other() {
         let ours = listener();
         let answer = browse(ours.port(), "/.mcp-remote/id").await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\r\nContent-Type: application/json\r\n"));
+        assert!(answer.starts_with("HTTP/1.0 200 OK\r\n") && answer.contains("\r\nContent-Type: application/json\r\n"));
         assert!(answer.ends_with("\r\n\r\n{\"mcpRemote\":true,\"serverUrlHash\":\"0123abcd\"}"), "{answer}");
         let older = browse(ours.port(), "/wait-for-auth?poll=false").await.unwrap();
         assert!(
-            older.starts_with("HTTP/1.1 202 Accepted\r\n") && older.ends_with("\r\n\r\nAuthentication in progress")
+            older.starts_with("HTTP/1.0 202 Accepted\r\n") && older.ends_with("\r\n\r\nAuthentication in progress")
         );
 
         assert!(sibling(ours.port(), "0123abcd").await);
@@ -828,12 +901,12 @@ mod tests {
     async fn another_program_on_the_port_is_no_copy() {
         for answer in [
             "HTTP/1.1 404 Not Found\r\n\r\n{\"mcpRemote\":true,\"serverUrlHash\":\"0123abcd\"}",
-            "HTTP/1.1 200 OK\r\n\r\n{\"mcpRemote\":false,\"serverUrlHash\":\"0123abcd\"}",
-            "HTTP/1.1 200 OK\r\n\r\n<html>",
+            "HTTP/1.0 200 OK\r\n\r\n{\"mcpRemote\":false,\"serverUrlHash\":\"0123abcd\"}",
+            "HTTP/1.0 200 OK\r\n\r\n<html>",
             "SSH-2.0-OpenSSH_9.2\r\n",
             "",
         ] {
-            let other = tokio::net::TcpListener::bind(v4(0)).await.unwrap();
+            let other = TcpListener::bind(v4(0)).await.unwrap();
             let port = other.local_addr().unwrap().port();
             let program = tokio::spawn(async move {
                 let (mut stream, _) = other.accept().await.unwrap();
@@ -843,7 +916,7 @@ mod tests {
             assert!(!sibling(port, "0123abcd").await, "{answer}");
             program.await.unwrap();
         }
-        let silent = TcpListener::bind(v4(0)).unwrap();
+        let silent = TcpListener::bind(v4(0)).await.unwrap();
         assert!(!sibling(silent.local_addr().unwrap().port(), "0123abcd").await);
     }
 
@@ -854,7 +927,7 @@ mod tests {
         assert_eq!(listener.redirect_uri(), format!("http://localhost:{}/ä b/../cb?tenant=1", listener.port()));
         listener.expect("s1");
         let browser = browse(listener.port(), "/cb?tenant=1&code=c1&state=s1");
-        assert_eq!(code(&listener.next().await), "c1");
+        assert_eq!(code(&next(&mut listener).await), "c1");
         browser.await.unwrap();
     }
 }
