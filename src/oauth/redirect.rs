@@ -555,7 +555,8 @@ async fn get(address: SocketAddr, target: &str, limit: u64) -> io::Result<(u16, 
     let mut answer = Vec::new();
     stream.take(limit).read_to_end(&mut answer).await?;
     let answer = String::from_utf8_lossy(&answer);
-    let parts = answer.split_once("\r\n\r\n").and_then(|(head, body)| Some((head.split(' ').nth(1)?.parse().ok()?, body)));
+    let parts =
+        answer.split_once("\r\n\r\n").and_then(|(head, body)| Some((head.split(' ').nth(1)?.parse().ok()?, body)));
     let (status, body) = parts.ok_or(io::ErrorKind::InvalidData)?;
     Ok((status, body.to_owned()))
 }
