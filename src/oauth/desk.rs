@@ -242,9 +242,18 @@ impl Desk {
             || (challenge.dpop && !challenge.bearer)
             || used.as_ref().is_some_and(|used| used.is_bound());
         let prover = match self.settings.dpop {
-            Dpop::Require => Some(self.prover()?),
-            Dpop::Auto if wants_dpop => Some(self.prover()?),
-            _ => None,
+            Dpop::Off => None,
+            Dpop::Auto if !wants_dpop => None,
+            Dpop::Auto | Dpop::Require => {
+                // RFC 9449 §5.1, §7.1: what may sign, where that is said.
+                let listed = discovered.server.metadata.dpop_signing_alg_values_supported.as_deref();
+                let accepts = |list: &[String]| list.is_empty() || list.iter().any(|name| name == Prover::ALGORITHM);
+                if !accepts(&challenge.dpop_algorithms) || !accepts(listed.unwrap_or_default()) {
+                    let issuer = discovered.server.issuer;
+                    return Err(Error::Unsupported { issuer, what: "takes no proofs of possession signed with ES256" });
+                }
+                Some(self.prover()?)
+            }
         };
         let errand = Errand { discovered, scopes, resource, prover, used, needed, phase };
         self.check_issuer(&errand)?;

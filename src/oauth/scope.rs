@@ -64,3 +64,53 @@ pub fn needs_consent(scopes: &[String]) -> bool {
 pub fn split(text: Option<&str>) -> Vec<String> {
     text.unwrap_or_default().split_ascii_whitespace().map(ToOwned::to_owned).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oauth::discovery::{AuthorizationServer, Metadata, ProtectedResource};
+
+    fn discovered(resource: &str, server: &str) -> Discovered {
+        let resource = ProtectedResource {
+            resource: "https://h".to_owned(),
+            scopes: split(Some(resource)),
+            advertised: None,
+            wants_dpop: false,
+        };
+        let metadata = Metadata { scopes_supported: Some(split(Some(server))), ..Metadata::default() };
+        let server = AuthorizationServer { issuer: "https://as".to_owned(), metadata, published: true };
+        Discovered { resource: Some(resource), server }
+    }
+
+    fn asked(pinned: Option<&str>, challenge: Option<&str>, published: (&str, &str), held: &str) -> String {
+        let member = |scope: &str| serde_json::Map::from_iter([("scope".to_owned(), scope.into())]);
+        let settings = Authorization { client_metadata: pinned.map(member), ..Authorization::default() };
+        let challenge = Challenge { scope: challenge.map(ToOwned::to_owned), ..Challenge::default() };
+        wanted(&settings, &challenge, &discovered(published.0, published.1), &split(Some(held))).join(" ")
+    }
+
+    #[test]
+    fn the_users_scope_counts_then_the_challenges_then_all_of_the_resources_then_none() {
+        assert_eq!(asked(Some("u"), Some("c"), ("r s", "a"), ""), "u");
+        assert_eq!(asked(None, Some("c d"), ("r s", "a"), ""), "c d");
+        assert_eq!(asked(None, None, ("r s", "a"), ""), "r s");
+        assert_eq!(
+            asked(None, None, ("", "a openid"), ""),
+            "",
+            "the authorization server's list is not the resource's"
+        );
+    }
+
+    #[test]
+    fn a_refresh_token_is_asked_for_where_that_is_offered_and_the_user_names_nothing() {
+        assert_eq!(asked(None, Some("c"), ("", "offline_access"), ""), "c offline_access");
+        assert_eq!(asked(Some("u"), None, ("", "offline_access"), ""), "u");
+    }
+
+    #[test]
+    fn a_step_up_keeps_what_is_held_and_adds_only_the_challenge() {
+        assert_eq!(asked(None, Some("b c"), ("r", ""), "a b"), "a b c");
+        assert_eq!(asked(None, None, ("r", ""), "a"), "a");
+        assert_eq!(asked(Some("u"), Some("c"), ("r", ""), "u"), "u c");
+    }
+}
