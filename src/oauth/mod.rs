@@ -4,7 +4,7 @@
 //! [`Authorizer`] is what `remote::http` knows. One flight at a time obtains a credential, however many
 //! requests wait for it; a person may take minutes, and each request waits for as long as its host
 //! does. Behind the flight, in this order: another copy's result ([`crate::store`]), discovery, a
-//! refresh, the grant ([`desk`] is what they share). The grants are rmcp's and `oauth2`'s, over our hooks; each file says what is
+//! refresh, the grant (`desk` is what they share). The grants are rmcp's and `oauth2`'s, over our hooks; each file says what is
 //! replaced and why.
 //!
 //! Must never: open a browser where the user has given a credential; ask twice for what was refused;

@@ -77,7 +77,8 @@ mod tests {
             advertised: None,
             wants_dpop: false,
         };
-        let metadata = Metadata { scopes_supported: Some(split(Some(server))), ..Metadata::default() };
+        let mut metadata = Metadata::default();
+        metadata.scopes_supported = Some(split(Some(server)));
         let server = AuthorizationServer { issuer: "https://as".to_owned(), metadata, published: true };
         Discovered { resource: Some(resource), server }
     }
