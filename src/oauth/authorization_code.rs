@@ -38,9 +38,6 @@ const NEXT_PORTS: u16 = 16;
 const LOOK: Duration = Duration::from_millis(250);
 /// How long another copy's sign-in is waited for at least, as npm does.
 const SHORTEST_FOLLOWING: Duration = Duration::from_secs(180);
-/// How often the whole may begin anew because the client was refused: once with a new registration.
-const MOST_REGISTRATIONS: u32 = 2;
-
 /// A sign-in that is ready to wait for its redirect.
 struct Waiting {
     listener: Listener,
@@ -57,9 +54,9 @@ pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<Credential, E
         let issuer = errand.discovered.server.issuer.clone();
         return Err(Error::Unsupported { issuer, what: "has no page to sign in at" });
     }
-    let mut registrations = 0;
+    let mut anew = false;
     loop {
-        let Some(waiting) = prepare(desk, errand).await? else {
+        let Some(waiting) = prepare(desk, errand, anew).await? else {
             let newer = desk.newer(errand);
             return newer.ok_or_else(|| Error::Local("the other copy's sign-in is gone".to_owned()));
         };
@@ -71,26 +68,31 @@ pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<Credential, E
             Ok(credential) => return Ok(credential),
             Err(error) => error,
         };
-        registrations += 1;
         // Only a registration from disk can be stale: a fresh one would be refused again.
-        let stale = ["invalid_client", "unauthorized_client", "invalid_scope"].iter().any(|code| error.is(code));
-        if !(stale && client.origin == Origin::Stored && registrations < MOST_REGISTRATIONS) {
+        let unknown = error.is("invalid_client") || error.is("unauthorized_client");
+        if anew || client.origin != Origin::Stored || !(unknown || error.is("invalid_scope")) {
             return Err(error);
         }
         info!("{error}; registering again");
-        registration::forget(&desk.store, &client);
+        if unknown {
+            registration::forget(&desk.store, &client);
+        } // else it stays the client of the tokens that there are
         Tabs::forget(&desk.store); // that tab was ours to lose, not the person's
+        anew = true;
     }
 }
 
 /// Takes up the sign-in that is under way, or begins one. `None` if another copy has signed in.
-async fn prepare(desk: &Desk, errand: &Errand) -> Result<Option<Waiting>, Error> {
-    if let Some(waiting) = resume(desk, errand)? {
+async fn prepare(desk: &Desk, errand: &Errand, anew: bool) -> Result<Option<Waiting>, Error> {
+    if !anew && let Some(waiting) = resume(desk, errand)? {
         return Ok(Some(waiting));
     }
     let Some(listener) = bind(desk, errand).await? else { return Ok(None) };
+    if desk.newer(errand).is_some() {
+        return Ok(None); // a copy of npm's has freed the port with its tokens on disk
+    }
     let redirect_uri = listener.redirect_uri();
-    let client = client(desk, errand, &redirect_uri).await?;
+    let client = client(desk, errand, &redirect_uri, anew).await?;
     begin(desk, errand, listener, client, &redirect_uri).await.map(Some)
 }
 
@@ -197,10 +199,11 @@ async fn follow(desk: &Desk, errand: &Errand, place: &Place, port: u16) -> Follo
 
 /// The client with this redirect URI. A registration that comes from disk is looked at first: the
 /// person should not see an error page for a client that the server has forgotten.
-async fn client(desk: &Desk, errand: &Errand, redirect_uri: &str) -> Result<Client, Error> {
+async fn client(desk: &Desk, errand: &Errand, redirect_uri: &str, anew: bool) -> Result<Client, Error> {
     let server = &errand.discovered.server;
     let wanted = wanted(errand, redirect_uri);
-    if let Some(client) = registration::present(&desk.settings, &desk.store, server, wanted, desk.now()) {
+    let present = registration::present(&desk.settings, &desk.store, server, wanted, desk.now());
+    if let Some(client) = present.filter(|_| !anew) {
         if client.origin != Origin::Stored || desk.has_registered(&client.id) {
             return Ok(client);
         }

@@ -30,6 +30,8 @@ const CLIENT_INFO: &str = "client_info.json";
 /// Ours: registrations with all issuers, the latest first. npm's file is written only together with
 /// tokens, so that a sign-in that is never finished leaves the tokens their client.
 const REGISTRATIONS: &str = "registrations.json";
+/// Member of ours in a registration: what was asked for.
+const REQUESTED_SCOPE: &str = "requested_scope";
 /// How many of them are kept: a few ports and issuers.
 const MOST_REGISTRATIONS: usize = 16;
 /// npm's identity towards authorization servers that keep statistics, or lists, by software.
@@ -150,10 +152,21 @@ pub fn present(
     };
     let has_redirect = |info: &Map<String, Value>| redirect_uris(info).any(|uri| uri == wanted.redirect_uri);
     let usable = |info: &Map<String, Value>| {
-        has_grant(info) && (has_redirect(info) || wanted.grant != AUTHORIZATION_CODE) && !has_ended(info, now)
+        has_grant(info)
+            && (has_redirect(info) || wanted.grant != AUTHORIZATION_CODE)
+            && allows(info, wanted.scopes)
+            && !has_ended(info, now)
     };
     let found = stored(store, server).into_iter().find(usable)?;
     Client::of(&found, server, Origin::Stored)
+}
+
+/// Whether a client may ask for these scopes (RFC 7591 §2, `scope`), as far as it says. Where it was
+/// given less than it asked for, another registration would get no more.
+fn allows(info: &Map<String, Value>, wanted: &[String]) -> bool {
+    let has_all = |list: &str| wanted.iter().all(|scope| list.split_ascii_whitespace().any(|had| had == scope));
+    let of = |name: &str| info.get(name).and_then(Value::as_str);
+    of("scope").is_none_or(has_all) || of(REQUESTED_SCOPE).is_some_and(has_all)
 }
 
 /// The client that stored tokens were issued to; `id` is known of tokens of ours.
@@ -318,6 +331,9 @@ pub async fn register(
     let mut info = content.map_err(|_| unusable())?;
     // RFC 7591 §3.2.1 wants all that was asked for repeated; npm needs these two.
     for (name, value) in body {
+        if name == "scope" {
+            info.insert(REQUESTED_SCOPE.to_owned(), value.clone());
+        }
         if matches!(name.as_str(), "redirect_uris" | "token_endpoint_auth_method") {
             info.entry(name).or_insert(value);
         }

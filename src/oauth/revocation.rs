@@ -61,7 +61,9 @@ async fn tell_server(
     drawer: Drawer,
     tokens: &Tokens,
 ) -> Result<(), Error> {
-    let Some(issuer) = tokens.issuer() else {
+    // npm leaves the issuer out when it refreshes ahead of time; its registration has it.
+    let noted = tokens.issuer().map(ToOwned::to_owned).or_else(|| registration::issuer_noted(store));
+    let Some(issuer) = noted.as_deref() else {
         return Err(Error::Metadata("who issued the tokens was not noted".to_owned()));
     };
     let server = discovery::published(door, issuer).await?;
@@ -80,6 +82,9 @@ async fn tell_server(
     if let Some(token) = tokens.refresh_token() {
         exchange.revoke(&endpoint, token.expose(), "refresh_token").await?;
     }
-    exchange.revoke(&endpoint, tokens.access_token().expose(), "access_token").await?;
-    Ok(())
+    match exchange.revoke(&endpoint, tokens.access_token().expose(), "access_token").await {
+        // RFC 7009 §2.2.1: what says by itself who it is for, such as a JWT, ends by itself.
+        Err(error) if error.is("unsupported_token_type") && tokens.refresh_token().is_some() => Ok(()),
+        result => result,
+    }
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Drives an mcp-remote binary with the official MCP inspector and the official
 # TypeScript SDK client against the official reference server, over both HTTP
-# transports. See README.md.
+# transports, and against a protected server behind a certified authorization
+# server, alone and beside npm's mcp-remote. See README.md.
 #
 #   run.sh <path-to-mcp-remote-binary>
 
@@ -22,6 +23,7 @@ cd -- "$here"
 
 call_limit=30     # seconds, one inspector call
 session_limit=120 # seconds, one SDK session
+group_limit=180   # seconds, all checks of authorization, or all beside npm's
 
 # --- packages ---------------------------------------------------------------
 
@@ -71,10 +73,12 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 unset http_proxy https_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY
+unset BROWSER CI
 unset NODE_OPTIONS NODE_EXTRA_CA_CERTS DEBUG MCP_DEBUG MCP_CATALOG_PATH MCP_CLIENT_CONFIG_PATH
 export HOME=$tmp/home
 export MCP_REMOTE_CONFIG_DIR=$tmp/mcp-auth
 export MCP_INSPECTOR_SECRET_STORE=memory
+export TMPDIR=$tmp
 mkdir -p "$HOME" "$MCP_REMOTE_CONFIG_DIR"
 
 # --- the reference servers --------------------------------------------------
@@ -264,20 +268,25 @@ inspector_checks() {
   return 0
 }
 
-# session_checks <name> <url> [adapter flags...]
-session_checks() {
-  local s=$1 out=$tmp/session-$1 rc=0 ok bad
-  CHECK_LABEL="$s, SDK" timeout -k 5 "$session_limit" "$node" "$here/sdk-session.mjs" "$adapter" "${@:2}" \
-    >"$out" 2>"$out.err" </dev/null || rc=$?
+# script_checks <name> <limit in seconds> <script> <arguments...>: a script that
+# prints its checks itself
+script_checks() {
+  local s=$1 out=$tmp/script-${1//[^a-z-]/-} rc=0 ok bad
+  timeout -k 5 "$2" "$node" "$here/$3" "${@:4}" >"$out" 2>"$out.err" </dev/null || rc=$?
   cat -- "$out"
   ok=$(grep -c '^ok ' "$out" || true)
   bad=$(grep -c '^FAIL ' "$out" || true)
   passed=$((passed + ok))
   failed=$((failed + bad))
-  # A session that ended badly without saying so counts as a failure too.
+  # A script that ended badly without saying so counts as a failure too.
   if { [ "$rc" -ne 0 ] && [ "$bad" -eq 0 ]; } || [ $((ok + bad)) -eq 0 ]; then
-    fail "$s, SDK: the session" "ended with $rc" "$out.err"
+    fail "$s" "ended with $rc" "$out.err"
   fi
+}
+
+# session_checks <name> <url> [adapter flags...]
+session_checks() {
+  CHECK_LABEL="$1, SDK" script_checks "$1, SDK: the session" "$session_limit" sdk-session.mjs "$adapter" "${@:2}"
 }
 
 echo "# inspector"
@@ -289,6 +298,12 @@ echo "# SDK client"
 session_checks http "$http_url"
 session_checks sse "$sse_url"
 session_checks sse-only "$sse_url" --transport sse-only
+
+echo "# authorization"
+script_checks authorization "$group_limit" authorization.mjs "$adapter"
+
+echo "# beside npm's mcp-remote"
+script_checks beside-npm "$group_limit" beside-npm.mjs "$adapter"
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
