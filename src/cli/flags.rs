@@ -636,7 +636,7 @@ fn client_info(text: &str, environment: Environment<'_>) -> Result<Secret<Map<St
                 .map_err(|name| format!("{flag} names the environment variable {name}, which is not set"))?;
         }
     }
-    if !info.get("client_id").is_some_and(Value::is_string) {
+    if info.get("client_id").and_then(Value::as_str).is_none_or(str::is_empty) {
         return Err(format!("{flag} has no client_id"));
     }
     Ok(Secret::new(info))

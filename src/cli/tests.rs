@@ -161,7 +161,7 @@ fn a_mistake_is_told_in_one_sentence_that_names_it() {
                 "--static-oauth-client-info",
                 r#"{"client_id":"","client_secret":"hush"}"#,
             ],
-            "needs a client_id",
+            "has no client_id",
         ),
         (vec![URL, "--client-key-jwt", "/k.pem"], "--client-credentials is missing: another flag needs it"),
         (

@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -60,6 +60,8 @@ pub(super) struct Desk {
     pub(super) refreshing: Arc<tokio::sync::Mutex<()>>,
     /// Held shared while a grant is spent and its tokens are not yet on disk.
     pub(super) under_way: Arc<tokio::sync::RwLock<()>>,
+    /// The key that tokens are bound to, and the nonces it was given.
+    pub(super) key: Arc<OnceLock<Arc<Prover>>>,
     /// Clients registered by this process: known to be known.
     pub(super) registered: Arc<Mutex<HashSet<String>>>,
     /// The host's `initialize`, for its name.
@@ -188,12 +190,13 @@ impl Desk {
         Credential::new(tokens, token, prover, obtained)
     }
 
-    /// Discovery, and what follows from it.
+    /// Discovery, and what follows from it. `needed` are the scopes of a step-up, which must not lose
+    /// those that are held.
     pub(super) async fn errand(
         &self,
         challenge: &Challenge,
         used: Option<Arc<Credential>>,
-        needed: Vec<String>,
+        needed: Option<Vec<String>>,
         phase: watch::Sender<Phase>,
     ) -> Result<Errand, Error> {
         let discovered = match &self.settings.grant {
@@ -214,12 +217,12 @@ impl Desk {
         discovered: Discovered,
         challenge: &Challenge,
         used: Option<Arc<Credential>>,
-        needed: Vec<String>,
+        needed: Option<Vec<String>>,
         phase: watch::Sender<Phase>,
     ) -> Result<Errand, Error> {
         // What a step-up must keep: what was asked for before, and what was granted.
         let mut held = Vec::new();
-        if let Some(used) = used.as_ref().filter(|_| !needed.is_empty()) {
+        if let Some(used) = used.as_ref().filter(|_| needed.is_some()) {
             let drawer = self.drawer(used.is_bound());
             held.extend(
                 Provenance::load(&self.store, drawer, used.tokens()).into_iter().flat_map(|from| from.requested_scopes),
@@ -255,6 +258,7 @@ impl Desk {
                 Some(self.prover()?)
             }
         };
+        let needed = needed.unwrap_or_default();
         let errand = Errand { discovered, scopes, resource, prover, used, needed, phase };
         self.check_issuer(&errand)?;
         Ok(errand)
@@ -286,7 +290,11 @@ impl Desk {
     }
 
     pub(super) fn prover(&self) -> Result<Arc<Prover>, Error> {
-        Ok(Arc::new(Prover::load(&self.store.path(DPOP_KEY))?))
+        if let Some(prover) = self.key.get() {
+            return Ok(prover.clone());
+        }
+        let prover = Arc::new(Prover::load(&self.store.path(DPOP_KEY))?);
+        Ok(self.key.get_or_init(|| prover).clone())
     }
 
     /// Which file tokens are kept in.

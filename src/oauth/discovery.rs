@@ -147,7 +147,7 @@ struct ResourceMetadata {
     #[serde(default)]
     scopes_supported: Option<Vec<String>>,
     #[serde(default)]
-    dpop_bound_access_tokens_required: bool,
+    dpop_bound_access_tokens_required: Option<bool>,
 }
 
 /// The MCP server's metadata: where the challenge says, else at the well-known places, the one with
@@ -190,7 +190,7 @@ async fn protected_resource(
             resource: found.resource.clone(),
             scopes: found.scopes_supported.clone().unwrap_or_default(),
             advertised: is_advertised.then(|| url.to_string()),
-            wants_dpop: found.dpop_bound_access_tokens_required,
+            wants_dpop: found.dpop_bound_access_tokens_required == Some(true),
         };
         return Ok(Some((resource, found)));
     }
@@ -324,17 +324,27 @@ fn origin(server: &Url) -> String {
 }
 
 /// All endpoints may be gone to: https, or loopback (MCP 2025-11-25, Communication Security).
-async fn checked(door: &Door, server: AuthorizationServer) -> Result<AuthorizationServer, Error> {
-    let metadata = &server.metadata;
+async fn checked(door: &Door, mut server: AuthorizationServer) -> Result<AuthorizationServer, Error> {
+    let metadata = &mut server.metadata;
     for (what, endpoint) in [
         ("the authorization endpoint", &metadata.authorization_endpoint),
         ("the token endpoint", &metadata.token_endpoint),
-        ("the registration endpoint", &metadata.registration_endpoint),
-        ("the device authorization endpoint", &metadata.device_authorization_endpoint),
-        ("the revocation endpoint", &metadata.revocation_endpoint),
     ] {
         if let Some(endpoint) = endpoint {
             door.address(what, endpoint).await?;
+        }
+    }
+    // Without these there is another way.
+    for (what, endpoint) in [
+        ("the registration endpoint", &mut metadata.registration_endpoint),
+        ("the device authorization endpoint", &mut metadata.device_authorization_endpoint),
+        ("the revocation endpoint", &mut metadata.revocation_endpoint),
+    ] {
+        if let Some(named) = endpoint
+            && let Err(error) = door.address(what, named).await
+        {
+            warn!("{error}; it is left out");
+            *endpoint = None;
         }
     }
     Ok(server)

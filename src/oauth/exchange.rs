@@ -282,7 +282,10 @@ impl Inner {
                 };
                 let supported = self.server.metadata.token_endpoint_auth_signing_alg_values_supported.as_deref();
                 let now = SystemTime::now();
-                let assertion = client_assertion(key, &self.client.id, &self.server.issuer, supported, now)?;
+                // The issuer (MCP extension OAuth Client Credentials); RFC 7523 §3 where nobody says who that is.
+                let endpoint = self.server.token_endpoint()?;
+                let audience = if self.server.published { &self.server.issuer } else { endpoint.as_str() };
+                let assertion = client_assertion(key, &self.client.id, audience, supported, now)?;
                 let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"; // RFC 7523 §2.2
                 form.push(("client_assertion_type".to_owned(), kind.to_owned()));
                 form.push(("client_assertion".to_owned(), assertion.expose().clone()));

@@ -4,8 +4,8 @@
 //! [`Authorizer`] is what `remote::http` knows. One flight at a time obtains a credential, however many
 //! requests wait for it; a person may take minutes, and each request waits for as long as its host
 //! does. Behind the flight, in this order: another copy's result ([`crate::store`]), discovery, a
-//! refresh, the grant (`desk` is what they share). The grants are rmcp's and `oauth2`'s, over our hooks; each file says what is
-//! replaced and why.
+//! refresh, the grant (`desk` is what they share). The grants are rmcp's and `oauth2`'s, over our
+//! hooks; each file says what is replaced and why.
 //!
 //! Must never: open a browser where the user has given a credential; ask twice for what was refused;
 //! hold a request longer than its host waits.
@@ -74,6 +74,7 @@ const SECOND_THOUGHT: Duration = Duration::from_secs(10 * 60);
 /// Step-ups in a row that lead to no success, after the first authorization: three in all (MCP
 /// 2025-11-25, Step-Up Authorization Flow: "a few").
 const MOST_STEP_UPS: u32 = 2;
+
 /// Who waits for a credential, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiter {
@@ -130,6 +131,7 @@ impl Authorizer {
             renewal: Arc::default(),
             refreshing: Arc::default(),
             under_way: Arc::default(),
+            key: Arc::default(),
             registered: Arc::default(),
             initialize: Arc::default(),
         };
@@ -179,10 +181,10 @@ impl Authorizer {
             return Some(credential);
         }
         let renewed = match patience {
-            Some(until) => timeout_at(until, done).await.ok()?,
-            None => done.await,
+            Some(until) => timeout_at(until, done).await.ok().and_then(Result::ok),
+            None => done.await.ok(),
         };
-        Some(renewed.ok().flatten().unwrap_or(credential))
+        Some(renewed.flatten().unwrap_or(credential))
     }
 
     /// Answers a refusal: when this returns `Ok`, the request may go out again.
@@ -219,8 +221,14 @@ impl Authorizer {
         }
         self.check_waiter(waiter, used.as_ref())?;
         let may_ask = waiter != Waiter::Stream || used.is_none();
-        let flight = self.join(cause, used, may_ask);
-        wait(&self.desk, flight, patience).await.map(drop)
+        let flight = self.join(cause.clone(), used.clone(), may_ask);
+        match wait(&self.desk, flight, patience).await {
+            // It was the stream's flight, which asks nobody.
+            Err(Error::Waiting { prompt: None }) if may_ask && patience.is_none_or(|until| Deadline::now() < until) => {
+                wait(&self.desk, self.join(cause, used, may_ask), patience).await.map(drop)
+            }
+            obtained => obtained.map(drop),
+        }
     }
 
     /// Whether another step-up may lead somewhere (MCP 2025-11-25, Step-Up Authorization Flow).
@@ -329,6 +337,7 @@ async fn wait(desk: &Desk, mut flight: watch::Receiver<Phase>, patience: Patienc
 /// Replaces a credential whose end is near. `None` if that failed.
 async fn renew(desk: Desk, credential: Arc<Credential>) -> Option<Arc<Credential>> {
     let _alone = desk.renewal.lock().await;
+    desk.present().renewing = false; // whoever comes from here on waits for us above
     if let Some(present) = desk.current().filter(|present| !present.is(&credential)) {
         return Some(present); // somebody else was quicker
     }
@@ -339,14 +348,17 @@ async fn renew(desk: Desk, credential: Arc<Credential>) -> Option<Arc<Credential
         let drawer = desk.drawer(credential.is_bound());
         let provenance = Provenance::load(&desk.store, drawer, credential.tokens());
         let known = desk.present().resource_metadata.clone();
-        let resource_metadata = known.or_else(|| provenance.and_then(|from| from.resource_metadata));
-        let challenge = Challenge { resource_metadata, ..Challenge::default() };
+        let noted = provenance.unwrap_or_default();
+        // A grant without a person asks for the same again.
+        let scope = desk.has_no_person().then(|| noted.requested_scopes.join(" "));
+        let resource_metadata = known.or(noted.resource_metadata);
+        let challenge = Challenge { resource_metadata, scope, ..Challenge::default() };
         let (phase, _) = watch::channel(Phase::Working);
         // A new look is for a challenge (MCP 2026-07-28, Client Registration); the same server refreshes.
         let known = desk.present().discovered.clone();
         let errand = match known {
-            Some(known) => desk.errand_at(known, &challenge, Some(credential.clone()), Vec::new(), phase)?,
-            None => desk.errand(&challenge, Some(credential.clone()), Vec::new(), phase).await?,
+            Some(known) => desk.errand_at(known, &challenge, Some(credential.clone()), None, phase)?,
+            None => desk.errand(&challenge, Some(credential.clone()), None, phase).await?,
         };
         if desk.has_no_person() {
             return desk.without_person(&errand).await.map(Some);
@@ -362,7 +374,6 @@ async fn renew(desk: Desk, credential: Arc<Credential>) -> Option<Arc<Credential
     }
     let renewed = renewed.ok().flatten().map(Arc::new);
     let mut present = desk.present();
-    present.renewing = false;
     match &renewed {
         Some(renewed) => present.credential = Some(renewed.clone()),
         None => present.refresh_failed = Some(Instant::now()),
@@ -389,7 +400,7 @@ async fn obtain(
     if challenge.resource_metadata.is_some() {
         desk.present().resource_metadata.clone_from(&challenge.resource_metadata);
     }
-    let required = if step_up { scope::split(challenge.scope.as_deref()) } else { Vec::new() };
+    let required = step_up.then(|| scope::split(challenge.scope.as_deref()));
     let errand = desk.errand(&challenge, used, required, phase).await?;
     if step_up {
         let mut present = desk.present();

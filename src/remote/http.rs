@@ -163,7 +163,8 @@ impl Http {
         let mut url = url.clone();
         let mut redirects = 0;
         let mut challenges = 0;
-        let patience = self.authorizer.as_ref().and_then(|authorizer| authorizer.patience(waiter));
+        let patience = || self.authorizer.as_ref().and_then(|authorizer| authorizer.patience(waiter));
+        let mut until = patience();
         loop {
             let mut request = Request::new(method.clone(), url.clone());
             *request.headers_mut() = headers.clone();
@@ -171,7 +172,7 @@ impl Http {
             fill(request.headers_mut(), &mut body);
             *request.body_mut() = body;
             let credential = match &self.authorizer {
-                Some(authorizer) => authorizer.credential(waiter, patience).await,
+                Some(authorizer) => authorizer.credential(waiter, until).await,
                 None => None,
             };
             if let Some(credential) = &credential {
@@ -204,9 +205,12 @@ impl Http {
             }
             if is_challenge(&response) {
                 challenges += 1;
+                if challenges == 1 {
+                    until = patience(); // what the server took before is not the person's time
+                }
                 if challenges <= MOST_CHALLENGES {
                     // Boxed: this happens once in a connection's life, and every request carries its room.
-                    Box::pin(self.answer_challenge(response, credential, has_nonce, waiter, patience)).await?;
+                    Box::pin(self.answer_challenge(response, credential, has_nonce, waiter, until)).await?;
                     continue;
                 }
             }
