@@ -369,15 +369,14 @@ async fn a_tool_that_needs_more_is_granted_the_union_of_all_scopes() {
     let desk = Desk::with(steps_up).await;
     let mut host = desk.host(&[]).await;
     assert_answered(&host.ask(1, "tools/call", call("admin")).await, &host);
-    assert_eq!(desk.spent(), (2, 2, 0));
+    assert_eq!(desk.spent(), (2, 1, 0));
     assert_eq!(desk.server.tabs()[1].get("scope").map(scopes), Some(scopes("read admin")));
     assert_eq!(desk.server.asked("tools/call").len(), 2);
-    // The server had noted what the first registration may ask for, so there is a second one.
     // The wider token is the one that stays.
     host.close().await;
     let mut host = desk.host(&[]).await;
     assert_answered(&host.ask(2, "tools/call", call("admin")).await, &host);
-    assert_eq!(desk.spent(), (2, 2, 0));
+    assert_eq!(desk.spent(), (2, 1, 0));
 }
 
 #[tokio::test]

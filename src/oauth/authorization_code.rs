@@ -197,21 +197,26 @@ async fn follow(desk: &Desk, errand: &Errand, place: &Place, port: u16) -> Follo
     ended.await.unwrap_or(Followed::InVain)
 }
 
-/// The client with this redirect URI. A registration that comes from disk is looked at first: the
-/// person should not see an error page for a client that the server has forgotten.
+/// The client with this redirect URI. A registration that comes from disk, or that names less than is to
+/// be asked for, is looked at first: the person should not see an error page.
 async fn client(desk: &Desk, errand: &Errand, redirect_uri: &str, anew: bool) -> Result<Client, Error> {
     let server = &errand.discovered.server;
     let wanted = wanted(errand, redirect_uri);
     let present = registration::present(&desk.settings, &desk.store, server, wanted, desk.now());
     if let Some(client) = present.filter(|_| !anew) {
-        if client.origin != Origin::Stored || desk.has_registered(&client.id) {
+        let is_certain = desk.has_registered(&client.id) && client.may_ask(&errand.scopes);
+        if client.origin != Origin::Stored || is_certain {
             return Ok(client);
         }
-        if !is_refused(desk, errand, &client, redirect_uri).await {
-            return Ok(client);
+        match look(desk, errand, &client, redirect_uri).await {
+            Standing::Good => return Ok(client),
+            // It stays the client of the tokens that there are.
+            Standing::TooNarrow => info!("{} has registered us for less; registering again", server.issuer),
+            Standing::Unknown => {
+                info!("{} does not know our registration any more; registering again", server.issuer);
+                registration::forget(&desk.store, &client);
+            }
         }
-        info!("{} does not know our registration any more; registering again", server.issuer);
-        registration::forget(&desk.store, &client);
     }
     let client = registration::register(&desk.door, &desk.settings, &desk.store, server, wanted).await?;
     desk.note_registered(&client.id);
@@ -222,21 +227,43 @@ fn wanted<'a>(errand: &'a Errand, redirect_uri: &'a str) -> Wanted<'a> {
     Wanted { grant: AUTHORIZATION_CODE, redirect_uri, scopes: &errand.scopes }
 }
 
-/// Whether the authorize page refuses the client: any 4xx, or an error in JSON.
-async fn is_refused(desk: &Desk, errand: &Errand, client: &Client, redirect_uri: &str) -> bool {
+/// What an authorization server thinks of a client.
+enum Standing {
+    Good,
+    /// It may not ask for these scopes.
+    TooNarrow,
+    /// It is not known.
+    Unknown,
+}
+
+/// Looks at the authorize page as a browser would: any 4xx, and an error in JSON, is about the client; so
+/// is an error redirect that names it, or its scope.
+async fn look(desk: &Desk, errand: &Errand, client: &Client, redirect_uri: &str) -> Standing {
     let made = async {
         let manager = manager(desk, errand, client, redirect_uri, InMemoryStateStore::new()).await?;
         authorization_url(desk, errand, &manager.0).await
     };
-    let Ok(url) = made.await else { return false };
-    match desk.door.get(&url).await {
-        Ok(answer) => {
-            let told = serde_json::from_slice::<Map<String, Value>>(&answer.body);
-            // Not of the busy, who say nothing about the client.
-            let refused = answer.status.is_client_error() && !matches!(answer.status.as_u16(), 408 | 425 | 429);
-            refused || told.is_ok_and(|told| told.contains_key("error"))
-        }
-        Err(_) => false, // the person will see
+    let Ok(url) = made.await else { return Standing::Good };
+    let Ok(answer) = desk.door.get(&url).await else { return Standing::Good }; // the person will see
+    let location = answer.headers.get(reqwest::header::LOCATION).and_then(|value| value.to_str().ok());
+    let redirect = location.and_then(|location| url.join(location).ok());
+    let told = redirect.and_then(|redirect| {
+        let mut pairs = redirect.query_pairs();
+        pairs.find(|(name, _)| name == "error").map(|(_, error)| error.into_owned())
+    });
+    match told.as_deref() {
+        Some("invalid_scope") => return Standing::TooNarrow,
+        Some("invalid_client" | "unauthorized_client") => return Standing::Unknown,
+        _ => {}
+    }
+    // Not of the busy, who say nothing about the client.
+    let refused = answer.status.is_client_error() && !matches!(answer.status.as_u16(), 408 | 425 | 429);
+    let content = serde_json::from_slice::<Map<String, Value>>(&answer.body);
+    match content.ok().and_then(|content| Some(content.get("error")?.as_str()? == "invalid_scope")) {
+        Some(true) => Standing::TooNarrow,
+        Some(false) => Standing::Unknown,
+        None if refused => Standing::Unknown,
+        None => Standing::Good,
     }
 }
 

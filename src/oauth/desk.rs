@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use log::warn;
+use log::{info, warn};
 use reqwest::Url;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
@@ -410,6 +410,7 @@ impl Desk {
             self.store.remove(other.grant());
         }
         if obtained == Obtained::SignedIn {
+            info!("signed in");
             Tabs::forget(&self.store);
         }
         if drawer == Drawer::Npm {

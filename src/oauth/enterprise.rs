@@ -62,8 +62,13 @@ async fn id_jag(
     let step = "the exchange at the identity provider";
     let text = std::fs::read_to_string(token_file)
         .map_err(|error| Error::Local(format!("--id-jag-token {}: {error}", token_file.display())))?;
-    let client =
-        Client { id: client_id.to_owned(), secret: None, method: AuthMethod::None, origin: Origin::Configured };
+    let client = Client {
+        id: client_id.to_owned(),
+        secret: None,
+        method: AuthMethod::None,
+        origin: Origin::Configured,
+        scopes: None,
+    };
     let exchange = Exchange::new(Parts {
         door: desk.door.clone(),
         server: AuthorizationServer::of_token_endpoint(identity_provider),

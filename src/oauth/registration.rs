@@ -15,7 +15,7 @@ use log::info;
 use reqwest::header;
 use serde_json::{Map, Value, json};
 
-use super::{discovery::AuthorizationServer, door::Door, error::Error};
+use super::{discovery::AuthorizationServer, door::Door, error::Error, scope::split};
 use crate::{
     config::{Authorization, Grant},
     report::shown,
@@ -95,9 +95,18 @@ pub struct Client {
     pub method: AuthMethod,
     /// Where it comes from.
     pub origin: Origin,
+    /// What it may ask for (RFC 7591 §2, `scope`), if it says: what it was given, and what it was asked
+    /// for, since another registration would get no more.
+    pub scopes: Option<Vec<String>>,
 }
 
 impl Client {
+    /// Whether it may ask for these, as far as is known.
+    #[must_use]
+    pub fn may_ask(&self, scopes: &[String]) -> bool {
+        self.scopes.as_ref().is_none_or(|known| scopes.iter().all(|scope| known.contains(scope)))
+    }
+
     /// Of the members of a registration, or of what the user has written like one.
     fn of(info: &Map<String, Value>, server: &AuthorizationServer, origin: Origin) -> Option<Self> {
         let text = |name: &str| info.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -105,7 +114,9 @@ impl Client {
         let secret = text("client_secret").map(|secret| Secret::new(secret.to_owned()));
         let method = text("token_endpoint_auth_method").and_then(AuthMethod::parse);
         let method = method.unwrap_or_else(|| offered(server, secret.is_some()));
-        Some(Self { id, secret, method, origin })
+        let listed = |name| split(text(name));
+        let scopes = text("scope").map(|_| [listed("scope"), listed(REQUESTED_SCOPE)].concat());
+        Some(Self { id, secret, method, origin, scopes })
     }
 }
 
@@ -152,21 +163,10 @@ pub fn present(
     };
     let has_redirect = |info: &Map<String, Value>| redirect_uris(info).any(|uri| uri == wanted.redirect_uri);
     let usable = |info: &Map<String, Value>| {
-        has_grant(info)
-            && (has_redirect(info) || wanted.grant != AUTHORIZATION_CODE)
-            && allows(info, wanted.scopes)
-            && !has_ended(info, now)
+        has_grant(info) && (has_redirect(info) || wanted.grant != AUTHORIZATION_CODE) && !has_ended(info, now)
     };
     let found = stored(store, server).into_iter().find(usable)?;
     Client::of(&found, server, Origin::Stored)
-}
-
-/// Whether a client may ask for these scopes (RFC 7591 §2, `scope`), as far as it says. Where it was
-/// given less than it asked for, another registration would get no more.
-fn allows(info: &Map<String, Value>, wanted: &[String]) -> bool {
-    let has_all = |list: &str| wanted.iter().all(|scope| list.split_ascii_whitespace().any(|had| had == scope));
-    let of = |name: &str| info.get(name).and_then(Value::as_str);
-    of("scope").is_none_or(has_all) || of(REQUESTED_SCOPE).is_some_and(has_all)
 }
 
 /// The client that stored tokens were issued to; `id` is known of tokens of ours.
@@ -203,6 +203,7 @@ pub fn fixed(settings: &Authorization, server: &AuthorizationServer) -> Option<C
         secret: None,
         method: AuthMethod::None,
         origin: Origin::Document,
+        scopes: None,
     })
 }
 

@@ -30,7 +30,13 @@ pub(super) async fn obtain(
     let server = &errand.discovered.server;
     let assertion = read(source).await?;
     let client = registration::fixed(&desk.settings, server);
-    let anonymous = || Client { id: String::new(), secret: None, method: AuthMethod::None, origin: Origin::Configured };
+    let anonymous = || Client {
+        id: String::new(),
+        secret: None,
+        method: AuthMethod::None,
+        origin: Origin::Configured,
+        scopes: None,
+    };
     let client = client.unwrap_or_else(anonymous);
     let exchange = desk.exchange(errand, client.clone());
     let scope = errand.scopes.join(" ");
