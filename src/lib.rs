@@ -27,8 +27,8 @@
 //!    hides, and an id that the server itself wrote in another way.
 //! 3. Every request of the host is answered exactly once, by the server or by us with an error that
 //!    says what, why and what to do. No message is dropped without a line in the log.
-//! 4. No probe traffic but one: the sign-in page is looked at before a registration from disk is used
-//!    for it again. The first request a server sees is the host's own.
+//! 4. No probe traffic but one: the sign-in page is looked at before a registration from disk, or one
+//!    that names less scope, is used for it. The first request a server sees is the host's own.
 //! 5. A `tools/call` that may have run is never sent twice. A request goes out again at most once for
 //!    each challenge.
 //! 6. Headers given by the user, cookies, tokens and message bodies go to the server's origin only: not
