@@ -34,6 +34,8 @@ use crate::{
 const PORTS: u16 = 8;
 /// Ports tried after one that the user named and somebody else has.
 const NEXT_PORTS: u16 = 16;
+/// Ports that browsers do not go to, of those from 3335 on (WHATWG Fetch §2.9, port blocking).
+const BLOCKED: [u16; 15] = [3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080];
 /// How often it is looked whether a copy of npm's has finished its sign-in, as npm does.
 const LOOK: Duration = Duration::from_millis(250);
 /// How long another copy's sign-in is waited for at least, as npm does.
@@ -132,20 +134,12 @@ fn place(desk: &Desk) -> Place {
 async fn bind(desk: &Desk, errand: &Errand) -> Result<Option<Listener>, Error> {
     let fixed = registration::fixed(&desk.settings, &errand.discovered.server).is_some();
     let place = place(desk);
-    let derived = desk.store.derived_port();
-    let mut ports: Vec<u16> = match (desk.settings.callback_port, fixed) {
-        (Some(port), _) => vec![port],
-        // A client made elsewhere names its redirect URI: another port is another URI.
-        (None, true) => vec![derived],
-        (None, false) => {
-            let stored = registration::stored_redirect_uris(&desk.store, &errand.discovered.server);
-            let stored = stored.iter().filter_map(|uri| Url::parse(uri).ok()?.port());
-            stored.chain((0..PORTS).map(|step| derived + step)).collect()
-        }
-    };
-    if let (Some(port), false) = (desk.settings.callback_port, fixed) {
-        ports.extend((1..=NEXT_PORTS).filter_map(|step| port.checked_add(step)));
+    if let Some(named) = desk.settings.callback_port.filter(|named| BLOCKED.contains(named)) {
+        warn!("browsers do not go to port {named}");
     }
+    let stored = registration::stored_redirect_uris(&desk.store, &errand.discovered.server);
+    let stored: Vec<u16> = stored.iter().filter_map(|uri| Url::parse(uri).ok()?.port()).collect();
+    let ports = ports(desk.settings.callback_port, fixed, &stored, desk.store.derived_port());
     let mut first = None;
     for port in ports {
         match Listener::bind(&place, port) {
@@ -168,6 +162,18 @@ async fn bind(desk: &Desk, errand: &Errand) -> Result<Option<Listener>, Error> {
         }
     }
     Err(first.unwrap_or_else(|| Error::Local("no port to try".to_owned())))
+}
+
+/// The ports to try, in order.
+fn ports(named: Option<u16>, fixed: bool, stored: &[u16], derived: u16) -> Vec<u16> {
+    let ports: Vec<u16> = match (named, fixed) {
+        // A client made elsewhere names its redirect URI: another port is another URI.
+        (Some(named), true) => return vec![named],
+        (None, true) => return vec![derived],
+        (Some(named), false) => (0..=NEXT_PORTS).filter_map(|step| named.checked_add(step)).collect(),
+        (None, false) => stored.iter().copied().chain((0..PORTS).map(|step| derived + step)).collect(),
+    };
+    ports.into_iter().filter(|port| !BLOCKED.contains(port)).collect()
 }
 
 /// What came of another copy's sign-in.
@@ -451,4 +457,23 @@ async fn redeem(
         .await
         .map_err(|error| exchange.refusal(step, &error))?;
     desk.keep(errand, members(step, &response)?, client, Obtained::SignedIn).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_is_the_registrations_then_the_derived_one_and_the_next_seven_but_none_that_browsers_refuse() {
+        assert_eq!(ports(None, false, &[4000], 3335), [4000, 3335, 3336, 3337, 3338, 3339, 3340, 3341, 3342]);
+        assert_eq!(ports(None, false, &[6667], 6664), [6664, 6670, 6671]);
+    }
+
+    #[test]
+    fn a_named_port_is_the_only_one_for_a_fixed_client_and_the_first_otherwise() {
+        assert_eq!(ports(Some(9000), true, &[4000], 3335), [9000]);
+        assert_eq!(ports(None, true, &[4000], 3335), [3335]);
+        let next = ports(Some(65530), false, &[4000], 3335);
+        assert_eq!(next, [65530, 65531, 65532, 65533, 65534, 65535]);
+    }
 }
