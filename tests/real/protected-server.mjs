@@ -71,16 +71,17 @@ async function listen(server) {
 
 /**
  * The MCP server's address decides at which port the browser comes back. It must be one that the
- * system gives to nobody by chance, so below those.
+ * system gives to nobody by chance, so below those, and one that browsers (and this one) go to.
  */
 async function startListening() {
   const FIRST_EPHEMERAL = 32_768;
+  const LAST_BLOCKED = 10_080; // WHATWG Fetch, port blocking
   for (;;) {
     const resource = createServer();
     const mcpUrl = new URL("/mcp", await listen(resource));
     const hash = createHash("md5").update(mcpUrl.href).digest("hex");
     const port = 3335 + (parseInt(hash.slice(0, 4), 16) % 45_816); // npm's rule, and ours
-    if (port + 8 < FIRST_EPHEMERAL) return { resource, mcpUrl };
+    if (port > LAST_BLOCKED && port + 8 < FIRST_EPHEMERAL) return { resource, mcpUrl };
     resource.close();
   }
 }

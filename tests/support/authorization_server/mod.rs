@@ -37,6 +37,8 @@ pub use self::{authorize::Iss, clients::Client};
 
 /// Where Linux begins to give ports by itself (net.ipv4.ip_local_port_range).
 const FIRST_EPHEMERAL: u16 = 32768;
+/// The last port that browsers do not go to, and that is never used for a redirect.
+const LAST_BLOCKED: u16 = 10080;
 
 /// A change to a document before it is served.
 pub type Edit = Arc<dyn Fn(&mut Value, &Addresses) + Send + Sync>;
@@ -611,7 +613,9 @@ async fn quiet(mcp_path: &str) -> TcpListener {
     loop {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let derived = stored::port(&format!("http://{}{mcp_path}", listener.local_addr().unwrap()));
-        if derived < FIRST_EPHEMERAL - 8 && TcpListener::bind(("127.0.0.1", derived)).await.is_ok() {
+        if (LAST_BLOCKED + 1..FIRST_EPHEMERAL - 8).contains(&derived)
+            && TcpListener::bind(("127.0.0.1", derived)).await.is_ok()
+        {
             return listener;
         }
         passed.push(listener);
