@@ -234,6 +234,35 @@ async fn a_program_signs_in_with_its_secret_and_asks_again_when_the_token_ends()
 }
 
 #[tokio::test]
+async fn a_given_client_is_shown_to_no_other_authorization_server() {
+    for flags in [&["--client-credentials"][..], &[]] {
+        let desk = Desk::with(|settings| {
+            settings.client_method = "client_secret_post".into();
+            settings.clients = vec![program("client_secret_post")];
+        })
+        .await;
+        let info = info(&desk, "client_secret_post");
+        let mut host = desk.signed_in(&[flags, &["--static-oauth-client-info", &info]].concat()).await;
+        let other = AuthorizationServer::with(|settings| {
+            settings.resource = Some(Resource::Is(desk.server.url()));
+            settings.clients = vec![program("client_secret_post")];
+        })
+        .await;
+        let issuer = other.issuer();
+        let tabs = desk.browser.tabs().len();
+        desk.server.revoke_access_tokens();
+        desk.server.change(|settings| {
+            settings.edit_prm = edit(move |document, _| document["authorization_servers"] = json!([issuer]));
+        });
+        let told = host.ask(1, "tools/list", json!({})).await;
+        assert_eq!(told["error"]["data"]["code"], "other_issuer", "{flags:?}: {told}");
+        assert!(own_error(&told).contains(&other.issuer()), "{told}");
+        assert_eq!(desk.browser.tabs().len(), tabs, "{flags:?}");
+        assert_eq!(other.counts(), Counts::default(), "{flags:?}: only its metadata are looked at");
+    }
+}
+
+#[tokio::test]
 async fn the_token_of_a_program_is_kept_where_npm_does_not_take_it_for_a_persons() {
     let desk = Desk::with(|settings| {
         settings.client_method = "client_secret_basic".into();

@@ -86,7 +86,7 @@ pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<Credential, E
 
 /// Takes up the sign-in that is under way, or begins one. `None` if another copy has signed in.
 async fn prepare(desk: &Desk, errand: &Errand, anew: bool) -> Result<Option<Waiting>, Error> {
-    if !anew && let Some(waiting) = resume(desk, errand)? {
+    if !anew && let Some(waiting) = resume(desk, errand) {
         return Ok(Some(waiting));
     }
     let Some(listener) = bind(desk, errand).await? else { return Ok(None) };
@@ -99,7 +99,7 @@ async fn prepare(desk: &Desk, errand: &Errand, anew: bool) -> Result<Option<Wait
 }
 
 /// The sign-in of a copy that is gone, or of us before we were started again.
-fn resume(desk: &Desk, errand: &Errand) -> Result<Option<Waiting>, Error> {
+fn resume(desk: &Desk, errand: &Errand) -> Option<Waiting> {
     let server = &errand.discovered.server;
     for sign_in in SignIn::all(&desk.store, desk.now()) {
         let expected = server.published.then_some(&server.issuer);
@@ -116,10 +116,10 @@ fn resume(desk: &Desk, errand: &Errand) -> Result<Option<Waiting>, Error> {
         let Some(client) = client.filter(|client| client.id == sign_in.client_id) else { continue };
         let Ok(listener) = Listener::bind(&place(desk), sign_in.port) else { continue };
         if listener.redirect_uri() == sign_in.redirect_uri {
-            return Ok(Some(Waiting { listener, client, sign_in, url, resumed: true }));
+            return Some(Waiting { listener, client, sign_in, url, resumed: true });
         }
     }
-    Ok(None)
+    None
 }
 
 fn place(desk: &Desk) -> Place {

@@ -225,3 +225,35 @@ fn without_query(url: &Url) -> Url {
     url.set_fragment(None);
     url
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Network, ProxyChoice};
+
+    fn door(private_addresses: bool, named: &[&Url]) -> Door {
+        let server = ServerUrl::parse("https://203.0.113.1/mcp", PlainHttp::ForLoopback).unwrap();
+        let network = Network {
+            roots: Vec::new(),
+            hidden_roots: false,
+            identity: None,
+            proxy: ProxyChoice::Direct,
+            ipv4: false,
+            cookies: false,
+            connect_timeout: PATIENCE,
+            headers_timeout: None,
+            body_timeout: None,
+        };
+        let outlet = Arc::new(Outlet::new(&server, Arc::new(network)).unwrap());
+        Door::new(outlet, server, PlainHttp::ForLoopback, private_addresses, named)
+    }
+
+    #[tokio::test]
+    async fn a_near_address_is_for_those_who_ask_for_it_and_never_without_tls() {
+        let near = Url::parse("https://10.0.0.1/token").unwrap();
+        assert!(door(false, &[]).address("it", near.as_str()).await.is_err());
+        assert!(door(true, &[]).address("it", near.as_str()).await.is_ok());
+        assert!(door(false, &[&near]).address("it", near.as_str()).await.is_ok());
+        assert!(door(true, &[]).address("it", "http://10.0.0.1/token").await.is_err());
+    }
+}
