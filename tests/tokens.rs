@@ -656,3 +656,24 @@ async fn a_refresh_lease_of_a_dead_npm_holds_nothing_up() {
     desk.host(&[]).await;
     assert_eq!(desk.spent(), (1, 1, 1));
 }
+
+#[tokio::test]
+async fn a_server_that_never_lets_its_stream_be_opened_costs_no_tab_and_no_refresh() {
+    let desk = Desk::with(|settings| {
+        settings.first = Arc::new(|request| {
+            let stream = request.method == "GET" && request.path == "/mcp";
+            stream.then(|| Reply::status(401, "text/plain", "no").with("www-authenticate", "Bearer"))
+        });
+    })
+    .await;
+    let mut host = desk.host(&[]).await;
+    host.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
+    assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
+    let streams = |server: &AuthorizationServer| {
+        server.arrived_at(Place::Mcp, "/mcp").iter().filter(|arrived| arrived.request.method == "GET").count()
+    };
+    // The second time shows that the first was given up.
+    desk.server.until("the stream is tried again", |server| streams(server) > 1).await;
+    assert_answered(&host.ask(2, "tools/list", json!({})).await, &host);
+    assert_eq!(desk.spent(), (1, 1, 0));
+}
