@@ -88,7 +88,11 @@ pub async fn logout(config: &Config, out: &mut impl Write) -> anyhow::Result<()>
 /// # Errors
 /// Where nothing can be written to `out`.
 pub async fn logout_all(all: &AllServers, out: &mut impl Write) -> anyhow::Result<()> {
-    for store in Store::servers(&all.store) {
+    let stores = Store::servers(&all.store);
+    if stores.is_empty() {
+        writeln!(out, "Nobody is signed in ({}).", all.store.display())?;
+    }
+    for store in stores {
         let mut signed_in = Drawer::ALL.iter().filter_map(|drawer| Some((*drawer, Tokens::load(&store, *drawer)?)));
         let address = signed_in.next().and_then(|(drawer, tokens)| {
             let noted = Provenance::load(&store, drawer, &tokens).map(|from| from.server);

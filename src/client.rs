@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rmcp::{
     RoleClient, ServiceError, ServiceExt,
     model::{ClientConfig, Implementation, Prompt, ProtocolVersion, Resource, ResourceTemplate, ServerPeerInfo, Tool},
-    service::{Peer, RunningService, RxJsonRpcMessage, TxJsonRpcMessage},
+    service::{ClientInitializeError, Peer, RunningService, RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
 use serde::Serialize;
@@ -173,7 +173,15 @@ async fn serve(config: &Config) -> anyhow::Result<RunningService<RoleClient, Cli
     // The newest that has an `initialize`; rmcp's own choice is newer.
     info.protocol_version = ProtocolVersion::V_2025_11_25;
     let host = report::host(config.server.url());
-    info.serve(connection).await.with_context(|| format!("cannot initialise with {host}"))
+    let told = |error| match error {
+        // An answer, ours or the server's: its words, without the form it came in.
+        ClientInitializeError::JsonRpcError(answer) => {
+            let hint = answer.data.as_ref().and_then(|data| Some(format!("; {}", data.get("hint")?.as_str()?)));
+            anyhow::anyhow!("{}{}", answer.message, hint.unwrap_or_default())
+        }
+        error => error.into(),
+    };
+    info.serve(connection).await.map_err(told).with_context(|| format!("cannot initialise with {host}"))
 }
 
 async fn look(peer: &Peer<RoleClient>) -> anyhow::Result<Inventory> {
