@@ -30,6 +30,7 @@ use crate::{
     local::{Incoming, Lines, Writer},
     message::{Message, Shape},
     report::{self, OWN_ERROR, Report},
+    store::description::Shelf,
 };
 
 /// Bytes in flight inside the process: a few messages.
@@ -57,7 +58,8 @@ impl Connection {
         let (reader, writer) = tokio::io::split(near);
         let (far_reader, far_writer) = tokio::io::split(far);
         let (opener, events) = crate::opener(config)?;
-        let forward = Forward::new(config.server.url().clone(), config.ignored_tools.clone(), config.max_message);
+        let shelf = Shelf::new(config, opener.http.account_now());
+        let forward = Forward::new(crate::settings(config), Box::new(shelf));
         let (stop, stops) = mpsc::channel(1);
         let ends = Ends {
             lines: Lines::new(far_reader, config.max_message),

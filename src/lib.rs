@@ -59,6 +59,7 @@ pub mod cli;
 pub mod config;
 pub mod secret;
 
+pub mod description;
 pub mod message;
 
 pub mod forward;
@@ -89,7 +90,7 @@ use std::{
 use crate::{
     cli::{Command, Logout, Program, Reader, Usage},
     config::{Config, Grant, LogMode},
-    forward::{Ends, Forward},
+    forward::{Ends, Forward, Settings},
     local::{Lines, Patient, Writer},
     message::{Message, Shape},
     network::{Outlet, Reach},
@@ -97,7 +98,7 @@ use crate::{
     remote::{EventReceiver, Opener, Timing, http::Http},
     report::Report,
     shutdown::Parent,
-    store::Store,
+    store::{Store, description::Shelf},
 };
 use bytes::Bytes;
 
@@ -195,9 +196,19 @@ pub async fn run(config: &Config, parent: Parent) -> anyhow::Result<()> {
     let (stops, _watchers) = shutdown::watch(parent);
     let ends =
         Ends { lines: Lines::new(reader, config.max_message), writer: Writer::new(writer), opener, events, stops };
-    let loop_state = Forward::new(config.server.url().clone(), config.ignored_tools.clone(), config.max_message);
-    forward::run(loop_state, ends).await;
+    let shelf = Shelf::new(config, ends.opener.http.account_now());
+    forward::run(Forward::new(settings(config), Box::new(shelf)), ends).await;
     Ok(())
+}
+
+/// How the loop is to be.
+pub(crate) fn settings(config: &Config) -> Settings {
+    Settings {
+        server: config.server.url().clone(),
+        ignored_tools: config.ignored_tools.clone(),
+        max_message: config.max_message,
+        start: config.authorization.start,
+    }
 }
 
 /// How to open the remote end, and where what comes back arrives.
@@ -212,8 +223,13 @@ pub(crate) fn opener(config: &Config) -> anyhow::Result<(Opener, EventReceiver)>
         authorizer(config, outlet),
         config.max_message,
     );
-    let timing =
-        Timing { retry_for: config.retry_for, initialize_patience: config.initialize_patience, ping: config.ping };
+    let timing = Timing {
+        retry_for: config.retry_for,
+        initialize_patience: config.initialize_patience,
+        ping: config.ping,
+        start: config.authorization.start,
+        answer_within: config.answer_within,
+    };
     let (sender, events) = remote::events::channel();
     Ok((Opener { http: Arc::new(http), strategy: config.transport, timing, events: sender }, events))
 }

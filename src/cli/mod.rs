@@ -12,7 +12,7 @@ use self::{
     flags::{Args, LOGS, NETWORK, all_servers, config, names_sign_in, status, store_folder},
     mistakes::{mangled, no_command, sentence},
 };
-use crate::config::{Authorization, Config, LogMode, Network, PlainHttp, ServerUrl};
+use crate::config::{Authorization, Config, LogMode, Network, PlainHttp, ServerUrl, Start};
 
 mod flags;
 mod mistakes;
@@ -322,12 +322,15 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
         }
         Verb::Client => {
             let ClientArgs { args, json } = ClientArgs::from_arg_matches(&matches).map_err(told)?;
-            Command::Client(Box::new(config(&args, environment)?), output(json))
+            let mut config = config(&args, environment)?;
+            config.authorization = Arc::new(Authorization { start: Start::Wait, ..(*config.authorization).clone() });
+            Command::Client(Box::new(config), output(json))
         }
         Verb::Login => {
             let LoginArgs { args } = LoginArgs::from_arg_matches(&matches).map_err(told)?;
             let mut config = config(&args, environment)?;
-            config.authorization = Arc::new(Authorization { asked_for: true, ..(*config.authorization).clone() });
+            config.authorization =
+                Arc::new(Authorization { asked_for: true, start: Start::Wait, ..(*config.authorization).clone() });
             Command::Login(Box::new(config))
         }
         Verb::Logout => {

@@ -1,5 +1,7 @@
 //! The loop, first as a pure function, then over tiny pipes.
 
+mod provisional;
+
 use std::{sync::Arc, time::Duration};
 
 use reqwest::StatusCode;
@@ -14,6 +16,7 @@ use tokio::{
 use super::*;
 use crate::{
     cli::{self, Command, Program},
+    description::Description,
     local::{Lines, Writer},
     remote::error::Refusal,
 };
@@ -22,13 +25,31 @@ const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize"}"#;
 const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 const LIMIT: usize = 1000;
 
+/// Remembers nothing.
+#[derive(Debug)]
+struct Nothing;
+
+impl Memory for Nothing {
+    fn recall(&mut self) -> Option<Description> {
+        None
+    }
+
+    fn keep(&mut self, _: Learned) {}
+
+    fn end(&mut self) -> Option<oneshot::Receiver<()>> {
+        None
+    }
+}
+
 fn forward() -> Forward {
     ignoring(&[])
 }
 
 fn ignoring(patterns: &[&str]) -> Forward {
     let patterns = patterns.iter().map(|pattern| ToolPattern::new(pattern)).collect();
-    Forward::new(Url::parse("http://a.example/mcp").unwrap(), patterns, LIMIT)
+    let server = Url::parse("http://a.example/mcp").unwrap();
+    let settings = Settings { server, ignored_tools: patterns, max_message: LIMIT, start: Start::Answer };
+    Forward::new(settings, Box::new(Nothing))
 }
 
 /// One whose connection is open, for which it took `first`.
@@ -57,6 +78,8 @@ fn actions(forward: &mut Forward) -> Vec<String> {
             Action::ToHost(body) => format!("host {}", text(&body)),
             Action::Open(message) => format!("open {}", text(&message.body)),
             Action::Send(message) => format!("send {}", text(&message.body)),
+            Action::Hurry => "hurry".to_owned(),
+            Action::Remind(after, reminder) => format!("remind {} s {reminder:?}", after.as_secs()),
         })
         .collect()
 }
@@ -462,7 +485,8 @@ struct Outside {
 impl Outside {
     fn start(port: u16) -> Self {
         let home = std::env::temp_dir().into_os_string();
-        let arguments = vec![format!("http://127.0.0.1:{port}/mcp").into(), "--config-dir".into(), home];
+        let url = format!("http://127.0.0.1:{port}/mcp");
+        let arguments = vec![url.into(), "--config-dir".into(), home, "--start".into(), "wait".into()];
         let Ok(Command::Forward(config)) = cli::parse(Program::Adapter, arguments, &|_| None) else {
             panic!("the arguments are right")
         };

@@ -11,10 +11,9 @@ use std::{
 use log::{info, warn};
 use reqwest::Url;
 use serde_json::{Map, Value};
-use tokio::sync::watch;
 
 use super::{
-    Phase,
+    Teller,
     challenge::Challenge,
     client_credentials,
     credential::{Credential, Obtained},
@@ -35,6 +34,7 @@ use crate::{
     secret::Secret,
     store::{
         Store,
+        description::Account,
         grant::Provenance,
         lock::Purpose,
         sign_in::Tabs,
@@ -100,14 +100,7 @@ pub(super) struct Errand {
     pub(super) used: Option<Arc<Credential>>,
     /// Scopes that a newer credential must have.
     pub(super) needed: Vec<String>,
-    pub(super) phase: watch::Sender<Phase>,
-}
-
-impl Errand {
-    /// A person is asked to open `url`.
-    pub(super) fn ask(&self, url: &str) {
-        self.phase.send_replace(Phase::Asking(url.into()));
-    }
+    pub(super) teller: Teller,
 }
 
 impl Desk {
@@ -197,7 +190,7 @@ impl Desk {
         challenge: &Challenge,
         used: Option<Arc<Credential>>,
         needed: Option<Vec<String>>,
-        phase: watch::Sender<Phase>,
+        teller: Teller,
     ) -> Result<Errand, Error> {
         let discovered = match &self.settings.grant {
             Grant::ClientCredentials { token_endpoint: Some(endpoint), .. } => {
@@ -209,7 +202,7 @@ impl Desk {
             }
         };
         self.present().discovered = Some(discovered.clone());
-        self.errand_at(discovered, challenge, used, needed, phase)
+        self.errand_at(discovered, challenge, used, needed, teller)
     }
 
     pub(super) fn errand_at(
@@ -218,7 +211,7 @@ impl Desk {
         challenge: &Challenge,
         used: Option<Arc<Credential>>,
         needed: Option<Vec<String>>,
-        phase: watch::Sender<Phase>,
+        teller: Teller,
     ) -> Result<Errand, Error> {
         // What a step-up must keep: what was asked for before, and what was granted.
         let mut held = Vec::new();
@@ -259,9 +252,19 @@ impl Desk {
             }
         };
         let needed = needed.unwrap_or_default();
-        let errand = Errand { discovered, scopes, resource, prover, used, needed, phase };
+        let errand = Errand { discovered, scopes, resource, prover, used, needed, teller };
         self.check_issuer(&errand)?;
         Ok(errand)
+    }
+
+    /// Who is signed in, as far as the files tell.
+    pub(super) fn account(&self) -> Account {
+        let drawers = [self.drawer(true), self.drawer(false)];
+        let found = drawers.into_iter().find_map(|drawer| Some((drawer, Tokens::load(&self.store, drawer)?)));
+        let Some((drawer, tokens)) = found else { return Account::Nobody };
+        // Tokens that npm has written may be anybody's: they have no other name than their own.
+        let noted = Provenance::load(&self.store, drawer, &tokens).map(|from| from.sign_in);
+        Account::SignedIn(noted.filter(|name| !name.is_empty()).unwrap_or_else(|| tokens.digest()))
     }
 
     pub(super) fn derived_redirect_uri(&self) -> String {
@@ -386,7 +389,7 @@ impl Desk {
         if tokens.scope().is_none() {
             tokens = tokens.with_scope(&errand.scopes); // RFC 6749 §5.1: as asked for
         }
-        let provenance = Provenance {
+        let mut provenance = Provenance {
             server: self.address(),
             grant: self.grant_name().to_owned(),
             client_id: client.id.clone(),
@@ -394,10 +397,15 @@ impl Desk {
             resource: errand.resource.clone(),
             requested_scopes: errand.scopes.clone(),
             resource_metadata: errand.discovered.resource.as_ref().and_then(|resource| resource.advertised.clone()),
+            sign_in: format!("{:016x}", fastrand::u64(..)),
             token: String::new(),
         };
         let drawer = self.drawer(tokens.is_dpop());
         let _lock = self.store.lock(Purpose::Tokens).await;
+        let before = Provenance::any(&self.store, drawer).map(|from| from.sign_in);
+        if let (Obtained::Refreshed, Some(before)) = (obtained, before.filter(|name| !name.is_empty())) {
+            provenance.sign_in = before;
+        }
         // A store that cannot be written costs a sign-in at the next start, not this one.
         let written = self.store.write(drawer.tokens(), &tokens.to_json());
         let kept = written.and_then(|()| provenance.save(&self.store, drawer, &tokens));

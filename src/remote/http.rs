@@ -17,6 +17,8 @@ use reqwest::{
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 
+use tokio::sync::watch;
+
 use super::{
     error::{Error, Refusal, same_origin},
     window::Window,
@@ -24,8 +26,9 @@ use super::{
 use crate::{
     config::Network,
     message::{Assembly, Body, Message, Shape},
-    oauth::{self, Authorizer, Credential, Patience, Waiter, challenge::Challenge},
+    oauth::{self, Authorizer, Credential, Need, Patience, Waiter, challenge::Challenge},
     report::shown,
+    store::description::{Account, AccountNow},
 };
 
 /// `Mcp-Session-Id` (MCP 2025-03-26 to 2025-11-25, Transports, Session Management).
@@ -270,13 +273,13 @@ impl Http {
     pub async fn patiently<T>(&self, after: Duration, work: impl Future<Output = T>) -> Option<T> {
         let mut work = std::pin::pin!(work);
         let Some(authorizer) = &self.authorizer else { return tokio::time::timeout(after, work).await.ok() };
-        let mut busy = authorizer.busy();
+        let mut need = authorizer.need();
         loop {
-            let signing_in = *busy.borrow_and_update();
+            let signing_in = need.borrow_and_update().is_under_way();
             tokio::select! {
                 done = &mut work => return Some(done),
                 () = tokio::time::sleep(after), if !signing_in => return None,
-                Ok(()) = busy.changed() => {}
+                Ok(()) = need.changed() => {}
             }
         }
     }
@@ -285,6 +288,21 @@ impl Http {
     pub async fn settle(&self) {
         if let Some(authorizer) = &self.authorizer {
             authorizer.settle().await;
+        }
+    }
+
+    /// What is needed before the server answers; none where the user has given a credential.
+    #[must_use]
+    pub fn need(&self) -> Option<watch::Receiver<Need>> {
+        self.authorizer.as_ref().map(Authorizer::need)
+    }
+
+    /// Who is signed in, as far as the files tell.
+    #[must_use]
+    pub fn account_now(&self) -> AccountNow {
+        match &self.authorizer {
+            Some(authorizer) => authorizer.account_now(),
+            None => std::sync::Arc::new(|| Account::Nobody),
         }
     }
 

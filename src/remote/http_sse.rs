@@ -421,10 +421,13 @@ impl Shared {
             }
             match Stream::open(&self.http, Waiter::Stream).await {
                 Ok(mut stream) => match self.shake_hands(&mut stream).await {
-                    Ok(()) => {
+                    Ok(answer) => {
                         info!("the event stream is open again");
                         self.generation.fetch_add(1, Relaxed);
                         self.endpoint.send_replace(Some(stream.endpoint.clone()));
+                        if let Some(answer) = answer {
+                            self.events.send(Event::Renewed(answer)).await;
+                        }
                         return stream;
                     }
                     Err(error) => warn!("the new event stream is no good: {}", chain(&error)),
@@ -435,8 +438,8 @@ impl Shared {
     }
 
     /// A new stream is a new session: it must be initialised (MCP 2024-11-05, Lifecycle).
-    async fn shake_hands(&self, stream: &mut Stream) -> Result<(), Error> {
-        let Some(initialize) = self.handshake.initialize() else { return Ok(()) };
+    async fn shake_hands(&self, stream: &mut Stream) -> Result<Option<Message>, Error> {
+        let Some(initialize) = self.handshake.initialize() else { return Ok(None) };
         let endpoint = stream.endpoint.clone();
         let hands = async {
             let answer = self.ask(&initialize, &endpoint, true).await?;
@@ -451,7 +454,7 @@ impl Shared {
                     warn!("cannot restore {}: {}", request.method().unwrap_or_default(), chain(&error));
                 }
             }
-            Ok(())
+            Ok(Some(answer))
         };
         let after = self.timing.initialize_patience;
         let shaken = self.http.patiently(after, hands);

@@ -178,14 +178,14 @@ impl StreamableHttp {
         Self { shared: Arc::new(shared), tasks: JoinSet::new(), notes: JoinSet::new() }
     }
 
-    /// Sends the host's `initialize`, tries again as long as the server may only be starting, and
+    /// Sends the host's `initialize`, tries again for `retry_for` if the server may only be starting, and
     /// returns when it is answered.
     ///
     /// # Errors
     /// [`Error`], if the server gave no answer that is the host's.
-    pub async fn initialize(&mut self, initialize: &Message) -> Result<(), Error> {
+    pub async fn initialize(&mut self, initialize: &Message, retry_for: Duration) -> Result<(), Error> {
         let shared = &self.shared;
-        let mut tries = Tries::new(initialize, shared.timing.retry_for);
+        let mut tries = Tries::new(initialize, retry_for);
         loop {
             match shared.establish(initialize).await {
                 Ok(()) => break,
@@ -319,8 +319,9 @@ impl Shared {
         let after = self.timing.initialize_patience;
         let made = self.http.patiently(after, self.make_session(&initialize, present.epoch + 1)).await;
         match made.unwrap_or(Err(Error::Silent { what: "answer to initialize", after })) {
-            Ok(session) => {
+            Ok((session, answer)) => {
                 self.session.send_replace(session);
+                self.events.send(Event::Renewed(answer)).await;
                 self.answered.notify_one(); // the new GET stream need not wait for anything
                 Ok(Renewal::Made)
             }
@@ -342,7 +343,7 @@ impl Shared {
     }
 
     /// The handshake again, and what the host had set.
-    async fn make_session(&self, initialize: &Message, epoch: u64) -> Result<Arc<Session>, Error> {
+    async fn make_session(&self, initialize: &Message, epoch: u64) -> Result<(Arc<Session>, Message), Error> {
         let blank = Session::new(0, &self.http, None, "");
         let response = self.post(initialize, &blank).await?;
         let id = response.headers().get(SESSION_ID).cloned();
@@ -361,7 +362,7 @@ impl Shared {
                 warn!("cannot restore {} in the new session: {}", request.method().unwrap_or_default(), chain(&error));
             }
         }
-        Ok(session)
+        Ok((session, answer))
     }
 
     /// A request of our own; its answer stays here.

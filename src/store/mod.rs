@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use crate::config::Resource;
 
+pub mod description;
 pub mod grant;
 pub mod lease;
 pub mod lock;
