@@ -124,7 +124,7 @@ impl Description {
     pub fn revision(&self, asked: &str) -> String {
         let last = self.initialize.get("protocolVersion").and_then(Value::as_str).unwrap_or(asked);
         // Revisions are dates: their order is that of the text.
-        self.negotiated.get(asked).map_or(last.min(asked), String::as_str).to_owned()
+        self.negotiated.get(asked).map_or_else(|| last.min(asked), String::as_str).to_owned()
     }
 
     /// The items of a list, if it was ever seen.

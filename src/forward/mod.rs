@@ -111,18 +111,22 @@ enum Link {
     /// There is none; the next message that wants one opens it.
     Closed,
     /// It is being opened with a message; these wait.
-    Opening {
-        first: Vec<Id>,
-        /// The message, if it is one.
-        initialize: Option<Message>,
-        waiting: VecDeque<Message>,
-        /// What stands in the way.
-        hurdle: Option<Report>,
-    },
+    Opening(Box<Opening>),
     /// It comes about behind an answer that the host has.
     Provisional(Box<Provisional>),
     /// It is there.
     Open,
+}
+
+/// A connection that is being opened.
+#[derive(Debug)]
+struct Opening {
+    first: Vec<Id>,
+    /// The first message, if it is one.
+    initialize: Option<Message>,
+    waiting: VecDeque<Message>,
+    /// What stands in the way.
+    hurdle: Option<Report>,
 }
 
 /// A request of the host that is not answered yet.
@@ -279,7 +283,7 @@ impl Forward {
         }
         match (self.draining, &self.link) {
             (false, _) => Verdict::Continue,
-            (true, Link::Opening { .. }) => Verdict::Drain,
+            (true, Link::Opening(_)) => Verdict::Drain,
             (true, _) if self.owed.is_empty() => Verdict::Stop,
             (true, _) => Verdict::Drain,
         }
@@ -415,7 +419,8 @@ impl Forward {
 
     fn pass_on(&mut self, message: Message) {
         match &mut self.link {
-            Link::Opening { waiting, .. } => {
+            Link::Opening(opening) => {
+                let waiting = &mut opening.waiting;
                 let before: usize = waiting.iter().map(|message| message.body.len()).sum();
                 if waiting.len() < MOST_WAITING && before <= self.max_message {
                     waiting.push_back(message);
@@ -440,7 +445,7 @@ impl Forward {
         self.initialize.clone_from(&initialize);
         (self.shown, self.survey) = (Default::default(), Survey::default());
         (self.stand_in, self.told, self.offer) = (None, None, None);
-        self.link = Link::Opening { first: ids, initialize, waiting, hurdle: None };
+        self.link = Link::Opening(Box::new(Opening { first: ids, initialize, waiting, hurdle: None }));
         self.actions.push_back(Action::Open(first));
         self.consider(); // somebody may be asked already
     }
@@ -478,12 +483,13 @@ impl Forward {
         if self.take_back(&id) {
             return false;
         }
-        if let Link::Opening { waiting, .. } = &mut self.link
-            && let Some(at) = waiting
+        if let Link::Opening(opening) = &mut self.link
+            && let Some(at) = opening
+                .waiting
                 .iter()
                 .position(|waiting| matches!(&waiting.shape, Shape::Request { id: waits, .. } if *waits == id))
         {
-            waiting.remove(at);
+            opening.waiting.remove(at);
             return false;
         }
         true
@@ -493,7 +499,8 @@ impl Forward {
         if matches!(self.link, Link::Provisional(_)) {
             return self.opened_behind();
         }
-        let Link::Opening { mut waiting, .. } = std::mem::replace(&mut self.link, Link::Open) else { return };
+        let Link::Opening(opening) = std::mem::replace(&mut self.link, Link::Open) else { return };
+        let mut waiting = opening.waiting;
         while let Some(message) = waiting.pop_front() {
             if message.method() == Some("initialize") {
                 return self.open(message, waiting);
@@ -508,13 +515,12 @@ impl Forward {
         }
         let report = Report::of_remote(error, &self.server);
         warn!("{}", report.line());
-        let asks = matches!(self.link, Link::Opening { initialize: Some(_), .. });
+        let asks = matches!(&self.link, Link::Opening(opening) if opening.initialize.is_some());
         if asks && error.answer().is_none() && self.falls_back(&report) {
             return;
         }
-        let Link::Opening { first, initialize, waiting, .. } = std::mem::replace(&mut self.link, Link::Closed) else {
-            return;
-        };
+        let Link::Opening(opening) = std::mem::replace(&mut self.link, Link::Closed) else { return };
+        let Opening { first, initialize, waiting, .. } = *opening;
         for id in &first {
             match error.answer() {
                 Some(answer) if initialize.is_some() => {
@@ -579,9 +585,9 @@ impl Forward {
     fn hurdle(&mut self, error: &Error) {
         let report = Report::of_remote(error, &self.server);
         match &mut self.link {
-            Link::Opening { hurdle, .. } => {
+            Link::Opening(opening) => {
                 warn!("{}", report.line());
-                *hurdle = Some(report);
+                opening.hurdle = Some(report);
                 self.consider();
             }
             Link::Provisional(_) => {

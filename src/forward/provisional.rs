@@ -16,7 +16,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use log::{info, warn};
 use serde_json::{Map, Value, json};
 
-use super::{Action, Forward, Link, MOST_WAITING, Reminder, Shown, survey::own_id};
+use super::{Action, Forward, Link, MOST_WAITING, Opening, Reminder, Shown, survey::own_id};
 use crate::{
     config::Start,
     description::{Description, Learned, List, Wish},
@@ -141,12 +141,13 @@ impl StandIn {
 impl Forward {
     /// Answers the host's `initialize` in the server's place, if it is known that the server cannot.
     pub(super) fn consider(&mut self) {
-        let Link::Opening { initialize: Some(_), hurdle, .. } = &self.link else { return };
-        let certain = hurdle.is_some() || matches!(self.need, Need::Person(_));
-        if self.start == Start::Wait || !(certain || matches!(self.need, Need::SignIn)) {
+        let Link::Opening(opening) = &self.link else { return };
+        let trouble = opening.hurdle.clone();
+        let certain = trouble.is_some() || matches!(self.need, Need::Person(_));
+        if self.start == Start::Wait || opening.initialize.is_none() || !(certain || matches!(self.need, Need::SignIn))
+        {
             return;
         }
-        let trouble = hurdle.clone();
         let known = self.memory.recall();
         // What is to be opened comes a moment later, or the reason why there is nothing; whoever has
         // seen this server before need not wait for it.
@@ -169,11 +170,8 @@ impl Forward {
     }
 
     fn answer_provisionally(&mut self, known: Option<Description>, trouble: Report, progress: Progress) {
-        let Link::Opening { first, initialize: Some(initialize), waiting, .. } =
-            std::mem::replace(&mut self.link, Link::Closed)
-        else {
-            return;
-        };
+        let Link::Opening(opening) = std::mem::replace(&mut self.link, Link::Closed) else { return };
+        let Opening { first, initialize: Some(initialize), waiting, .. } = *opening else { return };
         let asked = Wish::of(&initialize).revision.unwrap_or_else(|| OLDEST.to_owned());
         let stand_in = StandIn::new(known, trouble);
         let mut result = match &stand_in.known {
@@ -463,7 +461,7 @@ impl Forward {
             return;
         }
         match (&self.link, &self.need) {
-            (Link::Opening { .. }, _) => self.consider(),
+            (Link::Opening(_), _) => self.consider(),
             (Link::Provisional(_), Need::SignIn | Need::Person(_)) => {
                 self.restate(self.sign_in_needed());
                 self.offer();
