@@ -67,6 +67,7 @@ impl Connection {
             opener,
             events,
             stops,
+            wakes: mpsc::channel(1).1, // a command for people is over before they sleep
         };
         let mut forwarding = JoinSet::new();
         forwarding.spawn(async move {

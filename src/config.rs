@@ -35,6 +35,8 @@ pub struct Config {
     pub answer_within: Duration,
     /// Pause between pings of our own.
     pub ping: Option<Duration>,
+    /// Whether the host is told of progress where the server tells none.
+    pub progress: bool,
     /// Tools to hide from the host and to refuse.
     pub ignored_tools: Vec<ToolPattern>,
     /// How much is said on stderr.

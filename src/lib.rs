@@ -77,6 +77,7 @@ pub mod client;
 pub mod logging;
 pub mod report;
 pub mod shutdown;
+pub mod wake;
 
 use std::{
     ffi::OsString,
@@ -93,7 +94,7 @@ use crate::{
     forward::{Ends, Forward, Settings},
     local::{Lines, Patient, Writer},
     message::{Message, Shape},
-    network::{Outlet, Reach},
+    network::Outlet,
     oauth::{Authorizer, door::Door},
     remote::{EventReceiver, Opener, Timing, http::Http},
     report::Report,
@@ -193,36 +194,47 @@ fn run_to_end(
 pub async fn run(config: &Config, parent: Parent) -> anyhow::Result<()> {
     let (opener, events) = opener(config)?;
     let (reader, writer) = local::stdio();
-    let (stops, _watchers) = shutdown::watch(parent);
-    let ends =
-        Ends { lines: Lines::new(reader, config.max_message), writer: Writer::new(writer), opener, events, stops };
+    let (stops, _stop_watchers) = shutdown::watch(parent);
+    let (wakes, _wake_watchers) = wake::watch();
+    let ends = Ends {
+        lines: Lines::new(reader, config.max_message),
+        writer: Writer::new(writer),
+        opener,
+        events,
+        stops,
+        wakes,
+    };
     let shelf = Shelf::new(config, ends.opener.http.account_now());
     forward::run(Forward::new(settings(config), Box::new(shelf)), ends).await;
     Ok(())
 }
 
 /// How the loop is to be.
-pub(crate) fn settings(config: &Config) -> Settings {
+#[must_use]
+pub fn settings(config: &Config) -> Settings {
     Settings {
         server: config.server.url().clone(),
         ignored_tools: config.ignored_tools.clone(),
         max_message: config.max_message,
         start: config.authorization.start,
+        progress: config.progress,
     }
 }
 
 /// How to open the remote end, and where what comes back arrives.
-pub(crate) fn opener(config: &Config) -> anyhow::Result<(Opener, EventReceiver)> {
+///
+/// # Errors
+/// Where the settings do not fit together.
+pub fn opener(config: &Config) -> anyhow::Result<(Opener, EventReceiver)> {
     let outlet = Arc::new(Outlet::new(&config.server, config.network.clone())?);
-    let client = outlet.client(&Reach::of(&config.server), None)?;
     let http = Http::new(
-        client,
-        config.server.url().clone(),
+        outlet.clone(),
+        &config.server,
         &config.headers,
         &config.network,
         authorizer(config, outlet),
         config.max_message,
-    );
+    )?;
     let timing = Timing {
         retry_for: config.retry_for,
         initialize_patience: config.initialize_patience,

@@ -86,7 +86,7 @@ async fn a_host_that_starts_signed_out_has_its_answer_before_anybody_has_signed_
     assert!(host.is_quiet(MOMENT).await);
 
     support::browser::visit(&tab.url).await;
-    let mut seen = vec![host.json().await, host.json().await];
+    let mut seen = [host.json().await, host.json().await];
     seen.sort_by_key(|message| message["id"].is_null());
     assert_eq!(seen[0]["result"], json!({ "echo": "tools/call" }));
     assert_eq!(seen[1]["method"], TOOLS_CHANGED);
@@ -173,7 +173,7 @@ async fn a_server_that_is_down_at_the_start_is_there_when_it_is_up_without_a_res
 
     let real = tool("real");
     let _server = Server::on(bind(port).await, move |request| std::future::ready(real(&request)));
-    let mut seen = vec![host.json().await, host.json().await];
+    let mut seen = [host.json().await, host.json().await];
     seen.sort_by_key(|message| message["id"].is_null());
     assert_eq!(seen[0]["result"], json!({ "echo": "tools/call" }));
     assert_eq!(seen[1]["method"], TOOLS_CHANGED);
@@ -201,7 +201,7 @@ async fn a_known_server_that_is_down_at_the_start_shows_its_tools() {
     let other = tool("other");
     let _server = Server::on(bind(port).await, move |request| std::future::ready(other(&request)));
     host.send(request(2, "tools/call", json!({ "name": "real" }))).await;
-    let mut seen = vec![host.json().await, host.json().await];
+    let mut seen = [host.json().await, host.json().await];
     seen.sort_by_key(|message| message["id"].is_null());
     assert_eq!(seen[0]["id"], 2);
     assert_eq!(seen[1]["method"], TOOLS_CHANGED);

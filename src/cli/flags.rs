@@ -163,6 +163,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "SECONDS", value_parser = positive_seconds, help_heading = LIMITS)]
     ping_interval: Option<Duration>,
 
+    /// Tell the host of progress while a long call goes on and the server tells none, so that it does not give up
+    #[arg(long, help_heading = LIMITS)]
+    progress_keepalive: bool,
+
     /// Host name in the redirect URI
     #[arg(long, value_name = "NAME", default_value = if cfg!(windows) { "127.0.0.1" } else { "localhost" }, help_heading = SIGN_IN)]
     host: String,
@@ -389,6 +393,7 @@ pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config
         initialize_patience: args.initialize_timeout,
         answer_within: args.answer_within,
         ping: args.ping_interval.or_else(|| args.keep_alive.then_some(PING_INTERVAL)),
+        progress: args.progress_keepalive,
         ignored_tools: args.ignore_tool.iter().map(|pattern| ToolPattern::new(pattern)).collect(),
         log: log_mode(args),
         log_filters: environment("RUST_LOG"),

@@ -6,6 +6,7 @@
 //! Must never: leave a request of the host unanswered, or answer one twice; write a response that
 //! nobody asked for.
 
+mod progress;
 mod provisional;
 mod run;
 mod survey;
@@ -25,6 +26,7 @@ use tokio::sync::oneshot;
 pub use run::{Ends, run};
 
 use self::{
+    progress::{Progress, SILENCE},
     provisional::{Offer, Provisional, StandIn, Told},
     survey::{Survey, Surveyed},
 };
@@ -65,6 +67,8 @@ pub enum Event {
     Need(Need),
     /// The time has come that was asked for.
     Reminder(Reminder),
+    /// The machine has slept for so long.
+    Woke(Duration),
     /// The program is to end.
     Stop(Stop),
 }
@@ -80,6 +84,8 @@ pub enum Action {
     Send(Message),
     /// Try at once to open the connection that is being opened.
     Hurry,
+    /// Connections may be dead: make new ones, and see whether the session is still there.
+    Check,
     /// Come back to this after a while.
     Remind(Duration, Reminder),
 }
@@ -91,6 +97,8 @@ pub enum Reminder {
     Overdue(u64),
     /// An opening that failed may work by now.
     TryAgain,
+    /// A request with a progress token is still open.
+    Progress(u64),
 }
 
 /// Whether to go on.
@@ -199,6 +207,8 @@ pub struct Settings {
     pub max_message: usize,
     /// Whether the host may be answered in the server's place.
     pub start: Start,
+    /// Whether the host is told of progress where the server tells none.
+    pub progress: bool,
 }
 
 /// The state of the loop.
@@ -225,6 +235,8 @@ pub struct Forward {
     asked_host: Vec<Id>,
     /// Of the last message that was held.
     serial: u64,
+    /// Where the user wants it.
+    progress: Option<Progress>,
     /// Requests the host has given up, the latest ones.
     cancelled: VecDeque<Id>,
     draining: bool,
@@ -235,7 +247,7 @@ impl Forward {
     /// Nothing has happened yet.
     #[must_use]
     pub fn new(settings: Settings, memory: Box<dyn Memory>) -> Self {
-        let Settings { server, ignored_tools, max_message, start } = settings;
+        let Settings { server, ignored_tools, max_message, start, progress } = settings;
         Self {
             server,
             ignored_tools,
@@ -253,6 +265,7 @@ impl Forward {
             offer: None,
             asked_host: Vec::new(),
             serial: 0,
+            progress: progress.then(Progress::default),
             cancelled: VecDeque::new(),
             draining: false,
             actions: VecDeque::new(),
@@ -277,7 +290,13 @@ impl Forward {
             Event::Remote(remote::Event::Hurdle(error)) => self.hurdle(&error),
             Event::Remote(remote::Event::Renewed(answer)) => self.renewed(answer),
             Event::Need(need) => self.needs(need),
+            Event::Reminder(Reminder::Progress(serial)) => self.sign_of_life(serial),
             Event::Reminder(reminder) => self.reminded(reminder),
+            Event::Woke(slept) => {
+                info!("awake again after {} s; looking after the connection", slept.as_secs());
+                self.actions.push_back(Action::Check);
+                self.reminded(Reminder::TryAgain);
+            }
             Event::Opened(Ok(())) => self.opened(),
             Event::Opened(Err(error)) => self.not_opened(&error),
         }
@@ -395,6 +414,8 @@ impl Forward {
                 }
                 let page = || if description::has_cursor(&message) { Page::Later } else { Page::First };
                 self.owe(id, Asked::by(method, page));
+                let waits = self.progress.as_mut().and_then(|progress| progress.begin(id, &message));
+                self.actions.extend(waits.map(|serial| Action::Remind(SILENCE, Reminder::Progress(serial))));
                 if !(self.stands_in(&message) || self.was_misled(&message)) {
                     self.pass_on(message);
                 }
@@ -541,6 +562,12 @@ impl Forward {
     fn server_message(&mut self, message: Message) {
         debug!("server: {} bytes, {:?}", message.body.len(), message.shape);
         match &message.shape {
+            Shape::Notification { method }
+                if &**method == "notifications/progress"
+                    && self.progress.as_mut().is_some_and(|progress| !progress.passes(&message)) =>
+            {
+                debug!("progress that is none is dropped");
+            }
             Shape::Request { .. } | Shape::Notification { .. } => self.write(message.body),
             Shape::Response { id: Some(id) } => {
                 let id = id.clone();
@@ -696,8 +723,19 @@ impl Forward {
         let debt = *debt;
         if debt.count == 0 {
             self.owed.remove(id);
+            if let Some(progress) = &mut self.progress {
+                progress.end(id);
+            }
         }
         Some(debt)
+    }
+
+    fn sign_of_life(&mut self, serial: u64) {
+        let server = report::host(&self.server);
+        if let Some(line) = self.progress.as_mut().and_then(|progress| progress.sign_of_life(serial, &server)) {
+            self.write(Body::One(line.into()));
+            self.actions.push_back(Action::Remind(SILENCE, Reminder::Progress(serial)));
+        }
     }
 
     /// Settles what is owed under an id with our own error.

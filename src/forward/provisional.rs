@@ -292,11 +292,8 @@ impl Forward {
     pub(super) fn reminded(&mut self, reminder: Reminder) {
         let Link::Provisional(provisional) = &mut self.link else { return };
         match reminder {
-            Reminder::TryAgain => {
-                if matches!(provisional.progress, Progress::Failed) {
-                    self.try_again();
-                }
-            }
+            Reminder::TryAgain => self.try_again(),
+            Reminder::Progress(_) => {}
             Reminder::Overdue(serial) => {
                 let Some(at) = provisional.held.iter().position(|held| held.serial == serial) else { return };
                 if let (Some(held), Some(stand_in)) = (provisional.held.remove(at), &self.stand_in) {

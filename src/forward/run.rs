@@ -46,6 +46,8 @@ pub struct Ends<R, W> {
     pub events: EventReceiver,
     /// Signals, and the host's end.
     pub stops: mpsc::Receiver<Stop>,
+    /// How long the machine has slept.
+    pub wakes: mpsc::Receiver<Duration>,
 }
 
 /// Runs the loop until the host goes, or the program is told to.
@@ -77,6 +79,7 @@ where
             need = changed(&mut need) => Event::Need(need),
             opened = link.opened(), if link.is_opening() => Event::Opened(opened),
             reminder = reminders.next() => Event::Reminder(reminder),
+            Some(slept) = ends.wakes.recv() => Event::Woke(slept),
             incoming = ends.lines.next(), if verdict == Verdict::Continue => Event::Host(incoming),
             // Last: everything that is ready by now goes out in one write.
             written = ends.writer.write(), if ends.writer.backlog() > 0 => match written {
@@ -132,6 +135,10 @@ fn carry_out<R, W: AsyncWrite + Unpin>(
             Action::Open(first) => link.open(ends.opener.clone(), first),
             Action::Send(message) => link.send(message),
             Action::Hurry => link.hurry.notify_one(),
+            Action::Check => {
+                ends.opener.http.renew();
+                link.check();
+            }
             Action::Remind(after, reminder) => reminders.add(after, reminder),
         }
     }
@@ -214,6 +221,12 @@ impl Connection {
     fn send(&mut self, message: Message) {
         if let Some(remote) = &mut self.remote {
             remote.send(message);
+        }
+    }
+
+    fn check(&mut self) {
+        if let Some(remote) = &mut self.remote {
+            remote.check();
         }
     }
 

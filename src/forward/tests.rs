@@ -1,5 +1,6 @@
 //! The loop, first as a pure function, then over tiny pipes.
 
+mod progress;
 mod provisional;
 
 use std::{sync::Arc, time::Duration};
@@ -48,7 +49,8 @@ fn forward() -> Forward {
 fn ignoring(patterns: &[&str]) -> Forward {
     let patterns = patterns.iter().map(|pattern| ToolPattern::new(pattern)).collect();
     let server = Url::parse("http://a.example/mcp").unwrap();
-    let settings = Settings { server, ignored_tools: patterns, max_message: LIMIT, start: Start::Answer };
+    let settings =
+        Settings { server, ignored_tools: patterns, max_message: LIMIT, start: Start::Answer, progress: false };
     Forward::new(settings, Box::new(Nothing))
 }
 
@@ -79,6 +81,7 @@ fn actions(forward: &mut Forward) -> Vec<String> {
             Action::Open(message) => format!("open {}", text(&message.body)),
             Action::Send(message) => format!("send {}", text(&message.body)),
             Action::Hurry => "hurry".to_owned(),
+            Action::Check => "check".to_owned(),
             Action::Remind(after, reminder) => format!("remind {} s {reminder:?}", after.as_secs()),
         })
         .collect()
@@ -151,6 +154,11 @@ fn own_errors(ids: &[&str]) -> Vec<(String, i64)> {
 }
 
 const NOTHING: [&str; 0] = [];
+
+#[test]
+fn after_a_sleep_the_connection_is_looked_after() {
+    assert_eq!(does(&mut connected(), Event::Woke(Duration::from_secs(60))), ["check"]);
+}
 
 // Opening
 
@@ -494,7 +502,7 @@ impl Outside {
         let ((input, reader), (output, writer)) = (tokio::io::duplex(8), tokio::io::duplex(8));
         let (stops, watched) = mpsc::channel(1);
         let (lines, writer) = (Lines::new(reader, LIMIT), Writer::new(writer));
-        let ends = Ends { lines, writer, opener, events, stops: watched };
+        let ends = Ends { lines, writer, opener, events, stops: watched, wakes: mpsc::channel(1).1 };
         let running = tokio::spawn(run(forward(), ends));
         Self { input: Some(input), output: BufReader::new(output), stops, running }
     }

@@ -5,7 +5,10 @@
 //! redirect that leaves it; keep more of a body than the limit.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -24,8 +27,9 @@ use super::{
     window::Window,
 };
 use crate::{
-    config::Network,
+    config::{Network, ServerUrl},
     message::{Assembly, Body, Message, Shape},
+    network::{Outlet, Reach},
     oauth::{self, Authorizer, Credential, Need, Patience, Waiter, challenge::Challenge},
     report::shown,
     store::description::{Account, AccountNow},
@@ -53,7 +57,10 @@ const MOST_CHALLENGES: u32 = 8;
 /// The client, and what goes with every request to the server.
 #[derive(Debug)]
 pub struct Http {
-    client: Client,
+    outlet: Arc<Outlet>,
+    reach: Reach,
+    /// Replaced when its connections may be dead.
+    client: RwLock<Client>,
     server: Url,
     headers: HeaderMap,
     cookies: Option<Cookies>,
@@ -69,15 +76,20 @@ pub struct Http {
 impl Http {
     /// Opens nothing. A header `Authorization` of the user's is the credential, and no other is
     /// obtained.
-    #[must_use]
+    ///
+    /// # Errors
+    /// Where a proxy's address is none.
     pub fn new(
-        client: Client,
-        server: Url,
+        outlet: Arc<Outlet>,
+        server: &ServerUrl,
         headers: &HeaderMap,
         network: &Network,
         authorizer: Authorizer,
         limit: usize,
-    ) -> Self {
+    ) -> anyhow::Result<Self> {
+        let reach = Reach::of(server);
+        let client = RwLock::new(outlet.client(&reach, None)?);
+        let server = server.url().clone();
         let mut all = HeaderMap::new();
         all.insert(header::USER_AGENT, HeaderValue::from_static(concat!("mcp-remote/", env!("CARGO_PKG_VERSION"))));
         for name in headers.keys() {
@@ -86,7 +98,9 @@ impl Http {
                 all.append(name, value.clone());
             }
         }
-        Self {
+        Ok(Self {
+            outlet,
+            reach,
             client,
             cookies: network.cookies.then(|| Cookies::new(&server)),
             authorizer: (!headers.contains_key(header::AUTHORIZATION)).then_some(authorizer),
@@ -96,7 +110,19 @@ impl Http {
             headers_timeout: network.headers_timeout,
             body_timeout: network.body_timeout,
             limit,
+        })
+    }
+
+    /// Makes new connections from now on; what is under way stays on the old ones.
+    pub fn renew(&self) {
+        match self.outlet.client(&self.reach, None) {
+            Ok(client) => *self.client.write().unwrap_or_else(PoisonError::into_inner) = client,
+            Err(error) => debug!("the old connections stay: {error:#}"),
         }
+    }
+
+    fn client(&self) -> Client {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The server's address.
@@ -184,7 +210,7 @@ impl Http {
             if let Some(cookies) = &self.cookies {
                 cookies.add_to(request.headers_mut(), &url);
             }
-            let answer = self.client.execute(request);
+            let answer = self.client().execute(request);
             let response = match self.headers_timeout {
                 None => answer.await,
                 Some(after) => tokio::time::timeout(after, answer)
@@ -241,7 +267,7 @@ impl Http {
     async fn answer_challenge(
         &self,
         response: Response,
-        used: Option<std::sync::Arc<Credential>>,
+        used: Option<Arc<Credential>>,
         has_nonce: bool,
         waiter: Waiter,
         patience: Patience,
@@ -302,7 +328,7 @@ impl Http {
     pub fn account_now(&self) -> AccountNow {
         match &self.authorizer {
             Some(authorizer) => authorizer.account_now(),
-            None => std::sync::Arc::new(|| Account::Nobody),
+            None => Arc::new(|| Account::Nobody),
         }
     }
 

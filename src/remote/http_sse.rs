@@ -43,6 +43,8 @@ const ENDPOINT_PATIENCE: Duration = Duration::from_secs(10);
 /// Longest pause between tries to open the stream again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// How long a `ping` may take after the machine has slept, before the stream is taken for dead.
+const PING_PATIENCE: Duration = Duration::from_secs(10);
 /// The most of a server's `retry` that is waited for: one beyond it is a mistake or a trap.
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
@@ -156,6 +158,11 @@ impl HttpSse {
         tasks.spawn(async move {
             shared.order.send(&message, pin!(shared.carry(&message))).await;
         });
+    }
+
+    /// Finds out whether the stream still brings anything, and opens it anew if not.
+    pub fn check(&mut self) {
+        self.tasks.spawn(self.shared.clone().look());
     }
 
     /// Ends everything under way.
@@ -470,6 +477,19 @@ impl Shared {
             if let Err(error) = self.ask(&ping, &endpoint, true).await {
                 warn!("keep-alive: {}", chain(&error));
             }
+        }
+    }
+
+    /// One `ping` of our own; a stream that does not bring its answer is given up.
+    async fn look(self: Arc<Self>) {
+        let endpoint = self.endpoint.borrow().clone();
+        let (Some(endpoint), Some(ping)) = (endpoint, self.handshake.ping()) else {
+            return self.wanted.notify_one(); // it is being opened: no time for pauses
+        };
+        let answered = tokio::time::timeout(PING_PATIENCE, self.ask(&ping, &endpoint, true)).await;
+        if !matches!(answered, Ok(Ok(_))) {
+            info!("the event stream brings no answer to a ping");
+            self.retire(&endpoint);
         }
     }
 }

@@ -235,6 +235,14 @@ impl Remote {
         }
     }
 
+    /// Finds out whether the connection and the session are still there, and replaces what is not.
+    pub fn check(&mut self) {
+        match self {
+            Self::StreamableHttp(remote) => remote.check(),
+            Self::HttpSse(remote) => remote.check(),
+        }
+    }
+
     /// Ends everything under way; only [`close`](Self::close) may follow.
     pub fn abandon(&mut self) {
         match self {

@@ -89,6 +89,8 @@ struct Shared {
     answered: Notify,
     /// The server has taken `notifications/initialized`.
     initialized: Notify,
+    /// Connections may be dead.
+    woken: Notify,
     /// When the server last refused a new session.
     refused: Mutex<Option<Instant>>,
     /// What is left of streams that have brought an answer to us.
@@ -171,6 +173,7 @@ impl StreamableHttp {
             session: watch::Sender::new(Arc::new(blank)),
             answered: Notify::new(),
             initialized: Notify::new(),
+            woken: Notify::new(),
             refused: Mutex::new(None),
             rests: Mutex::new(JoinSet::new()),
             host_rests: Semaphore::new(MOST_RESTS),
@@ -219,6 +222,12 @@ impl StreamableHttp {
                 shared.initialized.notify_one();
             }
         });
+    }
+
+    /// Opens the server's own stream anew, and finds out whether the session is still there.
+    pub fn check(&mut self) {
+        self.shared.woken.notify_waiters();
+        self.tasks.spawn(self.shared.clone().look());
     }
 
     /// Ends everything under way.
@@ -624,7 +633,10 @@ impl Shared {
                                 reading.insert(Reading::new(response, limit))
                             }
                         };
-                        self.pass_on(reading, session).await
+                        tokio::select! {
+                            error = self.pass_on(reading, session) => error,
+                            () = self.woken.notified() => continue,
+                        }
                     }
                     Err(Error::Refused(refusal)) if reading.is_some() && names_the_session(&refusal, session) => {
                         if let Err(error) = self.renew(session).await {
@@ -661,7 +673,10 @@ impl Shared {
                 (Some(named), None) if barren <= BARREN_AND_HASTY => named,
                 (named, _) => named.unwrap_or(DEFAULT_RETRY).max(backoff.pause()),
             };
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.woken.notified() => {}
+            }
         }
     }
 
@@ -682,18 +697,23 @@ impl Shared {
     async fn keep_alive(self: Arc<Self>, every: Duration) {
         loop {
             tokio::time::sleep(every).await;
-            self.order.pass().await;
-            let session = self.session.borrow().clone();
-            let Some(ping) = self.handshake.ping() else { return };
-            match self.ask(&ping, &session).await {
-                Ok(_) => session.proven.store(true, Relaxed),
-                Err(Error::SessionLost(_)) => {
-                    if let Err(error) = self.renew(&session).await {
-                        warn!("{}", chain(&error));
-                    }
+            self.clone().look().await;
+        }
+    }
+
+    /// One `ping` of our own; a session that is lost is replaced before a request finds out.
+    async fn look(self: Arc<Self>) {
+        self.order.pass().await;
+        let session = self.session.borrow().clone();
+        let Some(ping) = self.handshake.ping().filter(|_| !session.is_blank()) else { return };
+        match self.ask(&ping, &session).await {
+            Ok(_) => session.proven.store(true, Relaxed),
+            Err(Error::SessionLost(_)) => {
+                if let Err(error) = self.renew(&session).await {
+                    warn!("{}", chain(&error));
                 }
-                Err(error) => warn!("keep-alive: {}", chain(&error)),
             }
+            Err(error) => warn!("ping: {}", chain(&error)),
         }
     }
 }

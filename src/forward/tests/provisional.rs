@@ -40,7 +40,7 @@ fn start(start: Start, known: Option<&str>, ignored: &[&str]) -> Forward {
     let server = Url::parse("http://a.example/mcp").unwrap();
     let ignored_tools = ignored.iter().map(|pattern| ToolPattern::new(pattern)).collect();
     let known = Known(known.map(ToOwned::to_owned), Arc::default());
-    Forward::new(Settings { server, ignored_tools, max_message: LIMIT, start }, Box::new(known))
+    Forward::new(Settings { server, ignored_tools, max_message: LIMIT, start, progress: false }, Box::new(known))
 }
 
 const TWO_TOOLS: &str = r#"{"initialize":{"protocolVersion":"2025-06-18","capabilities":{"tools":{},"prompts":{}},"serverInfo":{"name":"s","version":"1"},"instructions":"be kind"},"negotiated":{"2025-11-25":"2025-06-18"},"lists":{"tools":[{"name":"a","x":1.0},{"name":"b"}]}}"#;
@@ -274,7 +274,7 @@ fn a_failure_that_is_not_about_a_sign_in_is_tried_again_unasked() {
     let failed = does(&mut forward, refused(None));
     assert_eq!(failed, ["remind 60 s TryAgain"]);
     assert_eq!(does(&mut forward, Event::Reminder(Reminder::TryAgain)), [format!("open {HELLO}")]);
-    assert_eq!(does(&mut forward, Event::Reminder(Reminder::TryAgain)), NOTHING);
+    assert_eq!(does(&mut forward, Event::Reminder(Reminder::TryAgain)), ["hurry"], "it is being tried already");
 }
 
 #[test]
@@ -418,6 +418,7 @@ fn what_a_server_says_of_itself_is_kept_and_what_we_say_for_it_is_not() {
         ignored_tools: Vec::new(),
         max_message: LIMIT,
         start: Start::Answer,
+        progress: false,
     };
     let mut forward = Forward::new(settings, Box::new(Known(None, Arc::clone(&kept))));
     host(&mut forward, HELLO);
