@@ -21,6 +21,7 @@ use super::{
     error::Error,
     exchange::Exchange,
     page::Page,
+    provider::{self, Remedy},
     redirect::{Listener, Outcome, Place, sibling},
     registration::{self, AUTHORIZATION_CODE, Client, Origin, Wanted},
     scope,
@@ -105,6 +106,7 @@ fn resume(desk: &Desk, errand: &Errand) -> Option<Waiting> {
         let expected = server.published.then_some(&server.issuer);
         let same = sign_in.authorization.expected_issuer.as_ref() == expected
             && sign_in.resource == errand.resource
+            && sign_in.remedies == errand.remedies
             && sign_in.authorization.requested_scopes == errand.scopes;
         let Some(url) = sign_in.authorization_url.as_deref().and_then(|url| Url::parse(url).ok()) else { continue };
         if !same {
@@ -209,23 +211,34 @@ async fn client(desk: &Desk, errand: &Errand, redirect_uri: &str, anew: bool) ->
     let server = &errand.discovered.server;
     let wanted = wanted(errand, redirect_uri);
     let present = registration::present(&desk.settings, &desk.store, server, wanted, desk.now());
+    let may_be_helped = provider::may_help(&desk.settings, errand);
     if let Some(client) = present.filter(|_| !anew) {
         let is_certain = desk.has_registered(&client.id) && client.may_ask(&errand.scopes);
-        if client.origin != Origin::Stored || is_certain {
+        let may_be_stale = client.origin == Origin::Stored && !is_certain;
+        if !may_be_stale && !may_be_helped {
             return Ok(client);
         }
         match look(desk, errand, &client, redirect_uri).await {
-            Standing::Good => return Ok(client),
             // It stays the client of the tokens that there are.
-            Standing::TooNarrow => info!("{} has registered us for less; registering again", server.issuer),
-            Standing::Unknown => {
+            Some((Standing::TooNarrow, _)) if may_be_stale => {
+                info!("{} has registered us for less; registering again", server.issuer);
+            }
+            Some((_, refusal)) if desk.has_remedy(errand, &refusal) => return Err(refusal),
+            Some((Standing::Unknown, _)) if may_be_stale => {
                 info!("{} does not know our registration any more; registering again", server.issuer);
                 registration::forget(&desk.store, &client);
             }
+            _ => return Ok(client),
         }
     }
     let client = registration::register(&desk.door, &desk.settings, &desk.store, server, wanted).await?;
     desk.note_registered(&client.id);
+    if may_be_helped
+        && let Some((_, refusal)) = look(desk, errand, &client, redirect_uri).await
+        && desk.has_remedy(errand, &refusal)
+    {
+        return Err(refusal);
+    }
     Ok(client)
 }
 
@@ -233,44 +246,56 @@ fn wanted<'a>(errand: &'a Errand, redirect_uri: &'a str) -> Wanted<'a> {
     Wanted { grant: AUTHORIZATION_CODE, redirect_uri, scopes: &errand.scopes }
 }
 
-/// What an authorization server thinks of a client.
+/// What a refusal says of a client.
 enum Standing {
-    Good,
     /// It may not ask for these scopes.
     TooNarrow,
     /// It is not known.
     Unknown,
+    /// Nothing.
+    Open,
 }
 
-/// Looks at the authorize page as a browser would: any 4xx, and an error in JSON, is about the client; so
-/// is an error redirect that names it, or its scope.
-async fn look(desk: &Desk, errand: &Errand, client: &Client, redirect_uri: &str) -> Standing {
+/// Looks at the authorize page as a browser would, and tells how it refuses: any 4xx, and an error in
+/// JSON, is about the client; so is an error redirect that names it, or its scope.
+async fn look(desk: &Desk, errand: &Errand, client: &Client, redirect_uri: &str) -> Option<(Standing, Error)> {
     let made = async {
         let manager = manager(desk, errand, client, redirect_uri, InMemoryStateStore::new()).await?;
         authorization_url(desk, errand, &manager.0).await
     };
-    let Ok(url) = made.await else { return Standing::Good };
-    let Ok(answer) = desk.door.get(&url).await else { return Standing::Good }; // the person will see
+    let url = made.await.ok()?;
+    let answer = desk.door.get(&url).await.ok()?; // else the person will see
+    let refused = |error: &str, description: Option<&str>| Error::Refused {
+        step: "the sign-in",
+        error: shown(error.as_bytes()),
+        description: description.map(|text| shown(text.as_bytes())),
+    };
     let location = answer.headers.get(reqwest::header::LOCATION).and_then(|value| value.to_str().ok());
     let redirect = location.and_then(|location| url.join(location).ok());
-    let told = redirect.and_then(|redirect| {
-        let mut pairs = redirect.query_pairs();
-        pairs.find(|(name, _)| name == "error").map(|(_, error)| error.into_owned())
-    });
-    match told.as_deref() {
-        Some("invalid_scope") => return Standing::TooNarrow,
-        Some("invalid_client" | "unauthorized_client") => return Standing::Unknown,
-        _ => {}
+    let told = |wanted: &str| {
+        let mut pairs = redirect.as_ref()?.query_pairs();
+        pairs.find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
+    };
+    if let Some(error) = told("error") {
+        let standing = match error.as_str() {
+            "invalid_scope" => Standing::TooNarrow,
+            "invalid_client" | "unauthorized_client" => Standing::Unknown,
+            _ => Standing::Open,
+        };
+        return Some((standing, refused(&error, told("error_description").as_deref())));
+    }
+    let content = serde_json::from_slice::<Map<String, Value>>(&answer.body).unwrap_or_default();
+    let member = |name: &str| content.get(name).and_then(Value::as_str);
+    if let Some(error) = member("error") {
+        let standing = if error == "invalid_scope" { Standing::TooNarrow } else { Standing::Unknown };
+        return Some((standing, refused(error, member("error_description"))));
     }
     // Not of the busy, who say nothing about the client.
-    let refused = answer.status.is_client_error() && !matches!(answer.status.as_u16(), 408 | 425 | 429);
-    let content = serde_json::from_slice::<Map<String, Value>>(&answer.body);
-    match content.ok().and_then(|content| Some(content.get("error")?.as_str()? == "invalid_scope")) {
-        Some(true) => Standing::TooNarrow,
-        Some(false) => Standing::Unknown,
-        None if refused => Standing::Unknown,
-        None => Standing::Good,
+    if answer.status.is_client_error() && !matches!(answer.status.as_u16(), 408 | 425 | 429) {
+        let known = provider::refusal_in(&errand.discovered.server, &answer.body);
+        return Some((Standing::Unknown, refused(known.unwrap_or("the page is refused"), None)));
     }
+    None
 }
 
 /// A new sign-in: URL made, everything on disk.
@@ -291,6 +316,7 @@ async fn begin(
         authorization,
         client_id: client.id.clone(),
         resource: errand.resource.clone(),
+        remedies: errand.remedies.clone(),
         redirect_uri: redirect_uri.to_owned(),
         port: listener.port(),
         authorization_url: Some(url.to_string()),
@@ -327,7 +353,14 @@ async fn authorization_url(desk: &Desk, errand: &Errand, manager: &Authorization
     if let Some(resource) = &errand.resource {
         pairs.push(("resource".to_owned(), resource.clone()));
     }
-    if scope::needs_consent(&errand.scopes) {
+    if let Some(resource) = errand.resource.as_ref().filter(|_| errand.has(Remedy::NameAudience)) {
+        pairs.push(("audience".to_owned(), resource.clone()));
+    }
+    if errand.has(Remedy::AccessTypeOffline) {
+        pairs.push(("access_type".to_owned(), "offline".to_owned()));
+    }
+    let needs_consent = scope::needs_consent(&errand.scopes) && !errand.has(Remedy::OmitPrompt);
+    if needs_consent || errand.has(Remedy::PromptConsent) {
         pairs.push(("prompt".to_owned(), "consent".to_owned()));
     }
     for (name, value) in &desk.settings.authorize_params {
@@ -369,11 +402,12 @@ async fn finish(desk: &Desk, errand: &Errand, waiting: Waiting) -> Result<Creden
         },
         Err(error) => {
             let report = Report::of_authorization(error, desk.door.server());
-            redirect.answer(&Page::Failed {
-                server: host(desk.door.server()),
-                reason: report.sentence,
-                next: report.hint,
-            });
+            let remedy = desk.remedy_told(errand, error);
+            if remedy.is_some() {
+                Tabs::answered(&desk.store, desk.now()); // the next tab need not wait
+            }
+            let next = remedy.or(report.hint);
+            redirect.answer(&Page::Failed { server: host(desk.door.server()), reason: report.sentence, next });
         }
     }
     redeemed

@@ -24,6 +24,7 @@ use crate::config::Resource;
 pub mod grant;
 pub mod lease;
 pub mod lock;
+pub mod remedies;
 pub mod sign_in;
 pub mod tokens;
 
