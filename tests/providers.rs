@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use support::{
     PATIENCE,
-    authorization_server::{AuthorizationServer, Client, Form, Place, Resource, Settings, edit, scopes},
+    authorization_server::{AuthorizationServer, Client, Form, Resource, Settings, edit, scopes},
     browser::{Browser, Page, visit},
     far::Far,
     host::{Host, initialize_params, request},
@@ -107,6 +107,14 @@ fn entra(settings: &mut Settings) {
 
 const ENTRA: &str = "login.microsoftonline.com";
 
+/// The answer of an authorize page that refuses.
+fn refuse(form: &Form, [error, description]: [&str; 2]) -> Reply {
+    let mut back = reqwest::Url::parse(form.get("redirect_uri").unwrap()).unwrap();
+    let answer = [("error", error), ("error_description", description), ("state", form.get("state").unwrap())];
+    back.query_pairs_mut().extend_pairs(answer);
+    Reply::empty(302).with("location", back.as_str())
+}
+
 /// Refuses what names a resource at an endpoint.
 fn no_resource_at(endpoint: &'static str) -> impl Fn(&mut Settings) {
     move |settings| {
@@ -115,13 +123,7 @@ fn no_resource_at(endpoint: &'static str) -> impl Fn(&mut Settings) {
             let here = request.path.split('?').next() == Some(&path);
             let named = request.path.contains("&resource=") || request.body.contains("resource=");
             (here && named).then(|| match endpoint {
-                "authorize" => {
-                    let form = Form::of(&request.path);
-                    let mut back = reqwest::Url::parse(form.get("redirect_uri").unwrap()).unwrap();
-                    let answer = [("error", "invalid_target"), ("error_description", MISMATCH)];
-                    back.query_pairs_mut().extend_pairs(answer).append_pair("state", form.get("state").unwrap());
-                    Reply::empty(302).with("location", back.as_str())
-                }
+                "authorize" => refuse(&Form::of(&request.path), ["invalid_target", MISMATCH]),
                 _ => Reply::status(
                     400,
                     "application/json",
@@ -365,31 +367,113 @@ async fn auth0_whose_token_only_auth0_can_read_is_asked_once_more_with_an_audien
     assert_eq!(provider.server.counts().registrations, 1);
 }
 
+/// A provider that refuses at its page, and how it wants to be asked.
+struct Refusing {
+    name: &'static str,
+    path: &'static str,
+    /// What the server publishes.
+    scopes: &'static [&'static str],
+    refused: fn(&Form) -> bool,
+    words: [&'static str; 2],
+    /// What the person's tab asks for: scopes, and audience or not.
+    asked: (&'static str, bool),
+}
+
 #[tokio::test]
-async fn keycloak_that_refuses_offline_access_is_asked_without() {
+async fn what_a_provider_refuses_at_its_page_is_asked_otherwise_before_the_person_sees_it() {
+    fn offline(form: &Form) -> bool {
+        form.get("scope").is_some_and(|scope| scope.contains("offline_access"))
+    }
+    for case in [
+        Refusing {
+            name: "id.company.example",
+            path: "/realms/staff",
+            scopes: &["tools", "offline_access"],
+            refused: offline,
+            words: ["invalid_scope", "Invalid scopes: tools offline_access"],
+            asked: ("tools", false),
+        },
+        Refusing {
+            name: "project.supabase.co",
+            path: "/auth/v1",
+            scopes: &["tools", "offline_access"],
+            refused: offline,
+            words: ["invalid_request", "unsupported scope: offline_access"],
+            asked: ("tools", false),
+        },
+        Refusing {
+            name: "company.okta.com",
+            path: "/oauth2/default",
+            scopes: &[],
+            refused: |form| form.get("scope").is_none(),
+            words: ["invalid_scope", "No scopes were requested"],
+            asked: ("openid", false),
+        },
+        Refusing {
+            name: "tenant.auth0.com",
+            path: "",
+            scopes: &["tools"],
+            refused: |form| form.get("audience").is_none(),
+            words: ["invalid_request", "The userinfo audience is not allowed for third party clients."],
+            asked: ("tools", true),
+        },
+    ] {
+        let Refusing { name, path, scopes, refused, words, asked } = case;
+        let provider = Provider::at(name, |settings| {
+            settings.issuer_path = path.into();
+            settings.metadata_path = Some(format!("/.well-known/oauth-authorization-server{path}"));
+            settings.edit_metadata = edit(|document, _| document["scopes_supported"] = json!(["openid"]));
+            settings.edit_prm = edit(move |document, _| document["scopes_supported"] = json!(scopes));
+            settings.first = Arc::new(move |request: &Request| {
+                let form = Form::of(&request.path);
+                (request.path.starts_with("/oauth/authorize") && refused(&form)).then(|| refuse(&form, words))
+            });
+        })
+        .await;
+        let (browser, home) = (Browser::waiting(), home());
+        let mut host = provider.start(&browser, &home, &[]).await;
+        provider.consent(&browser, 1).await;
+        signed_in(&mut host).await;
+        assert!(host.stderr().contains("is known for that"), "{name}: {}", host.stderr());
+        host.close().await;
+        let tabs = provider.server.tabs();
+        assert_eq!((tabs.len(), provider.server.counts().registrations), (1, 1), "{name}");
+        assert_eq!((tabs[0].get("scope"), tabs[0].get("audience").is_some()), (Some(asked.0), asked.1), "{name}");
+        assert!(tabs[0].get("resource").is_some(), "{name}");
+        assert!(provider.remembered(&home).is_object(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn cognito_is_not_asked_for_a_scope_that_it_does_not_have() {
+    let provider = Provider::at("cognito-idp.eu-central-1.amazonaws.com", google).await;
+    let browser = Browser::waiting();
+    let _host = provider.start(&browser, &home(), &CLIENT).await;
+    assert_eq!(Form::of(&tab(&browser, 1).await).get("scope"), Some("mail"));
+}
+
+/// A keycloak whose person lacks the role shows it when the code is redeemed.
+#[tokio::test]
+async fn keycloak_that_gives_nobody_offline_access_gets_a_second_sign_in_without() {
     let server = AuthorizationServer::with(|settings| {
         settings.issuer_path = "/realms/staff".into();
         settings.metadata_path = Some("/.well-known/oauth-authorization-server/realms/staff".into());
-        settings.edit_metadata = edit(|document, _| document["scopes_supported"] = json!(["openid", "offline_access"]));
-        settings.edit_prm = edit(|document, _| document["scopes_supported"] = json!(["tools"]));
-        settings.first = Arc::new(|request: &Request| {
-            let form = Form::of(&request.path);
-            let refused = request.path.starts_with("/oauth/authorize") && form.get("scope")?.contains("offline_access");
-            refused.then(|| {
-                let mut back = reqwest::Url::parse(form.get("redirect_uri").unwrap()).unwrap();
-                let words = "Invalid scopes: tools offline_access";
-                back.query_pairs_mut().extend_pairs([("error", "invalid_scope"), ("error_description", words)]);
-                Reply::empty(302).with("location", back.as_str())
-            })
+        settings.edit_prm = edit(|document, _| document["scopes_supported"] = json!(["tools", "offline_access"]));
+        settings.edit_token = edit(|token, _| {
+            if token["scope"].as_str().is_some_and(|scope| scope.contains("offline_access")) {
+                *token = json!({
+                    "error": "not_allowed",
+                    "error_description": "Offline tokens not allowed for the user or client",
+                });
+            }
         });
     })
     .await;
     let browser = Browser::consenting();
     let mut host = browser.host(&server.url(), &[]);
     assert!(host.initialize().await["result"].is_object(), "{}", host.stderr());
-    host.told("Keycloak is known for that").await;
     host.close().await;
-    assert_eq!(server.tabs().iter().map(|tab| tab.get("scope").unwrap().to_owned()).collect::<Vec<_>>(), ["tools"]);
-    assert_eq!((browser.tabs().len(), server.counts().registrations), (1, 1));
-    assert!(server.arrived_at(Place::Authorization, "/oauth/authorize").len() >= 2, "it was looked at first");
+    let asked: Vec<_> = server.tabs().iter().map(|tab| tab.get("scope").unwrap().to_owned()).collect();
+    assert_eq!(asked, ["tools offline_access", "tools"]);
+    assert_eq!(server.counts().registrations, 1);
 }

@@ -24,6 +24,9 @@ use crate::{
     store::{Store, remedies::Remedies, tokens::Tokens},
 };
 
+/// The scope that says no more than who somebody is (OpenID Connect Core §3.1.2.1).
+const OPENID: &str = "openid";
+
 /// One thing that is done otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -34,6 +37,8 @@ pub enum Remedy {
     NameAudience,
     /// The scope `offline_access` (OpenID Connect Core §11) is not asked for.
     OmitOfflineAccess,
+    /// The scope `openid` is asked for where no other is.
+    AskOpenid,
     /// `access_type=offline` asks for a refresh token.
     AccessTypeOffline,
     /// `prompt=consent` asks the person again.
@@ -60,6 +65,8 @@ enum Issuer {
     Host(&'static str),
     /// Any host that ends so; the provider gives those names.
     Below(&'static str),
+    /// A host of a region of Amazon's: this, the region, `.amazonaws.com`.
+    Region(&'static str),
     /// Any host, where the last but one segment of the path is this: people run it themselves.
     Path(&'static str),
 }
@@ -84,6 +91,9 @@ const ENTRA: &[Issuer] = &[
 const GOOGLE: &[Issuer] = &[Issuer::Host("accounts.google.com")];
 const AUTH0: &[Issuer] = &[Issuer::Below(".auth0.com")];
 const KEYCLOAK: &[Issuer] = &[Issuer::Path("realms")];
+const OKTA: &[Issuer] =
+    &[Issuer::Below(".okta.com"), Issuer::Below(".oktapreview.com"), Issuer::Below(".okta-emea.com")];
+const COGNITO: &[Issuer] = &[Issuer::Region("cognito-idp.")];
 const SUPABASE: &[Issuer] = &[Issuer::Below(".supabase.co")];
 
 /// The table.
@@ -163,6 +173,7 @@ const TABLE: &[Row] = &[
         sources: &[
             "auth0.com/ai/docs/mcp/guides/resource-param-compatibility-profile",
             "github.com/auth0/nextjs-auth0/issues/1809",
+            "github.com/danny-avila/LibreChat/issues/13401",
         ],
     },
     // The client does not have the scope.
@@ -181,6 +192,26 @@ const TABLE: &[Row] = &[
         remedy: Remedy::OmitOfflineAccess,
         sources: &["www.keycloak.org/docs/latest/server_admin/#_offline-access"],
     },
+    // A request without scopes is refused unless an administrator has made one the default.
+    Row {
+        provider: "Okta",
+        issuers: OKTA,
+        when: When::Refused("No scopes were requested"),
+        remedy: Remedy::AskOpenid,
+        sources: &["github.com/anomalyco/opencode/issues/28811"],
+    },
+    // It lists no such scope, but servers do; refresh tokens come without.
+    Row {
+        provider: "Cognito",
+        issuers: COGNITO,
+        when: When::Always,
+        remedy: Remedy::OmitOfflineAccess,
+        sources: &[
+            "github.com/aws-samples/anthropic-on-aws/issues/310",
+            "github.com/BerriAI/litellm-docs/pull/1433",
+            "docs.aws.amazon.com/cognito/latest/developerguide/token-endpoint.html",
+        ],
+    },
     Row {
         provider: "Supabase",
         issuers: SUPABASE,
@@ -196,6 +227,17 @@ impl Issuer {
         match self {
             Self::Host(name) => host == Some(name),
             Self::Below(end) => host.is_some_and(|host| host.len() > end.len() && host.ends_with(end)),
+            Self::Region(start) => {
+                let region = host.and_then(|host| host.strip_prefix(start)?.strip_suffix(".amazonaws.com"));
+                // Two letters and a hyphen: `s3` and its like are no regions.
+                region.is_some_and(|region| {
+                    let mut parts = region.split('-');
+                    let country = parts
+                        .next()
+                        .is_some_and(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_lowercase()));
+                    country && parts.next().is_some() && !region.contains('.')
+                })
+            }
             Self::Path(name) => {
                 let mut segments = issuer.path().trim_end_matches('/').rsplit('/');
                 segments.next().is_some_and(|last| !last.is_empty()) && segments.next() == Some(name)
@@ -225,6 +267,10 @@ impl Remedy {
                     let asked = |scopes: &[String]| scopes.iter().any(|scope| scope == OFFLINE_ACCESS);
                     scope::pinned(settings).is_none() && asked(&errand.scopes) && !asked(&errand.needed)
                 }
+                Self::AskOpenid => {
+                    let other = errand.scopes.iter().any(|scope| scope != OFFLINE_ACCESS);
+                    scope::pinned(settings).is_none() && !other && errand.discovered.server.knows_scope(OPENID)
+                }
                 Self::AccessTypeOffline => free("access_type"),
                 Self::PromptConsent | Self::OmitPrompt => free("prompt"),
             }
@@ -234,6 +280,7 @@ impl Remedy {
         match self {
             Self::OmitResource => errand.resource = None,
             Self::OmitOfflineAccess => errand.scopes.retain(|scope| scope != OFFLINE_ACCESS),
+            Self::AskOpenid => errand.scopes.insert(0, OPENID.to_owned()),
             Self::NameAudience | Self::AccessTypeOffline | Self::PromptConsent | Self::OmitPrompt => {}
         }
         errand.remedies.push(self);
@@ -249,6 +296,7 @@ impl Remedy {
             Self::OmitOfflineAccess => {
                 ("without the scope offline_access", "the scopes in --static-oauth-client-metadata overrule it")
             }
+            Self::AskOpenid => ("with the scope openid", "the scopes in --static-oauth-client-metadata overrule it"),
             Self::AccessTypeOffline => ("with access_type=offline", "--authorize-param access_type=… overrules it"),
             Self::PromptConsent => ("with prompt=consent", "--authorize-param prompt=… overrules it"),
             Self::OmitPrompt => ("without prompt=consent", "--authorize-param prompt=… overrules it"),
@@ -260,14 +308,14 @@ impl Remedy {
 /// OpenID Connect begins with the resource's own host, or with an application's id. Without both, Entra
 /// makes tokens for Microsoft Graph, and any server could ask for them.
 fn names_resource(scopes: &[String], resource: Option<&str>) -> bool {
-    const OPENID: [&str; 4] = ["openid", "profile", "email", OFFLINE_ACCESS];
+    const NOBODYS: [&str; 4] = [OPENID, "profile", "email", OFFLINE_ACCESS]; // OpenID Connect Core §5.4, §11
     let resource = resource.and_then(|resource| Url::parse(resource).ok());
     let own = |scope: &str| {
         let Ok(scope) = Url::parse(scope) else { return false };
         scope.scheme() == "api"
             || scope.scheme() == "https" && resource.as_ref().is_some_and(|own| own.host_str() == scope.host_str())
     };
-    let mut named = scopes.iter().filter(|scope| !OPENID.contains(&scope.as_str())).peekable();
+    let mut named = scopes.iter().filter(|scope| !NOBODYS.contains(&scope.as_str())).peekable();
     named.peek().is_some() && named.all(|scope| own(scope))
 }
 
@@ -430,6 +478,8 @@ mod tests {
             ("https://id.company.example/auth/realms/staff", "Keycloak"),
             ("http://localhost:8080/realms/staff/", "Keycloak"),
             ("https://project.supabase.co/auth/v1", "Supabase"),
+            ("https://company.okta.com/oauth2/default", "Okta"),
+            ("https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_pool", "Cognito"),
         ] {
             assert_eq!(provider(issuer), Some(name), "{issuer}");
         }
@@ -448,6 +498,10 @@ mod tests {
             "https://evilauth0.com/",
             "https://.auth0.com/",
             "https://auth0.com.evil.example/",
+            "https://cognito-idp.s3.amazonaws.com/",
+            "https://cognito-idp.s3-us-west-2.amazonaws.com/",
+            "https://cognito-idp.bucket.s3.us-west-2.amazonaws.com/",
+            "https://cognito-idp.eu-central-1.amazonaws.com.evil.example/",
             "https://accounts.google.com.evil.example/",
             "https://evil.example/realms/",
             "https://evil.example/realms",
