@@ -22,7 +22,7 @@ use super::{
     exchange::Exchange,
     page::Page,
     provider::{self, Remedy},
-    redirect::{Listener, Outcome, Place, sibling},
+    redirect::{Listener, Outcome, Place, Redirect, sibling},
     registration::{self, AUTHORIZATION_CODE, Client, Origin, Wanted},
     scope,
 };
@@ -51,7 +51,7 @@ struct Waiting {
 }
 
 /// Signs a person in.
-pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<Credential, Error> {
+pub(super) async fn obtain(desk: &Desk, errand: &mut Errand) -> Result<Credential, Error> {
     errand.discovered.server.allows_codes(desk.settings.assume_pkce)?;
     if errand.discovered.server.metadata.authorization_endpoint.is_none() {
         let issuer = errand.discovered.server.issuer.clone();
@@ -64,10 +64,7 @@ pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<Credential, E
             return newer.ok_or_else(|| Error::Local("the other copy's sign-in is gone".to_owned()));
         };
         let client = waiting.client.clone();
-        let state = waiting.sign_in.state().to_owned();
-        let finished = finish(desk, errand, waiting).await;
-        SignIn::forget(&desk.store, &state);
-        let error = match finished {
+        let error = match finish(desk, errand, waiting).await {
             Ok(credential) => return Ok(credential),
             Err(error) => error,
         };
@@ -96,7 +93,8 @@ async fn prepare(desk: &Desk, errand: &Errand, anew: bool) -> Result<Option<Wait
     }
     let redirect_uri = listener.redirect_uri();
     let client = client(desk, errand, &redirect_uri, anew).await?;
-    begin(desk, errand, listener, client, &redirect_uri).await.map(Some)
+    let (sign_in, url) = begin(desk, errand, &client, listener.port(), &redirect_uri).await?;
+    Ok(Some(Waiting { listener, client, sign_in, url, resumed: false }))
 }
 
 /// The sign-in of a copy that is gone, or of us before we were started again.
@@ -302,12 +300,12 @@ async fn look(desk: &Desk, errand: &Errand, client: &Client, redirect_uri: &str)
 async fn begin(
     desk: &Desk,
     errand: &Errand,
-    listener: Listener,
-    client: Client,
+    client: &Client,
+    port: u16,
     redirect_uri: &str,
-) -> Result<Waiting, Error> {
+) -> Result<(SignIn, Url), Error> {
     let states = InMemoryStateStore::new();
-    let (manager, _) = manager(desk, errand, &client, redirect_uri, states.clone()).await?;
+    let (manager, _) = manager(desk, errand, client, redirect_uri, states.clone()).await?;
     let url = authorization_url(desk, errand, &manager).await?;
     let state = url.query_pairs().find(|(name, _)| name == "state").map(|(_, state)| state.into_owned());
     let kept = states.load(&state.unwrap_or_default()).await.ok().flatten();
@@ -318,14 +316,14 @@ async fn begin(
         resource: errand.resource.clone(),
         remedies: errand.remedies.clone(),
         redirect_uri: redirect_uri.to_owned(),
-        port: listener.port(),
+        port,
         authorization_url: Some(url.to_string()),
         deadline: SignIn::deadline_from(desk.now()),
     };
     if let Err(error) = sign_in.save(&desk.store) {
         warn!("no other copy can finish this sign-in: {error:#}");
     }
-    Ok(Waiting { listener, client, sign_in, url, resumed: false })
+    Ok((sign_in, url))
 }
 
 /// rmcp's manager for one client, over our [`Exchange`].
@@ -372,58 +370,87 @@ async fn authorization_url(desk: &Desk, errand: &Errand, manager: &Authorization
 }
 
 /// Tells the person, waits for the redirect, and redeems the code.
-async fn finish(desk: &Desk, errand: &Errand, waiting: Waiting) -> Result<Credential, Error> {
-    let Waiting { mut listener, client, sign_in, url, resumed } = waiting;
+///
+/// Where the authorization server is known to want it otherwise, the tab that there is goes on; `errand`
+/// is that other one then.
+async fn finish(desk: &Desk, errand: &mut Errand, waiting: Waiting) -> Result<Credential, Error> {
+    let Waiting { mut listener, client, mut sign_in, mut url, resumed } = waiting;
     listener.expect(sign_in.state());
-    let later = tell(desk, errand, &url, listener.port(), resumed).await;
+    let mut later = tell(desk, errand, &url, listener.port(), resumed).await;
+    loop {
+        let Some(redirect) = wait(desk, &mut listener, &url, later).await else {
+            SignIn::forget(&desk.store, sign_in.state());
+            return Err(Error::NobodyCame { after: LIFE });
+        };
+        // A code can be spent once: nobody else is to take this sign-in up now.
+        SignIn::forget(&desk.store, sign_in.state());
+        // A person who says no has been there: the next tab need not wait.
+        if matches!(&redirect.outcome, Outcome::Refused { error, .. } if error == "access_denied") {
+            Tabs::answered(&desk.store, desk.now());
+        }
+        let redeemed = redeem(desk, errand, &client, &sign_in, &redirect.outcome, redirect.issuer.as_deref()).await;
+        let error = match redeemed {
+            Ok(credential) => {
+                let server = host(desk.door.server());
+                match &desk.settings.success_url {
+                    Some(to) => redirect.send_to(to),
+                    None => redirect.answer(&Page::SignedIn { server, host: desk.host_program() }),
+                }
+                return Ok(credential);
+            }
+            Err(error) => error,
+        };
+        if let Some(remedied) = desk.remedied(errand, &error) {
+            *errand = remedied;
+            let uri = sign_in.redirect_uri.clone();
+            (sign_in, url) = begin(desk, errand, &client, listener.port(), &uri).await?;
+            listener.expect(sign_in.state());
+            later = None;
+            go_on(desk, errand, &url);
+            redirect.go_on_at(&url);
+            continue;
+        }
+        let report = Report::of_authorization(&error, desk.door.server());
+        let server = host(desk.door.server());
+        redirect.answer(&Page::Failed { server, reason: report.sentence, next: report.hint });
+        return Err(error);
+    }
+}
+
+/// The redirect; `None` if nobody comes. `later` is when a tab is still to be opened.
+async fn wait(desk: &Desk, listener: &mut Listener, url: &Url, later: Option<Duration>) -> Option<Redirect> {
     let mut end = std::pin::pin!(tokio::time::sleep(LIFE));
     let mut later = std::pin::pin!(tokio::time::sleep(later.unwrap_or(LIFE)));
-    let redirect = loop {
+    loop {
         tokio::select! {
-            redirect = listener.next() => break redirect,
-            () = &mut end => return Err(Error::NobodyCame { after: LIFE }),
+            redirect = listener.next() => return Some(redirect),
+            () = &mut end => return None,
             () = &mut later => {
                 later.as_mut().reset(tokio::time::Instant::now() + LIFE);
-                open(desk, &url, listener.port()).await;
+                open(desk, url, listener.port()).await;
             }
         }
-    };
-    // A code can be spent once: nobody else is to take this sign-in up now.
-    SignIn::forget(&desk.store, sign_in.state());
-    // A person who says no has been there: the next tab need not wait.
-    if matches!(&redirect.outcome, Outcome::Refused { error, .. } if error == "access_denied") {
-        Tabs::answered(&desk.store, desk.now());
     }
-    let redeemed = redeem(desk, errand, &client, &sign_in, &redirect.outcome, redirect.issuer.as_deref()).await;
-    match &redeemed {
-        Ok(_) => match &desk.settings.success_url {
-            Some(to) => redirect.send_to(to),
-            None => redirect.answer(&Page::SignedIn { server: host(desk.door.server()), host: desk.host_program() }),
-        },
-        Err(error) => {
-            let report = Report::of_authorization(error, desk.door.server());
-            let remedy = desk.remedy_told(errand, error);
-            if remedy.is_some() {
-                Tabs::answered(&desk.store, desk.now()); // the next tab need not wait
-            }
-            let next = remedy.or(report.hint);
-            redirect.answer(&Page::Failed { server: host(desk.door.server()), reason: report.sentence, next });
-        }
-    }
-    redeemed
+}
+
+/// Tells that there is a tab.
+fn go_on(desk: &Desk, errand: &Errand, url: &Url) {
+    let server = host(desk.door.server());
+    info!("go on signing in to {server} in the tab that is open, or open this address:\n\n    {url}\n");
+    errand.ask(url.as_str());
 }
 
 /// The URL is printed before the browser opens: it may not, or elsewhere. After how long a tab is still
 /// to be opened, if it is.
 async fn tell(desk: &Desk, errand: &Errand, url: &Url, port: u16, resumed: bool) -> Option<Duration> {
-    let server = host(desk.door.server());
     if resumed {
-        info!("go on signing in to {server} in the tab that is open, or open this address:\n\n    {url}\n");
+        go_on(desk, errand, url);
     } else {
+        let server = host(desk.door.server());
         let unless = if desk.settings.no_browser { "" } else { ", unless a browser does" };
         info!("sign in to {server}: open this address{unless}:\n\n    {url}\n");
+        errand.ask(url.as_str());
     }
-    errand.ask(url.as_str());
     let now = desk.now();
     if desk.settings.no_browser || resumed && Tabs::is_open(&desk.store, now) && !desk.settings.asked_for {
         return None;

@@ -458,7 +458,7 @@ async fn obtain(
 /// Asks a person, and once more for each known remedy that what was refused has.
 async fn sign_in(desk: &Desk, mut errand: Errand) -> Result<Credential, Error> {
     loop {
-        let error = match ask(desk, &errand).await {
+        let error = match ask(desk, &mut errand).await {
             Err(error) => error,
             signed_in => return signed_in,
         };
@@ -471,7 +471,7 @@ async fn sign_in(desk: &Desk, mut errand: Errand) -> Result<Credential, Error> {
 }
 
 /// Asks a person.
-async fn ask(desk: &Desk, errand: &Errand) -> Result<Credential, Error> {
+async fn ask(desk: &Desk, errand: &mut Errand) -> Result<Credential, Error> {
     if desk.settings.grant == Grant::DeviceCode {
         return device_code::obtain(desk, errand).await;
     }

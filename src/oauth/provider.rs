@@ -387,12 +387,6 @@ impl Desk {
         against(&self.settings, errand, error).is_some()
     }
 
-    /// What a person reads in the browser when it is tried once more.
-    pub(super) fn remedy_told(&self, errand: &Errand, error: &Error) -> Option<String> {
-        let row = against(&self.settings, errand, error)?;
-        Some(format!("it is tried once more {}, in another tab", row.remedy.words().0))
-    }
-
     /// The same after the server has refused a token that was new.
     pub(super) fn remedied_token(&self, errand: &Errand) -> Option<Errand> {
         let opaque = errand.used.as_ref().is_some_and(|used| is_opaque(used.tokens()));
