@@ -6,20 +6,21 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::{process::Stdio, sync::Arc};
 
 use serde_json::{Value, json};
 use support::{
     PATIENCE,
     authorization_server::{AuthorizationServer, Client, Form, Resource, Settings, edit, scopes},
-    browser::{Browser, Page, get},
+    browser::{Browser, Page, get, redirect_of},
     far::Far,
     host::{Host, initialize_params, request},
     own_error,
     server::{Reply, Request},
-    stored,
+    soon, stored,
 };
 use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt as _, process::Command};
 
 const CLIENT: [&str; 2] = ["--static-oauth-client-info", r#"{"client_id":"app"}"#];
 const SCOPE: &str = "api://app/mcp.read";
@@ -63,7 +64,7 @@ impl Provider {
     async fn visit(&self, url: &str) -> Page {
         let mut page = get(&self.here(url)).await;
         while let Some(location) = page.header("location").filter(|location| !location.starts_with(&self.origin)) {
-            page = get(&location.to_owned()).await;
+            page = get(location).await;
         }
         page
     }
@@ -144,8 +145,7 @@ fn no_resource_at(endpoint: &'static str) -> impl Fn(&mut Settings) {
 }
 
 #[tokio::test]
-async fn entra_that_refuses_the_resource_when_the_code_is_redeemed_gets_a_second_sign_in_without_in_the_same_tab_and_never_again()
- {
+async fn entra_that_refuses_the_resource_when_the_code_is_redeemed_goes_on_in_the_same_tab_and_does_not_do_so_again() {
     let provider = Provider::at(ENTRA, |settings| {
         entra(settings);
         no_resource_at("token")(settings);
@@ -462,10 +462,9 @@ async fn cognito_is_not_asked_for_a_scope_that_it_does_not_have() {
     assert_eq!(Form::of(&tab(&browser, 1).await).get("scope"), Some("mail"));
 }
 
-/// A keycloak whose person lacks the role shows it when the code is redeemed.
-#[tokio::test]
-async fn keycloak_that_gives_nobody_offline_access_gets_a_second_sign_in_without_in_the_same_tab() {
-    let server = AuthorizationServer::with(|settings| {
+/// A Keycloak where nobody has the role for `offline_access`, which shows when the code is redeemed.
+async fn keycloak_without_role() -> AuthorizationServer {
+    AuthorizationServer::with(|settings| {
         settings.issuer_path = "/realms/staff".into();
         settings.metadata_path = Some("/.well-known/oauth-authorization-server/realms/staff".into());
         settings.edit_prm = edit(|document, _| document["scopes_supported"] = json!(["tools", "offline_access"]));
@@ -478,7 +477,12 @@ async fn keycloak_that_gives_nobody_offline_access_gets_a_second_sign_in_without
             }
         });
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn keycloak_that_gives_nobody_offline_access_gets_a_second_sign_in_without_in_the_same_tab() {
+    let server = keycloak_without_role().await;
     let browser = Browser::consenting();
     let mut host = browser.host(&server.url(), &[]);
     assert!(host.initialize().await["result"].is_object(), "{}", host.stderr());
@@ -486,4 +490,32 @@ async fn keycloak_that_gives_nobody_offline_access_gets_a_second_sign_in_without
     let asked: Vec<_> = server.tabs().iter().map(|tab| tab.get("scope").unwrap().to_owned()).collect();
     assert_eq!(asked, ["tools offline_access", "tools"]);
     assert_eq!((browser.tabs().len(), server.counts().registrations), (1, 1));
+}
+
+/// Runs `mcp-remote-client finish` with this line: whether it succeeds, and what it says.
+async fn paste(home: &TempDir, line: &str) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-remote-client"));
+    command.arg("finish").env_clear().env("HOME", home.path()).env("MCP_REMOTE_CONFIG_DIR", home.path());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("{line}\n").as_bytes()).await.unwrap();
+    let output = soon("the command ends", child.wait_with_output()).await.unwrap();
+    (output.status.success(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[tokio::test]
+async fn who_pastes_the_redirect_of_a_sign_in_that_goes_on_is_told_where() {
+    let server = keycloak_without_role().await;
+    let (browser, home) = (Browser::waiting(), home());
+    let mut host = browser.host_at(&home, &server.url(), &[]);
+    host.send(request(0, "initialize", initialize_params("2025-11-25"))).await;
+    let first = redirect_of(&tab(&browser, 1).await).await;
+    let (done, said) = paste(&home, &first).await;
+    assert!(!done && said.contains("second sign-in"), "{said}");
+    let at = said.find(&server.endpoint("authorize")).unwrap_or_else(|| panic!("no address: {said}"));
+    let second = redirect_of(said[at..].split(", and").next().unwrap()).await;
+    let (done, said) = paste(&home, &second).await;
+    assert!(done, "{said}");
+    signed_in(&mut host).await;
+    host.close().await;
 }

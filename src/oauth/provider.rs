@@ -9,7 +9,7 @@
 //! Must never: recognise anybody by a part of a name that somebody else can have; touch PKCE, `state`
 //! or `iss`; let a token lose its audience (RFC 8707 §2) where the scopes do not name it instead.
 
-use log::info;
+use log::{debug, info};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +77,6 @@ struct Row {
     when: When,
     remedy: Remedy,
     /// Who says so. Without `https://`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever reads or changes the row"))]
     sources: &'static [&'static str],
 }
 
@@ -254,6 +253,12 @@ fn rows(server: &AuthorizationServer) -> impl Iterator<Item = &'static Row> {
     TABLE.iter().filter(is_it)
 }
 
+impl Row {
+    fn tell_sources(&self) {
+        debug!("{}: {}, see {}", self.provider, self.remedy.words().0, self.sources.join(", "));
+    }
+}
+
 impl Remedy {
     /// Whether it would change anything, and the user has left it open.
     fn is_open(self, settings: &Authorization, errand: &Errand) -> bool {
@@ -338,6 +343,7 @@ pub(super) fn prepare(settings: &Authorization, store: &Store, errand: &mut Erra
     for row in rows(&server) {
         let wanted = matches!(row.when, When::Always) || known.contains(&row.remedy);
         if wanted && row.remedy.is_open(settings, errand) {
+            row.tell_sources();
             row.remedy.apply(errand);
         }
     }
@@ -379,6 +385,7 @@ impl Desk {
         let row = against(&self.settings, errand, error)?;
         let (words, flag) = row.remedy.words();
         info!("{error}; {} is known for that: trying once more {words} ({flag})", row.provider);
+        row.tell_sources();
         Some(errand.with(row.remedy))
     }
 
