@@ -24,6 +24,7 @@ use super::{
     error::Error,
     exchange::{Exchange, Parts},
     jws::SigningKey,
+    provider::{self, Remedy},
     registration::{self, Client},
     scope, workload_identity,
 };
@@ -90,7 +91,7 @@ pub(super) struct Present {
 }
 
 /// One walk from a challenge to a credential.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Errand {
     pub(super) discovered: Discovered,
     pub(super) scopes: Vec<String>,
@@ -100,6 +101,8 @@ pub(super) struct Errand {
     pub(super) used: Option<Arc<Credential>>,
     /// Scopes that a newer credential must have.
     pub(super) needed: Vec<String>,
+    /// What is done otherwise for this authorization server.
+    pub(super) remedies: Vec<Remedy>,
     pub(super) teller: Teller,
 }
 
@@ -252,8 +255,11 @@ impl Desk {
             }
         };
         let needed = needed.unwrap_or_default();
-        let errand = Errand { discovered, scopes, resource, prover, used, needed, teller };
+        let mut errand = Errand { discovered, scopes, resource, prover, used, needed, remedies: Vec::new(), teller };
         self.check_issuer(&errand)?;
+        if !self.has_no_person() {
+            provider::prepare(&self.settings, &self.store, &mut errand);
+        }
         Ok(errand)
     }
 
@@ -420,6 +426,7 @@ impl Desk {
         if obtained == Obtained::SignedIn {
             info!("signed in");
             Tabs::forget(&self.store);
+            self.keep_remedies(errand, &tokens);
         }
         if drawer == Drawer::Npm {
             registration::keep_for_npm(&self.store, server, client);

@@ -26,6 +26,7 @@ pub mod error;
 pub mod exchange;
 pub mod jws;
 pub mod page;
+pub mod provider;
 pub mod ranges;
 pub mod redirect;
 pub mod refresh;
@@ -474,7 +475,7 @@ async fn obtain(
         desk.present().resource_metadata.clone_from(&challenge.resource_metadata);
     }
     let required = step_up.then(|| scope::split(challenge.scope.as_deref()));
-    let errand = desk.errand(&challenge, used, required, teller).await?;
+    let mut errand = desk.errand(&challenge, used, required, teller).await?;
     if step_up {
         let mut present = desk.present();
         present.step_ups += 1;
@@ -488,12 +489,15 @@ async fn obtain(
     let last_resort = if desk.has_no_person() { Obtained::Refreshed } else { Obtained::SignedIn };
     if !step_up && refused == Some(last_resort) {
         let why = challenge.error_description.as_deref().unwrap_or("it does not say why");
-        return Err(Error::TokenRefused(shown(why.as_bytes())));
+        let Some(remedied) = desk.remedied_token(&errand) else {
+            return Err(Error::TokenRefused(shown(why.as_bytes())));
+        };
+        errand = remedied;
     }
     if desk.has_no_person() {
         return desk.without_person(&errand).await;
     }
-    if !step_up && refused != Some(Obtained::Refreshed) {
+    if !step_up && !matches!(refused, Some(Obtained::Refreshed | Obtained::SignedIn)) {
         let drawer = desk.drawer(errand.prover.is_some());
         match refresh::refresh(desk, &errand, drawer).await {
             Ok(Refreshed::Done(credential)) => return Ok(credential),
@@ -522,11 +526,26 @@ async fn obtain(
         info!("another copy has signed in");
         return Ok(newer);
     }
-    sign_in(desk, &errand).await
+    sign_in(desk, errand).await
+}
+
+/// Asks a person, and once more for each known remedy that what was refused has.
+async fn sign_in(desk: &Desk, mut errand: Errand) -> Result<Credential, Error> {
+    loop {
+        let error = match ask(desk, &mut errand).await {
+            Err(error) => error,
+            signed_in => return signed_in,
+        };
+        let Some(remedied) = desk.remedied(&errand, &error) else {
+            desk.doubt_remedies(&errand, &error);
+            return Err(error);
+        };
+        errand = remedied;
+    }
 }
 
 /// Asks a person.
-async fn sign_in(desk: &Desk, errand: &Errand) -> Result<Credential, Error> {
+async fn ask(desk: &Desk, errand: &mut Errand) -> Result<Credential, Error> {
     if desk.settings.grant == Grant::DeviceCode {
         return device_code::obtain(desk, errand).await;
     }

@@ -89,8 +89,8 @@ struct Shared {
     answered: Notify,
     /// The server has taken `notifications/initialized`.
     initialized: Notify,
-    /// Connections may be dead.
-    woken: Notify,
+    /// How often the machine has slept: then connections may be dead.
+    sleeps: watch::Sender<u64>,
     /// When the server last refused a new session.
     refused: Mutex<Option<Instant>>,
     /// What is left of streams that have brought an answer to us.
@@ -173,7 +173,7 @@ impl StreamableHttp {
             session: watch::Sender::new(Arc::new(blank)),
             answered: Notify::new(),
             initialized: Notify::new(),
-            woken: Notify::new(),
+            sleeps: watch::Sender::new(0),
             refused: Mutex::new(None),
             rests: Mutex::new(JoinSet::new()),
             host_rests: Semaphore::new(MOST_RESTS),
@@ -226,7 +226,7 @@ impl StreamableHttp {
 
     /// Opens the server's own stream anew, and finds out whether the session is still there.
     pub fn check(&mut self) {
-        self.shared.woken.notify_waiters();
+        self.shared.sleeps.send_modify(|sleeps| *sleeps += 1);
         self.tasks.spawn(self.shared.clone().look());
     }
 
@@ -614,6 +614,7 @@ impl Shared {
             () = self.answered.notified() => {}
             () = async { self.initialized.notified().await; tokio::time::sleep(QUIET).await } => {}
         }
+        let mut sleeps = self.sleeps.subscribe();
         let mut reading: Option<Reading> = None;
         let mut backoff = Backoff::up_to(LONGEST_STREAM_PAUSE);
         loop {
@@ -635,7 +636,7 @@ impl Shared {
                         };
                         tokio::select! {
                             error = self.pass_on(reading, session) => error,
-                            () = self.woken.notified() => continue,
+                            _ = sleeps.changed() => continue,
                         }
                     }
                     Err(Error::Refused(refusal)) if reading.is_some() && names_the_session(&refusal, session) => {
@@ -675,7 +676,7 @@ impl Shared {
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.woken.notified() => {}
+                _ = sleeps.changed() => {}
             }
         }
     }

@@ -25,6 +25,7 @@ pub mod description;
 pub mod grant;
 pub mod lease;
 pub mod lock;
+pub mod remedies;
 pub mod sign_in;
 pub mod tokens;
 
