@@ -20,6 +20,14 @@
 //! [`oauth::browser`], the redirect, the exchange → [`store`] → the same request goes out again. Or one
 //! of the other grants, each in its file. The layers above have seen a slow request.
 //!
+//! # The walk of a start that the server does not answer
+//!
+//! [`remote`] meets a hurdle, or [`oauth::Authorizer`] needs a person → [`forward`] answers the host's
+//! `initialize` itself, from the last known [`description`] ([`store::description`]) → lists are
+//! answered, calls are held → the connection stands: the host's own handshake goes to the server, then
+//! what was held; the host is told which lists are others. With a server that answers nothing of this
+//! happens.
+//!
 //! # Invariants
 //!
 //! 1. Only [`local`] writes to stdout, and only messages. Logs go to stderr and the debug file.
@@ -27,8 +35,10 @@
 //!    hides, and an id that the server itself wrote in another way.
 //! 3. Every request of the host is answered exactly once, by the server or by us with an error that
 //!    says what, why and what to do. No message is dropped without a line in the log.
-//! 4. No probe traffic but one: the sign-in page is looked at before a registration from disk, or one
-//!    that names less scope, is used for it. The first request a server sees is the host's own.
+//! 4. No probe traffic but two: the sign-in page is looked at before a registration from disk, or one
+//!    that names less scope, is used for it, and where its provider is known for a refusal; and lists
+//!    that the host has seen are asked for again after a session was replaced. The first request a
+//!    server sees is the host's own.
 //! 5. A `tools/call` that may have run is never sent twice. A request goes out again at most once for
 //!    each challenge.
 //! 6. Headers given by the user, cookies, tokens and message bodies go to the server's origin only: not

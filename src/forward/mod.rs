@@ -619,7 +619,10 @@ impl Forward {
             }
             Link::Provisional(_) => {
                 debug!("{}", report.line());
-                self.restate(report);
+                // While a person is asked the server has nothing to answer.
+                if !matches!(self.need, Need::SignIn | Need::Person(_)) {
+                    self.restate(report);
+                }
             }
             Link::Closed | Link::Open => {}
         }

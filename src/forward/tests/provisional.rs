@@ -248,6 +248,14 @@ fn a_server_that_cannot_be_reached_is_told_of_by_a_status_tool_and_goes_on_being
 }
 
 #[test]
+fn the_time_a_person_takes_is_not_held_against_the_server() {
+    let mut forward = signing_in();
+    host(&mut forward, &request(1, "tools/list"));
+    assert_eq!(does(&mut forward, unreachable_server()), NOTHING);
+    assert_eq!(names(&json(only(&host(&mut forward, &request(2, "tools/list"))))), ["mcp_remote_sign_in"]);
+}
+
+#[test]
 fn a_failure_behind_the_answer_is_told_to_what_is_held_and_the_next_request_tries_again() {
     let mut forward = signing_in();
     host(&mut forward, &request(1, "tools/list"));
