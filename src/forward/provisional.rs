@@ -381,11 +381,7 @@ impl Forward {
             Initialized::Error(error) => {
                 let host = report::host(&self.server);
                 let sentence = format!("{host} refuses the session: {}", report::shown(error.as_bytes()));
-                let report = Report::new(
-                    "refused",
-                    sentence,
-                    Some("check the server's address and the headers given with --header"),
-                );
+                let report = Report::new("refused", sentence, None);
                 warn!("{}", report.line());
                 return self.give_up(&report, Progress::Failed);
             }
@@ -659,7 +655,7 @@ fn not_shared(host: &str, told: &str, chosen: &str) -> Report {
     let chosen = report::shown(chosen.as_bytes());
     let sentence =
         format!("protocol version not shared: the host was told {told} in {host}'s place, which has chosen {chosen}");
-    Report::new("protocol_version_not_shared", sentence, Some("restart this server's entry in the host"))
+    Report::new("protocol_version_not_shared", sentence, None)
 }
 
 fn names_stand_in(call: &Message) -> bool {
