@@ -72,6 +72,8 @@ pub mod store;
 
 pub mod account;
 pub mod client;
+pub mod diagnosis;
+pub mod observer;
 
 pub mod logging;
 pub mod report;
@@ -94,6 +96,7 @@ use crate::{
     message::{Message, Shape},
     network::{Outlet, Reach},
     oauth::{Authorizer, door::Door},
+    observer::Observer,
     remote::{EventReceiver, Opener, Timing, http::Http},
     report::Report,
     shutdown::Parent,
@@ -190,7 +193,7 @@ fn run_to_end(
 /// # Errors
 /// Where the settings do not fit together; what happens later is answered to the host.
 pub async fn run(config: &Config, parent: Parent) -> anyhow::Result<()> {
-    let (opener, events) = opener(config)?;
+    let (opener, events) = opener(config, Observer::default())?;
     let (reader, writer) = local::stdio();
     let (stops, _watchers) = shutdown::watch(parent);
     let ends =
@@ -201,7 +204,7 @@ pub async fn run(config: &Config, parent: Parent) -> anyhow::Result<()> {
 }
 
 /// How to open the remote end, and where what comes back arrives.
-pub(crate) fn opener(config: &Config) -> anyhow::Result<(Opener, EventReceiver)> {
+pub(crate) fn opener(config: &Config, observer: Observer) -> anyhow::Result<(Opener, EventReceiver)> {
     let outlet = Arc::new(Outlet::new(&config.server, config.network.clone())?);
     let client = outlet.client(&Reach::of(&config.server), None)?;
     let http = Http::new(
@@ -209,8 +212,9 @@ pub(crate) fn opener(config: &Config) -> anyhow::Result<(Opener, EventReceiver)>
         config.server.url().clone(),
         &config.headers,
         &config.network,
-        authorizer(config, outlet),
+        authorizer(config, outlet, observer.clone()),
         config.max_message,
+        observer,
     );
     let timing =
         Timing { retry_for: config.retry_for, initialize_patience: config.initialize_patience, ping: config.ping };
@@ -219,7 +223,7 @@ pub(crate) fn opener(config: &Config) -> anyhow::Result<(Opener, EventReceiver)>
 }
 
 /// Who obtains authorization for this server.
-fn authorizer(config: &Config, outlet: Arc<Outlet>) -> Authorizer {
+fn authorizer(config: &Config, outlet: Arc<Outlet>, observer: Observer) -> Authorizer {
     let settings = config.authorization.clone();
     let named = match &settings.grant {
         Grant::ClientCredentials { token_endpoint: Some(url), .. } | Grant::Enterprise { token_endpoint: url, .. } => {
@@ -229,7 +233,7 @@ fn authorizer(config: &Config, outlet: Arc<Outlet>) -> Authorizer {
     };
     let door = Door::new(outlet, config.server.clone(), config.plain_http, settings.private_addresses, &named);
     let store = Store::new(config.store.clone(), config.server_hash.clone());
-    Authorizer::new(settings, door, store)
+    Authorizer::new(settings, door, store, observer)
 }
 
 /// Says what is wrong with the arguments: on stderr, and, since hosts hide that, as the answer to

@@ -26,6 +26,7 @@ use super::{
     scope,
 };
 use crate::{
+    observer::Fact,
     report::{Report, host, shown},
     store::sign_in::{LIFE, SignIn, Tabs},
 };
@@ -63,6 +64,7 @@ pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<Credential, E
             return newer.ok_or_else(|| Error::Local("the other copy's sign-in is gone".to_owned()));
         };
         let client = waiting.client.clone();
+        desk.tell_client(&client);
         let state = waiting.sign_in.state().to_owned();
         let finished = finish(desk, errand, waiting).await;
         SignIn::forget(&desk.store, &state);
@@ -389,7 +391,7 @@ async fn tell(desk: &Desk, errand: &Errand, url: &Url, port: u16, resumed: bool)
         let unless = if desk.settings.no_browser { "" } else { ", unless a browser does" };
         info!("sign in to {server}: open this address{unless}:\n\n    {url}\n");
     }
-    errand.ask(url.as_str());
+    errand.ask(desk, url.as_str());
     let now = desk.now();
     if desk.settings.no_browser || resumed && Tabs::is_open(&desk.store, now) && !desk.settings.asked_for {
         return None;
@@ -410,7 +412,9 @@ async fn open(desk: &Desk, url: &Url, port: u16) {
         Err(none) => {
             Tabs::take_back(&desk.store, desk.now());
             warn!("no browser was opened: {}", none.why);
-            if let Some(way) = browser::from_elsewhere(port, &desk.settings.surroundings) {
+            let way = browser::from_elsewhere(port, &desk.settings.surroundings);
+            desk.observer.tell(|| Fact::NoBrowser { why: none.why.clone(), way: way.clone() });
+            if let Some(way) = way {
                 info!("{way}");
             }
         }

@@ -31,6 +31,7 @@ use super::{
 use crate::{
     config::{Authorization, Dpop, Grant, Resource},
     message::Message,
+    observer::{Fact, Observer},
     report::shown,
     secret::Secret,
     store::{
@@ -66,6 +67,7 @@ pub(super) struct Desk {
     pub(super) registered: Arc<Mutex<HashSet<String>>>,
     /// The host's `initialize`, for its name.
     pub(super) initialize: Arc<Mutex<Option<Message>>>,
+    pub(super) observer: Observer,
 }
 
 /// What is known about our credential.
@@ -105,8 +107,10 @@ pub(super) struct Errand {
 
 impl Errand {
     /// A person is asked to open `url`.
-    pub(super) fn ask(&self, url: &str) {
-        self.phase.send_replace(Phase::Asking(url.into()));
+    pub(super) fn ask(&self, desk: &Desk, url: &str) {
+        let prompt: Arc<str> = url.into();
+        desk.observer.tell(|| Fact::Asking(prompt.clone()));
+        self.phase.send_replace(Phase::Asking(prompt));
     }
 }
 
@@ -131,6 +135,9 @@ impl Desk {
         if !present.loaded {
             present.loaded = true;
             present.credential = self.stored().map(Arc::new);
+            if let Some(credential) = &present.credential {
+                self.observer.tell(|| Fact::Credential(credential.clone()));
+            }
         }
         present.credential.clone()
     }
@@ -208,6 +215,7 @@ impl Desk {
                 discovery::discover(&self.door, challenge, present).await?
             }
         };
+        self.observer.tell(|| Fact::Discovered(Box::new(discovered.clone())));
         self.present().discovered = Some(discovered.clone());
         self.errand_at(discovered, challenge, used, needed, phase)
     }
@@ -328,7 +336,13 @@ impl Desk {
             Grant::AuthorizationCode | Grant::DeviceCode => return Err(Error::Waiting { prompt: None }),
         };
         drop(lock);
+        self.tell_client(&client);
         self.keep(errand, response, &client, Obtained::Refreshed).await
+    }
+
+    /// Says who we are.
+    pub(super) fn tell_client(&self, client: &Client) {
+        self.observer.tell(|| Fact::Client { id: client.id.clone(), origin: client.origin });
     }
 
     pub(super) fn exchange(&self, errand: &Errand, client: Client) -> Exchange {

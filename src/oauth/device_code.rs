@@ -46,6 +46,7 @@ pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<Credential, E
         Some(client) => client,
         None => register().await?,
     };
+    desk.tell_client(&client);
     let mut response = with_client(desk, errand, &client, &endpoint).await;
     if let Err(error) = &response
         && error.is("invalid_client")
@@ -54,6 +55,7 @@ pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<Credential, E
         info!("{error}; registering again");
         registration::forget(&desk.store, &client);
         client = register().await?;
+        desk.tell_client(&client);
         response = with_client(desk, errand, &client, &endpoint).await;
     }
     desk.keep(errand, response?, &client, Obtained::SignedIn).await
@@ -104,7 +106,7 @@ async fn tell(desk: &Desk, errand: &Errand, details: &StandardDeviceAuthorizatio
     {
         info!("or scan this:\n{}", code.to_str());
     }
-    errand.ask(&format!("{plain} and enter the code {code}"));
+    errand.ask(desk, &format!("{plain} and enter the code {code}"));
     if !desk.settings.no_browser && Tabs::pause(&desk.store, desk.now()).is_zero() {
         Tabs::count(&desk.store, desk.now());
         if browser::open(&url, &desk.settings.surroundings).await.is_err() {

@@ -59,6 +59,7 @@ use self::{
 use crate::{
     config::{Authorization, Grant},
     message::Message,
+    observer::{Fact, Observer},
     report::shown,
     store::{Store, grant::Provenance, lock::Purpose, sign_in::SignIn},
 };
@@ -122,7 +123,7 @@ enum Cause {
 impl Authorizer {
     /// Touches nothing yet.
     #[must_use]
-    pub fn new(settings: Arc<Authorization>, door: Door, store: Store) -> Self {
+    pub fn new(settings: Arc<Authorization>, door: Door, store: Store, observer: Observer) -> Self {
         let desk = Desk {
             settings,
             door: Arc::new(door),
@@ -134,6 +135,7 @@ impl Authorizer {
             key: Arc::default(),
             registered: Arc::default(),
             initialize: Arc::default(),
+            observer,
         };
         Self { desk, flight: Mutex::new(None), tasks: Mutex::new(JoinSet::new()), busy: watch::Sender::new(false) }
     }
@@ -286,7 +288,10 @@ impl Authorizer {
         self.spawn(async move {
             let obtained = obtain(&desk, cause, used, may_ask, phase.clone()).await.map(Arc::new);
             match &obtained {
-                Ok(credential) => desk.present().credential = Some(credential.clone()),
+                Ok(credential) => {
+                    desk.observer.tell(|| Fact::Credential(credential.clone()));
+                    desk.present().credential = Some(credential.clone());
+                }
                 Err(error) => {
                     debug!("no authorization: {error}");
                     desk.present().failed = Some(Instant::now());
@@ -375,7 +380,10 @@ async fn renew(desk: Desk, credential: Arc<Credential>) -> Option<Arc<Credential
     let renewed = renewed.ok().flatten().map(Arc::new);
     let mut present = desk.present();
     match &renewed {
-        Some(renewed) => present.credential = Some(renewed.clone()),
+        Some(renewed) => {
+            desk.observer.tell(|| Fact::Credential(renewed.clone()));
+            present.credential = Some(renewed.clone());
+        }
         None => present.refresh_failed = Some(Instant::now()),
     }
     renewed

@@ -25,6 +25,7 @@ use crate::{
     config::Network,
     message::{Assembly, Body, Message, Shape},
     oauth::{self, Authorizer, Credential, Patience, Waiter, challenge::Challenge},
+    observer::{Fact, Observer},
     report::shown,
 };
 
@@ -61,6 +62,8 @@ pub struct Http {
     body_timeout: Option<Duration>,
     /// Largest answer and largest event, in bytes.
     pub limit: usize,
+    /// Who looks on.
+    pub observer: Observer,
 }
 
 impl Http {
@@ -74,6 +77,7 @@ impl Http {
         network: &Network,
         authorizer: Authorizer,
         limit: usize,
+        observer: Observer,
     ) -> Self {
         let mut all = HeaderMap::new();
         all.insert(header::USER_AGENT, HeaderValue::from_static(concat!("mcp-remote/", env!("CARGO_PKG_VERSION"))));
@@ -93,6 +97,7 @@ impl Http {
             headers_timeout: network.headers_timeout,
             body_timeout: network.body_timeout,
             limit,
+            observer,
         }
     }
 
@@ -245,6 +250,8 @@ impl Http {
     ) -> Result<(), Error> {
         let challenge = Challenge::of(response.headers());
         let refusal = refusal(response).await; // read to its end, so that the connection can be used again
+        let status = refusal.status;
+        self.observer.tell(|| Fact::Challenged { status, challenge: Box::new(challenge.clone()) });
         let Some(authorizer) = &self.authorizer else {
             return Err(match refusal.status {
                 StatusCode::UNAUTHORIZED => unauthorized(oauth::error::Error::HeaderRefused(refusal.to_string())),
