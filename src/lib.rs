@@ -66,6 +66,7 @@ pub mod local;
 pub mod remote;
 pub mod tools;
 
+pub mod certificate;
 pub mod network;
 pub mod oauth;
 pub mod store;
