@@ -132,8 +132,8 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => refuse(Reader::Host, &format!("{error:#}")),
         },
-        Ok(Command::Client(config, output)) => {
-            end("mcp-remote-client", start(&config, client::run(&config, output, &mut io::stdout())))
+        Ok(Command::Client(config, visit)) => {
+            end_with("mcp-remote-client", start(&config, diagnosis::run(&config, &visit, &mut io::stdout())))
         }
         Ok(Command::Login(config)) => {
             end("mcp-remote login", start(&config, account::login(&config, &mut io::stdout())))
@@ -156,8 +156,12 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
 
 /// How a command for people ends.
 fn end(name: &str, done: anyhow::Result<()>) -> ExitCode {
+    end_with(name, done.map(|()| ExitCode::SUCCESS))
+}
+
+fn end_with(name: &str, done: anyhow::Result<impl Into<ExitCode>>) -> ExitCode {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code.into(),
         Err(error) => {
             _ = writeln!(io::stderr(), "{name}: {error:#}");
             ExitCode::FAILURE
@@ -166,18 +170,18 @@ fn end(name: &str, done: anyhow::Result<()>) -> ExitCode {
 }
 
 /// Opens the log and runs to the end.
-fn start(config: &Config, run: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn start<T>(config: &Config, run: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let file = config.store.join(format!("{}_debug.log", config.server_hash));
     let log = logging::start(config.log, file, config.log_filters.as_deref());
     run_to_end(log, &config.remarks, run)
 }
 
 /// Runs on a runtime of one thread.
-fn run_to_end(
+fn run_to_end<T>(
     log: logging::Log,
     remarks: &[String],
-    run: impl Future<Output = anyhow::Result<()>>,
-) -> anyhow::Result<()> {
+    run: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
     for remark in remarks {
         log::warn!("{remark}");
     }

@@ -38,7 +38,7 @@ impl Exit {
 
 /// Whether a report is about TLS.
 #[must_use]
-pub fn is_tls(code: &str) -> bool {
+pub(super) fn is_tls(code: &str) -> bool {
     code.starts_with("tls_") || code.starts_with("certificate_")
 }
 

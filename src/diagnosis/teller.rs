@@ -215,7 +215,9 @@ impl<'a> Teller<'a> {
                 writeln!(self.out, "      {:WIDTH$}  -> {action}", "")?;
             }
             for text in &line.below {
-                writeln!(self.out, "      {:WIDTH$}  {}", "", plain(text))?;
+                // An address to open has to be whole; it is the person's own.
+                let text = if line.step == Step::SignIn { plain(text) } else { self.redactor.clean(text) };
+                writeln!(self.out, "      {:WIDTH$}  {text}", "")?;
             }
             self.out.flush()?;
         }
