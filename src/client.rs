@@ -10,7 +10,10 @@ use anyhow::Context;
 use bytes::Bytes;
 use rmcp::{
     RoleClient, ServiceError, ServiceExt,
-    model::{ClientConfig, ErrorData, Implementation, Prompt, ProtocolVersion, Resource, ResourceTemplate, ServerPeerInfo, Tool},
+    model::{
+        ClientConfig, ErrorData, Implementation, Prompt, ProtocolVersion, Resource, ResourceTemplate, ServerPeerInfo,
+        Tool,
+    },
     service::{ClientInitializeError, RunningService, RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
@@ -159,7 +162,10 @@ impl Failure {
     fn other(error: &dyn std::error::Error, asked: &str, host: &str) -> Self {
         Self {
             code: "bad_message".to_owned(),
-            sentence: format!("{host} sent an answer to {asked} that makes no sense: {}", shown(chain(error).as_bytes())),
+            sentence: format!(
+                "{host} sent an answer to {asked} that makes no sense: {}",
+                shown(chain(error).as_bytes())
+            ),
             hint: Some("report this to the server's maintainers".to_owned()),
         }
     }

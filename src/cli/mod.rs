@@ -16,9 +16,9 @@ use crate::config::{Authorization, Config, LogMode, Network, PlainHttp, ServerUr
 
 mod flags;
 mod mistakes;
+mod terminal;
 #[cfg(test)]
 mod tests;
-mod terminal;
 mod words;
 
 pub use terminal::{Borrowed, Terminal};

@@ -182,7 +182,7 @@ fn judge(here: &str, entry: &Entry, config: &Config, terminal: &Terminal) -> Lin
             let text = format!("{here}: its command {command} cannot be executed");
             return Line::new(Step::Host, outcome, text)
                 .with_code("bad_entry")
-                .with_action(Some(format!("chmod +x '{command}'")));
+                .with_action(Some(format!("chmod +x {command}")));
         }
         Found::ByPath(path) => {
             let text = format!("{here}: a host may have another PATH than this terminal, and not find {command}");

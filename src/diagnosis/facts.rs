@@ -47,7 +47,7 @@ pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, fell_back: bool) -
         Fact::Discovered(discovered) => (of_discovered(discovered), Some(Step::Client)),
         Fact::Client { id, origin } => {
             let how = match origin {
-                Origin::Configured => "as given with --static-oauth-client-info",
+                Origin::Configured => "given with --static-oauth-client-info",
                 Origin::Document => "a client id metadata document",
                 Origin::Stored => "registered earlier",
                 Origin::Registered => "registered just now (dynamic client registration)",

@@ -71,7 +71,7 @@ fn store(folder: &Path) -> Line {
         let readable = files.filter(|file| file.metadata().is_ok_and(|metadata| open(&metadata))).count();
         match (open(&metadata), readable) {
             (true, _) => {
-                let action = format!("chmod 700 '{name}'");
+                let action = format!("chmod 700 {name}");
                 return Line::warn(Step::Store, format!("others on this computer may look into {name}"), action);
             }
             // Nobody gets to them through a folder that is closed.

@@ -48,9 +48,8 @@ use teller::{Line, Outcome, Redactor, Step, Teller, plain};
 /// Where the settings do not fit together, or nothing can be written.
 pub async fn run(config: &Config, visit: &Visit, out: &mut (dyn Write + Send)) -> anyhow::Result<Exit> {
     let redactor = Redactor::new(config, visit.terminal.home.clone());
-    let aside = || -> Box<dyn Write + Send> {
-        if visit.silent { Box::new(io::sink()) } else { Box::new(io::stderr()) }
-    };
+    let aside =
+        || -> Box<dyn Write + Send> { if visit.silent { Box::new(io::sink()) } else { Box::new(io::stderr()) } };
     match (&visit.wish, visit.output) {
         (Wish::Diagnosis, Output::Text) => {
             let mut diagnosis = Diagnosis::new(config, Teller::new(Box::new(out), false, redactor));
@@ -110,7 +109,8 @@ impl<'a> Diagnosis<'a> {
         url.set_fragment(None);
         _ = url.set_username("");
         _ = url.set_password(None);
-        self.teller.note(&format!("mcp-remote-client {}: {url}\n", env!("CARGO_PKG_VERSION")))?;
+        self.teller.note(&format!("mcp-remote-client {}: {url}", env!("CARGO_PKG_VERSION")))?;
+        self.teller.note("")?;
         here::look(self.config, &visit.terminal, &mut self.teller).await?;
         let way = way::look(self.config, &mut self.teller).await?;
         self.held.extend(way.certificate);

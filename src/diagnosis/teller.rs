@@ -205,8 +205,9 @@ impl<'a> Teller<'a> {
         let mut line = line;
         line.text = self.redactor.clean(&line.text);
         line.action = line.action.map(|action| self.redactor.clean(&action));
-        let shown = !self.sparing || matches!(line.outcome, Outcome::Warn | Outcome::Fail) || !line.below.is_empty();
-        if shown {
+        let is_urgent = matches!(line.outcome, Outcome::Warn | Outcome::Fail)
+            || line.step == Step::SignIn && !line.below.is_empty();
+        if is_urgent || !self.sparing {
             let time = line.ms.map(|ms| format!(" ({ms} ms)")).unwrap_or_default();
             let code = line.code.as_ref().map(|code| format!(" [{code}]")).unwrap_or_default();
             let (outcome, step) = (line.outcome.name(), line.step.name());

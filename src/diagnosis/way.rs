@@ -45,7 +45,8 @@ pub(super) async fn look(config: &Config, teller: &mut Teller<'_>) -> io::Result
                 "https" => 443,
                 _ => 1080, // RFC 1928 §3
             });
-            let whose = if matches!(network.proxy, ProxyChoice::System) { ", as the operating system says" } else { "" };
+            let whose =
+                if matches!(network.proxy, ProxyChoice::System) { ", as the operating system says" } else { "" };
             teller.tell(Line::ok(Step::Proxy, format!("{scheme}://{host}:{port}{whose}")))?;
         }
         None => teller.tell(Line::skip(Step::Proxy, "none leads there"))?,
