@@ -3,10 +3,10 @@
 //!
 //! Must never: change what a connection does; be told a secret.
 
-use reqwest::StatusCode;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-
 use std::sync::Arc;
+
+use reqwest::{StatusCode, Url};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::oauth::{Credential, challenge::Challenge, discovery::Discovered, registration::Origin};
 
@@ -38,8 +38,18 @@ pub enum Fact {
         /// How it was come by.
         origin: Origin,
     },
-    /// A person is asked to open this, and perhaps to enter a code.
-    Asking(Arc<str>),
+    /// A person is asked to sign in.
+    Asking {
+        /// What to open.
+        url: Url,
+        /// What to enter there.
+        code: Option<String>,
+    },
+    /// Another copy has asked a person, and is waited for.
+    AnotherAsks {
+        /// What to open, if that is known.
+        url: Option<String>,
+    },
     /// No browser was opened.
     NoBrowser {
         /// Why.

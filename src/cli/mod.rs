@@ -177,8 +177,8 @@ mcp-remote-client https://example.com/mcp read file:///a     read a resource
 mcp-remote-client finish                                     finish a sign-in whose browser is on another computer
 
 Exit codes: 0 all is well; 1 something failed, also a tool that says so; 2 the arguments cannot be understood; \
-3 a sign-in is needed or was refused; 4 the network: name, connection, TLS, proxy, time-out; 5 the server or its \
-authorization server refused, or is no MCP server.";
+3 a sign-in is needed, refused or not possible; 4 the network: name, connection, TLS, proxy, time-out; 5 the server \
+refuses, or is no MCP server.";
 
 #[derive(Debug, Parser)]
 #[command(

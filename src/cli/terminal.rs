@@ -108,10 +108,11 @@ fn borrowed(args: &Args, config: &Config, environment: Environment<'_>) -> Vec<B
         }
         // The program finds the screen by itself where it can; only what it cannot is borrowed.
         let stripped = Surroundings::of(&|name| environment(name).filter(|_| PASSED_ON.contains(&name)));
-        if config.authorization.surroundings.may_have_browser() && !stripped.may_have_browser() {
-            if let Some(name) = ["WAYLAND_DISPLAY", "DISPLAY"].iter().find(set) {
-                borrow(name, in_env(name));
-            }
+        if config.authorization.surroundings.may_have_browser()
+            && !stripped.may_have_browser()
+            && let Some(name) = ["WAYLAND_DISPLAY", "DISPLAY"].iter().find(set)
+        {
+            borrow(name, in_env(name));
         }
     }
     borrowed

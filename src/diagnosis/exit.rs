@@ -9,11 +9,11 @@ pub enum Exit {
     Well = 0,
     /// Something failed: an entry of a host, or a tool that says so.
     Failed = 1,
-    /// A sign-in is needed, or was refused; or a credential was.
+    /// No sign-in: one is needed, or refused, or not possible; or a credential is refused.
     SignIn = 3,
     /// Name, connection, TLS, proxy, time-out.
     Network = 4,
-    /// The server or its authorization server refused, or is no MCP server.
+    /// The server refuses, or is no MCP server.
     Server = 5,
 }
 
@@ -22,15 +22,17 @@ impl Exit {
     #[must_use]
     pub fn of(code: &str) -> Self {
         match code {
-            "sign_in_needed" | "sign_in_refused" | "sign_in_failed" | "unauthorized" | "credential_refused"
-            | "token_refused" | "insufficient_scope" | "port_taken" => Self::SignIn,
+            "unauthorized" | "credential_refused" | "token_refused" | "insufficient_scope" | "port_taken"
+            | "no_client" | "other_issuer" | "no_pkce" | "wrong_issuer" | "bad_metadata" | "bad_address" => {
+                Self::SignIn
+            }
+            code if code.starts_with("sign_in_") => Self::SignIn,
             "name_not_found"
             | "cannot_connect"
-            | "proxy_refused"
             | "timed_out"
             | "connection_broken"
             | "authorization_server_unreachable" => Self::Network,
-            code if is_tls(code) => Self::Network,
+            code if is_tls(code) || is_proxy(code) => Self::Network,
             _ => Self::Server,
         }
     }
@@ -39,7 +41,13 @@ impl Exit {
 /// Whether a report is about TLS.
 #[must_use]
 pub(super) fn is_tls(code: &str) -> bool {
-    code.starts_with("tls_") || code.starts_with("certificate_")
+    code.starts_with("tls_") || code.contains("certificate")
+}
+
+/// Whether it is about the proxy.
+#[must_use]
+pub(super) fn is_proxy(code: &str) -> bool {
+    code.starts_with("proxy_")
 }
 
 impl From<Exit> for std::process::ExitCode {

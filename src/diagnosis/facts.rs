@@ -5,7 +5,7 @@
 use std::{fmt::Write as _, time::SystemTime};
 
 use jiff::{Timestamp, Unit};
-use reqwest::{StatusCode, Url};
+use reqwest::StatusCode;
 
 use super::teller::{Line, Outcome, Step};
 use crate::{
@@ -54,11 +54,18 @@ pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, fell_back: bool) -
             };
             (vec![Line::ok(Step::Client, format!("{}: {how}", shown(id.as_bytes())))], Some(Step::SignIn))
         }
-        Fact::Asking(prompt) => {
-            let at = prompt.split(' ').next().and_then(|url| Url::parse(url).ok());
-            let host = at.and_then(|url| Some(format!(" at {}", url.host_str()?))).unwrap_or_default();
-            let text = format!("waiting for you to sign in{host}; open this address, unless a browser does:");
-            (vec![Line::info(Step::SignIn, text).with_below(vec![prompt.to_string()])], Some(Step::SignIn))
+        Fact::Asking { url, code } => {
+            let at = url.host_str().unwrap_or_default();
+            let unless = if code.is_some() { "on any device" } else { "unless a browser does" };
+            let text = format!("waiting for you to sign in at {at}; open this address, {unless}:");
+            let mut below = vec![url.to_string()];
+            below.extend(code.iter().map(|code| format!("and enter the code {code}")));
+            (vec![Line::info(Step::SignIn, text).with_below(below)], Some(Step::SignIn))
+        }
+        Fact::AnotherAsks { url } => {
+            let text = "another mcp-remote waits for you to sign in; go on in the tab that it has opened";
+            let or = url.iter().flat_map(|url| ["or open this address:".to_owned(), url.clone()]);
+            (vec![Line::info(Step::SignIn, text).with_below(or.collect())], Some(Step::SignIn))
         }
         Fact::NoBrowser { why, way } => {
             let line = Line::new(Step::SignIn, Outcome::Warn, format!("no browser was opened: {why}"));

@@ -38,7 +38,7 @@ mod trial;
 mod way;
 
 pub use exit::Exit;
-use exit::is_tls;
+use exit::{is_proxy, is_tls};
 use teller::{Line, Outcome, Redactor, Step, Teller, plain};
 
 /// Does what is asked for, and prints it to `out`. What a person has to know meanwhile goes to stderr,
@@ -262,6 +262,15 @@ impl<'a> Diagnosis<'a> {
                 return Ok(());
             }
             Fact::Credential(_) => self.teller.learn_tokens(),
+            // The person needs them, and nobody else.
+            Fact::Asking { url, code } => {
+                let query = url.query().map(ToOwned::to_owned);
+                self.teller.learn(query.into_iter().chain(code.clone()));
+            }
+            Fact::AnotherAsks { url: Some(url) } => {
+                let query = url.split_once('?').map(|(_, query)| query.to_owned());
+                self.teller.learn(query);
+            }
             Fact::FellBack { .. } => self.fell_back = true,
             _ => {}
         }
@@ -284,13 +293,13 @@ impl<'a> Diagnosis<'a> {
                 certificate.set_outcome(Outcome::Info); // it is what the server shows, and no more
             }
             step = Step::Tls;
-        } else if code == "proxy_refused" {
+        } else if is_proxy(&code) {
             step = Step::Proxy;
         } else if matches!(code.as_str(), "unauthorized" | "credential_refused") {
             step = Step::Challenge;
         }
         self.release()?;
-        self.failed.get_or_insert((step, Exit::of(&code)));
+        self.failed.get_or_insert_with(|| (step, Exit::of(&code)));
         self.teller.tell(Line::new(step, Outcome::Fail, sentence).with_code(&code).with_action(hint))
     }
 

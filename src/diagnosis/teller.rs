@@ -243,6 +243,11 @@ impl<'a> Teller<'a> {
         &self.redactor
     }
 
+    /// These are not to be told.
+    pub(super) fn learn(&mut self, secrets: impl IntoIterator<Item = String>) {
+        self.redactor.learn(secrets);
+    }
+
     /// There may be new tokens.
     pub(super) fn learn_tokens(&mut self) {
         self.redactor.learn_tokens();
@@ -276,18 +281,23 @@ impl Redactor {
             secrets.extend(proxies.filter_map(|proxy| proxy.expose().password().map(ToOwned::to_owned)));
         }
         let store = Store::new(config.store.clone(), config.server_hash.clone());
-        let mut redactor = Self { secrets, home, store };
+        let mut redactor = Self { secrets: Vec::new(), home, store };
+        redactor.learn(secrets);
         redactor.learn_tokens();
         redactor
     }
 
     fn learn_tokens(&mut self) {
-        for tokens in Drawer::ALL.iter().filter_map(|drawer| Tokens::load(&self.store, *drawer)) {
-            self.secrets.push((*tokens.access_token().expose()).to_owned());
-            self.secrets.extend(tokens.refresh_token().map(|token| (*token.expose()).to_owned()));
-            self.secrets.extend(tokens.id_token().map(|token| (*token.expose()).to_owned()));
-        }
-        self.secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
+        let drawers = Drawer::ALL.iter().filter_map(|drawer| Tokens::load(&self.store, *drawer));
+        let secrets = drawers.flat_map(|tokens| {
+            let all = [Some(tokens.access_token()), tokens.refresh_token(), tokens.id_token()];
+            all.into_iter().flatten().map(|token| (*token.expose()).to_owned()).collect::<Vec<_>>()
+        });
+        self.learn(secrets.collect::<Vec<_>>());
+    }
+
+    fn learn(&mut self, secrets: impl IntoIterator<Item = String>) {
+        self.secrets.extend(secrets.into_iter().filter(|secret| secret.len() >= SHORTEST_SECRET));
         self.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len())); // the whole before its part
         self.secrets.dedup();
     }

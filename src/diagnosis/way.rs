@@ -116,6 +116,10 @@ async fn connect(addresses: &[SocketAddr], patience: Duration, teller: &mut Tell
             }
             // One address that does not answer is told by the connection's own report.
             Err(_) if addresses.len() == 1 => {}
+            // Servers of this machine often listen on one family.
+            Err(error) if address.ip().is_loopback() => {
+                teller.tell(Line::info(Step::Tcp, format!("{address}: {error}")).after(time))?;
+            }
             Err(error) => {
                 let line = Line::warn(Step::Tcp, format!("{address}: {error}"), "if connecting is slow, add --ipv4");
                 let line = if address.is_ipv6() { line } else { line.with_action(None) };

@@ -391,7 +391,8 @@ async fn tell(desk: &Desk, errand: &Errand, url: &Url, port: u16, resumed: bool)
         let unless = if desk.settings.no_browser { "" } else { ", unless a browser does" };
         info!("sign in to {server}: open this address{unless}:\n\n    {url}\n");
     }
-    errand.ask(desk, url.as_str());
+    errand.ask(url.as_str());
+    desk.observer.tell(|| Fact::Asking { url: url.clone(), code: None });
     let now = desk.now();
     if desk.settings.no_browser || resumed && Tabs::is_open(&desk.store, now) && !desk.settings.asked_for {
         return None;

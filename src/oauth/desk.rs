@@ -107,10 +107,8 @@ pub(super) struct Errand {
 
 impl Errand {
     /// A person is asked to open `url`.
-    pub(super) fn ask(&self, desk: &Desk, url: &str) {
-        let prompt: Arc<str> = url.into();
-        desk.observer.tell(|| Fact::Asking(prompt.clone()));
-        self.phase.send_replace(Phase::Asking(prompt));
+    pub(super) fn ask(&self, url: &str) {
+        self.phase.send_replace(Phase::Asking(url.into()));
     }
 }
 

@@ -21,6 +21,7 @@ use super::{
     registration::{self, Client, Origin, Wanted},
 };
 use crate::{
+    observer::Fact,
     report::{host, shown},
     store::sign_in::Tabs,
 };
@@ -106,7 +107,8 @@ async fn tell(desk: &Desk, errand: &Errand, details: &StandardDeviceAuthorizatio
     {
         info!("or scan this:\n{}", code.to_str());
     }
-    errand.ask(desk, &format!("{plain} and enter the code {code}"));
+    errand.ask(&format!("{plain} and enter the code {code}"));
+    desk.observer.tell(|| Fact::Asking { url: plain.clone(), code: Some(code.clone()) });
     if !desk.settings.no_browser && Tabs::pause(&desk.store, desk.now()).is_zero() {
         Tabs::count(&desk.store, desk.now());
         if browser::open(&url, &desk.settings.surroundings).await.is_err() {

@@ -445,6 +445,7 @@ async fn obtain(
         Ok(lock) => lock,
         Err(_) => {
             let pending = SignIn::all(&desk.store, desk.now()).into_iter().find_map(|one| one.authorization_url);
+            desk.observer.tell(|| Fact::AnotherAsks { url: pending.clone() });
             info!(
                 "another copy waits for you to sign in{}",
                 pending.map_or_else(String::new, |url| format!(": {url}"))
