@@ -45,6 +45,11 @@
 //! 12. The redirect's listener is on loopback, exists only while a sign-in is under way, and ignores
 //!     what is not its own.
 //!
+//! # Who looks on
+//!
+//! [`diagnosis`] (`mcp-remote-client`) is a host of our own ([`client`]) on the same walk. What a host does
+//! not learn, the transport and each step of an authorization, it hears from [`observer`].
+//!
 //! # What surrounds a message at the remote end
 //!
 //! Both transports share how an event stream is parsed ([`remote::event_stream`]) and resumed

@@ -516,6 +516,55 @@ async fn a_certificate_is_told_with_its_issuer_trusted_or_not() {
 }
 
 #[tokio::test]
+async fn a_proxy_is_told_without_its_password_and_so_is_its_refusal() {
+    let proxy = Server::with(|_| Reply::status(407, "text/plain", "who are you?")).await;
+    let through = format!("http://anna:hush-hush@127.0.0.1:{}", proxy.port);
+    let told = client(&["https://far.example/mcp", "--proxy", &through]).await;
+    let text = normal(&told.stdout, &[(&proxy.port.to_string(), "PORT")]);
+    let text = &text[text.find("ok    proxy").unwrap_or_else(|| panic!("{text}"))..];
+    let (looked, failed) = text.split_at(text.find("FAIL").unwrap_or_else(|| panic!("{text}")));
+    assert_text(
+        looked,
+        "\
+ok    proxy                 http://127.0.0.1:PORT
+skip  name                  127.0.0.1 is an address (IPv4)
+ok    tcp                   127.0.0.1:PORT (N ms)
+skip  tls                   the certificate is behind the proxy
+",
+    );
+    assert!(failed.starts_with("FAIL  proxy ") && failed.contains("far.example"), "{failed}");
+    assert!(
+        failed.contains("[proxy_refused]\n") && failed.contains("--proxy http://USER:PASSWORD@HOST:PORT"),
+        "{failed}"
+    );
+    assert!(!told.stdout.contains("hush"), "{}", told.stdout);
+    assert_eq!(told.code, Some(4));
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_knows_is_told_where_it_failed() {
+    let told = client(&["https://nobody.invalid/mcp", "--connect-timeout", "5"]).await;
+    let failed = told.stdout.lines().find(|line| line.starts_with("FAIL")).unwrap_or_else(|| panic!("{}", told.stdout));
+    assert!(failed.starts_with("FAIL  name ") && failed.ends_with("[name_not_found]"), "{failed}");
+    assert_eq!(told.code, Some(4));
+}
+
+#[tokio::test]
+async fn each_address_of_a_name_is_told() {
+    let server = Server::with(rich).await;
+    let told = client(&[&server.url("/mcp").replace("127.0.0.1", "localhost")]).await;
+    let name =
+        told.stdout.lines().find(|line| line.starts_with("ok    name ")).unwrap_or_else(|| panic!("{}", told.stdout));
+    assert!(name.contains("localhost is ") && name.contains("127.0.0.1 (IPv4)"), "{name}");
+    assert!(
+        told.stdout.contains(&format!("ok    tcp                   127.0.0.1:{} (", server.port)),
+        "{}",
+        told.stdout
+    );
+    assert_eq!(told.code, Some(0), "{}", told.stdout);
+}
+
+#[tokio::test]
 async fn what_a_host_strips_is_told_with_the_flag_that_makes_it_safe() {
     let server = Server::with(ordinary).await;
     let tls = Tls::before(&server).await;

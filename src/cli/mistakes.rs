@@ -98,7 +98,9 @@ pub(super) fn sentence(error: &clap::Error, verb: Verb, mangled: Option<Mangled>
                 .to_owned()
         }
         // Not shown: it may be what a host has cut off a header, and a secret.
-        ErrorKind::UnknownArgument => format!("unexpected argument after the server's address; {SPLIT}"),
+        ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand => {
+            format!("unexpected argument after the server's address; {SPLIT}")
+        }
         ErrorKind::MissingRequiredArgument if argument.contains("SERVER-URL") => {
             let or = if verb == Verb::Logout { ", or --all" } else { "" };
             format!("the server's address is missing: {} https://example.com/mcp{or}", verb.name())

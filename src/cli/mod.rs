@@ -6,7 +6,10 @@
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
+use clap::{
+    CommandFactory, FromArgMatches, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use self::{
     flags::{Args, LOGS, NETWORK, all_servers, config, names_sign_in, status, store_folder},
@@ -82,6 +85,26 @@ fn key_value(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("must be KEY=VALUE".to_owned()),
     }
+}
+
+/// Everything that can be wrong about `call` and `read` has one remedy.
+fn misplaced(verb: Verb, arguments: &[OsString], error: &clap::Error) -> Option<&'static str> {
+    const FORM: &str = "call and read come last, after the server's address and the flags: \
+                        mcp-remote-client https://example.com/mcp call TOOL KEY=VALUE, or read URI";
+    let tried = verb == Verb::Client && arguments.iter().any(|word| word == "call" || word == "read");
+    let argument = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(name)) => name.clone(),
+        Some(ContextValue::Strings(names)) => names.join(" "),
+        _ => String::new(),
+    };
+    let about = match error.kind() {
+        ErrorKind::UnknownArgument => error.get(ContextKind::SuggestedArg).is_none(),
+        ErrorKind::MissingRequiredArgument | ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            ["TOOL", "URI", "KEY=VALUE", "SERVER-URL"].iter().any(|name| argument.contains(name))
+        }
+        _ => false,
+    };
+    (tried && about).then_some(FORM)
 }
 
 /// What `logout` forgets.
@@ -366,7 +389,10 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
         return Err(told);
     }
     let mangled = mangled(arguments);
-    let told = |error: clap::Error| sentence(&error, verb, mangled);
+    let told = |error: clap::Error| match misplaced(verb, arguments, &error) {
+        Some(told) => told.to_owned(),
+        None => sentence(&error, verb, mangled),
+    };
     let name = OsString::from(verb.name());
     let matches = match verb.command().try_get_matches_from(std::iter::once(&name).chain(arguments)) {
         Ok(matches) => matches,

@@ -15,7 +15,10 @@ use crate::{
         redirect::{Listener, Place, sibling},
     },
     report::Report,
-    store::Store,
+    store::{
+        Store,
+        tokens::{Drawer, Tokens},
+    },
 };
 
 /// Tells all of it.
@@ -41,6 +44,13 @@ pub(super) async fn look(config: &Config, terminal: &Terminal, teller: &mut Tell
         let by = sign_in.issuer.as_ref().map(|issuer| format!(", by {issuer}")).unwrap_or_default();
         let outcome = if sign_in.expired && !sign_in.refreshable { Outcome::Info } else { Outcome::Ok };
         teller.tell(Line::new(Step::StoredSignIn, outcome, format!("{}{by}", sign_in.until())))?;
+    }
+    for drawer in Drawer::ALL {
+        let file = store.path(drawer.tokens());
+        if file.exists() && Tokens::load(&store, drawer).is_none() {
+            let text = format!("{} cannot be read, and is left out", file.display());
+            teller.tell(Line::warn(Step::StoredSignIn, text, "sign in again; the file is replaced then"))?;
+        }
     }
     if sign_ins.is_empty() {
         teller.tell(Line::skip(Step::StoredSignIn, "nobody is signed in to this server with these flags"))?;
