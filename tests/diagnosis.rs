@@ -22,9 +22,9 @@ use support::{
 };
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader, copy_bidirectional},
+    io::{AsyncBufReadExt as _, BufReader, Lines, copy_bidirectional},
     net::{TcpListener, TcpStream},
-    process::Command,
+    process::{Child, ChildStdout, Command},
     task::JoinSet,
 };
 use tokio_rustls::{
@@ -385,34 +385,68 @@ It works here; see the warning.
     assert_eq!(server.counts().tabs, 1);
 }
 
+/// A client that runs, and what it says.
+struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// Waits for a line that has this in it.
+    async fn says(&mut self, what: &str) -> String {
+        soon(&format!("it says {what}"), async {
+            loop {
+                let line = self.lines.next_line().await.unwrap().unwrap_or_else(|| panic!("it never says {what}"));
+                assert!(!line.starts_with("FAIL"), "{line}");
+                if line.contains(what) {
+                    return line;
+                }
+            }
+        })
+        .await
+    }
+
+    /// The address of a sign-in.
+    async fn address(&mut self) -> String {
+        let line = self.says("/authorize?").await;
+        line[line.find("http://").unwrap()..].to_owned()
+    }
+}
+
 #[tokio::test]
 async fn each_line_is_told_when_it_is_known_and_the_sign_in_says_what_to_open() {
     let server = protected(|_| {}).await;
     let terminal = Terminal::new();
-    let mut command = terminal.command(&[&server.url(), "--no-browser"]);
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let address = soon("the address is told", async {
-        loop {
-            let line = lines.next_line().await.unwrap().expect("there is more to say");
-            assert!(!line.contains("initialize "), "nobody has signed in yet: {line}");
-            if let Some(at) = line.find("http://").filter(|_| line.contains("/authorize?")) {
-                return line[at..].to_owned();
-            }
-        }
-    })
-    .await;
+    let mut client = Running::start(terminal.command(&[&server.url(), "--no-browser"]));
+    client.says("waiting for you to sign in at 127.0.0.1; open this address").await;
+    let address = client.address().await;
+    assert_eq!(server.counts().exchanges, 0, "nobody has signed in yet");
     assert_eq!(visit(&address).await.status, 200);
-    let end = soon("the client ends", async {
-        let mut last = String::new();
-        while let Some(line) = lines.next_line().await.unwrap() {
-            last = line;
-        }
-        last
-    })
-    .await;
-    assert_eq!(end, "All is well.");
-    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+    client.says("just signed in").await;
+    client.says("All is well.").await;
+    assert_eq!(soon("it ends", client.child.wait()).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_sign_in_that_another_copy_waits_for_is_told_and_used() {
+    let server = protected(|_| {}).await;
+    let terminal = Terminal::new();
+    let mut first = Running::start(terminal.command(&[&server.url(), "--no-browser"]));
+    let address = first.address().await;
+    let mut second = Running::start(terminal.command(&[&server.url(), "--no-browser"]));
+    second.says("another mcp-remote waits for you to sign in").await;
+    assert_eq!(second.address().await, address);
+    visit(&address).await;
+    first.says("All is well.").await;
+    second.says("from an earlier sign-in").await;
+    second.says("All is well.").await;
+    assert_eq!(server.counts().exchanges, 1);
 }
 
 #[tokio::test]

@@ -133,7 +133,7 @@ impl Entry {
     fn is_ours(&self, config: &Config) -> bool {
         let named = |text: &str| {
             let name = text.rsplit(['/', '\\']).next().unwrap_or_default();
-            name.split('@').next().unwrap_or_default().trim_end_matches(".exe") == NAME
+            !text.contains("://") && name.split('@').next().unwrap_or_default().trim_end_matches(".exe") == NAME
         };
         named(&self.command) || self.arguments.iter().any(|word| named(word)) || self.begins(config).is_some()
     }

@@ -84,6 +84,8 @@ struct Diagnosis<'a> {
     asked: Step,
     /// What fails now, fails here.
     step: Step,
+    /// When that began: a person's time is not the server's.
+    since: Instant,
     fell_back: bool,
     /// Lines whose outcome the server's first answer decides: the certificate, and what came after it.
     held: Vec<Line>,
@@ -99,7 +101,8 @@ impl<'a> Diagnosis<'a> {
         let host = report::host(config.server.url());
         let (asked, step) = (Step::Transport, Step::Transport);
         let (fell_back, held, failed) = (false, Vec::new(), None);
-        Self { config, host, teller, observer, facts, asked, step, fell_back, held, failed }
+        let since = Instant::now();
+        Self { config, host, teller, observer, facts, asked, step, since, fell_back, held, failed }
     }
 
     /// All steps.
@@ -153,7 +156,7 @@ impl<'a> Diagnosis<'a> {
     }
 
     async fn connect(&mut self) -> anyhow::Result<Option<Service>> {
-        let begun = Instant::now();
+        self.since = Instant::now();
         let connection = Connection::new(self.config, self.observer.clone())?;
         let host = self.host.clone();
         let service = match self.heard(client::connect(connection, &host)).await? {
@@ -164,7 +167,7 @@ impl<'a> Diagnosis<'a> {
             }
         };
         if let Some(server) = service.peer_info() {
-            self.teller.tell(of_server(&server).after(begun.elapsed()))?;
+            self.teller.tell(of_server(&server).after(self.since.elapsed()))?;
         }
         Ok(Some(service))
     }
@@ -218,11 +221,10 @@ impl<'a> Diagnosis<'a> {
             return Ok(Vec::new());
         }
         self.ask(step);
-        let begun = Instant::now();
         match self.heard(request).await? {
             Ok(items) => {
                 let rows = table(items.iter().map(row).collect());
-                let line = Line::ok(step, items.len().to_string()).after(begun.elapsed()).with_below(rows);
+                let line = Line::ok(step, items.len().to_string()).after(self.since.elapsed()).with_below(rows);
                 self.teller.tell(line)?;
                 Ok(items)
             }
@@ -234,7 +236,7 @@ impl<'a> Diagnosis<'a> {
     }
 
     fn ask(&mut self, step: Step) {
-        (self.asked, self.step) = (step, step);
+        (self.asked, self.step, self.since) = (step, step, Instant::now());
     }
 
     /// Waits for `work`, and tells meanwhile what becomes known.
@@ -277,6 +279,9 @@ impl<'a> Diagnosis<'a> {
         self.release()?;
         let (lines, next) = facts::lines(fact, self.config.transport, self.fell_back);
         self.step = next.unwrap_or(self.asked);
+        if !matches!(fact, Fact::Opened(_)) {
+            self.since = Instant::now();
+        }
         lines.into_iter().try_for_each(|line| self.teller.tell(line))
     }
 
