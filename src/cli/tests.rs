@@ -535,7 +535,7 @@ fn a_try_that_is_written_wrongly_is_told_with_its_form_and_without_its_words() {
         assert!(!sentence.contains("hush"), "{arguments:?}: {sentence}");
     }
     let cut = refused(&["mcp-remote-client", URL, "3334", "--header", "Authorization:", "Bearer", "hush"]);
-    assert!(cut.contains("cut a value at its space") && !cut.contains("hush"), "{cut}");
+    assert!(cut.starts_with("unexpected argument") && !cut.contains("hush"), "{cut}");
     assert!(refused(&["mcp-remote-client", URL, "--heder", "a:b", "call", "t"]).contains("did you mean --header?"));
 }
 
