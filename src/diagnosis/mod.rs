@@ -1,8 +1,8 @@
 //! `mcp-remote-client`: a connection told step by step as it happens, and what the server has; or one thing
 //! tried with it.
 //!
-//! In order: this computer ([`here`], [`entries`]), the way to the server ([`way`]), then the real
-//! connection, the adapter's own, which tells what it finds ([`facts`]). A failure is told in the words that
+//! In order: this computer (`here`, `entries`), the way to the server (`way`), then the real
+//! connection, the adapter's own, which tells what it finds (`facts`). A failure is told in the words that
 //! a host would get ([`crate::report`]), at the step where it happened.
 //!
 //! Must never: send the server what the adapter would not, but for connections that carry nothing.
