@@ -250,15 +250,19 @@ async fn hand_over(folder: &Path, pasted: &str) -> anyhow::Result<()> {
         bail!("that is not the address of a finished sign-in: it has no state");
     };
     let stores = Store::servers(folder);
-    let Some(sign_in) = stores
-        .iter()
-        .find_map(|store| SignIn::all(store, SystemTime::now()).into_iter().find(|one| one.state() == state))
+    let all = |store| SignIn::all(store, SystemTime::now()).into_iter();
+    let Some((store, sign_in)) =
+        stores.iter().find_map(|store| Some((store, all(store).find(|one| one.state() == state)?)))
     else {
         bail!("no sign-in waits for that address; start it again, and use the new one");
     };
     let redirect = Url::parse(&sign_in.redirect_uri)?;
     let target = format!("{}?{}", redirect.path(), pasted.query().unwrap_or_default());
     match tokio::time::timeout(REDEEM_PATIENCE, redirect::hand_over(sign_in.port, &target)).await {
+        Ok(Ok((redirect::GO_ON, _))) => {
+            let next = all(store).find_map(|one| one.authorization_url).unwrap_or_default();
+            bail!("it takes a second sign-in: open {next}, and paste the address that the browser ends at then")
+        }
         Ok(Ok((200..400, _))) => Ok(()),
         Ok(Ok((_, page))) => bail!("{}", shown(page.as_bytes())),
         Ok(Err(error)) => bail!("the sign-in does not listen any more ({error}); start the host's entry again"),

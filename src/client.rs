@@ -31,6 +31,7 @@ use crate::{
     message::{Message, Shape},
     observer::Observer,
     report::{self, OWN_ERROR, Report, chain, shown},
+    store::description::Shelf,
 };
 
 /// Bytes in flight inside the process: a few messages.
@@ -58,7 +59,8 @@ impl Connection {
         let (reader, writer) = tokio::io::split(near);
         let (far_reader, far_writer) = tokio::io::split(far);
         let (opener, events) = crate::opener(config, observer)?;
-        let forward = Forward::new(config.server.url().clone(), config.ignored_tools.clone(), config.max_message);
+        let shelf = Shelf::new(config, opener.http.account_now());
+        let forward = Forward::new(crate::settings(config), Box::new(shelf));
         let (stop, stops) = mpsc::channel(1);
         let ends = Ends {
             lines: Lines::new(far_reader, config.max_message),
@@ -66,6 +68,7 @@ impl Connection {
             opener,
             events,
             stops,
+            wakes: mpsc::channel(1).1, // a command for people is over before they sleep
         };
         let mut forwarding = JoinSet::new();
         forwarding.spawn(async move {

@@ -31,8 +31,12 @@ pub struct Config {
     pub retry_for: Duration,
     /// How long a server may take to answer `initialize`.
     pub initialize_patience: Duration,
+    /// After how long the host's `initialize` is answered in the place of a server that takes its time.
+    pub answer_within: Duration,
     /// Pause between pings of our own.
     pub ping: Option<Duration>,
+    /// Whether the host is told of progress where the server tells none.
+    pub progress: bool,
     /// Tools to hide from the host and to refuse.
     pub ignored_tools: Vec<ToolPattern>,
     /// How much is said on stderr.
@@ -125,6 +129,17 @@ pub enum Protocol {
     Auto,
 }
 
+/// What becomes of a host's `initialize` where the server cannot answer it before somebody has done
+/// something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Start {
+    /// It is answered in the server's place, and the connection comes about behind that.
+    #[default]
+    Answer,
+    /// It waits, for as long as its time-outs allow.
+    Wait,
+}
+
 /// How to reach the network.
 #[derive(Debug)]
 pub struct Network {
@@ -198,6 +213,8 @@ pub struct Authorization {
     pub callback_path: String,
     /// How long a host's request waits for a person.
     pub timeout: Duration,
+    /// Whether the host's `initialize` waits at all.
+    pub start: Start,
     /// Where the browser goes after success.
     pub success_url: Option<Url>,
     /// The resource indicator (RFC 8707).

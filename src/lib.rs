@@ -20,6 +20,14 @@
 //! [`oauth::browser`], the redirect, the exchange → [`store`] → the same request goes out again. Or one
 //! of the other grants, each in its file. The layers above have seen a slow request.
 //!
+//! # The walk of a start that the server does not answer
+//!
+//! [`remote`] meets a hurdle, or [`oauth::Authorizer`] needs a person → [`forward`] answers the host's
+//! `initialize` itself, from the last known [`description`] ([`store::description`]) → lists are
+//! answered, calls are held → the connection stands: the host's own handshake goes to the server, then
+//! what was held; the host is told which lists are others. With a server that answers nothing of this
+//! happens.
+//!
 //! # Invariants
 //!
 //! 1. Only [`local`] writes to stdout, and only messages. Logs go to stderr and the debug file.
@@ -27,8 +35,10 @@
 //!    hides, and an id that the server itself wrote in another way.
 //! 3. Every request of the host is answered exactly once, by the server or by us with an error that
 //!    says what, why and what to do. No message is dropped without a line in the log.
-//! 4. No probe traffic but one: the sign-in page is looked at before a registration from disk, or one
-//!    that names less scope, is used for it. The first request a server sees is the host's own.
+//! 4. No probe traffic but two: the sign-in page is looked at before a registration from disk, or one
+//!    that names less scope, is used for it, and where its provider is known for a refusal; and lists
+//!    that the host has seen are asked for again after a session was replaced. The first request a
+//!    server sees is the host's own.
 //! 5. A `tools/call` that may have run is never sent twice. A request goes out again at most once for
 //!    each challenge.
 //! 6. Headers given by the user, cookies, tokens and message bodies go to the server's origin only: not
@@ -64,6 +74,7 @@ pub mod cli;
 pub mod config;
 pub mod secret;
 
+pub mod description;
 pub mod message;
 
 pub mod forward;
@@ -84,6 +95,7 @@ pub mod observer;
 pub mod logging;
 pub mod report;
 pub mod shutdown;
+pub mod wake;
 
 use std::{
     ffi::OsString,
@@ -97,16 +109,16 @@ use std::{
 use crate::{
     cli::{Command, Logout, Program, Reader, Usage},
     config::{Config, Grant, LogMode},
-    forward::{Ends, Forward},
+    forward::{Ends, Forward, Settings},
     local::{Lines, Patient, Writer},
     message::{Message, Shape},
-    network::{Outlet, Reach},
+    network::Outlet,
     oauth::{Authorizer, door::Door},
     observer::Observer,
     remote::{EventReceiver, Opener, Timing, http::Http},
     report::Report,
     shutdown::Parent,
-    store::Store,
+    store::{Store, description::Shelf},
 };
 use bytes::Bytes;
 
@@ -205,29 +217,55 @@ fn run_to_end<T>(
 pub async fn run(config: &Config, parent: Parent) -> anyhow::Result<()> {
     let (opener, events) = opener(config, Observer::default())?;
     let (reader, writer) = local::stdio();
-    let (stops, _watchers) = shutdown::watch(parent);
-    let ends =
-        Ends { lines: Lines::new(reader, config.max_message), writer: Writer::new(writer), opener, events, stops };
-    let loop_state = Forward::new(config.server.url().clone(), config.ignored_tools.clone(), config.max_message);
-    forward::run(loop_state, ends).await;
+    let (stops, _stop_watchers) = shutdown::watch(parent);
+    let (wakes, _wake_watchers) = wake::watch();
+    let ends = Ends {
+        lines: Lines::new(reader, config.max_message),
+        writer: Writer::new(writer),
+        opener,
+        events,
+        stops,
+        wakes,
+    };
+    let shelf = Shelf::new(config, ends.opener.http.account_now());
+    forward::run(Forward::new(settings(config), Box::new(shelf)), ends).await;
     Ok(())
 }
 
+/// How the loop is to be.
+#[must_use]
+pub fn settings(config: &Config) -> Settings {
+    Settings {
+        server: config.server.url().clone(),
+        ignored_tools: config.ignored_tools.clone(),
+        max_message: config.max_message,
+        start: config.authorization.start,
+        progress: config.progress,
+    }
+}
+
 /// How to open the remote end, and where what comes back arrives.
-pub(crate) fn opener(config: &Config, observer: Observer) -> anyhow::Result<(Opener, EventReceiver)> {
+///
+/// # Errors
+/// Where the settings do not fit together.
+pub fn opener(config: &Config, observer: Observer) -> anyhow::Result<(Opener, EventReceiver)> {
     let outlet = Arc::new(Outlet::new(&config.server, config.network.clone())?);
-    let client = outlet.client(&Reach::of(&config.server), None)?;
     let http = Http::new(
-        client,
-        config.server.url().clone(),
+        outlet.clone(),
+        &config.server,
         &config.headers,
         &config.network,
         authorizer(config, outlet, observer.clone()),
         config.max_message,
         observer,
-    );
-    let timing =
-        Timing { retry_for: config.retry_for, initialize_patience: config.initialize_patience, ping: config.ping };
+    )?;
+    let timing = Timing {
+        retry_for: config.retry_for,
+        initialize_patience: config.initialize_patience,
+        ping: config.ping,
+        start: config.authorization.start,
+        answer_within: config.answer_within,
+    };
     let (sender, events) = remote::events::channel();
     Ok((Opener { http: Arc::new(http), strategy: config.transport, timing, events: sender }, events))
 }

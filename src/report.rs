@@ -19,6 +19,8 @@ pub const OWN_ERROR: i32 = -31000;
 pub const PARSE_ERROR: i32 = -32700;
 /// JSON-RPC 2.0 §5.1: the JSON is not JSON-RPC.
 pub const INVALID_REQUEST: i32 = -32600;
+/// JSON-RPC 2.0 §5.1: there is no such method.
+pub const METHOD_NOT_FOUND: i32 = -32601;
 /// JSON-RPC 2.0 §5.1, and what npm's mcp-remote answers to a call of an ignored tool.
 pub const INTERNAL_ERROR: i32 = -32603;
 

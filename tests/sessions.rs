@@ -14,13 +14,22 @@ use std::{
     time::Duration,
 };
 
+use mcp_remote::{
+    cli::{self, Command, Program},
+    forward::{self, Ends, Forward},
+    local::{Lines, Writer},
+    store::description::Shelf,
+};
 use serde_json::{Value, json};
 use support::{
     host::{Host, initialize_params, notification, request},
     server::{Events, Reply, Request, Server, answer, initialize_result, ordinary},
     soon,
 };
-use tokio::sync::mpsc;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream},
+    sync::mpsc,
+};
 
 /// Long enough for what must not happen to happen in a broken program.
 const MOMENT: Duration = Duration::from_millis(150);
@@ -88,6 +97,84 @@ async fn refusing_all_but_initialize(refuses: impl Fn(&Request) -> Option<Reply>
     .await
 }
 
+/// The program's own loop inside the test, so that the test can be the machine that sleeps.
+struct Sleeper {
+    near: BufReader<DuplexStream>,
+    wakes: mpsc::Sender<Duration>,
+    _home: tempfile::TempDir,
+}
+
+impl Sleeper {
+    async fn start(url: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let arguments = [url, "--config-dir", home.path().to_str().unwrap()].map(Into::into).to_vec();
+        let Ok(Command::Forward(config)) = cli::parse(Program::Adapter, arguments, &|_| None) else { unreachable!() };
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let (reader, writer) = tokio::io::split(far);
+        let (opener, events) = mcp_remote::opener(&config, mcp_remote::observer::Observer::default()).unwrap();
+        let (wakes, watched) = mpsc::channel(1);
+        let shelf = Shelf::new(&config, opener.http.account_now());
+        let forward = Forward::new(mcp_remote::settings(&config), Box::new(shelf));
+        let ends = Ends {
+            lines: Lines::new(reader, config.max_message),
+            writer: Writer::new(writer),
+            opener,
+            events,
+            stops: mpsc::channel(1).1,
+            wakes: watched,
+        };
+        tokio::spawn(forward::run(forward, ends));
+        let mut sleeper = Self { near: BufReader::new(near), wakes, _home: home };
+        sleeper.ask(0, "initialize", initialize_params("2025-11-25")).await;
+        sleeper.say(notification("notifications/initialized", json!({}))).await;
+        sleeper
+    }
+
+    async fn say(&mut self, line: String) {
+        self.near.get_mut().write_all(format!("{line}\n").as_bytes()).await.unwrap();
+    }
+
+    async fn ask(&mut self, id: u64, method: &str, params: Value) -> Value {
+        self.say(request(id, method, params)).await;
+        let mut line = String::new();
+        soon("an answer", self.near.read_line(&mut line)).await.unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    async fn sleeps(&self) {
+        self.wakes.send(Duration::from_secs(3600)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_was_lost_while_the_machine_slept_is_replaced_before_the_host_asks() {
+    let peer = Forgetful::start().await;
+    let mut sleeper = Sleeper::start(&peer.server.url("/mcp")).await;
+    sleeper.ask(1, "tools/call", json!({})).await;
+    peer.forget();
+    sleeper.sleeps().await;
+    peer.server.until("the session is replaced", |server| server.asked("initialize").len() == 2).await;
+    peer.server.until("it is begun", |server| server.asked("notifications/initialized").len() == 2).await;
+    assert_eq!(sleeper.ask(2, "tools/call", json!({})).await["result"]["echo"], "tools/call");
+    assert_eq!(peer.server.asked("tools/call").len(), 2, "none of them met the lost session");
+}
+
+#[tokio::test]
+async fn what_is_sent_after_a_sleep_goes_over_new_connections_and_the_servers_stream_is_opened_anew() {
+    let mut peer = Forgetful::start().await;
+    let mut sleeper = Sleeper::start(&peer.server.url("/mcp")).await;
+    sleeper.ask(1, "tools/call", json!({})).await;
+    let old = peer.stream().await;
+    let before = peer.server.connections();
+    sleeper.sleeps().await;
+    let new = peer.stream().await;
+    old.closed().await;
+    peer.server.request("POST", "ping").await;
+    assert!(peer.server.connections() >= before + 2, "one for the stream, one for the ping");
+    assert!(new.is_open());
+    assert_eq!(peer.server.asked("initialize").len(), 1, "the session is still there");
+}
+
 #[tokio::test]
 async fn many_requests_that_meet_a_lost_session_share_one_new_session() {
     const CALLS: u64 = 12;
@@ -134,7 +221,9 @@ async fn a_new_session_is_told_all_that_the_old_one_knew_before_the_request_goes
     let again = requests.iter().rposition(|request| request.rpc() == "initialize").unwrap();
     let told: Vec<_> = requests[again + 1..].iter().map(|request| (request.rpc(), request.json())).collect();
     let methods: Vec<_> = told.iter().map(|(method, _)| method.as_str()).collect();
-    assert_eq!(methods, ["notifications/initialized", "logging/setLevel", "resources/subscribe", "tools/call"]);
+    // The last is ours: the host has seen the list, which may be another now.
+    let expected = ["notifications/initialized", "logging/setLevel", "resources/subscribe", "tools/call", "tools/list"];
+    assert_eq!(methods, expected);
     assert_eq!(told[1].1["params"]["level"], "error");
     assert_eq!(told[2].1["params"]["uri"], "b");
     let hosts: Vec<Value> = vec![json!(0), json!("first"), json!(1), json!(2), json!(3), json!(4), json!(5)];

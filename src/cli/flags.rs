@@ -26,7 +26,7 @@ use super::{
 use crate::{
     config::{
         AssertionSource, Authorization, Config, Dpop, Grant, Identity, LogMode, Network, PlainHttp, Protocol,
-        ProxyChoice, Resource, ServerUrl, TransportStrategy,
+        ProxyChoice, Resource, ServerUrl, Start, TransportStrategy,
     },
     oauth::browser::Surroundings,
     secret::Secret,
@@ -134,6 +134,15 @@ pub(super) struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds, help_heading = NETWORK)]
     body_timeout: Duration,
 
+    /// Where a person has to sign in first, or the server cannot be reached: answer the host's initialize, and connect
+    /// behind that; or let it wait
+    #[arg(long, value_name = "HOW", default_value = "answer", help_heading = LIMITS)]
+    start: Start,
+
+    /// Time for a server that is only slow, before the host's initialize is answered in its place
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = positive_seconds, help_heading = LIMITS)]
+    answer_within: Duration,
+
     /// Time for the server to answer initialize
     #[arg(long, value_name = "SECONDS", default_value = "45", value_parser = positive_seconds, help_heading = LIMITS)]
     initialize_timeout: Duration,
@@ -154,6 +163,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "SECONDS", value_parser = positive_seconds, help_heading = LIMITS)]
     ping_interval: Option<Duration>,
 
+    /// Tell the host of progress while a long call goes on and the server tells none, so that it does not give up
+    #[arg(long, help_heading = LIMITS)]
+    progress_keepalive: bool,
+
     /// Host name in the redirect URI
     #[arg(long, value_name = "NAME", default_value = if cfg!(windows) { "127.0.0.1" } else { "localhost" }, help_heading = SIGN_IN)]
     host: String,
@@ -162,8 +175,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "PATH", default_value = "/oauth/callback", value_parser = callback_path, help_heading = SIGN_IN)]
     callback_path: String,
 
-    /// How long initialize is held for a person to sign in; other requests are held 45 s at most, and the sign-in
-    /// stays open after that
+    /// With --start wait, how long initialize is held for a person to sign in; other requests are held 45 s at most,
+    /// and the sign-in stays open after that
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = positive_seconds, help_heading = SIGN_IN)]
     auth_timeout: Duration,
 
@@ -343,6 +356,7 @@ pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config
         callback_host: args.host.clone(),
         callback_path: args.callback_path.clone(),
         timeout: args.auth_timeout,
+        start: args.start,
         success_url: args.auth_success_url.as_deref().map(|url| success_url(url, plain_http(args))).transpose()?,
         resource,
         authorize_params,
@@ -377,7 +391,9 @@ pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config
         max_message: args.max_message_size,
         retry_for: args.retry_for,
         initialize_patience: args.initialize_timeout,
+        answer_within: args.answer_within,
         ping: args.ping_interval.or_else(|| args.keep_alive.then_some(PING_INTERVAL)),
+        progress: args.progress_keepalive,
         ignored_tools: args.ignore_tool.iter().map(|pattern| ToolPattern::new(pattern)).collect(),
         log: log_mode(args),
         log_filters: environment("RUST_LOG"),

@@ -15,7 +15,7 @@ use self::{
     flags::{Args, LOGS, NETWORK, all_servers, config, names_sign_in, status, store_folder},
     mistakes::{mangled, no_command, sentence},
 };
-use crate::config::{Authorization, Config, LogMode, Network, PlainHttp, ServerUrl};
+use crate::config::{Authorization, Config, LogMode, Network, PlainHttp, ServerUrl, Start};
 
 mod flags;
 mod mistakes;
@@ -410,6 +410,7 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
         Verb::Client => {
             let ClientArgs { args, json, wish } = ClientArgs::from_arg_matches(&matches).map_err(told)?;
             let mut config = config(&args, environment)?;
+            config.authorization = Arc::new(Authorization { start: Start::Wait, ..(*config.authorization).clone() });
             let silent = config.log == LogMode::Silent;
             if config.log == LogMode::Normal {
                 config.log = LogMode::Silent; // the steps tell it all
@@ -421,7 +422,8 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
         Verb::Login => {
             let LoginArgs { args } = LoginArgs::from_arg_matches(&matches).map_err(told)?;
             let mut config = config(&args, environment)?;
-            config.authorization = Arc::new(Authorization { asked_for: true, ..(*config.authorization).clone() });
+            config.authorization =
+                Arc::new(Authorization { asked_for: true, start: Start::Wait, ..(*config.authorization).clone() });
             Command::Login(Box::new(config))
         }
         Verb::Logout => {

@@ -6,21 +6,36 @@
 //! Must never: leave a request of the host unanswered, or answer one twice; write a response that
 //! nobody asked for.
 
+mod progress;
+mod provisional;
 mod run;
+mod survey;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use log::{debug, info, warn};
 use reqwest::Url;
+use tokio::sync::oneshot;
 
 pub use run::{Ends, run};
 
+use self::{
+    progress::{Progress, SILENCE},
+    provisional::{Offer, Provisional, StandIn, Told},
+    survey::{Survey, Surveyed},
+};
 use crate::{
+    config::Start,
+    description::{self, Learned, List, Memory},
     local::Incoming,
     message::{Body, Id, Malformed, Message, Part, Shape},
+    oauth::Need,
     remote::{self, cancelled::cancels, error::Error},
     report::{self, Report},
     shutdown::Stop,
@@ -35,6 +50,9 @@ const MOST_OWED: usize = 16 * 1024;
 const MOST_CANCELLED: usize = 1024;
 /// Messages that may wait for a connection that is being opened.
 const MOST_WAITING: usize = 4096;
+/// Of each list, what is kept in memory to tell later whether it has changed, in bytes; a longer one is
+/// taken to have.
+const MOST_SHOWN: usize = 1024 * 1024;
 
 /// Something happened.
 #[derive(Debug)]
@@ -45,6 +63,12 @@ pub enum Event {
     Remote(remote::Event),
     /// The connection that was to be opened is open, or is not.
     Opened(Result<(), Error>),
+    /// Something else has to happen before the server answers.
+    Need(Need),
+    /// The time has come that was asked for.
+    Reminder(Reminder),
+    /// The machine has slept for so long.
+    Woke(Duration),
     /// The program is to end.
     Stop(Stop),
 }
@@ -58,6 +82,23 @@ pub enum Action {
     Open(Message),
     /// Send on the open connection.
     Send(Message),
+    /// Try at once to open the connection that is being opened.
+    Hurry,
+    /// Connections may be dead: make new ones, and see whether the session is still there.
+    Check,
+    /// Come back to this after a while.
+    Remind(Duration, Reminder),
+}
+
+/// What is to be thought of later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reminder {
+    /// A request has been held for long enough.
+    Overdue(u64),
+    /// An opening that failed may work by now.
+    TryAgain,
+    /// A request with a progress token is still open.
+    Progress(u64),
 }
 
 /// Whether to go on.
@@ -78,9 +119,22 @@ enum Link {
     /// There is none; the next message that wants one opens it.
     Closed,
     /// It is being opened with a message; these wait.
-    Opening { first: Vec<Id>, initialize: bool, waiting: VecDeque<Message> },
+    Opening(Box<Opening>),
+    /// It comes about behind an answer that the host has.
+    Provisional(Box<Provisional>),
     /// It is there.
     Open,
+}
+
+/// A connection that is being opened.
+#[derive(Debug)]
+struct Opening {
+    first: Vec<Id>,
+    /// The first message, if it is one.
+    initialize: Option<Message>,
+    waiting: VecDeque<Message>,
+    /// What stands in the way.
+    hurdle: Option<Report>,
 }
 
 /// A request of the host that is not answered yet.
@@ -93,9 +147,68 @@ struct Debt {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
-    ToolsList,
+    List(List, Page),
     Initialize,
     Other,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Page {
+    First,
+    Later,
+    /// Asked for in a batch, and not looked at.
+    Unknown,
+}
+
+impl Asked {
+    fn by(method: &str, page: impl FnOnce() -> Page) -> Self {
+        match (method, List::of_method(method)) {
+            ("initialize", _) => Self::Initialize,
+            (_, Some(list)) => Self::List(list, page()),
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Debt {
+    fn list(&self) -> Option<List> {
+        match self.asked {
+            Asked::List(list, _) => Some(list),
+            _ => None,
+        }
+    }
+
+    fn is_first_page(&self) -> bool {
+        matches!(self.asked, Asked::List(_, Page::First))
+    }
+}
+
+/// What the host was last shown of a list.
+#[derive(Debug, Default)]
+enum Shown {
+    #[default]
+    Nothing,
+    /// The server's answers, page by page.
+    Pages(Vec<Body>),
+    /// The same, and more than is kept.
+    TooMuch,
+    /// Items of ours.
+    InItsPlace(String),
+}
+
+/// How the loop is to be.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where the server is, for people.
+    pub server: Url,
+    /// Tools to hide and to refuse.
+    pub ignored_tools: Vec<ToolPattern>,
+    /// Longest line from the host, in bytes.
+    pub max_message: usize,
+    /// Whether the host may be answered in the server's place.
+    pub start: Start,
+    /// Whether the host is told of progress where the server tells none.
+    pub progress: bool,
 }
 
 /// The state of the loop.
@@ -104,8 +217,26 @@ pub struct Forward {
     server: Url,
     ignored_tools: Vec<ToolPattern>,
     max_message: usize,
+    start: Start,
+    memory: Box<dyn Memory>,
     link: Link,
     owed: HashMap<Id, Debt>,
+    /// The host's last one.
+    initialize: Option<Message>,
+    need: Need,
+    shown: [Shown; 4],
+    survey: Survey,
+    /// While lists are answered in the server's place.
+    stand_in: Option<Box<StandIn>>,
+    /// Once the host was answered in the server's place.
+    told: Option<Box<Told>>,
+    offer: Option<Offer>,
+    /// Requests of our own to the host.
+    asked_host: Vec<Id>,
+    /// Of the last message that was held.
+    serial: u64,
+    /// Where the user wants it.
+    progress: Option<Progress>,
     /// Requests the host has given up, the latest ones.
     cancelled: VecDeque<Id>,
     draining: bool,
@@ -115,13 +246,26 @@ pub struct Forward {
 impl Forward {
     /// Nothing has happened yet.
     #[must_use]
-    pub fn new(server: Url, ignored_tools: Vec<ToolPattern>, max_message: usize) -> Self {
+    pub fn new(settings: Settings, memory: Box<dyn Memory>) -> Self {
+        let Settings { server, ignored_tools, max_message, start, progress } = settings;
         Self {
             server,
             ignored_tools,
             max_message,
+            start,
+            memory,
             link: Link::Closed,
             owed: HashMap::new(),
+            initialize: None,
+            need: Need::Nothing,
+            shown: Default::default(),
+            survey: Survey::default(),
+            stand_in: None,
+            told: None,
+            offer: None,
+            asked_host: Vec::new(),
+            serial: 0,
+            progress: progress.then(Progress::default),
             cancelled: VecDeque::new(),
             draining: false,
             actions: VecDeque::new(),
@@ -143,12 +287,22 @@ impl Forward {
             }
             Event::Remote(remote::Event::Message(message)) => self.server_message(message),
             Event::Remote(remote::Event::Lost { ids, method, error }) => self.lost(&ids, method.as_deref(), &error),
+            Event::Remote(remote::Event::Hurdle(error)) => self.hurdle(&error),
+            Event::Remote(remote::Event::Renewed(answer)) => self.renewed(answer),
+            Event::Need(need) => self.needs(need),
+            Event::Reminder(Reminder::Progress(serial)) => self.sign_of_life(serial),
+            Event::Reminder(reminder) => self.reminded(reminder),
+            Event::Woke(slept) => {
+                info!("awake again after {} s; looking after the connection", slept.as_secs());
+                self.actions.push_back(Action::Check);
+                self.reminded(Reminder::TryAgain);
+            }
             Event::Opened(Ok(())) => self.opened(),
             Event::Opened(Err(error)) => self.not_opened(&error),
         }
         match (self.draining, &self.link) {
             (false, _) => Verdict::Continue,
-            (true, Link::Opening { .. }) => Verdict::Drain,
+            (true, Link::Opening(_)) => Verdict::Drain,
             (true, _) if self.owed.is_empty() => Verdict::Stop,
             (true, _) => Verdict::Drain,
         }
@@ -157,6 +311,11 @@ impl Forward {
     /// The next thing to do.
     pub fn action(&mut self) -> Option<Action> {
         self.actions.pop_front()
+    }
+
+    /// Ends the memory; what it returns comes when everything is kept.
+    pub fn end_memory(&mut self) -> Option<oneshot::Receiver<()>> {
+        self.memory.end()
     }
 
     /// The end: everything still owed is answered.
@@ -217,10 +376,11 @@ impl Forward {
                     Part::Message(Shape::Response { .. }, _) => true,
                     Part::Message(Shape::Batch(_), _) | Part::Invalid(_) => false,
                 };
-                if self.owed.len() + parts.len() <= MOST_OWED && parts.iter().all(plain) {
+                let direct = self.told.is_none() && self.stand_in.is_none();
+                if self.owed.len() + parts.len() <= MOST_OWED && direct && parts.iter().all(plain) {
                     for part in parts {
                         if let Part::Message(Shape::Request { id, method }, _) = part {
-                            self.owe(id, method);
+                            self.owe(id, Asked::by(method, || Page::Unknown));
                         }
                     }
                     self.pass_on(message);
@@ -252,8 +412,13 @@ impl Forward {
                     self.write(Body::One(report.answer(id)));
                     return;
                 }
-                self.owe(id, method);
-                self.pass_on(message);
+                let page = || if description::has_cursor(&message) { Page::Later } else { Page::First };
+                self.owe(id, Asked::by(method, page));
+                let waits = self.progress.as_mut().and_then(|progress| progress.begin(id, &message));
+                self.actions.extend(waits.map(|serial| Action::Remind(SILENCE, Reminder::Progress(serial))));
+                if !(self.stands_in(&message) || self.was_misled(&message)) {
+                    self.pass_on(message);
+                }
             }
             Shape::Notification { method } if &**method == "notifications/cancelled" => {
                 if self.cancel(&message) {
@@ -261,6 +426,10 @@ impl Forward {
                 }
             }
             Shape::Notification { .. } => self.pass_on(message),
+            Shape::Response { id: Some(id) } if self.asked_host.contains(id) => {
+                debug!("the host has answered {id}");
+                self.asked_host.retain(|asked| asked != id);
+            }
             // Nobody can have asked before there was a connection.
             Shape::Response { .. } if matches!(self.link, Link::Closed) => {
                 debug!("a response of the host is dropped: there is no connection")
@@ -271,7 +440,8 @@ impl Forward {
 
     fn pass_on(&mut self, message: Message) {
         match &mut self.link {
-            Link::Opening { waiting, .. } => {
+            Link::Opening(opening) => {
+                let waiting = &mut opening.waiting;
                 let before: usize = waiting.iter().map(|message| message.body.len()).sum();
                 if waiting.len() < MOST_WAITING && before <= self.max_message {
                     waiting.push_back(message);
@@ -283,7 +453,8 @@ impl Forward {
             }
             // An `initialize` begins anew, whatever is open.
             Link::Open if message.method() != Some("initialize") => self.actions.push_back(Action::Send(message)),
-            Link::Open | Link::Closed => self.open(message, VecDeque::new()),
+            Link::Provisional(_) if message.method() != Some("initialize") => self.meanwhile(message),
+            Link::Open | Link::Closed | Link::Provisional(_) => self.open(message, VecDeque::new()),
         }
     }
 
@@ -291,9 +462,13 @@ impl Forward {
     fn open(&mut self, first: Message, waiting: VecDeque<Message>) {
         self.leave_session(&first, &waiting);
         let ids = first.requests().cloned().collect();
-        let initialize = first.method() == Some("initialize");
-        self.link = Link::Opening { first: ids, initialize, waiting };
+        let initialize = (first.method() == Some("initialize")).then(|| first.clone());
+        self.initialize.clone_from(&initialize);
+        (self.shown, self.survey) = (Default::default(), Survey::default());
+        (self.stand_in, self.told, self.offer) = (None, None, None);
+        self.link = Link::Opening(Box::new(Opening { first: ids, initialize, waiting, hurdle: None }));
         self.actions.push_back(Action::Open(first));
+        self.consider(); // somebody may be asked already
     }
 
     /// What was sent on a connection that the host leaves will not be answered there.
@@ -326,19 +501,27 @@ impl Forward {
         }
         self.cancelled.push_back(id.clone());
         // Not sent yet: then the server need not hear of either.
-        if let Link::Opening { waiting, .. } = &mut self.link
-            && let Some(at) = waiting
+        if self.take_back(&id) {
+            return false;
+        }
+        if let Link::Opening(opening) = &mut self.link
+            && let Some(at) = opening
+                .waiting
                 .iter()
                 .position(|waiting| matches!(&waiting.shape, Shape::Request { id: waits, .. } if *waits == id))
         {
-            waiting.remove(at);
+            opening.waiting.remove(at);
             return false;
         }
         true
     }
 
     fn opened(&mut self) {
-        let Link::Opening { mut waiting, .. } = std::mem::replace(&mut self.link, Link::Open) else { return };
+        if matches!(self.link, Link::Provisional(_)) {
+            return self.opened_behind();
+        }
+        let Link::Opening(opening) = std::mem::replace(&mut self.link, Link::Open) else { return };
+        let mut waiting = opening.waiting;
         while let Some(message) = waiting.pop_front() {
             if message.method() == Some("initialize") {
                 return self.open(message, waiting);
@@ -348,14 +531,20 @@ impl Forward {
     }
 
     fn not_opened(&mut self, error: &Error) {
-        let Link::Opening { first, initialize, waiting } = std::mem::replace(&mut self.link, Link::Closed) else {
-            return;
-        };
+        if matches!(self.link, Link::Provisional(_)) {
+            return self.not_opened_behind(error);
+        }
         let report = Report::of_remote(error, &self.server);
         warn!("{}", report.line());
+        let asks = matches!(&self.link, Link::Opening(opening) if opening.initialize.is_some());
+        if asks && error.answer().is_none() && self.falls_back(&report) {
+            return;
+        }
+        let Link::Opening(opening) = std::mem::replace(&mut self.link, Link::Closed) else { return };
+        let Opening { first, initialize, waiting, .. } = *opening;
         for id in &first {
             match error.answer() {
-                Some(answer) if initialize => {
+                Some(answer) if initialize.is_some() => {
                     if let Some(body) = self.pay(id, answer.with_id(id)) {
                         self.write(body);
                     }
@@ -373,9 +562,20 @@ impl Forward {
     fn server_message(&mut self, message: Message) {
         debug!("server: {} bytes, {:?}", message.body.len(), message.shape);
         match &message.shape {
+            Shape::Notification { method }
+                if &**method == "notifications/progress"
+                    && self.progress.as_mut().is_some_and(|progress| !progress.passes(&message)) =>
+            {
+                debug!("progress that is none is dropped");
+            }
             Shape::Request { .. } | Shape::Notification { .. } => self.write(message.body),
             Shape::Response { id: Some(id) } => {
                 let id = id.clone();
+                if !self.owed.contains_key(&id)
+                    && (self.server_introduced(&id, &message) || self.surveyed(&id, &message))
+                {
+                    return;
+                }
                 match self.pay(&id, message) {
                     Some(body) => self.write(body),
                     None => debug!("a response to {id} is dropped: nothing with that id is open"),
@@ -408,20 +608,69 @@ impl Forward {
         }
     }
 
+    /// The connection does not come about for now.
+    fn hurdle(&mut self, error: &Error) {
+        let report = Report::of_remote(error, &self.server);
+        match &mut self.link {
+            Link::Opening(opening) => {
+                warn!("{}", report.line());
+                opening.hurdle = Some(report);
+                self.consider();
+            }
+            Link::Provisional(_) => {
+                debug!("{}", report.line());
+                // While a person is asked the server has nothing to answer.
+                if !matches!(self.need, Need::SignIn | Need::Person(_)) {
+                    self.restate(report);
+                }
+            }
+            Link::Closed | Link::Open => {}
+        }
+    }
+
+    /// A lost session was replaced: the server may be another than it was.
+    fn renewed(&mut self, answer: Message) {
+        if let Some(request) = self.initialize.clone() {
+            self.memory.keep(Learned::Initialize { request, answer: answer.body });
+        }
+        self.look_again();
+    }
+
+    /// Asks for the lists that the host has seen, to tell whether they are still the same.
+    fn look_again(&mut self) {
+        let too_much: Vec<List> =
+            List::ALL.into_iter().filter(|list| matches!(self.shown[list.index()], Shown::TooMuch)).collect();
+        self.announce(&too_much);
+        let seen = List::ALL.into_iter().filter(|list| matches!(self.shown[list.index()], Shown::Pages(_)));
+        self.actions.extend(self.survey.begin(seen).into_iter().map(Action::Send));
+    }
+
+    /// Takes an answer to a request of our own. Whether it was one.
+    fn surveyed(&mut self, id: &Id, message: &Message) -> bool {
+        match self.survey.answered(id, &message.body) {
+            Surveyed::NotOurs => return false,
+            Surveyed::Next(request) => self.actions.push_back(Action::Send(request)),
+            Surveyed::Whole(list, pages) => {
+                if matches!(&self.shown[list.index()], Shown::Pages(shown) if !description::same(list, shown, &pages)) {
+                    self.announce(&[list]);
+                }
+                self.memory.keep(Learned::List(list, pages));
+            }
+            Surveyed::Nothing => {}
+        }
+        true
+    }
+
     fn lost(&mut self, ids: &[Id], method: Option<&str>, error: &Error) {
         let report = Report::of_remote(error, &self.server);
         warn!("{}: {}", method.unwrap_or("a message"), report.line());
+        self.survey.lost(ids);
         for id in ids {
             self.fail(id, &report);
         }
     }
 
-    fn owe(&mut self, id: &Id, method: &str) {
-        let asked = match method {
-            "tools/list" => Asked::ToolsList,
-            "initialize" => Asked::Initialize,
-            _ => Asked::Other,
-        };
+    fn owe(&mut self, id: &Id, asked: Asked) {
         self.cancelled.retain(|cancelled| cancelled != id); // used again, it means another request
         let debt = self.owed.entry(id.clone()).or_insert(Debt { count: 0, asked });
         debt.count += 1;
@@ -429,8 +678,22 @@ impl Forward {
 
     /// Settles a debt with an answer; what goes to the host, if it was owed.
     fn pay(&mut self, id: &Id, answer: Message) -> Option<Body> {
+        match self.owed.get(id).map(|debt| debt.asked) {
+            Some(Asked::List(list, page)) => self.saw(list, page, &answer.body),
+            Some(Asked::Initialize) => {
+                if let Some(request) = self.initialize.clone() {
+                    self.memory.keep(Learned::Initialize { request, answer: answer.body.clone() });
+                }
+            }
+            Some(Asked::Other) | None => {}
+        }
+        self.hidden(id, answer)
+    }
+
+    /// Settles a debt; the answer without the tools that are not to be seen.
+    fn hidden(&mut self, id: &Id, answer: Message) -> Option<Body> {
         let may_list_tools = match self.forget(id) {
-            Some(debt) => debt.asked == Asked::ToolsList,
+            Some(debt) => debt.list() == Some(List::Tools),
             None => {
                 let at = self.cancelled.iter().position(|cancelled| cancelled == id)?;
                 self.cancelled.remove(at);
@@ -441,14 +704,41 @@ impl Forward {
         Some(if hides { tools::hide(&self.ignored_tools, answer).body } else { answer.body })
     }
 
+    /// The host is shown a page of a list.
+    fn saw(&mut self, list: List, page: Page, answer: &Body) {
+        let shown = &mut self.shown[list.index()];
+        match page {
+            Page::First => *shown = Shown::Pages(Vec::new()),
+            Page::Later => {}
+            Page::Unknown => return,
+        }
+        let Shown::Pages(pages) = shown else { return };
+        pages.push(answer.clone());
+        self.memory.keep(Learned::List(list, pages.clone()));
+        if pages.iter().map(Body::len).sum::<usize>() > MOST_SHOWN {
+            *shown = Shown::TooMuch;
+        }
+    }
+
     fn forget(&mut self, id: &Id) -> Option<Debt> {
         let debt = self.owed.get_mut(id)?;
         debt.count -= 1;
         let debt = *debt;
         if debt.count == 0 {
             self.owed.remove(id);
+            if let Some(progress) = &mut self.progress {
+                progress.end(id);
+            }
         }
         Some(debt)
+    }
+
+    fn sign_of_life(&mut self, serial: u64) {
+        let server = report::host(&self.server);
+        if let Some(line) = self.progress.as_mut().and_then(|progress| progress.sign_of_life(serial, &server)) {
+            self.write(Body::One(line.into()));
+            self.actions.push_back(Action::Remind(SILENCE, Reminder::Progress(serial)));
+        }
     }
 
     /// Settles what is owed under an id with our own error.

@@ -3,20 +3,21 @@
 //!
 //! Must never: wait for one thing only; outlive the end of input by more than a second.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use log::{debug, info, warn};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
+    sync::{Notify, mpsc, watch},
     task::{JoinHandle, JoinSet},
     time::Instant,
 };
 
-use super::{Action, Event, Forward, Verdict};
+use super::{Action, Event, Forward, Reminder, Verdict};
 use crate::{
     local::{Lines, Writer},
     message::Message,
+    oauth::Need,
     remote::{EventReceiver, Opener, Remote, error::Error},
     report::chain,
     shutdown::Stop,
@@ -45,6 +46,8 @@ pub struct Ends<R, W> {
     pub events: EventReceiver,
     /// Signals, and the host's end.
     pub stops: mpsc::Receiver<Stop>,
+    /// How long the machine has slept.
+    pub wakes: mpsc::Receiver<Duration>,
 }
 
 /// Runs the loop until the host goes, or the program is told to.
@@ -54,6 +57,8 @@ where
     W: AsyncWrite + Unpin,
 {
     let mut link = Connection::default();
+    let mut need = ends.opener.http.need();
+    let mut reminders = Reminders::default();
     // Far away until the end begins.
     let mut deadline = Instant::now() + Duration::from_secs(u64::from(u32::MAX));
     let mut verdict = Verdict::Continue;
@@ -71,7 +76,10 @@ where
             // While there is more to say to the host than one write takes, no more is taken from the
             // server; the host itself is still heard, it may be writing before it reads.
             Some(event) = ends.events.recv(), if ends.writer.backlog() < GATHERED => Event::Remote(event),
+            need = changed(&mut need) => Event::Need(need),
             opened = link.opened(), if link.is_opening() => Event::Opened(opened),
+            reminder = reminders.next() => Event::Reminder(reminder),
+            Some(slept) = ends.wakes.recv() => Event::Woke(slept),
             incoming = ends.lines.next(), if verdict == Verdict::Continue => Event::Host(incoming),
             // Last: everything that is ready by now goes out in one write.
             written = ends.writer.write(), if ends.writer.backlog() > 0 => match written {
@@ -87,12 +95,13 @@ where
             deadline = Instant::now() + GRACE - GRACE_FOR_DELETE;
         }
         verdict = next;
-        carry_out(&mut forward, &mut ends, &mut link);
+        carry_out(&mut forward, &mut ends, &mut link, &mut reminders);
     }
     forward.close();
-    carry_out(&mut forward, &mut ends, &mut link);
+    carry_out(&mut forward, &mut ends, &mut link, &mut reminders);
     let end = Instant::now().max(deadline.min(Instant::now() + GRACE - GRACE_FOR_DELETE)) + GRACE_FOR_DELETE;
     let http = ends.opener.http.clone();
+    let kept = forward.end_memory();
     tokio::select! {
         () = async {
             tokio::join!(
@@ -103,18 +112,67 @@ where
                 },
                 link.close(end),
                 async { _ = tokio::time::timeout_at(end, http.settle()).await },
+                async {
+                    if let Some(kept) = kept {
+                        _ = tokio::time::timeout_at(end, kept).await;
+                    }
+                },
             );
         } => {}
         Some(stop) = ends.stops.recv() => info!("ending at once: {stop}"),
     }
 }
 
-fn carry_out<R, W: AsyncWrite + Unpin>(forward: &mut Forward, ends: &mut Ends<R, W>, link: &mut Connection) {
+fn carry_out<R, W: AsyncWrite + Unpin>(
+    forward: &mut Forward,
+    ends: &mut Ends<R, W>,
+    link: &mut Connection,
+    reminders: &mut Reminders,
+) {
     while let Some(action) = forward.action() {
         match action {
             Action::ToHost(body) => ends.writer.push(&body),
             Action::Open(first) => link.open(ends.opener.clone(), first),
             Action::Send(message) => link.send(message),
+            Action::Hurry => link.hurry.notify_one(),
+            Action::Check => {
+                ends.opener.http.renew();
+                link.check();
+            }
+            Action::Remind(after, reminder) => reminders.add(after, reminder),
+        }
+    }
+}
+
+/// What is needed, when that changes.
+async fn changed(need: &mut Option<watch::Receiver<Need>>) -> Need {
+    if let Some(known) = need
+        && known.changed().await.is_ok()
+    {
+        return known.borrow_and_update().clone();
+    }
+    std::future::pending().await
+}
+
+/// What is to be thought of later, by when.
+#[derive(Debug, Default)]
+struct Reminders {
+    due: BTreeMap<(Instant, u64), Reminder>,
+    count: u64,
+}
+
+impl Reminders {
+    fn add(&mut self, after: Duration, reminder: Reminder) {
+        self.count += 1;
+        self.due.insert((Instant::now() + after, self.count), reminder);
+    }
+
+    async fn next(&mut self) -> Reminder {
+        let Some((due, _)) = self.due.keys().next().copied() else { return std::future::pending().await };
+        tokio::time::sleep_until(due).await;
+        match self.due.pop_first() {
+            Some((_, reminder)) => reminder,
+            None => std::future::pending().await,
         }
     }
 }
@@ -123,6 +181,8 @@ fn carry_out<R, W: AsyncWrite + Unpin>(forward: &mut Forward, ends: &mut Ends<R,
 #[derive(Default)]
 struct Connection {
     opening: Option<JoinHandle<Result<Remote, Error>>>,
+    /// Somebody waits for the opening.
+    hurry: Arc<Notify>,
     remote: Option<Remote>,
     /// Connections that a new `initialize` has replaced, ending their sessions.
     closing: JoinSet<()>,
@@ -134,7 +194,11 @@ impl Connection {
             replaced.abandon(); // at once: nothing of it may answer what comes now
             self.closing.spawn(async move { _ = tokio::time::timeout(LONGEST_DELETE, replaced.close()).await });
         }
-        self.opening = Some(tokio::spawn(opener.open(first)));
+        if let Some(opening) = self.opening.take() {
+            opening.abort();
+        }
+        self.hurry = Arc::default();
+        self.opening = Some(tokio::spawn(opener.open(first, self.hurry.clone())));
     }
 
     fn is_opening(&self) -> bool {
@@ -157,6 +221,12 @@ impl Connection {
     fn send(&mut self, message: Message) {
         if let Some(remote) = &mut self.remote {
             remote.send(message);
+        }
+    }
+
+    fn check(&mut self) {
+        if let Some(remote) = &mut self.remote {
+            remote.check();
         }
     }
 

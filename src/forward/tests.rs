@@ -1,5 +1,8 @@
 //! The loop, first as a pure function, then over tiny pipes.
 
+mod progress;
+mod provisional;
+
 use std::{sync::Arc, time::Duration};
 
 use reqwest::StatusCode;
@@ -14,6 +17,7 @@ use tokio::{
 use super::*;
 use crate::{
     cli::{self, Command, Program},
+    description::Description,
     local::{Lines, Writer},
     remote::error::Refusal,
 };
@@ -22,13 +26,32 @@ const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize"}"#;
 const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 const LIMIT: usize = 1000;
 
+/// Remembers nothing.
+#[derive(Debug)]
+struct Nothing;
+
+impl Memory for Nothing {
+    fn recall(&mut self) -> Option<Description> {
+        None
+    }
+
+    fn keep(&mut self, _: Learned) {}
+
+    fn end(&mut self) -> Option<oneshot::Receiver<()>> {
+        None
+    }
+}
+
 fn forward() -> Forward {
     ignoring(&[])
 }
 
 fn ignoring(patterns: &[&str]) -> Forward {
     let patterns = patterns.iter().map(|pattern| ToolPattern::new(pattern)).collect();
-    Forward::new(Url::parse("http://a.example/mcp").unwrap(), patterns, LIMIT)
+    let server = Url::parse("http://a.example/mcp").unwrap();
+    let settings =
+        Settings { server, ignored_tools: patterns, max_message: LIMIT, start: Start::Answer, progress: false };
+    Forward::new(settings, Box::new(Nothing))
 }
 
 /// One whose connection is open, for which it took `first`.
@@ -57,6 +80,9 @@ fn actions(forward: &mut Forward) -> Vec<String> {
             Action::ToHost(body) => format!("host {}", text(&body)),
             Action::Open(message) => format!("open {}", text(&message.body)),
             Action::Send(message) => format!("send {}", text(&message.body)),
+            Action::Hurry => "hurry".to_owned(),
+            Action::Check => "check".to_owned(),
+            Action::Remind(after, reminder) => format!("remind {} s {reminder:?}", after.as_secs()),
         })
         .collect()
 }
@@ -128,6 +154,11 @@ fn own_errors(ids: &[&str]) -> Vec<(String, i64)> {
 }
 
 const NOTHING: [&str; 0] = [];
+
+#[test]
+fn after_a_sleep_the_connection_is_looked_after() {
+    assert_eq!(does(&mut connected(), Event::Woke(Duration::from_secs(60))), ["check"]);
+}
 
 // Opening
 
@@ -462,7 +493,8 @@ struct Outside {
 impl Outside {
     fn start(port: u16) -> Self {
         let home = std::env::temp_dir().into_os_string();
-        let arguments = vec![format!("http://127.0.0.1:{port}/mcp").into(), "--config-dir".into(), home];
+        let url = format!("http://127.0.0.1:{port}/mcp");
+        let arguments = vec![url.into(), "--config-dir".into(), home, "--start".into(), "wait".into()];
         let Ok(Command::Forward(config)) = cli::parse(Program::Adapter, arguments, &|_| None) else {
             panic!("the arguments are right")
         };
@@ -470,7 +502,7 @@ impl Outside {
         let ((input, reader), (output, writer)) = (tokio::io::duplex(8), tokio::io::duplex(8));
         let (stops, watched) = mpsc::channel(1);
         let (lines, writer) = (Lines::new(reader, LIMIT), Writer::new(writer));
-        let ends = Ends { lines, writer, opener, events, stops: watched };
+        let ends = Ends { lines, writer, opener, events, stops: watched, wakes: mpsc::channel(1).1 };
         let running = tokio::spawn(run(forward(), ends));
         Self { input: Some(input), output: BufReader::new(output), stops, running }
     }

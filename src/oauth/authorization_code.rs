@@ -21,7 +21,8 @@ use super::{
     error::Error,
     exchange::Exchange,
     page::Page,
-    redirect::{Listener, Outcome, Place, sibling},
+    provider::{self, Remedy},
+    redirect::{Listener, Outcome, Place, Redirect, sibling},
     registration::{self, AUTHORIZATION_CODE, Client, Origin, Wanted},
     scope,
 };
@@ -51,7 +52,7 @@ struct Waiting {
 }
 
 /// Signs a person in.
-pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<Credential, Error> {
+pub(super) async fn obtain(desk: &Desk, errand: &mut Errand) -> Result<Credential, Error> {
     errand.discovered.server.allows_codes(desk.settings.assume_pkce)?;
     if errand.discovered.server.metadata.authorization_endpoint.is_none() {
         let issuer = errand.discovered.server.issuer.clone();
@@ -65,10 +66,7 @@ pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<Credential, E
         };
         let client = waiting.client.clone();
         desk.tell_client(&client);
-        let state = waiting.sign_in.state().to_owned();
-        let finished = finish(desk, errand, waiting).await;
-        SignIn::forget(&desk.store, &state);
-        let error = match finished {
+        let error = match finish(desk, errand, waiting).await {
             Ok(credential) => return Ok(credential),
             Err(error) => error,
         };
@@ -97,7 +95,8 @@ async fn prepare(desk: &Desk, errand: &Errand, anew: bool) -> Result<Option<Wait
     }
     let redirect_uri = listener.redirect_uri();
     let client = client(desk, errand, &redirect_uri, anew).await?;
-    begin(desk, errand, listener, client, &redirect_uri).await.map(Some)
+    let (sign_in, url) = begin(desk, errand, &client, listener.port(), &redirect_uri).await?;
+    Ok(Some(Waiting { listener, client, sign_in, url, resumed: false }))
 }
 
 /// The sign-in of a copy that is gone, or of us before we were started again.
@@ -107,6 +106,7 @@ fn resume(desk: &Desk, errand: &Errand) -> Option<Waiting> {
         let expected = server.published.then_some(&server.issuer);
         let same = sign_in.authorization.expected_issuer.as_ref() == expected
             && sign_in.resource == errand.resource
+            && sign_in.remedies == errand.remedies
             && sign_in.authorization.requested_scopes == errand.scopes;
         let Some(url) = sign_in.authorization_url.as_deref().and_then(|url| Url::parse(url).ok()) else { continue };
         if !same {
@@ -211,23 +211,34 @@ async fn client(desk: &Desk, errand: &Errand, redirect_uri: &str, anew: bool) ->
     let server = &errand.discovered.server;
     let wanted = wanted(errand, redirect_uri);
     let present = registration::present(&desk.settings, &desk.store, server, wanted, desk.now());
+    let may_be_helped = provider::may_help(&desk.settings, errand);
     if let Some(client) = present.filter(|_| !anew) {
         let is_certain = desk.has_registered(&client.id) && client.may_ask(&errand.scopes);
-        if client.origin != Origin::Stored || is_certain {
+        let may_be_stale = client.origin == Origin::Stored && !is_certain;
+        if !may_be_stale && !may_be_helped {
             return Ok(client);
         }
         match look(desk, errand, &client, redirect_uri).await {
-            Standing::Good => return Ok(client),
             // It stays the client of the tokens that there are.
-            Standing::TooNarrow => info!("{} has registered us for less; registering again", server.issuer),
-            Standing::Unknown => {
+            Some((Standing::TooNarrow, _)) if may_be_stale => {
+                info!("{} has registered us for less; registering again", server.issuer);
+            }
+            Some((_, refusal)) if desk.has_remedy(errand, &refusal) => return Err(refusal),
+            Some((Standing::Unknown, _)) if may_be_stale => {
                 info!("{} does not know our registration any more; registering again", server.issuer);
                 registration::forget(&desk.store, &client);
             }
+            _ => return Ok(client),
         }
     }
     let client = registration::register(&desk.door, &desk.settings, &desk.store, server, wanted).await?;
     desk.note_registered(&client.id);
+    if may_be_helped
+        && let Some((_, refusal)) = look(desk, errand, &client, redirect_uri).await
+        && desk.has_remedy(errand, &refusal)
+    {
+        return Err(refusal);
+    }
     Ok(client)
 }
 
@@ -235,56 +246,68 @@ fn wanted<'a>(errand: &'a Errand, redirect_uri: &'a str) -> Wanted<'a> {
     Wanted { grant: AUTHORIZATION_CODE, redirect_uri, scopes: &errand.scopes }
 }
 
-/// What an authorization server thinks of a client.
+/// What a refusal says of a client.
 enum Standing {
-    Good,
     /// It may not ask for these scopes.
     TooNarrow,
     /// It is not known.
     Unknown,
+    /// Nothing.
+    Open,
 }
 
-/// Looks at the authorize page as a browser would: any 4xx, and an error in JSON, is about the client; so
-/// is an error redirect that names it, or its scope.
-async fn look(desk: &Desk, errand: &Errand, client: &Client, redirect_uri: &str) -> Standing {
+/// Looks at the authorize page as a browser would, and tells how it refuses: any 4xx, and an error in
+/// JSON, is about the client; so is an error redirect that names it, or its scope.
+async fn look(desk: &Desk, errand: &Errand, client: &Client, redirect_uri: &str) -> Option<(Standing, Error)> {
     let made = async {
         let manager = manager(desk, errand, client, redirect_uri, InMemoryStateStore::new()).await?;
         authorization_url(desk, errand, &manager.0).await
     };
-    let Ok(url) = made.await else { return Standing::Good };
-    let Ok(answer) = desk.door.get(&url).await else { return Standing::Good }; // the person will see
+    let url = made.await.ok()?;
+    let answer = desk.door.get(&url).await.ok()?; // else the person will see
+    let refused = |error: &str, description: Option<&str>| Error::Refused {
+        step: "the sign-in",
+        error: shown(error.as_bytes()),
+        description: description.map(|text| shown(text.as_bytes())),
+    };
     let location = answer.headers.get(reqwest::header::LOCATION).and_then(|value| value.to_str().ok());
     let redirect = location.and_then(|location| url.join(location).ok());
-    let told = redirect.and_then(|redirect| {
-        let mut pairs = redirect.query_pairs();
-        pairs.find(|(name, _)| name == "error").map(|(_, error)| error.into_owned())
-    });
-    match told.as_deref() {
-        Some("invalid_scope") => return Standing::TooNarrow,
-        Some("invalid_client" | "unauthorized_client") => return Standing::Unknown,
-        _ => {}
+    let told = |wanted: &str| {
+        let mut pairs = redirect.as_ref()?.query_pairs();
+        pairs.find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
+    };
+    if let Some(error) = told("error") {
+        let standing = match error.as_str() {
+            "invalid_scope" => Standing::TooNarrow,
+            "invalid_client" | "unauthorized_client" => Standing::Unknown,
+            _ => Standing::Open,
+        };
+        return Some((standing, refused(&error, told("error_description").as_deref())));
+    }
+    let content = serde_json::from_slice::<Map<String, Value>>(&answer.body).unwrap_or_default();
+    let member = |name: &str| content.get(name).and_then(Value::as_str);
+    if let Some(error) = member("error") {
+        let standing = if error == "invalid_scope" { Standing::TooNarrow } else { Standing::Unknown };
+        return Some((standing, refused(error, member("error_description"))));
     }
     // Not of the busy, who say nothing about the client.
-    let refused = answer.status.is_client_error() && !matches!(answer.status.as_u16(), 408 | 425 | 429);
-    let content = serde_json::from_slice::<Map<String, Value>>(&answer.body);
-    match content.ok().and_then(|content| Some(content.get("error")?.as_str()? == "invalid_scope")) {
-        Some(true) => Standing::TooNarrow,
-        Some(false) => Standing::Unknown,
-        None if refused => Standing::Unknown,
-        None => Standing::Good,
+    if answer.status.is_client_error() && !matches!(answer.status.as_u16(), 408 | 425 | 429) {
+        let known = provider::refusal_in(&errand.discovered.server, &answer.body);
+        return Some((Standing::Unknown, refused(known.unwrap_or("the page is refused"), None)));
     }
+    None
 }
 
 /// A new sign-in: URL made, everything on disk.
 async fn begin(
     desk: &Desk,
     errand: &Errand,
-    listener: Listener,
-    client: Client,
+    client: &Client,
+    port: u16,
     redirect_uri: &str,
-) -> Result<Waiting, Error> {
+) -> Result<(SignIn, Url), Error> {
     let states = InMemoryStateStore::new();
-    let (manager, _) = manager(desk, errand, &client, redirect_uri, states.clone()).await?;
+    let (manager, _) = manager(desk, errand, client, redirect_uri, states.clone()).await?;
     let url = authorization_url(desk, errand, &manager).await?;
     let state = url.query_pairs().find(|(name, _)| name == "state").map(|(_, state)| state.into_owned());
     let kept = states.load(&state.unwrap_or_default()).await.ok().flatten();
@@ -293,15 +316,16 @@ async fn begin(
         authorization,
         client_id: client.id.clone(),
         resource: errand.resource.clone(),
+        remedies: errand.remedies.clone(),
         redirect_uri: redirect_uri.to_owned(),
-        port: listener.port(),
+        port,
         authorization_url: Some(url.to_string()),
         deadline: SignIn::deadline_from(desk.now()),
     };
     if let Err(error) = sign_in.save(&desk.store) {
         warn!("no other copy can finish this sign-in: {error:#}");
     }
-    Ok(Waiting { listener, client, sign_in, url, resumed: false })
+    Ok((sign_in, url))
 }
 
 /// rmcp's manager for one client, over our [`Exchange`].
@@ -329,7 +353,14 @@ async fn authorization_url(desk: &Desk, errand: &Errand, manager: &Authorization
     if let Some(resource) = &errand.resource {
         pairs.push(("resource".to_owned(), resource.clone()));
     }
-    if scope::needs_consent(&errand.scopes) {
+    if let Some(resource) = errand.resource.as_ref().filter(|_| errand.has(Remedy::NameAudience)) {
+        pairs.push(("audience".to_owned(), resource.clone()));
+    }
+    if errand.has(Remedy::AccessTypeOffline) {
+        pairs.push(("access_type".to_owned(), "offline".to_owned()));
+    }
+    let needs_consent = scope::needs_consent(&errand.scopes) && !errand.has(Remedy::OmitPrompt);
+    if needs_consent || errand.has(Remedy::PromptConsent) {
         pairs.push(("prompt".to_owned(), "consent".to_owned()));
     }
     for (name, value) in &desk.settings.authorize_params {
@@ -341,58 +372,92 @@ async fn authorization_url(desk: &Desk, errand: &Errand, manager: &Authorization
 }
 
 /// Tells the person, waits for the redirect, and redeems the code.
-async fn finish(desk: &Desk, errand: &Errand, waiting: Waiting) -> Result<Credential, Error> {
-    let Waiting { mut listener, client, sign_in, url, resumed } = waiting;
+///
+/// Where the authorization server is known to want it otherwise, the tab that there is goes on; `errand`
+/// is that other one then.
+async fn finish(desk: &Desk, errand: &mut Errand, waiting: Waiting) -> Result<Credential, Error> {
+    let Waiting { mut listener, client, mut sign_in, mut url, resumed } = waiting;
     listener.expect(sign_in.state());
-    let later = tell(desk, errand, &url, listener.port(), resumed).await;
+    let mut later = tell(desk, errand, &url, listener.port(), resumed).await;
+    loop {
+        let Some(redirect) = wait(desk, &mut listener, &url, later).await else {
+            SignIn::forget(&desk.store, sign_in.state());
+            return Err(Error::NobodyCame { after: LIFE });
+        };
+        // A code can be spent once: nobody else is to take this sign-in up now.
+        SignIn::forget(&desk.store, sign_in.state());
+        // A person who says no has been there: the next tab need not wait.
+        if matches!(&redirect.outcome, Outcome::Refused { error, .. } if error == "access_denied") {
+            Tabs::answered(&desk.store, desk.now());
+        }
+        let redeemed = redeem(desk, errand, &client, &sign_in, &redirect.outcome, redirect.issuer.as_deref()).await;
+        let error = match redeemed {
+            Ok(credential) => {
+                let server = host(desk.door.server());
+                match &desk.settings.success_url {
+                    Some(to) => redirect.send_to(to),
+                    None => redirect.answer(&Page::SignedIn { server, host: desk.host_program() }),
+                }
+                return Ok(credential);
+            }
+            Err(error) => error,
+        };
+        if let Some(remedied) = desk.remedied(errand, &error) {
+            *errand = remedied;
+            let uri = sign_in.redirect_uri.clone();
+            (sign_in, url) = begin(desk, errand, &client, listener.port(), &uri).await?;
+            listener.expect(sign_in.state());
+            later = None;
+            go_on(desk, errand, &url);
+            redirect.go_on_at(&url);
+            continue;
+        }
+        let report = Report::of_authorization(&error, desk.door.server());
+        let server = host(desk.door.server());
+        redirect.answer(&Page::Failed { server, reason: report.sentence, next: report.hint });
+        return Err(error);
+    }
+}
+
+/// The redirect; `None` if nobody comes. `later` is when a tab is still to be opened.
+async fn wait(desk: &Desk, listener: &mut Listener, url: &Url, later: Option<Duration>) -> Option<Redirect> {
     let mut end = std::pin::pin!(tokio::time::sleep(LIFE));
     let mut later = std::pin::pin!(tokio::time::sleep(later.unwrap_or(LIFE)));
-    let redirect = loop {
+    loop {
         tokio::select! {
-            redirect = listener.next() => break redirect,
-            () = &mut end => return Err(Error::NobodyCame { after: LIFE }),
+            redirect = listener.next() => return Some(redirect),
+            () = &mut end => return None,
             () = &mut later => {
                 later.as_mut().reset(tokio::time::Instant::now() + LIFE);
-                open(desk, &url, listener.port()).await;
+                open(desk, url, listener.port()).await;
             }
         }
-    };
-    // A code can be spent once: nobody else is to take this sign-in up now.
-    SignIn::forget(&desk.store, sign_in.state());
-    // A person who says no has been there: the next tab need not wait.
-    if matches!(&redirect.outcome, Outcome::Refused { error, .. } if error == "access_denied") {
-        Tabs::answered(&desk.store, desk.now());
     }
-    let redeemed = redeem(desk, errand, &client, &sign_in, &redirect.outcome, redirect.issuer.as_deref()).await;
-    match &redeemed {
-        Ok(_) => match &desk.settings.success_url {
-            Some(to) => redirect.send_to(to),
-            None => redirect.answer(&Page::SignedIn { server: host(desk.door.server()), host: desk.host_program() }),
-        },
-        Err(error) => {
-            let report = Report::of_authorization(error, desk.door.server());
-            redirect.answer(&Page::Failed {
-                server: host(desk.door.server()),
-                reason: report.sentence,
-                next: report.hint,
-            });
-        }
-    }
-    redeemed
+}
+
+/// Tells that there is a tab.
+fn go_on(desk: &Desk, errand: &Errand, url: &Url) {
+    let server = host(desk.door.server());
+    info!("go on signing in to {server} in the tab that is open, or open this address:\n\n    {url}\n");
+    ask(desk, errand, url);
+}
+
+fn ask(desk: &Desk, errand: &Errand, url: &Url) {
+    errand.teller.ask(url.as_str());
+    desk.observer.tell(|| Fact::Asking { url: url.clone(), code: None });
 }
 
 /// The URL is printed before the browser opens: it may not, or elsewhere. After how long a tab is still
 /// to be opened, if it is.
 async fn tell(desk: &Desk, errand: &Errand, url: &Url, port: u16, resumed: bool) -> Option<Duration> {
-    let server = host(desk.door.server());
     if resumed {
-        info!("go on signing in to {server} in the tab that is open, or open this address:\n\n    {url}\n");
+        go_on(desk, errand, url);
     } else {
+        let server = host(desk.door.server());
         let unless = if desk.settings.no_browser { "" } else { ", unless a browser does" };
         info!("sign in to {server}: open this address{unless}:\n\n    {url}\n");
+        ask(desk, errand, url);
     }
-    errand.ask(url.as_str());
-    desk.observer.tell(|| Fact::Asking { url: url.clone(), code: None });
     let now = desk.now();
     if desk.settings.no_browser || resumed && Tabs::is_open(&desk.store, now) && !desk.settings.asked_for {
         return None;

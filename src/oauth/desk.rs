@@ -11,10 +11,9 @@ use std::{
 use log::{info, warn};
 use reqwest::Url;
 use serde_json::{Map, Value};
-use tokio::sync::watch;
 
 use super::{
-    Phase,
+    Teller,
     challenge::Challenge,
     client_credentials,
     credential::{Credential, Obtained},
@@ -25,6 +24,7 @@ use super::{
     error::Error,
     exchange::{Exchange, Parts},
     jws::SigningKey,
+    provider::{self, Remedy},
     registration::{self, Client},
     scope, workload_identity,
 };
@@ -36,6 +36,7 @@ use crate::{
     secret::Secret,
     store::{
         Store,
+        description::Account,
         grant::Provenance,
         lock::Purpose,
         sign_in::Tabs,
@@ -92,7 +93,7 @@ pub(super) struct Present {
 }
 
 /// One walk from a challenge to a credential.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Errand {
     pub(super) discovered: Discovered,
     pub(super) scopes: Vec<String>,
@@ -102,14 +103,9 @@ pub(super) struct Errand {
     pub(super) used: Option<Arc<Credential>>,
     /// Scopes that a newer credential must have.
     pub(super) needed: Vec<String>,
-    pub(super) phase: watch::Sender<Phase>,
-}
-
-impl Errand {
-    /// A person is asked to open `url`.
-    pub(super) fn ask(&self, url: &str) {
-        self.phase.send_replace(Phase::Asking(url.into()));
-    }
+    /// What is done otherwise for this authorization server.
+    pub(super) remedies: Vec<Remedy>,
+    pub(super) teller: Teller,
 }
 
 impl Desk {
@@ -202,7 +198,7 @@ impl Desk {
         challenge: &Challenge,
         used: Option<Arc<Credential>>,
         needed: Option<Vec<String>>,
-        phase: watch::Sender<Phase>,
+        teller: Teller,
     ) -> Result<Errand, Error> {
         let discovered = match &self.settings.grant {
             Grant::ClientCredentials { token_endpoint: Some(endpoint), .. } => {
@@ -215,7 +211,7 @@ impl Desk {
         };
         self.observer.tell(|| Fact::Discovered(Box::new(discovered.clone())));
         self.present().discovered = Some(discovered.clone());
-        self.errand_at(discovered, challenge, used, needed, phase)
+        self.errand_at(discovered, challenge, used, needed, teller)
     }
 
     pub(super) fn errand_at(
@@ -224,7 +220,7 @@ impl Desk {
         challenge: &Challenge,
         used: Option<Arc<Credential>>,
         needed: Option<Vec<String>>,
-        phase: watch::Sender<Phase>,
+        teller: Teller,
     ) -> Result<Errand, Error> {
         // What a step-up must keep: what was asked for before, and what was granted.
         let mut held = Vec::new();
@@ -265,9 +261,22 @@ impl Desk {
             }
         };
         let needed = needed.unwrap_or_default();
-        let errand = Errand { discovered, scopes, resource, prover, used, needed, phase };
+        let mut errand = Errand { discovered, scopes, resource, prover, used, needed, remedies: Vec::new(), teller };
         self.check_issuer(&errand)?;
+        if !self.has_no_person() {
+            provider::prepare(&self.settings, &self.store, &mut errand);
+        }
         Ok(errand)
+    }
+
+    /// Who is signed in, as far as the files tell.
+    pub(super) fn account(&self) -> Account {
+        let drawers = [self.drawer(true), self.drawer(false)];
+        let found = drawers.into_iter().find_map(|drawer| Some((drawer, Tokens::load(&self.store, drawer)?)));
+        let Some((drawer, tokens)) = found else { return Account::Nobody };
+        // Tokens that npm has written may be anybody's: they have no other name than their own.
+        let noted = Provenance::load(&self.store, drawer, &tokens).map(|from| from.sign_in);
+        Account::SignedIn(noted.filter(|name| !name.is_empty()).unwrap_or_else(|| tokens.digest()))
     }
 
     pub(super) fn derived_redirect_uri(&self) -> String {
@@ -398,7 +407,7 @@ impl Desk {
         if tokens.scope().is_none() {
             tokens = tokens.with_scope(&errand.scopes); // RFC 6749 §5.1: as asked for
         }
-        let provenance = Provenance {
+        let mut provenance = Provenance {
             server: self.address(),
             grant: self.grant_name().to_owned(),
             client_id: client.id.clone(),
@@ -406,10 +415,15 @@ impl Desk {
             resource: errand.resource.clone(),
             requested_scopes: errand.scopes.clone(),
             resource_metadata: errand.discovered.resource.as_ref().and_then(|resource| resource.advertised.clone()),
+            sign_in: format!("{:016x}", fastrand::u64(..)),
             token: String::new(),
         };
         let drawer = self.drawer(tokens.is_dpop());
         let _lock = self.store.lock(Purpose::Tokens).await;
+        let before = Provenance::any(&self.store, drawer).map(|from| from.sign_in);
+        if let (Obtained::Refreshed, Some(before)) = (obtained, before.filter(|name| !name.is_empty())) {
+            provenance.sign_in = before;
+        }
         // A store that cannot be written costs a sign-in at the next start, not this one.
         let written = self.store.write(drawer.tokens(), &tokens.to_json());
         let kept = written.and_then(|()| provenance.save(&self.store, drawer, &tokens));
@@ -424,6 +438,7 @@ impl Desk {
         if obtained == Obtained::SignedIn {
             info!("signed in");
             Tabs::forget(&self.store);
+            self.keep_remedies(errand, &tokens);
         }
         if drawer == Drawer::Npm {
             registration::keep_for_npm(&self.store, server, client);

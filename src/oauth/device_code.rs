@@ -107,7 +107,7 @@ async fn tell(desk: &Desk, errand: &Errand, details: &StandardDeviceAuthorizatio
     {
         info!("or scan this:\n{}", code.to_str());
     }
-    errand.ask(&format!("{plain} and enter the code {code}"));
+    errand.teller.ask(&format!("{plain} and enter the code {code}"));
     desk.observer.tell(|| Fact::Asking { url: plain.clone(), code: Some(code.clone()) });
     if !desk.settings.no_browser && Tabs::pause(&desk.store, desk.now()).is_zero() {
         Tabs::count(&desk.store, desk.now());

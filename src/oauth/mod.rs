@@ -26,6 +26,7 @@ pub mod error;
 pub mod exchange;
 pub mod jws;
 pub mod page;
+pub mod provider;
 pub mod ranges;
 pub mod redirect;
 pub mod refresh;
@@ -57,11 +58,11 @@ use self::{
     refresh::Refreshed,
 };
 use crate::{
-    config::{Authorization, Grant},
+    config::{Authorization, Grant, Start},
     message::Message,
     observer::{Fact, Observer},
     report::shown,
-    store::{Store, grant::Provenance, lock::Purpose, sign_in::SignIn},
+    store::{Store, description::AccountNow, grant::Provenance, lock::Purpose, sign_in::SignIn},
 };
 
 /// How long a request that is not `initialize` waits for a sign-in: hosts give up after 60 s, and an
@@ -92,14 +93,36 @@ pub enum Waiter {
 /// How long somebody waits; `None` for as long as it takes.
 pub type Patience = Option<Deadline>;
 
+/// What has to happen before the server answers.
+#[derive(Clone, Debug)]
+pub enum Need {
+    /// Nothing, as far as is known.
+    Nothing,
+    /// A token, which may come without anybody's doing.
+    Token,
+    /// A person: nothing that is stored will do. What to open is being found out.
+    SignIn,
+    /// A person is asked to open this; nothing, if another copy asks and has not said what.
+    Person(Option<Arc<str>>),
+    /// What the last sign-in or refresh came to, if that was nothing.
+    Failed(Error),
+}
+
+impl Need {
+    /// Whether somebody is at work: time does not count meanwhile.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        matches!(self, Self::Token | Self::SignIn | Self::Person(_))
+    }
+}
+
 /// Obtains credentials. Dropping it ends a sign-in under way.
 #[derive(Debug)]
 pub struct Authorizer {
     desk: Desk,
     flight: Mutex<Option<watch::Receiver<Phase>>>,
     tasks: Mutex<JoinSet<()>>,
-    /// Whether a sign-in is under way.
-    busy: watch::Sender<bool>,
+    need: watch::Sender<Need>,
 }
 
 /// How far a flight is.
@@ -109,6 +132,33 @@ enum Phase {
     /// A person is asked: to open this.
     Asking(Arc<str>),
     Done(Result<Arc<Credential>, Error>),
+}
+
+/// Tells those who wait how far a flight is.
+#[derive(Clone, Debug)]
+struct Teller {
+    phase: watch::Sender<Phase>,
+    /// Where nothing goes on before the flight's end.
+    need: Option<watch::Sender<Need>>,
+}
+
+impl Teller {
+    fn new(phase: watch::Sender<Phase>, need: Option<watch::Sender<Need>>) -> Self {
+        Self { phase, need }
+    }
+
+    fn need(&self, need: Need) {
+        if let Some(told) = &self.need {
+            told.send_replace(need);
+        }
+    }
+
+    /// A person is asked to open this.
+    fn ask(&self, prompt: &str) {
+        let prompt: Arc<str> = prompt.into();
+        self.phase.send_replace(Phase::Asking(prompt.clone()));
+        self.need(Need::Person(Some(prompt)));
+    }
 }
 
 /// Why a credential is wanted.
@@ -137,7 +187,12 @@ impl Authorizer {
             initialize: Arc::default(),
             observer,
         };
-        Self { desk, flight: Mutex::new(None), tasks: Mutex::new(JoinSet::new()), busy: watch::Sender::new(false) }
+        Self {
+            desk,
+            flight: Mutex::new(None),
+            tasks: Mutex::new(JoinSet::new()),
+            need: watch::Sender::new(Need::Nothing),
+        }
     }
 
     /// Keeps the host's `initialize`, for its name on the page.
@@ -145,10 +200,17 @@ impl Authorizer {
         *self.desk.initialize.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.clone());
     }
 
-    /// Whether a sign-in is under way: time does not count meanwhile.
+    /// What is needed now.
     #[must_use]
-    pub fn busy(&self) -> watch::Receiver<bool> {
-        self.busy.subscribe()
+    pub fn need(&self) -> watch::Receiver<Need> {
+        self.need.subscribe()
+    }
+
+    /// Who is signed in, as far as the files tell.
+    #[must_use]
+    pub fn account_now(&self) -> AccountNow {
+        let desk = self.desk.clone();
+        Arc::new(move || desk.account())
     }
 
     /// Until when a request waits for authorization, all of its challenges together.
@@ -157,6 +219,8 @@ impl Authorizer {
         let settings = &self.desk.settings;
         let after = match waiter {
             _ if settings.asked_for => return None,
+            // The host has its answer, and nobody waits for the server's.
+            Waiter::Initialize if settings.start == Start::Answer => return None,
             Waiter::Initialize => settings.timeout,
             Waiter::Request => REQUEST_PATIENCE.min(settings.timeout),
             Waiter::Stream | Waiter::End => return None,
@@ -283,10 +347,20 @@ impl Authorizer {
         }
         let (phase, flight) = watch::channel(Phase::Working);
         *slot = Some(flight.clone());
-        self.busy.send_replace(true);
-        let (desk, busy) = (self.desk.clone(), self.busy.clone());
+        let asks = may_ask && !self.desk.has_no_person();
+        let has_grant = self.desk.current().is_some_and(|present| present.tokens().refresh_token().is_some());
+        let teller = match &cause {
+            // All that is not about this one scope goes on.
+            Cause::StepUp(_) => Teller::new(phase.clone(), None),
+            Cause::Challenged(_) => Teller::new(phase.clone(), Some(self.need.clone())),
+        };
+        self.need.send_replace(Need::Token);
+        if asks && !has_grant {
+            teller.need(Need::SignIn);
+        }
+        let (desk, need) = (self.desk.clone(), self.need.clone());
         self.spawn(async move {
-            let obtained = obtain(&desk, cause, used, may_ask, phase.clone()).await.map(Arc::new);
+            let obtained = obtain(&desk, cause, used, may_ask, teller).await.map(Arc::new);
             match &obtained {
                 Ok(credential) => {
                     desk.observer.tell(|| Fact::Credential(credential.clone()));
@@ -297,7 +371,7 @@ impl Authorizer {
                     desk.present().failed = Some(Instant::now());
                 }
             }
-            busy.send_replace(false);
+            need.send_replace(obtained.as_ref().err().map_or(Need::Nothing, |error| Need::Failed(error.clone())));
             phase.send_replace(Phase::Done(obtained));
         });
         flight
@@ -358,12 +432,12 @@ async fn renew(desk: Desk, credential: Arc<Credential>) -> Option<Arc<Credential
         let scope = desk.has_no_person().then(|| noted.requested_scopes.join(" "));
         let resource_metadata = known.or(noted.resource_metadata);
         let challenge = Challenge { resource_metadata, scope, ..Challenge::default() };
-        let (phase, _) = watch::channel(Phase::Working);
+        let teller = Teller::new(watch::channel(Phase::Working).0, None);
         // A new look is for a challenge (MCP 2026-07-28, Client Registration); the same server refreshes.
         let known = desk.present().discovered.clone();
         let errand = match known {
-            Some(known) => desk.errand_at(known, &challenge, Some(credential.clone()), None, phase)?,
-            None => desk.errand(&challenge, Some(credential.clone()), None, phase).await?,
+            Some(known) => desk.errand_at(known, &challenge, Some(credential.clone()), None, teller)?,
+            None => desk.errand(&challenge, Some(credential.clone()), None, teller).await?,
         };
         if desk.has_no_person() {
             return desk.without_person(&errand).await.map(Some);
@@ -395,7 +469,7 @@ async fn obtain(
     cause: Cause,
     used: Option<Arc<Credential>>,
     may_ask: bool,
-    phase: watch::Sender<Phase>,
+    teller: Teller,
 ) -> Result<Credential, Error> {
     let (challenge, step_up) = match &cause {
         Cause::Challenged(challenge) => (challenge.clone(), false),
@@ -409,7 +483,7 @@ async fn obtain(
         desk.present().resource_metadata.clone_from(&challenge.resource_metadata);
     }
     let required = step_up.then(|| scope::split(challenge.scope.as_deref()));
-    let errand = desk.errand(&challenge, used, required, phase).await?;
+    let mut errand = desk.errand(&challenge, used, required, teller).await?;
     if step_up {
         let mut present = desk.present();
         present.step_ups += 1;
@@ -423,12 +497,15 @@ async fn obtain(
     let last_resort = if desk.has_no_person() { Obtained::Refreshed } else { Obtained::SignedIn };
     if !step_up && refused == Some(last_resort) {
         let why = challenge.error_description.as_deref().unwrap_or("it does not say why");
-        return Err(Error::TokenRefused(shown(why.as_bytes())));
+        let Some(remedied) = desk.remedied_token(&errand) else {
+            return Err(Error::TokenRefused(shown(why.as_bytes())));
+        };
+        errand = remedied;
     }
     if desk.has_no_person() {
         return desk.without_person(&errand).await;
     }
-    if !step_up && refused != Some(Obtained::Refreshed) {
+    if !step_up && !matches!(refused, Some(Obtained::Refreshed | Obtained::SignedIn)) {
         let drawer = desk.drawer(errand.prover.is_some());
         match refresh::refresh(desk, &errand, drawer).await {
             Ok(Refreshed::Done(credential)) => return Ok(credential),
@@ -448,8 +525,9 @@ async fn obtain(
             desk.observer.tell(|| Fact::AnotherAsks { url: pending.clone() });
             info!(
                 "another copy waits for you to sign in{}",
-                pending.map_or_else(String::new, |url| format!(": {url}"))
+                pending.as_ref().map_or_else(String::new, |url| format!(": {url}"))
             );
+            errand.teller.need(Need::Person(pending.map(Into::into)));
             lock.await
         }
     };
@@ -457,11 +535,26 @@ async fn obtain(
         info!("another copy has signed in");
         return Ok(newer);
     }
-    sign_in(desk, &errand).await
+    sign_in(desk, errand).await
+}
+
+/// Asks a person, and once more for each known remedy that what was refused has.
+async fn sign_in(desk: &Desk, mut errand: Errand) -> Result<Credential, Error> {
+    loop {
+        let error = match ask(desk, &mut errand).await {
+            Err(error) => error,
+            signed_in => return signed_in,
+        };
+        let Some(remedied) = desk.remedied(&errand, &error) else {
+            desk.doubt_remedies(&errand, &error);
+            return Err(error);
+        };
+        errand = remedied;
+    }
 }
 
 /// Asks a person.
-async fn sign_in(desk: &Desk, errand: &Errand) -> Result<Credential, Error> {
+async fn ask(desk: &Desk, errand: &mut Errand) -> Result<Credential, Error> {
     if desk.settings.grant == Grant::DeviceCode {
         return device_code::obtain(desk, errand).await;
     }

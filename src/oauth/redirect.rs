@@ -36,6 +36,9 @@ use tokio::{
 use super::page::Page;
 use crate::{report::shown, secret::Secret};
 
+/// Status of the answer that sends the browser to sign in once more (RFC 9110 §15.4.8), so that whoever
+/// has pasted the redirect elsewhere can tell it from the end.
+pub const GO_ON: u16 = 307;
 /// Where a copy of mcp-remote says who it is; npm's path.
 const IDENTITY: &str = "/.mcp-remote/id";
 /// Where older copies of npm's mcp-remote ask whether the sign-in is done; "not yet" makes them ask on.
@@ -188,10 +191,19 @@ impl Redirect {
         self.browser.answer(&Answer::from(page), false);
     }
 
-    /// Sends the browser on (RFC 9110 §15.4.4).
-    pub fn send_to(mut self, url: &Url) {
+    /// Sends the browser on: the sign-in is done (RFC 9110 §15.4.4).
+    pub fn send_to(self, url: &Url) {
+        self.send(303, url);
+    }
+
+    /// Sends the browser back: the sign-in is not done yet.
+    pub fn go_on_at(self, url: &Url) {
+        self.send(GO_ON, url);
+    }
+
+    fn send(mut self, status: u16, url: &Url) {
         let headers = vec![("Location", url.to_string())];
-        self.browser.answer(&Answer { status: 303, headers, body: String::new() }, false);
+        self.browser.answer(&Answer { status, headers, body: String::new() }, false);
     }
 }
 

@@ -7,7 +7,7 @@ use super::{challenge::Challenge, discovery::Discovered};
 use crate::config::{Authorization, Grant};
 
 /// Asks for a refresh token (OpenID Connect Core §11).
-const OFFLINE_ACCESS: &str = "offline_access";
+pub const OFFLINE_ACCESS: &str = "offline_access";
 
 /// The scopes to ask for: the user's, else the challenge's, else all of the resource's, else none.
 /// `held` is what a step-up must not lose.
@@ -48,7 +48,8 @@ pub fn wanted(
 }
 
 /// What the user has written in `--static-oauth-client-metadata`.
-fn pinned(settings: &Authorization) -> Option<Vec<String>> {
+#[must_use]
+pub fn pinned(settings: &Authorization) -> Option<Vec<String>> {
     let scope = settings.client_metadata.as_ref()?.get("scope")?.as_str()?;
     Some(split(Some(scope)))
 }

@@ -5,7 +5,10 @@
 //! redirect that leaves it; keep more of a body than the limit.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -17,16 +20,20 @@ use reqwest::{
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 
+use tokio::sync::watch;
+
 use super::{
     error::{Error, Refusal, same_origin},
     window::Window,
 };
 use crate::{
-    config::Network,
+    config::{Network, ServerUrl},
     message::{Assembly, Body, Message, Shape},
-    oauth::{self, Authorizer, Credential, Patience, Waiter, challenge::Challenge},
+    network::{Outlet, Reach},
+    oauth::{self, Authorizer, Credential, Need, Patience, Waiter, challenge::Challenge},
     observer::{Fact, Observer},
     report::shown,
+    store::description::{Account, AccountNow},
 };
 
 /// `Mcp-Session-Id` (MCP 2025-03-26 to 2025-11-25, Transports, Session Management).
@@ -51,7 +58,10 @@ const MOST_CHALLENGES: u32 = 8;
 /// The client, and what goes with every request to the server.
 #[derive(Debug)]
 pub struct Http {
-    client: Client,
+    outlet: Arc<Outlet>,
+    reach: Reach,
+    /// Replaced when its connections may be dead.
+    client: RwLock<Client>,
     server: Url,
     headers: HeaderMap,
     cookies: Option<Cookies>,
@@ -69,16 +79,21 @@ pub struct Http {
 impl Http {
     /// Opens nothing. A header `Authorization` of the user's is the credential, and no other is
     /// obtained.
-    #[must_use]
+    ///
+    /// # Errors
+    /// Where a proxy's address is none.
     pub fn new(
-        client: Client,
-        server: Url,
+        outlet: Arc<Outlet>,
+        server: &ServerUrl,
         headers: &HeaderMap,
         network: &Network,
         authorizer: Authorizer,
         limit: usize,
         observer: Observer,
-    ) -> Self {
+    ) -> anyhow::Result<Self> {
+        let reach = Reach::of(server);
+        let client = RwLock::new(outlet.client(&reach, None)?);
+        let server = server.url().clone();
         let mut all = HeaderMap::new();
         all.insert(header::USER_AGENT, HeaderValue::from_static(concat!("mcp-remote/", env!("CARGO_PKG_VERSION"))));
         for name in headers.keys() {
@@ -87,7 +102,9 @@ impl Http {
                 all.append(name, value.clone());
             }
         }
-        Self {
+        Ok(Self {
+            outlet,
+            reach,
             client,
             cookies: network.cookies.then(|| Cookies::new(&server)),
             authorizer: (!headers.contains_key(header::AUTHORIZATION)).then_some(authorizer),
@@ -98,7 +115,19 @@ impl Http {
             body_timeout: network.body_timeout,
             limit,
             observer,
+        })
+    }
+
+    /// Makes new connections from now on; what is under way stays on the old ones.
+    pub fn renew(&self) {
+        match self.outlet.client(&self.reach, None) {
+            Ok(client) => *self.client.write().unwrap_or_else(PoisonError::into_inner) = client,
+            Err(error) => debug!("the old connections stay: {error:#}"),
         }
+    }
+
+    fn client(&self) -> Client {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The server's address.
@@ -186,7 +215,7 @@ impl Http {
             if let Some(cookies) = &self.cookies {
                 cookies.add_to(request.headers_mut(), &url);
             }
-            let answer = self.client.execute(request);
+            let answer = self.client().execute(request);
             let response = match self.headers_timeout {
                 None => answer.await,
                 Some(after) => tokio::time::timeout(after, answer)
@@ -243,7 +272,7 @@ impl Http {
     async fn answer_challenge(
         &self,
         response: Response,
-        used: Option<std::sync::Arc<Credential>>,
+        used: Option<Arc<Credential>>,
         has_nonce: bool,
         waiter: Waiter,
         patience: Patience,
@@ -277,13 +306,13 @@ impl Http {
     pub async fn patiently<T>(&self, after: Duration, work: impl Future<Output = T>) -> Option<T> {
         let mut work = std::pin::pin!(work);
         let Some(authorizer) = &self.authorizer else { return tokio::time::timeout(after, work).await.ok() };
-        let mut busy = authorizer.busy();
+        let mut need = authorizer.need();
         loop {
-            let signing_in = *busy.borrow_and_update();
+            let signing_in = need.borrow_and_update().is_under_way();
             tokio::select! {
                 done = &mut work => return Some(done),
                 () = tokio::time::sleep(after), if !signing_in => return None,
-                Ok(()) = busy.changed() => {}
+                Ok(()) = need.changed() => {}
             }
         }
     }
@@ -292,6 +321,21 @@ impl Http {
     pub async fn settle(&self) {
         if let Some(authorizer) = &self.authorizer {
             authorizer.settle().await;
+        }
+    }
+
+    /// What is needed before the server answers; none where the user has given a credential.
+    #[must_use]
+    pub fn need(&self) -> Option<watch::Receiver<Need>> {
+        self.authorizer.as_ref().map(Authorizer::need)
+    }
+
+    /// Who is signed in, as far as the files tell.
+    #[must_use]
+    pub fn account_now(&self) -> AccountNow {
+        match &self.authorizer {
+            Some(authorizer) => authorizer.account_now(),
+            None => Arc::new(|| Account::Nobody),
         }
     }
 

@@ -43,6 +43,8 @@ const ENDPOINT_PATIENCE: Duration = Duration::from_secs(10);
 /// Longest pause between tries to open the stream again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// How long a `ping` may take after the machine has slept, before the stream is taken for dead.
+const PING_PATIENCE: Duration = Duration::from_secs(10);
 /// The most of a server's `retry` that is waited for: one beyond it is a mistake or a trap.
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
@@ -156,6 +158,11 @@ impl HttpSse {
         tasks.spawn(async move {
             shared.order.send(&message, pin!(shared.carry(&message))).await;
         });
+    }
+
+    /// Finds out whether the stream still brings anything, and opens it anew if not.
+    pub fn check(&mut self) {
+        self.tasks.spawn(self.shared.clone().look());
     }
 
     /// Ends everything under way.
@@ -421,10 +428,13 @@ impl Shared {
             }
             match Stream::open(&self.http, Waiter::Stream).await {
                 Ok(mut stream) => match self.shake_hands(&mut stream).await {
-                    Ok(()) => {
+                    Ok(answer) => {
                         info!("the event stream is open again");
                         self.generation.fetch_add(1, Relaxed);
                         self.endpoint.send_replace(Some(stream.endpoint.clone()));
+                        if let Some(answer) = answer {
+                            self.events.send(Event::Renewed(answer)).await;
+                        }
                         return stream;
                     }
                     Err(error) => warn!("the new event stream is no good: {}", chain(&error)),
@@ -435,8 +445,8 @@ impl Shared {
     }
 
     /// A new stream is a new session: it must be initialised (MCP 2024-11-05, Lifecycle).
-    async fn shake_hands(&self, stream: &mut Stream) -> Result<(), Error> {
-        let Some(initialize) = self.handshake.initialize() else { return Ok(()) };
+    async fn shake_hands(&self, stream: &mut Stream) -> Result<Option<Message>, Error> {
+        let Some(initialize) = self.handshake.initialize() else { return Ok(None) };
         let endpoint = stream.endpoint.clone();
         let hands = async {
             let answer = self.ask(&initialize, &endpoint, true).await?;
@@ -451,7 +461,7 @@ impl Shared {
                     warn!("cannot restore {}: {}", request.method().unwrap_or_default(), chain(&error));
                 }
             }
-            Ok(())
+            Ok(Some(answer))
         };
         let after = self.timing.initialize_patience;
         let shaken = self.http.patiently(after, hands);
@@ -467,6 +477,19 @@ impl Shared {
             if let Err(error) = self.ask(&ping, &endpoint, true).await {
                 warn!("keep-alive: {}", chain(&error));
             }
+        }
+    }
+
+    /// One `ping` of our own; a stream that does not bring its answer is given up.
+    async fn look(self: Arc<Self>) {
+        let endpoint = self.endpoint.borrow().clone();
+        let (Some(endpoint), Some(ping)) = (endpoint, self.handshake.ping()) else {
+            return self.wanted.notify_one(); // it is being opened: no time for pauses
+        };
+        let answered = tokio::time::timeout(PING_PATIENCE, self.ask(&ping, &endpoint, true)).await;
+        if !matches!(answered, Ok(Ok(_))) {
+            info!("the event stream brings no answer to a ping");
+            self.retire(&endpoint);
         }
     }
 }

@@ -5,16 +5,20 @@
 //!
 //! Must never: send a probe of our own; fall back because of a text.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use log::info;
+use log::{debug, info};
 use reqwest::StatusCode;
 use serde::Deserialize;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 use crate::{
-    config::TransportStrategy,
+    config::{Start, TransportStrategy},
     message::{Id, Message},
-    oauth::Waiter,
+    oauth::{self, Waiter},
     observer::{Fact, Transport},
     report::chain,
 };
@@ -36,7 +40,7 @@ use error::Error;
 pub use events::{EventReceiver, EventSender};
 use http::Http;
 use http_sse::HttpSse;
-use retry::Tries;
+use retry::{Backoff, LONGEST_RETRY_AFTER, Tries};
 use streamable_http::StreamableHttp;
 
 /// What comes from the remote end.
@@ -53,6 +57,11 @@ pub enum Event {
         /// Why.
         error: Arc<Error>,
     },
+    /// The connection does not come about for now; it goes on being tried.
+    Hurdle(Arc<Error>),
+    /// A lost session has been replaced; this is the server's answer to the host's `initialize`, sent
+    /// again.
+    Renewed(Message),
 }
 
 /// How long things may take.
@@ -64,7 +73,17 @@ pub struct Timing {
     pub initialize_patience: Duration,
     /// Pause between pings of our own, if there are to be any.
     pub ping: Option<Duration>,
+    /// Whether the host's `initialize` waits for as long as the server cannot be reached.
+    pub start: Start,
+    /// After how long a server that takes its time is a hurdle.
+    pub answer_within: Duration,
 }
+
+/// Longest pause between tries to open a connection that nobody waits for any more; a request of the
+/// host's cuts it short.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Shortest time from one try to the next, however many requests come.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is needed to open a connection.
 #[derive(Clone, Debug)]
@@ -92,35 +111,89 @@ impl Opener {
     /// Opens a connection with the host's message. An `initialize` decides the transport and is
     /// answered when this returns; any other message goes by the strategy's first transport.
     ///
+    /// Where an `initialize` does not wait, it is tried for as long as trying may help, and at once when
+    /// there is a `hurry`; what stands in the way comes as events.
+    ///
     /// # Errors
     /// [`Error`]: the message will not be answered by the server.
-    pub async fn open(self, first: Message) -> Result<Remote, Error> {
+    pub async fn open(self, first: Message, hurry: Arc<Notify>) -> Result<Remote, Error> {
+        if self.timing.start == Start::Wait || first.method() != Some("initialize") {
+            return self.open_once(&first, self.timing.retry_for).await;
+        }
+        let after = self.timing.answer_within;
+        let mut late = pin!(sleep(after));
+        let mut is_late = false;
+        let mut backoff = Backoff::up_to(LONGEST_PAUSE);
+        loop {
+            let since = Instant::now();
+            let mut opening = pin!(self.open_once(&first, Duration::ZERO));
+            let opened = loop {
+                tokio::select! {
+                    opened = &mut opening => break opened,
+                    () = &mut late, if !is_late => {
+                        is_late = true;
+                        self.hurdle(Error::Silent { what: "answer to initialize", after }).await;
+                    }
+                }
+            };
+            let error = match opened {
+                Err(error) if passes(&error) => error,
+                opened => return opened,
+            };
+            let pause = backoff.pause().max(retry_after(&error).unwrap_or_default().min(LONGEST_RETRY_AFTER));
+            debug!("next try in {:.1} s: {}", pause.as_secs_f32(), chain(&error));
+            // Somebody is there who says that it will be a moment: then it is only slow.
+            if is_late || error.status().is_none() {
+                self.hurdle(error).await;
+            }
+            let mut over = pin!(sleep(pause));
+            loop {
+                tokio::select! {
+                    () = &mut over => break,
+                    () = hurry.notified() => {
+                        tokio::time::sleep_until(since + SHORTEST_PAUSE).await;
+                        break;
+                    }
+                    () = &mut late, if !is_late => {
+                        is_late = true;
+                        self.hurdle(Error::Silent { what: "answer to initialize", after }).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn hurdle(&self, error: Error) {
+        self.events.send(Event::Hurdle(Arc::new(error))).await;
+    }
+
+    async fn open_once(&self, first: &Message, retry_for: Duration) -> Result<Remote, Error> {
         use TransportStrategy::{HttpFirst, HttpOnly, SseFirst, SseOnly};
         if first.method() != Some("initialize") {
             let mut remote = match self.strategy {
                 HttpFirst | HttpOnly => Remote::StreamableHttp(self.streamable_http()),
-                SseFirst | SseOnly => Remote::HttpSse(self.stream(&first).await?),
+                SseFirst | SseOnly => Remote::HttpSse(self.stream(first, retry_for).await?),
             };
-            remote.send(first);
+            remote.send(first.clone());
             return Ok(remote);
         }
-        self.http.note_initialize(&first);
+        self.http.note_initialize(first);
         match self.strategy {
-            HttpOnly => self.over_streamable_http(&first).await,
-            SseOnly => self.over_http_sse(&first).await,
-            HttpFirst => match self.over_streamable_http(&first).await {
-                Err(refused) if speaks_only_http_sse(&refused, &first) => {
+            HttpOnly => self.over_streamable_http(first, retry_for).await,
+            SseOnly => self.over_http_sse(first, retry_for).await,
+            HttpFirst => match self.over_streamable_http(first, retry_for).await {
+                Err(refused) if speaks_only_http_sse(&refused, first) => {
                     self.tell_fall_back(Transport::StreamableHttp, &refused);
                     info!("no Streamable HTTP here ({}); trying HTTP+SSE", chain(&refused));
-                    self.over_http_sse(&first).await.map_err(|error| both(refused, error))
+                    self.over_http_sse(first, retry_for).await.map_err(|error| both(refused, error))
                 }
                 opened => opened,
             },
-            SseFirst => match self.over_http_sse(&first).await {
+            SseFirst => match self.over_http_sse(first, retry_for).await {
                 Err(refused) if speaks_no_http_sse(&refused) => {
                     self.tell_fall_back(Transport::HttpSse, &refused);
                     info!("no HTTP+SSE here ({}); trying Streamable HTTP", chain(&refused));
-                    self.over_streamable_http(&first).await.map_err(|error| both(refused, error))
+                    self.over_streamable_http(first, retry_for).await.map_err(|error| both(refused, error))
                 }
                 opened => opened,
             },
@@ -131,15 +204,15 @@ impl Opener {
         StreamableHttp::new(self.http.clone(), self.timing, self.events.clone())
     }
 
-    async fn over_streamable_http(&self, initialize: &Message) -> Result<Remote, Error> {
+    async fn over_streamable_http(&self, initialize: &Message, retry_for: Duration) -> Result<Remote, Error> {
         let mut remote = self.streamable_http();
-        remote.initialize(initialize).await?;
+        remote.initialize(initialize, retry_for).await?;
         self.http.observer.tell(|| Fact::Opened(Transport::StreamableHttp));
         Ok(Remote::StreamableHttp(remote))
     }
 
-    async fn over_http_sse(&self, initialize: &Message) -> Result<Remote, Error> {
-        let mut remote = self.stream(initialize).await?;
+    async fn over_http_sse(&self, initialize: &Message, retry_for: Duration) -> Result<Remote, Error> {
+        let mut remote = self.stream(initialize, retry_for).await?;
         remote.initialize(initialize).await?;
         self.http.observer.tell(|| Fact::Opened(Transport::HttpSse));
         Ok(Remote::HttpSse(remote))
@@ -150,8 +223,8 @@ impl Opener {
     }
 
     /// The event stream, tried for as long as the message may wait for a server that is starting.
-    async fn stream(&self, first: &Message) -> Result<HttpSse, Error> {
-        let mut tries = Tries::new(first, self.timing.retry_for);
+    async fn stream(&self, first: &Message, retry_for: Duration) -> Result<HttpSse, Error> {
+        let mut tries = Tries::new(first, retry_for);
         let waiter = if first.method() == Some("initialize") { Waiter::Initialize } else { Waiter::Request };
         loop {
             match HttpSse::open(self.http.clone(), self.timing, self.events.clone(), waiter).await {
@@ -168,6 +241,14 @@ impl Remote {
         match self {
             Self::StreamableHttp(remote) => remote.send(message),
             Self::HttpSse(remote) => remote.send(message),
+        }
+    }
+
+    /// Finds out whether the connection and the session are still there, and replaces what is not.
+    pub fn check(&mut self) {
+        match self {
+            Self::StreamableHttp(remote) => remote.check(),
+            Self::HttpSse(remote) => remote.check(),
         }
     }
 
@@ -192,6 +273,34 @@ impl Remote {
         match self {
             Self::StreamableHttp(remote) => remote.close().await,
             Self::HttpSse(remote) => remote.close(),
+        }
+    }
+}
+
+/// Whether what an `initialize` met may pass by itself.
+fn passes(error: &Error) -> bool {
+    match error {
+        Error::Connect(_) | Error::Broken(_) | Error::Silent { .. } | Error::NoAnswer(_) => true,
+        Error::Unauthorized(error) => matches!(&**error, oauth::error::Error::Network { .. }),
+        Error::Refused(refusal) => is_passing(refusal.status),
+        Error::BothTransports { first, second } => passes(first) || passes(second),
+        _ => false,
+    }
+}
+
+fn retry_after(error: &Error) -> Option<Duration> {
+    match error {
+        Error::Refused(refusal) => refusal.retry_after,
+        _ => None,
+    }
+}
+
+/// Whether a status speaks of the server's present state and not of the request.
+fn is_passing(status: StatusCode) -> bool {
+    match status {
+        StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => false,
+        status => {
+            status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
 
 /// The longest wait a `Retry-After` gets, all tries together. Hosts give up after 60 s, and an
 /// answer that comes before they do says more than their time-out.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(45);
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(45);
 
 /// The least a `Retry-After` of (almost) nothing grows to.
 const SHORTEST_RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -89,6 +89,8 @@ struct Shared {
     answered: Notify,
     /// The server has taken `notifications/initialized`.
     initialized: Notify,
+    /// How often the machine has slept: then connections may be dead.
+    sleeps: watch::Sender<u64>,
     /// When the server last refused a new session.
     refused: Mutex<Option<Instant>>,
     /// What is left of streams that have brought an answer to us.
@@ -171,6 +173,7 @@ impl StreamableHttp {
             session: watch::Sender::new(Arc::new(blank)),
             answered: Notify::new(),
             initialized: Notify::new(),
+            sleeps: watch::Sender::new(0),
             refused: Mutex::new(None),
             rests: Mutex::new(JoinSet::new()),
             host_rests: Semaphore::new(MOST_RESTS),
@@ -178,14 +181,14 @@ impl StreamableHttp {
         Self { shared: Arc::new(shared), tasks: JoinSet::new(), notes: JoinSet::new() }
     }
 
-    /// Sends the host's `initialize`, tries again as long as the server may only be starting, and
+    /// Sends the host's `initialize`, tries again for `retry_for` if the server may only be starting, and
     /// returns when it is answered.
     ///
     /// # Errors
     /// [`Error`], if the server gave no answer that is the host's.
-    pub async fn initialize(&mut self, initialize: &Message) -> Result<(), Error> {
+    pub async fn initialize(&mut self, initialize: &Message, retry_for: Duration) -> Result<(), Error> {
         let shared = &self.shared;
-        let mut tries = Tries::new(initialize, shared.timing.retry_for);
+        let mut tries = Tries::new(initialize, retry_for);
         loop {
             match shared.establish(initialize).await {
                 Ok(()) => break,
@@ -219,6 +222,12 @@ impl StreamableHttp {
                 shared.initialized.notify_one();
             }
         });
+    }
+
+    /// Opens the server's own stream anew, and finds out whether the session is still there.
+    pub fn check(&mut self) {
+        self.shared.sleeps.send_modify(|sleeps| *sleeps += 1);
+        self.tasks.spawn(self.shared.clone().look());
     }
 
     /// Ends everything under way.
@@ -319,8 +328,9 @@ impl Shared {
         let after = self.timing.initialize_patience;
         let made = self.http.patiently(after, self.make_session(&initialize, present.epoch + 1)).await;
         match made.unwrap_or(Err(Error::Silent { what: "answer to initialize", after })) {
-            Ok(session) => {
+            Ok((session, answer)) => {
                 self.session.send_replace(session);
+                self.events.send(Event::Renewed(answer)).await;
                 self.answered.notify_one(); // the new GET stream need not wait for anything
                 Ok(Renewal::Made)
             }
@@ -342,7 +352,7 @@ impl Shared {
     }
 
     /// The handshake again, and what the host had set.
-    async fn make_session(&self, initialize: &Message, epoch: u64) -> Result<Arc<Session>, Error> {
+    async fn make_session(&self, initialize: &Message, epoch: u64) -> Result<(Arc<Session>, Message), Error> {
         let blank = Session::new(0, &self.http, None, "");
         let response = self.post(initialize, &blank).await?;
         let id = response.headers().get(SESSION_ID).cloned();
@@ -361,7 +371,7 @@ impl Shared {
                 warn!("cannot restore {} in the new session: {}", request.method().unwrap_or_default(), chain(&error));
             }
         }
-        Ok(session)
+        Ok((session, answer))
     }
 
     /// A request of our own; its answer stays here.
@@ -604,6 +614,7 @@ impl Shared {
             () = self.answered.notified() => {}
             () = async { self.initialized.notified().await; tokio::time::sleep(QUIET).await } => {}
         }
+        let mut sleeps = self.sleeps.subscribe();
         let mut reading: Option<Reading> = None;
         let mut backoff = Backoff::up_to(LONGEST_STREAM_PAUSE);
         loop {
@@ -623,7 +634,10 @@ impl Shared {
                                 reading.insert(Reading::new(response, limit))
                             }
                         };
-                        self.pass_on(reading, session).await
+                        tokio::select! {
+                            error = self.pass_on(reading, session) => error,
+                            _ = sleeps.changed() => continue,
+                        }
                     }
                     Err(Error::Refused(refusal)) if reading.is_some() && names_the_session(&refusal, session) => {
                         if let Err(error) = self.renew(session).await {
@@ -660,7 +674,10 @@ impl Shared {
                 (Some(named), None) if barren <= BARREN_AND_HASTY => named,
                 (named, _) => named.unwrap_or(DEFAULT_RETRY).max(backoff.pause()),
             };
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = sleeps.changed() => {}
+            }
         }
     }
 
@@ -681,18 +698,23 @@ impl Shared {
     async fn keep_alive(self: Arc<Self>, every: Duration) {
         loop {
             tokio::time::sleep(every).await;
-            self.order.pass().await;
-            let session = self.session.borrow().clone();
-            let Some(ping) = self.handshake.ping() else { return };
-            match self.ask(&ping, &session).await {
-                Ok(_) => session.proven.store(true, Relaxed),
-                Err(Error::SessionLost(_)) => {
-                    if let Err(error) = self.renew(&session).await {
-                        warn!("{}", chain(&error));
-                    }
+            self.clone().look().await;
+        }
+    }
+
+    /// One `ping` of our own; a session that is lost is replaced before a request finds out.
+    async fn look(self: Arc<Self>) {
+        self.order.pass().await;
+        let session = self.session.borrow().clone();
+        let Some(ping) = self.handshake.ping().filter(|_| !session.is_blank()) else { return };
+        match self.ask(&ping, &session).await {
+            Ok(_) => session.proven.store(true, Relaxed),
+            Err(Error::SessionLost(_)) => {
+                if let Err(error) = self.renew(&session).await {
+                    warn!("{}", chain(&error));
                 }
-                Err(error) => warn!("keep-alive: {}", chain(&error)),
             }
+            Err(error) => warn!("ping: {}", chain(&error)),
         }
     }
 }

@@ -29,6 +29,9 @@ pub struct Provenance {
     pub requested_scopes: Vec<String>,
     /// Where the server's metadata were found, if not at a well-known place.
     pub resource_metadata: Option<String>,
+    /// A name for the sign-in that they all come from: by it, one account is told from the next. It stays
+    /// through refreshes.
+    pub sign_in: String,
     /// Which access token this is said of ([`Tokens::digest`]): npm writes tokens and knows nothing of
     /// this file.
     pub token: String,

@@ -21,9 +21,11 @@ use serde_json::Value;
 
 use crate::config::Resource;
 
+pub mod description;
 pub mod grant;
 pub mod lease;
 pub mod lock;
+pub mod remedies;
 pub mod sign_in;
 pub mod tokens;
 

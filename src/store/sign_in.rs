@@ -10,6 +10,7 @@ use rmcp::transport::auth::StoredAuthorizationState;
 use serde::{Deserialize, Serialize};
 
 use super::Store;
+use crate::oauth::provider::Remedy;
 
 /// How long a sign-in can be finished. People are called away; authorization servers end their own
 /// pages earlier.
@@ -39,6 +40,9 @@ pub struct SignIn {
     pub client_id: String,
     /// What the token is to be for.
     pub resource: Option<String>,
+    /// What is done otherwise for this authorization server.
+    #[serde(default)]
+    pub remedies: Vec<Remedy>,
     /// Where the browser comes back to.
     pub redirect_uri: String,
     /// Its port.

@@ -302,6 +302,9 @@ session_checks sse-only "$sse_url" --transport sse-only
 echo "# authorization"
 script_checks authorization "$group_limit" authorization.mjs "$adapter"
 
+echo "# first start"
+script_checks first-start "$group_limit" first-start.mjs "$adapter"
+
 echo "# beside npm's mcp-remote"
 script_checks beside-npm "$group_limit" beside-npm.mjs "$adapter"
 

@@ -14,7 +14,8 @@ export async function world(adapter, options) {
   const person = await startPerson(folder);
   const store = path.join(folder, "store");
   const env = { MCP_REMOTE_CONFIG_DIR: store, BROWSER: person.browser };
-  const ours = (...flags) => [adapter, server.mcpUrl, ...flags];
+  // It waits for the person, as npm's does; what a host is answered meanwhile is for first-start.mjs.
+  const ours = (...flags) => [adapter, server.mcpUrl, "--start", "wait", ...flags];
   return {
     server,
     person,

@@ -52,10 +52,16 @@ impl Host {
         Self::start_raw(handles, &arguments, environment, Arc::new(tempfile::tempdir().unwrap()))
     }
 
-    /// Starts `mcp-remote ARGUMENTS` with a home folder of the test's choice.
+    /// Starts `mcp-remote ARGUMENTS` with a home folder of the test's choice. Unless they say something of it,
+    /// it waits for the server itself: what is answered in the server's place has tests of its own
+    /// (`start.rs`).
     pub fn start_raw(handles: Handles, arguments: &[&str], environment: &[(&str, &str)], home: Arc<TempDir>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-remote"));
-        command.args(arguments).env_clear().env("HOME", home.path()).env("MCP_REMOTE_CONFIG_DIR", home.path());
+        command.args(arguments);
+        if !arguments.contains(&"--start") {
+            command.args(["--start", "wait"]);
+        }
+        command.env_clear().env("HOME", home.path()).env("MCP_REMOTE_CONFIG_DIR", home.path());
         command.envs(environment.iter().copied()).stderr(Stdio::piped()).kill_on_drop(true);
         let (input, output): (Box<dyn AsyncWrite + Send + Unpin>, Box<dyn AsyncRead + Send + Unpin>);
         let mut child;

@@ -9,6 +9,7 @@
 pub mod authorization_server;
 pub mod browser;
 pub mod event_streams;
+pub mod far;
 pub mod host;
 pub mod server;
 pub mod stored;

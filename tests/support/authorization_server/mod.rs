@@ -75,6 +75,8 @@ pub struct Settings {
 
     /// The authorization server is the MCP server's own origin.
     pub one_origin: bool,
+    /// What the authorization server takes its own origin to be, if it is reached by another way.
+    pub origin: Option<String>,
     /// Where the resource's metadata are, if anywhere.
     pub prm_path: Option<String>,
     pub edit_prm: Edit,
@@ -147,6 +149,7 @@ impl Default for Settings {
             challenges: vec![r#"Bearer resource_metadata="{prm}""#.into()],
             tool_scopes: Vec::new(),
             one_origin: false,
+            origin: None,
             prm_path: Some("/.well-known/oauth-protected-resource/mcp".into()),
             edit_prm: unchanged.clone(),
             issuer_path: String::new(),
@@ -326,8 +329,9 @@ impl AuthorizationServer {
         if !one_origin {
             servers.push(Server::start(serve(Place::Authorization)).await);
         }
-        shared.state().at =
-            Addresses { mcp: servers[0].url(""), authorization: servers.last().expect("there is one").url("") };
+        let authorization = servers.last().expect("there is one").url("");
+        let origin = shared.state().settings.origin.clone();
+        shared.state().at = Addresses { mcp: servers[0].url(""), authorization: origin.unwrap_or(authorization) };
         Self { shared, _servers: servers }
     }
 
@@ -349,6 +353,11 @@ impl AuthorizationServer {
 
     pub fn issuer(&self) -> String {
         self.state().issuer()
+    }
+
+    /// Where the authorization server really listens.
+    pub fn port(&self) -> u16 {
+        self._servers.last().expect("there is one").port
     }
 
     /// The address of an endpoint: `authorize`, `token`, `register`, `revoke`, `device`.

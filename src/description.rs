@@ -1,0 +1,338 @@
+//! What a server says of itself: its answer to `initialize` and its lists (MCP 2025-11-25, Lifecycle,
+//! Initialization; Tools; Prompts; Resources). Kept from one connection for the start of the next one,
+//! where the server cannot be asked.
+//!
+//! Must never: be taken for what the server says now.
+
+use std::{collections::BTreeMap, fmt::Debug};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, value::RawValue};
+
+use tokio::sync::oneshot;
+
+use crate::message::{Body, Message};
+
+/// The lists that a host shows to its user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum List {
+    /// `tools/list`
+    Tools,
+    /// `prompts/list`
+    Prompts,
+    /// `resources/list`
+    Resources,
+    /// `resources/templates/list`
+    Templates,
+}
+
+impl List {
+    /// Each of them.
+    pub const ALL: [Self; 4] = [Self::Tools, Self::Prompts, Self::Resources, Self::Templates];
+
+    /// The list that a method asks for.
+    #[must_use]
+    pub fn of_method(method: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|list| list.method() == method)
+    }
+
+    /// The method that asks for it.
+    #[must_use]
+    pub const fn method(self) -> &'static str {
+        match self {
+            Self::Tools => "tools/list",
+            Self::Prompts => "prompts/list",
+            Self::Resources => "resources/list",
+            Self::Templates => "resources/templates/list",
+        }
+    }
+
+    /// The member of the result that it is.
+    #[must_use]
+    pub const fn member(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Prompts => "prompts",
+            Self::Resources => "resources",
+            Self::Templates => "resourceTemplates",
+        }
+    }
+
+    /// The capability that a server with such a list declares.
+    #[must_use]
+    pub const fn capability(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Prompts => "prompts",
+            Self::Resources | Self::Templates => "resources",
+        }
+    }
+
+    /// The notification that it has changed; templates have none of their own.
+    #[must_use]
+    pub const fn changed(self) -> &'static str {
+        match self {
+            Self::Tools => "notifications/tools/list_changed",
+            Self::Prompts => "notifications/prompts/list_changed",
+            Self::Resources | Self::Templates => "notifications/resources/list_changed",
+        }
+    }
+
+    /// Its place in [`ALL`](Self::ALL).
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// What was learned on a connection.
+#[derive(Clone, Debug)]
+pub enum Learned {
+    /// The host's `initialize` and the server's answer to it.
+    Initialize {
+        /// Of the host.
+        request: Message,
+        /// Of the server.
+        answer: Body,
+    },
+    /// A list, as the pages that are there so far.
+    List(List, Vec<Body>),
+}
+
+/// The last known description of one server, for one account.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Description {
+    /// The result of the last `initialize`; no description without.
+    pub initialize: Map<String, Value>,
+    /// The revision that was negotiated for each one that a host has asked for.
+    pub negotiated: BTreeMap<String, String>,
+    /// The items of each list, by its member's name, as the server wrote them.
+    pub lists: BTreeMap<String, Vec<Box<RawValue>>>,
+}
+
+impl Description {
+    /// The capabilities it declares.
+    #[must_use]
+    pub fn capabilities(&self) -> Map<String, Value> {
+        self.initialize.get("capabilities").and_then(Value::as_object).cloned().unwrap_or_default()
+    }
+
+    /// The revision to name to a host that asks for `asked`: what this server has chosen for the same
+    /// wish, or else the older one of its last choice and the wish.
+    #[must_use]
+    pub fn revision(&self, asked: &str) -> String {
+        let last = self.initialize.get("protocolVersion").and_then(Value::as_str).unwrap_or(asked);
+        // Revisions are dates: their order is that of the text.
+        self.negotiated.get(asked).map_or_else(|| last.min(asked), String::as_str).to_owned()
+    }
+
+    /// The items of a list, if it was ever seen.
+    #[must_use]
+    pub fn items(&self, list: List) -> Option<&[Box<RawValue>]> {
+        self.lists.get(list.member()).map(Vec::as_slice)
+    }
+
+    /// Takes note; `false` if there is nothing new in it.
+    pub fn learn(&mut self, learned: &Learned) -> bool {
+        match learned {
+            Learned::Initialize { request, answer } => {
+                #[derive(Deserialize)]
+                struct Answer {
+                    result: Map<String, Value>,
+                }
+                let Ok(Answer { result }) = serde_json::from_slice(&answer.to_bytes()) else { return false };
+                let chosen = result.get("protocolVersion").and_then(Value::as_str).map(ToOwned::to_owned);
+                let mut new = self.initialize != result;
+                if let (Some(asked), Some(chosen)) = (Wish::of(request).revision, chosen) {
+                    new |= self.negotiated.get(&asked) != Some(&chosen);
+                    self.negotiated.insert(asked, chosen);
+                }
+                self.initialize = result;
+                new
+            }
+            Learned::List(list, pages) => {
+                let Some(items) = items(*list, pages).filter(|_| pages.last().is_some_and(is_last)) else {
+                    return false;
+                };
+                let known = self.lists.entry(list.member().to_owned()).or_default();
+                let new = !alike(known, &items);
+                *known = items;
+                new
+            }
+        }
+    }
+}
+
+/// Where descriptions are kept.
+pub trait Memory: Debug + Send {
+    /// What is known of this server for whoever is signed in.
+    fn recall(&mut self) -> Option<Description>;
+    /// Keeps what was learned, later; nobody waits for it.
+    fn keep(&mut self, learned: Learned);
+    /// Nothing more is to be kept; what is returned comes when everything is.
+    fn end(&mut self) -> Option<oneshot::Receiver<()>>;
+}
+
+/// Of a host's `initialize`: what matters to whoever answers it in the server's place.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// The revision it asks for.
+    pub revision: Option<String>,
+    /// Whether it opens addresses for its user when asked (MCP 2025-11-25, Elicitation, URL mode).
+    pub opens_urls: bool,
+}
+
+impl Wish {
+    /// Reads it.
+    #[must_use]
+    pub fn of(initialize: &Message) -> Self {
+        let Ok(request) = serde_json::from_slice::<Value>(&initialize.body.to_bytes()) else { return Self::default() };
+        let params = &request["params"];
+        Self {
+            revision: params["protocolVersion"].as_str().map(ToOwned::to_owned),
+            opens_urls: params["capabilities"]["elicitation"]["url"].is_object(),
+        }
+    }
+}
+
+/// Whether a request for a list asks for a later page of it.
+#[must_use]
+pub fn has_cursor(request: &Message) -> bool {
+    #[derive(Deserialize)]
+    struct Request<'a> {
+        #[serde(borrow, default)]
+        params: Option<Params<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Params<'a> {
+        #[serde(borrow, default)]
+        cursor: Option<&'a RawValue>,
+    }
+    let text = request.body.to_bytes();
+    let params = serde_json::from_slice::<Request<'_>>(&text).ok().and_then(|request| request.params);
+    params.is_some_and(|params| params.cursor.is_some())
+}
+
+/// The cursor of the page after this one, as its JSON text.
+#[must_use]
+pub fn next_cursor(page: &Body) -> Option<String> {
+    result(page)?.get("nextCursor").filter(|cursor| cursor.get() != "null").map(|cursor| cursor.get().to_owned())
+}
+
+/// Whether two answers have the same items in the same order, or neither has any that can be read.
+#[must_use]
+pub fn same(list: List, one: &[Body], other: &[Body]) -> bool {
+    match (items(list, one), items(list, other)) {
+        (Some(one), Some(other)) => alike(&one, &other),
+        (one, other) => one.is_none() && other.is_none(),
+    }
+}
+
+fn alike(one: &[Box<RawValue>], other: &[Box<RawValue>]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.get() == other.get())
+}
+
+fn items(list: List, pages: &[Body]) -> Option<Vec<Box<RawValue>>> {
+    let mut items = Vec::new();
+    for page in pages {
+        let page = result(page)?;
+        items.extend(serde_json::from_str::<Vec<Box<RawValue>>>(page.get(list.member())?.get()).ok()?);
+    }
+    Some(items)
+}
+
+fn is_last(page: &Body) -> bool {
+    next_cursor(page).is_none()
+}
+
+fn result(page: &Body) -> Option<BTreeMap<String, Box<RawValue>>> {
+    #[derive(Deserialize)]
+    struct Answer {
+        result: BTreeMap<String, Box<RawValue>>,
+    }
+    Some(serde_json::from_slice::<Answer>(&page.to_bytes()).ok()?.result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(text: &str) -> Body {
+        Message::from_text(text.to_owned()).unwrap().body
+    }
+
+    fn learned(asked: &str, result: &str) -> Learned {
+        let request = Message::from_text(format!(
+            r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{asked}"}}}}"#
+        ));
+        let answer = body(&format!(r#"{{"jsonrpc":"2.0","id":0,"result":{result}}}"#));
+        Learned::Initialize { request: request.unwrap(), answer }
+    }
+
+    fn page(result: &str) -> Body {
+        body(&format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#))
+    }
+
+    #[test]
+    fn a_server_is_expected_to_choose_as_it_chose_before() {
+        let mut known = Description::default();
+        assert!(known.learn(&learned("2025-11-25", r#"{"protocolVersion":"2025-06-18"}"#)));
+        assert!(!known.learn(&learned("2025-11-25", r#"{"protocolVersion":"2025-06-18"}"#)));
+        assert_eq!(known.revision("2025-11-25"), "2025-06-18");
+        assert_eq!(known.revision("2024-11-05"), "2024-11-05");
+        assert_eq!(known.revision("2025-06-18"), "2025-06-18");
+    }
+
+    #[test]
+    fn an_error_is_no_description() {
+        let mut known = Description::default();
+        let Learned::Initialize { request, .. } = learned("2025-11-25", "{}") else { unreachable!() };
+        let answer = body(r#"{"jsonrpc":"2.0","id":0,"error":{"code":-32602,"message":"no"}}"#);
+        assert!(!known.learn(&Learned::Initialize { request, answer }));
+        assert!(known.initialize.is_empty());
+    }
+
+    #[test]
+    fn a_list_is_known_when_its_last_page_is_there_and_kept_as_it_was_written() {
+        let mut known = Description::default();
+        let first = page(r#"{"tools":[{"name":"a","x":1.0}],"nextCursor":"2"}"#);
+        assert!(!known.learn(&Learned::List(List::Tools, vec![first.clone()])));
+        let second = page(r#"{"tools":[{"name":"b"}]}"#);
+        assert!(known.learn(&Learned::List(List::Tools, vec![first.clone(), second.clone()])));
+        assert!(!known.learn(&Learned::List(List::Tools, vec![first, second])));
+        let items: Vec<_> = known.items(List::Tools).unwrap().iter().map(|item| item.get()).collect();
+        assert_eq!(items, [r#"{"name":"a","x":1.0}"#, r#"{"name":"b"}"#]);
+        assert!(known.items(List::Prompts).is_none());
+    }
+
+    #[test]
+    fn how_a_list_is_cut_into_pages_is_no_difference() {
+        let whole = [page(r#"{"tools":[{"name":"a"},{"name":"b"}]}"#)];
+        let cut = [page(r#"{"tools":[{"name":"a"}],"nextCursor":"2"}"#), page(r#"{"tools":[{"name":"b"}]}"#)];
+        assert!(same(List::Tools, &whole, &cut));
+        assert!(!same(List::Tools, &whole, &cut[..1]));
+        assert!(!same(List::Tools, &[], &[page(r#"{"no":"tools"}"#)]));
+        assert_eq!(next_cursor(&cut[0]).as_deref(), Some("\"2\""));
+        assert_eq!(next_cursor(&page(r#"{"nextCursor":null}"#)), None);
+    }
+
+    #[test]
+    fn a_cursor_is_one_inside_the_params() {
+        let has = |params: &str| {
+            let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list"{params}}}"#);
+            has_cursor(&Message::from_text(text).unwrap())
+        };
+        assert!(has(r#","params":{"cursor":"x"}"#));
+        assert!(!has(r#","params":{"_meta":{"cursor":"x"}}"#) && !has(r#","params":{}"#) && !has(""));
+    }
+
+    #[test]
+    fn a_wish_is_read_from_the_hosts_own_words() {
+        let text = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"elicitation":{"url":{}}}}}"#;
+        let wish = Wish::of(&Message::from_text(text.to_owned()).unwrap());
+        assert_eq!(wish, Wish { revision: Some("2025-11-25".to_owned()), opens_urls: true });
+        let bare = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"capabilities":{"elicitation":{}}}}"#;
+        assert_eq!(Wish::of(&Message::from_text(bare.to_owned()).unwrap()), Wish::default());
+    }
+}

@@ -1,0 +1,673 @@
+//! Answering in the server's place, for as long as somebody has to sign in or the server cannot be
+//! reached: hosts end a program that does not answer `initialize` within 30 to 60 s, and the sign-in with
+//! it.
+//!
+//! The host gets a provisional answer to its `initialize`, from the last known [`Description`] or else a
+//! neutral one; lists are answered from the same, calls are held for a while. Behind that the host's own
+//! `initialize` is performed with the server. When the connection stands, what was held goes out, and the
+//! host is told which lists are other than it was shown. A list that meets a sign-in later, on a
+//! connection that stands, is answered in the same way.
+//!
+//! Must never: be in the way of a server that answers; show one account what was learned for another;
+//! hold without a limit.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use log::{info, warn};
+use serde_json::{Map, Value, json};
+
+use super::{Action, Forward, Link, MOST_WAITING, Opening, Reminder, Shown, survey::own_id};
+use crate::{
+    config::Start,
+    description::{Description, Learned, List, Wish},
+    message::{Body, Id, Message, Shape},
+    oauth::{self, Need},
+    remote::{error::Error, handshake::Initialized},
+    report::{self, Report},
+};
+
+/// How long a request is held: hosts give up after 60 s, and an answer that comes before says more than
+/// their time-out.
+const HOLD: Duration = Duration::from_secs(45);
+/// Pause before an opening that failed is tried again unasked: what stands in the way is for somebody to
+/// put right.
+const SECOND_TRY: Duration = Duration::from_secs(60);
+/// Revisions whose messages a host and a server of different ones can make of each other: each later one
+/// only added to the earlier (MCP, Key Changes).
+const RELATED: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
+/// What a host is told that names no revision: it can only be an old one.
+const OLDEST: &str = "2024-11-05";
+/// The stand-in tool where a person has to sign in, and where not. The prefix is ours, so no server's tool
+/// has the name.
+const SIGN_IN_TOOL: &str = "mcp_remote_sign_in";
+const STATUS_TOOL: &str = "mcp_remote_status";
+/// Every capability that a host could miss later (MCP 2025-11-25, Lifecycle, Capability Negotiation).
+const NEUTRAL: &str = r#"{"completions":{},"logging":{},"prompts":{"listChanged":true},"resources":{"listChanged":true,"subscribe":true},"tools":{"listChanged":true}}"#;
+
+/// The connection that comes about behind a provisional answer.
+#[derive(Debug)]
+pub(super) struct Provisional {
+    /// The host's own, to be performed with the server.
+    initialize: Message,
+    /// The host's `notifications/initialized`, once it came.
+    initialized: Option<Message>,
+    /// What the host was told.
+    revision: String,
+    capabilities: Map<String, Value>,
+    progress: Progress,
+    /// In order; for the server.
+    held: VecDeque<Held>,
+    /// The log level the host has set; it was answered.
+    level: Option<Message>,
+}
+
+#[derive(Debug)]
+enum Progress {
+    /// It is being opened.
+    Opening { answer: Option<Message> },
+    /// It is open; the server's answer or the host's `notifications/initialized` is on its way.
+    Opened { answer: Option<Message> },
+    /// It is not; the next request tries again.
+    Failed,
+    /// It stands, and is of no use to this host.
+    Useless(Report),
+}
+
+#[derive(Debug)]
+struct Held {
+    serial: u64,
+    message: Message,
+}
+
+/// What lists are answered from.
+#[derive(Debug)]
+pub(super) struct StandIn {
+    known: Option<Description>,
+    /// What stands in the way.
+    trouble: Report,
+    tool: &'static str,
+}
+
+/// What a host was told in the server's place, where the server would have said something else.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// Capabilities that the server does not have.
+    lacks: Vec<String>,
+}
+
+/// An address that the host was asked to open (MCP 2025-11-25, Elicitation, URL mode).
+#[derive(Debug)]
+pub(super) struct Offer {
+    prompt: Arc<str>,
+    elicitation: String,
+}
+
+impl StandIn {
+    fn new(known: Option<Description>, trouble: Report) -> Self {
+        let tool = if trouble.code == "sign_in_needed" { SIGN_IN_TOOL } else { STATUS_TOOL };
+        Self { known, trouble, tool }
+    }
+
+    /// The items of a list, as JSON, and whether the server has said them.
+    fn items(&self, list: List) -> (String, bool) {
+        match self.known.as_ref().and_then(|known| known.items(list)) {
+            Some(items) => (format!("[{}]", items.iter().map(|item| item.get()).collect::<Vec<_>>().join(",")), true),
+            None if list == List::Tools => (format!("[{}]", self.tool()), false),
+            None => ("[]".to_owned(), false),
+        }
+    }
+
+    fn tool(&self) -> Value {
+        let about = "This server's own tools appear here by themselves when that is done; if this host does not show \
+                     them then, restart the server's entry. Call this tool to see how it stands.";
+        json!({
+            "name": self.tool,
+            "title": if self.tool == SIGN_IN_TOOL { "Sign in" } else { "Connection status" },
+            "description": format!("{}. {about}", self.words()),
+            "inputSchema": { "type": "object", "properties": {} },
+            "annotations": { "readOnlyHint": true, "openWorldHint": false },
+        })
+    }
+
+    fn words(&self) -> String {
+        let mut words = self.trouble.sentence.clone();
+        if let Some(hint) = &self.trouble.hint {
+            words = format!("{words}. What to do: {hint}");
+        }
+        words
+    }
+}
+
+impl Forward {
+    /// Answers the host's `initialize` in the server's place, if it is known that the server cannot.
+    pub(super) fn consider(&mut self) {
+        let Link::Opening(opening) = &self.link else { return };
+        let trouble = opening.hurdle.clone();
+        let certain = trouble.is_some() || matches!(self.need, Need::Person(_));
+        if self.start == Start::Wait || opening.initialize.is_none() || !(certain || matches!(self.need, Need::SignIn))
+        {
+            return;
+        }
+        let known = self.memory.recall();
+        // What is to be opened comes a moment later, or the reason why there is nothing; whoever has
+        // seen this server before need not wait for it.
+        if !certain && known.is_none() {
+            return;
+        }
+        let trouble = trouble.unwrap_or_else(|| self.sign_in_needed());
+        self.answer_provisionally(known, trouble, Progress::Opening { answer: None });
+    }
+
+    /// The connection does not come about: what is known of this server from before is better than
+    /// nothing. Whether there is something.
+    pub(super) fn falls_back(&mut self, trouble: &Report) -> bool {
+        if self.start == Start::Wait {
+            return false;
+        }
+        let Some(known) = self.memory.recall() else { return false };
+        self.answer_provisionally(Some(known), trouble.clone(), Progress::Failed);
+        true
+    }
+
+    fn answer_provisionally(&mut self, known: Option<Description>, trouble: Report, progress: Progress) {
+        let Link::Opening(opening) = std::mem::replace(&mut self.link, Link::Closed) else { return };
+        let Opening { first, initialize: Some(initialize), waiting, .. } = *opening else { return };
+        let asked = Wish::of(&initialize).revision.unwrap_or_else(|| OLDEST.to_owned());
+        let stand_in = StandIn::new(known, trouble);
+        let mut result = match &stand_in.known {
+            Some(known) => known.initialize.clone(),
+            None => Map::new(),
+        };
+        let revision = stand_in.known.as_ref().map_or_else(|| asked.clone(), |known| known.revision(&asked));
+        let capabilities = match &stand_in.known {
+            Some(known) => with_changes(known.capabilities()),
+            None => serde_json::from_str(NEUTRAL).unwrap_or_default(),
+        };
+        result.insert("protocolVersion".to_owned(), Value::String(revision.clone()));
+        result.insert("capabilities".to_owned(), Value::Object(capabilities.clone()));
+        if stand_in.known.is_none() {
+            let info = json!({ "name": "mcp-remote", "title": report::host(&self.server), "version": env!("CARGO_PKG_VERSION") });
+            result.insert("serverInfo".to_owned(), info);
+            let words = format!(
+                "{}. Until then this server has one tool, {}, which says how it stands; its own tools appear by \
+                 themselves.",
+                stand_in.words(),
+                stand_in.tool
+            );
+            result.insert("instructions".to_owned(), Value::String(words));
+        }
+        info!(
+            "the host is answered in the server's place, {}",
+            match stand_in.known {
+                Some(_) => "as it was last known",
+                None => "which is not known yet",
+            }
+        );
+        for id in &first {
+            self.answer(id, &Value::Object(result.clone()).to_string());
+        }
+        let failed = matches!(progress, Progress::Failed);
+        self.stand_in = Some(Box::new(stand_in));
+        self.link = Link::Provisional(Box::new(Provisional {
+            initialize,
+            initialized: None,
+            revision,
+            capabilities,
+            progress,
+            held: VecDeque::new(),
+            level: None,
+        }));
+        if failed {
+            self.actions.push_back(Action::Remind(SECOND_TRY, Reminder::TryAgain));
+        }
+        for message in waiting {
+            self.meanwhile(message);
+        }
+    }
+
+    /// A message of the host's before the connection stands; requests are owed already.
+    pub(super) fn meanwhile(&mut self, message: Message) {
+        let Link::Provisional(provisional) = &mut self.link else { return };
+        match &message.shape {
+            Shape::Request { id, method } => match (&**method, List::of_method(method)) {
+                ("ping", _) => self.answer(&id.clone(), "{}"),
+                ("logging/setLevel", _) => {
+                    let id = id.clone();
+                    provisional.level = Some(message);
+                    self.answer(&id, "{}");
+                }
+                (_, Some(list)) => self.answer_list(&id.clone(), list),
+                ("tools/call", _) if names_stand_in(&message) => {
+                    let id = id.clone();
+                    self.try_again();
+                    self.tell(&id);
+                }
+                _ => self.hold(message),
+            },
+            Shape::Notification { method } if &**method == "notifications/initialized" => {
+                provisional.initialized = Some(message);
+                self.offer();
+                self.complete();
+            }
+            _ => self.hold(message),
+        }
+    }
+
+    fn hold(&mut self, message: Message) {
+        let Link::Provisional(provisional) = &mut self.link else { return };
+        if let Progress::Useless(report) = &provisional.progress {
+            let report = report.clone();
+            return self.fail_all(&message, &report);
+        }
+        let before: usize = provisional.held.iter().map(|held| held.message.body.len()).sum();
+        if provisional.held.len() >= MOST_WAITING || before > self.max_message {
+            let report = Report::new("too_many", "too much waits for the connection", None);
+            warn!("{}: {}", message.method().unwrap_or("a response"), report.line());
+            return self.fail_all(&message, &report);
+        }
+        self.serial += 1;
+        let is_request = message.requests().next().is_some();
+        provisional.held.push_back(Held { serial: self.serial, message });
+        if is_request {
+            self.actions.push_back(Action::Remind(HOLD, Reminder::Overdue(self.serial)));
+            self.try_again();
+        }
+        self.complete();
+    }
+
+    /// Somebody waits: no time for pauses.
+    fn try_again(&mut self) {
+        let Link::Provisional(provisional) = &mut self.link else { return };
+        match provisional.progress {
+            Progress::Opening { .. } => self.actions.push_back(Action::Hurry),
+            Progress::Failed => {
+                provisional.progress = Progress::Opening { answer: None };
+                self.actions.push_back(Action::Open(provisional.initialize.clone()));
+            }
+            Progress::Opened { .. } | Progress::Useless(_) => {}
+        }
+    }
+
+    /// The time of a reminder has come.
+    pub(super) fn reminded(&mut self, reminder: Reminder) {
+        let Link::Provisional(provisional) = &mut self.link else { return };
+        match reminder {
+            Reminder::TryAgain => self.try_again(),
+            Reminder::Progress(_) => {}
+            Reminder::Overdue(serial) => {
+                let Some(at) = provisional.held.iter().position(|held| held.serial == serial) else { return };
+                if let (Some(held), Some(stand_in)) = (provisional.held.remove(at), &self.stand_in) {
+                    let report = stand_in.trouble.clone();
+                    self.fail_all(&held.message, &report);
+                }
+            }
+        }
+    }
+
+    /// Takes a held request back; whether it was there.
+    pub(super) fn take_back(&mut self, id: &Id) -> bool {
+        let Link::Provisional(provisional) = &mut self.link else { return false };
+        let asks = |held: &Held| matches!(&held.message.shape, Shape::Request { id: asked, .. } if asked == id);
+        let at = provisional.held.iter().position(asks);
+        at.and_then(|at| provisional.held.remove(at)).is_some()
+    }
+
+    /// The server's answer to the host's `initialize`, where it was answered already.
+    pub(super) fn server_introduced(&mut self, id: &Id, message: &Message) -> bool {
+        let Link::Provisional(provisional) = &mut self.link else { return false };
+        let (Progress::Opening { answer } | Progress::Opened { answer }) = &mut provisional.progress else {
+            return false;
+        };
+        if answer.is_some() || !provisional.initialize.requests().any(|asked| asked == id) {
+            return false;
+        }
+        *answer = Some(message.clone());
+        self.complete();
+        true
+    }
+
+    /// The connection behind the provisional answer is open.
+    pub(super) fn opened_behind(&mut self) {
+        if let Link::Provisional(provisional) = &mut self.link
+            && let Progress::Opening { answer } = &mut provisional.progress
+        {
+            provisional.progress = Progress::Opened { answer: answer.take() };
+            self.complete();
+        }
+    }
+
+    /// The connection behind the provisional answer did not come about.
+    pub(super) fn not_opened_behind(&mut self, error: &Error) {
+        let report = Report::of_remote(error, &self.server);
+        warn!("{}", report.line());
+        self.give_up(&report, Progress::Failed);
+        // Nobody is asked to sign in unless somebody does something.
+        if !matches!(error, Error::Unauthorized(_)) {
+            self.actions.push_back(Action::Remind(SECOND_TRY, Reminder::TryAgain));
+        }
+    }
+
+    /// What is held is answered with why; later requests go on from there.
+    fn give_up(&mut self, report: &Report, progress: Progress) {
+        let Link::Provisional(provisional) = &mut self.link else { return };
+        provisional.progress = progress;
+        for held in std::mem::take(&mut provisional.held) {
+            self.fail_all(&held.message, report);
+        }
+        self.restate(report.clone());
+    }
+
+    /// Something else stands in the way now.
+    pub(super) fn restate(&mut self, trouble: Report) {
+        let Some(stand_in) = &mut self.stand_in else { return };
+        **stand_in = StandIn::new(stand_in.known.take(), trouble);
+        let (tools, _) = stand_in.items(List::Tools);
+        if matches!(&self.shown[List::Tools.index()], Shown::InItsPlace(shown) if *shown != tools) {
+            self.announce(&[List::Tools]);
+        }
+    }
+
+    /// Goes on with the server itself, if it is there.
+    fn complete(&mut self) {
+        let Link::Provisional(provisional) = &mut self.link else { return };
+        let Progress::Opened { answer: Some(answer) } = &provisional.progress else { return };
+        // The handshake comes first; a host that leaves it out is not waited for.
+        if provisional.initialized.is_none() && provisional.held.is_empty() {
+            return;
+        }
+        let answer = answer.clone();
+        let chosen = match Initialized::read(&answer) {
+            Initialized::Version(chosen) => chosen,
+            Initialized::Error(error) => {
+                let host = report::host(&self.server);
+                let sentence = format!("{host} refuses the session: {}", report::shown(error.as_bytes()));
+                let report = Report::new(
+                    "refused",
+                    sentence,
+                    Some("check the server's address and the headers given with --header"),
+                );
+                warn!("{}", report.line());
+                return self.give_up(&report, Progress::Failed);
+            }
+        };
+        self.memory.keep(Learned::Initialize { request: provisional.initialize.clone(), answer: answer.body.clone() });
+        if !carries_over(&provisional.revision, &chosen) {
+            let report = not_shared(&report::host(&self.server), &provisional.revision, &chosen);
+            warn!("{}", report.line());
+            return self.give_up(&report.clone(), Progress::Useless(report));
+        }
+        let Link::Provisional(provisional) = std::mem::replace(&mut self.link, Link::Open) else { return };
+        let Provisional { initialized, held, level, capabilities: told, .. } = *provisional;
+        let has = capabilities(&answer);
+        let level = level.filter(|_| has.contains_key("logging")).map(|level| level.with_id(&own_id()));
+        let held = held.into_iter().map(|held| held.message);
+        for message in initialized.into_iter().chain(level).chain(held) {
+            // In this host's eyes the server may have more than it has.
+            self.actions.push_back(Action::Send(message));
+        }
+        self.stand_in = None;
+        let lacks: Vec<String> = told.keys().filter(|name| !has.contains_key(*name)).cloned().collect();
+        self.told = Some(Box::new(Told { lacks }));
+        self.offer_is_over();
+        let mut changed = Vec::new();
+        for list in List::ALL {
+            let shown = &mut self.shown[list.index()];
+            let there = has.contains_key(list.capability());
+            match shown {
+                Shown::InItsPlace(_) if there || list == List::Tools => changed.push(list),
+                Shown::Pages(_) | Shown::TooMuch if !there => changed.push(list),
+                _ => continue,
+            }
+            *shown = Shown::Nothing;
+        }
+        self.announce(&changed);
+        self.look_again();
+    }
+
+    /// Answers what the host asks of a server that has less than it was told. Whether it was that.
+    pub(super) fn was_misled(&mut self, message: &Message) -> bool {
+        let (Some(told), Shape::Request { id, method }) = (&self.told, &message.shape) else { return false };
+        let id = id.clone();
+        if &**method == "tools/call" && names_stand_in(message) {
+            self.answer(
+                &id,
+                &text_result("That is done: this server's own tools are there now. List the tools again."),
+            );
+            return true;
+        }
+        if !told.lacks.iter().any(|lacked| Some(lacked.as_str()) == capability(method)) {
+            return false;
+        }
+        match List::of_method(method) {
+            Some(list) => self.answer(&id, &format!(r#"{{"{}":[]}}"#, list.member())),
+            None => {
+                if self.forget(&id).is_some() {
+                    let text = format!("mcp-remote: the server has no {method}");
+                    let line = report::error_line(&id, report::METHOD_NOT_FOUND, &text, None::<&()>);
+                    self.write(Body::One(line));
+                }
+            }
+        }
+        true
+    }
+
+    /// What has to happen before the server answers, has changed.
+    pub(super) fn needs(&mut self, need: Need) {
+        self.need = need;
+        if self.start == Start::Wait {
+            return;
+        }
+        match (&self.link, &self.need) {
+            (Link::Opening(_), _) => self.consider(),
+            (Link::Provisional(_), Need::SignIn | Need::Person(_)) => {
+                self.restate(self.sign_in_needed());
+                self.offer();
+            }
+            (Link::Open, Need::Person(_)) => {
+                let trouble = self.sign_in_needed();
+                match &self.stand_in {
+                    Some(_) => self.restate(trouble),
+                    None => self.stand_in = Some(Box::new(StandIn::new(self.memory.recall(), trouble))),
+                }
+                self.answer_open_lists();
+                self.offer();
+            }
+            (Link::Open, Need::Failed(error)) => {
+                let report = Report::of_authorization(error, &self.server);
+                self.restate(report);
+            }
+            (Link::Open, Need::Nothing) => self.goes_on(),
+            _ => {}
+        }
+    }
+
+    /// Lists that wait for somebody to sign in, on a connection that stands.
+    fn answer_open_lists(&mut self) {
+        let open: Vec<(Id, List)> =
+            self.owed.iter().filter_map(|(id, debt)| Some((id.clone(), debt.list()?))).collect();
+        for (id, list) in open {
+            self.answer_list(&id, list); // the server's own answer will find nothing owed
+        }
+    }
+
+    /// A request on a connection that stands while somebody has to sign in. Whether it is answered.
+    pub(super) fn stands_in(&mut self, message: &Message) -> bool {
+        if self.stand_in.is_none() || !matches!(self.link, Link::Open) {
+            return false;
+        }
+        let Shape::Request { id, method } = &message.shape else { return false };
+        let id = id.clone();
+        match List::of_method(method) {
+            Some(list) => self.answer_list(&id, list),
+            None if &**method == "tools/call" && names_stand_in(message) => {
+                self.tell(&id);
+                if matches!(self.need, Need::Failed(_)) {
+                    self.goes_on(); // the host asks again, and with that the server
+                }
+            }
+            None => return false,
+        }
+        true
+    }
+
+    /// The server answers for itself again.
+    fn goes_on(&mut self) {
+        if self.stand_in.take().is_none() {
+            return;
+        }
+        self.told.get_or_insert_with(|| Box::new(Told { lacks: Vec::new() }));
+        self.offer_is_over();
+        let changed: Vec<List> =
+            List::ALL.into_iter().filter(|list| matches!(self.shown[list.index()], Shown::InItsPlace(_))).collect();
+        for list in &changed {
+            self.shown[list.index()] = Shown::Nothing;
+        }
+        self.announce(&changed);
+        self.look_again();
+    }
+
+    fn answer_list(&mut self, id: &Id, list: List) {
+        let Some(stand_in) = &self.stand_in else { return };
+        let Some(debt) = self.owed.get(id) else { return };
+        // A later page of a list that is not from here.
+        let (items, known) = if debt.is_first_page() { stand_in.items(list) } else { ("[]".to_owned(), false) };
+        let text = format!(r#"{{"{}":{items}}}"#, list.member());
+        let Some(body) = self.answer_whole(id, &text) else { return };
+        self.shown[list.index()] = if known { Shown::Pages(vec![body]) } else { Shown::InItsPlace(items) };
+    }
+
+    fn tell(&mut self, id: &Id) {
+        let words = match &self.stand_in {
+            Some(stand_in) => stand_in.words(),
+            None => String::new(),
+        };
+        self.answer(id, &text_result(&words));
+    }
+
+    /// Answers with a result of our own.
+    fn answer(&mut self, id: &Id, result: &str) {
+        _ = self.answer_whole(id, result);
+    }
+
+    /// The same; what it was before tools were hidden, if it was owed.
+    fn answer_whole(&mut self, id: &Id, result: &str) -> Option<Body> {
+        let answer = Message::from_text(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)).ok()?;
+        let whole = answer.body.clone();
+        let body = self.hidden(id, answer)?;
+        self.write(body);
+        Some(whole)
+    }
+
+    fn fail_all(&mut self, message: &Message, report: &Report) {
+        message.requests().cloned().collect::<Vec<_>>().iter().for_each(|id| self.fail(id, report));
+    }
+
+    fn sign_in_needed(&self) -> Report {
+        let prompt = match &self.need {
+            Need::Person(Some(prompt)) => Some(prompt.to_string()),
+            _ => None,
+        };
+        Report::of_authorization(&oauth::error::Error::Waiting { prompt }, &self.server)
+    }
+
+    /// Offers the address to a host that opens addresses (MCP 2025-11-25, Elicitation, URL mode).
+    fn offer(&mut self) {
+        let Need::Person(Some(prompt)) = &self.need else { return };
+        let ready = match &self.link {
+            Link::Provisional(provisional) => provisional.initialized.is_some(),
+            Link::Open => true,
+            _ => false,
+        };
+        let again = self.offer.as_ref().is_some_and(|offer| offer.prompt == *prompt);
+        let opens_urls = self.initialize.as_ref().is_some_and(|initialize| Wish::of(initialize).opens_urls);
+        if !ready || again || !opens_urls {
+            return;
+        }
+        let prompt = prompt.clone();
+        // A device's address is followed by its code in words.
+        let url = prompt.split_whitespace().next().unwrap_or_default();
+        let (id, elicitation) = (own_id(), format!("mcp-remote-{:016x}", fastrand::u64(..)));
+        let params = json!({
+            "mode": "url",
+            "elicitationId": elicitation,
+            "url": url,
+            "message": format!("Sign in to {}: {prompt}", report::host(&self.server)),
+        });
+        let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"elicitation/create","params":{params}}}"#);
+        self.asked_host.push(id);
+        self.offer = Some(Offer { prompt, elicitation });
+        self.write(Body::One(text.into()));
+    }
+
+    fn offer_is_over(&mut self) {
+        if let Some(offer) = self.offer.take() {
+            let params = json!({ "elicitationId": offer.elicitation });
+            self.notify("notifications/elicitation/complete", Some(&params));
+        }
+    }
+
+    /// Tells the host that these lists are others now.
+    pub(super) fn announce(&mut self, lists: &[List]) {
+        let mut told = Vec::new();
+        for list in lists {
+            if !told.contains(&list.changed()) {
+                told.push(list.changed());
+                self.notify(list.changed(), None);
+            }
+        }
+    }
+
+    fn notify(&mut self, method: &str, params: Option<&Value>) {
+        let params = params.map(|params| format!(r#","params":{params}"#)).unwrap_or_default();
+        let text = format!(r#"{{"jsonrpc":"2.0","method":"{method}"{params}}}"#);
+        self.write(Body::One(text.into()));
+    }
+}
+
+/// A server's capabilities, with the announcements that we may have to make in its place.
+fn with_changes(mut capabilities: Map<String, Value>) -> Map<String, Value> {
+    for name in ["tools", "prompts", "resources"] {
+        if let Some(Value::Object(capability)) = capabilities.get_mut(name) {
+            capability.insert("listChanged".to_owned(), Value::Bool(true));
+        }
+    }
+    capabilities
+}
+
+fn capabilities(answer: &Message) -> Map<String, Value> {
+    let answer: Value = serde_json::from_slice(&answer.body.to_bytes()).unwrap_or_default();
+    answer["result"]["capabilities"].as_object().cloned().unwrap_or_default()
+}
+
+/// The capability that a method belongs to (MCP 2025-11-25, Lifecycle, Capability Negotiation).
+fn capability(method: &str) -> Option<&'static str> {
+    match method.split_once('/')?.0 {
+        "tools" => Some("tools"),
+        "prompts" => Some("prompts"),
+        "resources" => Some("resources"),
+        "logging" => Some("logging"),
+        "completion" => Some("completions"),
+        _ => None,
+    }
+}
+
+fn carries_over(told: &str, chosen: &str) -> bool {
+    told == chosen || RELATED.contains(&told) && RELATED.contains(&chosen)
+}
+
+fn not_shared(host: &str, told: &str, chosen: &str) -> Report {
+    let chosen = report::shown(chosen.as_bytes());
+    let sentence =
+        format!("protocol version not shared: the host was told {told} in {host}'s place, which has chosen {chosen}");
+    Report::new("protocol_version_not_shared", sentence, Some("restart this server's entry in the host"))
+}
+
+fn names_stand_in(call: &Message) -> bool {
+    let name = serde_json::from_slice::<Value>(&call.body.to_bytes()).ok();
+    let name = name.as_ref().and_then(|call| call["params"]["name"].as_str());
+    matches!(name, Some(SIGN_IN_TOOL | STATUS_TOOL))
+}
+
+fn text_result(text: &str) -> String {
+    json!({ "content": [{ "type": "text", "text": text }] }).to_string()
+}

@@ -1,0 +1,444 @@
+//! Answering in the server's place, as a pure function.
+
+use std::sync::Mutex;
+
+use super::*;
+use crate::oauth;
+
+const HELLO: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"h","version":"1"}}}"#;
+const OPENS_URLS: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"elicitation":{"url":{}}}}}"#;
+const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"a"}}"#;
+const CALL_SIGN_IN: &str = r#"{"jsonrpc":"2.0","id":8,"method":"tools/call","params":{"name":"mcp_remote_sign_in"}}"#;
+const CALL_STATUS: &str = r#"{"jsonrpc":"2.0","id":8,"method":"tools/call","params":{"name":"mcp_remote_status"}}"#;
+const TOOLS_CHANGED: &str = r#"host {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
+const PROMPTS_CHANGED: &str = r#"host {"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}"#;
+const RESOURCES_CHANGED: &str = r#"host {"jsonrpc":"2.0","method":"notifications/resources/list_changed"}"#;
+
+/// Remembers a server, and what it is to keep.
+#[derive(Debug)]
+struct Known(Option<String>, Arc<Mutex<Vec<Learned>>>);
+
+impl Memory for Known {
+    fn recall(&mut self) -> Option<Description> {
+        self.0.as_ref().map(|text| serde_json::from_str(text).unwrap())
+    }
+
+    fn keep(&mut self, learned: Learned) {
+        self.1.lock().unwrap().push(learned);
+    }
+
+    fn end(&mut self) -> Option<oneshot::Receiver<()>> {
+        None
+    }
+}
+
+fn knowing(description: &str) -> Forward {
+    start(Start::Answer, Some(description), &[])
+}
+
+fn start(start: Start, known: Option<&str>, ignored: &[&str]) -> Forward {
+    let server = Url::parse("http://a.example/mcp").unwrap();
+    let ignored_tools = ignored.iter().map(|pattern| ToolPattern::new(pattern)).collect();
+    let known = Known(known.map(ToOwned::to_owned), Arc::default());
+    Forward::new(Settings { server, ignored_tools, max_message: LIMIT, start, progress: false }, Box::new(known))
+}
+
+const TWO_TOOLS: &str = r#"{"initialize":{"protocolVersion":"2025-06-18","capabilities":{"tools":{},"prompts":{}},"serverInfo":{"name":"s","version":"1"},"instructions":"be kind"},"negotiated":{"2025-11-25":"2025-06-18"},"lists":{"tools":[{"name":"a","x":1.0},{"name":"b"}]}}"#;
+
+fn json(action: &str) -> Value {
+    serde_json::from_str(action.strip_prefix("host ").unwrap_or_else(|| panic!("not to the host: {action}"))).unwrap()
+}
+
+fn only(actions: &[String]) -> &str {
+    let [action] = actions else { panic!("not one action: {actions:?}") };
+    action
+}
+
+fn sign_in() -> Event {
+    Event::Need(Need::Person(Some("https://as.example/authorize?x".into())))
+}
+
+fn unreachable_server() -> Event {
+    Event::Remote(remote::Event::Hurdle(Arc::new(Error::NoAnswer("it is down"))))
+}
+
+fn names(answer: &Value) -> Vec<&str> {
+    answer["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect()
+}
+
+fn introduction(revision: &str, capabilities: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":0,"result":{{"protocolVersion":"{revision}","capabilities":{capabilities}}}}}"#)
+}
+
+/// A host that was answered for a server that wants a sign-in, and has said that it is ready.
+fn signing_in() -> Forward {
+    let mut forward = start(Start::Answer, None, &[]);
+    host(&mut forward, HELLO);
+    does(&mut forward, sign_in());
+    assert_eq!(host(&mut forward, INITIALIZED), NOTHING);
+    forward
+}
+
+/// The server behind it answers.
+fn stands(forward: &mut Forward, introduction: &str) -> Vec<String> {
+    assert_eq!(server(forward, introduction), NOTHING, "the host has its answer");
+    does(forward, Event::Opened(Ok(())))
+}
+
+#[test]
+fn a_server_that_answers_is_never_answered_for() {
+    let mut forward = knowing(TWO_TOOLS);
+    assert_eq!(host(&mut forward, HELLO), [format!("open {HELLO}")]);
+    let own = introduction("2025-11-25", "{}");
+    assert_eq!(server(&mut forward, &own), [to_host(&own)]);
+    assert_eq!(does(&mut forward, Event::Opened(Ok(()))), NOTHING);
+    let list = request(1, "tools/list");
+    assert_eq!(host(&mut forward, &list), [send(&list)]);
+}
+
+#[test]
+fn a_host_is_answered_at_once_when_a_person_is_asked_and_its_one_tool_says_what_to_open() {
+    let mut forward = start(Start::Answer, None, &[]);
+    host(&mut forward, HELLO);
+    assert_eq!(does(&mut forward, Event::Need(Need::SignIn)), NOTHING, "there may be no sign-in at all");
+    let answer = json(only(&does(&mut forward, sign_in())));
+    assert_eq!(answer["id"], 0);
+    assert_eq!(answer["result"]["protocolVersion"], "2025-11-25");
+    assert_eq!(answer["result"]["capabilities"]["resources"]["subscribe"], true);
+    assert!(answer["result"]["instructions"].as_str().unwrap().contains("https://as.example/authorize?x"));
+    let tools = json(only(&host(&mut forward, &request(1, "tools/list"))));
+    assert_eq!(names(&tools), ["mcp_remote_sign_in"]);
+    assert!(tools["result"]["tools"][0]["description"].as_str().unwrap().contains("https://as.example/authorize?x"));
+    for (method, member) in [
+        ("prompts/list", "prompts"),
+        ("resources/list", "resources"),
+        ("resources/templates/list", "resourceTemplates"),
+    ] {
+        assert_eq!(json(only(&host(&mut forward, &request(2, method))))["result"][member], serde_json::json!([]));
+    }
+    assert_eq!(host(&mut forward, &request(3, "ping")), [to_host(&result(3))]);
+}
+
+#[test]
+fn a_known_server_is_described_as_it_was_known_without_waiting_for_an_address() {
+    let mut forward = knowing(TWO_TOOLS);
+    host(&mut forward, HELLO);
+    let answer = json(only(&does(&mut forward, Event::Need(Need::SignIn))));
+    assert_eq!(answer["result"]["serverInfo"]["name"], "s");
+    assert_eq!(answer["result"]["protocolVersion"], "2025-06-18");
+    assert_eq!(answer["result"]["capabilities"]["tools"]["listChanged"], true, "it may have to be said");
+    let list = host(&mut forward, &request(1, "tools/list"));
+    let shown = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"a","x":1.0},{"name":"b"}]}}"#;
+    assert_eq!(list, [to_host(shown)]);
+}
+
+#[test]
+fn an_ignored_tool_is_not_shown_in_the_servers_place_either() {
+    let mut forward = start(Start::Answer, Some(TWO_TOOLS), &["b"]);
+    host(&mut forward, HELLO);
+    does(&mut forward, sign_in());
+    assert_eq!(names(&json(only(&host(&mut forward, &request(1, "tools/list"))))), ["a"]);
+}
+
+#[test]
+fn start_wait_answers_for_nobody() {
+    let mut forward = start(Start::Wait, Some(TWO_TOOLS), &[]);
+    host(&mut forward, HELLO);
+    assert_eq!(does(&mut forward, sign_in()), NOTHING);
+    assert_eq!(does(&mut forward, unreachable_server()), NOTHING);
+    assert_eq!(errors(&does(&mut forward, Event::Opened(Err(Error::NoAnswer("down"))))), own_errors(&["0"]));
+}
+
+#[test]
+fn when_the_connection_stands_the_handshake_and_what_was_held_go_out_in_order_and_changes_are_announced() {
+    let mut forward = signing_in();
+    host(&mut forward, &request(1, "tools/list"));
+    host(&mut forward, &request(2, "resources/list"));
+    host(&mut forward, &request(3, "prompts/list"));
+    assert_eq!(host(&mut forward, CALL), ["remind 45 s Overdue(1)", "hurry"]);
+    let out = stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{},"resources":{}}"#));
+    // The server has no prompts, so that list stays as it was shown.
+    assert_eq!(out, [send(INITIALIZED), send(CALL), TOOLS_CHANGED.to_owned(), RESOURCES_CHANGED.to_owned()]);
+    assert_eq!(server(&mut forward, &result(7)), [to_host(&result(7))]);
+    let list = request(9, "tools/list");
+    assert_eq!(host(&mut forward, &list), [send(&list)]);
+}
+
+#[test]
+fn a_host_that_has_asked_for_nothing_is_told_of_no_change() {
+    let mut forward = signing_in();
+    assert_eq!(stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#)), [send(INITIALIZED)]);
+}
+
+#[test]
+fn the_handshake_is_not_overtaken_by_a_server_that_is_quicker_than_the_host() {
+    let mut forward = start(Start::Answer, None, &[]);
+    host(&mut forward, HELLO);
+    does(&mut forward, sign_in());
+    assert_eq!(stands(&mut forward, &introduction("2025-11-25", "{}")), NOTHING);
+    assert_eq!(host(&mut forward, INITIALIZED), [send(INITIALIZED)]);
+}
+
+#[test]
+fn what_the_server_lacks_is_answered_for_it_after_a_neutral_start() {
+    let mut forward = signing_in();
+    stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#));
+    let prompts = host(&mut forward, &request(1, "prompts/list"));
+    assert_eq!(prompts, [to_host(r#"{"jsonrpc":"2.0","id":1,"result":{"prompts":[]}}"#)]);
+    assert_eq!(errors(&host(&mut forward, &request(2, "resources/read"))), [("2".to_owned(), -32601)]);
+    let done = json(only(&host(&mut forward, CALL_SIGN_IN)));
+    assert!(done["result"]["content"][0]["text"].as_str().unwrap().contains("List the tools again"));
+    assert_eq!(host(&mut forward, CALL), [send(CALL)]);
+}
+
+#[test]
+fn the_log_level_is_answered_and_set_later_where_the_server_has_one() {
+    let level = r#"{"jsonrpc":"2.0","id":4,"method":"logging/setLevel","params":{"level":"error"}}"#;
+    let mut forward = signing_in();
+    assert_eq!(host(&mut forward, level), [to_host(&result(4))]);
+    let out = stands(&mut forward, &introduction("2025-11-25", r#"{"logging":{}}"#));
+    assert_eq!(out.len(), 2, "{out:?}");
+    assert!(
+        out[1].starts_with(r#"send {"jsonrpc":"2.0","id":"mcp-remote-"#) && out[1].ends_with(r#""level":"error"}}"#)
+    );
+    let mut forward = signing_in();
+    host(&mut forward, level);
+    assert_eq!(stands(&mut forward, &introduction("2025-11-25", "{}")), [send(INITIALIZED)]);
+}
+
+#[test]
+fn a_held_call_is_answered_with_what_to_do_when_its_time_is_over_and_is_not_sent_later() {
+    let mut forward = signing_in();
+    host(&mut forward, CALL);
+    let answer = json(only(&does(&mut forward, Event::Reminder(Reminder::Overdue(1)))));
+    assert_eq!((&answer["id"], &answer["error"]["data"]["code"]), (&7.into(), &"sign_in_needed".into()));
+    assert!(answer["error"]["message"].as_str().unwrap().contains("https://as.example/authorize?x"));
+    assert_eq!(does(&mut forward, Event::Reminder(Reminder::Overdue(1))), NOTHING);
+    assert_eq!(stands(&mut forward, &introduction("2025-11-25", "{}")), [send(INITIALIZED)]);
+}
+
+#[test]
+fn a_held_call_that_the_host_takes_back_reaches_nobody() {
+    let mut forward = signing_in();
+    host(&mut forward, CALL);
+    assert_eq!(host(&mut forward, &cancelled(7)), NOTHING);
+    assert_eq!(stands(&mut forward, &introduction("2025-11-25", "{}")), [send(INITIALIZED)]);
+}
+
+#[test]
+fn no_more_is_held_than_may_wait() {
+    let mut forward = signing_in();
+    let large = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"x","params":"{}"}}"#, "y".repeat(LIMIT));
+    host(&mut forward, &large);
+    assert_eq!(errors(&host(&mut forward, &request(2, "x"))), own_errors(&["2"]));
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_is_told_of_by_a_status_tool_and_goes_on_being_tried() {
+    let mut forward = start(Start::Answer, None, &[]);
+    host(&mut forward, HELLO);
+    let answer = json(only(&does(&mut forward, unreachable_server())));
+    assert!(answer["result"]["instructions"].as_str().unwrap().contains("it is down"));
+    host(&mut forward, INITIALIZED);
+    assert_eq!(names(&json(only(&host(&mut forward, &request(1, "tools/list"))))), ["mcp_remote_status"]);
+    assert_eq!(host(&mut forward, CALL_STATUS)[0], "hurry");
+    // Now a person has to sign in: the tool is another.
+    assert_eq!(does(&mut forward, sign_in()), [TOOLS_CHANGED]);
+    assert_eq!(names(&json(only(&host(&mut forward, &request(2, "tools/list"))))), ["mcp_remote_sign_in"]);
+}
+
+#[test]
+fn the_time_a_person_takes_is_not_held_against_the_server() {
+    let mut forward = signing_in();
+    host(&mut forward, &request(1, "tools/list"));
+    assert_eq!(does(&mut forward, unreachable_server()), NOTHING);
+    assert_eq!(names(&json(only(&host(&mut forward, &request(2, "tools/list"))))), ["mcp_remote_sign_in"]);
+}
+
+#[test]
+fn a_failure_behind_the_answer_is_told_to_what_is_held_and_the_next_request_tries_again() {
+    let mut forward = signing_in();
+    host(&mut forward, &request(1, "tools/list"));
+    host(&mut forward, CALL);
+    let denied = Error::Unauthorized(Box::new(oauth::error::Error::Refused {
+        step: "the sign-in",
+        error: "access_denied".to_owned(),
+        description: None,
+    }));
+    let failed = does(&mut forward, Event::Opened(Err(denied)));
+    assert_eq!(json(&failed[0])["id"], 7);
+    assert!(json(&failed[0])["error"]["message"].as_str().unwrap().contains("access_denied"));
+    assert_eq!(failed[1..], [TOOLS_CHANGED], "and no sign-in is begun unasked");
+    let again = host(&mut forward, CALL_STATUS);
+    assert_eq!(again[0], format!("open {HELLO}"));
+    assert!(json(&again[1])["result"]["content"][0]["text"].as_str().unwrap().contains("access_denied"));
+    let out = stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#));
+    assert_eq!(out, [send(INITIALIZED), TOOLS_CHANGED.to_owned()]);
+}
+
+#[test]
+fn a_failure_that_is_not_about_a_sign_in_is_tried_again_unasked() {
+    let mut forward = signing_in();
+    let failed = does(&mut forward, refused(None));
+    assert_eq!(failed, ["remind 60 s TryAgain"]);
+    assert_eq!(does(&mut forward, Event::Reminder(Reminder::TryAgain)), [format!("open {HELLO}")]);
+    assert_eq!(does(&mut forward, Event::Reminder(Reminder::TryAgain)), ["hurry"], "it is being tried already");
+}
+
+#[test]
+fn a_server_that_was_known_and_fails_is_shown_as_it_was_and_one_that_was_not_is_an_error() {
+    let mut forward = knowing(TWO_TOOLS);
+    host(&mut forward, HELLO);
+    let fallen_back = does(&mut forward, Event::Opened(Err(Error::NotMcp("text/html came back".to_owned()))));
+    assert_eq!(json(&fallen_back[0])["result"]["serverInfo"]["name"], "s");
+    assert_eq!(fallen_back[1..], ["remind 60 s TryAgain"]);
+    let mut forward = start(Start::Answer, None, &[]);
+    host(&mut forward, HELLO);
+    let failed = does(&mut forward, Event::Opened(Err(Error::NotMcp("text/html came back".to_owned()))));
+    assert_eq!(errors(&failed), own_errors(&["0"]));
+}
+
+#[test]
+fn a_known_list_is_asked_for_again_by_us_and_only_a_change_is_announced() {
+    for (now, announced) in [(r#"[{"name":"a","x":1.0},{"name":"b"}]"#, false), (r#"[{"name":"c"}]"#, true)] {
+        let mut forward = knowing(TWO_TOOLS);
+        host(&mut forward, HELLO);
+        does(&mut forward, sign_in());
+        host(&mut forward, INITIALIZED);
+        host(&mut forward, &request(1, "tools/list"));
+        let out = stands(&mut forward, &introduction("2025-06-18", r#"{"tools":{},"prompts":{}}"#));
+        assert_eq!(out[0], send(INITIALIZED));
+        let asked: Value = serde_json::from_str(out[1].strip_prefix("send ").unwrap()).unwrap();
+        assert_eq!((out.len(), &asked["method"]), (2, &"tools/list".into()));
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"tools":{now}}}}}"#, asked["id"]);
+        let told = server(&mut forward, &answer);
+        assert_eq!(told, if announced { vec![TOOLS_CHANGED.to_owned()] } else { vec![] });
+    }
+}
+
+#[test]
+fn a_renewed_session_is_asked_for_the_lists_that_the_host_has_seen_page_by_page() {
+    let mut forward = connected();
+    host(&mut forward, &request(1, "prompts/list"));
+    let page = |id: &dyn std::fmt::Display, prompts: &str, next: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"prompts":[{prompts}]{next}}}}}"#)
+    };
+    server(&mut forward, &page(&1, r#"{"name":"a"}"#, r#","nextCursor":"2""#));
+    host(&mut forward, r#"{"jsonrpc":"2.0","id":2,"method":"prompts/list","params":{"cursor":"2"}}"#);
+    server(&mut forward, &page(&2, r#"{"name":"b"}"#, ""));
+    let renewed = Message::from_text(introduction("2025-11-25", "{}")).unwrap();
+    let asked = does(&mut forward, Event::Remote(remote::Event::Renewed(renewed)));
+    let asked: Value = serde_json::from_str(only(&asked).strip_prefix("send ").unwrap()).unwrap();
+    assert_eq!(asked["method"], "prompts/list");
+    let next = server(&mut forward, &page(&asked["id"], r#"{"name":"a"}"#, r#","nextCursor":"x""#));
+    let next: Value = serde_json::from_str(only(&next).strip_prefix("send ").unwrap()).unwrap();
+    assert_eq!(next["params"]["cursor"], "x");
+    assert_eq!(server(&mut forward, &page(&next["id"], r#"{"name":"changed"}"#, "")), [PROMPTS_CHANGED]);
+}
+
+#[test]
+fn a_revision_that_the_host_was_not_told_is_carried_over_if_it_is_related_and_refused_if_not() {
+    let mut forward = signing_in();
+    assert_eq!(stands(&mut forward, &introduction("2025-03-26", "{}")), [send(INITIALIZED)]);
+    let mut forward = signing_in();
+    host(&mut forward, CALL);
+    let refused = stands(&mut forward, &introduction("2031-01-01", "{}"));
+    assert_eq!(json(&refused[0])["error"]["data"]["code"], "protocol_version_not_shared");
+    assert!(json(&refused[0])["error"]["message"].as_str().unwrap().contains("protocol version not shared"));
+    assert_eq!(errors(&host(&mut forward, CALL)), own_errors(&["7"]));
+}
+
+#[test]
+fn a_host_that_opens_addresses_is_offered_the_one_to_sign_in_at_once_it_is_ready() {
+    let mut forward = start(Start::Answer, None, &[]);
+    host(&mut forward, OPENS_URLS);
+    assert_eq!(does(&mut forward, sign_in()).len(), 1, "not before the handshake");
+    let offer = json(only(&host(&mut forward, INITIALIZED)));
+    assert_eq!((&offer["method"], &offer["params"]["mode"]), (&"elicitation/create".into(), &"url".into()));
+    assert_eq!(offer["params"]["url"], "https://as.example/authorize?x");
+    let accepted = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"action":"accept"}}}}"#, offer["id"]);
+    assert_eq!(host(&mut forward, &accepted), NOTHING, "the server has not asked");
+    let out = stands(&mut forward, &introduction("2025-11-25", "{}"));
+    assert_eq!(out[0], send(INITIALIZED));
+    assert_eq!(json(&out[1])["method"], "notifications/elicitation/complete");
+    assert_eq!(json(&out[1])["params"]["elicitationId"], offer["params"]["elicitationId"]);
+}
+
+#[test]
+fn a_list_that_meets_a_sign_in_on_an_open_connection_is_answered_in_the_servers_place() {
+    let mut forward = connected();
+    let list = request(1, "tools/list");
+    assert_eq!(host(&mut forward, &list), [send(&list)]);
+    let answer = json(only(&does(&mut forward, sign_in())));
+    assert_eq!((&answer["id"], names(&answer)), (&1.into(), vec!["mcp_remote_sign_in"]));
+    assert_eq!(names(&json(only(&host(&mut forward, &request(2, "tools/list"))))), ["mcp_remote_sign_in"]);
+    assert_eq!(host(&mut forward, CALL), [send(CALL)], "the server's to answer, when it can");
+    assert_eq!(does(&mut forward, Event::Need(Need::Nothing)), [TOOLS_CHANGED]);
+    let own = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#;
+    assert_eq!(server(&mut forward, own), NOTHING, "answered before");
+    let list = request(3, "tools/list");
+    assert_eq!(host(&mut forward, &list), [send(&list)]);
+}
+
+#[test]
+fn a_sign_in_that_fails_on_an_open_connection_is_begun_again_by_nobody_but_the_host() {
+    let mut forward = connected();
+    host(&mut forward, &request(1, "tools/list"));
+    does(&mut forward, sign_in());
+    let failed = Event::Need(Need::Failed(oauth::error::Error::Local("it broke".to_owned())));
+    assert_eq!(does(&mut forward, failed), [TOOLS_CHANGED], "what the tool says is another thing now");
+    let tools = json(only(&host(&mut forward, &request(2, "tools/list"))));
+    assert!(tools["result"]["tools"][0]["description"].as_str().unwrap().contains("it broke"));
+    let told = host(&mut forward, CALL_STATUS);
+    assert!(json(&told[0])["result"]["content"][0]["text"].as_str().unwrap().contains("it broke"));
+    assert_eq!(told[1..], [TOOLS_CHANGED]);
+    let list = request(3, "tools/list");
+    assert_eq!(host(&mut forward, &list), [send(&list)]);
+}
+
+#[test]
+fn a_new_initialize_leaves_the_provisional_session_and_answers_what_it_held() {
+    let mut forward = signing_in();
+    host(&mut forward, CALL);
+    let anew = HELLO.replace(r#""id":0"#, r#""id":10"#);
+    let out = host(&mut forward, &anew);
+    assert_eq!(json(&out[0])["error"]["data"]["code"], "session_replaced");
+    assert_eq!(out[1], format!("open {anew}"));
+    assert_eq!(json(&out[2])["id"], 10, "the same person is still asked");
+}
+
+#[test]
+fn the_end_of_input_does_not_wait_for_a_person() {
+    let mut forward = signing_in();
+    assert_eq!(forward.handle(Event::Host(Incoming::End)), Verdict::Stop);
+    let mut forward = signing_in();
+    host(&mut forward, CALL);
+    assert_eq!(forward.handle(Event::Host(Incoming::End)), Verdict::Drain);
+    forward.close();
+    assert_eq!(errors(&actions(&mut forward)), own_errors(&["7"]));
+}
+
+#[test]
+fn what_a_server_says_of_itself_is_kept_and_what_we_say_for_it_is_not() {
+    let kept = Arc::default();
+    let settings = Settings {
+        server: Url::parse("http://a.example/mcp").unwrap(),
+        ignored_tools: Vec::new(),
+        max_message: LIMIT,
+        start: Start::Answer,
+        progress: false,
+    };
+    let mut forward = Forward::new(settings, Box::new(Known(None, Arc::clone(&kept))));
+    host(&mut forward, HELLO);
+    does(&mut forward, sign_in());
+    host(&mut forward, INITIALIZED);
+    host(&mut forward, &request(1, "tools/list"));
+    assert!(kept.lock().unwrap().is_empty());
+    stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#));
+    host(&mut forward, &request(2, "tools/list"));
+    server(&mut forward, r#"{"jsonrpc":"2.0","id":2,"result":{"tools":[{"name":"a"}]}}"#);
+    let mut known = Description::default();
+    assert!(kept.lock().unwrap().iter().all(|learned| known.learn(learned)));
+    assert_eq!(known.revision("2025-11-25"), "2025-11-25");
+    assert_eq!(known.items(List::Tools).unwrap()[0].get(), r#"{"name":"a"}"#);
+}

@@ -1,0 +1,131 @@
+// What a host sees at its first start, with the time limits of real hosts: it
+// ends a program that has not answered `initialize` after 30 s, and a request
+// after 60 s. The official SDK client is the host.
+//
+//   node first-start.mjs <adapter>
+//
+// Prints one line per check (`ok ...` / `FAIL ...`) and exits 1 if any failed.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createServer } from "node:net";
+import { mkdtemp } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { ToolListChangedNotificationSchema } from "@modelcontextprotocol/sdk/types.js";
+import { check, equals, failed, must, until } from "./checks.mjs";
+import { Session } from "./programs.mjs";
+import { world } from "./world.mjs";
+
+const [adapter] = process.argv.slice(2);
+if (!adapter) {
+  console.error("usage: node first-start.mjs <adapter>");
+  process.exit(2);
+}
+
+/** How long a host waits for the first answer, in ms. */
+const START_LIMIT = 30_000;
+/** How long the person takes: two password managers and a lost phone. */
+const SIGN_IN_TAKES = 90_000;
+/** How long the server is away. */
+const SERVER_AWAY = 20_000;
+
+const here = (file) => fileURLToPath(new URL(file, import.meta.url));
+const EVERYTHING = here("./node_modules/@modelcontextprotocol/server-everything/dist/index.js");
+const names = ({ tools }) => tools.map((tool) => tool.name).sort();
+
+/** A host that ends what does not answer in time, and notes how often its tools have changed. */
+class Host extends Session {
+  changes = 0;
+
+  async start() {
+    this.client.setNotificationHandler(ToolListChangedNotificationSchema, () => void (this.changes += 1));
+    const began = performance.now();
+    const timer = setTimeout(() => process.kill(this.transport.pid, "SIGKILL"), START_LIMIT);
+    await this.open();
+    clearTimeout(timer);
+    return Math.round(performance.now() - began);
+  }
+
+  tools = async () => names(await this.client.listTools());
+}
+
+async function signInThatTakesLongerThanTheHostWaits() {
+  const w = await world(adapter);
+  w.person.manner = "leave";
+  const host = new Host([adapter, w.server.mcpUrl], w.env);
+  const told = () => `${w.told()}\n${host.stderr}`;
+
+  await check("first start: a host that waits 30 s has its answer while the sign-in is open", async () => {
+    const took = await host.start();
+    equals(await host.tools(), ["mcp_remote_sign_in"], "the tools");
+    await until(() => w.person.tabs.length === 1, "the tab");
+    const said = await host.call("mcp_remote_sign_in");
+    must(said.includes(w.person.tabs[0]), "the address is in the tool's answer", said);
+    return `answered after ${took} ms`;
+  }, { told });
+
+  await check("first start: the tools are there after a sign-in of 90 s, without a restart", async () => {
+    await sleep(SIGN_IN_TAKES);
+    const page = await w.person.walk(w.person.tabs[0]);
+    equals(page.status, 200, "the page at the end");
+    await until(() => host.changes > 0, "tools/list_changed");
+    equals(await host.tools(), ["read", "write"], "the tools");
+    equals(await host.call("read"), "with mcp:read", "the tool");
+    equals(w.person.tabs.length, 1, "tabs");
+  }, { limitMs: SIGN_IN_TAKES + START_LIMIT, told });
+  await host.close();
+
+  await w.stop();
+}
+
+async function serverThatIsDownAtTheStart() {
+  const port = await freePort();
+  const folder = await mkdtemp(path.join(tmpdir(), "down-"));
+  const command = [adapter, `http://127.0.0.1:${port}/mcp`];
+  const env = { MCP_REMOTE_CONFIG_DIR: path.join(folder, "store") };
+  const host = new Host(command, env);
+  const told = () => host.stderr;
+  let server;
+
+  await check("first start: a server that is down is told of, and its tools are there 20 s later without a restart", async () => {
+    const took = await host.start();
+    equals(await host.tools(), ["mcp_remote_status"], "the tools");
+    const said = await host.call("mcp_remote_status");
+    must(said.includes(`127.0.0.1:${port}`), "the status names the server", said);
+    const held = host.client.callTool({ name: "echo", arguments: { message: "held" } });
+    await sleep(SERVER_AWAY);
+    server = spawn(process.execPath, ["--import", here("./bind-loopback.mjs"), EVERYTHING, "streamableHttp"], {
+      env: { PATH: process.env.PATH, HOME: process.env.HOME, PORT: String(port) },
+      stdio: "ignore",
+    });
+    equals((await held).content[0].text, "Echo: held", "the call that was held");
+    await until(() => host.changes > 0, "tools/list_changed");
+    must((await host.tools()).includes("echo"), "the server's own tools", await host.tools());
+    return `answered after ${took} ms`;
+  }, { limitMs: SERVER_AWAY + START_LIMIT, told });
+  await host.close();
+  server?.kill();
+  if (server) await once(server, "exit");
+
+  await check("first start: a known server that is down shows its tools", async () => {
+    const again = new Host(command, env);
+    const took = await again.start();
+    must((await again.tools()).includes("echo"), "the server's own tools", await again.tools());
+    await again.close();
+    return `answered after ${took} ms`;
+  }, { told });
+}
+
+async function freePort() {
+  const server = createServer();
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  const { port } = server.address();
+  server.close();
+  return port;
+}
+
+await Promise.all([signInThatTakesLongerThanTheHostWaits(), serverThatIsDownAtTheStart()]);
+process.exit(failed === 0 ? 0 : 1);

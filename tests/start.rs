@@ -1,0 +1,359 @@
+//! What a host sees at its first start, where somebody has to sign in or the server is away: it is
+//! answered at once, and the server's tools come when they can, without a restart.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod support;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use support::{
+    authorization_server::{AuthorizationServer, Settings},
+    browser::Browser,
+    host::{Handles, Host, initialize_params, notification, request},
+    server::{Reply, Request, Server, bind, initialize_result, ordinary, reserved_port},
+    stored,
+};
+use tempfile::TempDir;
+
+const ANSWER: [&str; 2] = ["--start", "answer"];
+/// Long enough for what must not happen to happen in a broken program.
+const MOMENT: Duration = Duration::from_millis(150);
+
+/// A server whose one tool has this name, as long as nobody changes it.
+fn tool(name: &'static str) -> impl Fn(&Request) -> Reply + Send + Sync + 'static {
+    move |request| match request.rpc().as_str() {
+        "initialize" => Reply::result(request, described(request, name)).with("mcp-session-id", name),
+        "tools/list" => Reply::result(request, tools(name)),
+        _ => ordinary(request),
+    }
+}
+
+fn described(request: &Request, name: &str) -> Value {
+    json!({
+        "protocolVersion": request.json()["params"]["protocolVersion"],
+        "capabilities": { "tools": {} },
+        "serverInfo": { "name": name, "version": "1" },
+    })
+}
+
+fn tools(name: &str) -> Value {
+    json!({ "tools": [{ "name": name, "inputSchema": { "type": "object" } }] })
+}
+
+fn names(answer: &Value) -> Vec<String> {
+    let tools = answer["result"]["tools"].as_array().unwrap_or_else(|| panic!("no tools: {answer}"));
+    tools.iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn protected(name: &'static str) -> AuthorizationServer {
+    AuthorizationServer::with(|settings| settings.mcp = Arc::new(tool(name))).await
+}
+
+/// The same host again, in the same home.
+fn again(url: &str, flags: &[&str], home: &Arc<TempDir>) -> Host {
+    let mut arguments = vec![url];
+    arguments.extend(flags);
+    Host::start_raw(Handles::SocketPairs, &arguments, &[("BROWSER", "/nonexistent/browser")], home.clone())
+}
+
+async fn list(host: &mut Host, id: u64) -> Vec<String> {
+    names(&host.ask(id, "tools/list", json!({})).await)
+}
+
+const TOOLS_CHANGED: &str = "notifications/tools/list_changed";
+
+#[tokio::test]
+async fn a_host_that_starts_signed_out_has_its_answer_before_anybody_has_signed_in_and_the_tools_after() {
+    let server = protected("real").await;
+    let browser = Browser::waiting();
+    let mut host = browser.host(&server.url(), &ANSWER);
+    let answer = host.initialize().await;
+    let tab = browser.tab().await;
+    assert!(answer["result"]["instructions"].as_str().unwrap().contains(&tab.url), "{answer}");
+    assert_eq!(list(&mut host, 1).await, ["mcp_remote_sign_in"]);
+    let told = host.ask(2, "tools/call", json!({ "name": "mcp_remote_sign_in" })).await;
+    assert!(told["result"]["content"][0]["text"].as_str().unwrap().contains(&tab.url), "{told}");
+    // This call is held, and answered by the server itself.
+    host.send(request(3, "tools/call", json!({ "name": "real" }))).await;
+    assert!(host.is_quiet(MOMENT).await);
+
+    support::browser::visit(&tab.url).await;
+    let mut seen = [host.json().await, host.json().await];
+    seen.sort_by_key(|message| message["id"].is_null());
+    assert_eq!(seen[0]["result"], json!({ "echo": "tools/call" }));
+    assert_eq!(seen[1]["method"], TOOLS_CHANGED);
+    assert_eq!(list(&mut host, 4).await, ["real"]);
+    // The handshake with the server is the host's own, and there was no other.
+    let handshakes = server.asked("initialize");
+    assert_eq!(handshakes.last().unwrap().json()["params"], initialize_params("2025-11-25"));
+    assert_eq!(server.asked("notifications/initialized").len(), 1);
+    host.close().await;
+    assert_eq!((server.counts().tabs, server.counts().exchanges), (1, 1));
+}
+
+#[tokio::test]
+async fn a_server_that_answers_sees_nothing_of_all_this() {
+    let server = Server::with(tool("real")).await;
+    let mut host = Host::start(&server.url("/mcp"), &ANSWER);
+    assert_eq!(host.initialize().await["result"]["serverInfo"]["name"], "real");
+    assert_eq!(list(&mut host, 1).await, ["real"]);
+    assert!(host.is_quiet(MOMENT).await);
+    let posts: Vec<_> = server.requests().iter().filter(|request| request.method == "POST").map(Request::rpc).collect();
+    assert_eq!(posts, ["initialize", "notifications/initialized", "tools/list"]);
+}
+
+#[tokio::test]
+async fn a_known_server_that_nobody_is_signed_in_to_shows_its_own_tools_and_calls_say_what_to_do() {
+    let server = protected("real").await;
+    let browser = Browser::consenting();
+    let mut first = browser.host(&server.url(), &ANSWER);
+    first.initialize().await;
+    while list(&mut first, 1).await != ["real"] {
+        assert_eq!(first.json().await["method"], TOOLS_CHANGED);
+    }
+    let home = first.home.clone();
+    first.close().await;
+    // Signed out: the tokens are no good any more, and cannot be replaced.
+    server.revoke_access_tokens();
+    server.revoke_refresh_tokens();
+
+    let mut host = again(&server.url(), &ANSWER, &home);
+    let answer = host.initialize().await;
+    assert_eq!(answer["result"]["serverInfo"]["name"], "real");
+    assert_eq!(list(&mut host, 1).await, ["real"]);
+    let url = host.told_address(&server.endpoint("authorize"), 1).await;
+    host.send(request(2, "tools/call", json!({ "name": "real" }))).await;
+    assert!(host.is_quiet(MOMENT).await);
+    support::browser::visit(&url).await;
+    assert_eq!(host.json().await["result"], json!({ "echo": "tools/call" }));
+    assert!(host.is_quiet(MOMENT).await, "nothing has changed, so nothing is announced");
+    host.close().await;
+}
+
+#[tokio::test]
+async fn what_was_learned_for_one_account_is_not_shown_for_another() {
+    let server = protected("secret").await;
+    let browser = Browser::consenting();
+    let mut first = browser.host(&server.url(), &ANSWER);
+    first.initialize().await;
+    while list(&mut first, 1).await != ["secret"] {
+        assert_eq!(first.json().await["method"], TOOLS_CHANGED);
+    }
+    let home = first.home.clone();
+    first.close().await;
+    // Somebody else has signed in with npm's mcp-remote, and their token has ended.
+    stored::change(home.path(), &server.url(), "tokens.json", |tokens| {
+        tokens["access_token"] = json!("anothers");
+        tokens["refresh_token"] = json!("anothers");
+    });
+    let mut host = again(&server.url(), &ANSWER, &home);
+    assert_eq!(host.initialize().await["result"]["serverInfo"]["name"], "mcp-remote");
+    assert_eq!(list(&mut host, 1).await, ["mcp_remote_sign_in"]);
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_at_the_start_is_there_when_it_is_up_without_a_restart_of_the_host() {
+    let port = reserved_port().await;
+    let url = format!("http://127.0.0.1:{port}/mcp");
+    let mut host = Host::start(&url, &ANSWER);
+    let answer = host.initialize().await;
+    let words = answer["result"]["instructions"].as_str().unwrap();
+    assert!(words.contains(&format!("127.0.0.1:{port}")) && words.contains("refused"), "{words}");
+    assert_eq!(list(&mut host, 1).await, ["mcp_remote_status"]);
+    host.send(request(2, "tools/call", json!({ "name": "real" }))).await;
+
+    let real = tool("real");
+    let _server = Server::on(bind(port).await, move |request| std::future::ready(real(&request)));
+    let mut seen = [host.json().await, host.json().await];
+    seen.sort_by_key(|message| message["id"].is_null());
+    assert_eq!(seen[0]["result"], json!({ "echo": "tools/call" }));
+    assert_eq!(seen[1]["method"], TOOLS_CHANGED);
+    assert_eq!(list(&mut host, 3).await, ["real"]);
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_known_server_that_is_down_at_the_start_shows_its_tools() {
+    let port = reserved_port().await;
+    let url = format!("http://127.0.0.1:{port}/mcp");
+    let real = tool("real");
+    let server = Server::on(bind(port).await, move |request| std::future::ready(real(&request)));
+    let mut host = Host::start(&url, &ANSWER);
+    host.initialize().await;
+    list(&mut host, 1).await;
+    let home = host.home.clone();
+    host.close().await;
+    drop(server);
+
+    let mut host = again(&url, &ANSWER, &home);
+    assert_eq!(host.initialize().await["result"]["serverInfo"]["name"], "real");
+    assert_eq!(list(&mut host, 1).await, ["real"]);
+    // Meanwhile it has got another tool.
+    let other = tool("other");
+    let _server = Server::on(bind(port).await, move |request| std::future::ready(other(&request)));
+    host.send(request(2, "tools/call", json!({ "name": "real" }))).await;
+    let mut seen = [host.json().await, host.json().await];
+    seen.sort_by_key(|message| message["id"].is_null());
+    assert_eq!(seen[0]["id"], 2);
+    assert_eq!(seen[1]["method"], TOOLS_CHANGED);
+    assert_eq!(list(&mut host, 3).await, ["other"]);
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_only_slow_is_waited_for_until_its_time_is_over() {
+    let release = Arc::new(tokio::sync::Semaphore::new(0));
+    let held = release.clone();
+    let server = Server::start(move |request| {
+        let held = held.clone();
+        async move {
+            if request.rpc() == "initialize" {
+                held.acquire().await.unwrap().forget();
+            }
+            tool("slow")(&request)
+        }
+    })
+    .await;
+    let flags = ["--start", "answer", "--answer-within", "1"];
+    let mut host = Host::start(&server.url("/mcp"), &flags);
+    let answer = host.initialize().await;
+    assert!(answer["result"]["instructions"].as_str().unwrap().contains("silent"), "{answer}");
+    assert_eq!(list(&mut host, 1).await, ["mcp_remote_status"]);
+    release.add_permits(1);
+    assert_eq!(host.json().await["method"], TOOLS_CHANGED);
+    assert_eq!(list(&mut host, 2).await, ["slow"]);
+    assert_eq!(server.asked("initialize").len(), 1, "it was the same request all the time");
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_redeployed_server_with_other_tools_is_announced_and_one_with_the_same_is_not() {
+    for (changes, announced) in [(true, true), (false, false)] {
+        let generation = Arc::new(AtomicUsize::new(0));
+        let changed = Arc::new(AtomicBool::new(false));
+        let (now, other) = (generation.clone(), changed.clone());
+        let server = Server::with(move |request| {
+            let session = now.load(Relaxed).to_string();
+            match request.rpc().as_str() {
+                "initialize" => Reply::result(request, initialize_result(request)).with("mcp-session-id", &session),
+                _ if request.header("mcp-session-id") != Some(&session) => Reply::empty(404),
+                "tools/list" => Reply::result(request, tools(if other.load(Relaxed) { "new" } else { "old" })),
+                _ => ordinary(request),
+            }
+        })
+        .await;
+        let mut host = Host::start(&server.url("/mcp"), &ANSWER);
+        host.initialize().await;
+        assert_eq!(list(&mut host, 1).await, ["old"]);
+        changed.store(changes, Relaxed);
+        generation.fetch_add(1, Relaxed);
+        assert_eq!(host.ask(2, "tools/call", json!({})).await["id"], 2);
+        server.until("the list is asked for again", |server| server.asked("tools/list").len() == 2).await;
+        if announced {
+            assert_eq!(host.json().await["method"], TOOLS_CHANGED);
+            assert_eq!(list(&mut host, 3).await, ["new"]);
+        } else {
+            assert!(host.is_quiet(MOMENT).await);
+        }
+        host.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_needs_a_sign_in_where_initialize_needs_none_is_answered_and_announced() {
+    let server = AuthorizationServer::with(|settings: &mut Settings| {
+        settings.mcp = Arc::new(tool("real"));
+        settings.open = |request| matches!(request.rpc().as_str(), "initialize" | "notifications/initialized");
+    })
+    .await;
+    let browser = Browser::waiting();
+    let mut host = browser.host(&server.url(), &ANSWER);
+    assert_eq!(host.initialize().await["result"]["serverInfo"]["name"], "real");
+    assert_eq!(list(&mut host, 1).await, ["mcp_remote_sign_in"]);
+    support::browser::visit(&browser.tab().await.url).await;
+    assert_eq!(host.json().await["method"], TOOLS_CHANGED);
+    assert_eq!(list(&mut host, 2).await, ["real"]);
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_person_who_says_no_is_told_in_the_tool_and_asked_again_only_when_the_host_asks() {
+    let server = AuthorizationServer::with(|settings: &mut Settings| {
+        settings.mcp = Arc::new(tool("real"));
+        settings.denies = Some(("access_denied".to_owned(), "not today".to_owned()));
+    })
+    .await;
+    let browser = Browser::waiting();
+    let mut host = browser.host(&server.url(), &ANSWER);
+    host.initialize().await;
+    list(&mut host, 1).await;
+    support::browser::visit(&browser.tab().await.url).await;
+    assert_eq!(host.json().await["method"], TOOLS_CHANGED);
+    let answer = host.ask(2, "tools/list", json!({})).await;
+    assert_eq!(names(&answer), ["mcp_remote_status"]);
+    assert!(answer["result"]["tools"][0]["description"].as_str().unwrap().contains("not today"), "{answer}");
+    assert!(host.is_quiet(MOMENT).await);
+    assert_eq!(server.counts().tabs, 1);
+    host.close().await;
+}
+
+#[tokio::test]
+async fn the_end_of_input_ends_a_start_that_nobody_has_signed_in_to() {
+    let server = protected("real").await;
+    let browser = Browser::waiting();
+    let mut host = browser.host(&server.url(), &ANSWER);
+    host.initialize().await;
+    browser.tab().await;
+    host.send(request(1, "tools/call", json!({ "name": "real" }))).await;
+    host.send(notification("notifications/x", json!({}))).await;
+    host.end_input();
+    let rest = host.rest().await;
+    assert_eq!(rest.len(), 1, "{rest:?}");
+    assert!(rest[0].contains("host_closed"), "{rest:?}");
+    let (status, took) = host.exit().await;
+    assert!(status.success() && took < Duration::from_secs(1), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_offers_no_sign_in_is_an_error_and_not_a_start() {
+    let server = Server::with(|_| Reply::empty(401)).await;
+    let mut host = Host::start(&server.url("/mcp"), &ANSWER);
+    let answer = host.initialize().await;
+    assert_eq!(answer["error"]["data"]["code"], "unauthorized");
+    host.close().await;
+}
+
+#[tokio::test]
+async fn the_description_is_its_owners_and_signing_out_forgets_it() {
+    let server = protected("real").await;
+    let browser = Browser::consenting();
+    let mut host = browser.host(&server.url(), &ANSWER);
+    host.initialize().await;
+    while list(&mut host, 1).await != ["real"] {
+        assert_eq!(host.json().await["method"], TOOLS_CHANGED);
+    }
+    let home = host.home.clone();
+    host.close().await;
+    let file = stored::file(home.path(), &server.url(), "description.json");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    for secret in server.secrets() {
+        assert!(!std::fs::read_to_string(&file).unwrap().contains(&secret));
+    }
+    let command = tokio::process::Command::new(env!("CARGO_BIN_EXE_mcp-remote"))
+        .args(["logout", &server.url()])
+        .env_clear()
+        .env("MCP_REMOTE_CONFIG_DIR", home.path())
+        .output();
+    assert!(command.await.unwrap().status.success());
+    assert!(!file.exists());
+}
