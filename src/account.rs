@@ -181,7 +181,7 @@ pub fn status(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
         writeln!(out, "{name}")?;
         let until = match (&sign_in.expires_at, sign_in.expired, sign_in.refreshable) {
             (Some(end), false, true) => format!("token until {end}, then refreshed"),
-            (Some(end), false, false) => format!("token until {end}"),
+            (Some(end), false, false) => format!("token until {end}, then sign in again"),
             (Some(_), true, true) => "token to be refreshed".to_owned(),
             (Some(end), true, false) => format!("token ended {end}: sign in again"),
             (None, ..) => "token without an end".to_owned(),

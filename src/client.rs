@@ -179,8 +179,10 @@ async fn serve(config: &Config) -> anyhow::Result<RunningService<RoleClient, Cli
     let told = |error| match error {
         // An answer, ours or the server's: its words, without the form it came in.
         ClientInitializeError::JsonRpcError(answer) => {
-            let hint = answer.data.as_ref().and_then(|data| Some(format!("; {}", data.get("hint")?.as_str()?)));
-            anyhow::anyhow!("{}{}", answer.message, hint.unwrap_or_default())
+            let member = |name| answer.data.as_ref().and_then(|data| data.get(name)?.as_str());
+            let hint = member("hint").map(|hint| format!("; {hint}")).unwrap_or_default();
+            let code = member("code").map(|code| format!(" [{code}]")).unwrap_or_default();
+            anyhow::anyhow!("{}{hint}{code}", answer.message)
         }
         error => error.into(),
     };

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     config::{Authorization, Dpop, Grant, Resource},
     message::Message,
-    report::shown,
+    report::{self, host, shown},
     secret::Secret,
     store::{
         Store,
@@ -416,7 +416,7 @@ impl Desk {
         let written = self.store.write(drawer.tokens(), &tokens.to_json());
         let kept = written.and_then(|()| provenance.save(&self.store, drawer, &tokens));
         if let Err(error) = kept {
-            warn!("the sign-in is not kept: {error:#}");
+            report::warn("store_not_writable", format!("the sign-in is not kept: {error:#}"));
         }
         if matches!(drawer, Drawer::Npm | Drawer::Dpop) {
             let other = if drawer == Drawer::Npm { Drawer::Dpop } else { Drawer::Npm };
@@ -427,6 +427,19 @@ impl Desk {
             info!("signed in");
             Tabs::forget(&self.store);
             self.keep_remedies(errand, &tokens);
+            if let (Some(end), None) = (tokens.expires_at(), tokens.refresh_token()) {
+                let minutes = end.duration_since(self.now()).unwrap_or_default().as_secs().div_ceil(60);
+                let life = match minutes {
+                    0..120 => format!("{minutes} min"),
+                    120..2880 => format!("{} h", minutes / 60),
+                    _ => format!("{} days", minutes / (24 * 60)),
+                };
+                let place = host(self.door.server());
+                report::warn(
+                    "no_refresh_token",
+                    format!("the sign-in to {place} ends in {life}: {} gave no refresh token", server.issuer),
+                );
+            }
         }
         if drawer == Drawer::Npm {
             registration::keep_for_npm(&self.store, server, client);
