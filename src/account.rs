@@ -156,7 +156,7 @@ impl Shown {
     pub(crate) fn until(&self) -> String {
         match (&self.expires_at, self.expired, self.refreshable) {
             (Some(end), false, true) => format!("token until {end}, then refreshed"),
-            (Some(end), false, false) => format!("token until {end}"),
+            (Some(end), false, false) => format!("token until {end}, then sign in again"),
             (Some(_), true, true) => "token to be refreshed".to_owned(),
             (Some(end), true, false) => format!("token ended {end}: sign in again"),
             (None, ..) => "token without an end".to_owned(),

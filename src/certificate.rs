@@ -6,14 +6,17 @@
 
 use std::{
     io,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use jiff::Timestamp;
-use reqwest::Url;
+use reqwest::{
+    Url,
+    dns::{Name, Resolve},
+};
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -97,19 +100,39 @@ pub enum Error {
 /// # Errors
 /// [`Error`]; none where the handshake fails after the certificate came.
 pub async fn presented(url: &Url, network: &Network) -> Result<Presented, Error> {
-    let patience = network.connect_timeout.min(LONGEST);
-    timeout(patience, look(url, network, patience)).await.map_err(|_| Error::Silent(patience))?
+    presented_to(url, network, None).await
 }
 
-async fn look(url: &Url, network: &Network, patience: Duration) -> Result<Presented, Error> {
+/// The same with names looked up by `resolver`, for an address that somebody else has named.
+///
+/// # Errors
+/// As of [`presented`].
+pub async fn presented_to(
+    url: &Url,
+    network: &Network,
+    resolver: Option<Arc<dyn Resolve>>,
+) -> Result<Presented, Error> {
+    let patience = network.connect_timeout.min(LONGEST);
+    let way = Way { resolver, ipv4: network.ipv4, patience };
+    timeout(patience, look(url, network, &way)).await.map_err(|_| Error::Silent(patience))?
+}
+
+/// How connections are made.
+struct Way {
+    resolver: Option<Arc<dyn Resolve>>,
+    ipv4: bool,
+    patience: Duration,
+}
+
+async fn look(url: &Url, network: &Network, way: &Way) -> Result<Presented, Error> {
     let no_name = || Error::NoName(url.clone());
     let host = url.host_str().ok_or_else(no_name)?;
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let name = ServerName::try_from(bare.to_owned()).map_err(|_| no_name())?;
     let port = url.port_or_known_default().ok_or_else(no_name)?;
     let stream = match proxy(url, network) {
-        None => connect(bare, port, network.ipv4, patience).await?,
-        Some(proxy) => tunnel(&proxy, &format!("{host}:{port}"), network.ipv4, patience).await?,
+        None => way.connect(bare, port).await?,
+        Some(proxy) => tunnel(way, &proxy, &format!("{host}:{port}")).await?,
     };
 
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -146,34 +169,46 @@ pub(crate) fn proxy(url: &Url, network: &Network) -> Option<Intercept> {
     matcher.intercept(&url.as_str().parse().ok()?)
 }
 
-/// Whichever address answers first in their order; each has its share of the time, so that one that
-/// swallows packets leaves some for the next.
-async fn connect(host: &str, port: u16, ipv4: bool, patience: Duration) -> Result<TcpStream, Error> {
-    let failed = |source| Error::Connect { host: format!("{host}:{port}"), source };
-    let found = tokio::net::lookup_host((host, port)).await.map_err(failed)?;
-    let mut addresses: Vec<_> = found.filter(|address| address.is_ipv4() || !ipv4).collect();
-    addresses.dedup();
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "no address of the wanted family");
-    let share = patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
-    for address in addresses {
-        match timeout(share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
+impl Way {
+    /// Whichever address answers first in their order; each has its share of the time, so that one that
+    /// swallows packets leaves some for the next.
+    async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, Error> {
+        let failed = |source| Error::Connect { host: format!("{host}:{port}"), source };
+        let mut addresses = self.addresses(host, port).await.map_err(failed)?;
+        addresses.retain(|address| address.is_ipv4() || !self.ipv4);
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "no address of the wanted family");
+        let share = self.patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+        for address in addresses {
+            match timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => last = error,
+                Err(_) => last = io::ErrorKind::TimedOut.into(),
+            }
+        }
+        Err(failed(last))
+    }
+
+    async fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        match &self.resolver {
+            Some(resolver) if host.parse::<IpAddr>().is_err() => {
+                let name: Name = host.parse().map_err(io::Error::other)?;
+                let found = resolver.resolve(name).await.map_err(io::Error::other)?;
+                Ok(found.map(|address| SocketAddr::new(address.ip(), port)).collect())
+            }
+            _ => Ok(tokio::net::lookup_host((host, port)).await?.collect()),
         }
     }
-    Err(failed(last))
 }
 
 /// CONNECT (RFC 9110 §9.3.6).
-async fn tunnel(proxy: &Intercept, target: &str, ipv4: bool, patience: Duration) -> Result<TcpStream, Error> {
+async fn tunnel(way: &Way, proxy: &Intercept, target: &str) -> Result<TcpStream, Error> {
     let host = proxy.uri().host().unwrap_or_default();
     let refused = |why: String| Error::Proxy { host: host.to_owned(), why };
     if proxy.uri().scheme_str() != Some("http") {
         return Err(refused("it is no plain HTTP proxy, and through others nobody looks".to_owned()));
     }
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let mut stream = connect(bare, proxy.uri().port_u16().unwrap_or(80), ipv4, patience).await?;
+    let mut stream = way.connect(bare, proxy.uri().port_u16().unwrap_or(80)).await?;
     let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").into_bytes();
     if let Some(credential) = proxy.basic_auth() {
         request.extend_from_slice(b"Proxy-Authorization: ");

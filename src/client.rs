@@ -189,8 +189,8 @@ impl Failure {
 pub async fn sign_in(config: &Config) -> anyhow::Result<()> {
     let host = report::host(config.server.url());
     let told = |failure: Failure| {
-        let hint = failure.hint.map(|hint| format!("; {hint}"));
-        anyhow::anyhow!("{}{}", failure.sentence, hint.unwrap_or_default())
+        let hint = failure.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+        anyhow::anyhow!("{}{hint} [{}]", failure.sentence, failure.code)
     };
     let connected = connect(Connection::new(config, Observer::default())?, &host).await;
     let service = connected.map_err(told).with_context(|| format!("cannot initialise with {host}"))?;

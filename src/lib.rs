@@ -38,7 +38,8 @@
 //! 4. No probe traffic but two: the sign-in page is looked at before a registration from disk, or one
 //!    that names less scope, is used for it, and where its provider is known for a refusal; and lists
 //!    that the host has seen are asked for again after a session was replaced. The first request a
-//!    server sees is the host's own.
+//!    server sees is the host's own. After a connection has failed, [`certificate`] looks on one of its own,
+//!    without a request.
 //! 5. A `tools/call` that may have run is never sent twice. A request goes out again at most once for
 //!    each challenge.
 //! 6. Headers given by the user, cookies, tokens and message bodies go to the server's origin only: not
@@ -147,7 +148,7 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
         },
         Ok(Command::Forward(config)) => match start(&config, run(&config, parent)) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => refuse(Reader::Host, &format!("{error:#}")),
+            Err(error) => refuse(Reader::Host, &Report::new("bad_arguments", format!("{error:#}"), None)),
         },
         Ok(Command::Client(config, visit)) => {
             end_with("mcp-remote-client", start(&config, diagnosis::run(&config, &visit, &mut io::stdout())))
@@ -167,7 +168,7 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
             let log = logging::start(LogMode::Normal, PathBuf::new(), None);
             end("mcp-remote-client finish", run_to_end(log, &[], account::finish(&finish.store, &mut io::stdout())))
         }
-        Err(Usage { reader, sentence }) => refuse(reader, &sentence),
+        Err(Usage { reader, report }) => refuse(reader, &report),
     }
 }
 
@@ -286,14 +287,10 @@ fn authorizer(config: &Config, outlet: Arc<Outlet>, observer: Observer) -> Autho
 
 /// Says what is wrong with the arguments: on stderr, and, since hosts hide that, as the answer to
 /// the host's first request.
-fn refuse(reader: Reader, sentence: &str) -> ExitCode {
-    _ = writeln!(io::stderr(), "[{}] mcp-remote: {sentence}", std::process::id());
+fn refuse(reader: Reader, report: &Report) -> ExitCode {
+    _ = writeln!(io::stderr(), "[{}] mcp-remote: {}", std::process::id(), report.line());
     if reader == Reader::Host && !io::stdin().is_terminal() {
-        answer_first_request(&Report::new(
-            "bad_arguments",
-            sentence,
-            Some("correct the arguments of this entry in the host's settings"),
-        ));
+        answer_first_request(report);
     }
     ExitCode::from(USAGE)
 }

@@ -10,16 +10,20 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, NoProxy, Proxy, dns::Resolve};
+use reqwest::{Client, NoProxy, Proxy, Url, dns::Resolve};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use rustls_platform_verifier::Verifier;
 
-use crate::config::{Network, ProxyChoice, ServerUrl};
+use crate::{
+    certificate,
+    config::{Network, ProxyChoice, ServerUrl},
+    remote::error::tls_cause,
+};
 
 /// Idle connections are closed before the usual balancer (60 s) closes them under a request.
 const POOL_IDLE: Duration = Duration::from_secs(50);
@@ -90,6 +94,22 @@ impl Outlet {
     #[must_use]
     pub fn is_ipv4_only(&self) -> bool {
         self.network.ipv4
+    }
+
+    /// Who has issued the certificate at `url`, if a connection failed because nobody here trusts it.
+    /// Names are looked up by `resolver`, if there is one.
+    pub async fn distrusted(
+        &self,
+        error: &reqwest::Error,
+        url: &Url,
+        resolver: Option<Arc<dyn Resolve>>,
+    ) -> Option<String> {
+        match tls_cause(error) {
+            Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_))) => {
+                certificate::presented_to(url, &self.network, resolver).await.ok().map(|shown| shown.issuer)
+            }
+            _ => None,
+        }
     }
 
     /// A client that follows no redirect. Names are looked up by `resolver`, if there is one.

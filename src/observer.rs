@@ -8,7 +8,10 @@ use std::sync::Arc;
 use reqwest::{StatusCode, Url};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::oauth::{Credential, challenge::Challenge, discovery::Discovered, registration::Origin};
+use crate::{
+    oauth::{Credential, challenge::Challenge, discovery::Discovered, registration::Origin},
+    report::Report,
+};
 
 /// Something that became known of a connection.
 #[derive(Clone, Debug)]
@@ -50,11 +53,11 @@ pub enum Fact {
         /// What to open, if that is known.
         url: Option<String>,
     },
-    /// No browser was opened.
-    NoBrowser {
-        /// Why.
-        why: String,
-        /// How one on another computer can be used.
+    /// Something that is no failure yet.
+    Warned {
+        /// What.
+        report: Report,
+        /// How a browser on another computer can be used, where none was opened.
         way: Option<String>,
     },
     /// There is a token to send.

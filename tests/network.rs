@@ -161,16 +161,20 @@ async fn a_certificate_nobody_vouches_for_is_told_at_once_with_what_to_do() {
     let server = Server::with(ordinary).await;
     let tls = Tls::before(&server, Authority::new("private").server(None)).await;
     let (answer, mut host) = initialize(&tls.url(), &["--retry-for", "5"], &[]).await;
-    assert_eq!(tls.connections(), 1, "trying again would fail again");
+    assert_eq!(tls.connections(), 2, "one, and a look at the certificate: trying again would fail again");
     let error = &answer["error"];
-    assert_eq!((&error["code"], &error["data"]["code"]), (&json!(-31000), &json!("tls_failed")), "{answer}");
+    assert_eq!(
+        (&error["code"], &error["data"]["code"]),
+        (&json!(-31000), &json!("certificate_not_trusted")),
+        "{answer}"
+    );
     let message = error["message"].as_str().unwrap();
     assert!(message.contains("certificate") && message.contains("127.0.0.1"), "{message}");
     assert!(error["data"]["hint"].as_str().unwrap().contains("--ca-cert"), "{answer}");
     // The next message tries again, once.
-    assert_eq!(host.ask(1, "tools/call", json!({})).await["error"]["data"]["code"], "tls_failed");
-    assert_eq!(tls.connections(), 2);
-    assert_eq!(server.connections(), 0);
+    assert_eq!(host.ask(1, "tools/call", json!({})).await["error"]["data"]["code"], "certificate_not_trusted");
+    assert_eq!(tls.connections(), 4);
+    assert!(server.requests().is_empty());
     host.close().await;
 }
 
@@ -195,7 +199,7 @@ async fn another_authority_than_the_servers_does_not_help() {
     let (authority, other) = (Authority::new("private"), Authority::new("other"));
     let tls = Tls::before(&server, authority.server(None)).await;
     let (answer, host) = initialize(&tls.url(), &["--ca-cert", &other.ca()], &[]).await;
-    assert_eq!(answer["error"]["data"]["code"], "tls_failed", "{answer}");
+    assert_eq!(answer["error"]["data"]["code"], "certificate_not_trusted", "{answer}");
     host.close().await;
 }
 
@@ -206,8 +210,8 @@ async fn a_certificate_for_another_name_is_refused() {
     let tls = Tls::before(&server, authority.server(None)).await;
     let url = format!("https://localhost:{}/mcp", tls.port); // it is for 127.0.0.1 and far.example
     let (answer, host) = initialize(&url, &["--ca-cert", &authority.ca()], &[]).await;
-    assert_eq!(answer["error"]["data"]["code"], "tls_failed", "{answer}");
-    assert_eq!(server.connections(), 0);
+    assert_eq!(answer["error"]["data"]["code"], "certificate_wrong_name", "{answer}");
+    assert!(server.requests().is_empty());
     host.close().await;
 }
 
@@ -237,7 +241,7 @@ async fn a_client_certificate_that_is_missing_is_told_at_once() {
     let tls = Tls::before(&server, authority.server(Some(&Authority::new("clients")))).await;
     let (answer, host) = initialize(&tls.url(), &["--ca-cert", &authority.ca(), "--retry-for", "5"], &[]).await;
     let error = &answer["error"];
-    assert_eq!(error["data"]["code"], "tls_failed", "{answer}");
+    assert_eq!(error["data"]["code"], "client_certificate_needed", "{answer}");
     assert!(error["data"]["hint"].as_str().unwrap().contains("--client-cert"), "{answer}");
     assert_eq!(tls.connections(), 1, "trying again would fail again");
     assert_eq!(server.connections(), 0);

@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 
 use super::{
     AllServers, Environment, Output, Status,
-    mistakes::{SPLIT, glued},
+    mistakes::{Mistake, glued},
     words,
 };
 use crate::{
@@ -306,11 +306,11 @@ struct Addressed {
     token_endpoint: Option<Url>,
 }
 
-fn addressed(args: &Args) -> Result<Addressed, String> {
+fn addressed(args: &Args) -> Result<Addressed, Mistake> {
     // clap has made sure of it, wherever one is needed.
     let url = args.server_url.as_deref().unwrap_or_default();
-    if let Some(hint) = glued(url) {
-        return Err(hint.to_owned());
+    if let Some(mistake) = glued(url) {
+        return Err(mistake);
     }
     let server = ServerUrl::parse(url, plain_http(args))?;
     let written = headers(args)?;
@@ -344,7 +344,7 @@ const fn plain_http(args: &Args) -> PlainHttp {
     if args.allow_http { PlainHttp::Allowed } else { PlainHttp::ForLoopback }
 }
 
-pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config, String> {
+pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config, Mistake> {
     let Addressed { server, server_hash, written, authorize_params, resource, client_metadata_url, token_endpoint } =
         addressed(args)?;
     let client_info =
@@ -403,7 +403,7 @@ pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config
     })
 }
 
-pub(super) fn status(args: &Args, output: Output, environment: Environment<'_>) -> Result<Status, String> {
+pub(super) fn status(args: &Args, output: Output, environment: Environment<'_>) -> Result<Status, Mistake> {
     let server = match args.server_url {
         Some(_) => addressed(args).map(|Addressed { server, server_hash, .. }| Some((server, server_hash)))?,
         None => None,
@@ -411,7 +411,7 @@ pub(super) fn status(args: &Args, output: Output, environment: Environment<'_>) 
     Ok(Status { store: store_folder(args.config_dir.clone(), environment)?, server, output })
 }
 
-pub(super) fn all_servers(args: &Args, environment: Environment<'_>) -> Result<AllServers, String> {
+pub(super) fn all_servers(args: &Args, environment: Environment<'_>) -> Result<AllServers, Mistake> {
     let mut remarks = Vec::new();
     Ok(AllServers {
         store: store_folder(args.config_dir.clone(), environment)?,
@@ -530,25 +530,18 @@ fn unquoted(text: &str) -> &str {
     inner.or_else(|| text.strip_prefix('\'').and_then(|text| text.strip_suffix('\''))).unwrap_or(text)
 }
 
-fn expanded(written: &[WrittenHeader], environment: Environment<'_>) -> Result<HeaderMap, String> {
+fn expanded(written: &[WrittenHeader], environment: Environment<'_>) -> Result<HeaderMap, Mistake> {
     let mut headers = HeaderMap::new();
     for header in written {
-        let text = expand(&header.value, environment).map_err(|name| {
-            format!(
-                "{} ({}) names the environment variable {name}, which is not set; hosts pass on only some variables: set it in the \"env\" of this entry",
-                header.place, header.name
-            )
-        })?;
+        let place = || format!("{} ({})", header.place, header.name);
+        let text = expand(&header.value, environment).map_err(|name| Mistake::not_set(&place(), &name))?;
         let (Ok(name), Ok(mut value)) =
             (HeaderName::from_bytes(header.name.as_bytes()), HeaderValue::from_bytes(text.trim_end().as_bytes()))
         else {
-            return Err(format!(
-                "the value of {} ({}) has a character that no header value may have",
-                header.place, header.name
-            ));
+            return Err(format!("the value of {} has a character that no header value may have", place()).into());
         };
         if text.is_empty() {
-            return Err(format!("{} ({}) has no value; {SPLIT}", header.place, header.name));
+            return Err(Mistake::mangled(format!("{} has no value", place())));
         }
         value.set_sensitive(true);
         headers.append(name, value);
@@ -642,18 +635,17 @@ fn json_object(flag: &str, text: &str) -> Result<Map<String, Value>, String> {
     })
 }
 
-fn client_info(text: &str, environment: Environment<'_>) -> Result<Secret<Map<String, Value>>, String> {
+fn client_info(text: &str, environment: Environment<'_>) -> Result<Secret<Map<String, Value>>, Mistake> {
     let flag = "--static-oauth-client-info";
     let mut info = json_object(flag, text)?;
     // After parsing, so that no character of a secret can break the JSON.
     for value in info.values_mut() {
         if let Value::String(text) = value {
-            *text = expand(text, environment)
-                .map_err(|name| format!("{flag} names the environment variable {name}, which is not set"))?;
+            *text = expand(text, environment).map_err(|name| Mistake::not_set(flag, &name))?;
         }
     }
     if info.get("client_id").and_then(Value::as_str).is_none_or(str::is_empty) {
-        return Err(format!("{flag} has no client_id"));
+        return Err(format!("{flag} has no client_id").into());
     }
     Ok(Secret::new(info))
 }

@@ -7,10 +7,40 @@ use std::{borrow::Cow, error::Error, ffi::OsString};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::Verb;
+use crate::report::Report;
 
-pub(super) const SPLIT: &str = "if the host cut a value at its space, write it without one and put it in the entry's \"env\": --header \"Authorization:${AUTH}\"";
 const COMMAND_FIRST: &str =
     "the server's address comes first; only a command goes before it: mcp-remote login https://example.com/mcp";
+
+/// What is wrong, and as which failure of the catalogue it is told.
+#[derive(Debug)]
+pub(super) struct Mistake {
+    code: &'static str,
+    sentence: String,
+}
+
+impl Mistake {
+    /// The host has cut or quoted the arguments.
+    pub(super) fn mangled(sentence: impl Into<String>) -> Self {
+        Self { code: "mangled_arguments", sentence: sentence.into() }
+    }
+
+    /// A variable that an argument names does not reach us.
+    pub(super) fn not_set(place: &str, variable: &str) -> Self {
+        let sentence = format!("{place} names the environment variable {variable}, which is not set");
+        Self { code: "variable_not_set", sentence }
+    }
+
+    pub(super) fn report(self) -> Report {
+        Report::new(self.code, self.sentence, None)
+    }
+}
+
+impl From<String> for Mistake {
+    fn from(sentence: String) -> Self {
+        Self { code: "bad_arguments", sentence }
+    }
+}
 
 /// Says so where the first word looks like a command and is none here. It is not shown: it might be a
 /// piece of a header that a host has cut.
@@ -59,22 +89,20 @@ pub(super) fn mangled(arguments: &[OsString]) -> Option<Mangled> {
 
 /// A whole command line in the place of the address. What is wrong is said without the text: it may
 /// hold a secret.
-pub(super) fn glued(url: &str) -> Option<&'static str> {
+pub(super) fn glued(url: &str) -> Option<Mistake> {
     if url.contains(char::is_whitespace) {
-        Some(
-            "the server's address contains a space; give each argument as an element of its own in the entry's \"args\"",
-        )
+        Some(Mistake::mangled("the server's address contains a space"))
     } else if url.starts_with(['"', '\'']) || url.ends_with(['"', '\'']) {
-        Some("the server's address has quotes around it; leave them out, the host needs none")
+        Some(Mistake::mangled("the server's address has quotes around it"))
     } else if Verb::NAMED.iter().any(|(name, _)| *name == url) {
-        Some(COMMAND_FIRST)
+        Some(COMMAND_FIRST.to_owned().into())
     } else {
         None
     }
 }
 
-/// One sentence for what clap found.
-pub(super) fn sentence(error: &clap::Error, verb: Verb, mangled: Option<Mangled>) -> String {
+/// What clap found.
+pub(super) fn mistake(error: &clap::Error, verb: Verb, mangled: Option<Mangled>) -> Mistake {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
@@ -86,6 +114,7 @@ pub(super) fn sentence(error: &clap::Error, verb: Verb, mangled: Option<Mangled>
         flag => flag.to_owned(),
     };
     let argument = context(ContextKind::InvalidArg).unwrap_or_default();
+    let mut cut = mangled.is_some();
     let told = match error.kind() {
         ErrorKind::UnknownArgument if argument.starts_with('-') => match context(ContextKind::SuggestedArg) {
             Some(nearest) => format!("unknown flag {argument}; did you mean {nearest}?"),
@@ -99,7 +128,8 @@ pub(super) fn sentence(error: &clap::Error, verb: Verb, mangled: Option<Mangled>
         }
         // Not shown: it may be what a host has cut off a header, and a secret.
         ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand => {
-            format!("unexpected argument after the server's address; {SPLIT}")
+            cut = true;
+            "unexpected argument after the server's address".to_owned()
         }
         ErrorKind::MissingRequiredArgument if argument.contains("SERVER-URL") => {
             let or = if verb == Verb::Logout { ", or --all" } else { "" };
@@ -127,16 +157,18 @@ pub(super) fn sentence(error: &clap::Error, verb: Verb, mangled: Option<Mangled>
                     COMMAND_FIRST.to_owned()
                 }
                 (false, "[CALLBACK-PORT]") => {
-                    format!("the second argument is no callback port (1 to 65535); {SPLIT}")
+                    cut = true;
+                    "the second argument is no callback port (1 to 65535)".to_owned()
                 }
                 (false, flag) => format!("{flag} {value:?} {why}"),
             }
         }
         _ => error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned(),
     };
-    match mangled {
-        Some(Mangled::Split) if !told.contains(SPLIT) => format!("{told}; {SPLIT}"),
-        Some(Mangled::Quoted) => format!("{told}; there are stray quotes among the arguments: the host needs none"),
-        _ => told,
-    }
+    let told = match mangled {
+        Some(Mangled::Split) => format!("{told}; a header has lost its value"),
+        Some(Mangled::Quoted) => format!("{told}; there are stray quotes among the arguments"),
+        None => told,
+    };
+    if cut { Mistake::mangled(told) } else { told.into() }
 }

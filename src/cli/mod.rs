@@ -13,9 +13,12 @@ use clap::{
 
 use self::{
     flags::{Args, LOGS, NETWORK, all_servers, config, names_sign_in, status, store_folder},
-    mistakes::{mangled, no_command, sentence},
+    mistakes::{Mistake, mangled, mistake, no_command},
 };
-use crate::config::{Authorization, Config, LogMode, Network, PlainHttp, ServerUrl, Start};
+use crate::{
+    config::{Authorization, Config, LogMode, Network, PlainHttp, ServerUrl, Start},
+    report::Report,
+};
 
 mod flags;
 mod mistakes;
@@ -183,8 +186,8 @@ pub enum Reader {
 pub struct Usage {
     /// For whom.
     pub reader: Reader,
-    /// One sentence for the user.
-    pub sentence: String,
+    /// What is wrong.
+    pub report: Report,
 }
 
 /// Environment variables, passed in.
@@ -381,17 +384,17 @@ pub fn parse(program: Program, arguments: Vec<OsString>, environment: Environmen
     let mut arguments = arguments;
     let verb = Verb::take(program, &mut arguments);
     let reader = if verb == Verb::Forward { Reader::Host } else { Reader::Person };
-    read(verb, &arguments, environment).map_err(|sentence| Usage { reader, sentence })
+    read(verb, &arguments, environment).map_err(|mistake| Usage { reader, report: mistake.report() })
 }
 
-fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Result<Command, String> {
+fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Result<Command, Mistake> {
     if let Some(told) = no_command(arguments) {
-        return Err(told);
+        return Err(told.into());
     }
     let mangled = mangled(arguments);
     let told = |error: clap::Error| match misplaced(verb, arguments, &error) {
-        Some(told) => told.to_owned(),
-        None => sentence(&error, verb, mangled),
+        Some(told) => told.to_owned().into(),
+        None => mistake(&error, verb, mangled),
     };
     let name = OsString::from(verb.name());
     let matches = match verb.command().try_get_matches_from(std::iter::once(&name).chain(arguments)) {

@@ -2,12 +2,14 @@
 //!
 //! Must never: mean another thing in another version; they are in people's scripts.
 
+use crate::report::catalogue::{Kind, entry};
+
 /// How a diagnosis, a call or a reading ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
     /// All is well.
     Well = 0,
-    /// Something failed: an entry of a host, or a tool that says so.
+    /// Something failed: on this computer, in an entry of a host, or a tool that says so.
     Failed = 1,
     /// No sign-in: one is needed, or refused, or not possible; or a credential is refused.
     SignIn = 3,
@@ -21,19 +23,11 @@ impl Exit {
     /// By the code of the report.
     #[must_use]
     pub fn of(code: &str) -> Self {
-        match code {
-            "unauthorized" | "credential_refused" | "token_refused" | "insufficient_scope" | "port_taken"
-            | "no_client" | "other_issuer" | "no_pkce" | "wrong_issuer" | "bad_metadata" | "bad_address" => {
-                Self::SignIn
-            }
-            code if code.starts_with("sign_in_") => Self::SignIn,
-            "name_not_found"
-            | "cannot_connect"
-            | "timed_out"
-            | "connection_broken"
-            | "authorization_server_unreachable" => Self::Network,
-            code if is_tls(code) || is_proxy(code) => Self::Network,
-            _ => Self::Server,
+        match entry(code).map(|entry| entry.kind) {
+            Some(Kind::Network) => Self::Network,
+            Some(Kind::SignIn) => Self::SignIn,
+            Some(Kind::Local | Kind::Arguments) => Self::Failed,
+            Some(Kind::Refusal) | None => Self::Server, // what is not ours is the server's own
         }
     }
 }

@@ -67,8 +67,13 @@ pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, fell_back: bool) -
             let or = url.iter().flat_map(|url| ["or open this address:".to_owned(), url.clone()]);
             (vec![Line::info(Step::SignIn, text).with_below(or.collect())], Some(Step::SignIn))
         }
-        Fact::NoBrowser { why, way } => {
-            let line = Line::new(Step::SignIn, Outcome::Warn, format!("no browser was opened: {why}"));
+        Fact::Warned { report, way } => {
+            let step = match report.code {
+                "no_refresh_token" => Step::Token,
+                "store_not_writable" => Step::Store,
+                _ => Step::SignIn,
+            };
+            let line = Line::report(step, Outcome::Warn, report.clone());
             (vec![line.with_below(way.iter().cloned().collect())], Some(Step::SignIn))
         }
         Fact::Credential(credential) => (vec![of_credential(credential)], None),

@@ -12,6 +12,7 @@ use crate::{
     config::{Config, Grant},
     oauth::{
         error::Error,
+        port_holder,
         redirect::{Listener, Place, sibling},
     },
     report::Report,
@@ -48,8 +49,8 @@ pub(super) async fn look(config: &Config, terminal: &Terminal, teller: &mut Tell
     for drawer in Drawer::ALL {
         let file = store.path(drawer.tokens());
         if file.exists() && Tokens::load(&store, drawer).is_none() {
-            let text = format!("{} cannot be read, and is left out", file.display());
-            teller.tell(Line::warn(Step::StoredSignIn, text, "sign in again; the file is replaced then"))?;
+            let report = Report::new("store_damaged", format!("{} is damaged and is left out", file.display()), None);
+            teller.tell(Line::report(Step::StoredSignIn, Outcome::Warn, report))?;
         }
     }
     if sign_ins.is_empty() {
@@ -69,8 +70,8 @@ fn store(folder: &Path) -> Line {
     };
     let trial = folder.join(format!("{:016x}.tmp", fastrand::u64(..)));
     if let Err(error) = fs::OpenOptions::new().create_new(true).write(true).open(&trial) {
-        let action = "give yourself the right to write there, or name another folder with --config-dir";
-        return Line::warn(Step::Store, format!("no sign-in can be kept in {name}: {error}"), action);
+        let report = Report::new("store_not_writable", format!("no sign-in can be kept in {name}: {error}"), None);
+        return Line::report(Step::Store, Outcome::Warn, report);
     }
     _ = fs::remove_file(&trial);
     #[cfg(unix)]
@@ -112,7 +113,8 @@ async fn callback_port(config: &Config, store: &Store) -> Line {
         }
         Err(error) => {
             let source = Arc::new(error);
-            let report = Report::of_authorization(&Error::Port { port, source }, config.server.url());
+            let holder = port_holder::of(port).map(|holder| holder.to_string());
+            let report = Report::of_authorization(&Error::Port { port, source, holder }, config.server.url());
             let fixed = settings.client_info.is_some() || settings.client_metadata_url.is_some();
             if fixed || settings.callback_port.is_some() {
                 Line::report(Step::CallbackPort, Outcome::Warn, report)

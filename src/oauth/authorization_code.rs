@@ -21,6 +21,7 @@ use super::{
     error::Error,
     exchange::Exchange,
     page::Page,
+    port_holder,
     provider::{self, Remedy},
     redirect::{Listener, Outcome, Place, Redirect, sibling},
     registration::{self, AUTHORIZATION_CODE, Client, Origin, Wanted},
@@ -28,7 +29,7 @@ use super::{
 };
 use crate::{
     observer::Fact,
-    report::{Report, host, shown},
+    report::{self, Report, host, shown},
     store::sign_in::{LIFE, SignIn, Tabs},
 };
 
@@ -147,7 +148,8 @@ async fn bind(desk: &Desk, errand: &Errand) -> Result<Option<Listener>, Error> {
         match Listener::bind(&place, port) {
             Ok(listener) => {
                 if let (Some(named), true) = (desk.settings.callback_port, first.is_some()) {
-                    warn!("port {named} is taken; using {port}, with a new registration");
+                    let holder = port_holder::of(named).map(|holder| format!(" by {holder}")).unwrap_or_default();
+                    warn!("port {named} is taken{holder}; using {port}, with a new registration");
                 }
                 return Ok(Some(listener));
             }
@@ -159,7 +161,11 @@ async fn bind(desk: &Desk, errand: &Errand) -> Result<Option<Listener>, Error> {
                         Followed::InVain => {}
                     }
                 }
-                first.get_or_insert_with(|| Error::Port { port, source: Arc::new(error) });
+                first.get_or_insert_with(|| Error::Port {
+                    port,
+                    source: Arc::new(error),
+                    holder: port_holder::of(port),
+                });
             }
         }
     }
@@ -323,7 +329,7 @@ async fn begin(
         deadline: SignIn::deadline_from(desk.now()),
     };
     if let Err(error) = sign_in.save(&desk.store) {
-        warn!("no other copy can finish this sign-in: {error:#}");
+        report::warn("store_not_writable", format!("no other copy can finish this sign-in: {error:#}"));
     }
     Ok((sign_in, url))
 }
@@ -414,7 +420,7 @@ async fn finish(desk: &Desk, errand: &mut Errand, waiting: Waiting) -> Result<Cr
         }
         let report = Report::of_authorization(&error, desk.door.server());
         let server = host(desk.door.server());
-        redirect.answer(&Page::Failed { server, reason: report.sentence, next: report.hint });
+        redirect.answer(&Page::Failed { server, reason: report.sentence, next: report.hint, code: report.code });
         return Err(error);
     }
 }
@@ -477,9 +483,11 @@ async fn open(desk: &Desk, url: &Url, port: u16) {
         Ok(()) => info!("a browser is open; waiting for you"),
         Err(none) => {
             Tabs::take_back(&desk.store, desk.now());
-            warn!("no browser was opened: {}", none.why);
+            let server = host(desk.door.server());
+            let sentence = format!("no browser was opened for the sign-in to {server}: {}", none.why);
+            let report = report::warn("no_browser", sentence);
             let way = browser::from_elsewhere(port, &desk.settings.surroundings);
-            desk.observer.tell(|| Fact::NoBrowser { why: none.why.clone(), way: way.clone() });
+            desk.observer.tell(|| Fact::Warned { report, way: way.clone() });
             if let Some(way) = way {
                 info!("{way}");
             }
@@ -510,11 +518,8 @@ async fn redeem(
     let code = match outcome {
         Outcome::Code(code) => code,
         Outcome::Refused { error, description } => {
-            return Err(Error::Refused {
-                step: "the sign-in",
-                error: shown(error.as_bytes()),
-                description: description.as_ref().map(|text| shown(text.as_bytes())),
-            });
+            let description = description.as_ref().map(|text| shown(text.as_bytes()));
+            return Err(Error::of_refusal("the sign-in", shown(error.as_bytes()), description, &sign_in.redirect_uri));
         }
     };
     let states = InMemoryStateStore::new();

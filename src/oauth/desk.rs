@@ -32,7 +32,7 @@ use crate::{
     config::{Authorization, Dpop, Grant, Resource},
     message::Message,
     observer::{Fact, Observer},
-    report::shown,
+    report::{self, host, shown},
     secret::Secret,
     store::{
         Store,
@@ -428,7 +428,8 @@ impl Desk {
         let written = self.store.write(drawer.tokens(), &tokens.to_json());
         let kept = written.and_then(|()| provenance.save(&self.store, drawer, &tokens));
         if let Err(error) = kept {
-            warn!("the sign-in is not kept: {error:#}");
+            let report = report::warn("store_not_writable", format!("the sign-in is not kept: {error:#}"));
+            self.observer.tell(|| Fact::Warned { report, way: None });
         }
         if matches!(drawer, Drawer::Npm | Drawer::Dpop) {
             let other = if drawer == Drawer::Npm { Drawer::Dpop } else { Drawer::Npm };
@@ -439,6 +440,20 @@ impl Desk {
             info!("signed in");
             Tabs::forget(&self.store);
             self.keep_remedies(errand, &tokens);
+            if let (Some(end), None) = (tokens.expires_at(), tokens.refresh_token()) {
+                let minutes = end.duration_since(self.now()).unwrap_or_default().as_secs().div_ceil(60);
+                let life = match minutes {
+                    0..120 => format!("{minutes} min"),
+                    120..2880 => format!("{} h", minutes / 60),
+                    _ => format!("{} days", minutes / (24 * 60)),
+                };
+                let place = host(self.door.server());
+                let report = report::warn(
+                    "no_refresh_token",
+                    format!("the sign-in to {place} ends in {life}: {} gave no refresh token", server.issuer),
+                );
+                self.observer.tell(|| Fact::Warned { report, way: None });
+            }
         }
         if drawer == Drawer::Npm {
             registration::keep_for_npm(&self.store, server, client);

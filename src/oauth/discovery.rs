@@ -179,12 +179,7 @@ async fn protected_resource(
             continue;
         };
         if !describes(&found.resource, door.server()) {
-            // RFC 9728 §3.3: MUST NOT be used.
-            return Err(Error::Metadata(format!(
-                "the metadata of {} are those of another resource, {}",
-                host(door.server()),
-                shown(found.resource.as_bytes())
-            )));
+            return Err(Error::OtherResource { named: shown(found.resource.as_bytes()) });
         }
         let resource = ProtectedResource {
             resource: found.resource.clone(),
@@ -242,7 +237,7 @@ pub async fn published(door: &Door, issuer: &str) -> Result<AuthorizationServer,
     let url = door.address("the authorization server", issuer).await?;
     if issuer.chars().any(|character| character.is_control() || character.is_whitespace()) {
         let why = "it has characters that no address has".to_owned(); // the parser drops some of them
-        return Err(Error::Address { what: "the authorization server".to_owned(), why });
+        return Err(Error::Address { what: "the authorization server".to_owned(), why, near: false });
     }
     let mut unusable = None;
     for place in well_known_servers(&url) {

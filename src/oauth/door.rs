@@ -100,19 +100,24 @@ impl Door {
     /// # Errors
     /// [`Error::Address`].
     pub async fn address(&self, what: &str, text: &str) -> Result<Url, Error> {
-        let refused = |why: String| Error::Address { what: what.to_owned(), why };
-        let url = Url::parse(text).map_err(|error| refused(format!("not a URL ({error})")))?;
-        self.check(&url).await.map_err(refused)?;
+        let no_url = |error| Error::Address { what: what.to_owned(), why: format!("not a URL ({error})"), near: false };
+        let url = Url::parse(text).map_err(no_url)?;
+        self.check(what, &url).await?;
         Ok(url)
     }
 
-    async fn check(&self, url: &Url) -> Result<(), String> {
+    async fn check(&self, what: &str, url: &Url) -> Result<(), Error> {
         if url.host_str().is_some_and(|host| self.named.iter().any(|named| named == host)) {
             return Ok(()); // where the user sends us
         }
         match self.resolver.may_name(url, self.plain_http).await {
+            Ok(()) => Ok(()),
             Err(Refused::TooNear { .. }) if self.private_addresses => Ok(()),
-            checked => checked.map_err(|refused| refused.to_string()),
+            Err(refused) => Err(Error::Address {
+                what: what.to_owned(),
+                near: matches!(refused, Refused::TooNear { .. }),
+                why: refused.to_string(),
+            }),
         }
     }
 
@@ -144,7 +149,7 @@ impl Door {
                 Some(location) if answer.status.is_redirection() => {
                     let next = url.join(location).map_err(|error| Error::Metadata(format!("redirected: {error}")))?;
                     // Each hop anew: MCP Security Best Practices, SSRF, "Validate redirect targets".
-                    self.check(&next).await.map_err(|why| Error::Address { what: "a redirect".to_owned(), why })?;
+                    self.check("a redirect", &next).await?;
                     url = next;
                 }
                 _ => return Ok(answer),
@@ -170,6 +175,12 @@ impl Door {
     /// [`Error::Network`].
     pub async fn send(&self, method: Method, url: &Url, mut headers: HeaderMap, body: Bytes) -> Result<Answer, Error> {
         let network = |why: String| Error::Network { host: host(url), why };
+        let failed = async |error: reqwest::Error| match self.outlet.distrusted(&error, url, self.resolver()).await {
+            Some(issuer) => {
+                network(format!("its certificate was issued by {issuer}, which this computer does not trust"))
+            }
+            None => network(chain(&error)),
+        };
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("mcp-remote/", env!("CARGO_PKG_VERSION"))));
         let client = self.client(url).map_err(|error| network(format!("{error:#}")))?;
         let whole = async {
@@ -177,7 +188,10 @@ impl Door {
             if !body.is_empty() {
                 request = request.body(body);
             }
-            let mut response = request.send().await.map_err(|error| network(chain(&error)))?;
+            let mut response = match request.send().await {
+                Ok(response) => response,
+                Err(error) => return Err(failed(error).await),
+            };
             let mut body = Vec::new();
             // A server that streams events at every path would keep us reading.
             let streams = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == EVENT_STREAM);
@@ -206,15 +220,15 @@ impl Door {
         if let Some(client) = slot.get() {
             return Ok(client);
         }
-        // A resolver is asked for the proxy's name, too; the operating system's proxy is not known by it
-        // and may be near.
-        let resolver: Option<Arc<dyn Resolve>> = if self.private_addresses || self.outlet.has_unknown_proxy() {
-            None
-        } else {
-            Some(Arc::new(self.resolver.clone()))
-        };
-        let client = self.outlet.client(&reach, resolver)?;
+        let client = self.outlet.client(&reach, self.resolver())?;
         Ok(slot.get_or_init(|| client))
+    }
+
+    /// Who looks names up. It is asked for the proxy's name, too; the operating system's proxy is not
+    /// known by it and may be near.
+    fn resolver(&self) -> Option<Arc<dyn Resolve>> {
+        let free = self.private_addresses || self.outlet.has_unknown_proxy();
+        (!free).then(|| Arc::new(self.resolver.clone()) as Arc<dyn Resolve>)
     }
 }
 

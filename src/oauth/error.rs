@@ -1,9 +1,12 @@
 //! Why no authorization came about: the kinds a caller chooses by. What a person is told of them, and
-//! what to do, stands in `report.rs`.
+//! what to do, stands in `report`.
 
 use std::{sync::Arc, time::Duration};
 
 use reqwest::StatusCode;
+
+/// The step that registers a client, by name.
+pub const REGISTRATION: &str = "the registration";
 
 /// A failure to obtain authorization. Cloned to every request that waited for it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -14,6 +17,12 @@ pub enum Error {
     /// A metadata document is unusable, or none was found where there must be one.
     #[error("{0}")]
     Metadata(String),
+    /// The metadata describe another resource than the server, and MUST NOT be used (RFC 9728 §3.3).
+    #[error("its metadata are those of another resource, {named}")]
+    OtherResource {
+        /// Which.
+        named: String,
+    },
     /// An authorization server has no metadata at any of the places where they may be.
     #[error("{issuer} publishes no authorization server metadata")]
     NoMetadata {
@@ -33,6 +42,8 @@ pub enum Error {
         what: String,
         /// What is wrong with it.
         why: String,
+        /// Whether it is only nearer than the server, which the user may allow.
+        near: bool,
     },
     /// Nobody has registered us, and the authorization server registers nobody by itself.
     #[error("{issuer} registers no clients by itself")]
@@ -66,6 +77,14 @@ pub enum Error {
         /// Its description, made fit for a line of text.
         description: Option<String>,
     },
+    /// The authorization server sends nobody to our redirect URI (RFC 6749 §3.1.2.4, RFC 7591 §3.2.2).
+    #[error("the redirect URI {redirect_uri} was refused: {why}")]
+    RedirectRefused {
+        /// Ours.
+        redirect_uri: String,
+        /// In the authorization server's words.
+        why: String,
+    },
     /// An answer of the authorization server that makes no sense.
     #[error("{step}: {what}")]
     Answer {
@@ -89,6 +108,8 @@ pub enum Error {
         port: u16,
         /// What the operating system says.
         source: Arc<std::io::Error>,
+        /// Who has it, where that can be told.
+        holder: Option<String>,
     },
     /// A person is to sign in, and has not yet.
     #[error("waiting for you to sign in")]
@@ -132,6 +153,18 @@ fn words(error: &str, description: Option<&str>) -> String {
 }
 
 impl Error {
+    /// An error answer to a step in which our redirect URI was named. No standard has a code for such a
+    /// refusal but RFC 7591; elsewhere it is in the description (Entra: AADSTS50011).
+    #[must_use]
+    pub fn of_refusal(step: &'static str, error: String, description: Option<String>, redirect_uri: &str) -> Self {
+        let told = description.as_deref().unwrap_or_default().to_ascii_lowercase().replace(['_', '-', ' '], "");
+        if error == "invalid_redirect_uri" || error == "redirect_uri_mismatch" || told.contains("redirecturi") {
+            let why = words(&error, description.as_deref());
+            return Self::RedirectRefused { redirect_uri: redirect_uri.to_owned(), why };
+        }
+        Self::Refused { step, error, description }
+    }
+
     /// An error answer with this code.
     #[must_use]
     pub fn is(&self, code: &str) -> bool {
@@ -145,6 +178,7 @@ impl Error {
         const BUSY: [&str; 3] = ["server_error", "slow_down", "temporarily_unavailable"];
         match self {
             Self::Refused { error, .. } => !BUSY.contains(&error.as_str()),
+            Self::RedirectRefused { .. } => true,
             Self::Answer { status: Some(status), .. } => {
                 status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429)
             }

@@ -26,6 +26,7 @@ pub mod error;
 pub mod exchange;
 pub mod jws;
 pub mod page;
+pub(crate) mod port_holder;
 pub mod provider;
 pub mod ranges;
 pub mod redirect;

@@ -36,6 +36,8 @@ pub enum Page {
         reason: String,
         /// One thing to do.
         next: Option<String>,
+        /// The failure's name, to look it up.
+        code: &'static str,
     },
     /// The program went on without telling how the sign-in ended.
     Interrupted,
@@ -89,11 +91,12 @@ impl Page {
                 _ = write!(body, "<p>You can close this tab and go back to {host}.</p>");
                 (Tone::Good, "Signed in")
             }
-            Self::Failed { server, reason, next } => {
+            Self::Failed { server, reason, next, code } => {
                 let next = next.as_deref().unwrap_or("Close this tab and try again from your app.");
                 _ = write!(body, "<p class=\"at\"><bdi>{}</bdi></p>", escaped(server, LONGEST_SERVER));
                 _ = write!(body, "<p class=\"why\">{}</p>", escaped(reason, LONGEST_TEXT));
                 _ = write!(body, "<h2>What to do next</h2><p>{}</p>", escaped(next, LONGEST_TEXT));
+                _ = write!(body, "<p><small>{}</small></p>", escaped(code, LONGEST_NAME));
                 (Tone::Bad, "Sign-in failed")
             }
             Self::Interrupted => {
@@ -231,7 +234,12 @@ mod tests {
     use super::*;
 
     fn failed(reason: &str, next: Option<&str>) -> Page {
-        Page::Failed { server: "a.example".into(), reason: reason.into(), next: next.map(Into::into) }
+        Page::Failed {
+            server: "a.example".into(),
+            reason: reason.into(),
+            next: next.map(Into::into),
+            code: "sign_in_denied",
+        }
     }
 
     #[test]
@@ -268,7 +276,12 @@ mod tests {
         const ATTACK: &str = r#"</style><script>alert('1')</script><img src="x" onerror=alert(1)>"#;
         let pages = [
             Page::SignedIn { server: ATTACK.into(), host: Some(ATTACK.into()) },
-            Page::Failed { server: ATTACK.into(), reason: ATTACK.into(), next: Some(ATTACK.into()) },
+            Page::Failed {
+                server: ATTACK.into(),
+                reason: ATTACK.into(),
+                next: Some(ATTACK.into()),
+                code: "sign_in_denied",
+            },
         ];
         for page in pages {
             let html = page.html();
@@ -295,6 +308,7 @@ mod tests {
         let html = failed("You declined.", Some("Run mcp-remote login")).html();
         assert!(html.contains("<p class=\"why\">You declined.</p>"), "{html}");
         assert!(html.contains("What to do next</h2><p>Run mcp-remote login</p>"), "{html}");
+        assert!(html.contains("<small>sign_in_denied</small>"), "{html}");
         assert!(failed("x", None).html().contains("try again from your app"));
         assert!(!html.contains("Signed in"));
     }

@@ -19,10 +19,14 @@ use rmcp::transport::auth::{AuthError, CredentialStore, StoredCredentials};
 use serde_json::Value;
 
 use super::{Credential, Desk, Errand, Obtained, error::Error, registration};
-use crate::store::{
-    grant::Provenance,
-    lock::Purpose,
-    tokens::{Drawer, Tokens},
+use crate::{
+    observer::Fact,
+    report::{self, host},
+    store::{
+        grant::Provenance,
+        lock::Purpose,
+        tokens::{Drawer, Tokens},
+    },
 };
 
 /// What came of it.
@@ -45,6 +49,10 @@ pub(super) async fn refresh(desk: &Desk, errand: &Errand, drawer: Drawer) -> Res
     let held = || errand.used.as_ref().map(|used| used.tokens().clone());
     let Some(tokens) = Tokens::load(&desk.store, drawer).or_else(held) else { return Ok(Refreshed::Impossible) };
     if tokens.refresh_token().is_none() {
+        let server = host(desk.door.server());
+        let sentence = format!("the sign-in to {server} is over, and no refresh token renews it");
+        let report = report::warn("no_refresh_token", sentence);
+        desk.observer.tell(|| Fact::Warned { report, way: None });
         return Ok(Refreshed::Impossible);
     }
     let server = &errand.discovered.server;
@@ -74,7 +82,7 @@ pub(super) async fn refresh(desk: &Desk, errand: &Errand, drawer: Drawer) -> Res
             desk.check_type(&renewed, errand)?;
             info!("the access token was refreshed");
             if let Some(Err(error)) = provenance.map(|from| from.save(&desk.store, drawer, &renewed)) {
-                warn!("{error:#}");
+                report::warn("store_not_writable", format!("{error:#}"));
             }
             let prover = errand.prover.clone().filter(|_| renewed.is_dpop());
             Ok(Refreshed::Done(desk.credential_of(renewed, prover, Obtained::Refreshed)))
@@ -141,7 +149,7 @@ impl CredentialStore for Ledger {
         *self.tokens.lock().unwrap_or_else(PoisonError::into_inner) = kept.clone();
         // The spent token is gone at the server: what came for it counts, also where it cannot be written.
         if let Err(error) = self.desk.store.write(self.drawer.tokens(), &kept.to_json()) {
-            warn!("the refreshed sign-in is not kept: {error:#}");
+            report::warn("store_not_writable", format!("the refreshed sign-in is not kept: {error:#}"));
         }
         Ok(())
     }

@@ -15,10 +15,15 @@ use log::info;
 use reqwest::header;
 use serde_json::{Map, Value, json};
 
-use super::{discovery::AuthorizationServer, door::Door, error::Error, scope::split};
+use super::{
+    discovery::AuthorizationServer,
+    door::Door,
+    error::{Error, REGISTRATION},
+    scope::split,
+};
 use crate::{
     config::{Authorization, Grant},
-    report::shown,
+    report::{self, shown},
     secret::Secret,
     store::Store,
 };
@@ -282,7 +287,8 @@ pub fn forget(store: &Store, client: &Client) {
 fn save(store: &Store, name: &str, content: &impl serde::Serialize) {
     let written = serde_json::to_vec_pretty(content).map_err(Into::into).and_then(|text| store.write(name, &text));
     if let Err(error) = written {
-        log::warn!("{error:#}"); // it works for now; the next start registers again
+        // It works for now; the next start registers again.
+        report::warn("store_not_writable", format!("the registration is not kept: {error:#}"));
     }
 }
 
@@ -297,7 +303,7 @@ pub async fn register(
     server: &AuthorizationServer,
     wanted: Wanted<'_>,
 ) -> Result<Client, Error> {
-    let step = "the registration";
+    let step = REGISTRATION;
     let Some(endpoint) = &server.metadata.registration_endpoint else {
         return Err(Error::NoClient { issuer: server.issuer.clone() });
     };
@@ -319,8 +325,11 @@ pub async fn register(
     if !answer.status.is_success() {
         let member = |name: &str| content.as_ref().ok()?.get(name)?.as_str().map(|text| shown(text.as_bytes()));
         return Err(match member("error") {
-            Some(error) => Error::Refused { step, error, description: member("error_description") },
-            None => Error::Answer { step, what: shown(&answer.body), status: Some(answer.status) },
+            Some(error) => Error::of_refusal(step, error, member("error_description"), wanted.redirect_uri),
+            None => {
+                let what = format!("HTTP {} {}", answer.status.as_u16(), shown(&answer.body));
+                Error::Answer { step, what, status: Some(answer.status) }
+            }
         });
     }
     // Not quoted: there may be a secret in it.

@@ -1,11 +1,18 @@
 //! Why the remote did not answer: the kinds a caller chooses by. What a person is told of them, and
-//! what to do, stands in `report.rs`.
+//! what to do, stands in `report`.
 
 use std::time::Duration;
 
 use reqwest::{StatusCode, Url};
 
-use crate::message::{Malformed, Message, Shape};
+use crate::{
+    certificate::{self, Presented},
+    config::Network,
+    message::{Malformed, Message, Shape},
+};
+
+/// What hyper-util says where a proxy answers 407.
+const PROXY_AUTHORIZATION: &str = "proxy authorization required";
 
 /// A failure at the remote end.
 #[derive(Debug, thiserror::Error)]
@@ -15,10 +22,20 @@ pub enum Error {
     Connect(#[source] reqwest::Error),
     /// TLS failed, on our side or the server's: trying again would fail again.
     #[error("TLS failed")]
-    Tls(#[source] reqwest::Error),
+    Tls {
+        /// What TLS says.
+        source: reqwest::Error,
+        /// What the server shows, where that is the reason and somebody has looked.
+        certificate: Option<Box<Presented>>,
+    },
     /// The proxy refuses to lead to the server: trying again would fail again.
     #[error("the proxy refuses")]
-    Proxy(#[source] reqwest::Error),
+    Proxy {
+        /// What the client says.
+        source: reqwest::Error,
+        /// What the proxy says, where somebody has asked it.
+        words: Option<String>,
+    },
     /// The connection broke after the request may have gone out.
     #[error("the connection broke")]
     Broken(#[source] reqwest::Error),
@@ -117,9 +134,9 @@ impl Error {
     /// Of a request that got no response.
     #[must_use]
     pub fn of_request(error: reqwest::Error) -> Self {
-        match (told_by_tls(&error), told_by_proxy(&error), error.is_connect()) {
-            (true, _, _) => Self::Tls(error),
-            (_, true, _) => Self::Proxy(error),
+        match (tls_cause(&error).is_some(), told_by_proxy(&error), error.is_connect()) {
+            (true, _, _) => Self::Tls { source: error, certificate: None },
+            (_, true, _) => Self::Proxy { source: error, words: None },
             (_, _, true) => Self::Connect(error),
             (_, _, false) => Self::Broken(error),
         }
@@ -128,7 +145,25 @@ impl Error {
     /// Of a response whose body broke off.
     #[must_use]
     pub fn of_body(error: reqwest::Error) -> Self {
-        if told_by_tls(&error) { Self::Tls(error) } else { Self::Broken(error) }
+        if tls_cause(&error).is_some() { Self::Tls { source: error, certificate: None } } else { Self::Broken(error) }
+    }
+
+    /// Asks, on a connection of its own, what the failed one could not tell: whose certificate it is that
+    /// was not good, or what a proxy had to say.
+    pub async fn looked_into(self, server: &Url, network: &Network) -> Self {
+        match self {
+            Self::Tls { source, .. } if matches!(tls_cause(&source), Some(rustls::Error::InvalidCertificate(_))) => {
+                let certificate = certificate::presented(server, network).await.ok().map(Box::new);
+                Self::Tls { source, certificate }
+            }
+            Self::Proxy { source, .. } if !wants_password(&source) => {
+                match certificate::presented(server, network).await {
+                    Err(certificate::Error::Proxy { why, .. }) => Self::Proxy { source, words: Some(why) },
+                    _ => Self::Proxy { source, words: None },
+                }
+            }
+            error => error,
+        }
     }
 
     /// The status, where there was one.
@@ -152,19 +187,25 @@ impl Error {
     }
 }
 
-/// Whether rustls is somewhere in the chain. It may be inside an I/O error, which does not count it
+/// What rustls says, somewhere in the chain. It may be inside an I/O error, which does not count it
 /// among its sources, and twice so.
-fn told_by_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(crate) fn tls_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    error.is::<rustls::Error>()
-        || inside.is_some_and(|inside| told_by_tls(inside))
-        || error.source().is_some_and(told_by_tls)
+    error
+        .downcast_ref::<rustls::Error>()
+        .or_else(|| inside.and_then(|inside| tls_cause(inside)))
+        .or_else(|| error.source().and_then(tls_cause))
+}
+
+/// Whether the proxy wants to know who we are: it has said no more than that.
+pub(crate) fn wants_password(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.to_string().contains(PROXY_AUTHORIZATION) || error.source().is_some_and(wants_password)
 }
 
 /// Whether a proxy said no to CONNECT. hyper-util keeps the kind to itself, so its words must do.
 fn told_by_proxy(error: &(dyn std::error::Error + 'static)) -> bool {
     let text = error.to_string();
-    text.contains("proxy authorization required")
+    text.contains(PROXY_AUTHORIZATION)
         || text.contains("tunnel error: unsuccessful")
         || error.source().is_some_and(told_by_proxy)
 }

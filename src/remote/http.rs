@@ -68,8 +68,7 @@ pub struct Http {
     /// `None` if the user has given a credential.
     authorizer: Option<Authorizer>,
     window: Window,
-    headers_timeout: Option<Duration>,
-    body_timeout: Option<Duration>,
+    network: Arc<Network>,
     /// Largest answer and largest event, in bytes.
     pub limit: usize,
     /// Who looks on.
@@ -86,7 +85,7 @@ impl Http {
         outlet: Arc<Outlet>,
         server: &ServerUrl,
         headers: &HeaderMap,
-        network: &Network,
+        network: &Arc<Network>,
         authorizer: Authorizer,
         limit: usize,
         observer: Observer,
@@ -111,8 +110,7 @@ impl Http {
             server,
             headers: all,
             window: Window::new(),
-            headers_timeout: network.headers_timeout,
-            body_timeout: network.body_timeout,
+            network: network.clone(),
             limit,
             observer,
         })
@@ -216,13 +214,17 @@ impl Http {
                 cookies.add_to(request.headers_mut(), &url);
             }
             let answer = self.client().execute(request);
-            let response = match self.headers_timeout {
+            let answer = match self.network.headers_timeout {
                 None => answer.await,
                 Some(after) => tokio::time::timeout(after, answer)
                     .await
                     .map_err(|_| Error::Silent { what: "response headers", after })?,
-            }
-            .map_err(Error::of_request)?;
+            };
+            let response = match answer {
+                Ok(response) => response,
+                // Boxed, as below.
+                Err(error) => return Err(Box::pin(Error::of_request(error).looked_into(&url, &self.network)).await),
+            };
             if let Some(cookies) = &self.cookies {
                 cookies.keep(response.headers(), &url);
             }
@@ -356,7 +358,7 @@ impl Http {
         // that is always ready.
         tokio::task::coop::consume_budget().await;
         let chunk = response.chunk();
-        match self.body_timeout {
+        match self.network.body_timeout {
             None => chunk.await,
             Some(after) => tokio::time::timeout(after, chunk)
                 .await

@@ -42,7 +42,7 @@ impl Store {
         let file = match self.open_lock(purpose.file()) {
             Ok(file) => file,
             Err(error) => {
-                log::warn!("no lock in {}: {error}", self.path(purpose.file()).display());
+                log::debug!("no lock in {}: {error}", self.path(purpose.file()).display());
                 return Lock { _file: None };
             }
         };

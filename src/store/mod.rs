@@ -19,7 +19,7 @@ use md5::{Digest, Md5};
 use reqwest::Url;
 use serde_json::Value;
 
-use crate::config::Resource;
+use crate::{config::Resource, report};
 
 pub mod description;
 pub mod grant;
@@ -71,9 +71,10 @@ impl Store {
         let path = self.path(name);
         match fs::read(&path) {
             Ok(content) => Some(content),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            // Where the folder is none, it is for whoever writes to say so.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
             Err(error) => {
-                warn!("{} cannot be read and is left out: {error}", path.display());
+                report::warn("store_damaged", format!("{} cannot be read and is left out: {error}", path.display()));
                 None
             }
         }
@@ -85,7 +86,7 @@ impl Store {
         let content = self.read(name)?;
         let parsed = parse(&content);
         if parsed.is_none() {
-            warn!("{} is damaged and is left out", self.path(name).display());
+            report::warn("store_damaged", format!("{} is damaged and is left out", self.path(name).display()));
         }
         parsed
     }

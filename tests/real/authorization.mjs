@@ -278,7 +278,7 @@ async function denial() {
   await check("denial: the host is told why, and the program stays", async () => {
     program.initialize(1);
     const { error } = await program.answer(1, 15_000);
-    must(error && /access_denied/.test(error.message) && error.data?.code === "sign_in_refused", "the reason", { error });
+    must(error && /access_denied/.test(error.message) && error.data?.code === "sign_in_denied", "the reason", { error });
     must(program.runs, "the program stays");
     await until(() => person.pages.length === 1, "the page at the end");
     must(!/signed in/i.test(person.pages[0].text), "the page does not claim success", person.pages[0]);

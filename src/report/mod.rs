@@ -1,0 +1,195 @@
+//! What a person is told of a failure: one sentence (what, where, why), one thing to do, one code; the
+//! same on stderr, in the JSON-RPC error, on the page in the browser and in `mcp-remote-client`. Codes
+//! and what to do stand in the [`catalogue`], the sentences in `remote` and `authorization`.
+//!
+//! Must never: say what failed without saying where; give a hint that is not something to do.
+
+mod authorization;
+pub mod catalogue;
+mod remote;
+
+use std::{
+    collections::BTreeSet,
+    error::Error as StdError,
+    fmt::Write as _,
+    sync::{Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use reqwest::Url;
+use serde::Serialize;
+
+use crate::message::Id;
+
+/// The code of every JSON-RPC error that is this program's own. Outside the ranges that JSON-RPC 2.0
+/// §5.1 (-32768 to -32000) and MCP 2026-07-28 (-32020 to -32099) keep for themselves, so that nobody
+/// takes it for the server's.
+pub const OWN_ERROR: i32 = -31000;
+/// JSON-RPC 2.0 §5.1: the line is not JSON.
+pub const PARSE_ERROR: i32 = -32700;
+/// JSON-RPC 2.0 §5.1: the JSON is not JSON-RPC.
+pub const INVALID_REQUEST: i32 = -32600;
+/// JSON-RPC 2.0 §5.1: there is no such method.
+pub const METHOD_NOT_FOUND: i32 = -32601;
+/// JSON-RPC 2.0 §5.1, and what npm's mcp-remote answers to a call of an ignored tool.
+pub const INTERNAL_ERROR: i32 = -32603;
+
+/// How much of a server's words is shown, in characters.
+const SHOWN: usize = 200;
+
+/// A failure, told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Its name in the [`catalogue`].
+    pub code: &'static str,
+    /// What and why, without the program's name.
+    pub sentence: String,
+    /// One thing to do.
+    pub hint: Option<String>,
+    /// HTTP status, where there was one.
+    pub status: Option<u16>,
+}
+
+/// The member `data` of our errors.
+#[derive(Serialize)]
+struct Data<'a> {
+    code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+}
+
+impl Report {
+    /// A failure of the catalogue. What to do is what stands there, unless `hint` says it more exactly.
+    #[must_use]
+    pub fn new(code: &'static str, sentence: impl Into<String>, hint: Option<&str>) -> Self {
+        let entry = catalogue::entry(code);
+        debug_assert!(entry.is_some(), "{code} is not in the catalogue");
+        let hint = hint.or_else(|| entry.map(|entry| entry.action)).map(Into::into);
+        Self { code, sentence: sentence.into(), hint, status: None }
+    }
+
+    /// The failure as the answer to a request.
+    #[must_use]
+    pub fn answer(&self, id: &Id) -> Bytes {
+        let data = Data { code: self.code, hint: self.hint.as_deref(), status: self.status };
+        error_line(id, OWN_ERROR, &format!("mcp-remote: {}", self.sentence), Some(&data))
+    }
+
+    /// The failure as one line for people.
+    #[must_use]
+    pub fn line(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{}; {hint} [{}]", self.sentence, self.code),
+            None => format!("{} [{}]", self.sentence, self.code),
+        }
+    }
+}
+
+/// Logs a failure that is no answer to anything, in the words of the catalogue; the same one once in the
+/// life of the process, since a damaged file is read again and again.
+pub fn warn(code: &'static str, sentence: impl Into<String>) -> Report {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let report = Report::new(code, sentence, None);
+    let line = report.line();
+    if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(line.clone()) {
+        log::warn!("{line}");
+    }
+    report
+}
+
+/// An error answer, with the id as it came.
+pub(crate) fn error_line(id: &Id, code: i32, message: &str, data: Option<&impl Serialize>) -> Bytes {
+    let text = |value: Result<String, serde_json::Error>| value.unwrap_or_else(|_| "null".to_owned());
+    let mut line = format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":{}"#,
+        text(serde_json::to_string(message))
+    );
+    if let Some(data) = data {
+        _ = write!(line, r#","data":{}"#, text(serde_json::to_string(data)));
+    }
+    line.push_str("}}");
+    line.into()
+}
+
+/// What a server says, made fit for one line of text: the title of a page, or its first characters.
+#[must_use]
+pub fn shown(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(16 * 1024)]);
+    let lower = text.to_ascii_lowercase();
+    let title = lower.find("<title>").and_then(|start| {
+        let start = start + "<title>".len();
+        let end = start + lower[start..].find("</title>")?;
+        text.get(start..end)
+    });
+    let words: Vec<&str> = title
+        .unwrap_or(&text)
+        .split(|character: char| character.is_whitespace() || character.is_control())
+        .filter(|word| !word.is_empty())
+        .collect();
+    let line: String = words.join(" ").chars().take(SHOWN + 1).collect();
+    if line.chars().count() > SHOWN { line.chars().take(SHOWN).chain(['…']).collect() } else { line }
+}
+
+/// Host and port as a person would write them.
+#[must_use]
+pub fn host(server: &Url) -> String {
+    match (server.host_str(), server.port()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (Some(host), None) => host.to_owned(),
+        (None, _) => server.to_string(),
+    }
+}
+
+/// An error and what caused it, in one line.
+#[must_use]
+pub fn chain(error: &dyn StdError) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        // Libraries like to repeat their cause in their own text, and reqwest to name the address.
+        if !line.contains(&text) && !inner.is::<reqwest::Error>() {
+            _ = write!(line, ": {text}");
+        }
+        cause = inner.source();
+    }
+    line
+}
+
+/// The innermost cause: what the operating system or the TLS library said.
+fn deepest(error: &(dyn StdError + 'static)) -> String {
+    let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    match (inside, error.source()) {
+        (Some(inside), _) => deepest(inside),
+        (None, Some(source)) => deepest(source),
+        (None, None) => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_shown_by_its_title_and_a_text_by_its_beginning() {
+        assert_eq!(shown(b"<html><head><TITLE>Sign\n in</TITLE>"), "Sign in");
+        assert_eq!(shown(b"  no\tsuch \x07 thing\r\n"), "no such thing");
+        assert_eq!(shown("x".repeat(300).as_bytes()).chars().count(), SHOWN + 1);
+    }
+
+    #[test]
+    fn our_errors_have_one_form() {
+        let report = Report::new("cannot_connect", "cannot connect to a:1: \"refused\"", Some("start it"));
+        assert_eq!(
+            report.answer(&Id::from_json(b"1e2")),
+            r#"{"jsonrpc":"2.0","id":1e2,"error":{"code":-31000,"message":"mcp-remote: cannot connect to a:1: \"refused\"","data":{"code":"cannot_connect","hint":"start it"}}}"#
+        );
+    }
+
+    #[test]
+    fn the_own_code_is_in_nobodys_range() {
+        assert!(!(-32768..=-32000).contains(&OWN_ERROR));
+    }
+}

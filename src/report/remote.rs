@@ -1,0 +1,135 @@
+//! What is told of a failure at the remote end.
+//!
+//! Must never: leave out where, or the server's own words where it has some.
+
+use reqwest::{StatusCode, Url};
+use rustls::{AlertDescription, CertificateError};
+
+use super::{Report, chain, deepest, host};
+use crate::{
+    certificate::Presented,
+    remote::error::{Error, tls_cause, wants_password},
+};
+
+/// How many of a certificate's names are told: the rest says no more.
+const MOST_NAMES: usize = 5;
+
+impl Report {
+    /// Tells what happened at the remote end.
+    #[must_use]
+    pub fn of_remote(error: &Error, server: &Url) -> Self {
+        let host = host(server);
+        let cause = deepest(error);
+        let (code, sentence) = match error {
+            Error::Connect(_) => {
+                // hyper-util's words, and rustls'; what stands behind them differs from system to system.
+                let name = ["dns error", "dns name"].iter().any(|words| chain(error).contains(words));
+                let code = if name { "name_not_found" } else { "cannot_connect" };
+                (code, format!("cannot connect to {host}: {cause}"))
+            }
+            Error::Tls { source, certificate } => of_tls(source, certificate.as_deref(), &host, &cause),
+            Error::Proxy { source, words } => {
+                let code = if wants_password(source) { "proxy_refused" } else { "proxy_forbids" };
+                let cause = words.as_ref().unwrap_or(&cause);
+                (code, format!("the proxy does not lead to {host}: {cause}"))
+            }
+            Error::Broken(_) => {
+                ("connection_broken", format!("the connection to {host} broke before the answer was complete: {cause}"))
+            }
+            Error::Silent { what, after } => {
+                ("timed_out", format!("{host} was silent: no {what} within {} s", after.as_secs_f32()))
+            }
+            Error::Refused(refusal) => (of_status(refusal.status), format!("{host} answered {refusal}")),
+            Error::Unauthorized(error) => return Self::of_authorization(error, server),
+            Error::SessionLost(refusal) => {
+                ("session_lost", format!("{host} has lost the session and refuses a new one: {refusal}"))
+            }
+            Error::NoNewSession(why) => {
+                ("session_lost", format!("{host} has lost the session and refuses a new one: {why}"))
+            }
+            Error::Redirected { status, to } => {
+                ("redirected", format!("{host} answered HTTP {} and points to {to}", status.as_u16()))
+            }
+            Error::NotMcp(what) => ("not_mcp", format!("{host} does not answer as an MCP server: {what}")),
+            Error::BadMessage(malformed) => {
+                ("bad_message", format!("{host} sent an answer that is no message: {malformed}"))
+            }
+            Error::TooLarge { limit } => ("too_large", format!("{host} sent an answer of more than {limit} bytes")),
+            Error::NoAnswer(what) => ("no_answer", format!("{host}: {what}")),
+            Error::NoEndpoint(what) | Error::BadEndpoint(what) => ("no_event_stream", format!("{host}: {what}")),
+            Error::BothTransports { first, second } => {
+                let (first, second) = (Self::of_remote(first, server), Self::of_remote(second, server));
+                let (first, second) = (first.sentence, second.sentence);
+                let both = if first == second { first } else { format!("{first}; {second}") };
+                ("no_transport", format!("neither transport works: {both}"))
+            }
+        };
+        let status = error.status().map(|status| status.as_u16());
+        Self { status, ..Self::new(code, sentence, None) }
+    }
+}
+
+fn of_status(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "unauthorized",
+        403 => "forbidden",
+        404 => "not_found",
+        407 => "proxy_refused",
+        429 => "too_many_requests",
+        400..=499 => "refused",
+        _ => "server_failed",
+    }
+}
+
+/// TLS failed: whose certificate it was, as far as somebody has looked.
+fn of_tls(error: &reqwest::Error, certificate: Option<&Presented>, host: &str, cause: &str) -> (&'static str, String) {
+    use CertificateError as Fault;
+    match tls_cause(error) {
+        Some(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)) => (
+            "client_certificate_needed",
+            format!("no secure connection to {host}: it wants a certificate from this side ({cause})"),
+        ),
+        // What an operating system's verifier has no other word for is `Other`.
+        Some(rustls::Error::InvalidCertificate(fault @ (Fault::UnknownIssuer | Fault::Other(_)))) => {
+            let why = if *fault == Fault::UnknownIssuer { String::new() } else { said(cause) };
+            let issuer = match certificate {
+                Some(shown) if shown.issuer == shown.subject => format!("itself ({})", shown.issuer),
+                Some(shown) => shown.issuer.clone(),
+                None => "somebody".to_owned(),
+            };
+            (
+                "certificate_not_trusted",
+                format!("the certificate of {host} was issued by {issuer}, which this computer does not trust{why}"),
+            )
+        }
+        Some(rustls::Error::InvalidCertificate(Fault::Expired | Fault::ExpiredContext { .. })) => {
+            let end = certificate.map(|shown| format!(" on {}", shown.not_after.strftime("%F")));
+            (
+                "certificate_expired",
+                format!("the certificate of {host} has ended{}", end.unwrap_or_else(|| said(cause))),
+            )
+        }
+        Some(rustls::Error::InvalidCertificate(Fault::NotValidYet | Fault::NotValidYetContext { .. })) => {
+            let begin = certificate.map(|shown| format!(" before {}", shown.not_before.strftime("%F")));
+            let begin = begin.unwrap_or_else(|| said(cause));
+            ("certificate_expired", format!("the certificate of {host} is not good{begin}"))
+        }
+        Some(rustls::Error::InvalidCertificate(Fault::NotValidForName | Fault::NotValidForNameContext { .. })) => {
+            let names = match certificate {
+                Some(shown) if !shown.names.is_empty() => {
+                    let more = if shown.names.len() > MOST_NAMES { " and others" } else { "" };
+                    let names: Vec<_> = shown.names.iter().take(MOST_NAMES).map(String::as_str).collect();
+                    format!("for {}{more}, and for no other name", names.join(", "))
+                }
+                Some(_) => "for no name at all".to_owned(),
+                None => format!("not for this name: {cause}"),
+            };
+            ("certificate_wrong_name", format!("the certificate of {host} is {names}"))
+        }
+        _ => ("tls_failed", format!("no secure connection to {host}: {cause}")),
+    }
+}
+
+fn said(cause: &str) -> String {
+    format!(": {cause}")
+}

@@ -1,0 +1,1234 @@
+//! The catalogue of failures, from outside: each row of the table sets up what is broken for real, and
+//! says what must be told of it (sentence, code, what to do) and in which places.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod support;
+
+use std::{
+    any::Any,
+    collections::BTreeSet,
+    pin::Pin,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use mcp_remote::report::catalogue::{CATALOGUE, entry};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
+};
+use reqwest::Url;
+use serde_json::{Value, json};
+use support::{
+    authorization_server::{AuthorizationServer, Client, Iss, Settings, edit},
+    browser::Browser,
+    event_streams::EventStreams,
+    host::{Handles, Host, initialize_params, request},
+    server::{Reply, Request, Server, answer, ordinary, reserved_port},
+    soon, stored,
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+    process::Command,
+    sync::Semaphore,
+    task::{JoinSet, LocalSet},
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        RootCertStore, ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer},
+        server::WebPkiClientVerifier,
+    },
+};
+
+// How it is told.
+
+/// Where a failure is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// One line on the adapter's stderr.
+    Stderr,
+    /// The JSON-RPC error of the host's request.
+    Answer,
+    /// The page that the browser ends on.
+    Page,
+    /// What `mcp-remote-client` says of the same server.
+    Client,
+}
+
+use Place::{Answer, Client as Tool, Page, Stderr};
+
+/// Wherever a request is answered.
+const ANSWERS: &[Place] = &[Stderr, Answer, Tool];
+/// Where the browser comes back to an error.
+const EVERYWHERE: &[Place] = &[Stderr, Answer, Page, Tool];
+/// What only a host can meet.
+const HOSTS: &[Place] = &[Stderr, Answer];
+/// Nothing fails.
+const WARNING: &[Place] = &[Stderr, Tool];
+
+/// A row of the table.
+struct Case {
+    code: &'static str,
+    set_up: fn() -> Scene,
+    /// What the sentence must have in it; `{host}` is the server's.
+    says: &'static [&'static str],
+    /// What the action must have in it.
+    does: &'static str,
+    places: &'static [Place],
+}
+
+type Scene = Pin<Box<dyn Future<Output = Stage>>>;
+
+/// Something broken, ready to be met.
+struct Stage {
+    /// Of the adapter, the server's address first.
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    browser: Option<Browser>,
+    home: Arc<TempDir>,
+    /// What the host says; the failure is the first answer that is an error of ours.
+    script: Vec<Step>,
+    /// Servers, files, ports.
+    kept: Vec<Box<dyn Any>>,
+}
+
+enum Step {
+    Ask(&'static str),
+    Say(String),
+    Close,
+}
+
+impl Stage {
+    fn of(url: impl Into<String>, flags: &[&str]) -> Self {
+        let mut arguments = vec![url.into()];
+        arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        let home = Arc::new(tempfile::tempdir().unwrap());
+        let script = vec![Step::Ask("initialize")];
+        Self { arguments, environment: Vec::new(), browser: None, home, script, kept: Vec::new() }
+    }
+
+    fn keeping(mut self, kept: impl Any) -> Self {
+        self.kept.push(Box::new(kept));
+        self
+    }
+
+    fn asking(mut self, method: &'static str) -> Self {
+        self.script.push(Step::Ask(method));
+        self
+    }
+
+    fn with(mut self, browser: Browser) -> Self {
+        self.browser = Some(browser);
+        self
+    }
+
+    fn host_name(&self) -> String {
+        let Ok(url) = Url::parse(&self.arguments[0]) else { return String::new() };
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{}{port}", url.host_str().unwrap_or_default())
+    }
+
+    fn environment(&self) -> Vec<(&str, &str)> {
+        self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    }
+
+    /// Every start of the adapter in this file. `--start wait`: what fails is answered with the failure.
+    fn start(&self) -> Host {
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).chain(["--start", "wait"]).collect();
+        match &self.browser {
+            Some(browser) => browser.host_with(&self.home, &arguments, &self.environment()),
+            None => Host::start_raw(Handles::SocketPairs, &arguments, &self.environment(), self.home.clone()),
+        }
+    }
+
+    /// Runs `mcp-remote-client` on the same; all that it says.
+    async fn run_client(&self, home: &TempDir) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-remote-client"));
+        command.args(&self.arguments).env_clear().env("HOME", home.path()).env("MCP_REMOTE_CONFIG_DIR", home.path());
+        if let Some(browser) = &self.browser {
+            command.env("BROWSER", browser.path()).env("PATH", "/usr/local/bin:/usr/bin:/bin");
+        }
+        command.envs(self.environment()).stdin(Stdio::null()).kill_on_drop(true);
+        let done = soon(&format!("the client ends: {:?}", self.arguments), command.output()).await.unwrap();
+        String::from_utf8(done.stdout).unwrap() + &String::from_utf8(done.stderr).unwrap()
+    }
+}
+
+/// Copies what a set-up has put into the store.
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            std::fs::create_dir_all(&to).unwrap();
+            copy(&from, &to);
+        } else {
+            std::fs::copy(from, to).unwrap();
+        }
+    }
+}
+
+/// A failure as it was told.
+#[derive(Debug)]
+struct Told {
+    sentence: String,
+    hint: String,
+}
+
+impl Told {
+    fn line(&self, code: &str) -> String {
+        format!("{}; {} [{code}]", self.sentence, self.hint)
+    }
+}
+
+/// What differs from one sign-in to the next.
+fn without_queries(text: &str) -> String {
+    let words = text.split(' ').map(|word| match word.split_once('?') {
+        Some((address, rest)) if address.starts_with("http") => {
+            let end = if rest.contains(';') { ";" } else { "" };
+            format!("{address}{end}")
+        }
+        _ => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+async fn check(case: &Case) {
+    let stage = (case.set_up)().await;
+    let code = case.code;
+    let clients_home = tempfile::tempdir().unwrap();
+    copy(stage.home.path(), clients_home.path());
+    let mut host = stage.start();
+    let told = if case.places.contains(&Answer) {
+        let answer = play(&stage, &mut host).await;
+        let error = &answer["error"];
+        assert_eq!(error["code"], -31000, "{code}: {answer}");
+        assert_eq!(error["data"]["code"], code, "{answer}\n{}", host.stderr());
+        let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("{code}: {answer}")).to_owned();
+        let sentence = text(&error["message"]);
+        let sentence = sentence.strip_prefix("mcp-remote: ").unwrap_or_else(|| panic!("{code}: {answer}")).to_owned();
+        let told = Told { sentence, hint: text(&error["data"]["hint"]) };
+        if case.places.contains(&Stderr) {
+            host.told(&told.line(code)).await;
+        }
+        told
+    } else {
+        host.send(request(0, "initialize", initialize_params("2025-11-25"))).await;
+        let end = format!(" [{code}]");
+        host.told(&end).await;
+        let stderr = host.stderr();
+        let line = stderr.lines().find(|line| line.ends_with(&end)).unwrap_or_else(|| panic!("{code}:\n{stderr}"));
+        let action = entry(code).unwrap().action;
+        let line = line.strip_suffix(&end).unwrap();
+        let line = line.strip_suffix(action).unwrap_or_else(|| panic!("{code}: {line}\nnot: {action}"));
+        let (_, sentence) = line.strip_suffix("; ").unwrap().split_once("] warning: ").unwrap();
+        Told { sentence: sentence.to_owned(), hint: action.to_owned() }
+    };
+    for piece in case.says {
+        let piece = piece.replace("{host}", &stage.host_name()).replace("{pid}", &std::process::id().to_string());
+        assert!(told.sentence.contains(&piece), "{code}: no {piece:?} in {told:?}");
+    }
+    assert!(told.hint.contains(case.does), "{code}: no {:?} in {told:?}", case.does);
+    if case.places.contains(&Page) {
+        let page = stage.browser.as_ref().unwrap().page().await;
+        for text in [&*told.sentence, &*told.hint, code] {
+            assert!(page.body.contains(&escaped(text)), "{code}: no {text:?} in {}", page.body);
+        }
+    }
+    host.end_input();
+    host.exit().await;
+    if !case.places.contains(&Answer) {
+        assert_eq!(host.stderr().matches(&told.line(code)).count(), 1, "{code}: {}", host.stderr());
+    }
+    if case.places.contains(&Tool) {
+        let shown = stage.run_client(&clients_home).await;
+        let shown = without_queries(&shown);
+        // It is for reports, so the home has no name in it; and it meets a folder that cannot be written at
+        // another file.
+        let home = stage.home.path().to_str().unwrap();
+        let sentence = if code == "store_not_writable" { String::new() } else { told.sentence.replace(home, "~") };
+        // What the arguments alone make impossible is one line.
+        let line = without_queries(&told.line(code));
+        if shown.contains(line.strip_prefix("mcp-remote: ").unwrap_or(&line)) {
+            return;
+        }
+        for piece in [format!("{sentence} [{code}]\n"), format!("-> {}\n", told.hint)] {
+            assert!(shown.contains(&without_queries(&piece)), "{code}: no {piece:?} in {shown}");
+        }
+    }
+}
+
+/// Speaks the host's part, up to the first error of ours.
+async fn play(stage: &Stage, host: &mut Host) -> Value {
+    for (id, step) in stage.script.iter().enumerate() {
+        match step {
+            Step::Ask(method) => {
+                let params =
+                    if *method == "initialize" { initialize_params("2025-11-25") } else { json!({"name": "a"}) };
+                let answer = host.ask(id, method, params).await;
+                if answer["error"].is_object() {
+                    return answer;
+                }
+                if *method == "initialize" {
+                    host.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
+                }
+            }
+            Step::Say(line) => host.send(line).await,
+            Step::Close => host.end_input(),
+        }
+    }
+    loop {
+        let answer = host.json().await;
+        if answer["error"].is_object() {
+            return answer;
+        }
+    }
+}
+
+fn escaped(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    text.replace('"', "&quot;").replace('\'', "&#39;")
+}
+
+// What can be broken.
+
+fn scene(stage: impl Future<Output = Stage> + 'static) -> Scene {
+    Box::pin(stage)
+}
+
+/// No patience with a server that is down.
+const AT_ONCE: [&str; 2] = ["--retry-for", "0"];
+
+/// A server that answers everything like this.
+fn answering(reply: fn(&Request) -> Reply) -> Scene {
+    answering_with(reply, &AT_ONCE)
+}
+
+fn answering_with(reply: fn(&Request) -> Reply, flags: &'static [&'static str]) -> Scene {
+    scene(async move {
+        let server = Server::with(reply).await;
+        Stage::of(server.url("/mcp"), flags).keeping(server)
+    })
+}
+
+/// A server that does what it should but for `tools/list`.
+fn listing(reply: fn(&Request) -> Reply) -> Scene {
+    listing_with(reply, &AT_ONCE)
+}
+
+fn listing_with(reply: fn(&Request) -> Reply, flags: &'static [&'static str]) -> Scene {
+    scene(async move {
+        let server =
+            Server::with(move |request| if request.rpc() == "tools/list" { reply(request) } else { ordinary(request) });
+        let server = server.await;
+        Stage::of(server.url("/mcp"), flags).keeping(server).asking("tools/list")
+    })
+}
+
+/// A protected server, changed, and a person who says yes.
+fn protected(change: fn(&mut Settings), flags: &'static [&'static str]) -> Scene {
+    scene(async move {
+        let server = AuthorizationServer::with(change).await;
+        Stage::of(server.url(), flags).keeping(server).with(Browser::consenting())
+    })
+}
+
+/// The authorization server comes back with an error.
+fn denying(error: &'static str, description: &'static str) -> Scene {
+    scene(async move {
+        let server =
+            AuthorizationServer::with(|settings| settings.denies = Some((error.into(), description.into()))).await;
+        Stage::of(server.url(), &[]).keeping(server).with(Browser::consenting())
+    })
+}
+
+/// The token endpoint answers like this.
+fn exchanging(reply: fn() -> Reply) -> Scene {
+    scene(async move {
+        let server = AuthorizationServer::with(move |settings| {
+            settings.first = Arc::new(move |request| (request.path == "/oauth/token").then(reply));
+        });
+        let server = server.await;
+        Stage::of(server.url(), &[]).keeping(server).with(Browser::consenting())
+    })
+}
+
+/// The registration endpoint answers like this.
+fn registering(reply: fn() -> Reply, flags: &'static [&'static str]) -> Scene {
+    scene(async move {
+        let server = AuthorizationServer::with(move |settings| {
+            settings.first = Arc::new(move |request| (request.path == "/oauth/register").then(reply));
+        });
+        let server = server.await;
+        Stage::of(server.url(), flags).keeping(server).with(Browser::consenting())
+    })
+}
+
+fn refusal(status: u16, error: &str, description: &str) -> Reply {
+    Reply::status(status, "application/json", json!({"error": error, "error_description": description}))
+}
+
+/// A private authority.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    folder: TempDir,
+}
+
+impl Authority {
+    fn new(organization: &str, name: &str) -> Self {
+        let mut params = CertificateParams::new([]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        params.distinguished_name.push(DnType::OrganizationName, organization);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
+        Self { issuer, folder }
+    }
+
+    fn file(&self) -> String {
+        self.folder.path().join("ca.pem").to_str().unwrap().to_owned()
+    }
+
+    /// A server's certificate, changed.
+    fn config(&self, names: &[&str], change: fn(&mut CertificateParams), clients: Option<&Self>) -> ServerConfig {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+        let builder = match clients {
+            None => builder.unwrap().with_no_client_auth(),
+            Some(authority) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(CertificateDer::from(authority.issuer.der().to_vec())).unwrap();
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
+                builder.unwrap().with_client_cert_verifier(verifier)
+            }
+        };
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        builder.with_single_cert(vec![CertificateDer::from(certificate.der().to_vec())], key).unwrap()
+    }
+}
+
+/// A port that speaks TLS, with an ordinary server behind it.
+async fn tls(config: ServerConfig) -> (u16, impl Any) {
+    let server = Server::with(ordinary).await;
+    let (behind, acceptor) = (server.port, TlsAcceptor::from(Arc::new(config)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut open = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            open.spawn(async move {
+                match acceptor.accept(stream).into_fallible().await {
+                    Ok(mut stream) => {
+                        let Ok(mut behind) = TcpStream::connect(("127.0.0.1", behind)).await else { return };
+                        _ = copy_bidirectional(&mut stream, &mut behind).await;
+                    }
+                    Err((_, mut refused)) => {
+                        // What is unread at the close would turn our alert into a reset.
+                        _ = refused.shutdown().await;
+                        _ = tokio::io::copy(&mut refused, &mut tokio::io::sink()).await;
+                    }
+                }
+            });
+        }
+    });
+    (port, (server, tasks))
+}
+
+/// A server with a certificate of a private authority, which is trusted unless it is the fault.
+fn certified(
+    host: &'static str,
+    names: &'static [&'static str],
+    change: fn(&mut CertificateParams),
+    is_trusted: bool,
+) -> Scene {
+    scene(async move {
+        let authority = Authority::new("Example Corp", "TLS Inspection");
+        let (port, kept) = tls(authority.config(names, change, None)).await;
+        let ca = authority.file();
+        let flags: &[&str] = if is_trusted { &["--ca-cert", &ca] } else { &[] };
+        Stage::of(format!("https://{host}:{port}/mcp"), flags).keeping(kept).keeping(authority)
+    })
+}
+
+/// A far server, and a proxy that says no.
+fn through_proxy(reply: fn(&Request) -> Reply) -> Scene {
+    scene(async move {
+        let proxy = Server::with(reply).await;
+        let address = proxy.url("");
+        Stage::of("https://far.example/mcp", &["--proxy", &address, "--retry-for", "0"]).keeping(proxy)
+    })
+}
+
+const KNOWN: &str = r#"{"client_id":"known"}"#;
+
+const CASES: &[Case] = &[
+    // The arguments.
+    Case {
+        code: "bad_arguments",
+        set_up: || scene(async { Stage::of("https://a.example/mcp", &["--heder", "a:b"]) }),
+        says: &["unknown flag --heder", "did you mean --header?"],
+        does: "mcp-remote --help",
+        places: ANSWERS,
+    },
+    Case {
+        code: "mangled_arguments",
+        set_up: || {
+            scene(async { Stage::of("https://a.example/mcp", &["--header", "Authorization:", "Bearer", "hush"]) })
+        },
+        says: &["a header has lost its value"],
+        does: "--header \"Authorization:${AUTH}\"",
+        places: ANSWERS,
+    },
+    Case {
+        code: "variable_not_set",
+        set_up: || scene(async { Stage::of("https://a.example/mcp", &["--header", "Authorization:${STRIPPED}"]) }),
+        says: &["--header (Authorization)", "the environment variable STRIPPED, which is not set"],
+        does: "\"env\"",
+        places: ANSWERS,
+    },
+    // The way to the server.
+    Case {
+        code: "name_not_found",
+        // Longer than a label may be (RFC 1035 §2.3.4): no resolver asks anybody.
+        set_up: || {
+            let url = format!("http://{}.example/mcp", "n".repeat(64));
+            scene(async { Stage::of(url, &["--allow-http", "--retry-for", "0"]) })
+        },
+        says: &["cannot connect to {host}"],
+        does: "check the name",
+        places: ANSWERS,
+    },
+    Case {
+        code: "cannot_connect",
+        set_up: || scene(async { Stage::of(format!("http://127.0.0.1:{}/mcp", reserved_port().await), &AT_ONCE) }),
+        says: &["cannot connect to {host}", "refused"],
+        does: "the server is running",
+        places: ANSWERS,
+    },
+    Case {
+        code: "proxy_refused",
+        set_up: || through_proxy(|_| Reply::empty(407)),
+        says: &["the proxy does not lead to {host}", "authorization required"],
+        does: "--proxy http://USER:PASSWORD@HOST:PORT",
+        places: ANSWERS,
+    },
+    Case {
+        code: "proxy_forbids",
+        set_up: || through_proxy(|_| Reply::Raw(b"HTTP/1.1 403 Blocked by policy\r\ncontent-length: 0\r\n\r\n".into())),
+        says: &["the proxy does not lead to {host}", "403 Blocked by policy"],
+        does: "NO_PROXY",
+        places: ANSWERS,
+    },
+    Case {
+        code: "certificate_not_trusted",
+        set_up: || certified("127.0.0.1", &["127.0.0.1"], |_| {}, false),
+        says: &["the certificate of {host}", "by Example Corp / TLS Inspection", "does not trust"],
+        does: "--ca-cert FILE",
+        places: ANSWERS,
+    },
+    Case {
+        code: "certificate_expired",
+        set_up: || {
+            certified(
+                "127.0.0.1",
+                &["127.0.0.1"],
+                |params| (params.not_before, params.not_after) = (date_time_ymd(2001, 2, 3), date_time_ymd(2002, 3, 4)),
+                true,
+            )
+        },
+        says: &["the certificate of {host} has ended on 2002-03-04"],
+        does: "clock",
+        places: ANSWERS,
+    },
+    Case {
+        code: "certificate_expired",
+        set_up: || {
+            certified(
+                "127.0.0.1",
+                &["127.0.0.1"],
+                |params| (params.not_before, params.not_after) = (date_time_ymd(4001, 2, 3), date_time_ymd(4002, 3, 4)),
+                true,
+            )
+        },
+        says: &["the certificate of {host} is not good before 4001-02-03"],
+        does: "clock",
+        places: ANSWERS,
+    },
+    Case {
+        code: "certificate_wrong_name",
+        set_up: || certified("localhost", &["far.example", "127.0.0.1"], |_| {}, true),
+        says: &["the certificate of {host} is for far.example, 127.0.0.1, and for no other name"],
+        does: "a name that the certificate has",
+        places: ANSWERS,
+    },
+    Case {
+        code: "client_certificate_needed",
+        set_up: || {
+            scene(async {
+                let (authority, clients) = (Authority::new("private", "a"), Authority::new("clients", "b"));
+                let (port, kept) = tls(authority.config(&["127.0.0.1"], |_| {}, Some(&clients))).await;
+                let url = format!("https://127.0.0.1:{port}/mcp");
+                Stage::of(url, &["--ca-cert", &authority.file()]).keeping(kept).keeping(authority)
+            })
+        },
+        says: &["no secure connection to {host}", "CertificateRequired"],
+        does: "--client-cert FILE --client-key FILE",
+        places: ANSWERS,
+    },
+    Case {
+        code: "tls_failed",
+        set_up: || {
+            scene(async {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let url = format!("https://{}/mcp", listener.local_addr().unwrap());
+                let mut tasks = JoinSet::new();
+                tasks.spawn(async move {
+                    while let Ok((mut stream, _)) = listener.accept().await {
+                        _ = stream.read(&mut [0; 16 * 1024]).await;
+                        _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+                    }
+                });
+                Stage::of(url, &AT_ONCE).keeping(tasks)
+            })
+        },
+        says: &["no secure connection to {host}"],
+        does: "https",
+        places: ANSWERS,
+    },
+    Case {
+        code: "timed_out",
+        set_up: || answering_with(|_| Reply::Hang, &["--headers-timeout", "0.2", "--retry-for", "0"]),
+        says: &["{host} was silent", "within 0.2 s"],
+        does: "--headers-timeout",
+        places: ANSWERS,
+    },
+    Case {
+        code: "connection_broken",
+        set_up: || {
+            scene(async {
+                let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{";
+                let server = Server::with(move |request| match request.rpc().as_str() {
+                    "tools/call" => Reply::Raw(head.to_vec()),
+                    _ => ordinary(request),
+                });
+                let server = server.await;
+                Stage::of(server.url("/mcp"), &AT_ONCE).keeping(server).asking("tools/call")
+            })
+        },
+        says: &["the connection to {host} broke"],
+        does: "look before you send it again",
+        places: HOSTS,
+    },
+    Case {
+        code: "authorization_server_unreachable",
+        set_up: || {
+            scene(async {
+                let authority = Authority::new("Example Corp", "TLS Inspection");
+                let (port, kept) = tls(authority.config(&["127.0.0.1"], |_| {}, None)).await;
+                let issuer = format!("https://127.0.0.1:{port}");
+                let server = AuthorizationServer::with(|settings| {
+                    settings.edit_prm =
+                        edit(move |document, _| document["authorization_servers"] = json!([issuer.clone()]));
+                });
+                let server = server.await;
+                Stage::of(server.url(), &[]).keeping(server).keeping(kept)
+            })
+        },
+        says: &["{host}: no answer from 127.0.0.1:", "was issued by Example Corp / TLS Inspection"],
+        does: "--ca-cert FILE",
+        places: ANSWERS,
+    },
+    Case {
+        code: "authorization_server_unreachable",
+        set_up: || exchanging(|| Reply::Close),
+        says: &["{host}: no answer from 127.0.0.1:"],
+        does: "check the network",
+        places: EVERYWHERE,
+    },
+    // The sign-in.
+    Case {
+        code: "sign_in_needed",
+        set_up: || {
+            scene(async {
+                let server = AuthorizationServer::start(Settings::default()).await;
+                Stage::of(server.url(), &["--auth-timeout", "1"]).keeping(server).with(Browser::waiting())
+            })
+        },
+        says: &["{host} needs you to sign in: open http://127.0.0.1:"],
+        does: "sign in there",
+        places: ANSWERS,
+    },
+    Case {
+        code: "sign_in_timed_out",
+        set_up: || {
+            protected(
+                |settings| (settings.devices, settings.device_polls) = (true, vec!["expired_token"; 9]),
+                &["--device-code"],
+            )
+        },
+        says: &["{host}", "expired_token"],
+        does: "mcp-remote login",
+        places: ANSWERS,
+    },
+    Case {
+        code: "sign_in_denied",
+        set_up: || denying("access_denied", "the <user> said \"no\""),
+        says: &["{host}", "access_denied (the <user> said \"no\")"],
+        does: "allow it",
+        places: EVERYWHERE,
+    },
+    Case {
+        code: "no_browser",
+        set_up: || {
+            scene(async {
+                let server = AuthorizationServer::start(Settings::default()).await;
+                let mut stage = Stage::of(server.url(), &["--auth-timeout", "1"]).keeping(server);
+                stage.environment.push(("CI".into(), "true".into()));
+                stage
+            })
+        },
+        says: &["no browser was opened for the sign-in to {host}", "continuous integration"],
+        does: "mcp-remote-client finish",
+        places: WARNING,
+    },
+    Case {
+        code: "no_refresh_token",
+        set_up: || protected(|settings| settings.refresh_tokens = false, &[]),
+        says: &["the sign-in to {host} ends in 60 min", "gave no refresh token"],
+        does: "offline",
+        places: WARNING,
+    },
+    Case {
+        code: "no_refresh_token",
+        set_up: || {
+            scene(async {
+                let server = AuthorizationServer::start(Settings::default()).await;
+                let stage = Stage::of(server.url(), &["--auth-timeout", "1"]).with(Browser::waiting());
+                let ended = json!({"access_token": "a", "token_type": "Bearer", "expires_in": 9, "expires_at": 9});
+                stored::write(stage.home.path(), &server.url(), "tokens.json", &ended);
+                stage.keeping(server)
+            })
+        },
+        says: &["the sign-in to {host} is over", "no refresh token renews it"],
+        does: "offline",
+        places: WARNING,
+    },
+    Case {
+        code: "credential_refused",
+        set_up: || {
+            answering_with(|_| Reply::status(401, "text/plain", "bad key"), &["--header", "Authorization: Bearer hush"])
+        },
+        says: &["{host}", "HTTP 401", "bad key"],
+        does: "the header Authorization",
+        places: ANSWERS,
+    },
+    Case {
+        code: "unauthorized",
+        set_up: || {
+            answering(|request| {
+                let is_mcp = request.path == "/mcp";
+                if is_mcp { Reply::status(401, "text/plain", "key, please") } else { Reply::empty(404) }
+            })
+        },
+        says: &["{host} answered HTTP 401", "key, please"],
+        does: "--header \"Authorization:Bearer …\"",
+        places: ANSWERS,
+    },
+    Case {
+        code: "insufficient_scope",
+        set_up: || {
+            scene(async {
+                let server = AuthorizationServer::with(|settings| {
+                    settings.tool_scopes = vec![("a".into(), "admin".into())];
+                    settings.grants = Some("read".into());
+                });
+                let server = server.await;
+                Stage::of(server.url(), &[]).keeping(server).with(Browser::consenting()).asking("tools/call")
+            })
+        },
+        says: &["{host}", "admin"],
+        does: "ask for access",
+        places: HOSTS,
+    },
+    Case {
+        code: "token_refused",
+        set_up: || {
+            protected(
+                |settings| {
+                    settings.challenges = vec!["Bearer".into()];
+                    settings.first = Arc::new(|request| {
+                        let wrong = r#"Bearer error="invalid_token", error_description="not for me""#;
+                        (request.path == "/mcp" && request.header("authorization").is_some())
+                            .then(|| Reply::empty(401).with("www-authenticate", wrong))
+                    });
+                },
+                &[],
+            )
+        },
+        says: &["{host}", "not for me"],
+        does: "--resource",
+        places: ANSWERS,
+    },
+    Case {
+        code: "registration_refused",
+        set_up: || registering(|| refusal(403, "access_denied", "not without an invitation"), &[]),
+        says: &["{host}", "the registration was refused", "not without an invitation"],
+        does: "--static-oauth-client-info @FILE",
+        places: ANSWERS,
+    },
+    Case {
+        code: "registration_refused",
+        set_up: || registering(|| Reply::status(403, "text/html", "<title>Forbidden here</title>"), &[]),
+        says: &["{host}", "the registration", "403", "Forbidden here"],
+        does: "--static-oauth-client-info @FILE",
+        places: ANSWERS,
+    },
+    Case {
+        code: "no_client",
+        set_up: || {
+            protected(
+                |settings| {
+                    settings.edit_metadata =
+                        edit(|document, _| _ = document.as_object_mut().unwrap().remove("registration_endpoint"));
+                },
+                &[],
+            )
+        },
+        says: &["{host}", "registers no clients by itself"],
+        does: "--static-oauth-client-info @FILE",
+        places: ANSWERS,
+    },
+    Case {
+        code: "unknown_client",
+        set_up: || denying("unauthorized_client", "who?"),
+        says: &["{host}", "unauthorized_client (who?)"],
+        does: "--static-oauth-client-info",
+        places: EVERYWHERE,
+    },
+    Case {
+        code: "unknown_client",
+        set_up: || exchanging(|| refusal(401, "invalid_client", "there is no such client")),
+        says: &["{host}", "invalid_client (there is no such client)"],
+        does: "mcp-remote logout",
+        places: EVERYWHERE,
+    },
+    Case {
+        code: "other_issuer",
+        set_up: || {
+            protected(|_| {}, &["--static-oauth-client-info", r#"{"client_id":"known","issuer":"https://as.example"}"#])
+        },
+        says: &["{host}", "https://as.example"],
+        does: "--static-oauth-client-info",
+        places: ANSWERS,
+    },
+    Case {
+        code: "redirect_uri_refused",
+        set_up: || registering(|| refusal(400, "invalid_redirect_uri", "must be 127.0.0.1"), &[]),
+        says: &["{host}", "http://localhost:", "must be 127.0.0.1"],
+        does: "--host 127.0.0.1",
+        places: ANSWERS,
+    },
+    Case {
+        code: "redirect_uri_refused",
+        set_up: || registering(|| refusal(400, "invalid_redirect_uri", "localhost only"), &["--host", "127.0.0.1"]),
+        says: &["{host}", "http://127.0.0.1:", "localhost only"],
+        does: "--host localhost",
+        places: ANSWERS,
+    },
+    Case {
+        code: "redirect_uri_refused",
+        set_up: || denying("invalid_request", "AADSTS50011: The redirect URI does not match"),
+        says: &["{host}", "http://localhost:", "AADSTS50011"],
+        does: "--host 127.0.0.1",
+        places: EVERYWHERE,
+    },
+    Case {
+        code: "scope_refused",
+        set_up: || denying("invalid_scope", "no such scope"),
+        says: &["{host}", "invalid_scope (no such scope)"],
+        does: "--static-oauth-client-metadata",
+        places: EVERYWHERE,
+    },
+    Case {
+        code: "resource_refused",
+        set_up: || denying("invalid_target", "what resource?"),
+        says: &["{host}", "invalid_target (what resource?)"],
+        does: "--disable-resource-parameter",
+        places: EVERYWHERE,
+    },
+    Case {
+        code: "resource_refused",
+        set_up: || exchanging(|| refusal(400, "invalid_request", "AADSTS9010010: resource and scope do not match")),
+        says: &["{host}", "AADSTS9010010"],
+        does: "--disable-resource-parameter",
+        places: EVERYWHERE,
+    },
+    Case {
+        code: "resource_mismatch",
+        set_up: || {
+            protected(
+                |settings| {
+                    settings.edit_prm = edit(|document, _| document["resource"] = json!("https://other.example"))
+                },
+                &[],
+            )
+        },
+        says: &["{host}", "https://other.example"],
+        does: "the address that the metadata name",
+        places: ANSWERS,
+    },
+    Case {
+        code: "wrong_issuer",
+        set_up: || protected(|settings| settings.iss = Iss::Is("https://evil.example".into()), &[]),
+        says: &["{host}", "another authorization server than http://127.0.0.1:"],
+        does: "try again",
+        places: EVERYWHERE,
+    },
+    Case {
+        code: "no_pkce",
+        set_up: || {
+            protected(
+                |settings| {
+                    settings.edit_metadata = edit(|document, _| {
+                        document.as_object_mut().unwrap().remove("code_challenge_methods_supported");
+                    });
+                },
+                &[],
+            )
+        },
+        says: &["{host} cannot be signed in to safely", "S256"],
+        does: "--assume-pkce",
+        places: ANSWERS,
+    },
+    Case {
+        code: "grant_not_offered",
+        set_up: || protected(|_| {}, &["--device-code"]),
+        says: &["{host}", "does not offer sign-in with a code"],
+        does: "leave out the flag",
+        places: ANSWERS,
+    },
+    Case {
+        code: "bad_metadata",
+        set_up: || protected(|settings| settings.metadata_path = None, &[]),
+        says: &["{host}", "metadata"],
+        does: "tell its maintainers",
+        places: ANSWERS,
+    },
+    Case {
+        code: "bad_address",
+        set_up: || {
+            protected(
+                |settings| {
+                    settings.edit_prm =
+                        edit(|document, _| document["authorization_servers"] = json!(["http://as.example"]));
+                },
+                &[],
+            )
+        },
+        says: &["{host}", "the authorization server is refused", "http://as.example is not encrypted"],
+        does: "maintainers",
+        places: ANSWERS,
+    },
+    Case {
+        code: "private_address",
+        // A far server, played by a proxy.
+        set_up: || {
+            scene(async {
+                let proxy = Server::with(|request| match request.path.as_str() {
+                    "http://far.example/mcp" => Reply::empty(401).with("www-authenticate", "Bearer"),
+                    "http://far.example/.well-known/oauth-protected-resource/mcp" => Reply::json(
+                        json!({"resource": "http://far.example/mcp", "authorization_servers": ["https://10.0.0.1"]}),
+                    ),
+                    _ => Reply::empty(404),
+                });
+                let proxy = proxy.await;
+                let address = proxy.url("");
+                Stage::of("http://far.example/mcp", &["--allow-http", "--proxy", &address]).keeping(proxy)
+            })
+        },
+        says: &["{host}", "the authorization server is refused", "10.0.0.1"],
+        does: "--allow-private-addresses",
+        places: ANSWERS,
+    },
+    Case {
+        code: "authorization_server_failed",
+        set_up: || exchanging(|| Reply::status(500, "text/plain", "out of order")),
+        says: &["{host}", "the exchange of the code", "HTTP 500 out of order"],
+        does: "try again later",
+        places: EVERYWHERE,
+    },
+    Case {
+        code: "sign_in_refused",
+        set_up: || denying("temporarily_unavailable", "on holiday"),
+        says: &["{host}", "temporarily_unavailable (on holiday)"],
+        does: "mcp-remote login",
+        places: EVERYWHERE,
+    },
+    Case {
+        code: "sign_in_failed",
+        set_up: || protected(|_| {}, &["--assertion-file", "/no/such/file"]),
+        says: &["{host}", "--assertion-file /no/such/file"],
+        does: "put right what is named",
+        places: ANSWERS,
+    },
+    // The server's answers.
+    Case {
+        code: "not_mcp",
+        set_up: || answering(|_| Reply::status(200, "text/html", "<html><title>Welcome to our site</title></html>")),
+        says: &["{host} does not answer as an MCP server", "text/html", "Welcome to our site"],
+        does: "the path",
+        places: ANSWERS,
+    },
+    Case {
+        code: "no_transport",
+        set_up: || answering(|_| Reply::status(404, "text/plain", "no such page")),
+        says: &["{host} answered HTTP 404", "no such page"],
+        does: "/mcp or /sse",
+        places: ANSWERS,
+    },
+    Case {
+        code: "not_found",
+        set_up: || answering_with(|_| Reply::empty(404), &["--transport", "http-only", "--retry-for", "0"]),
+        says: &["{host} answered HTTP 404"],
+        does: "/mcp or /sse",
+        places: ANSWERS,
+    },
+    Case {
+        code: "redirected",
+        set_up: || answering(|_| Reply::empty(307).with("location", "https://elsewhere.example/mcp")),
+        says: &["{host} answered HTTP 307", "https://elsewhere.example/mcp"],
+        does: "use it instead",
+        places: ANSWERS,
+    },
+    Case {
+        code: "forbidden",
+        set_up: || answering(|_| Reply::status(403, "text/plain", "members only")),
+        says: &["{host} answered HTTP 403", "members only"],
+        does: "ask for access",
+        places: ANSWERS,
+    },
+    Case {
+        code: "too_many_requests",
+        set_up: || answering(|_| Reply::status(429, "text/plain", "slow down").with("retry-after", "3600")),
+        says: &["{host} answered HTTP 429", "slow down"],
+        does: "wait",
+        places: ANSWERS,
+    },
+    Case {
+        code: "server_failed",
+        set_up: || answering(|_| Reply::status(500, "text/plain", "out of order")),
+        says: &["{host} answered HTTP 500", "out of order"],
+        does: "try again later",
+        places: ANSWERS,
+    },
+    Case {
+        code: "refused",
+        set_up: || answering(|_| Reply::status(418, "text/plain", "I am a teapot")),
+        says: &["{host} answered HTTP 418", "I am a teapot"],
+        does: "the headers given with --header",
+        places: ANSWERS,
+    },
+    Case {
+        code: "session_lost",
+        set_up: || {
+            scene(async {
+                let begun = AtomicBool::new(false);
+                let server = Server::with(move |request| match request.rpc().as_str() {
+                    "initialize" if begun.swap(true, Relaxed) => Reply::json(
+                        json!({"jsonrpc": "2.0", "id": request.json()["id"], "error": {"code": 1, "message": "full up"}}),
+                    ),
+                    "tools/list" => Reply::empty(404),
+                    _ => ordinary(request),
+                });
+                let server = server.await;
+                Stage::of(server.url("/mcp"), &AT_ONCE).keeping(server).asking("tools/list")
+            })
+        },
+        says: &["{host} has lost the session", "full up"],
+        does: "restart this server's entry",
+        places: HOSTS,
+    },
+    Case {
+        code: "no_answer",
+        set_up: || listing(|_| Reply::empty(202)),
+        says: &["{host}"],
+        does: "look before you send it again",
+        places: ANSWERS,
+    },
+    Case {
+        code: "no_event_stream",
+        set_up: || {
+            scene(async {
+                let (server, _) = EventStreams::serve(|_, _| Some(Reply::event_text(": nothing to say\n\n"))).await;
+                let flags = ["--transport", "sse-only", "--retry-for", "0"];
+                Stage::of(server.url("/sse"), &flags).keeping(server)
+            })
+        },
+        says: &["{host}"],
+        does: "--transport http-only",
+        places: ANSWERS,
+    },
+    Case {
+        code: "bad_message",
+        set_up: || listing(|_| Reply::json("{\"jsonrpc\":")),
+        says: &["{host} sent an answer that is no message"],
+        does: "the server's maintainers",
+        places: ANSWERS,
+    },
+    Case {
+        code: "too_large",
+        set_up: || {
+            listing_with(
+                |request| Reply::json(answer(request, format!("\"{}\"", "x".repeat(9000)))),
+                &["--max-message-size", "4096"],
+            )
+        },
+        says: &["{host} sent an answer of more than 4096 bytes"],
+        does: "--max-message-size",
+        places: ANSWERS,
+    },
+    // This computer.
+    Case {
+        code: "port_taken",
+        set_up: || {
+            scene(async {
+                // By the test, which is another process than the adapter.
+                let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let port = taken.local_addr().unwrap().port().to_string();
+                let server = AuthorizationServer::with(|settings| settings.clients = vec![Client::public("known")]);
+                let server = server.await;
+                let flags = [port.as_str(), "--static-oauth-client-info", KNOWN];
+                Stage::of(server.url(), &flags).keeping(server).keeping(taken).with(Browser::consenting())
+            })
+        },
+        says: if cfg!(target_os = "linux") {
+            &["the sign-in to {host} needs port ", "which cannot be had: process {pid} (catalogue"]
+        } else {
+            &["the sign-in to {host} needs port ", "which cannot be had"]
+        },
+        does: "name another port",
+        places: ANSWERS,
+    },
+    Case {
+        code: "store_not_writable",
+        set_up: || {
+            scene(async {
+                let server = AuthorizationServer::start(Settings::default()).await;
+                let stage = Stage::of(server.url(), &[]).keeping(server).with(Browser::consenting());
+                // A file where the folder should be; permissions would not stop root.
+                std::fs::write(stored::folder(stage.home.path()), "").unwrap();
+                stage
+            })
+        },
+        says: &["not kept: cannot write ", "mcp-remote-v1", "File exists"],
+        does: "--config-dir FOLDER",
+        places: WARNING,
+    },
+    Case {
+        code: "store_damaged",
+        set_up: || {
+            scene(async {
+                let server = AuthorizationServer::start(Settings::default()).await;
+                let stage = Stage::of(server.url(), &[]).keeping(server).with(Browser::consenting());
+                std::fs::create_dir_all(stored::folder(stage.home.path())).unwrap();
+                let file = stored::file(stage.home.path(), &stage.arguments[0], "tokens.json");
+                std::fs::write(file, "{\"access_token\":").unwrap();
+                stage
+            })
+        },
+        says: &["tokens.json is damaged and is left out"],
+        does: "remove the file that is named",
+        places: WARNING,
+    },
+    Case {
+        code: "session_replaced",
+        set_up: || {
+            scene(async {
+                let mut stage = listing(|_| Reply::Hang).await;
+                let again = request("again", "initialize", initialize_params("2025-11-25"));
+                stage.script = vec![
+                    Step::Ask("initialize"),
+                    Step::Say(request("slow", "tools/list", json!({}))),
+                    Step::Say(again),
+                ];
+                stage
+            })
+        },
+        says: &["the host has begun a new session"],
+        does: "send the request again",
+        places: &[Answer],
+    },
+    Case {
+        code: "host_closed",
+        set_up: || {
+            scene(async {
+                let mut stage = listing(|_| Reply::Hang).await;
+                stage.script =
+                    vec![Step::Ask("initialize"), Step::Say(request("slow", "tools/list", json!({}))), Step::Close];
+                stage
+            })
+        },
+        says: &["the host closed the connection"],
+        does: "start this server's entry",
+        places: &[Answer],
+    },
+];
+
+/// Codes that no row has, and the test that has them in its place.
+const ELSEWHERE: &[(&str, &str)] = &[
+    (
+        "protocol_version_not_shared",
+        "forward::tests::provisional::a_revision_that_the_host_was_not_told_is_carried_over_if_it_is_related_and_refused_if_not",
+    ),
+    ("too_many", "forward::tests::a_request_too_many_is_refused_until_something_is_answered"),
+];
+
+/// Rows that are looked at side by side: each is two processes that mostly wait.
+const SIDE_BY_SIDE: usize = 8;
+
+#[tokio::test]
+async fn every_failure_is_told_in_the_same_words_wherever_it_can_be_met() {
+    let places = Arc::new(Semaphore::new(SIDE_BY_SIDE));
+    let all = async {
+        let mut rows = JoinSet::new();
+        for case in CASES {
+            let places = places.clone();
+            rows.spawn_local(async move {
+                let _place = places.acquire().await.unwrap();
+                check(case).await;
+            });
+        }
+        let mut failed = 0;
+        while let Some(row) = rows.join_next().await {
+            failed += usize::from(row.is_err()); // what was wrong is told already
+        }
+        assert_eq!(failed, 0, "of {} rows", CASES.len());
+    };
+    LocalSet::new().run_until(all).await;
+}
+
+#[test]
+fn every_code_of_the_catalogue_is_met() {
+    let met: BTreeSet<_> = CASES.iter().map(|case| case.code).chain(ELSEWHERE.iter().map(|(code, _)| *code)).collect();
+    let all: BTreeSet<_> = CATALOGUE.iter().map(|entry| entry.code).collect();
+    assert_eq!(met, all);
+}
