@@ -518,6 +518,7 @@ async fn obtain(
     if !may_ask {
         return Err(Error::Waiting { prompt: None });
     }
+    errand.teller.need(Need::SignIn);
     let mut lock = std::pin::pin!(desk.store.lock(Purpose::SignIn));
     let _lock = match timeout(SHORT_WAIT, &mut lock).await {
         Ok(lock) => lock,

@@ -35,7 +35,8 @@ impl Remedies {
         let written =
             serde_json::to_vec_pretty(&kept).map_err(Into::into).and_then(|text| store.write(REMEDIES, &text));
         if let Err(error) = written {
-            log::warn!("{error:#}"); // found out again at the next start
+            // Found out again at the next start.
+            crate::report::warn("store_not_writable", format!("the remedy is not kept: {error:#}"));
         }
     }
 

@@ -3,7 +3,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFile, readdir, writeFile } from "node:fs/promises";
+import { readFile, readdir, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
@@ -147,7 +147,15 @@ export class ByHand {
 
 /** What is stored in a folder for the one server in it: `tokens`, `client_info`, or another name. */
 export async function stored(folder, name) {
+  const file = await storedFile(folder, name);
+  return file && JSON.parse(await readFile(file, "utf8"));
+}
+
+/** Removes it. */
+export const forget = async (folder, name) => rm(await storedFile(folder, name));
+
+async function storedFile(folder, name) {
   const files = await readdir(path.join(folder, "mcp-remote-v1"));
   const file = files.find((file) => new RegExp(`^[0-9a-f]{32}_${name}\\.json$`).test(file));
-  return file && JSON.parse(await readFile(path.join(folder, "mcp-remote-v1", file), "utf8"));
+  return file && path.join(folder, "mcp-remote-v1", file);
 }

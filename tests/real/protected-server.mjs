@@ -92,7 +92,7 @@ function recorded(server, handler, seen) {
     request.entry = entry;
     if (request.headers["user-agent"] !== PERSON) {
       seen.requests.push(entry);
-      response.once("close", () => (entry.status = response.statusCode));
+      response.once("close", () => Object.assign(entry, { status: response.statusCode, at: performance.now() }));
       await seen.hold?.(entry);
     }
     handler(request, response);

@@ -305,6 +305,19 @@ script_checks authorization "$group_limit" authorization.mjs "$adapter"
 echo "# first start"
 script_checks first-start "$group_limit" first-start.mjs "$adapter"
 
+echo "# pages in a browser"
+browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
+if ! browser >/dev/null; then
+  echo "# apt-get install chromium"
+  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; } \
+    >"$tmp/apt.log" 2>&1 || true
+fi
+if browser >/dev/null; then
+  script_checks pages "$group_limit" pages.mjs "$adapter" "$(browser)"
+else
+  fail "pages" "no Chromium, and it could not be installed" "$tmp/apt.log"
+fi
+
 echo "# beside npm's mcp-remote"
 script_checks beside-npm "$group_limit" beside-npm.mjs "$adapter"
 
