@@ -135,20 +135,39 @@ fn tell(out: &mut impl Write, name: &str, revoked: &Revoked) -> anyhow::Result<(
 
 /// A sign-in, without anything secret.
 #[derive(Debug, Serialize)]
-struct Shown {
+pub(crate) struct Shown {
     /// Address, where it was noted: npm does not.
     server: Option<String>,
     /// npm's name for it.
     hash: String,
-    issuer: Option<String>,
+    pub(crate) issuer: Option<String>,
     grant: Option<String>,
     client_id: Option<String>,
     scope: Option<String>,
     /// RFC 3339, UTC.
     expires_at: Option<String>,
-    expired: bool,
+    pub(crate) expired: bool,
     /// Whether a new token can be had without a person.
-    refreshable: bool,
+    pub(crate) refreshable: bool,
+}
+
+impl Shown {
+    /// How long it is good for, in words.
+    pub(crate) fn until(&self) -> String {
+        match (&self.expires_at, self.expired, self.refreshable) {
+            (Some(end), false, true) => format!("token until {end}, then refreshed"),
+            (Some(end), false, false) => format!("token until {end}, then sign in again"),
+            (Some(_), true, true) => "token to be refreshed".to_owned(),
+            (Some(end), true, false) => format!("token ended {end}: sign in again"),
+            (None, ..) => "token without an end".to_owned(),
+        }
+    }
+}
+
+/// The sign-ins of one server.
+pub(crate) fn sign_ins(store: &Store) -> Vec<Shown> {
+    let now = SystemTime::now();
+    Drawer::ALL.into_iter().filter_map(|drawer| show(store, drawer, now)).collect()
 }
 
 /// Shows who is signed in where.
@@ -160,11 +179,7 @@ pub fn status(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
         Some((_, hash)) => vec![Store::new(status.store.clone(), hash.clone())],
         None => Store::servers(&status.store),
     };
-    let now = SystemTime::now();
-    let mut all: Vec<Shown> = stores
-        .iter()
-        .flat_map(|store| Drawer::ALL.into_iter().filter_map(move |drawer| show(store, drawer, now)))
-        .collect();
+    let mut all: Vec<Shown> = stores.iter().flat_map(sign_ins).collect();
     if let (Some((server, _)), [only]) = (&status.server, all.as_mut_slice()) {
         only.server.get_or_insert_with(|| server.url().to_string());
     }
@@ -175,17 +190,11 @@ pub fn status(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
         return Ok(writeln!(out, "Nobody is signed in ({}).", status.store.display())?);
     }
     for sign_in in all {
+        let until = sign_in.until();
         let name = sign_in
             .server
             .unwrap_or_else(|| format!("a server that npm's mcp-remote has signed in to ({})", sign_in.hash));
         writeln!(out, "{name}")?;
-        let until = match (&sign_in.expires_at, sign_in.expired, sign_in.refreshable) {
-            (Some(end), false, true) => format!("token until {end}, then refreshed"),
-            (Some(end), false, false) => format!("token until {end}, then sign in again"),
-            (Some(_), true, true) => "token to be refreshed".to_owned(),
-            (Some(end), true, false) => format!("token ended {end}: sign in again"),
-            (None, ..) => "token without an end".to_owned(),
-        };
         writeln!(out, "  {until}")?;
         for (what, value) in
             [("by", sign_in.issuer), ("scope", sign_in.scope), ("grant", sign_in.grant), ("client", sign_in.client_id)]

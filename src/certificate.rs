@@ -33,7 +33,10 @@ use x509_parser::{
     certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _, time::ASN1Time, x509::X509Name,
 };
 
-use crate::config::{Network, ProxyChoice, is_loopback};
+use crate::{
+    config::{Network, ProxyChoice, is_loopback},
+    secret::Secret,
+};
 
 /// Longest look, whatever the connect time-out: somebody waits for the sentence.
 const LONGEST: Duration = Duration::from_secs(5);
@@ -151,14 +154,16 @@ async fn look(url: &Url, network: &Network, way: &Way) -> Result<Presented, Erro
 }
 
 /// The proxy that leads there, by the rules of `network::Outlet`.
-fn proxy(url: &Url, network: &Network) -> Option<Intercept> {
+pub(crate) fn proxy(url: &Url, network: &Network) -> Option<Intercept> {
     let matcher = match &network.proxy {
         _ if is_loopback(url) => return None,
         ProxyChoice::Direct => return None,
         ProxyChoice::System => Matcher::from_system(),
-        ProxyChoice::Explicit { https, except, .. } => {
-            let https = https.as_ref().map(|proxy| proxy.expose().to_string()).unwrap_or_default();
-            Matcher::builder().https(https).no(except.clone()).build()
+        ProxyChoice::Explicit { http, https, except } => {
+            let text = |proxy: &Option<Secret<Url>>| {
+                proxy.as_ref().map(|proxy| proxy.expose().to_string()).unwrap_or_default()
+            };
+            Matcher::builder().http(text(http)).https(text(https)).no(except.clone()).build()
         }
     };
     matcher.intercept(&url.as_str().parse().ok()?)
@@ -326,7 +331,6 @@ impl ServerCertVerifier for Witness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Secret;
     use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
     use rustls::{ServerConfig, pki_types::PrivateKeyDer};
     use tokio::net::TcpListener;

@@ -1,19 +1,20 @@
-//! `mcp-remote-client`: connects as the adapter does, initialises, and shows what the server has.
+//! A client of our own: connects as the adapter does, initialises, and looks at what the server has.
+//! What is told of it stands in [`crate::diagnosis`].
 //!
 //! An rmcp client service runs over our own remote end, through the same loop as a host's messages:
-//! [`Connection`] is an rmcp transport. Must never: show anything it did not get through that loop.
+//! [`Connection`] is an rmcp transport. Must never: send anything that does not go through that loop.
 
-use std::{
-    io::{self, Write},
-    sync::Arc,
-};
+use std::{io, sync::Arc};
 
 use anyhow::Context;
 use bytes::Bytes;
 use rmcp::{
     RoleClient, ServiceError, ServiceExt,
-    model::{ClientConfig, Implementation, Prompt, ProtocolVersion, Resource, ResourceTemplate, ServerPeerInfo, Tool},
-    service::{ClientInitializeError, Peer, RunningService, RxJsonRpcMessage, TxJsonRpcMessage},
+    model::{
+        ClientConfig, ErrorData, Implementation, Prompt, ProtocolVersion, Resource, ResourceTemplate, ServerPeerInfo,
+        Tool,
+    },
+    service::{ClientInitializeError, RunningService, RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
 use serde::Serialize;
@@ -24,12 +25,12 @@ use tokio::{
 };
 
 use crate::{
-    cli::Output,
     config::Config,
     forward::{self, Ends, Forward},
     local::{Incoming, Lines, Writer},
     message::{Message, Shape},
-    report::{self, OWN_ERROR, Report},
+    observer::Observer,
+    report::{self, OWN_ERROR, Report, chain, shown},
     store::description::Shelf,
 };
 
@@ -53,11 +54,11 @@ impl Connection {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn new(config: &Config) -> anyhow::Result<Self> {
+    pub fn new(config: &Config, observer: Observer) -> anyhow::Result<Self> {
         let (near, far) = tokio::io::duplex(PIPE);
         let (reader, writer) = tokio::io::split(near);
         let (far_reader, far_writer) = tokio::io::split(far);
-        let (opener, events) = crate::opener(config)?;
+        let (opener, events) = crate::opener(config, observer)?;
         let shelf = Shelf::new(config, opener.http.account_now());
         let forward = Forward::new(crate::settings(config), Box::new(shelf));
         let (stop, stops) = mpsc::channel(1);
@@ -127,30 +128,58 @@ fn unreadable(line: Bytes) -> Option<RxJsonRpcMessage<RoleClient>> {
 }
 
 /// What a server has.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Inventory {
-    server: Option<ServerPeerInfo>,
-    tools: Vec<Tool>,
-    resources: Vec<Resource>,
-    resource_templates: Vec<ResourceTemplate>,
-    prompts: Vec<Prompt>,
+pub(crate) struct Inventory {
+    pub(crate) server: Option<ServerPeerInfo>,
+    pub(crate) tools: Vec<Tool>,
+    pub(crate) resources: Vec<Resource>,
+    pub(crate) resource_templates: Vec<ResourceTemplate>,
+    pub(crate) prompts: Vec<Prompt>,
 }
 
-/// Connects, looks at everything, prints it to `out`.
-///
-/// # Errors
-/// The first step that failed, with the server's reason.
-pub async fn run(config: &Config, output: Output, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
-    let service = serve(config).await?;
-    let inventory = look(&service).await;
-    let ended = service.cancel().await;
-    let inventory = inventory?;
-    match output {
-        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&inventory)?)?,
-        Output::Text => tell(&inventory, out)?,
+/// Why a request came to nothing, in the words that a host would get.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// The catalogue's, or `server_error` for an error that is the server's own.
+    pub(crate) code: String,
+    pub(crate) sentence: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    fn of_answer(answer: &ErrorData, asked: &str, host: &str) -> Self {
+        let data = |member| Some(answer.data.as_ref()?.get(member)?.as_str()?.to_owned());
+        if answer.code.0 == OWN_ERROR {
+            let sentence = answer.message.strip_prefix("mcp-remote: ").unwrap_or(&answer.message).to_owned();
+            return Self { code: data("code").unwrap_or_default(), sentence, hint: data("hint") };
+        }
+        let (code, message) = (answer.code.0, shown(answer.message.as_bytes()));
+        Self {
+            code: "server_error".to_owned(),
+            sentence: format!("{host} answered {asked} with error {code}: {message}"),
+            hint: Some("tell the server's maintainers".to_owned()),
+        }
     }
-    ended.context("the connection did not end well").map(|_| ())
+
+    fn other(error: &dyn std::error::Error, asked: &str, host: &str) -> Self {
+        Self {
+            code: "bad_message".to_owned(),
+            sentence: format!(
+                "{host} sent an answer to {asked} that makes no sense: {}",
+                shown(chain(error).as_bytes())
+            ),
+            hint: Some("report this to the server's maintainers".to_owned()),
+        }
+    }
+
+    /// Of a request.
+    pub(crate) fn of(error: &ServiceError, asked: &str, host: &str) -> Self {
+        match error {
+            ServiceError::McpError(answer) => Self::of_answer(answer, asked, host),
+            error => Self::other(error, asked, host),
+        }
+    }
 }
 
 /// Connects and asks for the tools, which some servers protect where `initialize` is open to all.
@@ -158,86 +187,36 @@ pub async fn run(config: &Config, output: Output, out: &mut (impl Write + Send))
 /// # Errors
 /// The first step that failed, with the server's reason.
 pub async fn sign_in(config: &Config) -> anyhow::Result<()> {
-    let service = serve(config).await?;
+    let host = report::host(config.server.url());
+    let told = |failure: Failure| {
+        let hint = failure.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+        anyhow::anyhow!("{}{hint} [{}]", failure.sentence, failure.code)
+    };
+    let connected = connect(Connection::new(config, Observer::default())?, &host).await;
+    let service = connected.map_err(told).with_context(|| format!("cannot initialise with {host}"))?;
     let declared = service.peer_info().is_some_and(|server| server.capabilities.tools.is_some());
     let asked = if declared { service.list_tools(None).await.map(drop) } else { Ok(()) };
     service.cancel().await.context("the connection did not end well")?;
     match asked {
         // What the server itself has against the request has nothing to do with the sign-in.
-        Err(ServiceError::McpError(error)) if error.code.0 == OWN_ERROR => Err(error).context("tools/list failed"),
+        Err(ServiceError::McpError(answer)) if answer.code.0 == OWN_ERROR => {
+            Err(told(Failure::of_answer(&answer, "tools/list", &host))).context("tools/list failed")
+        }
         _ => Ok(()),
     }
 }
 
-async fn serve(config: &Config) -> anyhow::Result<RunningService<RoleClient, ClientConfig>> {
-    let connection = Connection::new(config)?;
+/// Initialises.
+pub(crate) async fn connect(
+    connection: Connection,
+    host: &str,
+) -> Result<RunningService<RoleClient, ClientConfig>, Failure> {
     let mut info = ClientConfig::default();
     info.client_info = Implementation::new("mcp-remote-client", env!("CARGO_PKG_VERSION"));
     // The newest that has an `initialize`; rmcp's own choice is newer.
     info.protocol_version = ProtocolVersion::V_2025_11_25;
-    let host = report::host(config.server.url());
-    let told = |error| match error {
-        // An answer, ours or the server's: its words, without the form it came in.
-        ClientInitializeError::JsonRpcError(answer) => {
-            let member = |name| answer.data.as_ref().and_then(|data| data.get(name)?.as_str());
-            let hint = member("hint").map(|hint| format!("; {hint}")).unwrap_or_default();
-            let code = member("code").map(|code| format!(" [{code}]")).unwrap_or_default();
-            anyhow::anyhow!("{}{hint}{code}", answer.message)
-        }
-        error => error.into(),
-    };
-    info.serve(connection).await.map_err(told).with_context(|| format!("cannot initialise with {host}"))
-}
-
-async fn look(peer: &Peer<RoleClient>) -> anyhow::Result<Inventory> {
-    let server = peer.peer_info().map(|info| (*info).clone());
-    // What the server does not declare is not asked for (MCP 2025-11-25, Lifecycle, Capability Negotiation).
-    let declared = server.as_ref().map(|server| server.capabilities.clone()).unwrap_or_default();
-    let mut inventory =
-        Inventory { server, tools: vec![], resources: vec![], resource_templates: vec![], prompts: vec![] };
-    if declared.tools.is_some() {
-        inventory.tools = peer.list_all_tools().await.context("tools/list failed")?;
-    }
-    if declared.resources.is_some() {
-        inventory.resources = peer.list_all_resources().await.context("resources/list failed")?;
-        inventory.resource_templates =
-            peer.list_all_resource_templates().await.context("resources/templates/list failed")?;
-    }
-    if declared.prompts.is_some() {
-        inventory.prompts = peer.list_all_prompts().await.context("prompts/list failed")?;
-    }
-    Ok(inventory)
-}
-
-fn tell(inventory: &Inventory, out: &mut impl Write) -> io::Result<()> {
-    if let Some(server) = &inventory.server {
-        match &server.server_info {
-            Some(Implementation { name, version, .. }) => write!(out, "{name} {version}")?,
-            None => write!(out, "a server without a name")?,
-        }
-        writeln!(out, ", revision {}", server.protocol_version)?;
-        if let Some(instructions) = &server.instructions {
-            writeln!(out, "{instructions}")?;
-        }
-    }
-    let first_line = |text: Option<&str>| text.and_then(|text| text.lines().next()).unwrap_or_default().to_owned();
-    let tools = inventory.tools.iter().map(|tool| (tool.name.to_string(), first_line(tool.description.as_deref())));
-    section(out, "tools", tools.collect())?;
-    let resources = inventory.resources.iter().map(|resource| (resource.uri.clone(), resource.name.clone()));
-    section(out, "resources", resources.collect())?;
-    let templates =
-        inventory.resource_templates.iter().map(|template| (template.uri_template.clone(), template.name.clone()));
-    section(out, "resource templates", templates.collect())?;
-    let prompts =
-        inventory.prompts.iter().map(|prompt| (prompt.name.clone(), first_line(prompt.description.as_deref())));
-    section(out, "prompts", prompts.collect())
-}
-
-fn section(out: &mut impl Write, title: &str, rows: Vec<(String, String)>) -> io::Result<()> {
-    writeln!(out, "\n{title} ({})", rows.len())?;
-    let width = rows.iter().map(|(name, _)| name.chars().count()).filter(|width| *width <= 40).max().unwrap_or(0);
-    for (name, about) in rows {
-        writeln!(out, "  {name:width$}  {about}")?;
-    }
-    Ok(())
+    info.serve(connection).await.map_err(|error| match &error {
+        ClientInitializeError::JsonRpcError(answer) => Failure::of_answer(answer, "initialize", host),
+        error => Failure::other(error, "initialize", host),
+    })
 }

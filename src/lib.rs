@@ -56,6 +56,11 @@
 //! 12. The redirect's listener is on loopback, exists only while a sign-in is under way, and ignores
 //!     what is not its own.
 //!
+//! # Who looks on
+//!
+//! [`diagnosis`] (`mcp-remote-client`) is a host of our own ([`client`]) on the same walk. What a host does
+//! not learn, the transport and each step of an authorization, it hears from [`observer`].
+//!
 //! # What surrounds a message at the remote end
 //!
 //! Both transports share how an event stream is parsed ([`remote::event_stream`]) and resumed
@@ -85,6 +90,8 @@ pub mod store;
 
 pub mod account;
 pub mod client;
+pub mod diagnosis;
+pub mod observer;
 
 pub mod logging;
 pub mod report;
@@ -108,6 +115,7 @@ use crate::{
     message::{Message, Shape},
     network::Outlet,
     oauth::{Authorizer, door::Door},
+    observer::Observer,
     remote::{EventReceiver, Opener, Timing, http::Http},
     report::Report,
     shutdown::Parent,
@@ -142,8 +150,8 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => refuse(Reader::Host, &Report::new("bad_arguments", format!("{error:#}"), None)),
         },
-        Ok(Command::Client(config, output)) => {
-            end("mcp-remote-client", start(&config, client::run(&config, output, &mut io::stdout())))
+        Ok(Command::Client(config, visit)) => {
+            end_with("mcp-remote-client", start(&config, diagnosis::run(&config, &visit, &mut io::stdout())))
         }
         Ok(Command::Login(config)) => {
             end("mcp-remote login", start(&config, account::login(&config, &mut io::stdout())))
@@ -166,8 +174,12 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
 
 /// How a command for people ends.
 fn end(name: &str, done: anyhow::Result<()>) -> ExitCode {
+    end_with(name, done.map(|()| ExitCode::SUCCESS))
+}
+
+fn end_with(name: &str, done: anyhow::Result<impl Into<ExitCode>>) -> ExitCode {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code.into(),
         Err(error) => {
             _ = writeln!(io::stderr(), "{name}: {error:#}");
             ExitCode::FAILURE
@@ -176,18 +188,18 @@ fn end(name: &str, done: anyhow::Result<()>) -> ExitCode {
 }
 
 /// Opens the log and runs to the end.
-fn start(config: &Config, run: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn start<T>(config: &Config, run: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let file = config.store.join(format!("{}_debug.log", config.server_hash));
     let log = logging::start(config.log, file, config.log_filters.as_deref());
     run_to_end(log, &config.remarks, run)
 }
 
 /// Runs on a runtime of one thread.
-fn run_to_end(
+fn run_to_end<T>(
     log: logging::Log,
     remarks: &[String],
-    run: impl Future<Output = anyhow::Result<()>>,
-) -> anyhow::Result<()> {
+    run: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
     for remark in remarks {
         log::warn!("{remark}");
     }
@@ -204,7 +216,7 @@ fn run_to_end(
 /// # Errors
 /// Where the settings do not fit together; what happens later is answered to the host.
 pub async fn run(config: &Config, parent: Parent) -> anyhow::Result<()> {
-    let (opener, events) = opener(config)?;
+    let (opener, events) = opener(config, Observer::default())?;
     let (reader, writer) = local::stdio();
     let (stops, _stop_watchers) = shutdown::watch(parent);
     let (wakes, _wake_watchers) = wake::watch();
@@ -237,15 +249,16 @@ pub fn settings(config: &Config) -> Settings {
 ///
 /// # Errors
 /// Where the settings do not fit together.
-pub fn opener(config: &Config) -> anyhow::Result<(Opener, EventReceiver)> {
+pub fn opener(config: &Config, observer: Observer) -> anyhow::Result<(Opener, EventReceiver)> {
     let outlet = Arc::new(Outlet::new(&config.server, config.network.clone())?);
     let http = Http::new(
         outlet.clone(),
         &config.server,
         &config.headers,
         &config.network,
-        authorizer(config, outlet),
+        authorizer(config, outlet, observer.clone()),
         config.max_message,
+        observer,
     )?;
     let timing = Timing {
         retry_for: config.retry_for,
@@ -259,7 +272,7 @@ pub fn opener(config: &Config) -> anyhow::Result<(Opener, EventReceiver)> {
 }
 
 /// Who obtains authorization for this server.
-fn authorizer(config: &Config, outlet: Arc<Outlet>) -> Authorizer {
+fn authorizer(config: &Config, outlet: Arc<Outlet>, observer: Observer) -> Authorizer {
     let settings = config.authorization.clone();
     let named = match &settings.grant {
         Grant::ClientCredentials { token_endpoint: Some(url), .. } | Grant::Enterprise { token_endpoint: url, .. } => {
@@ -269,7 +282,7 @@ fn authorizer(config: &Config, outlet: Arc<Outlet>) -> Authorizer {
     };
     let door = Door::new(outlet, config.server.clone(), config.plain_http, settings.private_addresses, &named);
     let store = Store::new(config.store.clone(), config.server_hash.clone());
-    Authorizer::new(settings, door, store)
+    Authorizer::new(settings, door, store, observer)
 }
 
 /// Says what is wrong with the arguments: on stderr, and, since hosts hide that, as the answer to

@@ -90,18 +90,18 @@ async fn everything_a_server_has_is_shown_with_all_pages() {
         for expected in [
             "rich 4.2",
             "Ask nicely.",
-            "tools (2)",
+            "tools                 2 (",
             "add",
             "Adds",
             "subtract",
-            "resources (2)",
+            "resources             2 (",
             "file:///a",
             "letter a",
             "file:///b",
-            "resource templates (2)",
+            "resource-templates    2 (",
             "file:///{x}",
             "db://{y}",
-            "prompts (2)",
+            "prompts               2 (",
             "greet",
             "Says hello",
             "part",
@@ -142,7 +142,11 @@ async fn what_a_server_does_not_declare_is_not_asked_for() {
     .await;
     let shown = client(&[&server.url("/mcp")]).await;
     assert_eq!(shown.code, Some(0), "{}", shown.stderr);
-    assert!(shown.stdout.contains("tools (2)") && shown.stdout.contains("prompts (0)"), "{}", shown.stdout);
+    for expected in
+        ["ok    tools                 2 (", "skip  prompts               not among the server's capabilities"]
+    {
+        assert!(shown.stdout.contains(expected), "{expected}: {}", shown.stdout);
+    }
     assert_eq!(server.asked("resources/list").len() + server.asked("prompts/list").len(), 0);
 }
 
@@ -157,12 +161,13 @@ async fn the_flags_of_the_adapter_are_its_own() {
     assert!(server.requests().iter().all(|request| request.header("x-key") == Some("v")));
 }
 
-/// Failed, with these words on stderr and nothing on stdout.
-fn assert_failed(shown: &Shown, words: &[&str]) {
-    assert_eq!((shown.code, &*shown.stdout), (Some(1), ""), "{}", shown.stderr);
-    let last = shown.stderr.lines().last().unwrap_or_default();
+/// Failed with this exit code, and said at this step, in these words, why.
+fn assert_failed(shown: &Shown, code: i32, step: &str, words: &[&str]) {
+    assert_eq!((shown.code, &*shown.stderr), (Some(code), ""), "{}", shown.stdout);
+    let failed = shown.stdout.lines().find(|line| line.starts_with("FAIL  ")).unwrap_or_default();
+    assert_eq!(failed.split_whitespace().nth(1), Some(step), "{}", shown.stdout);
     for word in words {
-        assert!(last.contains(word), "{word:?} in the last line:\n{}", shown.stderr);
+        assert!(failed.contains(word), "{word:?} in the line of the failure:\n{}", shown.stdout);
     }
 }
 
@@ -170,7 +175,7 @@ fn assert_failed(shown: &Shown, words: &[&str]) {
 async fn a_server_that_is_down_is_the_reason() {
     let port = reserved_port().await;
     let shown = client(&[&format!("http://127.0.0.1:{port}/mcp"), "--retry-for", "0"]).await;
-    assert_failed(&shown, &["mcp-remote-client: ", "cannot connect to 127.0.0.1", "refused"]);
+    assert_failed(&shown, 4, "tcp", &["cannot connect to 127.0.0.1", "refused"]);
 }
 
 #[tokio::test]
@@ -183,17 +188,19 @@ async fn a_refused_initialize_is_the_reason() {
         _ => ordinary(request),
     })
     .await;
-    assert_failed(&client(&[&server.url("/mcp")]).await, &["cannot initialise", "closed for lunch"]);
+    let words = ["answered initialize with error -32000", "closed for lunch"];
+    assert_failed(&client(&[&server.url("/mcp")]).await, 5, "initialize", &words);
 }
 
 #[tokio::test]
 async fn a_web_page_in_the_servers_place_is_the_reason() {
     let server = Server::with(|_| Reply::status(200, "text/html", "<html><title>Welcome</title></html>")).await;
-    assert_failed(&client(&[&server.url("/mcp")]).await, &["does not answer as an MCP server", "Welcome"]);
+    let words = ["does not answer as an MCP server", "Welcome"];
+    assert_failed(&client(&[&server.url("/mcp")]).await, 5, "transport", &words);
 }
 
 #[tokio::test]
-async fn a_list_that_fails_is_the_reason_and_nothing_half_is_shown() {
+async fn a_list_that_fails_is_the_reason_and_the_others_are_shown() {
     let server = Server::with(|request| match request.rpc().as_str() {
         "prompts/list" => Reply::json(json!({
             "jsonrpc": "2.0", "id": request.json()["id"],
@@ -202,7 +209,9 @@ async fn a_list_that_fails_is_the_reason_and_nothing_half_is_shown() {
         _ => rich(request),
     })
     .await;
-    assert_failed(&client(&[&server.url("/mcp")]).await, &["prompts/list failed", "no prompts today"]);
+    let shown = client(&[&server.url("/mcp")]).await;
+    assert_failed(&shown, 5, "prompts", &["answered prompts/list with error -32603", "no prompts today"]);
+    assert!(shown.stdout.contains("letter a"), "{}", shown.stdout);
     assert_eq!(server.summary().last().unwrap(), "DELETE", "the session is ended all the same");
 }
 
@@ -214,7 +223,7 @@ async fn an_answer_that_makes_no_sense_is_the_reason() {
             _ => rich(request),
         })
         .await;
-        assert_failed(&client(&[&server.url("/mcp")]).await, &["tools/list failed"]);
+        assert_failed(&client(&[&server.url("/mcp")]).await, 5, "tools", &[]);
     }
 }
 
@@ -222,6 +231,6 @@ async fn an_answer_that_makes_no_sense_is_the_reason() {
 async fn a_secret_in_the_address_is_not_shown_with_the_reason() {
     let port = reserved_port().await;
     let shown = client(&[&format!("http://127.0.0.1:{port}/mcp?api_key=hush"), "--retry-for", "0"]).await;
-    assert_failed(&shown, &["cannot connect"]);
-    assert!(!shown.stderr.contains("hush"), "{}", shown.stderr);
+    assert_failed(&shown, 4, "tcp", &["cannot connect"]);
+    assert!(!shown.stdout.contains("hush"), "{}", shown.stdout);
 }

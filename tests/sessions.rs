@@ -111,7 +111,7 @@ impl Sleeper {
         let Ok(Command::Forward(config)) = cli::parse(Program::Adapter, arguments, &|_| None) else { unreachable!() };
         let (near, far) = tokio::io::duplex(64 * 1024);
         let (reader, writer) = tokio::io::split(far);
-        let (opener, events) = mcp_remote::opener(&config).unwrap();
+        let (opener, events) = mcp_remote::opener(&config, mcp_remote::observer::Observer::default()).unwrap();
         let (wakes, watched) = mpsc::channel(1);
         let shelf = Shelf::new(&config, opener.http.account_now());
         let forward = Forward::new(mcp_remote::settings(&config), Box::new(shelf));

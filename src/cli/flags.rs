@@ -49,7 +49,7 @@ Commands, in the place of the server's address; --help after each says more:
   mcp-remote login https://example.com/mcp    sign in ahead of time, from a terminal
   mcp-remote logout https://example.com/mcp   forget a sign-in, revoke its tokens; or --all
   mcp-remote status                           show who is signed in where, until when
-  mcp-remote-client https://example.com/mcp   show what a server has
+  mcp-remote-client https://example.com/mcp   tell the connection step by step, show what a server has
   mcp-remote-client finish                    finish a sign-in whose browser is on another computer";
 
 #[derive(Debug, Parser)]
@@ -72,11 +72,11 @@ pub(super) struct Args {
 
     /// Header for every request to the server; ${NAME} in the value is read from the environment
     #[arg(long, value_name = "NAME:VALUE", help_heading = CONNECTING)]
-    header: Vec<String>,
+    pub(super) header: Vec<String>,
 
     /// File with one header a line; blank lines and lines that begin with # are skipped
     #[arg(long, value_name = "FILE", help_heading = CONNECTING)]
-    header_file: Vec<PathBuf>,
+    pub(super) header_file: Vec<PathBuf>,
 
     /// Allow a server address without TLS that is not on this machine
     #[arg(long, help_heading = CONNECTING)]
@@ -112,7 +112,7 @@ pub(super) struct Args {
 
     /// Proxy to the server: http://, https:// or socks5:// [default: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY]
     #[arg(long, value_name = "URL", help_heading = NETWORK)]
-    proxy: Option<String>,
+    pub(super) proxy: Option<String>,
 
     /// Accepted for npm's sake: the proxy variables are always honoured
     #[arg(long, help_heading = NETWORK)]
@@ -202,7 +202,7 @@ pub(super) struct Args {
 
     /// Never open a browser; print the address to open
     #[arg(long, help_heading = SIGN_IN)]
-    no_browser: bool,
+    pub(super) no_browser: bool,
 
     /// Follow a server on the internet to an authorization server in a private network
     #[arg(long, help_heading = SIGN_IN)]
@@ -258,7 +258,7 @@ pub(super) struct Args {
 
     /// Registration made elsewhere, with client_id and client_secret: JSON, or @FILE; ${NAME} is read from the environment
     #[arg(long, value_name = "JSON", help_heading = CLIENT)]
-    static_oauth_client_info: Option<String>,
+    pub(super) static_oauth_client_info: Option<String>,
 
     /// Address of a client id metadata document
     #[arg(long, value_name = "URL", help_heading = CLIENT)]
@@ -274,7 +274,7 @@ pub(super) struct Args {
 
     /// Folder of stored sign-ins [default: MCP_REMOTE_CONFIG_DIR, or ~/.mcp-auth]
     #[arg(long, value_name = "FOLDER", help_heading = LOGS)]
-    config_dir: Option<PathBuf>,
+    pub(super) config_dir: Option<PathBuf>,
 }
 
 /// Whether an argument is among those that say which stored sign-in is meant: npm's hash is over these.

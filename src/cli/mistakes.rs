@@ -127,7 +127,7 @@ pub(super) fn mistake(error: &clap::Error, verb: Verb, mangled: Option<Mangled>)
                 .to_owned()
         }
         // Not shown: it may be what a host has cut off a header, and a secret.
-        ErrorKind::UnknownArgument => {
+        ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand => {
             cut = true;
             "unexpected argument after the server's address".to_owned()
         }

@@ -6,7 +6,10 @@
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
-use clap::{CommandFactory, FromArgMatches, Parser, error::ErrorKind};
+use clap::{
+    CommandFactory, FromArgMatches, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use self::{
     flags::{Args, LOGS, NETWORK, all_servers, config, names_sign_in, status, store_folder},
@@ -19,17 +22,21 @@ use crate::{
 
 mod flags;
 mod mistakes;
+mod terminal;
 #[cfg(test)]
 mod tests;
 mod words;
+
+pub use terminal::{Borrowed, Terminal};
 
 /// What the arguments ask for.
 #[derive(Debug)]
 pub enum Command {
     /// Forward between a host on stdio and the server.
     Forward(Box<Config>),
-    /// `mcp-remote-client`: show what the server has.
-    Client(Box<Config>, Output),
+    /// `mcp-remote-client`: tell the connection step by step and show what the server has, or try one
+    /// thing.
+    Client(Box<Config>, Box<Visit>),
     /// `login`: sign in ahead of time.
     Login(Box<Config>),
     /// `logout`: forget what is stored, and revoke it.
@@ -40,6 +47,67 @@ pub enum Command {
     Finish(Finish),
     /// `--help` or `--version`.
     Print(String),
+}
+
+/// What `mcp-remote-client` is to do.
+#[derive(Debug)]
+pub struct Visit {
+    /// For whom.
+    pub output: Output,
+    /// What.
+    pub wish: Wish,
+    /// This terminal, which a host is not.
+    pub terminal: Terminal,
+    /// Nothing on stderr.
+    pub silent: bool,
+}
+
+/// What a person wants of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Wish {
+    /// Everything looked at, and told.
+    #[command(skip)]
+    Diagnosis,
+    /// Call one tool and print its result
+    Call {
+        /// Name of the tool
+        tool: String,
+        /// Arguments of the tool; a value is JSON where it can be and the tool does not say string
+        #[arg(value_name = "KEY=VALUE", value_parser = key_value)]
+        arguments: Vec<(String, String)>,
+    },
+    /// Read one resource and print it
+    Read {
+        /// Address of the resource
+        uri: String,
+    },
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("must be KEY=VALUE".to_owned()),
+    }
+}
+
+/// Everything that can be wrong about `call` and `read` has one remedy.
+fn misplaced(verb: Verb, arguments: &[OsString], error: &clap::Error) -> Option<&'static str> {
+    const FORM: &str = "call and read come last, after the server's address and the flags: \
+                        mcp-remote-client https://example.com/mcp call TOOL KEY=VALUE, or read URI";
+    let tried = verb == Verb::Client && arguments.iter().any(|word| word == "call" || word == "read");
+    let argument = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(name)) => name.clone(),
+        Some(ContextValue::Strings(names)) => names.join(" "),
+        _ => String::new(),
+    };
+    let about = match error.kind() {
+        ErrorKind::UnknownArgument => error.get(ContextKind::SuggestedArg).is_none(),
+        ErrorKind::MissingRequiredArgument | ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            ["TOOL", "URI", "KEY=VALUE", "SERVER-URL"].iter().any(|name| argument.contains(name))
+        }
+        _ => false,
+    };
+    (tried && about).then_some(FORM)
 }
 
 /// What `logout` forgets.
@@ -129,21 +197,36 @@ const TAKEN_OVER: &str = "\
 Give the address and the flags as they stand in the host's entry; every flag is accepted. A sign-in is kept under the \
 address, headers, --resource, --authorize-param, --client-metadata-url and --token-endpoint exactly as written.";
 
+const AFTER_CLIENT: &str = "\
+mcp-remote-client https://example.com/mcp call add a=1 b=2   call a tool
+mcp-remote-client https://example.com/mcp read file:///a     read a resource
+mcp-remote-client finish                                     finish a sign-in whose browser is on another computer
+
+Exit codes: 0 all is well; 1 something failed, also a tool that says so; 2 the arguments cannot be understood; \
+3 a sign-in is needed, refused or not possible; 4 the network: name, connection, TLS, proxy, time-out; 5 the server \
+refuses, or is no MCP server.";
+
 #[derive(Debug, Parser)]
 #[command(
     name = "mcp-remote-client",
     version,
-    about = "Connects to a remote MCP server as mcp-remote does and shows what it has",
+    about = "Connects to a remote MCP server as mcp-remote does, tells each step as it happens, and shows what it has",
     long_about = None,
-    after_help = "mcp-remote-client finish hands over a sign-in whose browser is on another computer."
+    after_help = AFTER_CLIENT,
+    subcommand_help_heading = "Try one thing, after the address and the flags",
+    subcommand_value_name = "call TOOL [KEY=VALUE]... | read URI",
+    disable_help_subcommand = true
 )]
 struct ClientArgs {
     #[command(flatten)]
     args: Args,
 
     /// Print JSON
-    #[arg(long, help_heading = LOGS)]
+    #[arg(long, help_heading = LOGS, global = true)]
     json: bool,
+
+    #[command(subcommand)]
+    wish: Option<Wish>,
 }
 
 #[derive(Debug, Parser)]
@@ -268,7 +351,8 @@ impl Verb {
     fn command(self) -> clap::Command {
         match self {
             Self::Forward => Args::command(),
-            Self::Client => ClientArgs::command(),
+            // A person waits: a server that is down is told at once.
+            Self::Client => ClientArgs::command().mut_arg("retry_for", |retry_for| retry_for.default_value("0")),
             Self::Login => LoginArgs::command().mut_args(|arg| {
                 let only_forwarding =
                     ["ignore_tool", "keep_alive", "ping_interval", "max_message_size"].contains(&arg.get_id().as_str());
@@ -308,7 +392,10 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
         return Err(told.into());
     }
     let mangled = mangled(arguments);
-    let told = |error: clap::Error| mistake(&error, verb, mangled);
+    let told = |error: clap::Error| match misplaced(verb, arguments, &error) {
+        Some(told) => told.to_owned().into(),
+        None => mistake(&error, verb, mangled),
+    };
     let name = OsString::from(verb.name());
     let matches = match verb.command().try_get_matches_from(std::iter::once(&name).chain(arguments)) {
         Ok(matches) => matches,
@@ -324,10 +411,16 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
             Command::Forward(Box::new(config(&args, environment)?))
         }
         Verb::Client => {
-            let ClientArgs { args, json } = ClientArgs::from_arg_matches(&matches).map_err(told)?;
+            let ClientArgs { args, json, wish } = ClientArgs::from_arg_matches(&matches).map_err(told)?;
             let mut config = config(&args, environment)?;
             config.authorization = Arc::new(Authorization { start: Start::Wait, ..(*config.authorization).clone() });
-            Command::Client(Box::new(config), output(json))
+            let silent = config.log == LogMode::Silent;
+            if config.log == LogMode::Normal {
+                config.log = LogMode::Silent; // the steps tell it all
+            }
+            let terminal = Terminal::of(&args, &config, arguments, environment);
+            let visit = Visit { output: output(json), wish: wish.unwrap_or(Wish::Diagnosis), terminal, silent };
+            Command::Client(Box::new(config), Box::new(visit))
         }
         Verb::Login => {
             let LoginArgs { args } = LoginArgs::from_arg_matches(&matches).map_err(told)?;

@@ -482,3 +482,88 @@ fn help_of_a_command_lists_what_matters_to_it() {
         }
     }
 }
+
+fn visit(arguments: &[&str]) -> (Config, Visit) {
+    let environment = |name: &str| match name {
+        "TOKEN" | "SECRET" | "HTTPS_PROXY" | "NO_PROXY" | "HTTP_PROXY" => Some("http://p.example".to_owned()),
+        "NODE_EXTRA_CA_CERTS" | "MCP_REMOTE_CONFIG_DIR" | "DISPLAY" => Some("/there".to_owned()),
+        _ => None,
+    };
+    match parse(Program::Client, arguments.iter().map(OsString::from).collect(), &environment) {
+        Ok(Command::Client(config, visit)) => (*config, *visit),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn one_thing_to_try_comes_after_the_address_and_the_flags() {
+    let call = |arguments: &[(&str, &str)]| Wish::Call {
+        tool: "add".into(),
+        arguments: arguments.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+    };
+    for (arguments, expected) in [
+        (&[URL][..], Wish::Diagnosis),
+        (&[URL, "call", "add"], call(&[])),
+        (
+            &[URL, "3334", "--transport", "http-only", "call", "add", "a=1", "b=x=y", "c="],
+            call(&[("a", "1"), ("b", "x=y"), ("c", "")]),
+        ),
+        (&["--debug", URL, "--header", "call: me", "call", "add", "--json"], call(&[])),
+        (&[URL, "read", "file:///a"], Wish::Read { uri: "file:///a".into() }),
+        (&[URL, "--header", "X: read"], Wish::Diagnosis),
+    ] {
+        let (config, visit) = visit(arguments);
+        assert_eq!((visit.wish, config.retry_for), (expected, Duration::ZERO), "{arguments:?}");
+    }
+    assert_eq!(config(&[URL]).retry_for, Duration::from_secs(15));
+    assert_eq!(visit(&[URL, "call", "add", "--json"]).1.output, Output::Json);
+}
+
+#[test]
+fn a_try_that_is_written_wrongly_is_told_with_its_form_and_without_its_words() {
+    for arguments in [
+        &["call", URL, "add", "hush"][..],
+        &[URL, "call"],
+        &[URL, "call", "add", "hush"],
+        &[URL, "call", "add", "--header", "a:hush"],
+        &[URL, "read"],
+        &[URL, "read", "a", "hush"],
+        &["read"],
+    ] {
+        let sentence = refused(&[&["mcp-remote-client"], arguments].concat());
+        assert!(sentence.contains("call TOOL KEY=VALUE, or read URI"), "{arguments:?}: {sentence}");
+        assert!(!sentence.contains("hush"), "{arguments:?}: {sentence}");
+    }
+    let cut = refused(&["mcp-remote-client", URL, "3334", "--header", "Authorization:", "Bearer", "hush"]);
+    assert!(cut.starts_with("unexpected argument") && !cut.contains("hush"), "{cut}");
+    assert!(refused(&["mcp-remote-client", URL, "--heder", "a:b", "call", "t"]).contains("did you mean --header?"));
+}
+
+#[test]
+fn what_a_host_may_not_pass_on_is_named_where_this_connection_uses_it() {
+    let names = |arguments: &[&str]| -> Vec<String> {
+        visit(arguments).1.terminal.borrowed.into_iter().map(|borrowed| borrowed.name).collect()
+    };
+    let everything = ["NODE_EXTRA_CA_CERTS", "MCP_REMOTE_CONFIG_DIR"];
+    let proxies = ["HTTPS_PROXY", "NO_PROXY"];
+    let screen: &[&str] = if cfg!(any(windows, target_vendor = "apple")) { &[] } else { &["DISPLAY"] };
+    assert_eq!(names(&[URL])[..4], [&proxies[..], &everything].concat());
+    let stripped = crate::oauth::browser::Surroundings::of(&|_| None);
+    if !stripped.may_have_browser() {
+        assert_eq!(names(&[URL])[4..], *screen);
+    }
+    assert_eq!(
+        names(&[URL, "--header", "X-A:${TOKEN}", "--header", "X-B:${TOKEN}${SECRET}", "--no-browser"]),
+        [&["SECRET", "TOKEN"], &proxies[..], &everything].concat()
+    );
+    let none: [&str; 0] = [];
+    assert_eq!(names(&["http://127.0.0.1/mcp", "--config-dir", "/x", "--no-browser"]), none);
+    assert_eq!(names(&[URL, "--config-dir", "/x", "--no-browser", "--proxy", "http://q"]), ["NODE_EXTRA_CA_CERTS"]);
+}
+
+#[test]
+fn the_words_kept_for_comparison_are_those_of_an_entry() {
+    let terminal = visit(&[URL, "--json", "--header", "X-A:${TOKEN}", "--debug"]).1.terminal;
+    assert_eq!(terminal.arguments, [URL, "--header", "X-A:${TOKEN}"]);
+    assert!(!format!("{:?}", terminal.borrowed).contains("p.example"));
+}

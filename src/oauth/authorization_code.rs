@@ -28,6 +28,7 @@ use super::{
     scope,
 };
 use crate::{
+    observer::Fact,
     report::{self, Report, host, shown},
     store::sign_in::{LIFE, SignIn, Tabs},
 };
@@ -65,6 +66,7 @@ pub(super) async fn obtain(desk: &Desk, errand: &mut Errand) -> Result<Credentia
             return newer.ok_or_else(|| Error::Local("the other copy's sign-in is gone".to_owned()));
         };
         let client = waiting.client.clone();
+        desk.tell_client(&client);
         let error = match finish(desk, errand, waiting).await {
             Ok(credential) => return Ok(credential),
             Err(error) => error,
@@ -443,7 +445,12 @@ async fn wait(desk: &Desk, listener: &mut Listener, url: &Url, later: Option<Dur
 fn go_on(desk: &Desk, errand: &Errand, url: &Url) {
     let server = host(desk.door.server());
     info!("go on signing in to {server} in the tab that is open, or open this address:\n\n    {url}\n");
+    ask(desk, errand, url);
+}
+
+fn ask(desk: &Desk, errand: &Errand, url: &Url) {
     errand.teller.ask(url.as_str());
+    desk.observer.tell(|| Fact::Asking { url: url.clone(), code: None });
 }
 
 /// The URL is printed before the browser opens: it may not, or elsewhere. After how long a tab is still
@@ -455,7 +462,7 @@ async fn tell(desk: &Desk, errand: &Errand, url: &Url, port: u16, resumed: bool)
         let server = host(desk.door.server());
         let unless = if desk.settings.no_browser { "" } else { ", unless a browser does" };
         info!("sign in to {server}: open this address{unless}:\n\n    {url}\n");
-        errand.teller.ask(url.as_str());
+        ask(desk, errand, url);
     }
     let now = desk.now();
     if desk.settings.no_browser || resumed && Tabs::is_open(&desk.store, now) && !desk.settings.asked_for {
@@ -477,8 +484,11 @@ async fn open(desk: &Desk, url: &Url, port: u16) {
         Err(none) => {
             Tabs::take_back(&desk.store, desk.now());
             let server = host(desk.door.server());
-            report::warn("no_browser", format!("no browser was opened for the sign-in to {server}: {}", none.why));
-            if let Some(way) = browser::from_elsewhere(port, &desk.settings.surroundings) {
+            let sentence = format!("no browser was opened for the sign-in to {server}: {}", none.why);
+            let report = report::warn("no_browser", sentence);
+            let way = browser::from_elsewhere(port, &desk.settings.surroundings);
+            desk.observer.tell(|| Fact::Warned { report, way: way.clone() });
+            if let Some(way) = way {
                 info!("{way}");
             }
         }

@@ -85,7 +85,15 @@ impl Credential {
         self.since.elapsed() >= age
     }
 
-    pub(super) fn tokens(&self) -> &Tokens {
+    /// How it came to us.
+    #[must_use]
+    pub fn obtained(&self) -> Obtained {
+        self.obtained
+    }
+
+    /// The tokens it is made of.
+    #[must_use]
+    pub fn tokens(&self) -> &Tokens {
         &self.tokens
     }
 

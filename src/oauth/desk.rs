@@ -31,6 +31,7 @@ use super::{
 use crate::{
     config::{Authorization, Dpop, Grant, Resource},
     message::Message,
+    observer::{Fact, Observer},
     report::{self, host, shown},
     secret::Secret,
     store::{
@@ -67,6 +68,7 @@ pub(super) struct Desk {
     pub(super) registered: Arc<Mutex<HashSet<String>>>,
     /// The host's `initialize`, for its name.
     pub(super) initialize: Arc<Mutex<Option<Message>>>,
+    pub(super) observer: Observer,
 }
 
 /// What is known about our credential.
@@ -127,6 +129,9 @@ impl Desk {
         if !present.loaded {
             present.loaded = true;
             present.credential = self.stored().map(Arc::new);
+            if let Some(credential) = &present.credential {
+                self.observer.tell(|| Fact::Credential(credential.clone()));
+            }
         }
         present.credential.clone()
     }
@@ -204,6 +209,7 @@ impl Desk {
                 discovery::discover(&self.door, challenge, present).await?
             }
         };
+        self.observer.tell(|| Fact::Discovered(Box::new(discovered.clone())));
         self.present().discovered = Some(discovered.clone());
         self.errand_at(discovered, challenge, used, needed, teller)
     }
@@ -337,7 +343,13 @@ impl Desk {
             Grant::AuthorizationCode | Grant::DeviceCode => return Err(Error::Waiting { prompt: None }),
         };
         drop(lock);
+        self.tell_client(&client);
         self.keep(errand, response, &client, Obtained::Refreshed).await
+    }
+
+    /// Says who we are.
+    pub(super) fn tell_client(&self, client: &Client) {
+        self.observer.tell(|| Fact::Client { id: client.id.clone(), origin: client.origin });
     }
 
     pub(super) fn exchange(&self, errand: &Errand, client: Client) -> Exchange {
@@ -416,7 +428,8 @@ impl Desk {
         let written = self.store.write(drawer.tokens(), &tokens.to_json());
         let kept = written.and_then(|()| provenance.save(&self.store, drawer, &tokens));
         if let Err(error) = kept {
-            report::warn("store_not_writable", format!("the sign-in is not kept: {error:#}"));
+            let report = report::warn("store_not_writable", format!("the sign-in is not kept: {error:#}"));
+            self.observer.tell(|| Fact::Warned { report, way: None });
         }
         if matches!(drawer, Drawer::Npm | Drawer::Dpop) {
             let other = if drawer == Drawer::Npm { Drawer::Dpop } else { Drawer::Npm };
@@ -435,10 +448,11 @@ impl Desk {
                     _ => format!("{} days", minutes / (24 * 60)),
                 };
                 let place = host(self.door.server());
-                report::warn(
+                let report = report::warn(
                     "no_refresh_token",
                     format!("the sign-in to {place} ends in {life}: {} gave no refresh token", server.issuer),
                 );
+                self.observer.tell(|| Fact::Warned { report, way: None });
             }
         }
         if drawer == Drawer::Npm {

@@ -21,6 +21,7 @@ use super::{
     registration::{self, Client, Origin, Wanted},
 };
 use crate::{
+    observer::Fact,
     report::{host, shown},
     store::sign_in::Tabs,
 };
@@ -46,6 +47,7 @@ pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<Credential, E
         Some(client) => client,
         None => register().await?,
     };
+    desk.tell_client(&client);
     let mut response = with_client(desk, errand, &client, &endpoint).await;
     if let Err(error) = &response
         && error.is("invalid_client")
@@ -54,6 +56,7 @@ pub(super) async fn obtain(desk: &Desk, errand: &Errand) -> Result<Credential, E
         info!("{error}; registering again");
         registration::forget(&desk.store, &client);
         client = register().await?;
+        desk.tell_client(&client);
         response = with_client(desk, errand, &client, &endpoint).await;
     }
     desk.keep(errand, response?, &client, Obtained::SignedIn).await
@@ -105,6 +108,7 @@ async fn tell(desk: &Desk, errand: &Errand, details: &StandardDeviceAuthorizatio
         info!("or scan this:\n{}", code.to_str());
     }
     errand.teller.ask(&format!("{plain} and enter the code {code}"));
+    desk.observer.tell(|| Fact::Asking { url: plain.clone(), code: Some(code.clone()) });
     if !desk.settings.no_browser && Tabs::pause(&desk.store, desk.now()).is_zero() {
         Tabs::count(&desk.store, desk.now());
         if browser::open(&url, &desk.settings.surroundings).await.is_err() {

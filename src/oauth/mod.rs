@@ -26,7 +26,7 @@ pub mod error;
 pub mod exchange;
 pub mod jws;
 pub mod page;
-mod port_holder;
+pub(crate) mod port_holder;
 pub mod provider;
 pub mod ranges;
 pub mod redirect;
@@ -61,6 +61,7 @@ use self::{
 use crate::{
     config::{Authorization, Grant, Start},
     message::Message,
+    observer::{Fact, Observer},
     report::shown,
     store::{Store, description::AccountNow, grant::Provenance, lock::Purpose, sign_in::SignIn},
 };
@@ -173,7 +174,7 @@ enum Cause {
 impl Authorizer {
     /// Touches nothing yet.
     #[must_use]
-    pub fn new(settings: Arc<Authorization>, door: Door, store: Store) -> Self {
+    pub fn new(settings: Arc<Authorization>, door: Door, store: Store, observer: Observer) -> Self {
         let desk = Desk {
             settings,
             door: Arc::new(door),
@@ -185,6 +186,7 @@ impl Authorizer {
             key: Arc::default(),
             registered: Arc::default(),
             initialize: Arc::default(),
+            observer,
         };
         Self {
             desk,
@@ -361,7 +363,10 @@ impl Authorizer {
         self.spawn(async move {
             let obtained = obtain(&desk, cause, used, may_ask, teller).await.map(Arc::new);
             match &obtained {
-                Ok(credential) => desk.present().credential = Some(credential.clone()),
+                Ok(credential) => {
+                    desk.observer.tell(|| Fact::Credential(credential.clone()));
+                    desk.present().credential = Some(credential.clone());
+                }
                 Err(error) => {
                     debug!("no authorization: {error}");
                     desk.present().failed = Some(Instant::now());
@@ -450,7 +455,10 @@ async fn renew(desk: Desk, credential: Arc<Credential>) -> Option<Arc<Credential
     let renewed = renewed.ok().flatten().map(Arc::new);
     let mut present = desk.present();
     match &renewed {
-        Some(renewed) => present.credential = Some(renewed.clone()),
+        Some(renewed) => {
+            desk.observer.tell(|| Fact::Credential(renewed.clone()));
+            present.credential = Some(renewed.clone());
+        }
         None => present.refresh_failed = Some(Instant::now()),
     }
     renewed
@@ -516,6 +524,7 @@ async fn obtain(
         Ok(lock) => lock,
         Err(_) => {
             let pending = SignIn::all(&desk.store, desk.now()).into_iter().find_map(|one| one.authorization_url);
+            desk.observer.tell(|| Fact::AnotherAsks { url: pending.clone() });
             info!(
                 "another copy waits for you to sign in{}",
                 pending.as_ref().map_or_else(String::new, |url| format!(": {url}"))

@@ -4,11 +4,11 @@
 //! Must never: fail the sign-in because it cannot be told.
 
 #[cfg(target_os = "linux")]
-pub(super) use linux::of;
+pub(crate) use linux::of;
 
 /// Cannot be told here.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn of(_port: u16) -> Option<String> {
+pub(crate) fn of(_port: u16) -> Option<String> {
     None
 }
 
@@ -22,7 +22,7 @@ mod linux {
     const LISTENING: &str = "0A";
 
     /// Who listens at a port, with its pid, if it is a process that we may look into.
-    pub(in crate::oauth) fn of(port: u16) -> Option<String> {
+    pub(crate) fn of(port: u16) -> Option<String> {
         let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
             .into_iter()
             .flat_map(|table| listeners(&fs::read_to_string(table).unwrap_or_default(), port))

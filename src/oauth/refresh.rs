@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use super::{Credential, Desk, Errand, Obtained, error::Error, registration};
 use crate::{
+    observer::Fact,
     report::{self, host},
     store::{
         grant::Provenance,
@@ -49,7 +50,9 @@ pub(super) async fn refresh(desk: &Desk, errand: &Errand, drawer: Drawer) -> Res
     let Some(tokens) = Tokens::load(&desk.store, drawer).or_else(held) else { return Ok(Refreshed::Impossible) };
     if tokens.refresh_token().is_none() {
         let server = host(desk.door.server());
-        report::warn("no_refresh_token", format!("the sign-in to {server} is over, and no refresh token renews it"));
+        let sentence = format!("the sign-in to {server} is over, and no refresh token renews it");
+        let report = report::warn("no_refresh_token", sentence);
+        desk.observer.tell(|| Fact::Warned { report, way: None });
         return Ok(Refreshed::Impossible);
     }
     let server = &errand.discovered.server;

@@ -31,6 +31,7 @@ use crate::{
     message::{Assembly, Body, Message, Shape},
     network::{Outlet, Reach},
     oauth::{self, Authorizer, Credential, Need, Patience, Waiter, challenge::Challenge},
+    observer::{Fact, Observer},
     report::shown,
     store::description::{Account, AccountNow},
 };
@@ -70,6 +71,8 @@ pub struct Http {
     network: Arc<Network>,
     /// Largest answer and largest event, in bytes.
     pub limit: usize,
+    /// Who looks on.
+    pub observer: Observer,
 }
 
 impl Http {
@@ -85,6 +88,7 @@ impl Http {
         network: &Arc<Network>,
         authorizer: Authorizer,
         limit: usize,
+        observer: Observer,
     ) -> anyhow::Result<Self> {
         let reach = Reach::of(server);
         let client = RwLock::new(outlet.client(&reach, None)?);
@@ -108,6 +112,7 @@ impl Http {
             window: Window::new(),
             network: network.clone(),
             limit,
+            observer,
         })
     }
 
@@ -276,6 +281,8 @@ impl Http {
     ) -> Result<(), Error> {
         let challenge = Challenge::of(response.headers());
         let refusal = refusal(response).await; // read to its end, so that the connection can be used again
+        let status = refusal.status;
+        self.observer.tell(|| Fact::Challenged { status, challenge: Box::new(challenge.clone()) });
         let Some(authorizer) = &self.authorizer else {
             return Err(match refusal.status {
                 StatusCode::UNAUTHORIZED => unauthorized(oauth::error::Error::HeaderRefused(refusal.to_string())),

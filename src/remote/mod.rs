@@ -19,6 +19,7 @@ use crate::{
     config::{Start, TransportStrategy},
     message::{Id, Message},
     oauth::{self, Waiter},
+    observer::{Fact, Transport},
     report::chain,
 };
 
@@ -182,6 +183,7 @@ impl Opener {
             SseOnly => self.over_http_sse(first, retry_for).await,
             HttpFirst => match self.over_streamable_http(first, retry_for).await {
                 Err(refused) if speaks_only_http_sse(&refused, first) => {
+                    self.tell_fall_back(Transport::StreamableHttp, &refused);
                     info!("no Streamable HTTP here ({}); trying HTTP+SSE", chain(&refused));
                     self.over_http_sse(first, retry_for).await.map_err(|error| both(refused, error))
                 }
@@ -189,6 +191,7 @@ impl Opener {
             },
             SseFirst => match self.over_http_sse(first, retry_for).await {
                 Err(refused) if speaks_no_http_sse(&refused) => {
+                    self.tell_fall_back(Transport::HttpSse, &refused);
                     info!("no HTTP+SSE here ({}); trying Streamable HTTP", chain(&refused));
                     self.over_streamable_http(first, retry_for).await.map_err(|error| both(refused, error))
                 }
@@ -204,13 +207,19 @@ impl Opener {
     async fn over_streamable_http(&self, initialize: &Message, retry_for: Duration) -> Result<Remote, Error> {
         let mut remote = self.streamable_http();
         remote.initialize(initialize, retry_for).await?;
+        self.http.observer.tell(|| Fact::Opened(Transport::StreamableHttp));
         Ok(Remote::StreamableHttp(remote))
     }
 
     async fn over_http_sse(&self, initialize: &Message, retry_for: Duration) -> Result<Remote, Error> {
         let mut remote = self.stream(initialize, retry_for).await?;
         remote.initialize(initialize).await?;
+        self.http.observer.tell(|| Fact::Opened(Transport::HttpSse));
         Ok(Remote::HttpSse(remote))
+    }
+
+    fn tell_fall_back(&self, from: Transport, refused: &Error) {
+        self.http.observer.tell(|| Fact::FellBack { from, why: chain(refused) });
     }
 
     /// The event stream, tried for as long as the message may wait for a server that is starting.

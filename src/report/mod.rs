@@ -89,12 +89,14 @@ impl Report {
 
 /// Logs a failure that is no answer to anything, in the words of the catalogue; the same one once in the
 /// life of the process, since a damaged file is read again and again.
-pub fn warn(code: &'static str, sentence: impl Into<String>) {
+pub fn warn(code: &'static str, sentence: impl Into<String>) -> Report {
     static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    let line = Report::new(code, sentence, None).line();
+    let report = Report::new(code, sentence, None);
+    let line = report.line();
     if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(line.clone()) {
         log::warn!("{line}");
     }
+    report
 }
 
 /// An error answer, with the id as it came.

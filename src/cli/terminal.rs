@@ -1,0 +1,136 @@
+//! What a person's terminal has and a host may not: hosts start programs with little of the user's
+//! environment (the MCP SDKs pass on `HOME`, `PATH` and a few more), so what works here may fail there.
+//!
+//! Must never: take the value of a variable along.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use super::{Environment, flags::Args};
+use crate::{
+    config::{Config, Grant, is_loopback},
+    oauth::browser::Surroundings,
+};
+
+/// This terminal, as far as a host differs.
+#[derive(Clone, Debug, Default)]
+pub struct Terminal {
+    /// Variables that this connection uses.
+    pub borrowed: Vec<Borrowed>,
+    /// The flags and addresses as they were written, without the client's own.
+    pub arguments: Vec<String>,
+    /// The home folder.
+    pub home: Option<PathBuf>,
+    /// Where programs of this platform keep their settings.
+    pub settings: Option<PathBuf>,
+    /// `CODEX_HOME`.
+    pub codex: Option<PathBuf>,
+    /// `PATH`.
+    pub path: Option<OsString>,
+}
+
+/// A variable that is set here and used, and that a host may not pass on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Borrowed {
+    /// Its name.
+    pub name: String,
+    /// What to write into the host's entry.
+    pub safe: String,
+}
+
+/// Of hosts that pass on least: what the MCP SDKs' own lists have in common.
+const PASSED_ON: [&str; 6] = ["HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER"];
+
+impl Terminal {
+    pub(super) fn of(args: &Args, config: &Config, arguments: &[OsString], environment: Environment<'_>) -> Self {
+        const OWN: [&str; 3] = ["--json", "--debug", "--silent"];
+        let folder = |name: &str| environment(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let dirs = directories::BaseDirs::new();
+        let home = folder("HOME").or_else(|| dirs.as_ref().map(|dirs| dirs.home_dir().to_owned()));
+        let settings = if cfg!(any(windows, target_os = "macos")) {
+            dirs.map(|dirs| dirs.config_dir().to_owned())
+        } else {
+            folder("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")))
+        };
+        let written = arguments.iter().filter_map(|word| word.to_str()).map(ToOwned::to_owned);
+        Self {
+            borrowed: borrowed(args, config, environment),
+            arguments: written.filter(|word| !OWN.contains(&word.as_str())).collect(),
+            home,
+            settings,
+            codex: folder("CODEX_HOME"),
+            path: environment("PATH").map(OsString::from),
+        }
+    }
+}
+
+fn borrowed(args: &Args, config: &Config, environment: Environment<'_>) -> Vec<Borrowed> {
+    let set = |name: &&&str| environment(name).is_some_and(|value| !value.is_empty());
+    let mut borrowed = Vec::new();
+    let mut borrow = |name: &str, safe: String| borrowed.push(Borrowed { name: name.to_owned(), safe });
+    let in_env = |name: &str| format!("write it into the \"env\" of the host's entry: \"{name}\": \"…\"");
+    for name in placeholders(args) {
+        borrow(&name, in_env(&name));
+    }
+    let url = config.server.url();
+    if args.proxy.is_none() && !is_loopback(url) {
+        let of_scheme: &[&str] = match url.scheme() {
+            "http" => &["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"],
+            _ => &["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"],
+        };
+        if let Some(name) = of_scheme.iter().find(set) {
+            borrow(name, "write --proxy URL into the \"args\" of the host's entry".to_owned());
+            if let Some(name) = ["NO_PROXY", "no_proxy"].iter().find(set) {
+                borrow(name, in_env(name));
+            }
+        }
+    }
+    if url.scheme() == "https" {
+        for name in ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"].iter().filter(set) {
+            borrow(name, "write --ca-cert FILE into the \"args\" of the host's entry".to_owned());
+        }
+        for name in ["SSL_CERT_DIR"].iter().filter(set) {
+            borrow(name, in_env(name));
+        }
+    }
+    if args.config_dir.is_none() {
+        for name in ["MCP_REMOTE_CONFIG_DIR"].iter().filter(set) {
+            borrow(name, "write --config-dir FOLDER into the \"args\" of the host's entry".to_owned());
+        }
+    }
+    let asks_a_person = config.authorization.grant == Grant::AuthorizationCode && !args.no_browser;
+    if asks_a_person && !config.headers.contains_key(reqwest::header::AUTHORIZATION) {
+        for name in ["BROWSER"].iter().filter(set) {
+            borrow(name, in_env(name));
+        }
+        // The program finds the screen by itself where it can; only what it cannot is borrowed.
+        let stripped = Surroundings::of(&|name| environment(name).filter(|_| PASSED_ON.contains(&name)));
+        if config.authorization.surroundings.may_have_browser()
+            && !stripped.may_have_browser()
+            && let Some(name) = ["WAYLAND_DISPLAY", "DISPLAY"].iter().find(set)
+        {
+            borrow(name, in_env(name));
+        }
+    }
+    borrowed
+}
+
+/// The names in `${NAME}` of everything in which it is replaced.
+fn placeholders(args: &Args) -> BTreeSet<String> {
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default(); // was read a moment ago
+    let mut texts: Vec<String> = args.header.clone();
+    texts.extend(args.header_file.iter().map(|path| read(path)));
+    texts.extend(args.static_oauth_client_info.iter().map(|text| match text.strip_prefix('@') {
+        Some(path) => read(Path::new(path)),
+        None => text.clone(),
+    }));
+    let mut names = BTreeSet::new();
+    for text in texts {
+        let parts = text.split("${").skip(1).filter_map(|part| Some(part.split_once('}')?.0));
+        names.extend(parts.filter(|name| !name.is_empty()).map(ToOwned::to_owned));
+    }
+    names
+}

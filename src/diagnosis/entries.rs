@@ -1,0 +1,352 @@
+//! The settings of hosts, as far as they mention us: whether the command of an entry is there, and whether
+//! the entry of this server has the arguments that were given here.
+//!
+//! The files and their shapes are those of Claude Desktop, Claude Code, Cursor, Windsurf, VS Code, Zed,
+//! Gemini CLI, opencode, Cline and Copilot CLI; Codex (TOML) and goose (YAML) are only searched for our
+//! name. Must never: write; tell the value of an argument or of a variable.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Map, Value};
+
+use super::teller::{Line, Outcome, Step, Teller};
+use crate::{cli::Terminal, config::Config};
+
+/// Our name, in every way of starting us.
+const NAME: &str = "mcp-remote";
+
+/// Tells of every entry that is ours.
+pub(super) fn look(config: &Config, terminal: &Terminal, teller: &mut Teller<'_>) -> io::Result<()> {
+    let mut none = true;
+    for (host, file) in files(terminal) {
+        let Ok(text) = fs::read_to_string(&file) else { continue };
+        let here = format!("{host}, {}", file.display());
+        if !matches!(file.extension().and_then(OsStr::to_str), Some("json" | "jsonc")) {
+            if text.contains(NAME) {
+                none = false;
+                teller.tell(Line::info(Step::Host, format!("{here}: mentions mcp-remote")))?;
+            }
+            continue;
+        }
+        let Ok(settings) = serde_json::from_str::<Value>(&plain_json(&text)) else {
+            if text.contains(NAME) {
+                none = false;
+                let action = "correct the file; the host cannot read it either";
+                teller.tell(Line::warn(Step::Host, format!("{here}: mentions mcp-remote and is no JSON"), action))?;
+            }
+            continue;
+        };
+        for (name, entry) in entries(&settings) {
+            if !entry.is_ours(config) {
+                continue;
+            }
+            none = false;
+            teller.tell(judge(&format!("{here}, {name:?}"), &entry, config, terminal))?;
+        }
+    }
+    if none {
+        teller.tell(Line::skip(Step::Host, "no host's settings mention mcp-remote"))?;
+    }
+    Ok(())
+}
+
+/// The files there may be: of the user, then of the project that is worked on here.
+fn files(terminal: &Terminal) -> Vec<(&'static str, PathBuf)> {
+    let mut files = Vec::new();
+    if let Some(settings) = &terminal.settings {
+        files.push(("Claude Desktop", settings.join("Claude/claude_desktop_config.json")));
+        files.push(("VS Code", settings.join("Code/User/mcp.json")));
+        let cline = "Code/User/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json";
+        files.push(("Cline", settings.join(cline)));
+        let zed = if cfg!(any(windows, target_os = "macos")) { "Zed/settings.json" } else { "zed/settings.json" };
+        files.push(("Zed", settings.join(zed)));
+        if cfg!(windows) {
+            files.push(("goose", settings.join("Block/goose/config/config.yaml")));
+        }
+    }
+    if let Some(home) = &terminal.home {
+        for (host, file) in [
+            ("Claude Code", ".claude.json"),
+            ("Cursor", ".cursor/mcp.json"),
+            ("Windsurf", ".codeium/windsurf/mcp_config.json"),
+            ("Gemini CLI", ".gemini/settings.json"),
+            ("opencode", ".config/opencode/opencode.jsonc"),
+            ("opencode", ".config/opencode/opencode.json"),
+            ("Copilot CLI", ".copilot/mcp-config.json"),
+            ("Cline", ".cline/data/settings/cline_mcp_settings.json"),
+            ("goose", ".config/goose/config.yaml"),
+        ] {
+            files.push((host, home.join(file)));
+        }
+        files.push(("Codex", terminal.codex.clone().unwrap_or_else(|| home.join(".codex")).join("config.toml")));
+    }
+    for (host, file) in [
+        ("this project", ".mcp.json"),
+        ("Cursor in this project", ".cursor/mcp.json"),
+        ("VS Code in this project", ".vscode/mcp.json"),
+        ("Zed in this project", ".zed/settings.json"),
+        ("Gemini CLI in this project", ".gemini/settings.json"),
+        ("Codex in this project", ".codex/config.toml"),
+    ] {
+        if let Ok(file) = std::path::absolute(file)
+            && !files.iter().any(|(_, known)| *known == file)
+        {
+            files.push((host, file));
+        }
+    }
+    files
+}
+
+/// A server in a host's settings.
+#[derive(Debug)]
+struct Entry {
+    command: String,
+    arguments: Vec<String>,
+}
+
+impl Entry {
+    /// A program that is started; `None` for a server that the host reaches by itself.
+    fn of(entry: &Value) -> Option<Self> {
+        let texts = |value: &Value| -> Vec<String> {
+            value.as_array().into_iter().flatten().filter_map(Value::as_str).map(ToOwned::to_owned).collect()
+        };
+        match &entry["command"] {
+            // opencode: all in one.
+            Value::Array(_) => {
+                let mut words = texts(&entry["command"]);
+                (!words.is_empty()).then(|| Self { command: words.remove(0), arguments: words })
+            }
+            // Zed, until 2025.
+            Value::Object(command) => Some(Self {
+                command: command.get("path")?.as_str()?.to_owned(),
+                arguments: texts(command.get("args").unwrap_or(&Value::Null)),
+            }),
+            command => Some(Self { command: command.as_str()?.to_owned(), arguments: texts(&entry["args"]) }),
+        }
+    }
+
+    fn is_ours(&self, config: &Config) -> bool {
+        let named = |text: &str| {
+            let name = text.rsplit(['/', '\\']).next().unwrap_or_default();
+            !text.contains("://") && name.split('@').next().unwrap_or_default().trim_end_matches(".exe") == NAME
+        };
+        named(&self.command) || self.arguments.iter().any(|word| named(word)) || self.begins(config).is_some()
+    }
+
+    /// Where the arguments of ours begin, if the entry is of this very server.
+    fn begins(&self, config: &Config) -> Option<usize> {
+        let url = config.server.url();
+        let is_it = |word: &String| reqwest::Url::parse(word).is_ok_and(|word| word == *url);
+        self.arguments.iter().any(is_it).then(|| {
+            let package = |word: &String| word.split('@').next() == Some(NAME);
+            self.arguments.iter().position(package).map_or(0, |at| at + 1)
+        })
+    }
+}
+
+/// Everything below the keys under which hosts list servers.
+fn entries(settings: &Value) -> Vec<(String, Entry)> {
+    const KEYS: [&str; 4] = ["mcpServers", "servers", "context_servers", "mcp"];
+    let mut found = Vec::new();
+    let mut collect = |scope: &Map<String, Value>| {
+        for servers in KEYS.iter().filter_map(|key| scope.get(*key)?.as_object()) {
+            found.extend(servers.iter().filter_map(|(name, entry)| Some((name.clone(), Entry::of(entry)?))));
+        }
+    };
+    let Some(all) = settings.as_object() else { return found };
+    collect(all);
+    // Claude Code keeps a list for each project.
+    for project in all.get("projects").and_then(Value::as_object).into_iter().flat_map(Map::values) {
+        project.as_object().into_iter().for_each(&mut collect);
+    }
+    found
+}
+
+fn judge(here: &str, entry: &Entry, config: &Config, terminal: &Terminal) -> Line {
+    let begins = entry.begins(config);
+    let outcome = if begins.is_some() { Outcome::Fail } else { Outcome::Warn };
+    let command = &entry.command;
+    match find(command, terminal) {
+        Found::Missing => {
+            let text = format!("{here}: its command {command} is not there");
+            return Line::new(Step::Host, outcome, text)
+                .with_code("bad_entry")
+                .with_action(Some("write the whole path of a program that is there into \"command\"".to_owned()));
+        }
+        Found::NotExecutable => {
+            let text = format!("{here}: its command {command} cannot be executed");
+            return Line::new(Step::Host, outcome, text)
+                .with_code("bad_entry")
+                .with_action(Some(format!("chmod +x {command}")));
+        }
+        Found::ByPath(path) => {
+            let text = format!("{here}: a host may have another PATH than this terminal, and not find {command}");
+            let action = format!("write the whole path into \"command\": {}", path.display());
+            return Line::warn(Step::Host, text, action);
+        }
+        Found::There => {}
+    }
+    let Some(begins) = begins else {
+        return Line::ok(Step::Host, format!("{here}: its command is there; it is for another server"));
+    };
+    let differences = differences(&entry.arguments[begins..], &terminal.arguments);
+    if differences.is_empty() {
+        return Line::ok(Step::Host, format!("{here}: its command is there, with the arguments given here"));
+    }
+    let text = format!("{here}: is for this server with other arguments than here: {}", differences.join(", "));
+    Line::warn(Step::Host, text, "try it here with the very arguments of the entry")
+}
+
+enum Found {
+    There,
+    /// Only in a folder of this terminal's `PATH`.
+    ByPath(PathBuf),
+    NotExecutable,
+    Missing,
+}
+
+fn find(command: &str, terminal: &Terminal) -> Found {
+    let path = Path::new(command);
+    if path.components().count() > 1 {
+        return match (path.is_file(), is_executable(path)) {
+            (true, true) => Found::There,
+            (true, false) => Found::NotExecutable,
+            (false, _) => Found::Missing,
+        };
+    }
+    let folders = terminal.path.iter().flat_map(std::env::split_paths);
+    let names = if cfg!(windows) {
+        [".exe", ".cmd", ".bat", ""].map(|end| format!("{command}{end}")).to_vec()
+    } else {
+        vec![command.to_owned()]
+    };
+    let mut candidates = folders.flat_map(|folder| names.iter().map(move |name| folder.join(name)).collect::<Vec<_>>());
+    candidates.find(|path| path.is_file() && is_executable(path)).map_or(Found::Missing, Found::ByPath)
+}
+
+#[cfg(unix)]
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_executable(_: &Path) -> bool {
+    true
+}
+
+/// The flags that are not the same, by name.
+fn differences(there: &[String], here: &[String]) -> Vec<String> {
+    let (there, here) = (flags(there), flags(here));
+    let mut told = Vec::new();
+    for (name, values) in &there {
+        match here.get(name) {
+            None => told.push(format!("{name} is only there")),
+            Some(others) if others != values => told.push(format!("{name} has another value")),
+            Some(_) => {}
+        }
+    }
+    told.extend(here.keys().filter(|name| !there.contains_key(*name)).map(|name| format!("{name} is only here")));
+    told
+}
+
+/// Flags with their values, in any order; the words without a flag are the address and the port.
+fn flags(words: &[String]) -> BTreeMap<&str, Vec<&str>> {
+    const BARE: &str = "the address or the port";
+    let mut flags = BTreeMap::<&str, Vec<&str>>::new();
+    let mut words = words.iter().peekable();
+    while let Some(word) = words.next() {
+        match word.split_once('=') {
+            _ if !word.starts_with("--") => flags.entry(BARE).or_default().push(word),
+            Some((name, value)) => flags.entry(name).or_default().push(value),
+            None => {
+                // What follows is its value, or the address, whose place is anywhere.
+                let value = words.next_if(|next| !next.starts_with("--") && !next.contains("://"));
+                flags.entry(word).or_default().extend(value.map(String::as_str));
+            }
+        }
+    }
+    flags
+}
+
+/// JSON without the comments and the commas at an end that editors allow.
+fn plain_json(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut characters = text.trim_start_matches('\u{feff}').chars().peekable();
+    while let Some(character) = characters.next() {
+        match (character, characters.peek()) {
+            ('"', _) => {
+                plain.push('"');
+                while let Some(inner) = characters.next() {
+                    plain.push(inner);
+                    match inner {
+                        '\\' => plain.extend(characters.next()),
+                        '"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            ('/', Some('/')) => while characters.next_if(|next| *next != '\n').is_some() {},
+            ('/', Some('*')) => {
+                let mut last = ' ';
+                characters.next();
+                for next in characters.by_ref() {
+                    if last == '*' && next == '/' {
+                        break;
+                    }
+                    last = next;
+                }
+            }
+            ('}' | ']', _) => {
+                let end = plain.trim_end().len();
+                if plain[..end].ends_with(',') {
+                    plain.truncate(end - 1);
+                }
+                plain.push(character);
+            }
+            _ => plain.push(character),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_and_last_commas_are_left_out_and_texts_stay() {
+        let text = "\u{feff}{ // one\n \"a\": \"http://x/*y*/\\\"//\", /* two\n // */ \"b\": [1, 2,\n], }";
+        let value: Value = serde_json::from_str(&plain_json(text)).unwrap();
+        assert_eq!(value, serde_json::json!({"a": "http://x/*y*/\"//", "b": [1, 2]}));
+    }
+
+    #[test]
+    fn arguments_differ_by_name_whatever_their_order() {
+        let words = |text: &str| text.split(' ').map(ToOwned::to_owned).collect::<Vec<_>>();
+        let there = words("https://a/mcp 3334 --header X:1 --transport=http-only --allow-http");
+        let here = words("--allow-http https://a/mcp --transport http-only --header X:2 3334 --ipv4");
+        assert_eq!(differences(&there, &here), ["--header has another value", "--ipv4 is only here"]);
+        assert_eq!(differences(&there, &there), [""; 0]);
+    }
+
+    #[test]
+    fn servers_are_found_where_each_host_keeps_them() {
+        for settings in [
+            r#"{"mcpServers":{"n":{"command":"c","args":["a"]}}}"#,
+            r#"{"servers":{"n":{"type":"stdio","command":"c","args":["a"]}}}"#,
+            r#"{"context_servers":{"n":{"command":{"path":"c","args":["a"]}}}}"#,
+            r#"{"mcp":{"n":{"type":"local","command":["c","a"]}}}"#,
+            r#"{"projects":{"/p":{"mcpServers":{"n":{"command":"c","args":["a"]}}}}}"#,
+        ] {
+            let found = entries(&serde_json::from_str(settings).unwrap());
+            let [(name, Entry { command, arguments })] = &found[..] else { panic!("{settings}: {found:?}") };
+            assert_eq!((name.as_str(), command.as_str(), arguments), ("n", "c", &vec!["a".to_owned()]), "{settings}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What the real connection tells of itself, as lines.
+//!
+//! Must never: make a line of what is only guessed.
+
+use std::{fmt::Write as _, time::SystemTime};
+
+use jiff::{Timestamp, Unit};
+use reqwest::StatusCode;
+
+use super::teller::{Line, Outcome, Step};
+use crate::{
+    config::TransportStrategy,
+    oauth::{
+        Credential,
+        challenge::Challenge,
+        credential::Obtained,
+        discovery::{AuthorizationServer, Discovered},
+        registration::Origin,
+    },
+    observer::{Fact, Transport},
+    report::shown,
+};
+
+/// Scopes that are listed by name; some servers have hundreds.
+const MOST_SCOPES: usize = 12;
+
+/// The lines of a fact, and the step that comes next, on which fails what fails now; `None` where it is
+/// what was asked for before.
+pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, fell_back: bool) -> (Vec<Line>, Option<Step>) {
+    match fact {
+        Fact::FellBack { from, why } => {
+            let text = format!("no {} here ({why}); trying the other one", name(*from));
+            (vec![Line::info(Step::Transport, text)], None)
+        }
+        Fact::Opened(transport) => {
+            let why = match strategy {
+                TransportStrategy::HttpOnly | TransportStrategy::SseOnly => "the only one allowed (--transport)",
+                _ if fell_back => "the other one is refused",
+                TransportStrategy::HttpFirst => "the first choice",
+                TransportStrategy::SseFirst => "the first choice (--transport)",
+            };
+            (vec![Line::ok(Step::Transport, format!("{}: {why}", name(*transport)))], Some(Step::Initialize))
+        }
+        Fact::Challenged { status, challenge } => {
+            (vec![Line::info(Step::Challenge, of_challenge(*status, challenge))], Some(Step::Resource))
+        }
+        Fact::Discovered(discovered) => (of_discovered(discovered), Some(Step::Client)),
+        Fact::Client { id, origin } => {
+            let how = match origin {
+                Origin::Configured => "given with --static-oauth-client-info",
+                Origin::Document => "a client id metadata document",
+                Origin::Stored => "registered earlier",
+                Origin::Registered => "registered just now (dynamic client registration)",
+            };
+            (vec![Line::ok(Step::Client, format!("{}: {how}", shown(id.as_bytes())))], Some(Step::SignIn))
+        }
+        Fact::Asking { url, code } => {
+            let at = url.host_str().unwrap_or_default();
+            let unless = if code.is_some() { "on any device" } else { "unless a browser does" };
+            let text = format!("waiting for you to sign in at {at}; open this address, {unless}:");
+            let mut below = vec![url.to_string()];
+            below.extend(code.iter().map(|code| format!("and enter the code {code}")));
+            (vec![Line::info(Step::SignIn, text).with_below(below)], Some(Step::SignIn))
+        }
+        Fact::AnotherAsks { url } => {
+            let text = "another mcp-remote waits for you to sign in; go on in the tab that it has opened";
+            let or = url.iter().flat_map(|url| ["or open this address:".to_owned(), url.clone()]);
+            (vec![Line::info(Step::SignIn, text).with_below(or.collect())], Some(Step::SignIn))
+        }
+        Fact::Warned { report, way } => {
+            let step = match report.code {
+                "no_refresh_token" => Step::Token,
+                "store_not_writable" => Step::Store,
+                _ => Step::SignIn,
+            };
+            let line = Line::report(step, Outcome::Warn, report.clone());
+            (vec![line.with_below(way.iter().cloned().collect())], Some(Step::SignIn))
+        }
+        Fact::Credential(credential) => (vec![of_credential(credential)], None),
+    }
+}
+
+const fn name(transport: Transport) -> &'static str {
+    match transport {
+        Transport::StreamableHttp => "Streamable HTTP",
+        Transport::HttpSse => "HTTP+SSE",
+    }
+}
+
+fn of_challenge(status: StatusCode, challenge: &Challenge) -> String {
+    let mut text = format!("HTTP {}", status.as_u16());
+    let schemes = match (challenge.bearer, challenge.dpop, &challenge.only_other[..]) {
+        (true, true, _) => "Bearer or DPoP".to_owned(),
+        (true, false, _) => "Bearer".to_owned(),
+        (false, true, _) => "DPoP".to_owned(),
+        (false, false, []) => "without a challenge".to_owned(),
+        (false, false, others) => format!("only {}", shown(others.join(", ").as_bytes())),
+    };
+    _ = write!(text, ", {schemes}");
+    for (what, value) in [
+        ("resource_metadata", &challenge.resource_metadata),
+        ("scope", &challenge.scope),
+        ("error", &challenge.error),
+        ("error_description", &challenge.error_description),
+    ] {
+        if let Some(value) = value {
+            _ = write!(text, "; {what} {}", shown(value.as_bytes()));
+        }
+    }
+    text
+}
+
+fn of_discovered(discovered: &Discovered) -> Vec<Line> {
+    let resource = match &discovered.resource {
+        Some(resource) => {
+            let mut text = shown(resource.resource.as_bytes());
+            text.push_str(&listed("; scopes", &resource.scopes));
+            if resource.wants_dpop {
+                text.push_str("; tokens are to be bound to a key (DPoP)");
+            }
+            Line::ok(Step::Resource, text)
+        }
+        None => Line::info(Step::Resource, "the server publishes no metadata, as before revision 2025-06-18"),
+    };
+    let AuthorizationServer { issuer, metadata, published } = &discovered.server;
+    let mut text = shown(issuer.as_bytes());
+    if !published {
+        text.push_str("; publishes nothing, so its endpoints are those of revision 2025-03-26");
+        return vec![resource, Line::info(Step::AuthorizationServer, text)];
+    }
+    text.push_str(if discovered.server.allows_codes(false).is_ok() { "; PKCE S256" } else { "; no PKCE S256 listed" });
+    let mut ways = Vec::new();
+    if metadata.client_id_metadata_document_supported == Some(true) {
+        ways.push("client id metadata documents");
+    }
+    if metadata.registration_endpoint.is_some() {
+        ways.push("dynamic registration");
+    }
+    let ways = if ways.is_empty() { "only by hand".to_owned() } else { ways.join(", ") };
+    _ = write!(text, "; registers clients: {ways}");
+    if metadata.device_authorization_endpoint.is_some() {
+        text.push_str("; sign-in with a code on another device");
+    }
+    text.push_str(&listed("; scopes", metadata.scopes_supported.as_deref().unwrap_or_default()));
+    vec![resource, Line::ok(Step::AuthorizationServer, text)]
+}
+
+fn listed(what: &str, scopes: &[String]) -> String {
+    if scopes.is_empty() {
+        return String::new();
+    }
+    let more = scopes.len().saturating_sub(MOST_SCOPES);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let first: Vec<_> = scopes.iter().take(MOST_SCOPES).map(|scope| shown(scope.as_bytes())).collect();
+    format!("{what} {}{more}", first.join(" "))
+}
+
+fn of_credential(credential: &Credential) -> Line {
+    let tokens = credential.tokens();
+    let mut text = match credential.obtained() {
+        Obtained::Stored => "from an earlier sign-in",
+        Obtained::Refreshed => "obtained without a person",
+        Obtained::SignedIn => "just signed in",
+    }
+    .to_owned();
+    _ = write!(text, "; {}", shown(tokens.kind().as_bytes()));
+    if let Some(scope) = tokens.scope() {
+        _ = write!(text, "; scope {}", shown(scope.as_bytes()));
+    }
+    let expired = tokens.has_expired(SystemTime::now());
+    let end = tokens.expires_at().and_then(|end| Timestamp::try_from(end).ok()?.round(Unit::Second).ok());
+    match end {
+        Some(end) if expired => _ = write!(text, "; ended {end}"),
+        Some(end) => _ = write!(text, "; until {end}"),
+        None => text.push_str("; without an end"),
+    }
+    text.push_str(if tokens.refresh_token().is_some() { "; can be refreshed" } else { "; no refresh token" });
+    Line::new(Step::Token, if expired { Outcome::Info } else { Outcome::Ok }, text)
+}

@@ -1,0 +1,126 @@
+//! What is looked at on this computer: the environment that a host may not pass on, the store, the stored
+//! sign-in, the port of the way back.
+//!
+//! Must never: tell the value of a variable; change what is stored.
+
+use std::{fs, io, path::Path, sync::Arc};
+
+use super::teller::{Line, Outcome, Step, Teller};
+use crate::{
+    account,
+    cli::Terminal,
+    config::{Config, Grant},
+    oauth::{
+        error::Error,
+        port_holder,
+        redirect::{Listener, Place, sibling},
+    },
+    report::Report,
+    store::{
+        Store,
+        tokens::{Drawer, Tokens},
+    },
+};
+
+/// Tells all of it.
+pub(super) async fn look(config: &Config, terminal: &Terminal, teller: &mut Teller<'_>) -> io::Result<()> {
+    for remark in &config.remarks {
+        teller.tell(Line::new(Step::Settings, Outcome::Warn, remark))?;
+    }
+    for borrowed in &terminal.borrowed {
+        let text = format!("{} is set here and used; a host may not pass it on", borrowed.name);
+        teller.tell(Line::warn(Step::Environment, text, &borrowed.safe))?;
+    }
+    if terminal.borrowed.is_empty() {
+        teller.tell(Line::ok(Step::Environment, "nothing is used that a host might not pass on"))?;
+    }
+    super::entries::look(config, terminal, teller)?;
+    if config.headers.contains_key(reqwest::header::AUTHORIZATION) {
+        return teller.tell(Line::skip(Step::StoredSignIn, "--header gives an Authorization, so there is no sign-in"));
+    }
+    teller.tell(store(&config.store))?;
+    let store = Store::new(config.store.clone(), config.server_hash.clone());
+    let sign_ins = account::sign_ins(&store);
+    for sign_in in &sign_ins {
+        let by = sign_in.issuer.as_ref().map(|issuer| format!(", by {issuer}")).unwrap_or_default();
+        let outcome = if sign_in.expired && !sign_in.refreshable { Outcome::Info } else { Outcome::Ok };
+        teller.tell(Line::new(Step::StoredSignIn, outcome, format!("{}{by}", sign_in.until())))?;
+    }
+    for drawer in Drawer::ALL {
+        let file = store.path(drawer.tokens());
+        if file.exists() && Tokens::load(&store, drawer).is_none() {
+            let report = Report::new("store_damaged", format!("{} is damaged and is left out", file.display()), None);
+            teller.tell(Line::report(Step::StoredSignIn, Outcome::Warn, report))?;
+        }
+    }
+    if sign_ins.is_empty() {
+        teller.tell(Line::skip(Step::StoredSignIn, "nobody is signed in to this server with these flags"))?;
+    }
+    if config.authorization.grant == Grant::AuthorizationCode {
+        teller.tell(callback_port(config, &store).await)?;
+    }
+    Ok(())
+}
+
+/// Whether the folder of sign-ins can be used, and belongs to its owner only.
+fn store(folder: &Path) -> Line {
+    let name = folder.display();
+    let Ok(metadata) = fs::metadata(folder) else {
+        return Line::skip(Step::Store, format!("{name} is made with the first sign-in"));
+    };
+    let trial = folder.join(format!("{:016x}.tmp", fastrand::u64(..)));
+    if let Err(error) = fs::OpenOptions::new().create_new(true).write(true).open(&trial) {
+        let report = Report::new("store_not_writable", format!("no sign-in can be kept in {name}: {error}"), None);
+        return Line::report(Step::Store, Outcome::Warn, report);
+    }
+    _ = fs::remove_file(&trial);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let open = |metadata: &fs::Metadata| metadata.permissions().mode() & 0o077 != 0;
+        let files = fs::read_dir(folder).into_iter().flatten().flatten();
+        let readable = files.filter(|file| file.metadata().is_ok_and(|metadata| open(&metadata))).count();
+        match (open(&metadata), readable) {
+            (true, _) => {
+                let action = format!("chmod 700 {name}");
+                return Line::warn(Step::Store, format!("others on this computer may look into {name}"), action);
+            }
+            // Nobody gets to them through a folder that is closed.
+            (false, 1..) => {
+                return Line::info(Step::Store, format!("{name} is yours only, {readable} of its files are not"));
+            }
+            (false, 0) => {}
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = metadata;
+    Line::ok(Step::Store, format!("{name} can be written, by you only"))
+}
+
+/// Whether the port of the way back is free, where one is fixed, or any of those that come after it.
+async fn callback_port(config: &Config, store: &Store) -> Line {
+    let settings = &config.authorization;
+    let port = settings.callback_port.unwrap_or_else(|| store.derived_port());
+    let place = Place {
+        host: settings.callback_host.clone(),
+        path: settings.callback_path.clone(),
+        server_hash: config.server_hash.clone(),
+    };
+    match Listener::bind(&place, port) {
+        Ok(_) => Line::ok(Step::CallbackPort, format!("{port} is free")),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && sibling(port, &config.server_hash).await => {
+            Line::info(Step::CallbackPort, format!("another mcp-remote signs in to this server on port {port}"))
+        }
+        Err(error) => {
+            let source = Arc::new(error);
+            let holder = port_holder::of(port).map(|holder| holder.to_string());
+            let report = Report::of_authorization(&Error::Port { port, source, holder }, config.server.url());
+            let fixed = settings.client_info.is_some() || settings.client_metadata_url.is_some();
+            if fixed || settings.callback_port.is_some() {
+                Line::report(Step::CallbackPort, Outcome::Warn, report)
+            } else {
+                Line::info(Step::CallbackPort, format!("{port} is taken; a sign-in takes the next free one"))
+            }
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! `mcp-remote-client`: a connection told step by step as it happens, and what the server has; or one thing
+//! tried with it.
+//!
+//! In order: this computer (`here`, `entries`), the way to the server (`way`), then the real
+//! connection, the adapter's own, which tells what it finds (`facts`). A failure is told in the words that
+//! a host would get ([`crate::report`]), at the step where it happened.
+//!
+//! Must never: send the server what the adapter would not, but for connections that carry nothing.
+
+use std::{
+    io::{self, Write},
+    time::Instant,
+};
+
+use rmcp::{
+    RoleClient, ServiceError,
+    model::{ClientConfig, Implementation, ServerCapabilities, ServerPeerInfo},
+    service::RunningService,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::{
+    cli::{Output, Visit, Wish},
+    client::{self, Connection, Failure, Inventory},
+    config::Config,
+    observer::{Fact, Observer},
+    report,
+};
+
+mod entries;
+mod exit;
+mod facts;
+mod here;
+mod teller;
+mod trial;
+mod way;
+
+pub use exit::Exit;
+use exit::{is_proxy, is_tls};
+use teller::{Line, Outcome, Redactor, Step, Teller, plain};
+
+/// Does what is asked for, and prints it to `out`. What a person has to know meanwhile goes to stderr,
+/// where `out` is for a program or for a result.
+///
+/// # Errors
+/// Where the settings do not fit together, or nothing can be written.
+pub async fn run(config: &Config, visit: &Visit, out: &mut (dyn Write + Send)) -> anyhow::Result<Exit> {
+    let redactor = Redactor::new(config, visit.terminal.home.clone());
+    let aside =
+        || -> Box<dyn Write + Send> { if visit.silent { Box::new(io::sink()) } else { Box::new(io::stderr()) } };
+    match (&visit.wish, visit.output) {
+        (Wish::Diagnosis, Output::Text) => {
+            let mut diagnosis = Diagnosis::new(config, Teller::new(Box::new(out), false, redactor));
+            diagnosis.everything(visit).await?;
+            diagnosis.teller.note("")?;
+            diagnosis.teller.note(&diagnosis.verdict())?;
+            Ok(diagnosis.exit())
+        }
+        (Wish::Diagnosis, Output::Json) => {
+            let mut diagnosis = Diagnosis::new(config, Teller::new(aside(), false, redactor));
+            let inventory = diagnosis.everything(visit).await?;
+            let document = diagnosis.document(&inventory)?;
+            writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
+            Ok(diagnosis.exit())
+        }
+        (wish, output) => {
+            let mut diagnosis = Diagnosis::new(config, Teller::new(aside(), true, redactor));
+            diagnosis.one_thing(wish, output, out).await?;
+            Ok(diagnosis.exit())
+        }
+    }
+}
+
+/// One connection, and what has been told of it.
+struct Diagnosis<'a> {
+    config: &'a Config,
+    host: String,
+    teller: Teller<'a>,
+    observer: Observer,
+    facts: UnboundedReceiver<Fact>,
+    /// What is asked of the server.
+    asked: Step,
+    /// What fails now, fails here.
+    step: Step,
+    /// When that began: a person's time is not the server's.
+    since: Instant,
+    fell_back: bool,
+    /// Lines whose outcome the server's first answer decides: the certificate, and what came after it.
+    held: Vec<Line>,
+    /// The step and the exit code of the first failure.
+    failed: Option<(Step, Exit)>,
+}
+
+type Service = RunningService<RoleClient, ClientConfig>;
+
+impl<'a> Diagnosis<'a> {
+    fn new(config: &'a Config, teller: Teller<'a>) -> Self {
+        let (observer, facts) = Observer::new();
+        let host = report::host(config.server.url());
+        let (asked, step) = (Step::Transport, Step::Transport);
+        let (fell_back, held, failed) = (false, Vec::new(), None);
+        let since = Instant::now();
+        Self { config, host, teller, observer, facts, asked, step, since, fell_back, held, failed }
+    }
+
+    /// All steps.
+    async fn everything(&mut self, visit: &Visit) -> anyhow::Result<Inventory> {
+        let mut url = self.config.server.url().clone();
+        url.set_query(None);
+        url.set_fragment(None);
+        _ = url.set_username("");
+        _ = url.set_password(None);
+        self.teller.note(&format!("mcp-remote-client {}: {url}", env!("CARGO_PKG_VERSION")))?;
+        self.teller.note("")?;
+        here::look(self.config, &visit.terminal, &mut self.teller).await?;
+        let way = way::look(self.config, &mut self.teller).await?;
+        self.held.extend(way.certificate);
+        self.step = way.failed_at.unwrap_or(Step::Transport);
+        let mut inventory = Inventory::default();
+        if let Some(service) = self.connect().await? {
+            self.look(&service, &mut inventory).await?;
+            self.end(service).await?;
+        }
+        self.note_failed_entries();
+        Ok(inventory)
+    }
+
+    /// A call, or a reading.
+    async fn one_thing(&mut self, wish: &Wish, output: Output, out: &mut dyn Write) -> anyhow::Result<()> {
+        let Some(service) = self.connect().await? else { return Ok(()) };
+        match wish {
+            Wish::Diagnosis => {}
+            Wish::Call { tool, arguments } => {
+                self.ask(Step::Call);
+                match self.heard(trial::call(&service, tool, arguments)).await? {
+                    Ok(result) => {
+                        trial::print_call(&result, output, out)?;
+                        if result.is_error == Some(true) {
+                            self.failed = Some((Step::Call, Exit::Failed));
+                        }
+                    }
+                    Err(error) => self.fail(Failure::of(&error, "tools/call", &self.host))?,
+                }
+            }
+            Wish::Read { uri } => {
+                self.ask(Step::Read);
+                match self.heard(trial::read(&service, uri)).await? {
+                    Ok(result) => trial::print_read(&result, output, out)?,
+                    Err(error) => self.fail(Failure::of(&error, "resources/read", &self.host))?,
+                }
+            }
+        }
+        self.end(service).await
+    }
+
+    async fn connect(&mut self) -> anyhow::Result<Option<Service>> {
+        self.since = Instant::now();
+        let connection = Connection::new(self.config, self.observer.clone())?;
+        let host = self.host.clone();
+        let service = match self.heard(client::connect(connection, &host)).await? {
+            Ok(service) => service,
+            Err(failure) => {
+                self.fail(failure)?;
+                return Ok(None);
+            }
+        };
+        if let Some(server) = service.peer_info() {
+            self.teller.tell(of_server(&server).after(self.since.elapsed()))?;
+        }
+        Ok(Some(service))
+    }
+
+    async fn end(&mut self, service: Service) -> anyhow::Result<()> {
+        self.heard(service.cancel()).await??;
+        Ok(())
+    }
+
+    /// Everything the server has. What it does not declare is not asked for (MCP 2025-11-25, Lifecycle,
+    /// Capability Negotiation).
+    async fn look(&mut self, service: &Service, inventory: &mut Inventory) -> anyhow::Result<()> {
+        inventory.server = service.peer_info().map(|info| (*info).clone());
+        let declared = inventory.server.as_ref().map(|server| server.capabilities.clone()).unwrap_or_default();
+        let (tools, resources, prompts) =
+            (declared.tools.is_some(), declared.resources.is_some(), declared.prompts.is_some());
+        inventory.tools = self
+            .list(Step::Tools, tools, "tools/list", service.list_all_tools(), |tool| {
+                (tool.name.to_string(), tool.description.as_deref().unwrap_or_default().to_owned())
+            })
+            .await?;
+        inventory.resources = self
+            .list(Step::Resources, resources, "resources/list", service.list_all_resources(), |resource| {
+                (resource.uri.clone(), resource.name.clone())
+            })
+            .await?;
+        let templates = service.list_all_resource_templates();
+        inventory.resource_templates = self
+            .list(Step::ResourceTemplates, resources, "resources/templates/list", templates, |template| {
+                (template.uri_template.clone(), template.name.clone())
+            })
+            .await?;
+        inventory.prompts = self
+            .list(Step::Prompts, prompts, "prompts/list", service.list_all_prompts(), |prompt| {
+                (prompt.name.clone(), prompt.description.as_deref().unwrap_or_default().to_owned())
+            })
+            .await?;
+        Ok(())
+    }
+
+    async fn list<T>(
+        &mut self,
+        step: Step,
+        declared: bool,
+        method: &str,
+        request: impl Future<Output = Result<Vec<T>, ServiceError>>,
+        row: impl Fn(&T) -> (String, String),
+    ) -> anyhow::Result<Vec<T>> {
+        if !declared {
+            self.teller.tell(Line::skip(step, "not among the server's capabilities"))?;
+            return Ok(Vec::new());
+        }
+        self.ask(step);
+        match self.heard(request).await? {
+            Ok(items) => {
+                let rows = table(items.iter().map(row).collect());
+                let line = Line::ok(step, items.len().to_string()).after(self.since.elapsed()).with_below(rows);
+                self.teller.tell(line)?;
+                Ok(items)
+            }
+            Err(error) => {
+                self.fail(Failure::of(&error, method, &self.host))?;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn ask(&mut self, step: Step) {
+        (self.asked, self.step, self.since) = (step, step, Instant::now());
+    }
+
+    /// Waits for `work`, and tells meanwhile what becomes known.
+    async fn heard<T>(&mut self, work: impl Future<Output = T>) -> io::Result<T> {
+        let mut work = std::pin::pin!(work);
+        let done = loop {
+            tokio::select! {
+                biased;
+                Some(fact) = self.facts.recv() => self.hear(&fact)?,
+                done = &mut work => break done,
+            }
+        };
+        while let Ok(fact) = self.facts.try_recv() {
+            self.hear(&fact)?;
+        }
+        Ok(done)
+    }
+
+    fn hear(&mut self, fact: &Fact) -> io::Result<()> {
+        match fact {
+            // Found on disk, and not shown to the server yet.
+            Fact::Credential(_) if !self.held.is_empty() => {
+                let (lines, _) = facts::lines(fact, self.config.transport, self.fell_back);
+                self.held.extend(lines);
+                return Ok(());
+            }
+            Fact::Credential(_) => self.teller.learn_tokens(),
+            // The person needs them, and nobody else.
+            Fact::Asking { url, code } => {
+                let query = url.query().map(ToOwned::to_owned);
+                self.teller.learn(query.into_iter().chain(code.clone()));
+            }
+            Fact::AnotherAsks { url: Some(url) } => {
+                let query = url.split_once('?').map(|(_, query)| query.to_owned());
+                self.teller.learn(query);
+            }
+            Fact::FellBack { .. } => self.fell_back = true,
+            _ => {}
+        }
+        self.release()?;
+        let (lines, next) = facts::lines(fact, self.config.transport, self.fell_back);
+        self.step = next.unwrap_or(self.asked);
+        if !matches!(fact, Fact::Opened(_)) {
+            self.since = Instant::now();
+        }
+        lines.into_iter().try_for_each(|line| self.teller.tell(line))
+    }
+
+    /// The server has answered, so its certificate is good.
+    fn release(&mut self) -> io::Result<()> {
+        self.held.drain(..).try_for_each(|line| self.teller.tell(line))
+    }
+
+    fn fail(&mut self, failure: Failure) -> io::Result<()> {
+        let Failure { code, sentence, hint } = failure;
+        let mut step = self.step;
+        if is_tls(&code) {
+            if let Some(certificate) = self.held.first_mut() {
+                certificate.set_outcome(Outcome::Info); // it is what the server shows, and no more
+            }
+            step = Step::Tls;
+        } else if is_proxy(&code) {
+            step = Step::Proxy;
+        } else if matches!(code.as_str(), "unauthorized" | "credential_refused") {
+            step = Step::Challenge;
+        }
+        self.release()?;
+        self.failed.get_or_insert_with(|| (step, Exit::of(&code)));
+        self.teller.tell(Line::new(step, Outcome::Fail, sentence).with_code(&code).with_action(hint))
+    }
+
+    /// An entry of a host that cannot work is a failure too, if a lesser one.
+    fn note_failed_entries(&mut self) {
+        if self.failed.is_none() && self.count(Outcome::Fail) > 0 {
+            self.failed = Some((Step::Host, Exit::Failed));
+        }
+    }
+
+    fn count(&self, outcome: Outcome) -> usize {
+        self.teller.lines().iter().filter(|line| line.outcome() == outcome).count()
+    }
+
+    fn exit(&self) -> Exit {
+        self.failed.map_or(Exit::Well, |(_, exit)| exit)
+    }
+
+    fn verdict(&self) -> String {
+        match (self.failed, self.count(Outcome::Warn)) {
+            (Some((step, exit)), _) => format!("Failed at {} (exit code {}).", step.name(), exit as u8),
+            (None, 0) => "All is well.".to_owned(),
+            (None, 1) => "It works here; see the warning.".to_owned(),
+            (None, warnings) => format!("It works here; see the {warnings} warnings."),
+        }
+    }
+
+    fn document(&self, inventory: &Inventory) -> anyhow::Result<Value> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Document<'a> {
+            version: &'a str,
+            exit_code: u8,
+            steps: &'a [Line],
+            #[serde(flatten)]
+            inventory: Value,
+        }
+        let document = Document {
+            version: env!("CARGO_PKG_VERSION"),
+            exit_code: self.exit() as u8,
+            steps: self.teller.lines(),
+            inventory: self.teller.redactor().clean_value(json!(inventory)),
+        };
+        Ok(serde_json::to_value(document)?)
+    }
+}
+
+fn of_server(server: &ServerPeerInfo) -> Line {
+    let name = match &server.server_info {
+        Some(Implementation { name, version, .. }) => format!("{name} {version}"),
+        None => "a server without a name".to_owned(),
+    };
+    let text = format!("{name}; revision {}; {}", server.protocol_version, capabilities(&server.capabilities));
+    let below = server.instructions.iter().flat_map(|text| text.lines()).map(ToOwned::to_owned).collect();
+    Line::ok(Step::Initialize, text).with_below(below)
+}
+
+/// By their names in the protocol.
+fn capabilities(capabilities: &ServerCapabilities) -> String {
+    let value = json!(capabilities);
+    let names: Vec<_> = value.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+    if names.is_empty() { "no capabilities".to_owned() } else { names.join(", ") }
+}
+
+/// Names, and the first line of what is said about them, aligned.
+fn table(rows: Vec<(String, String)>) -> Vec<String> {
+    /// In characters; a longer name is alone in its column.
+    const WIDEST: usize = 40;
+    let width = rows.iter().map(|(name, _)| name.chars().count()).filter(|width| *width <= WIDEST).max().unwrap_or(0);
+    let row = |(name, about): (String, String)| {
+        let about = about.lines().next().unwrap_or_default().to_owned();
+        plain(&format!("{name:width$}  {about}")).trim_end().to_owned()
+    };
+    rows.into_iter().map(row).collect()
+}

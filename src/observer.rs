@@ -1,0 +1,94 @@
+//! What a connection tells somebody who looks on: `mcp-remote-client`. A closed list of facts, each said
+//! where it is found out; the adapter has no observer, and pays nothing.
+//!
+//! Must never: change what a connection does; be told a secret.
+
+use std::sync::Arc;
+
+use reqwest::{StatusCode, Url};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::{
+    oauth::{Credential, challenge::Challenge, discovery::Discovered, registration::Origin},
+    report::Report,
+};
+
+/// Something that became known of a connection.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// A transport was not accepted, and the other one is tried.
+    FellBack {
+        /// Which.
+        from: Transport,
+        /// The server's answer.
+        why: String,
+    },
+    /// `initialize` was answered.
+    Opened(Transport),
+    /// The server wants authorization.
+    Challenged {
+        /// 401 or 403.
+        status: StatusCode,
+        /// What it says about it.
+        challenge: Box<Challenge>,
+    },
+    /// Where tokens for the server come from.
+    Discovered(Box<Discovered>),
+    /// Who we are there.
+    Client {
+        /// The client id.
+        id: String,
+        /// How it was come by.
+        origin: Origin,
+    },
+    /// A person is asked to sign in.
+    Asking {
+        /// What to open.
+        url: Url,
+        /// What to enter there.
+        code: Option<String>,
+    },
+    /// Another copy has asked a person, and is waited for.
+    AnotherAsks {
+        /// What to open, if that is known.
+        url: Option<String>,
+    },
+    /// Something that is no failure yet.
+    Warned {
+        /// What.
+        report: Report,
+        /// How a browser on another computer can be used, where none was opened.
+        way: Option<String>,
+    },
+    /// There is a token to send.
+    Credential(Arc<Credential>),
+}
+
+/// A transport of MCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// MCP 2025-03-26 and later.
+    StreamableHttp,
+    /// MCP 2024-11-05.
+    HttpSse,
+}
+
+/// Who looks on, if anybody does.
+#[derive(Clone, Debug, Default)]
+pub struct Observer(Option<UnboundedSender<Fact>>);
+
+impl Observer {
+    /// One, and where it hears.
+    #[must_use]
+    pub fn new() -> (Self, UnboundedReceiver<Fact>) {
+        let (sender, facts) = unbounded_channel();
+        (Self(Some(sender)), facts)
+    }
+
+    /// Tells a fact, which is made only if somebody hears it.
+    pub fn tell(&self, fact: impl FnOnce() -> Fact) {
+        if let Some(sender) = &self.0 {
+            _ = sender.send(fact()); // somebody who has gone does not want to know
+        }
+    }
+}

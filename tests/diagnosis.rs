@@ -1,0 +1,878 @@
+//! `mcp-remote-client` as somebody reads it: the connection told step by step, calls and readings, exit
+//! codes, and that nothing secret is in any of it.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod support;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use serde_json::{Value, json};
+use support::{
+    authorization_server::{AuthorizationServer, Client, Settings},
+    browser::{Browser, visit},
+    server::{Reply, Request, Server, initialize_result, ordinary, reserved_port},
+    soon, stored,
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader, Lines, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+    process::{Child, ChildStdout, Command},
+    task::JoinSet,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer},
+    },
+};
+
+struct Told {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+/// A person's terminal, with a home of its own.
+struct Terminal {
+    home: TempDir,
+    environment: Vec<(String, String)>,
+}
+
+impl Terminal {
+    fn new() -> Self {
+        Self { home: tempfile::tempdir().unwrap(), environment: Vec::new() }
+    }
+
+    fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn with_browser(self, browser: &Browser) -> Self {
+        self.with("BROWSER", browser.path().to_str().unwrap()).with("PATH", "/usr/local/bin:/usr/bin:/bin")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-remote-client"));
+        command.args(arguments).env_clear().env("HOME", self.home.path()).current_dir(self.home.path());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Told {
+        let done = soon("the client ends", self.command(arguments).output()).await.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Told { code: done.status.code(), stdout: text(done.stdout), stderr: text(done.stderr) }
+    }
+
+    /// Where the store is.
+    fn store(&self) -> PathBuf {
+        self.home.path().join(".mcp-auth")
+    }
+}
+
+async fn client(arguments: &[&str]) -> Told {
+    Terminal::new().run(arguments).await
+}
+
+/// Without what is different every time: times, versions, and these.
+fn normal(text: &str, volatile: &[(&str, &str)]) -> String {
+    let mut text = text.replace(env!("CARGO_PKG_VERSION"), "VERSION");
+    for (what, name) in volatile {
+        text = text.replace(what, name);
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let mut line = line.to_owned();
+        if let Some(start) = line.find(" ms)") {
+            let begin = line[..start].rfind('(').unwrap();
+            line.replace_range(begin + 1..start, "N");
+        }
+        if let Some(at) = line.find("; until 2") {
+            let end = line[at + 2..].find(';').map_or(line.len(), |end| at + 2 + end);
+            line.replace_range(at + 8..end, "TIME");
+        }
+        if let Some(at) = line.find("/authorize?") {
+            line.truncate(at + "/authorize?".len());
+        }
+        lines.push(line.trim_end().to_owned());
+    }
+    lines.join("\n") + "\n"
+}
+
+#[track_caller]
+fn assert_text(actual: &str, expected: &str) {
+    assert_eq!(actual, expected, "\n--- is\n{actual}\n--- should be\n{expected}");
+}
+
+/// A server with something of everything.
+fn rich(request: &Request) -> Reply {
+    let arguments = || request.json()["params"]["arguments"].clone();
+    match request.rpc().as_str() {
+        "initialize" => Reply::result(
+            request,
+            json!({
+                "protocolVersion": "2025-11-25",
+                "capabilities": {"tools": {}, "resources": {"subscribe": true}, "prompts": {}},
+                "serverInfo": {"name": "rich", "version": "4.2"},
+                "instructions": "Ask nicely.\nOr not.",
+            }),
+        ),
+        "tools/list" => Reply::result(
+            request,
+            json!({"tools": [
+                {"name": "add", "description": "Adds\ntwo numbers", "inputSchema": {"type": "object"}},
+                {"name": "find_zip", "description": "\u{1b}[31mred",
+                 "inputSchema": {"type": "object", "properties": {"zip": {"type": "string"}}}},
+            ]}),
+        ),
+        "resources/list" => Reply::result(request, json!({"resources": [{"uri": "file:///a", "name": "letter a"}]})),
+        "resources/templates/list" => Reply::result(request, json!({"resourceTemplates": []})),
+        "prompts/list" => Reply::result(request, json!({"prompts": [{"name": "greet", "description": "Says hello"}]})),
+        "tools/call" if request.json()["params"]["name"] == "fails" => {
+            Reply::result(request, json!({"content": [{"type": "text", "text": "no such luck"}], "isError": true}))
+        }
+        "tools/call" => Reply::result(
+            request,
+            json!({"content": [
+                {"type": "text", "text": format!("got {}", arguments())},
+                {"type": "image", "data": "AAAA", "mimeType": "image/png"},
+            ]}),
+        ),
+        "resources/read" => Reply::result(
+            request,
+            json!({"contents": [{"uri": "file:///a", "mimeType": "text/plain", "text": "A\nB"}]}),
+        ),
+        _ => ordinary(request),
+    }
+}
+
+#[tokio::test]
+async fn an_open_server_is_told_step_by_step() {
+    let server = Server::with(rich).await;
+    let url = server.url("/mcp");
+    let told = client(&[&url]).await;
+    assert_text(
+        &normal(&told.stdout, &[(&server.port.to_string(), "PORT"), (&stored::port(&url).to_string(), "CALLBACK")]),
+        "\
+mcp-remote-client VERSION: http://127.0.0.1:PORT/mcp
+
+ok    environment           nothing is used that a host might not pass on
+skip  host                  no host's settings mention mcp-remote
+skip  store                 ~/.mcp-auth/mcp-remote-v1 is made with the first sign-in
+skip  stored-sign-in        nobody is signed in to this server with these flags
+ok    callback-port         CALLBACK is free
+skip  proxy                 none leads there
+skip  name                  127.0.0.1 is an address (IPv4)
+ok    tcp                   127.0.0.1:PORT (N ms)
+skip  tls                   not needed on this machine
+ok    transport             Streamable HTTP: the first choice
+ok    initialize            rich 4.2; revision 2025-11-25; prompts, resources, tools (N ms)
+                            Ask nicely.
+                            Or not.
+ok    tools                 2 (N ms)
+                            add       Adds
+                            find_zip   [31mred
+ok    resources             1 (N ms)
+                            file:///a  letter a
+ok    resource-templates    0 (N ms)
+ok    prompts               1 (N ms)
+                            greet  Says hello
+
+All is well.
+",
+    );
+    assert_eq!((told.code, &*told.stderr), (Some(0), ""));
+    let expected = ["POST initialize", "POST notifications/initialized", "GET"];
+    let seen = server.summary();
+    assert!(expected.iter().all(|one| seen.contains(&(*one).to_owned())), "{seen:?}");
+    assert_eq!(server.asked("initialize").len(), 1, "no request but the adapter's own: {seen:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_is_told_at_once_with_one_thing_to_do() {
+    let port = reserved_port().await;
+    let url = format!("http://127.0.0.1:{port}/mcp");
+    let told = client(&[&url]).await;
+    let text = normal(&told.stdout, &[(&port.to_string(), "PORT")]);
+    let end = text.find("skip  proxy").unwrap();
+    assert_text(
+        &text[end..],
+        "\
+skip  proxy                 none leads there
+skip  name                  127.0.0.1 is an address (IPv4)
+FAIL  tcp                   cannot connect to 127.0.0.1:PORT: Connection refused (os error 111) [cannot_connect]
+                            -> check that the server is running and that its address and port are right
+
+Failed at tcp (exit code 4).
+",
+    );
+    assert_eq!((told.code, &*told.stderr), (Some(4), ""));
+}
+
+/// Everything from the look at TCP on.
+fn from_tcp(told: &Told, volatile: &[(&str, &str)]) -> String {
+    let text = normal(&told.stdout, volatile);
+    text[text.find("ok    tcp").unwrap_or_else(|| panic!("{text}"))..].to_owned()
+}
+
+#[tokio::test]
+async fn a_web_site_is_told_by_its_title() {
+    let page = "<html><title>Welcome</title></html>";
+    let server = Server::with(move |_| Reply::status(200, "text/html", page)).await;
+    let told = client(&[&server.url("/mcp")]).await;
+    assert_text(
+        &from_tcp(&told, &[(&server.port.to_string(), "PORT")]),
+        "\
+ok    tcp                   127.0.0.1:PORT (N ms)
+skip  tls                   not needed on this machine
+FAIL  transport             127.0.0.1:PORT does not answer as an MCP server: text/html came back: Welcome [not_mcp]
+                            -> check the path of the server's address; it often ends in /mcp or /sse
+
+Failed at transport (exit code 5).
+",
+    );
+    assert_eq!(told.code, Some(5));
+}
+
+#[tokio::test]
+async fn a_server_of_neither_transport_is_told_with_what_each_was_answered() {
+    let server = Server::with(|_| Reply::status(404, "text/plain", "nothing here")).await;
+    let told = client(&[&server.url("/mcp")]).await;
+    let text = from_tcp(&told, &[(&server.port.to_string(), "PORT")]);
+    let first = "info  transport             no Streamable HTTP here (HTTP 404 Not Found: nothing here); trying the other one\n";
+    assert!(text.contains(first), "{text}");
+    let failed = text.lines().find(|line| line.starts_with("FAIL  transport ")).unwrap_or_else(|| panic!("{text}"));
+    assert!(failed.contains("neither transport works") && failed.ends_with("[no_transport]"), "{text}");
+    assert_eq!(told.code, Some(5));
+}
+
+#[tokio::test]
+async fn the_older_transport_is_told_with_why_it_was_taken() {
+    let server = Server::start({
+        let stream = Arc::new(std::sync::Mutex::new(None::<support::server::Events>));
+        move |request: Request| {
+            let stream = stream.clone();
+            async move {
+                match (request.method.as_str(), request.path.as_str()) {
+                    ("GET", "/sse") => {
+                        let (reply, events) = Reply::events();
+                        events.raw("event: endpoint\ndata: /messages\n\n");
+                        *stream.lock().unwrap() = Some(events);
+                        reply
+                    }
+                    ("POST", "/messages") => {
+                        let answer = match request.rpc().as_str() {
+                            "initialize" => Some(initialize_result(&request)),
+                            "tools/list" => Some(r#"{"tools":[]}"#.to_owned()),
+                            _ => None,
+                        };
+                        if let Some(answer) = answer {
+                            let events = stream.lock().unwrap().clone().unwrap();
+                            events.message(support::server::answer(&request, answer));
+                        }
+                        Reply::empty(202)
+                    }
+                    _ => Reply::empty(405),
+                }
+            }
+        }
+    })
+    .await;
+    let told = client(&[&server.url("/sse")]).await;
+    assert!(
+        told.stdout.contains("\nok    transport             HTTP+SSE: the other one is refused\n"),
+        "{}",
+        told.stdout
+    );
+    assert_eq!(told.code, Some(0));
+}
+
+/// A pair of servers that is ordinary but for having something of everything.
+async fn protected(change: impl FnOnce(&mut Settings)) -> AuthorizationServer {
+    AuthorizationServer::with(|settings| {
+        settings.mcp = Arc::new(rich);
+        change(settings);
+    })
+    .await
+}
+
+fn volatile(server: &AuthorizationServer) -> Vec<(String, &'static str)> {
+    let port = |origin: &str| origin.rsplit(':').next().unwrap().to_owned();
+    let at = server.addresses();
+    vec![
+        (port(&at.mcp), "PORT"),
+        (port(&at.authorization), "ISSUER"),
+        (stored::port(&server.url()).to_string(), "CALLBACK"),
+    ]
+}
+
+fn normal_for(server: &AuthorizationServer, text: &str) -> String {
+    let volatile = volatile(server);
+    let volatile: Vec<_> = volatile.iter().map(|(what, name)| (what.as_str(), *name)).collect();
+    normal(text, &volatile)
+}
+
+#[tokio::test]
+async fn a_sign_in_is_told_from_the_challenge_to_the_token() {
+    let server = protected(|settings| {
+        settings.challenges = vec![r#"Bearer resource_metadata="{prm}", scope="read:things""#.into()];
+    })
+    .await;
+    let browser = Browser::consenting();
+    let terminal = Terminal::new().with_browser(&browser);
+    let told = terminal.run(&[&server.url()]).await;
+    assert_text(
+        &normal_for(&server, &told.stdout).replace(browser.path().to_str().unwrap(), "BROWSER"),
+        "\
+mcp-remote-client VERSION: http://127.0.0.1:PORT/mcp
+
+warn  environment           BROWSER is set here and used; a host may not pass it on
+                            -> write it into the \"env\" of the host's entry: \"BROWSER\": \"…\"
+skip  host                  no host's settings mention mcp-remote
+skip  store                 ~/.mcp-auth/mcp-remote-v1 is made with the first sign-in
+skip  stored-sign-in        nobody is signed in to this server with these flags
+ok    callback-port         CALLBACK is free
+skip  proxy                 none leads there
+skip  name                  127.0.0.1 is an address (IPv4)
+ok    tcp                   127.0.0.1:PORT (N ms)
+skip  tls                   not needed on this machine
+info  challenge             HTTP 401, Bearer; resource_metadata http://127.0.0.1:PORT/.well-known/oauth-protected-resource/mcp; scope read:things
+ok    resource              http://127.0.0.1:PORT/mcp
+ok    authorization-server  http://127.0.0.1:ISSUER; PKCE S256; registers clients: dynamic registration
+ok    client                client-1-PORT: registered just now (dynamic client registration)
+info  sign-in               waiting for you to sign in at 127.0.0.1; open this address, unless a browser does:
+                            http://127.0.0.1:ISSUER/oauth/authorize?
+ok    token                 just signed in; bearer; scope read:things; until TIME; can be refreshed
+ok    transport             Streamable HTTP: the first choice
+ok    initialize            rich 4.2; revision 2025-11-25; prompts, resources, tools (N ms)
+                            Ask nicely.
+                            Or not.
+ok    tools                 2 (N ms)
+                            add       Adds
+                            find_zip   [31mred
+ok    resources             1 (N ms)
+                            file:///a  letter a
+ok    resource-templates    0 (N ms)
+ok    prompts               1 (N ms)
+                            greet  Says hello
+
+It works here; see the warning.
+",
+    );
+    assert_eq!((told.code, &*told.stderr), (Some(0), ""));
+    // The next one finds it.
+    let told = terminal.run(&[&server.url()]).await;
+    let text = normal_for(&server, &told.stdout);
+    for expected in [
+        "ok    store                 ~/.mcp-auth/mcp-remote-v1 can be written, by you only\n",
+        "ok    stored-sign-in        token until ",
+        "ok    token                 from an earlier sign-in; bearer; scope read:things; until TIME; can be refreshed\n",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    assert_eq!(server.counts().tabs, 1);
+}
+
+/// A client that runs, and what it says.
+struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// Waits for a line that has this in it.
+    async fn says(&mut self, what: &str) -> String {
+        soon(&format!("it says {what}"), async {
+            loop {
+                let line = self.lines.next_line().await.unwrap().unwrap_or_else(|| panic!("it never says {what}"));
+                assert!(!line.starts_with("FAIL"), "{line}");
+                if line.contains(what) {
+                    return line;
+                }
+            }
+        })
+        .await
+    }
+
+    /// The address of a sign-in.
+    async fn address(&mut self) -> String {
+        let line = self.says("/authorize?").await;
+        line[line.find("http://").unwrap()..].to_owned()
+    }
+}
+
+#[tokio::test]
+async fn each_line_is_told_when_it_is_known_and_the_sign_in_says_what_to_open() {
+    let server = protected(|_| {}).await;
+    let terminal = Terminal::new();
+    let mut client = Running::start(terminal.command(&[&server.url(), "--no-browser"]));
+    client.says("waiting for you to sign in at 127.0.0.1; open this address").await;
+    let address = client.address().await;
+    assert_eq!(server.counts().exchanges, 0, "nobody has signed in yet");
+    assert_eq!(visit(&address).await.status, 200);
+    client.says("just signed in").await;
+    client.says("All is well.").await;
+    assert_eq!(soon("it ends", client.child.wait()).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_sign_in_that_another_copy_waits_for_is_told_and_used() {
+    let server = protected(|_| {}).await;
+    let terminal = Terminal::new();
+    let mut first = Running::start(terminal.command(&[&server.url(), "--no-browser"]));
+    let address = first.address().await;
+    let mut second = Running::start(terminal.command(&[&server.url(), "--no-browser"]));
+    second.says("another mcp-remote waits for you to sign in").await;
+    assert_eq!(second.address().await, address);
+    visit(&address).await;
+    first.says("All is well.").await;
+    second.says("from an earlier sign-in").await;
+    second.says("All is well.").await;
+    assert_eq!(server.counts().exchanges, 1);
+}
+
+#[tokio::test]
+async fn a_sign_in_that_is_denied_is_told_where_it_failed() {
+    let server = protected(|settings| settings.denies = Some(("access_denied".into(), "not today".into()))).await;
+    let browser = Browser::consenting();
+    let told = Terminal::new().with_browser(&browser).run(&[&server.url()]).await;
+    let failed = told
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("FAIL  sign-in "))
+        .unwrap_or_else(|| panic!("{}", told.stdout));
+    assert!(failed.contains("access_denied (not today)"), "{failed}");
+    assert!(told.stdout.contains("-> if that was not meant, try again and allow it\n"), "{}", told.stdout);
+    assert_eq!(told.code, Some(3));
+}
+
+#[tokio::test]
+async fn a_sign_in_for_the_tools_alone_is_told_where_it_happens() {
+    let server = protected(|settings| settings.open = |request| request.rpc() != "tools/list").await;
+    let browser = Browser::consenting();
+    let told = Terminal::new().with_browser(&browser).run(&[&server.url()]).await;
+    let at = |what: &str| told.stdout.find(what).unwrap_or_else(|| panic!("{what}: {}", told.stdout));
+    assert!(at("ok    initialize") < at("info  challenge"), "{}", told.stdout);
+    assert!(at("ok    token") < at("ok    tools"), "{}", told.stdout);
+    assert_eq!(told.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_credential_of_the_users_that_is_refused_is_told_as_such() {
+    let server = protected(|_| {}).await;
+    let told = client(&[&server.url(), "--header", "Authorization: Bearer hush-hush"]).await;
+    let failed = told.stdout.lines().find(|line| line.starts_with("FAIL")).unwrap_or_else(|| panic!("{}", told.stdout));
+    assert!(failed.starts_with("FAIL  challenge ") && failed.ends_with("[credential_refused]"), "{failed}");
+    assert_eq!(told.code, Some(3));
+}
+
+/// A private authority's certificate for 127.0.0.1, and TLS with it in front of a server.
+struct Tls {
+    port: u16,
+    folder: TempDir,
+    _tasks: JoinSet<()>,
+}
+
+impl Tls {
+    async fn before(server: &Server) -> Self {
+        let mut params = CertificateParams::new([]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "Company Proxy");
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2101, 2, 3));
+        let key = KeyPair::generate().unwrap();
+        let chain = vec![CertificateDer::from(params.signed_by(&key, &issuer).unwrap().der().to_vec())];
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let acceptor = TlsAcceptor::from(Arc::new(config.with_single_cert(chain, key).unwrap()));
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, behind, mut tasks) = (listener.local_addr().unwrap().port(), server.port, JoinSet::new());
+        tasks.spawn(async move {
+            let mut open = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                open.spawn(async move {
+                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                    let mut behind = TcpStream::connect(("127.0.0.1", behind)).await.unwrap();
+                    _ = copy_bidirectional(&mut stream, &mut behind).await;
+                });
+            }
+        });
+        Self { port, folder, _tasks: tasks }
+    }
+
+    fn url(&self) -> String {
+        format!("https://127.0.0.1:{}/mcp", self.port)
+    }
+
+    fn ca(&self) -> String {
+        self.folder.path().join("ca.pem").to_str().unwrap().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_told_with_its_issuer_trusted_or_not() {
+    let server = Server::with(ordinary).await;
+    let tls = Tls::before(&server).await;
+    let shown = "tls                   TLS 1.3; certificate from Company Proxy, until 2101-02-03T00:00:00Z (";
+    let told = client(&[&tls.url()]).await;
+    assert!(told.stdout.contains(&format!("\ninfo  {shown}")), "{}", told.stdout);
+    let failed =
+        told.stdout.lines().find(|line| line.starts_with("FAIL  tls ")).unwrap_or_else(|| panic!("{}", told.stdout));
+    assert!(failed.contains("127.0.0.1") && failed.contains("Company Proxy"), "{failed}");
+    assert!(failed.ends_with("[certificate_not_trusted]"), "{failed}");
+    assert!(told.stdout.contains("--ca-cert"), "{}", told.stdout);
+    assert_eq!((told.code, server.requests().len()), (Some(4), 0));
+    let told = client(&[&tls.url(), "--ca-cert", &tls.ca()]).await;
+    assert!(told.stdout.contains(&format!("\nok    {shown}")), "{}", told.stdout);
+    assert!(told.stdout.contains("\nok    transport "), "{}", told.stdout);
+}
+
+#[tokio::test]
+async fn a_proxy_is_told_without_its_password_and_so_is_its_refusal() {
+    let proxy = Server::with(|_| Reply::status(407, "text/plain", "who are you?")).await;
+    let through = format!("http://anna:hush-hush@127.0.0.1:{}", proxy.port);
+    let told = client(&["https://far.example/mcp", "--proxy", &through]).await;
+    let text = normal(&told.stdout, &[(&proxy.port.to_string(), "PORT")]);
+    let text = &text[text.find("ok    proxy").unwrap_or_else(|| panic!("{text}"))..];
+    let (looked, failed) = text.split_at(text.find("FAIL").unwrap_or_else(|| panic!("{text}")));
+    assert_text(
+        looked,
+        "\
+ok    proxy                 http://127.0.0.1:PORT
+skip  name                  127.0.0.1 is an address (IPv4)
+ok    tcp                   127.0.0.1:PORT (N ms)
+skip  tls                   the certificate is behind the proxy
+",
+    );
+    assert!(failed.starts_with("FAIL  proxy ") && failed.contains("far.example"), "{failed}");
+    assert!(
+        failed.contains("[proxy_refused]\n") && failed.contains("--proxy http://USER:PASSWORD@HOST:PORT"),
+        "{failed}"
+    );
+    assert!(!told.stdout.contains("hush"), "{}", told.stdout);
+    assert_eq!(told.code, Some(4));
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_knows_is_told_where_it_failed() {
+    let told = client(&["https://nobody.invalid/mcp", "--connect-timeout", "5"]).await;
+    let failed = told.stdout.lines().find(|line| line.starts_with("FAIL")).unwrap_or_else(|| panic!("{}", told.stdout));
+    assert!(failed.starts_with("FAIL  name ") && failed.ends_with("[name_not_found]"), "{failed}");
+    assert_eq!(told.code, Some(4));
+}
+
+#[tokio::test]
+async fn each_address_of_a_name_is_told() {
+    let server = Server::with(rich).await;
+    let told = client(&[&server.url("/mcp").replace("127.0.0.1", "localhost")]).await;
+    let name =
+        told.stdout.lines().find(|line| line.starts_with("ok    name ")).unwrap_or_else(|| panic!("{}", told.stdout));
+    assert!(name.contains("localhost is ") && name.contains("127.0.0.1 (IPv4)"), "{name}");
+    assert!(
+        told.stdout.contains(&format!("ok    tcp                   127.0.0.1:{} (", server.port)),
+        "{}",
+        told.stdout
+    );
+    assert_eq!(told.code, Some(0), "{}", told.stdout);
+}
+
+#[tokio::test]
+async fn what_a_host_strips_is_told_with_the_flag_that_makes_it_safe() {
+    let server = Server::with(ordinary).await;
+    let tls = Tls::before(&server).await;
+    let terminal = Terminal::new().with("NODE_EXTRA_CA_CERTS", &tls.ca()).with("KEY", "hush-hush");
+    let told = terminal.run(&[&tls.url(), "--header", "X-Key:${KEY}"]).await;
+    for expected in [
+        "warn  environment           KEY is set here and used; a host may not pass it on\n",
+        "\"KEY\": \"…\"\n",
+        "warn  environment           NODE_EXTRA_CA_CERTS is set here and used; a host may not pass it on\n",
+        "-> write --ca-cert FILE into the \"args\" of the host's entry\n",
+    ] {
+        assert!(told.stdout.contains(expected), "{expected}: {}", told.stdout);
+    }
+    assert_eq!(server.asked("initialize")[0].header("x-key"), Some("hush-hush"));
+    assert!(!told.stdout.contains("hush-hush"), "{}", told.stdout);
+    let safe = Terminal::new().run(&[&tls.url(), "--ca-cert", &tls.ca()]).await;
+    assert!(safe.stdout.contains("ok    environment "), "{}", safe.stdout);
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
+#[tokio::test]
+async fn the_hosts_entries_are_judged_and_their_secrets_are_not_shown() {
+    let server = Server::with(rich).await;
+    let url = server.url("/mcp");
+    let terminal = Terminal::new();
+    let home = terminal.home.path();
+    let entry = |command: &str, more: &str| {
+        format!(
+            r#"{{ // a comment
+            "mcpServers": {{"mine": {{"command": "{command}", "args": ["{url}", {more}], "env": {{"KEY": "hush-env"}}}}}},
+            }}"#
+        )
+    };
+    let ours = env!("CARGO_BIN_EXE_mcp-remote");
+    write(&home.join(".cursor/mcp.json"), &entry(ours, r#""--header", "X-Key:hush-there""#));
+    write(&home.join(".claude.json"), &entry("/no/such/mcp-remote", r#""--header", "X-Key:hush-here""#));
+    write(
+        &home.join(".gemini/settings.json"),
+        r#"{"mcpServers": {"other": {"command": "cat", "args": ["mcp-remot"]}}}"#,
+    );
+    write(&home.join(".codex/config.toml"), "[mcp_servers.a]\ncommand = \"mcp-remote\"\n");
+    write(
+        &home.join(".config/zed/settings.json"),
+        &format!(
+            r#"{{"context_servers": {{"z": {{"command": "{ours}", "args": ["--header=X-Key:hush-here", "{url}"]}}}}}}"#
+        ),
+    );
+    let told = terminal.run(&[&url, "--header", "X-Key:hush-here"]).await;
+    for expected in [
+        "warn  host                  Cursor, ~/.cursor/mcp.json, \"mine\": is for this server with other arguments than here: --header has another value\n",
+        "FAIL  host                  Claude Code, ~/.claude.json, \"mine\": its command /no/such/mcp-remote is not there [bad_entry]\n",
+        "ok    host                  Zed, ~/.config/zed/settings.json, \"z\": its command is there, with the arguments given here\n",
+        "info  host                  Codex, ~/.codex/config.toml: mentions mcp-remote\n",
+        "Failed at host (exit code 1).\n",
+    ] {
+        assert!(told.stdout.contains(expected), "{expected}: {}", told.stdout);
+    }
+    assert!(!told.stdout.contains("Gemini") && !told.stdout.contains("hush"), "{}", told.stdout);
+    assert_eq!(told.code, Some(1));
+}
+
+#[tokio::test]
+async fn a_store_that_others_can_read_and_a_port_that_is_taken_are_warned_of() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let server = Server::with(rich).await;
+    let url = server.url("/mcp");
+    let terminal = Terminal::new();
+    let folder = stored::folder(&terminal.store());
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let _taken = [TcpListener::bind(("127.0.0.1", taken)).await, TcpListener::bind(("::1", taken)).await];
+    let told = terminal.run(&[&url, &taken.to_string()]).await;
+    for expected in [
+        "warn  store                 others on this computer may look into ~/.mcp-auth/mcp-remote-v1\n",
+        "-> chmod 700 ~/.mcp-auth/mcp-remote-v1\n",
+        &format!("warn  callback-port         the sign-in to 127.0.0.1:{} needs port {taken}", server.port),
+    ] {
+        assert!(told.stdout.contains(expected), "{expected}: {}", told.stdout);
+    }
+    assert!(told.stdout.ends_with("It works here; see the 2 warnings.\n"), "{}", told.stdout);
+    let left = std::fs::read_dir(&folder)
+        .unwrap()
+        .flatten()
+        .filter(|file| file.path().extension().is_some_and(|end| end == "tmp"));
+    assert_eq!(left.count(), 0, "the look has left something in the store");
+}
+
+#[tokio::test]
+async fn as_json_it_is_one_document_with_the_steps_and_the_inventory() {
+    let server = protected(|_| {}).await;
+    let browser = Browser::consenting();
+    let told = Terminal::new().with_browser(&browser).run(&[&server.url(), "--json"]).await;
+    let document: Value = serde_json::from_str(&told.stdout).unwrap();
+    let steps = document["steps"].as_array().unwrap();
+    let names: Vec<_> = steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        [
+            "environment",
+            "host",
+            "store",
+            "stored-sign-in",
+            "callback-port",
+            "proxy",
+            "name",
+            "tcp",
+            "tls",
+            "challenge",
+            "resource",
+            "authorization-server",
+            "client",
+            "sign-in",
+            "token",
+            "transport",
+            "initialize",
+            "tools",
+            "resources",
+            "resource-templates",
+            "prompts"
+        ]
+    );
+    for step in steps {
+        assert!(["ok", "info", "skip", "warn", "fail"].contains(&step["outcome"].as_str().unwrap()), "{step}");
+        assert!(!step["text"].as_str().unwrap().is_empty(), "{step}");
+    }
+    assert!(steps[7]["ms"].is_u64(), "{}", steps[7]);
+    assert_eq!(steps[0]["outcome"], "warn");
+    assert!(steps[0]["action"].as_str().unwrap().contains("BROWSER"));
+    assert_eq!(document["exitCode"], 0);
+    assert_eq!(document["server"]["serverInfo"]["name"], "rich");
+    assert_eq!(document["tools"][1]["name"], "find_zip");
+    // The address is for the person, who reads stderr.
+    let address = "/oauth/authorize?";
+    assert!(told.stderr.contains(address) && !told.stdout.contains(address), "{}", told.stdout);
+}
+
+#[tokio::test]
+async fn a_failure_as_json_has_the_code_and_the_action_of_the_catalogue() {
+    let port = reserved_port().await;
+    let told = client(&[&format!("http://127.0.0.1:{port}/mcp?key=hush-hush"), "--json", "--silent"]).await;
+    let document: Value = serde_json::from_str(&told.stdout).unwrap();
+    let last = document["steps"].as_array().unwrap().last().unwrap();
+    assert_eq!(
+        (&last["step"], &last["outcome"], &last["code"]),
+        (&json!("tcp"), &json!("fail"), &json!("cannot_connect"))
+    );
+    assert!(last["action"].as_str().unwrap().starts_with("check that the server is running"), "{last}");
+    assert_eq!((told.code, &document["exitCode"]), (Some(4), &json!(4)));
+    assert_eq!((&document["server"], &document["tools"]), (&Value::Null, &json!([])));
+    assert_eq!(told.stderr, "");
+    assert!(!told.stdout.contains("hush"), "{}", told.stdout);
+}
+
+#[tokio::test]
+async fn nothing_secret_is_shown_even_if_the_server_repeats_it() {
+    let secret_client = Client::confidential("given", "hush-client-secret", "client_secret_basic");
+    let server = protected(|settings| {
+        settings.client_method = "client_secret_basic".into();
+        settings.clients = vec![secret_client];
+        settings.mcp = Arc::new(|request| match request.rpc().as_str() {
+            // Says back everything that it was sent.
+            "tools/list" => {
+                let all = format!("{} {:?}", request.path, request.headers);
+                Reply::result(request, json!({"tools": [{"name": "echo", "description": all, "inputSchema": {}}]}))
+            }
+            "prompts/list" => Reply::json(json!({
+                "jsonrpc": "2.0", "id": request.json()["id"],
+                "error": {"code": -32603, "message": format!("{} {:?}", request.path, request.headers)}
+            })),
+            _ => rich(request),
+        });
+    })
+    .await;
+    let browser = Browser::consenting();
+    let terminal = Terminal::new().with_browser(&browser).with("SECRET", "hush-client-secret");
+    let url = server.url() + "?api_key=hush-query";
+    let info = r#"{"client_id":"given","client_secret":"${SECRET}"}"#;
+    for output in [&["--debug"][..], &["--json"], &["--json", "--debug"]] {
+        let arguments =
+            [&[&*url, "--header", "X-Key: hush-header", "--static-oauth-client-info", info], output].concat();
+        let told = terminal.run(&arguments).await;
+        assert!(
+            told.stdout.contains("echo") && told.stdout.contains("x-key"),
+            "it was there to be repeated: {}",
+            told.stdout
+        );
+        for secret in server.secrets().iter().map(String::as_str).chain(["hush-header", "hush-query", "hush-client"]) {
+            assert!(!told.stdout.contains(secret), "{secret}: {}", told.stdout);
+            assert!(!told.stderr.contains(secret), "{secret}: {}", told.stderr);
+        }
+        assert_eq!(told.code, Some(5), "the prompts have failed");
+        assert!(!told.stdout.contains(terminal.home.path().to_str().unwrap()), "{}", told.stdout);
+    }
+}
+
+#[tokio::test]
+async fn a_tool_is_called_with_values_as_its_schema_has_them() {
+    let server = Server::with(rich).await;
+    let url = server.url("/mcp");
+    let told =
+        client(&[&url, "--header", "X-A: b", "call", "find_zip", "zip=01234", "n=5", "o={\"a\": [1]}", "t=a=b c"])
+            .await;
+    assert_eq!((told.code, &*told.stderr), (Some(0), ""), "{}", told.stdout);
+    let (first, rest) = told.stdout.split_once('\n').unwrap();
+    let got: Value = serde_json::from_str(first.strip_prefix("got ").unwrap()).unwrap();
+    assert_eq!(got, json!({"zip": "01234", "n": 5, "o": {"a": [1]}, "t": "a=b c"}));
+    assert_eq!(serde_json::from_str::<Value>(rest).unwrap()["mimeType"], "image/png");
+    assert_eq!(server.asked("tools/call")[0].header("x-a"), Some("b"));
+    for arguments in [&[&*url, "--json", "call", "add"][..], &[&url, "call", "add", "--json"]] {
+        let told = client(arguments).await;
+        let result: Value = serde_json::from_str(&told.stdout).unwrap();
+        assert_eq!(result["content"][0]["text"], "got {}", "{result}");
+    }
+}
+
+#[tokio::test]
+async fn a_tool_that_says_that_it_failed_is_an_exit_code() {
+    let server = Server::with(rich).await;
+    let told = client(&[&server.url("/mcp"), "call", "fails"]).await;
+    assert_eq!((told.code, &*told.stdout), (Some(1), "no such luck\n"), "{}", told.stderr);
+}
+
+#[tokio::test]
+async fn a_resource_is_read() {
+    let server = Server::with(rich).await;
+    let told = client(&[&server.url("/mcp"), "read", "file:///a"]).await;
+    assert_eq!((told.code, &*told.stdout, &*told.stderr), (Some(0), "A\nB\n", ""));
+    assert_eq!(server.asked("resources/read")[0].json()["params"]["uri"], "file:///a");
+    let told = client(&[&server.url("/mcp"), "3334", "read", "file:///a", "--json"]).await;
+    let result: Value = serde_json::from_str(&told.stdout).unwrap();
+    assert_eq!(result["contents"][0]["text"], "A\nB");
+}
+
+#[tokio::test]
+async fn a_call_that_does_not_get_there_leaves_stdout_empty_and_is_told_on_stderr() {
+    let port = reserved_port().await;
+    let told = client(&[&format!("http://127.0.0.1:{port}/mcp"), "call", "add"]).await;
+    assert_eq!((told.code, &*told.stdout), (Some(4), ""));
+    assert!(told.stderr.starts_with("FAIL  ") && told.stderr.contains("[cannot_connect]"), "{}", told.stderr);
+    let server = Server::with(|request| match request.rpc().as_str() {
+        "tools/call" => Reply::json(json!({
+            "jsonrpc": "2.0", "id": request.json()["id"], "error": {"code": -32602, "message": "Unknown tool: ad"}
+        })),
+        _ => rich(request),
+    })
+    .await;
+    let told = client(&[&server.url("/mcp"), "call", "ad"]).await;
+    assert_eq!((told.code, &*told.stdout), (Some(5), ""));
+    assert!(told.stderr.contains("error -32602: Unknown tool: ad"), "{}", told.stderr);
+}
+
+#[tokio::test]
+async fn a_call_that_needs_a_sign_in_says_so_on_stderr() {
+    let server = protected(|_| {}).await;
+    let browser = Browser::consenting();
+    let told = Terminal::new().with_browser(&browser).run(&[&server.url(), "call", "add", "a=1"]).await;
+    assert_eq!(told.code, Some(0), "{}", told.stderr);
+    assert!(told.stdout.starts_with("got {\"a\":1}\n"), "{}", told.stdout);
+    assert!(told.stderr.contains("/oauth/authorize?"), "{}", told.stderr);
+}
+
+#[tokio::test]
+async fn arguments_that_mean_nothing_are_exit_code_2() {
+    for arguments in
+        [&["http://127.0.0.1:1/mcp", "call"][..], &["http://127.0.0.1:1/mcp", "call", "t", "novalue"], &["call", "t"]]
+    {
+        let told = client(arguments).await;
+        assert_eq!((told.code, &*told.stdout), (Some(2), ""), "{arguments:?}: {}", told.stderr);
+        assert_eq!(told.stderr.lines().count(), 1, "{arguments:?}: {}", told.stderr);
+    }
+}
