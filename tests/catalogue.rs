@@ -525,6 +525,18 @@ const CASES: &[Case] = &[
         places: ANSWERS,
     },
     Case {
+        code: "proxy_unreachable",
+        set_up: || {
+            scene(async {
+                let proxy = format!("http://127.0.0.1:{}", reserved_port().await);
+                Stage::of("https://server.example/mcp".to_owned(), &["--proxy", &proxy, "--retry-for", "0"])
+            })
+        },
+        says: &["cannot connect to the proxy 127.0.0.1:", "lead to {host}", "refused"],
+        does: "--proxy or HTTPS_PROXY",
+        places: ANSWERS,
+    },
+    Case {
         code: "proxy_refused",
         set_up: || through_proxy(|_| Reply::empty(407)),
         says: &["the proxy does not lead to {host}", "authorization required"],

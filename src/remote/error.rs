@@ -20,6 +20,15 @@ pub enum Error {
     /// No connection came about, so nothing was sent: any message may be tried again.
     #[error("cannot connect")]
     Connect(#[source] reqwest::Error),
+    /// The same of the proxy that is to lead to the server.
+    #[error("cannot connect to the proxy {proxy}")]
+    ProxyDown {
+        /// What happened.
+        #[source]
+        source: reqwest::Error,
+        /// Host and port.
+        proxy: String,
+    },
     /// TLS failed, on our side or the server's: trying again would fail again.
     #[error("TLS failed")]
     Tls {
@@ -148,10 +157,18 @@ impl Error {
         if tls_cause(&error).is_some() { Self::Tls { source: error, certificate: None } } else { Self::Broken(error) }
     }
 
-    /// Asks, on a connection of its own, what the failed one could not tell: whose certificate it is that
-    /// was not good, or what a proxy had to say.
+    /// Finds out what the failed connection could not tell: whether it was one to a proxy, and, on a
+    /// connection of its own, whose certificate it is that was not good, or what a proxy had to say.
     pub async fn looked_into(self, server: &Url, network: &Network) -> Self {
         match self {
+            Self::Connect(source) => match certificate::proxy(server, network) {
+                Some(proxy) => {
+                    let uri = proxy.uri();
+                    let port = uri.port_u16().map_or_else(String::new, |port| format!(":{port}"));
+                    Self::ProxyDown { source, proxy: format!("{}{port}", uri.host().unwrap_or_default()) }
+                }
+                None => Self::Connect(source),
+            },
             Self::Tls { source, .. } if matches!(tls_cause(&source), Some(rustls::Error::InvalidCertificate(_))) => {
                 let certificate = certificate::presented(server, network).await.ok().map(Box::new);
                 Self::Tls { source, certificate }

@@ -280,7 +280,9 @@ impl Remote {
 /// Whether what an `initialize` met may pass by itself.
 fn passes(error: &Error) -> bool {
     match error {
-        Error::Connect(_) | Error::Broken(_) | Error::Silent { .. } | Error::NoAnswer(_) => true,
+        Error::Connect(_) | Error::ProxyDown { .. } | Error::Broken(_) | Error::Silent { .. } | Error::NoAnswer(_) => {
+            true
+        }
         Error::Unauthorized(error) => matches!(&**error, oauth::error::Error::Network { .. }),
         Error::Refused(refusal) => is_passing(refusal.status),
         Error::BothTransports { first, second } => passes(first) || passes(second),

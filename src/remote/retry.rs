@@ -108,7 +108,7 @@ impl Tries {
 
     fn again(&mut self, error: &Error) -> Option<Duration> {
         let (allowed, named) = match error {
-            Error::Connect(_) => (true, None), // nothing was sent
+            Error::Connect(_) | Error::ProxyDown { .. } => (true, None), // nothing was sent
             Error::Refused(refusal) => match refusal.status {
                 // RFC 6585 §4: refused before it ran.
                 StatusCode::TOO_MANY_REQUESTS => (true, refusal.retry_after),

@@ -499,7 +499,7 @@ impl Shared {
             tokio::time::sleep(pause).await;
             match self.http.listen(self.http.server(), &session.headers, Some(&last_id), Waiter::Stream).await {
                 Ok(response) => return Some(response),
-                Err(Error::Connect(_) | Error::Broken(_) | Error::Silent { .. }) => {}
+                Err(Error::Connect(_) | Error::ProxyDown { .. } | Error::Broken(_) | Error::Silent { .. }) => {}
                 Err(Error::Refused(refusal)) if is_passing(refusal.status) => {}
                 Err(error) => {
                     debug!("cannot resume: {}", chain(&error));

@@ -75,6 +75,12 @@ pub const CATALOGUE: &[Entry] = &[
     ),
     failure(
         Kind::Network,
+        "proxy_unreachable",
+        "the proxy itself does not answer",
+        "check the proxy's address, in --proxy or HTTPS_PROXY and HTTP_PROXY, or name hosts to reach without one in NO_PROXY",
+    ),
+    failure(
+        Kind::Network,
         "proxy_refused",
         "the proxy wants a user and a password (407)",
         "give the proxy's user and password: --proxy http://USER:PASSWORD@HOST:PORT",

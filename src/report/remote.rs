@@ -27,6 +27,10 @@ impl Report {
                 let code = if name { "name_not_found" } else { "cannot_connect" };
                 (code, format!("cannot connect to {host}: {cause}"))
             }
+            Error::ProxyDown { proxy, .. } => (
+                "proxy_unreachable",
+                format!("cannot connect to the proxy {proxy}, which is to lead to {host}: {cause}"),
+            ),
             Error::Tls { source, certificate } => of_tls(source, certificate.as_deref(), &host, &cause),
             Error::Proxy { source, words } => {
                 let code = if wants_password(source) { "proxy_refused" } else { "proxy_forbids" };
@@ -76,6 +80,8 @@ fn of_status(status: StatusCode) -> &'static str {
         404 => "not_found",
         407 => "proxy_refused",
         429 => "too_many_requests",
+        // RFC 9110 §15.6.2: it does not know POST at all.
+        501 => "not_mcp",
         400..=499 => "refused",
         _ => "server_failed",
     }
