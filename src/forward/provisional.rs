@@ -220,8 +220,13 @@ impl Forward {
         if failed {
             self.actions.push_back(Action::Remind(SECOND_TRY, Reminder::TryAgain));
         }
-        for message in waiting {
-            self.meanwhile(message);
+        let mut waiting = waiting;
+        while let Some(message) = waiting.pop_front() {
+            if message.method() == Some("initialize") {
+                return self.open(message, waiting); // on a connection of its own
+            }
+            // A batch was kept whole for a server that answers.
+            message.split().into_iter().flatten().for_each(|part| self.meanwhile(part));
         }
     }
 

@@ -442,3 +442,29 @@ fn what_a_server_says_of_itself_is_kept_and_what_we_say_for_it_is_not() {
     assert_eq!(known.revision("2025-11-25"), "2025-11-25");
     assert_eq!(known.items(List::Tools).unwrap()[0].get(), r#"{"name":"a"}"#);
 }
+
+#[test]
+fn a_second_initialize_that_waits_behind_the_first_gets_a_connection_of_its_own() {
+    let mut forward = start(Start::Answer, None, &[]);
+    host(&mut forward, HELLO);
+    let second = HELLO.replace(r#""id":0"#, r#""id":10"#);
+    assert_eq!(host(&mut forward, &second), NOTHING);
+    let out = does(&mut forward, sign_in());
+    assert_eq!(json(&out[0])["id"], 0);
+    assert_eq!(out[1], format!("open {second}"));
+    assert_eq!(json(&out[2])["id"], 10);
+    assert_eq!(out.len(), 3, "{out:?}");
+}
+
+#[test]
+fn a_batch_that_waited_is_taken_apart() {
+    let mut forward = start(Start::Answer, None, &[]);
+    host(&mut forward, HELLO);
+    host(&mut forward, &format!("[{},{CALL}]", request(1, "tools/list")));
+    let out = does(&mut forward, sign_in());
+    assert_eq!(names(&json(&out[1])), ["mcp_remote_sign_in"]);
+    assert_eq!(host(&mut forward, &cancelled(7)), NOTHING);
+    assert_eq!(host(&mut forward, INITIALIZED), NOTHING);
+    let out = stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#));
+    assert_eq!(out, [send(INITIALIZED), TOOLS_CHANGED.to_owned()], "the call was taken back");
+}
