@@ -571,9 +571,10 @@ impl Forward {
             Shape::Request { .. } | Shape::Notification { .. } => self.write(message.body),
             Shape::Response { id: Some(id) } => {
                 let id = id.clone();
-                if !self.owed.contains_key(&id)
-                    && (self.server_introduced(&id, &message) || self.surveyed(&id, &message))
-                {
+                if matches!(self.link, Link::Provisional(_)) {
+                    return self.server_introduced(&id, message); // it was sent nothing else yet
+                }
+                if !self.owed.contains_key(&id) && self.surveyed(&id, &message) {
                     return;
                 }
                 match self.pay(&id, message) {
@@ -596,7 +597,8 @@ impl Forward {
                     Part::Message(Shape::Response { id: Some(id) }, _) => ids.insert(id.clone()),
                     _ => true,
                 };
-                if parts.iter().all(settles) && parts.iter().all(distinct) {
+                let asked = !matches!(self.link, Link::Provisional(_));
+                if asked && parts.iter().all(settles) && parts.iter().all(distinct) {
                     for id in &ids {
                         self.forget(id);
                     }

@@ -13,7 +13,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use log::{info, warn};
+use log::{debug, info, warn};
 use serde_json::{Map, Value, json};
 
 use super::{Action, Forward, Link, MOST_WAITING, Opening, Reminder, Shown, survey::own_id};
@@ -318,17 +318,17 @@ impl Forward {
     }
 
     /// The server's answer to the host's `initialize`, where it was answered already.
-    pub(super) fn server_introduced(&mut self, id: &Id, message: &Message) -> bool {
-        let Link::Provisional(provisional) = &mut self.link else { return false };
-        let (Progress::Opening { answer } | Progress::Opened { answer }) = &mut provisional.progress else {
-            return false;
-        };
-        if answer.is_some() || !provisional.initialize.requests().any(|asked| asked == id) {
-            return false;
+    pub(super) fn server_introduced(&mut self, id: &Id, message: Message) {
+        let Link::Provisional(provisional) = &mut self.link else { return };
+        match &mut provisional.progress {
+            Progress::Opening { answer } | Progress::Opened { answer }
+                if answer.is_none() && provisional.initialize.requests().any(|asked| asked == id) =>
+            {
+                *answer = Some(message);
+                self.complete();
+            }
+            _ => debug!("a response to {id} is dropped: nothing with that id was sent"),
         }
-        *answer = Some(message.clone());
-        self.complete();
-        true
     }
 
     /// The connection behind the provisional answer is open.

@@ -468,3 +468,23 @@ fn a_batch_that_waited_is_taken_apart() {
     let out = stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#));
     assert_eq!(out, [send(INITIALIZED), TOOLS_CHANGED.to_owned()], "the call was taken back");
 }
+
+#[test]
+fn a_host_that_uses_the_id_of_its_initialize_again_still_gets_to_the_server() {
+    let mut forward = signing_in();
+    let call = CALL.replace(r#""id":7"#, r#""id":0"#);
+    host(&mut forward, &call);
+    let out = stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#));
+    assert_eq!(out, [send(INITIALIZED), send(&call)]);
+    assert_eq!(server(&mut forward, &result(0)), [to_host(&result(0))]);
+}
+
+#[test]
+fn a_server_that_answers_what_it_was_not_sent_yet_is_not_believed() {
+    let mut forward = signing_in();
+    host(&mut forward, CALL);
+    assert_eq!(server(&mut forward, &result(7)), NOTHING);
+    let out = stands(&mut forward, &introduction("2025-11-25", "{}"));
+    assert_eq!(out, [send(INITIALIZED), send(CALL)]);
+    assert_eq!(server(&mut forward, &result(7)), [to_host(&result(7))]);
+}
