@@ -536,8 +536,7 @@ impl Forward {
         }
         let report = Report::of_remote(error, &self.server);
         warn!("{}", report.line());
-        let asks = matches!(&self.link, Link::Opening(opening) if opening.initialize.is_some());
-        if asks && error.answer().is_none() && self.falls_back(&report) {
+        if error.answer().is_none() && self.falls_back(&report) {
             return;
         }
         let Link::Opening(opening) = std::mem::replace(&mut self.link, Link::Closed) else { return };

@@ -16,7 +16,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use log::{debug, info, warn};
 use serde_json::{Map, Value, json};
 
-use super::{Action, Forward, Link, MOST_WAITING, Opening, Reminder, Shown, survey::own_id};
+use super::{Action, Asked, Forward, Link, MOST_WAITING, Opening, Reminder, Shown, survey::own_id};
 use crate::{
     config::Start,
     description::{Description, Learned, List, Wish},
@@ -144,8 +144,7 @@ impl Forward {
         let Link::Opening(opening) = &self.link else { return };
         let trouble = opening.hurdle.clone();
         let certain = trouble.is_some() || matches!(self.need, Need::Person(_));
-        if self.start == Start::Wait || opening.initialize.is_none() || !(certain || matches!(self.need, Need::SignIn))
-        {
+        if !self.may_be_introduced() || !(certain || matches!(self.need, Need::SignIn)) {
             return;
         }
         let known = self.memory.recall();
@@ -161,12 +160,19 @@ impl Forward {
     /// The connection does not come about: what is known of this server from before is better than
     /// nothing. Whether there is something.
     pub(super) fn falls_back(&mut self, trouble: &Report) -> bool {
-        if self.start == Start::Wait {
+        if !self.may_be_introduced() {
             return false;
         }
         let Some(known) = self.memory.recall() else { return false };
         self.answer_provisionally(Some(known), trouble.clone(), Progress::Failed);
         true
+    }
+
+    /// Whether the host waits for the answer to its `initialize`, and may have ours.
+    fn may_be_introduced(&self) -> bool {
+        let Link::Opening(opening) = &self.link else { return false };
+        let is_owed = |id| self.owed.get(id).is_some_and(|debt| debt.asked == Asked::Initialize);
+        self.start == Start::Answer && opening.initialize.is_some() && opening.first.iter().any(is_owed)
     }
 
     fn answer_provisionally(&mut self, known: Option<Description>, trouble: Report, progress: Progress) {

@@ -488,3 +488,17 @@ fn a_server_that_answers_what_it_was_not_sent_yet_is_not_believed() {
     assert_eq!(out, [send(INITIALIZED), send(CALL)]);
     assert_eq!(server(&mut forward, &result(7)), [to_host(&result(7))]);
 }
+
+#[test]
+fn what_stands_in_the_way_after_the_servers_own_answer_is_no_reason_to_answer_again() {
+    for event in [unreachable_server(), sign_in()] {
+        let mut forward = start(Start::Answer, None, &[]);
+        host(&mut forward, HELLO);
+        let own = introduction("2025-11-25", r#"{"tools":{}}"#);
+        assert_eq!(server(&mut forward, &own), [to_host(&own)]);
+        assert_eq!(does(&mut forward, event), NOTHING);
+        does(&mut forward, Event::Opened(Ok(())));
+        host(&mut forward, INITIALIZED);
+        assert_eq!(host(&mut forward, CALL), [send(CALL)]);
+    }
+}
