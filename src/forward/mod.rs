@@ -235,6 +235,8 @@ pub struct Forward {
     asked_host: Vec<Id>,
     /// Of the last message that was held.
     serial: u64,
+    /// Whether a reminder to try again is on its way.
+    tries_again: bool,
     /// Where the user wants it.
     progress: Option<Progress>,
     /// Requests the host has given up, the latest ones.
@@ -265,6 +267,7 @@ impl Forward {
             offer: None,
             asked_host: Vec::new(),
             serial: 0,
+            tries_again: false,
             progress: progress.then(Progress::default),
             cancelled: VecDeque::new(),
             draining: false,
@@ -290,12 +293,11 @@ impl Forward {
             Event::Remote(remote::Event::Hurdle(error)) => self.hurdle(&error),
             Event::Remote(remote::Event::Renewed(answer)) => self.renewed(answer),
             Event::Need(need) => self.needs(need),
-            Event::Reminder(Reminder::Progress(serial)) => self.sign_of_life(serial),
             Event::Reminder(reminder) => self.reminded(reminder),
             Event::Woke(slept) => {
                 info!("awake again after {} s; looking after the connection", slept.as_secs());
                 self.actions.push_back(Action::Check);
-                self.reminded(Reminder::TryAgain);
+                self.try_unasked();
             }
             Event::Opened(Ok(())) => self.opened(),
             Event::Opened(Err(error)) => self.not_opened(&error),
@@ -536,7 +538,7 @@ impl Forward {
         }
         let report = Report::of_remote(error, &self.server);
         warn!("{}", report.line());
-        if error.answer().is_none() && self.falls_back(&report) {
+        if error.answer().is_none() && self.falls_back(error, &report) {
             return;
         }
         let Link::Opening(opening) = std::mem::replace(&mut self.link, Link::Closed) else { return };

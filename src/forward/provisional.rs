@@ -67,8 +67,8 @@ enum Progress {
     Opening { answer: Option<Message> },
     /// It is open; the server's answer or the host's `notifications/initialized` is on its way.
     Opened { answer: Option<Message> },
-    /// It is not; the next request tries again.
-    Failed,
+    /// It is not; the next request tries again, and if `unasked` so does a reminder.
+    Failed { unasked: bool },
     /// It stands, and is of no use to this host.
     Useless(Report),
 }
@@ -100,6 +100,13 @@ pub(super) struct Told {
 pub(super) struct Offer {
     prompt: Arc<str>,
     elicitation: String,
+}
+
+impl Progress {
+    /// An opening came to this. Nobody is asked to sign in unless somebody does something.
+    fn after(error: &Error) -> Self {
+        Self::Failed { unasked: !matches!(error, Error::Unauthorized(_)) }
+    }
 }
 
 impl StandIn {
@@ -159,12 +166,12 @@ impl Forward {
 
     /// The connection does not come about: what is known of this server from before is better than
     /// nothing. Whether there is something.
-    pub(super) fn falls_back(&mut self, trouble: &Report) -> bool {
+    pub(super) fn falls_back(&mut self, error: &Error, trouble: &Report) -> bool {
         if !self.may_be_introduced() {
             return false;
         }
         let Some(known) = self.memory.recall() else { return false };
-        self.answer_provisionally(Some(known), trouble.clone(), Progress::Failed);
+        self.answer_provisionally(Some(known), trouble.clone(), Progress::after(error));
         true
     }
 
@@ -212,7 +219,7 @@ impl Forward {
         for id in &first {
             self.answer(id, &Value::Object(result.clone()).to_string());
         }
-        let failed = matches!(progress, Progress::Failed);
+        let again = matches!(progress, Progress::Failed { unasked: true });
         self.stand_in = Some(Box::new(stand_in));
         self.link = Link::Provisional(Box::new(Provisional {
             initialize,
@@ -223,8 +230,8 @@ impl Forward {
             held: VecDeque::new(),
             level: None,
         }));
-        if failed {
-            self.actions.push_back(Action::Remind(SECOND_TRY, Reminder::TryAgain));
+        if again {
+            self.remind_to_try();
         }
         let mut waiting = waiting;
         while let Some(message) = waiting.pop_front() {
@@ -291,7 +298,7 @@ impl Forward {
         let Link::Provisional(provisional) = &mut self.link else { return };
         match provisional.progress {
             Progress::Opening { .. } => self.actions.push_back(Action::Hurry),
-            Progress::Failed => {
+            Progress::Failed { .. } => {
                 provisional.progress = Progress::Opening { answer: None };
                 self.actions.push_back(Action::Open(provisional.initialize.clone()));
             }
@@ -299,13 +306,31 @@ impl Forward {
         }
     }
 
+    /// Nobody waits: no person is asked again who has said no.
+    pub(super) fn try_unasked(&mut self) {
+        let Link::Provisional(provisional) = &self.link else { return };
+        if !matches!(provisional.progress, Progress::Failed { unasked: false }) {
+            self.try_again();
+        }
+    }
+
+    /// One reminder at a time, however often it fails.
+    fn remind_to_try(&mut self) {
+        if !std::mem::replace(&mut self.tries_again, true) {
+            self.actions.push_back(Action::Remind(SECOND_TRY, Reminder::TryAgain));
+        }
+    }
+
     /// The time of a reminder has come.
     pub(super) fn reminded(&mut self, reminder: Reminder) {
-        let Link::Provisional(provisional) = &mut self.link else { return };
         match reminder {
-            Reminder::TryAgain => self.try_again(),
-            Reminder::Progress(_) => {}
+            Reminder::TryAgain => {
+                self.tries_again = false;
+                self.try_unasked();
+            }
+            Reminder::Progress(serial) => self.sign_of_life(serial),
             Reminder::Overdue(serial) => {
+                let Link::Provisional(provisional) = &mut self.link else { return };
                 let Some(at) = provisional.held.iter().position(|held| held.serial == serial) else { return };
                 if let (Some(held), Some(stand_in)) = (provisional.held.remove(at), &self.stand_in) {
                     let report = stand_in.trouble.clone();
@@ -351,10 +376,11 @@ impl Forward {
     pub(super) fn not_opened_behind(&mut self, error: &Error) {
         let report = Report::of_remote(error, &self.server);
         warn!("{}", report.line());
-        self.give_up(&report, Progress::Failed);
-        // Nobody is asked to sign in unless somebody does something.
-        if !matches!(error, Error::Unauthorized(_)) {
-            self.actions.push_back(Action::Remind(SECOND_TRY, Reminder::TryAgain));
+        let progress = Progress::after(error);
+        let again = matches!(progress, Progress::Failed { unasked: true });
+        self.give_up(&report, progress);
+        if again {
+            self.remind_to_try();
         }
     }
 
@@ -398,7 +424,7 @@ impl Forward {
                     Some("check the server's address and the headers given with --header"),
                 );
                 warn!("{}", report.line());
-                return self.give_up(&report, Progress::Failed);
+                return self.give_up(&report, Progress::Failed { unasked: false });
             }
         };
         self.memory.keep(Learned::Initialize { request: provisional.initialize.clone(), answer: answer.body.clone() });

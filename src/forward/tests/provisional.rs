@@ -502,3 +502,27 @@ fn what_stands_in_the_way_after_the_servers_own_answer_is_no_reason_to_answer_ag
         assert_eq!(host(&mut forward, CALL), [send(CALL)]);
     }
 }
+
+#[test]
+fn tries_that_the_host_causes_do_not_add_up_to_more_that_nobody_causes() {
+    let mut forward = signing_in();
+    assert_eq!(does(&mut forward, refused(None)), ["remind 60 s TryAgain"]);
+    for _ in 0..3 {
+        assert_eq!(host(&mut forward, CALL_STATUS)[0], format!("open {HELLO}"));
+        assert_eq!(does(&mut forward, refused(None)), NOTHING, "one reminder is set already");
+    }
+    assert_eq!(does(&mut forward, Event::Reminder(Reminder::TryAgain)), [format!("open {HELLO}")]);
+    assert_eq!(does(&mut forward, refused(None)), ["remind 60 s TryAgain"]);
+}
+
+#[test]
+fn neither_an_old_reminder_nor_a_sleep_asks_a_person_again_who_has_said_no() {
+    let mut forward = signing_in();
+    assert_eq!(does(&mut forward, refused(None)), ["remind 60 s TryAgain"]);
+    host(&mut forward, CALL_STATUS);
+    let denied = Error::Unauthorized(Box::new(oauth::error::Error::Local("no".to_owned())));
+    does(&mut forward, Event::Opened(Err(denied)));
+    assert_eq!(does(&mut forward, Event::Reminder(Reminder::TryAgain)), NOTHING);
+    assert_eq!(does(&mut forward, Event::Woke(Duration::from_secs(3600))), ["check"]);
+    assert_eq!(host(&mut forward, CALL_STATUS)[0], format!("open {HELLO}"), "the host may");
+}
