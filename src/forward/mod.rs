@@ -178,8 +178,8 @@ impl Debt {
         }
     }
 
-    fn is_first_page(&self) -> bool {
-        matches!(self.asked, Asked::List(_, Page::First))
+    fn is_later_page(&self) -> bool {
+        matches!(self.asked, Asked::List(_, Page::Later))
     }
 }
 

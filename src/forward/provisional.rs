@@ -567,7 +567,7 @@ impl Forward {
         let Some(stand_in) = &self.stand_in else { return };
         let Some(debt) = self.owed.get(id) else { return };
         // A later page of a list that is not from here.
-        let (items, known) = if debt.is_first_page() { stand_in.items(list) } else { ("[]".to_owned(), false) };
+        let (items, known) = if debt.is_later_page() { ("[]".to_owned(), false) } else { stand_in.items(list) };
         let text = format!(r#"{{"{}":{items}}}"#, list.member());
         let Some(body) = self.answer_whole(id, &text) else { return };
         self.shown[list.index()] = if known { Shown::Pages(vec![body]) } else { Shown::InItsPlace(items) };
