@@ -633,6 +633,9 @@ impl Forward {
 
     /// A lost session was replaced: the server may be another than it was.
     fn renewed(&mut self, answer: Message) {
+        if self.introduced_again(&answer) {
+            return; // the lists are looked at when the handshake is done
+        }
         if let Some(request) = self.initialize.clone() {
             self.memory.keep(Learned::Initialize { request, answer: answer.body });
         }

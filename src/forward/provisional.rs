@@ -362,6 +362,16 @@ impl Forward {
         }
     }
 
+    /// The server's answer to the `initialize` of a session that was replaced before the host was ready;
+    /// whether it was that.
+    pub(super) fn introduced_again(&mut self, message: &Message) -> bool {
+        let Link::Provisional(provisional) = &mut self.link else { return false };
+        if let Progress::Opened { answer } = &mut provisional.progress {
+            *answer = Some(message.clone());
+        }
+        true
+    }
+
     /// The connection behind the provisional answer is open.
     pub(super) fn opened_behind(&mut self) {
         if let Link::Provisional(provisional) = &mut self.link

@@ -526,3 +526,14 @@ fn neither_an_old_reminder_nor_a_sleep_asks_a_person_again_who_has_said_no() {
     assert_eq!(does(&mut forward, Event::Woke(Duration::from_secs(3600))), ["check"]);
     assert_eq!(host(&mut forward, CALL_STATUS)[0], format!("open {HELLO}"), "the host may");
 }
+
+#[test]
+fn a_session_that_is_replaced_before_the_host_is_ready_is_asked_nothing_yet() {
+    let mut forward = knowing(TWO_TOOLS);
+    host(&mut forward, HELLO);
+    does(&mut forward, sign_in());
+    host(&mut forward, &request(1, "tools/list"));
+    // This host lists too early; what it asks of the stand-in says nothing to the server.
+    let renewed = Message::from_text(introduction("2025-03-26", r#"{"tools":{}}"#)).unwrap();
+    assert_eq!(does(&mut forward, Event::Remote(remote::Event::Renewed(renewed))), NOTHING);
+}
