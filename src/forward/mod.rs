@@ -636,6 +636,7 @@ impl Forward {
         if self.introduced_again(&answer) {
             return; // the lists are looked at when the handshake is done
         }
+        self.has_other(&answer);
         if let Some(request) = self.initialize.clone() {
             self.memory.keep(Learned::Initialize { request, answer: answer.body });
         }

@@ -91,8 +91,17 @@ pub(super) struct StandIn {
 /// What a host was told in the server's place, where the server would have said something else.
 #[derive(Debug)]
 pub(super) struct Told {
-    /// Capabilities that the server does not have.
+    /// Capabilities the host was told of.
+    capabilities: Map<String, Value>,
+    /// Those of them that the server does not have.
     lacks: Vec<String>,
+}
+
+impl Told {
+    fn new(capabilities: Map<String, Value>, has: &Map<String, Value>) -> Self {
+        let lacks = capabilities.keys().filter(|name| !has.contains_key(*name)).cloned().collect();
+        Self { capabilities, lacks }
+    }
 }
 
 /// An address that the host was asked to open (MCP 2025-11-25, Elicitation, URL mode).
@@ -453,8 +462,7 @@ impl Forward {
             self.actions.push_back(Action::Send(message));
         }
         self.stand_in = None;
-        let lacks: Vec<String> = told.keys().filter(|name| !has.contains_key(*name)).cloned().collect();
-        self.told = Some(Box::new(Told { lacks }));
+        self.told = Some(Box::new(Told::new(told, &has)));
         self.offer_is_over();
         let mut changed = Vec::new();
         for list in List::ALL {
@@ -469,6 +477,22 @@ impl Forward {
         }
         self.announce(&changed);
         self.look_again();
+    }
+
+    /// The server has another description now: what was answered for it, it may answer itself.
+    pub(super) fn has_other(&mut self, answer: &Message) {
+        let Some(told) = &mut self.told else { return };
+        let has = capabilities(answer);
+        **told = Told::new(std::mem::take(&mut told.capabilities), &has);
+        let mut changed = Vec::new();
+        for list in List::ALL {
+            let shown = &mut self.shown[list.index()];
+            if matches!(shown, Shown::InItsPlace(_)) && has.contains_key(list.capability()) {
+                *shown = Shown::Nothing;
+                changed.push(list);
+            }
+        }
+        self.announce(&changed);
     }
 
     /// Answers what the host asks of a server that has less than it was told. Whether it was that.
@@ -562,7 +586,7 @@ impl Forward {
         if self.stand_in.take().is_none() {
             return;
         }
-        self.told.get_or_insert_with(|| Box::new(Told { lacks: Vec::new() }));
+        self.told.get_or_insert_with(|| Box::new(Told::new(Map::new(), &Map::new())));
         self.offer_is_over();
         let changed: Vec<List> =
             List::ALL.into_iter().filter(|list| matches!(self.shown[list.index()], Shown::InItsPlace(_))).collect();

@@ -537,3 +537,14 @@ fn a_session_that_is_replaced_before_the_host_is_ready_is_asked_nothing_yet() {
     let renewed = Message::from_text(introduction("2025-03-26", r#"{"tools":{}}"#)).unwrap();
     assert_eq!(does(&mut forward, Event::Remote(remote::Event::Renewed(renewed))), NOTHING);
 }
+
+#[test]
+fn what_a_redeployed_server_has_in_addition_is_announced_and_no_longer_answered_for_it() {
+    let mut forward = signing_in();
+    host(&mut forward, &request(1, "prompts/list"));
+    stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#));
+    let renewed = Message::from_text(introduction("2025-11-25", r#"{"tools":{},"prompts":{}}"#)).unwrap();
+    assert_eq!(does(&mut forward, Event::Remote(remote::Event::Renewed(renewed))), [PROMPTS_CHANGED]);
+    let list = request(2, "prompts/list");
+    assert_eq!(host(&mut forward, &list), [send(&list)]);
+}
