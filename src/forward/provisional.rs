@@ -51,6 +51,8 @@ pub(super) struct Provisional {
     initialize: Message,
     /// The host's `notifications/initialized`, once it came.
     initialized: Option<Message>,
+    /// The host has asked for something, so it leaves `notifications/initialized` out, or is early.
+    asked: bool,
     /// What the host was told.
     revision: String,
     capabilities: Map<String, Value>,
@@ -233,6 +235,7 @@ impl Forward {
         self.link = Link::Provisional(Box::new(Provisional {
             initialize,
             initialized: None,
+            asked: false,
             revision,
             capabilities,
             progress,
@@ -255,6 +258,16 @@ impl Forward {
     /// A message of the host's before the connection stands; requests are owed already.
     pub(super) fn meanwhile(&mut self, message: Message) {
         let Link::Provisional(provisional) = &mut self.link else { return };
+        if matches!(&message.shape, Shape::Request { method, .. } if &**method != "ping") {
+            provisional.asked = true;
+            self.complete();
+        }
+        let Link::Provisional(provisional) = &mut self.link else {
+            if !self.was_misled(&message) {
+                self.pass_on(message);
+            }
+            return;
+        };
         match &message.shape {
             Shape::Request { id, method } => match (&**method, List::of_method(method)) {
                 ("ping", _) => self.answer(&id.clone(), "{}"),
@@ -428,7 +441,7 @@ impl Forward {
         let Link::Provisional(provisional) = &mut self.link else { return };
         let Progress::Opened { answer: Some(answer) } = &provisional.progress else { return };
         // The handshake comes first; a host that leaves it out is not waited for.
-        if provisional.initialized.is_none() && provisional.held.is_empty() {
+        if provisional.initialized.is_none() && !provisional.asked {
             return;
         }
         let answer = answer.clone();

@@ -548,3 +548,21 @@ fn what_a_redeployed_server_has_in_addition_is_announced_and_no_longer_answered_
     let list = request(2, "prompts/list");
     assert_eq!(host(&mut forward, &list), [send(&list)]);
 }
+
+#[test]
+fn a_host_that_never_says_that_it_is_ready_gets_the_servers_tools_too() {
+    let mut forward = start(Start::Answer, None, &[]);
+    host(&mut forward, HELLO);
+    does(&mut forward, sign_in());
+    assert_eq!(names(&json(only(&host(&mut forward, &request(1, "tools/list"))))), ["mcp_remote_sign_in"]);
+    assert_eq!(stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#)), [TOOLS_CHANGED]);
+    let list = request(2, "tools/list");
+    assert_eq!(host(&mut forward, &list), [send(&list)]);
+
+    let mut forward = start(Start::Answer, None, &[]);
+    host(&mut forward, HELLO);
+    does(&mut forward, sign_in());
+    assert_eq!(stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#)), NOTHING);
+    assert_eq!(host(&mut forward, &request(1, "ping")), [to_host(&result(1))], "not yet");
+    assert_eq!(host(&mut forward, &list), [send(&list)]);
+}
