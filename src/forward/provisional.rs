@@ -635,7 +635,9 @@ impl Forward {
 
     /// The same; what it was before tools were hidden, if it was owed.
     fn answer_whole(&mut self, id: &Id, result: &str) -> Option<Body> {
-        let answer = Message::from_text(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)).ok()?;
+        // What is on disk may have been laid out in lines since.
+        let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
+        let answer = Message::from_remote(Body::One(text.into())).ok()?;
         let whole = answer.body.clone();
         let body = self.hidden(id, answer)?;
         self.write(body);

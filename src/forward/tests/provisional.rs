@@ -566,3 +566,14 @@ fn a_host_that_never_says_that_it_is_ready_gets_the_servers_tools_too() {
     assert_eq!(host(&mut forward, &request(1, "ping")), [to_host(&result(1))], "not yet");
     assert_eq!(host(&mut forward, &list), [send(&list)]);
 }
+
+#[test]
+fn a_description_that_somebody_has_laid_out_in_lines_is_still_one_line_to_the_host() {
+    let laid_out = TWO_TOOLS.replace(r#"{"name":"b"}"#, "{\n  \"name\": \"b\"\n}");
+    let mut forward = knowing(&laid_out);
+    host(&mut forward, HELLO);
+    does(&mut forward, sign_in());
+    let list = host(&mut forward, &request(1, "tools/list"));
+    assert!(!only(&list).contains('\n'), "{list:?}");
+    assert_eq!(names(&json(only(&list))), ["a", "b"]);
+}
