@@ -35,7 +35,7 @@ const SECOND_TRY: Duration = Duration::from_secs(60);
 /// Revisions whose messages a host and a server of different ones can make of each other: each later one
 /// only added to the earlier (MCP, Key Changes).
 const RELATED: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
-/// What a host is told that names no revision: it can only be an old one.
+/// What a host or a server means that names no revision: it can only be an old one.
 const OLDEST: &str = "2024-11-05";
 /// The stand-in tool where a person has to sign in, and where not. The prefix is ours, so no server's tool
 /// has the name.
@@ -738,6 +738,7 @@ fn capability(method: &str) -> Option<&'static str> {
 }
 
 fn carries_over(told: &str, chosen: &str) -> bool {
+    let chosen = if chosen.is_empty() { OLDEST } else { chosen }; // it has named none
     told == chosen || RELATED.contains(&told) && RELATED.contains(&chosen)
 }
 

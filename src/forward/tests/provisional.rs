@@ -577,3 +577,10 @@ fn a_description_that_somebody_has_laid_out_in_lines_is_still_one_line_to_the_ho
     assert!(!only(&list).contains('\n'), "{list:?}");
     assert_eq!(names(&json(only(&list))), ["a", "b"]);
 }
+
+#[test]
+fn a_server_that_names_no_revision_is_carried_over() {
+    let mut forward = signing_in();
+    let bare = r#"{"jsonrpc":"2.0","id":0,"result":{"capabilities":{"tools":{}}}}"#;
+    assert_eq!(stands(&mut forward, bare), [send(INITIALIZED)]);
+}
