@@ -357,3 +357,32 @@ async fn the_description_is_its_owners_and_signing_out_forgets_it() {
     assert!(command.await.unwrap().status.success());
     assert!(!file.exists());
 }
+
+#[tokio::test]
+async fn a_redeployed_server_that_answers_404_to_a_list_is_not_asked_for_it_for_ever() {
+    let generation = Arc::new(AtomicUsize::new(0));
+    let gone = Arc::new(AtomicBool::new(false));
+    let (now, no_prompts) = (generation.clone(), gone.clone());
+    let server = Server::with(move |request| {
+        let session = now.load(Relaxed).to_string();
+        match request.rpc().as_str() {
+            "initialize" => Reply::result(request, initialize_result(request)).with("mcp-session-id", &session),
+            _ if request.header("mcp-session-id") != Some(&session) => Reply::empty(404),
+            "tools/list" => Reply::result(request, tools("a")),
+            "prompts/list" if no_prompts.load(Relaxed) => Reply::empty(404),
+            "prompts/list" => Reply::result(request, json!({ "prompts": [{ "name": "p" }] })),
+            _ => ordinary(request),
+        }
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &ANSWER);
+    host.initialize().await;
+    list(&mut host, 1).await;
+    host.ask(2, "prompts/list", json!({})).await;
+    gone.store(true, Relaxed);
+    generation.fetch_add(1, Relaxed);
+    assert_eq!(host.ask(3, "tools/call", json!({})).await["id"], 3);
+    host.is_quiet(Duration::from_secs(1)).await;
+    assert!(server.asked("initialize").len() <= 4, "{} handshakes", server.asked("initialize").len());
+    host.close().await;
+}

@@ -640,7 +640,11 @@ impl Forward {
         if let Some(request) = self.initialize.clone() {
             self.memory.keep(Learned::Initialize { request, answer: answer.body });
         }
-        self.look_again();
+        // A request that met the session's end goes to the new one by itself; begun anew, a server that
+        // loses its session over a list would be asked for that list for ever.
+        if self.survey.is_idle() {
+            self.look_again();
+        }
     }
 
     /// Asks for the lists that the host has seen, to tell whether they are still the same.

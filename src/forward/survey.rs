@@ -45,6 +45,11 @@ impl Survey {
         self.0.iter().filter_map(|asked| request(asked, None)).collect()
     }
 
+    /// Whether nothing is being asked for.
+    pub(super) fn is_idle(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes an answer, if it is for us.
     pub(super) fn answered(&mut self, id: &Id, body: &Body) -> Surveyed {
         let Some(at) = self.0.iter().position(|asked| asked.id == *id) else { return Surveyed::NotOurs };

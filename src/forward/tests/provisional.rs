@@ -584,3 +584,16 @@ fn a_server_that_names_no_revision_is_carried_over() {
     let bare = r#"{"jsonrpc":"2.0","id":0,"result":{"capabilities":{"tools":{}}}}"#;
     assert_eq!(stands(&mut forward, bare), [send(INITIALIZED)]);
 }
+
+#[test]
+fn a_session_that_is_lost_again_while_the_lists_are_asked_for_does_not_ask_for_ever() {
+    let mut forward = connected();
+    host(&mut forward, &request(1, "tools/list"));
+    server(&mut forward, r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#);
+    let renewed = || {
+        let answer = Message::from_text(introduction("2025-11-25", r#"{"tools":{}}"#)).unwrap();
+        Event::Remote(remote::Event::Renewed(answer))
+    };
+    assert_eq!(does(&mut forward, renewed()).len(), 1);
+    assert_eq!(does(&mut forward, renewed()), NOTHING, "the request on its way is sent again by itself");
+}
