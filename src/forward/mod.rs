@@ -667,6 +667,7 @@ impl Forward {
                 }
                 self.memory.keep(Learned::List(list, pages));
             }
+            Surveyed::TooMuch(list) => self.announce(&[list]),
             Surveyed::Nothing => {}
         }
         true

@@ -597,3 +597,23 @@ fn a_session_that_is_lost_again_while_the_lists_are_asked_for_does_not_ask_for_e
     assert_eq!(does(&mut forward, renewed()).len(), 1);
     assert_eq!(does(&mut forward, renewed()), NOTHING, "the request on its way is sent again by itself");
 }
+
+#[test]
+fn of_pages_that_do_not_end_no_more_is_kept_than_of_what_the_host_was_shown() {
+    let mut forward = connected();
+    host(&mut forward, &request(1, "tools/list"));
+    server(&mut forward, r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#);
+    let answer = Message::from_text(introduction("2025-11-25", r#"{"tools":{}}"#)).unwrap();
+    let mut out = does(&mut forward, Event::Remote(remote::Event::Renewed(answer)));
+    let much = format!(r#"{{"name":"{}"}}"#, "x".repeat(MOST_SHOWN / 2));
+    for _ in 0..3 {
+        let Some(sent) = out.first().and_then(|sent| sent.strip_prefix("send ")) else { break };
+        let asked: Value = serde_json::from_str(sent).unwrap();
+        let page = format!(
+            r#"{{"jsonrpc":"2.0","id":{},"result":{{"tools":[{much}],"nextCursor":"x"}}}}"#,
+            asked["id"]
+        );
+        out = server(&mut forward, &page);
+    }
+    assert_eq!(out, [TOOLS_CHANGED], "it is more than the host was shown, so it is another list");
+}
