@@ -386,3 +386,28 @@ async fn a_redeployed_server_that_answers_404_to_a_list_is_not_asked_for_it_for_
     assert!(server.asked("initialize").len() <= 4, "{} handshakes", server.asked("initialize").len());
     host.close().await;
 }
+
+#[tokio::test]
+async fn what_one_accounts_token_has_brought_is_not_kept_for_another_that_has_signed_in_meanwhile() {
+    let server = protected("secret").await;
+    let browser = Browser::consenting();
+    let mut first = browser.host(&server.url(), &ANSWER);
+    first.initialize().await;
+    while list(&mut first, 1).await != ["secret"] {
+        assert_eq!(first.json().await["method"], TOOLS_CHANGED);
+    }
+    // Another program signs somebody else in; this one still has the token it began with.
+    let home = first.home.clone();
+    stored::change(home.path(), &server.url(), "tokens.json", |tokens| {
+        tokens["access_token"] = json!("anothers");
+        tokens["refresh_token"] = json!("anothers");
+    });
+    first.initialize().await;
+    assert_eq!(list(&mut first, 2).await, ["secret"]);
+    first.close().await;
+
+    let mut host = again(&server.url(), &ANSWER, &home);
+    assert_eq!(host.initialize().await["result"]["serverInfo"]["name"], "mcp-remote");
+    assert_eq!(list(&mut host, 1).await, ["mcp_remote_sign_in"]);
+    host.close().await;
+}
