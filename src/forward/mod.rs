@@ -132,6 +132,8 @@ struct Opening {
     first: Vec<Id>,
     /// The first message, if it is one.
     initialize: Option<Message>,
+    /// The server has answered it.
+    introduced: bool,
     waiting: VecDeque<Message>,
     /// What stands in the way.
     hurdle: Option<Report>,
@@ -468,7 +470,8 @@ impl Forward {
         self.initialize.clone_from(&initialize);
         (self.shown, self.survey) = (Default::default(), Survey::default());
         (self.stand_in, self.told, self.offer) = (None, None, None);
-        self.link = Link::Opening(Box::new(Opening { first: ids, initialize, waiting, hurdle: None }));
+        self.link =
+            Link::Opening(Box::new(Opening { first: ids, initialize, introduced: false, waiting, hurdle: None }));
         self.actions.push_back(Action::Open(first));
         self.consider(); // somebody may be asked already
     }
@@ -693,6 +696,9 @@ impl Forward {
         match self.owed.get(id).map(|debt| debt.asked) {
             Some(Asked::List(list, page)) => self.saw(list, page, &answer.body),
             Some(Asked::Initialize) => {
+                if let Link::Opening(opening) = &mut self.link {
+                    opening.introduced = true;
+                }
                 if let Some(request) = self.initialize.clone() {
                     self.memory.keep(Learned::Initialize { request, answer: answer.body.clone() });
                 }

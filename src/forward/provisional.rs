@@ -16,7 +16,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use log::{debug, info, warn};
 use serde_json::{Map, Value, json};
 
-use super::{Action, Asked, Forward, Link, MOST_WAITING, Opening, Reminder, Shown, survey::own_id};
+use super::{Action, Forward, Link, MOST_WAITING, Opening, Reminder, Shown, survey::own_id};
 use crate::{
     config::Start,
     description::{Description, Learned, List, Wish},
@@ -189,8 +189,7 @@ impl Forward {
     /// Whether the host waits for the answer to its `initialize`, and may have ours.
     fn may_be_introduced(&self) -> bool {
         let Link::Opening(opening) = &self.link else { return false };
-        let is_owed = |id| self.owed.get(id).is_some_and(|debt| debt.asked == Asked::Initialize);
-        self.start == Start::Answer && opening.initialize.is_some() && opening.first.iter().any(is_owed)
+        self.start == Start::Answer && opening.initialize.is_some() && !opening.introduced
     }
 
     fn answer_provisionally(&mut self, known: Option<Description>, trouble: Report, progress: Progress) {

@@ -609,10 +609,8 @@ fn of_pages_that_do_not_end_no_more_is_kept_than_of_what_the_host_was_shown() {
     for _ in 0..3 {
         let Some(sent) = out.first().and_then(|sent| sent.strip_prefix("send ")) else { break };
         let asked: Value = serde_json::from_str(sent).unwrap();
-        let page = format!(
-            r#"{{"jsonrpc":"2.0","id":{},"result":{{"tools":[{much}],"nextCursor":"x"}}}}"#,
-            asked["id"]
-        );
+        let page =
+            format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"tools":[{much}],"nextCursor":"x"}}}}"#, asked["id"]);
         out = server(&mut forward, &page);
     }
     assert_eq!(out, [TOOLS_CHANGED], "it is more than the host was shown, so it is another list");
