@@ -411,3 +411,14 @@ async fn what_one_accounts_token_has_brought_is_not_kept_for_another_that_has_si
     assert_eq!(list(&mut host, 1).await, ["mcp_remote_sign_in"]);
     host.close().await;
 }
+
+#[tokio::test]
+async fn a_host_in_a_hurry_does_not_cut_short_what_the_server_asks_to_wait() {
+    let server = Server::with(|_| Reply::empty(503).with("retry-after", "60")).await;
+    let mut host = Host::start(&server.url("/mcp"), &["--start", "answer", "--answer-within", "1"]);
+    host.initialize().await;
+    host.send(request(1, "tools/call", json!({ "name": "real" }))).await;
+    assert!(host.is_quiet(Duration::from_secs(2)).await);
+    assert_eq!(server.asked("initialize").len(), 1);
+    host.close().await;
+}
