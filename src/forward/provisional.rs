@@ -171,7 +171,9 @@ impl Forward {
         if !certain && known.is_none() {
             return;
         }
-        let trouble = trouble.unwrap_or_else(|| self.sign_in_needed());
+        // The time that a sign-in takes is not the server's silence.
+        let signing_in = matches!(self.need, Need::SignIn | Need::Person(_));
+        let trouble = trouble.filter(|_| !signing_in).unwrap_or_else(|| self.sign_in_needed());
         self.answer_provisionally(known, trouble, Progress::Opening { answer: None });
     }
 

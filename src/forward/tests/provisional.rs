@@ -615,3 +615,12 @@ fn of_pages_that_do_not_end_no_more_is_kept_than_of_what_the_host_was_shown() {
     }
     assert_eq!(out, [TOOLS_CHANGED], "it is more than the host was shown, so it is another list");
 }
+
+#[test]
+fn a_sign_in_whose_address_takes_its_time_is_not_told_as_a_silent_server() {
+    let mut forward = start(Start::Answer, None, &[]);
+    host(&mut forward, HELLO);
+    assert_eq!(does(&mut forward, Event::Need(Need::SignIn)), NOTHING);
+    let answer = json(only(&does(&mut forward, unreachable_server())));
+    assert!(answer["result"]["instructions"].as_str().unwrap().contains("needs you to sign in"), "{answer}");
+}
