@@ -357,3 +357,68 @@ async fn the_description_is_its_owners_and_signing_out_forgets_it() {
     assert!(command.await.unwrap().status.success());
     assert!(!file.exists());
 }
+
+#[tokio::test]
+async fn a_redeployed_server_that_answers_404_to_a_list_is_not_asked_for_it_for_ever() {
+    let generation = Arc::new(AtomicUsize::new(0));
+    let gone = Arc::new(AtomicBool::new(false));
+    let (now, no_prompts) = (generation.clone(), gone.clone());
+    let server = Server::with(move |request| {
+        let session = now.load(Relaxed).to_string();
+        match request.rpc().as_str() {
+            "initialize" => Reply::result(request, initialize_result(request)).with("mcp-session-id", &session),
+            _ if request.header("mcp-session-id") != Some(&session) => Reply::empty(404),
+            "tools/list" => Reply::result(request, tools("a")),
+            "prompts/list" if no_prompts.load(Relaxed) => Reply::empty(404),
+            "prompts/list" => Reply::result(request, json!({ "prompts": [{ "name": "p" }] })),
+            _ => ordinary(request),
+        }
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &ANSWER);
+    host.initialize().await;
+    list(&mut host, 1).await;
+    host.ask(2, "prompts/list", json!({})).await;
+    gone.store(true, Relaxed);
+    generation.fetch_add(1, Relaxed);
+    assert_eq!(host.ask(3, "tools/call", json!({})).await["id"], 3);
+    host.is_quiet(Duration::from_secs(1)).await;
+    assert!(server.asked("initialize").len() <= 4, "{} handshakes", server.asked("initialize").len());
+    host.close().await;
+}
+
+#[tokio::test]
+async fn what_one_accounts_token_has_brought_is_not_kept_for_another_that_has_signed_in_meanwhile() {
+    let server = protected("secret").await;
+    let browser = Browser::consenting();
+    let mut first = browser.host(&server.url(), &ANSWER);
+    first.initialize().await;
+    while list(&mut first, 1).await != ["secret"] {
+        assert_eq!(first.json().await["method"], TOOLS_CHANGED);
+    }
+    // Another program signs somebody else in; this one still has the token it began with.
+    let home = first.home.clone();
+    stored::change(home.path(), &server.url(), "tokens.json", |tokens| {
+        tokens["access_token"] = json!("anothers");
+        tokens["refresh_token"] = json!("anothers");
+    });
+    first.initialize().await;
+    assert_eq!(list(&mut first, 2).await, ["secret"]);
+    first.close().await;
+
+    let mut host = again(&server.url(), &ANSWER, &home);
+    assert_eq!(host.initialize().await["result"]["serverInfo"]["name"], "mcp-remote");
+    assert_eq!(list(&mut host, 1).await, ["mcp_remote_sign_in"]);
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_host_in_a_hurry_does_not_cut_short_what_the_server_asks_to_wait() {
+    let server = Server::with(|_| Reply::empty(503).with("retry-after", "60")).await;
+    let mut host = Host::start(&server.url("/mcp"), &["--start", "answer", "--answer-within", "1"]);
+    host.initialize().await;
+    host.send(request(1, "tools/call", json!({ "name": "real" }))).await;
+    assert!(host.is_quiet(Duration::from_secs(2)).await);
+    assert_eq!(server.asked("initialize").len(), 1);
+    host.close().await;
+}

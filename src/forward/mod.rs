@@ -132,6 +132,8 @@ struct Opening {
     first: Vec<Id>,
     /// The first message, if it is one.
     initialize: Option<Message>,
+    /// The server has answered it.
+    introduced: bool,
     waiting: VecDeque<Message>,
     /// What stands in the way.
     hurdle: Option<Report>,
@@ -178,8 +180,8 @@ impl Debt {
         }
     }
 
-    fn is_first_page(&self) -> bool {
-        matches!(self.asked, Asked::List(_, Page::First))
+    fn is_later_page(&self) -> bool {
+        matches!(self.asked, Asked::List(_, Page::Later))
     }
 }
 
@@ -235,6 +237,8 @@ pub struct Forward {
     asked_host: Vec<Id>,
     /// Of the last message that was held.
     serial: u64,
+    /// Whether a reminder to try again is on its way.
+    tries_again: bool,
     /// Where the user wants it.
     progress: Option<Progress>,
     /// Requests the host has given up, the latest ones.
@@ -265,6 +269,7 @@ impl Forward {
             offer: None,
             asked_host: Vec::new(),
             serial: 0,
+            tries_again: false,
             progress: progress.then(Progress::default),
             cancelled: VecDeque::new(),
             draining: false,
@@ -290,12 +295,11 @@ impl Forward {
             Event::Remote(remote::Event::Hurdle(error)) => self.hurdle(&error),
             Event::Remote(remote::Event::Renewed(answer)) => self.renewed(answer),
             Event::Need(need) => self.needs(need),
-            Event::Reminder(Reminder::Progress(serial)) => self.sign_of_life(serial),
             Event::Reminder(reminder) => self.reminded(reminder),
             Event::Woke(slept) => {
                 info!("awake again after {} s; looking after the connection", slept.as_secs());
                 self.actions.push_back(Action::Check);
-                self.reminded(Reminder::TryAgain);
+                self.try_unasked();
             }
             Event::Opened(Ok(())) => self.opened(),
             Event::Opened(Err(error)) => self.not_opened(&error),
@@ -466,7 +470,8 @@ impl Forward {
         self.initialize.clone_from(&initialize);
         (self.shown, self.survey) = (Default::default(), Survey::default());
         (self.stand_in, self.told, self.offer) = (None, None, None);
-        self.link = Link::Opening(Box::new(Opening { first: ids, initialize, waiting, hurdle: None }));
+        self.link =
+            Link::Opening(Box::new(Opening { first: ids, initialize, introduced: false, waiting, hurdle: None }));
         self.actions.push_back(Action::Open(first));
         self.consider(); // somebody may be asked already
     }
@@ -536,8 +541,7 @@ impl Forward {
         }
         let report = Report::of_remote(error, &self.server);
         warn!("{}", report.line());
-        let asks = matches!(&self.link, Link::Opening(opening) if opening.initialize.is_some());
-        if asks && error.answer().is_none() && self.falls_back(&report) {
+        if error.answer().is_none() && self.falls_back(error, &report) {
             return;
         }
         let Link::Opening(opening) = std::mem::replace(&mut self.link, Link::Closed) else { return };
@@ -571,9 +575,10 @@ impl Forward {
             Shape::Request { .. } | Shape::Notification { .. } => self.write(message.body),
             Shape::Response { id: Some(id) } => {
                 let id = id.clone();
-                if !self.owed.contains_key(&id)
-                    && (self.server_introduced(&id, &message) || self.surveyed(&id, &message))
-                {
+                if matches!(self.link, Link::Provisional(_)) {
+                    return self.server_introduced(&id, message); // it was sent nothing else yet
+                }
+                if !self.owed.contains_key(&id) && self.surveyed(&id, &message) {
                     return;
                 }
                 match self.pay(&id, message) {
@@ -596,7 +601,8 @@ impl Forward {
                     Part::Message(Shape::Response { id: Some(id) }, _) => ids.insert(id.clone()),
                     _ => true,
                 };
-                if parts.iter().all(settles) && parts.iter().all(distinct) {
+                let asked = !matches!(self.link, Link::Provisional(_));
+                if asked && parts.iter().all(settles) && parts.iter().all(distinct) {
                     for id in &ids {
                         self.forget(id);
                     }
@@ -630,10 +636,18 @@ impl Forward {
 
     /// A lost session was replaced: the server may be another than it was.
     fn renewed(&mut self, answer: Message) {
+        if self.introduced_again(&answer) {
+            return; // the lists are looked at when the handshake is done
+        }
+        self.has_other(&answer);
         if let Some(request) = self.initialize.clone() {
             self.memory.keep(Learned::Initialize { request, answer: answer.body });
         }
-        self.look_again();
+        // A request that met the session's end goes to the new one by itself; begun anew, a server that
+        // loses its session over a list would be asked for that list for ever.
+        if self.survey.is_idle() {
+            self.look_again();
+        }
     }
 
     /// Asks for the lists that the host has seen, to tell whether they are still the same.
@@ -656,6 +670,7 @@ impl Forward {
                 }
                 self.memory.keep(Learned::List(list, pages));
             }
+            Surveyed::TooMuch(list) => self.announce(&[list]),
             Surveyed::Nothing => {}
         }
         true
@@ -681,6 +696,9 @@ impl Forward {
         match self.owed.get(id).map(|debt| debt.asked) {
             Some(Asked::List(list, page)) => self.saw(list, page, &answer.body),
             Some(Asked::Initialize) => {
+                if let Link::Opening(opening) = &mut self.link {
+                    opening.introduced = true;
+                }
                 if let Some(request) = self.initialize.clone() {
                     self.memory.keep(Learned::Initialize { request, answer: answer.body.clone() });
                 }

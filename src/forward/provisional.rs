@@ -13,7 +13,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use log::{info, warn};
+use log::{debug, info, warn};
 use serde_json::{Map, Value, json};
 
 use super::{Action, Forward, Link, MOST_WAITING, Opening, Reminder, Shown, survey::own_id};
@@ -35,7 +35,7 @@ const SECOND_TRY: Duration = Duration::from_secs(60);
 /// Revisions whose messages a host and a server of different ones can make of each other: each later one
 /// only added to the earlier (MCP, Key Changes).
 const RELATED: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
-/// What a host is told that names no revision: it can only be an old one.
+/// What a host or a server means that names no revision: it can only be an old one.
 const OLDEST: &str = "2024-11-05";
 /// The stand-in tool where a person has to sign in, and where not. The prefix is ours, so no server's tool
 /// has the name.
@@ -51,6 +51,8 @@ pub(super) struct Provisional {
     initialize: Message,
     /// The host's `notifications/initialized`, once it came.
     initialized: Option<Message>,
+    /// The host has asked for something, so it leaves `notifications/initialized` out, or is early.
+    asked: bool,
     /// What the host was told.
     revision: String,
     capabilities: Map<String, Value>,
@@ -67,8 +69,8 @@ enum Progress {
     Opening { answer: Option<Message> },
     /// It is open; the server's answer or the host's `notifications/initialized` is on its way.
     Opened { answer: Option<Message> },
-    /// It is not; the next request tries again.
-    Failed,
+    /// It is not; the next request tries again, and if `unasked` so does a reminder.
+    Failed { unasked: bool },
     /// It stands, and is of no use to this host.
     Useless(Report),
 }
@@ -91,8 +93,17 @@ pub(super) struct StandIn {
 /// What a host was told in the server's place, where the server would have said something else.
 #[derive(Debug)]
 pub(super) struct Told {
-    /// Capabilities that the server does not have.
+    /// Capabilities the host was told of.
+    capabilities: Map<String, Value>,
+    /// Those of them that the server does not have.
     lacks: Vec<String>,
+}
+
+impl Told {
+    fn new(capabilities: Map<String, Value>, has: &Map<String, Value>) -> Self {
+        let lacks = capabilities.keys().filter(|name| !has.contains_key(*name)).cloned().collect();
+        Self { capabilities, lacks }
+    }
 }
 
 /// An address that the host was asked to open (MCP 2025-11-25, Elicitation, URL mode).
@@ -100,6 +111,13 @@ pub(super) struct Told {
 pub(super) struct Offer {
     prompt: Arc<str>,
     elicitation: String,
+}
+
+impl Progress {
+    /// An opening came to this. Nobody is asked to sign in unless somebody does something.
+    fn after(error: &Error) -> Self {
+        Self::Failed { unasked: !matches!(error, Error::Unauthorized(_)) }
+    }
 }
 
 impl StandIn {
@@ -144,8 +162,7 @@ impl Forward {
         let Link::Opening(opening) = &self.link else { return };
         let trouble = opening.hurdle.clone();
         let certain = trouble.is_some() || matches!(self.need, Need::Person(_));
-        if self.start == Start::Wait || opening.initialize.is_none() || !(certain || matches!(self.need, Need::SignIn))
-        {
+        if !self.may_be_introduced() || !(certain || matches!(self.need, Need::SignIn)) {
             return;
         }
         let known = self.memory.recall();
@@ -154,19 +171,27 @@ impl Forward {
         if !certain && known.is_none() {
             return;
         }
-        let trouble = trouble.unwrap_or_else(|| self.sign_in_needed());
+        // The time that a sign-in takes is not the server's silence.
+        let signing_in = matches!(self.need, Need::SignIn | Need::Person(_));
+        let trouble = trouble.filter(|_| !signing_in).unwrap_or_else(|| self.sign_in_needed());
         self.answer_provisionally(known, trouble, Progress::Opening { answer: None });
     }
 
     /// The connection does not come about: what is known of this server from before is better than
     /// nothing. Whether there is something.
-    pub(super) fn falls_back(&mut self, trouble: &Report) -> bool {
-        if self.start == Start::Wait {
+    pub(super) fn falls_back(&mut self, error: &Error, trouble: &Report) -> bool {
+        if !self.may_be_introduced() {
             return false;
         }
         let Some(known) = self.memory.recall() else { return false };
-        self.answer_provisionally(Some(known), trouble.clone(), Progress::Failed);
+        self.answer_provisionally(Some(known), trouble.clone(), Progress::after(error));
         true
+    }
+
+    /// Whether the host waits for the answer to its `initialize`, and may have ours.
+    fn may_be_introduced(&self) -> bool {
+        let Link::Opening(opening) = &self.link else { return false };
+        self.start == Start::Answer && opening.initialize.is_some() && !opening.introduced
     }
 
     fn answer_provisionally(&mut self, known: Option<Description>, trouble: Report, progress: Progress) {
@@ -206,28 +231,44 @@ impl Forward {
         for id in &first {
             self.answer(id, &Value::Object(result.clone()).to_string());
         }
-        let failed = matches!(progress, Progress::Failed);
+        let again = matches!(progress, Progress::Failed { unasked: true });
         self.stand_in = Some(Box::new(stand_in));
         self.link = Link::Provisional(Box::new(Provisional {
             initialize,
             initialized: None,
+            asked: false,
             revision,
             capabilities,
             progress,
             held: VecDeque::new(),
             level: None,
         }));
-        if failed {
-            self.actions.push_back(Action::Remind(SECOND_TRY, Reminder::TryAgain));
+        if again {
+            self.remind_to_try();
         }
-        for message in waiting {
-            self.meanwhile(message);
+        let mut waiting = waiting;
+        while let Some(message) = waiting.pop_front() {
+            if message.method() == Some("initialize") {
+                return self.open(message, waiting); // on a connection of its own
+            }
+            // A batch was kept whole for a server that answers.
+            message.split().into_iter().flatten().for_each(|part| self.meanwhile(part));
         }
     }
 
     /// A message of the host's before the connection stands; requests are owed already.
     pub(super) fn meanwhile(&mut self, message: Message) {
         let Link::Provisional(provisional) = &mut self.link else { return };
+        if matches!(&message.shape, Shape::Request { method, .. } if &**method != "ping") {
+            provisional.asked = true;
+            self.complete();
+        }
+        let Link::Provisional(provisional) = &mut self.link else {
+            if !self.was_misled(&message) {
+                self.pass_on(message);
+            }
+            return;
+        };
         match &message.shape {
             Shape::Request { id, method } => match (&**method, List::of_method(method)) {
                 ("ping", _) => self.answer(&id.clone(), "{}"),
@@ -280,7 +321,7 @@ impl Forward {
         let Link::Provisional(provisional) = &mut self.link else { return };
         match provisional.progress {
             Progress::Opening { .. } => self.actions.push_back(Action::Hurry),
-            Progress::Failed => {
+            Progress::Failed { .. } => {
                 provisional.progress = Progress::Opening { answer: None };
                 self.actions.push_back(Action::Open(provisional.initialize.clone()));
             }
@@ -288,13 +329,31 @@ impl Forward {
         }
     }
 
+    /// Nobody waits: no person is asked again who has said no.
+    pub(super) fn try_unasked(&mut self) {
+        let Link::Provisional(provisional) = &self.link else { return };
+        if !matches!(provisional.progress, Progress::Failed { unasked: false }) {
+            self.try_again();
+        }
+    }
+
+    /// One reminder at a time, however often it fails.
+    fn remind_to_try(&mut self) {
+        if !std::mem::replace(&mut self.tries_again, true) {
+            self.actions.push_back(Action::Remind(SECOND_TRY, Reminder::TryAgain));
+        }
+    }
+
     /// The time of a reminder has come.
     pub(super) fn reminded(&mut self, reminder: Reminder) {
-        let Link::Provisional(provisional) = &mut self.link else { return };
         match reminder {
-            Reminder::TryAgain => self.try_again(),
-            Reminder::Progress(_) => {}
+            Reminder::TryAgain => {
+                self.tries_again = false;
+                self.try_unasked();
+            }
+            Reminder::Progress(serial) => self.sign_of_life(serial),
             Reminder::Overdue(serial) => {
+                let Link::Provisional(provisional) = &mut self.link else { return };
                 let Some(at) = provisional.held.iter().position(|held| held.serial == serial) else { return };
                 if let (Some(held), Some(stand_in)) = (provisional.held.remove(at), &self.stand_in) {
                     let report = stand_in.trouble.clone();
@@ -313,16 +372,26 @@ impl Forward {
     }
 
     /// The server's answer to the host's `initialize`, where it was answered already.
-    pub(super) fn server_introduced(&mut self, id: &Id, message: &Message) -> bool {
-        let Link::Provisional(provisional) = &mut self.link else { return false };
-        let (Progress::Opening { answer } | Progress::Opened { answer }) = &mut provisional.progress else {
-            return false;
-        };
-        if answer.is_some() || !provisional.initialize.requests().any(|asked| asked == id) {
-            return false;
+    pub(super) fn server_introduced(&mut self, id: &Id, message: Message) {
+        let Link::Provisional(provisional) = &mut self.link else { return };
+        match &mut provisional.progress {
+            Progress::Opening { answer } | Progress::Opened { answer }
+                if answer.is_none() && provisional.initialize.requests().any(|asked| asked == id) =>
+            {
+                *answer = Some(message);
+                self.complete();
+            }
+            _ => debug!("a response to {id} is dropped: nothing with that id was sent"),
         }
-        *answer = Some(message.clone());
-        self.complete();
+    }
+
+    /// The server's answer to the `initialize` of a session that was replaced before the host was ready;
+    /// whether it was that.
+    pub(super) fn introduced_again(&mut self, message: &Message) -> bool {
+        let Link::Provisional(provisional) = &mut self.link else { return false };
+        if let Progress::Opened { answer } = &mut provisional.progress {
+            *answer = Some(message.clone());
+        }
         true
     }
 
@@ -340,10 +409,11 @@ impl Forward {
     pub(super) fn not_opened_behind(&mut self, error: &Error) {
         let report = Report::of_remote(error, &self.server);
         warn!("{}", report.line());
-        self.give_up(&report, Progress::Failed);
-        // Nobody is asked to sign in unless somebody does something.
-        if !matches!(error, Error::Unauthorized(_)) {
-            self.actions.push_back(Action::Remind(SECOND_TRY, Reminder::TryAgain));
+        let progress = Progress::after(error);
+        let again = matches!(progress, Progress::Failed { unasked: true });
+        self.give_up(&report, progress);
+        if again {
+            self.remind_to_try();
         }
     }
 
@@ -372,7 +442,7 @@ impl Forward {
         let Link::Provisional(provisional) = &mut self.link else { return };
         let Progress::Opened { answer: Some(answer) } = &provisional.progress else { return };
         // The handshake comes first; a host that leaves it out is not waited for.
-        if provisional.initialized.is_none() && provisional.held.is_empty() {
+        if provisional.initialized.is_none() && !provisional.asked {
             return;
         }
         let answer = answer.clone();
@@ -383,7 +453,7 @@ impl Forward {
                 let sentence = format!("{host} refuses the session: {}", report::shown(error.as_bytes()));
                 let report = Report::new("refused", sentence, None);
                 warn!("{}", report.line());
-                return self.give_up(&report, Progress::Failed);
+                return self.give_up(&report, Progress::Failed { unasked: false });
             }
         };
         self.memory.keep(Learned::Initialize { request: provisional.initialize.clone(), answer: answer.body.clone() });
@@ -402,8 +472,7 @@ impl Forward {
             self.actions.push_back(Action::Send(message));
         }
         self.stand_in = None;
-        let lacks: Vec<String> = told.keys().filter(|name| !has.contains_key(*name)).cloned().collect();
-        self.told = Some(Box::new(Told { lacks }));
+        self.told = Some(Box::new(Told::new(told, &has)));
         self.offer_is_over();
         let mut changed = Vec::new();
         for list in List::ALL {
@@ -418,6 +487,22 @@ impl Forward {
         }
         self.announce(&changed);
         self.look_again();
+    }
+
+    /// The server has another description now: what was answered for it, it may answer itself.
+    pub(super) fn has_other(&mut self, answer: &Message) {
+        let Some(told) = &mut self.told else { return };
+        let has = capabilities(answer);
+        **told = Told::new(std::mem::take(&mut told.capabilities), &has);
+        let mut changed = Vec::new();
+        for list in List::ALL {
+            let shown = &mut self.shown[list.index()];
+            if matches!(shown, Shown::InItsPlace(_)) && has.contains_key(list.capability()) {
+                *shown = Shown::Nothing;
+                changed.push(list);
+            }
+        }
+        self.announce(&changed);
     }
 
     /// Answers what the host asks of a server that has less than it was told. Whether it was that.
@@ -511,7 +596,7 @@ impl Forward {
         if self.stand_in.take().is_none() {
             return;
         }
-        self.told.get_or_insert_with(|| Box::new(Told { lacks: Vec::new() }));
+        self.told.get_or_insert_with(|| Box::new(Told::new(Map::new(), &Map::new())));
         self.offer_is_over();
         let changed: Vec<List> =
             List::ALL.into_iter().filter(|list| matches!(self.shown[list.index()], Shown::InItsPlace(_))).collect();
@@ -526,7 +611,7 @@ impl Forward {
         let Some(stand_in) = &self.stand_in else { return };
         let Some(debt) = self.owed.get(id) else { return };
         // A later page of a list that is not from here.
-        let (items, known) = if debt.is_first_page() { stand_in.items(list) } else { ("[]".to_owned(), false) };
+        let (items, known) = if debt.is_later_page() { ("[]".to_owned(), false) } else { stand_in.items(list) };
         let text = format!(r#"{{"{}":{items}}}"#, list.member());
         let Some(body) = self.answer_whole(id, &text) else { return };
         self.shown[list.index()] = if known { Shown::Pages(vec![body]) } else { Shown::InItsPlace(items) };
@@ -547,7 +632,9 @@ impl Forward {
 
     /// The same; what it was before tools were hidden, if it was owed.
     fn answer_whole(&mut self, id: &Id, result: &str) -> Option<Body> {
-        let answer = Message::from_text(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)).ok()?;
+        // What is on disk may have been laid out in lines since.
+        let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
+        let answer = Message::from_remote(Body::One(text.into())).ok()?;
         let whole = answer.body.clone();
         let body = self.hidden(id, answer)?;
         self.write(body);
@@ -648,6 +735,7 @@ fn capability(method: &str) -> Option<&'static str> {
 }
 
 fn carries_over(told: &str, chosen: &str) -> bool {
+    let chosen = if chosen.is_empty() { OLDEST } else { chosen }; // it has named none
     told == chosen || RELATED.contains(&told) && RELATED.contains(&chosen)
 }
 

@@ -5,6 +5,7 @@
 //! The only requests of our own beside `ping`. Must never: ask for a list that the host has not asked
 //! for; go on for ever with a server whose pages do not end.
 
+use super::MOST_SHOWN;
 use crate::{
     description::{List, next_cursor},
     message::{Body, Id, Message},
@@ -33,6 +34,8 @@ pub(super) enum Surveyed {
     Next(Message),
     /// A list is there as a whole.
     Whole(List, Vec<Body>),
+    /// It is more than the host can have been shown.
+    TooMuch(List),
     /// It goes no further; nothing is known about this list.
     Nothing,
 }
@@ -45,11 +48,19 @@ impl Survey {
         self.0.iter().filter_map(|asked| request(asked, None)).collect()
     }
 
+    /// Whether nothing is being asked for.
+    pub(super) fn is_idle(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes an answer, if it is for us.
     pub(super) fn answered(&mut self, id: &Id, body: &Body) -> Surveyed {
         let Some(at) = self.0.iter().position(|asked| asked.id == *id) else { return Surveyed::NotOurs };
         let asked = &mut self.0[at];
         asked.pages.push(body.clone());
+        if asked.pages.iter().map(Body::len).sum::<usize>() > MOST_SHOWN {
+            return Surveyed::TooMuch(self.0.swap_remove(at).list);
+        }
         let Some(cursor) = next_cursor(body) else {
             let Asked { list, pages, .. } = self.0.swap_remove(at);
             return Surveyed::Whole(list, pages);

@@ -1,5 +1,6 @@
 //! The loop, first as a pure function, then over tiny pipes.
 
+mod orders;
 mod progress;
 mod provisional;
 

@@ -24,6 +24,7 @@ const FRESH: Duration = Duration::from_secs(60);
 pub struct Credential {
     tokens: Tokens,
     token: Secret<String>,
+    account: String,
     prover: Option<Arc<Prover>>,
     obtained: Obtained,
     since: Instant,
@@ -43,8 +44,14 @@ pub enum Obtained {
 }
 
 impl Credential {
-    pub(super) fn new(tokens: Tokens, token: Secret<String>, prover: Option<Arc<Prover>>, obtained: Obtained) -> Self {
-        Self { tokens, token, prover, obtained, since: Instant::now(), accepted: AtomicBool::new(false) }
+    pub(super) fn new(
+        tokens: Tokens,
+        token: Secret<String>,
+        account: String,
+        prover: Option<Arc<Prover>>,
+        obtained: Obtained,
+    ) -> Self {
+        Self { tokens, token, account, prover, obtained, since: Instant::now(), accepted: AtomicBool::new(false) }
     }
 
     /// Puts the token, and a proof where it needs one, on a request (RFC 6750 §2.1, RFC 9449 §7.1).
@@ -89,6 +96,11 @@ impl Credential {
     #[must_use]
     pub fn obtained(&self) -> Obtained {
         self.obtained
+    }
+
+    /// Whose it is: the name of the sign-in that it came from.
+    pub(super) fn account(&self) -> &str {
+        &self.account
     }
 
     /// The tokens it is made of.

@@ -188,7 +188,8 @@ impl Desk {
         }
         let token = id_token.unwrap_or_else(|| tokens.access_token());
         let token = Secret::new((*token.expose()).to_owned());
-        Credential::new(tokens, token, prover, obtained)
+        let account = self.account_of(self.drawer(tokens.is_dpop()), &tokens);
+        Credential::new(tokens, token, account, prover, obtained)
     }
 
     /// Discovery, and what follows from it. `needed` are the scopes of a step-up, which must not lose
@@ -269,14 +270,20 @@ impl Desk {
         Ok(errand)
     }
 
-    /// Who is signed in, as far as the files tell.
+    /// Whose token is in use; before there is one, who is signed in as far as the files tell.
     pub(super) fn account(&self) -> Account {
+        if let Some(present) = &self.present().credential {
+            return Account::SignedIn(present.account().to_owned());
+        }
         let drawers = [self.drawer(true), self.drawer(false)];
         let found = drawers.into_iter().find_map(|drawer| Some((drawer, Tokens::load(&self.store, drawer)?)));
-        let Some((drawer, tokens)) = found else { return Account::Nobody };
+        found.map_or(Account::Nobody, |(drawer, tokens)| Account::SignedIn(self.account_of(drawer, &tokens)))
+    }
+
+    fn account_of(&self, drawer: Drawer, tokens: &Tokens) -> String {
         // Tokens that npm has written may be anybody's: they have no other name than their own.
-        let noted = Provenance::load(&self.store, drawer, &tokens).map(|from| from.sign_in);
-        Account::SignedIn(noted.filter(|name| !name.is_empty()).unwrap_or_else(|| tokens.digest()))
+        let noted = Provenance::load(&self.store, drawer, tokens).map(|from| from.sign_in);
+        noted.filter(|name| !name.is_empty()).unwrap_or_else(|| tokens.digest())
     }
 
     pub(super) fn derived_redirect_uri(&self) -> String {

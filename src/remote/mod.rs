@@ -140,7 +140,10 @@ impl Opener {
                 Err(error) if passes(&error) => error,
                 opened => return opened,
             };
-            let pause = backoff.pause().max(retry_after(&error).unwrap_or_default().min(LONGEST_RETRY_AFTER));
+            // What the server asks for is waited for, whoever is in a hurry.
+            let asked = retry_after(&error).unwrap_or_default().min(LONGEST_RETRY_AFTER);
+            let pause = backoff.pause().max(asked);
+            let hurried = (since + SHORTEST_PAUSE).max(Instant::now() + asked);
             debug!("next try in {:.1} s: {}", pause.as_secs_f32(), chain(&error));
             // Somebody is there who says that it will be a moment: then it is only slow.
             if is_late || error.status().is_none() {
@@ -151,7 +154,7 @@ impl Opener {
                 tokio::select! {
                     () = &mut over => break,
                     () = hurry.notified() => {
-                        tokio::time::sleep_until(since + SHORTEST_PAUSE).await;
+                        tokio::time::sleep_until(hurried).await;
                         break;
                     }
                     () = &mut late, if !is_late => {

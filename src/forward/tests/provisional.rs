@@ -442,3 +442,185 @@ fn what_a_server_says_of_itself_is_kept_and_what_we_say_for_it_is_not() {
     assert_eq!(known.revision("2025-11-25"), "2025-11-25");
     assert_eq!(known.items(List::Tools).unwrap()[0].get(), r#"{"name":"a"}"#);
 }
+
+#[test]
+fn a_second_initialize_that_waits_behind_the_first_gets_a_connection_of_its_own() {
+    let mut forward = start(Start::Answer, None, &[]);
+    host(&mut forward, HELLO);
+    let second = HELLO.replace(r#""id":0"#, r#""id":10"#);
+    assert_eq!(host(&mut forward, &second), NOTHING);
+    let out = does(&mut forward, sign_in());
+    assert_eq!(json(&out[0])["id"], 0);
+    assert_eq!(out[1], format!("open {second}"));
+    assert_eq!(json(&out[2])["id"], 10);
+    assert_eq!(out.len(), 3, "{out:?}");
+}
+
+#[test]
+fn a_batch_that_waited_is_taken_apart() {
+    let mut forward = start(Start::Answer, None, &[]);
+    host(&mut forward, HELLO);
+    host(&mut forward, &format!("[{},{CALL}]", request(1, "tools/list")));
+    let out = does(&mut forward, sign_in());
+    assert_eq!(names(&json(&out[1])), ["mcp_remote_sign_in"]);
+    assert_eq!(host(&mut forward, &cancelled(7)), NOTHING);
+    assert_eq!(host(&mut forward, INITIALIZED), NOTHING);
+    let out = stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#));
+    assert_eq!(out, [send(INITIALIZED), TOOLS_CHANGED.to_owned()], "the call was taken back");
+}
+
+#[test]
+fn a_host_that_uses_the_id_of_its_initialize_again_still_gets_to_the_server() {
+    let mut forward = signing_in();
+    let call = CALL.replace(r#""id":7"#, r#""id":0"#);
+    host(&mut forward, &call);
+    let out = stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#));
+    assert_eq!(out, [send(INITIALIZED), send(&call)]);
+    assert_eq!(server(&mut forward, &result(0)), [to_host(&result(0))]);
+}
+
+#[test]
+fn a_server_that_answers_what_it_was_not_sent_yet_is_not_believed() {
+    let mut forward = signing_in();
+    host(&mut forward, CALL);
+    assert_eq!(server(&mut forward, &result(7)), NOTHING);
+    let out = stands(&mut forward, &introduction("2025-11-25", "{}"));
+    assert_eq!(out, [send(INITIALIZED), send(CALL)]);
+    assert_eq!(server(&mut forward, &result(7)), [to_host(&result(7))]);
+}
+
+#[test]
+fn what_stands_in_the_way_after_the_servers_own_answer_is_no_reason_to_answer_again() {
+    for event in [unreachable_server(), sign_in()] {
+        let mut forward = start(Start::Answer, None, &[]);
+        host(&mut forward, HELLO);
+        let own = introduction("2025-11-25", r#"{"tools":{}}"#);
+        assert_eq!(server(&mut forward, &own), [to_host(&own)]);
+        assert_eq!(does(&mut forward, event), NOTHING);
+        does(&mut forward, Event::Opened(Ok(())));
+        host(&mut forward, INITIALIZED);
+        assert_eq!(host(&mut forward, CALL), [send(CALL)]);
+    }
+}
+
+#[test]
+fn tries_that_the_host_causes_do_not_add_up_to_more_that_nobody_causes() {
+    let mut forward = signing_in();
+    assert_eq!(does(&mut forward, refused(None)), ["remind 60 s TryAgain"]);
+    for _ in 0..3 {
+        assert_eq!(host(&mut forward, CALL_STATUS)[0], format!("open {HELLO}"));
+        assert_eq!(does(&mut forward, refused(None)), NOTHING, "one reminder is set already");
+    }
+    assert_eq!(does(&mut forward, Event::Reminder(Reminder::TryAgain)), [format!("open {HELLO}")]);
+    assert_eq!(does(&mut forward, refused(None)), ["remind 60 s TryAgain"]);
+}
+
+#[test]
+fn neither_an_old_reminder_nor_a_sleep_asks_a_person_again_who_has_said_no() {
+    let mut forward = signing_in();
+    assert_eq!(does(&mut forward, refused(None)), ["remind 60 s TryAgain"]);
+    host(&mut forward, CALL_STATUS);
+    let denied = Error::Unauthorized(Box::new(oauth::error::Error::Local("no".to_owned())));
+    does(&mut forward, Event::Opened(Err(denied)));
+    assert_eq!(does(&mut forward, Event::Reminder(Reminder::TryAgain)), NOTHING);
+    assert_eq!(does(&mut forward, Event::Woke(Duration::from_secs(3600))), ["check"]);
+    assert_eq!(host(&mut forward, CALL_STATUS)[0], format!("open {HELLO}"), "the host may");
+}
+
+#[test]
+fn a_session_that_is_replaced_before_the_host_is_ready_is_asked_nothing_yet() {
+    let mut forward = knowing(TWO_TOOLS);
+    host(&mut forward, HELLO);
+    does(&mut forward, sign_in());
+    host(&mut forward, &request(1, "tools/list"));
+    // This host lists too early; what it asks of the stand-in says nothing to the server.
+    let renewed = Message::from_text(introduction("2025-03-26", r#"{"tools":{}}"#)).unwrap();
+    assert_eq!(does(&mut forward, Event::Remote(remote::Event::Renewed(renewed))), NOTHING);
+}
+
+#[test]
+fn what_a_redeployed_server_has_in_addition_is_announced_and_no_longer_answered_for_it() {
+    let mut forward = signing_in();
+    host(&mut forward, &request(1, "prompts/list"));
+    stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#));
+    let renewed = Message::from_text(introduction("2025-11-25", r#"{"tools":{},"prompts":{}}"#)).unwrap();
+    assert_eq!(does(&mut forward, Event::Remote(remote::Event::Renewed(renewed))), [PROMPTS_CHANGED]);
+    let list = request(2, "prompts/list");
+    assert_eq!(host(&mut forward, &list), [send(&list)]);
+}
+
+#[test]
+fn a_host_that_never_says_that_it_is_ready_gets_the_servers_tools_too() {
+    let mut forward = start(Start::Answer, None, &[]);
+    host(&mut forward, HELLO);
+    does(&mut forward, sign_in());
+    assert_eq!(names(&json(only(&host(&mut forward, &request(1, "tools/list"))))), ["mcp_remote_sign_in"]);
+    assert_eq!(stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#)), [TOOLS_CHANGED]);
+    let list = request(2, "tools/list");
+    assert_eq!(host(&mut forward, &list), [send(&list)]);
+
+    let mut forward = start(Start::Answer, None, &[]);
+    host(&mut forward, HELLO);
+    does(&mut forward, sign_in());
+    assert_eq!(stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#)), NOTHING);
+    assert_eq!(host(&mut forward, &request(1, "ping")), [to_host(&result(1))], "not yet");
+    assert_eq!(host(&mut forward, &list), [send(&list)]);
+}
+
+#[test]
+fn a_description_that_somebody_has_laid_out_in_lines_is_still_one_line_to_the_host() {
+    let laid_out = TWO_TOOLS.replace(r#"{"name":"b"}"#, "{\n  \"name\": \"b\"\n}");
+    let mut forward = knowing(&laid_out);
+    host(&mut forward, HELLO);
+    does(&mut forward, sign_in());
+    let list = host(&mut forward, &request(1, "tools/list"));
+    assert!(!only(&list).contains('\n'), "{list:?}");
+    assert_eq!(names(&json(only(&list))), ["a", "b"]);
+}
+
+#[test]
+fn a_server_that_names_no_revision_is_carried_over() {
+    let mut forward = signing_in();
+    let bare = r#"{"jsonrpc":"2.0","id":0,"result":{"capabilities":{"tools":{}}}}"#;
+    assert_eq!(stands(&mut forward, bare), [send(INITIALIZED)]);
+}
+
+#[test]
+fn a_session_that_is_lost_again_while_the_lists_are_asked_for_does_not_ask_for_ever() {
+    let mut forward = connected();
+    host(&mut forward, &request(1, "tools/list"));
+    server(&mut forward, r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#);
+    let renewed = || {
+        let answer = Message::from_text(introduction("2025-11-25", r#"{"tools":{}}"#)).unwrap();
+        Event::Remote(remote::Event::Renewed(answer))
+    };
+    assert_eq!(does(&mut forward, renewed()).len(), 1);
+    assert_eq!(does(&mut forward, renewed()), NOTHING, "the request on its way is sent again by itself");
+}
+
+#[test]
+fn of_pages_that_do_not_end_no_more_is_kept_than_of_what_the_host_was_shown() {
+    let mut forward = connected();
+    host(&mut forward, &request(1, "tools/list"));
+    server(&mut forward, r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#);
+    let answer = Message::from_text(introduction("2025-11-25", r#"{"tools":{}}"#)).unwrap();
+    let mut out = does(&mut forward, Event::Remote(remote::Event::Renewed(answer)));
+    let much = format!(r#"{{"name":"{}"}}"#, "x".repeat(MOST_SHOWN / 2));
+    for _ in 0..3 {
+        let Some(sent) = out.first().and_then(|sent| sent.strip_prefix("send ")) else { break };
+        let asked: Value = serde_json::from_str(sent).unwrap();
+        let page =
+            format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"tools":[{much}],"nextCursor":"x"}}}}"#, asked["id"]);
+        out = server(&mut forward, &page);
+    }
+    assert_eq!(out, [TOOLS_CHANGED], "it is more than the host was shown, so it is another list");
+}
+
+#[test]
+fn a_sign_in_whose_address_takes_its_time_is_not_told_as_a_silent_server() {
+    let mut forward = start(Start::Answer, None, &[]);
+    host(&mut forward, HELLO);
+    assert_eq!(does(&mut forward, Event::Need(Need::SignIn)), NOTHING);
+    let answer = json(only(&does(&mut forward, unreachable_server())));
+    assert!(answer["result"]["instructions"].as_str().unwrap().contains("needs you to sign in"), "{answer}");
+}
