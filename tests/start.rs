@@ -422,3 +422,32 @@ async fn a_host_in_a_hurry_does_not_cut_short_what_the_server_asks_to_wait() {
     assert_eq!(server.asked("initialize").len(), 1);
     host.close().await;
 }
+
+#[tokio::test]
+async fn a_sign_in_of_npms_is_the_same_account_after_a_refresh() {
+    let server = protected("real").await;
+    let browser = Browser::consenting();
+    let mut host = browser.host(&server.url(), &ANSWER);
+    host.initialize().await;
+    while list(&mut host, 1).await != ["real"] {
+        assert_eq!(host.json().await["method"], TOOLS_CHANGED);
+    }
+    let home = host.home.clone();
+    host.close().await;
+    // As npm's leaves it: tokens, and nothing of where they come from.
+    std::fs::remove_file(stored::file(home.path(), &server.url(), "grant.json")).unwrap();
+
+    let mut host = again(&server.url(), &ANSWER, &home);
+    host.initialize().await;
+    assert_eq!(list(&mut host, 1).await, ["real"]);
+    server.revoke_access_tokens();
+    host.ask(2, "tools/call", json!({ "name": "real" })).await;
+    host.close().await;
+    assert_eq!(server.counts().refreshes, 1);
+
+    server.revoke_access_tokens();
+    server.revoke_refresh_tokens();
+    let mut host = again(&server.url(), &ANSWER, &home);
+    assert_eq!(host.initialize().await["result"]["serverInfo"]["name"], "real");
+    host.close().await;
+}

@@ -11,9 +11,10 @@
 //! Must never: be in the way of a server that answers; show one account what was learned for another;
 //! hold without a limit.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::VecDeque, sync::Arc, time::Duration};
 
 use log::{debug, info, warn};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{Action, Forward, Link, MOST_WAITING, Opening, Reminder, Shown, survey::own_id};
@@ -196,7 +197,7 @@ impl Forward {
 
     fn answer_provisionally(&mut self, known: Option<Description>, trouble: Report, progress: Progress) {
         let Link::Opening(opening) = std::mem::replace(&mut self.link, Link::Closed) else { return };
-        let Opening { first, initialize: Some(initialize), waiting, .. } = *opening else { return };
+        let Opening { first, initialize: Some(initialize), mut waiting, .. } = *opening else { return };
         let asked = Wish::of(&initialize).revision.unwrap_or_else(|| OLDEST.to_owned());
         let stand_in = StandIn::new(known, trouble);
         let mut result = match &stand_in.known {
@@ -246,7 +247,6 @@ impl Forward {
         if again {
             self.remind_to_try();
         }
-        let mut waiting = waiting;
         while let Some(message) = waiting.pop_front() {
             if message.method() == Some("initialize") {
                 return self.open(message, waiting); // on a connection of its own
@@ -509,7 +509,9 @@ impl Forward {
     pub(super) fn was_misled(&mut self, message: &Message) -> bool {
         let (Some(told), Shape::Request { id, method }) = (&self.told, &message.shape) else { return false };
         let id = id.clone();
-        if &**method == "tools/call" && names_stand_in(message) {
+        // Once the host has seen the server's own tools, one of that name is the server's.
+        let seen = matches!(self.shown[List::Tools.index()], Shown::Pages(_) | Shown::TooMuch);
+        if !seen && &**method == "tools/call" && names_stand_in(message) {
             self.answer(
                 &id,
                 &text_result("That is done: this server's own tools are there now. List the tools again."),
@@ -747,9 +749,18 @@ fn not_shared(host: &str, told: &str, chosen: &str) -> Report {
 }
 
 fn names_stand_in(call: &Message) -> bool {
-    let name = serde_json::from_slice::<Value>(&call.body.to_bytes()).ok();
-    let name = name.as_ref().and_then(|call| call["params"]["name"].as_str());
-    matches!(name, Some(SIGN_IN_TOOL | STATUS_TOOL))
+    #[derive(Deserialize)]
+    struct Call<'a> {
+        #[serde(borrow)]
+        params: Params<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Params<'a> {
+        name: Cow<'a, str>,
+    }
+    let text = call.body.to_bytes();
+    let name = serde_json::from_slice::<Call<'_>>(&text).map(|call| call.params.name);
+    name.is_ok_and(|name| name == SIGN_IN_TOOL || name == STATUS_TOOL)
 }
 
 fn text_result(text: &str) -> String {

@@ -427,7 +427,11 @@ impl Desk {
         };
         let drawer = self.drawer(tokens.is_dpop());
         let _lock = self.store.lock(Purpose::Tokens).await;
-        let before = Provenance::any(&self.store, drawer).map(|from| from.sign_in);
+        let before = match self.settings.grant {
+            // Somebody else's assertion may be in its place by now.
+            Grant::Enterprise { .. } | Grant::WorkloadIdentity(_) => None,
+            _ => Provenance::any(&self.store, drawer).map(|from| from.sign_in),
+        };
         if let (Obtained::Refreshed, Some(before)) = (obtained, before.filter(|name| !name.is_empty())) {
             provenance.sign_in = before;
         }

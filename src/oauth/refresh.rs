@@ -81,7 +81,18 @@ pub(super) async fn refresh(desk: &Desk, errand: &Errand, drawer: Drawer) -> Res
             let renewed = ledger.present();
             desk.check_type(&renewed, errand)?;
             info!("the access token was refreshed");
-            if let Some(Err(error)) = provenance.map(|from| from.save(&desk.store, drawer, &renewed)) {
+            let mut from = provenance.unwrap_or_else(|| Provenance {
+                server: desk.address(),
+                grant: desk.grant_name().to_owned(),
+                client_id: client.id.clone(),
+                issuer: Some(server.issuer.clone()),
+                resource: errand.resource.clone(),
+                ..Provenance::default()
+            });
+            if from.sign_in.is_empty() {
+                from.sign_in = tokens.digest(); // what npm's sign-in was called so far
+            }
+            if let Err(error) = from.save(&desk.store, drawer, &renewed) {
                 report::warn("store_not_writable", format!("{error:#}"));
             }
             let prover = errand.prover.clone().filter(|_| renewed.is_dpop());

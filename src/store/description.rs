@@ -21,6 +21,8 @@ use crate::{
 };
 
 const FILE: &str = "description.json";
+/// The most that is kept, in bytes: it is read while a host waits.
+const MOST: usize = 4 * 1024 * 1024;
 
 /// Who is signed in, as far as the files tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,7 +123,10 @@ impl Shared {
         if !kept.description.learn(learned) {
             return;
         }
-        let written = serde_json::to_vec(&kept).map_err(Into::into).and_then(|text| self.store.write(FILE, &text));
+        let Some(text) = serde_json::to_vec(&kept).ok().filter(|text| text.len() <= MOST) else {
+            return debug!("the server's description is not kept: it is too long");
+        };
+        let written = self.store.write(FILE, &text);
         if let Err(error) = written {
             debug!("the server's description is not kept: {error:#}");
         }
