@@ -33,8 +33,9 @@
 //! 1. Only [`local`] writes to stdout, and only messages. Logs go to stderr and the debug file.
 //! 2. Ids and bodies pass unchanged, but for line breaks between tokens, the tools that [`tools`]
 //!    hides, and an id that the server itself wrote in another way.
-//! 3. Every request of the host is answered exactly once, by the server or by us with an error that
-//!    says what, why and what to do. No message is dropped without a line in the log.
+//! 3. Every request of the host is answered exactly once: by the server, by us as the server was last
+//!    known, or with an error that says what, why and what to do. No message is dropped without a line
+//!    in the log.
 //! 4. No probe traffic but two: the sign-in page is looked at before a registration from disk, or one
 //!    that names less scope, is used for it, and where its provider is known for a refusal; and lists
 //!    that the host has seen are asked for again after a session was replaced. The first request a

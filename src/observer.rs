@@ -60,6 +60,8 @@ pub enum Fact {
         /// How a browser on another computer can be used, where none was opened.
         way: Option<String>,
     },
+    /// What is tried once more in another way, and why.
+    Remedied(String),
     /// There is a token to send.
     Credential(Arc<Credential>),
 }

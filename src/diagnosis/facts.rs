@@ -76,6 +76,7 @@ pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, fell_back: bool) -
             let line = Line::report(step, Outcome::Warn, report.clone());
             (vec![line.with_below(way.iter().cloned().collect())], Some(Step::SignIn))
         }
+        Fact::Remedied(what) => (vec![Line::info(Step::SignIn, what.clone())], Some(Step::SignIn)),
         Fact::Credential(credential) => (vec![of_credential(credential)], None),
     }
 }

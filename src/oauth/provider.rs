@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     config::{Authorization, Resource},
+    observer::Fact,
     store::{Store, remedies::Remedies, tokens::Tokens},
 };
 
@@ -384,9 +385,14 @@ impl Desk {
     pub(super) fn remedied(&self, errand: &Errand, error: &Error) -> Option<Errand> {
         let row = against(&self.settings, errand, error)?;
         let (words, flag) = row.remedy.words();
-        info!("{error}; {} is known for that: trying once more {words} ({flag})", row.provider);
+        self.say(format!("{error}; {} is known for that: trying once more {words} ({flag})", row.provider));
         row.tell_sources();
         Some(errand.with(row.remedy))
+    }
+
+    fn say(&self, what: String) {
+        info!("{what}");
+        self.observer.tell(|| Fact::Remedied(what));
     }
 
     /// Whether anything is known to help against this refusal.
@@ -405,10 +411,10 @@ impl Desk {
             return None;
         };
         let (words, flag) = row.remedy.words();
-        info!(
+        self.say(format!(
             "the server refuses a token that only {} can read; {} is known for that: signing in once more {words} ({flag})",
             errand.discovered.server.issuer, row.provider
-        );
+        ));
         Some(errand.with(row.remedy))
     }
 
