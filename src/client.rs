@@ -141,7 +141,7 @@ pub(crate) struct Inventory {
 /// Why a request came to nothing, in the words that a host would get.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// The catalogue's, or `server_error` for an error that is the server's own.
+    /// The catalogue's.
     pub(crate) code: String,
     pub(crate) sentence: String,
     pub(crate) hint: Option<String>,
@@ -155,22 +155,20 @@ impl Failure {
             return Self { code: data("code").unwrap_or_default(), sentence, hint: data("hint") };
         }
         let (code, message) = (answer.code.0, shown(answer.message.as_bytes()));
-        Self {
-            code: "server_error".to_owned(),
-            sentence: format!("{host} answered {asked} with error {code}: {message}"),
-            hint: Some("tell the server's maintainers".to_owned()),
-        }
+        Self::told(Report::new("server_error", format!("{host} answered {asked} with error {code}: {message}"), None))
+    }
+
+    fn told(report: Report) -> Self {
+        Self { code: report.code.to_owned(), sentence: report.sentence, hint: report.hint }
     }
 
     fn other(error: &dyn std::error::Error, asked: &str, host: &str) -> Self {
-        Self {
-            code: "bad_message".to_owned(),
-            sentence: format!(
-                "{host} sent an answer to {asked} that makes no sense: {}",
-                shown(chain(error).as_bytes())
-            ),
-            hint: Some("report this to the server's maintainers".to_owned()),
-        }
+        let why = shown(chain(error).as_bytes());
+        Self::told(Report::new(
+            "bad_message",
+            format!("{host} sent an answer to {asked} that makes no sense: {why}"),
+            None,
+        ))
     }
 
     /// Of a request.

@@ -1211,6 +1211,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "protocol_version_not_shared",
         "forward::tests::provisional::a_revision_that_the_host_was_not_told_is_carried_over_if_it_is_related_and_refused_if_not",
     ),
+    ("bad_entry", "diagnosis::the_hosts_entries_are_judged_and_their_secrets_are_not_shown"),
+    ("server_error", "diagnosis::an_error_of_the_servers_own_is_told_as_one"),
     ("too_many", "forward::tests::a_request_too_many_is_refused_until_something_is_answered"),
 ];
 

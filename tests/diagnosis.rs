@@ -879,3 +879,23 @@ async fn arguments_that_mean_nothing_are_exit_code_2() {
         assert_eq!(told.stderr.lines().count(), 1, "{arguments:?}: {}", told.stderr);
     }
 }
+
+#[tokio::test]
+async fn an_error_of_the_servers_own_is_told_as_one() {
+    let server = Server::with(|request| match request.rpc().as_str() {
+        "tools/list" => {
+            let id = request.id();
+            Reply::json(format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32603,"message":"out of ink"}}}}"#))
+        }
+        _ => rich(request),
+    })
+    .await;
+    let told = client(&[&server.url("/mcp")]).await;
+    let line = format!(
+        "FAIL  tools                 127.0.0.1:{} answered tools/list with error -32603: out of ink [server_error]\n",
+        server.port
+    );
+    assert!(told.stdout.contains(&line), "{}", told.stdout);
+    assert!(told.stdout.contains("-> tell the server's maintainers"), "{}", told.stdout);
+    assert_eq!(told.code, Some(5));
+}

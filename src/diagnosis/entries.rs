@@ -15,7 +15,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::teller::{Line, Outcome, Step, Teller};
-use crate::{cli::Terminal, config::Config};
+use crate::{cli::Terminal, config::Config, report::Report};
 
 /// Our name, in every way of starting us.
 const NAME: &str = "mcp-remote";
@@ -174,15 +174,12 @@ fn judge(here: &str, entry: &Entry, config: &Config, terminal: &Terminal) -> Lin
     match find(command, terminal) {
         Found::Missing => {
             let text = format!("{here}: its command {command} is not there");
-            return Line::new(Step::Host, outcome, text)
-                .with_code("bad_entry")
-                .with_action(Some("write the whole path of a program that is there into \"command\"".to_owned()));
+            return Line::report(Step::Host, outcome, Report::new("bad_entry", text, None));
         }
         Found::NotExecutable => {
             let text = format!("{here}: its command {command} cannot be executed");
-            return Line::new(Step::Host, outcome, text)
-                .with_code("bad_entry")
-                .with_action(Some(format!("chmod +x {command}")));
+            let action = format!("chmod +x {command}");
+            return Line::report(Step::Host, outcome, Report::new("bad_entry", text, Some(&action)));
         }
         Found::ByPath(path) => {
             let text = format!("{here}: a host may have another PATH than this terminal, and not find {command}");

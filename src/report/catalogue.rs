@@ -340,6 +340,12 @@ pub const CATALOGUE: &[Entry] = &[
     ),
     failure(
         Kind::Refusal,
+        "server_error",
+        "`mcp-remote-client`: the server answers with an error of its own, which a host gets as it is",
+        "tell the server's maintainers",
+    ),
+    failure(
+        Kind::Refusal,
         "session_lost",
         "the server forgot the session and gives no new one",
         "restart this server's entry in the host",
@@ -386,6 +392,12 @@ pub const CATALOGUE: &[Entry] = &[
         "store_damaged",
         "a warning: a stored file cannot be read and is left out",
         "remove the file that is named; the next sign-in writes it anew",
+    ),
+    failure(
+        Kind::Local,
+        "bad_entry",
+        "`mcp-remote-client`: an entry in a host's settings names a command that is not there, or cannot be executed",
+        "write the whole path of a program that is there into \"command\"",
     ),
     failure(Kind::Local, "too_many", "thousands of requests are open at once", "wait for the answers to some of them"),
     failure(
