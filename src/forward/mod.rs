@@ -299,6 +299,9 @@ impl Forward {
             Event::Woke(slept) => {
                 info!("awake again after {} s; looking after the connection", slept.as_secs());
                 self.actions.push_back(Action::Check);
+                if matches!(self.link, Link::Opening(_)) {
+                    self.actions.push_back(Action::Hurry); // no more of a pause that began before
+                }
                 self.try_unasked();
             }
             Event::Opened(Ok(())) => self.opened(),

@@ -158,6 +158,9 @@ const NOTHING: [&str; 0] = [];
 
 #[test]
 fn after_a_sleep_the_connection_is_looked_after() {
+    let mut opening = forward();
+    host(&mut opening, INITIALIZE);
+    assert_eq!(does(&mut opening, Event::Woke(Duration::from_secs(60))), ["check", "hurry"]);
     assert_eq!(does(&mut connected(), Event::Woke(Duration::from_secs(60))), ["check"]);
 }
 
