@@ -176,11 +176,15 @@ mod tests {
     };
 
     fn config(folder: &std::path::Path, flags: &[&str]) -> Box<Config> {
+        config_with(folder, flags, "one")
+    }
+
+    fn config_with(folder: &std::path::Path, flags: &[&str], key: &str) -> Box<Config> {
         let folder = folder.to_str().unwrap();
         let mut arguments = vec!["http://127.0.0.1:1/mcp", "--config-dir", folder];
         arguments.extend(flags);
         let arguments = arguments.into_iter().map(Into::into);
-        let environment = |name: &str| (name == "KEY").then(|| "one".to_owned());
+        let environment = |name: &str| (name == "KEY").then(|| key.to_owned());
         let Ok(Command::Forward(config)) = cli::parse(Program::Adapter, arguments.collect(), &environment) else {
             panic!("the arguments are good")
         };
@@ -245,6 +249,18 @@ mod tests {
             assert!(*other != with(&["--header", "X-Key:one"]) && !others[..at].contains(other));
         }
         assert_eq!(name(&mut Shelf::new(&config(folder.path(), &["--header", "X-Key:two"]), of(&nobody))), None);
+    }
+
+    #[test]
+    fn another_value_of_a_variable_is_another_credential_in_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf =
+            |key| Shelf::new(&config_with(folder.path(), &["--header", "X-Key:${KEY}"], key), of(&Account::Nobody));
+        keep(&mut shelf("one"), initialize("a"));
+        assert_eq!(name(&mut shelf("one")).as_deref(), Some("a"));
+        assert_eq!(name(&mut shelf("two")), None);
+        keep(&mut shelf("two"), initialize("b"));
+        assert_eq!(name(&mut shelf("one")), None);
     }
 
     #[cfg(unix)]
