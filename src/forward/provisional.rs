@@ -466,13 +466,14 @@ impl Forward {
         let Provisional { initialized, held, level, capabilities: told, .. } = *provisional;
         let has = capabilities(&answer);
         let level = level.filter(|_| has.contains_key("logging")).map(|level| level.with_id(&own_id()));
-        let held = held.into_iter().map(|held| held.message);
-        for message in initialized.into_iter().chain(level).chain(held) {
-            // In this host's eyes the server may have more than it has.
-            self.actions.push_back(Action::Send(message));
-        }
         self.stand_in = None;
         self.told = Some(Box::new(Told::new(told, &has)));
+        self.actions.extend(initialized.into_iter().chain(level).map(Action::Send));
+        for Held { message, .. } in held {
+            if !self.was_misled(&message) {
+                self.actions.push_back(Action::Send(message));
+            }
+        }
         self.offer_is_over();
         let mut changed = Vec::new();
         for list in List::ALL {

@@ -192,6 +192,15 @@ fn what_the_server_lacks_is_answered_for_it_after_a_neutral_start() {
 }
 
 #[test]
+fn what_was_held_for_something_that_the_server_lacks_is_not_sent() {
+    let mut forward = signing_in();
+    host(&mut forward, &request(1, "prompts/get"));
+    let out = stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#));
+    assert_eq!(out[0], send(INITIALIZED));
+    assert_eq!(errors(&out[1..]), [("1".to_owned(), -32601)]);
+}
+
+#[test]
 fn the_log_level_is_answered_and_set_later_where_the_server_has_one() {
     let level = r#"{"jsonrpc":"2.0","id":4,"method":"logging/setLevel","params":{"level":"error"}}"#;
     let mut forward = signing_in();
@@ -484,7 +493,7 @@ fn a_server_that_answers_what_it_was_not_sent_yet_is_not_believed() {
     let mut forward = signing_in();
     host(&mut forward, CALL);
     assert_eq!(server(&mut forward, &result(7)), NOTHING);
-    let out = stands(&mut forward, &introduction("2025-11-25", "{}"));
+    let out = stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#));
     assert_eq!(out, [send(INITIALIZED), send(CALL)]);
     assert_eq!(server(&mut forward, &result(7)), [to_host(&result(7))]);
 }
