@@ -665,6 +665,52 @@ async fn the_hosts_entries_are_judged_and_their_secrets_are_not_shown() {
     assert_eq!(told.code, Some(1));
 }
 
+/// A named pipe, at whose other end is nobody.
+fn make_pipe(path: &Path) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn what_is_in_the_place_of_a_hosts_settings_and_no_file_is_told_and_not_waited_for() {
+    let server = Server::with(rich).await;
+    let terminal = Terminal::new();
+    let home = terminal.home.path();
+    make_pipe(&home.join(".claude.json"));
+    std::fs::create_dir_all(home.join(".cursor/mcp.json")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", home.join(".mcp.json")).unwrap();
+    std::fs::create_dir_all(home.join(".gemini")).unwrap();
+    std::fs::File::create(home.join(".gemini/settings.json")).unwrap().set_len(1 << 40).unwrap(); // holds nothing
+    write(&home.join(".codex"), "a file, and no folder");
+    let told = terminal.run(&[&server.url("/mcp")]).await;
+    for expected in [
+        "info  host                  Claude Code, ~/.claude.json: cannot be read: it is no file\n",
+        "info  host                  Cursor, ~/.cursor/mcp.json: cannot be read: it is no file\n",
+        "info  host                  Gemini CLI, ~/.gemini/settings.json: cannot be read: it is larger than 64 MiB\n",
+        "info  host                  this project, ~/.mcp.json: cannot be read: it is no file\n",
+        "skip  host                  no host's settings mention mcp-remote\n",
+    ] {
+        assert!(told.stdout.contains(expected), "{expected}: {}", told.stdout);
+    }
+    assert!(!told.stdout.contains("Codex"), "{}", told.stdout);
+    assert_eq!(told.code, Some(0));
+}
+
+#[tokio::test]
+async fn headers_that_come_through_a_pipe_are_read_once() {
+    let server = Server::with(rich).await;
+    let terminal = Terminal::new();
+    let pipe = terminal.home.path().join("headers");
+    make_pipe(&pipe);
+    let writer = tokio::task::spawn_blocking({
+        let pipe = pipe.clone();
+        move || std::fs::write(pipe, "X-Key: once\n").unwrap()
+    });
+    let told = terminal.run(&[&server.url("/mcp"), "--header-file", pipe.to_str().unwrap()]).await;
+    assert_eq!(told.code, Some(0), "{}{}", told.stdout, told.stderr);
+    writer.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_store_that_others_can_read_and_a_port_that_is_taken_are_warned_of() {
     use std::os::unix::fs::PermissionsExt as _;

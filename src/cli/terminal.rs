@@ -120,7 +120,11 @@ fn borrowed(args: &Args, config: &Config, environment: Environment<'_>) -> Vec<B
 
 /// The names in `${NAME}` of everything in which it is replaced.
 fn placeholders(args: &Args) -> BTreeSet<String> {
-    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default(); // was read a moment ago
+    // Was read a moment ago; what is in a pipe is gone since, and to open it would wait for more.
+    let read = |path: &Path| match path.is_file() {
+        true => std::fs::read_to_string(path).unwrap_or_default(),
+        false => String::new(),
+    };
     let mut texts: Vec<String> = args.header.clone();
     texts.extend(args.header_file.iter().map(|path| read(path)));
     texts.extend(args.static_oauth_client_info.iter().map(|text| match text.strip_prefix('@') {
