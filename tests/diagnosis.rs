@@ -493,12 +493,18 @@ struct Tls {
 
 impl Tls {
     async fn before(server: &Server) -> Self {
+        Self::with(server, IsCa::NoCa).await
+    }
+
+    /// `is_ca` is whether the server's certificate says that it is an authority's.
+    async fn with(server: &Server, is_ca: IsCa) -> Self {
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "Company Proxy");
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2101, 2, 3));
+        params.is_ca = is_ca;
         let key = KeyPair::generate().unwrap();
         let chain = vec![CertificateDer::from(params.signed_by(&key, &issuer).unwrap().der().to_vec())];
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
@@ -548,6 +554,18 @@ async fn a_certificate_is_told_with_its_issuer_trusted_or_not() {
     let told = client(&[&tls.url(), "--ca-cert", &tls.ca()]).await;
     assert!(told.stdout.contains(&format!("\nok    {shown}")), "{}", told.stdout);
     assert!(told.stdout.contains("\nok    transport "), "{}", told.stdout);
+}
+
+#[tokio::test]
+async fn an_authoritys_certificate_in_the_place_of_a_servers_is_told_as_that_since_trust_does_not_help() {
+    let server = Server::with(ordinary).await;
+    let tls = Tls::with(&server, IsCa::Ca(BasicConstraints::Unconstrained)).await;
+    for arguments in [&[][..], &["--ca-cert", &tls.ca()]] {
+        let told = client(&[&[&*tls.url()], arguments].concat()).await;
+        assert!(told.stdout.contains(" is an authority's own ("), "{}", told.stdout);
+        assert!(told.stdout.contains("-> give the server a certificate that is no authority's ("), "{}", told.stdout);
+        assert_eq!(told.code, Some(4));
+    }
 }
 
 #[tokio::test]
@@ -844,6 +862,71 @@ async fn nothing_secret_is_shown_even_if_the_server_repeats_it() {
         assert_eq!(told.code, Some(5), "the prompts have failed");
         assert!(!told.stdout.contains(terminal.home.path().to_str().unwrap()), "{}", told.stdout);
     }
+}
+
+#[tokio::test]
+async fn what_is_secret_is_struck_out_of_names_too_and_the_rest_moves_no_cursor() {
+    const KEY: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
+    let server = Server::with(|request| match request.rpc().as_str() {
+        "tools/list" => {
+            let said = format!("{} {:?}", request.path, request.headers);
+            let schema = json!({"type": "object", "properties": {said.clone(): {}}});
+            let tool = json!({"name": "echo", "description": format!("\u{9b}2J\u{202e}{said}"), "inputSchema": schema});
+            Reply::result(request, json!({"tools": [tool]}))
+        }
+        _ => rich(request),
+    })
+    .await;
+    let url = server.url(&format!("/s/{KEY}/mcp"));
+    for output in [&[][..], &["--json"]] {
+        let told = client(&[&[&*url, "--header", "X-Key: hush-header"], output].concat()).await;
+        let all = told.stdout + &told.stderr;
+        assert!(all.contains("/s/…/mcp") && all.contains("echo"), "{all}");
+        assert!(!all.contains(KEY) && !all.contains("hush"), "{all}");
+        assert!(!all.contains(['\u{9b}', '\u{202e}']), "{all:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_no_store_has_is_secret_too() {
+    let server = protected(|settings| {
+        settings.mcp = Arc::new(|request| match request.rpc().as_str() {
+            "tools/list" => {
+                let said = format!("{:?}", request.headers);
+                Reply::result(request, json!({"tools": [{"name": "echo", "description": said, "inputSchema": {}}]}))
+            }
+            _ => rich(request),
+        });
+    })
+    .await;
+    let browser = Browser::consenting();
+    let terminal = Terminal::new().with_browser(&browser);
+    let told = terminal.run(&[&server.url(), "--config-dir", "/dev/null/nowhere"]).await;
+    assert!(told.stdout.contains("authorization") && told.stdout.contains("[store_not_writable]"), "{}", told.stdout);
+    for secret in server.secrets() {
+        assert!(!told.stdout.contains(&secret), "{secret}: {}", told.stdout);
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_does_not_end_is_cut_and_so_are_long_lines() {
+    let pages = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let server = Server::with(move |request| match request.rpc().as_str() {
+        "tools/list" => {
+            let page = pages.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let tool = |n| json!({"name": format!("t{page}-{n}"), "description": "x".repeat(5000), "inputSchema": {}});
+            let tools: Vec<_> = (0..10).map(tool).collect();
+            Reply::result(request, json!({"tools": tools, "nextCursor": page.to_string()}))
+        }
+        _ => rich(request),
+    })
+    .await;
+    let told = client(&[&server.url("/mcp")]).await;
+    let text = normal(&told.stdout, &[]);
+    assert!(text.contains("warn  tools                 2000, and its pages do not end (N ms)\n"), "{text}");
+    assert!(text.contains("and 1000 more; --json has them all\n"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() < 2200), "{text}");
+    assert_eq!(told.code, Some(0));
 }
 
 #[tokio::test]
