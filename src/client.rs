@@ -11,8 +11,8 @@ use bytes::Bytes;
 use rmcp::{
     RoleClient, ServiceError, ServiceExt,
     model::{
-        ClientConfig, ErrorData, Implementation, Prompt, ProtocolVersion, Resource, ResourceTemplate, ServerPeerInfo,
-        Tool,
+        ClientConfig, ErrorCode, ErrorData, Implementation, PaginatedRequestParams, Prompt, ProtocolVersion, Resource,
+        ResourceTemplate, ServerPeerInfo, Tool,
     },
     service::{ClientInitializeError, RunningService, RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
@@ -36,6 +36,8 @@ use crate::{
 
 /// Bytes in flight inside the process: a few messages.
 const PIPE: usize = 64 * 1024;
+/// Pages of one list that are followed: there are servers whose pages do not end.
+const MOST_PAGES: usize = 200;
 
 /// A connection to the remote server that any rmcp client service can run on.
 #[derive(Debug)]
@@ -138,6 +140,33 @@ pub(crate) struct Inventory {
     pub(crate) prompts: Vec<Prompt>,
 }
 
+/// A list of a server's, as far as it was followed.
+#[derive(Debug)]
+pub(crate) struct Listed<T> {
+    pub(crate) items: Vec<T>,
+    /// It is not all: there were pages after the last one that was asked for.
+    pub(crate) cut: bool,
+}
+
+/// Asks for one page after the other (MCP 2025-11-25, Pagination).
+pub(crate) async fn listed<T, P>(page: impl Fn(PaginatedRequestParams) -> P) -> Result<Listed<T>, ServiceError>
+where
+    P: Future<Output = Result<(Vec<T>, Option<String>), ServiceError>>,
+{
+    let mut listed = Listed { items: Vec::new(), cut: true };
+    let mut cursor = None;
+    for _ in 0..MOST_PAGES {
+        let (items, next) = page(PaginatedRequestParams::default().with_cursor(cursor)).await?;
+        listed.items.extend(items);
+        cursor = next;
+        if cursor.is_none() {
+            listed.cut = false;
+            break;
+        }
+    }
+    Ok(listed)
+}
+
 /// Why a request came to nothing, in the words that a host would get.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -155,10 +184,21 @@ impl Failure {
             return Self { code: data("code").unwrap_or_default(), sentence, hint: data("hint") };
         }
         let (code, message) = (answer.code.0, shown(answer.message.as_bytes()));
+        // MCP 2025-11-25, Tools and Resources, Error Handling: what was asked for is not there.
+        let absent = [ErrorCode::INVALID_PARAMS, ErrorCode::RESOURCE_NOT_FOUND].contains(&answer.code);
+        let hint = match asked {
+            "tools/call" if absent => {
+                "check the tool's name and arguments: mcp-remote-client without call lists the tools"
+            }
+            "resources/read" if absent => {
+                "check the resource's address: mcp-remote-client without read lists the resources"
+            }
+            _ => "tell the server's maintainers",
+        };
         Self {
             code: "server_error".to_owned(),
             sentence: format!("{host} answered {asked} with error {code}: {message}"),
-            hint: Some("tell the server's maintainers".to_owned()),
+            hint: Some(hint.to_owned()),
         }
     }
 

@@ -983,6 +983,7 @@ async fn a_call_that_does_not_get_there_leaves_stdout_empty_and_is_told_on_stder
     let told = client(&[&server.url("/mcp"), "call", "ad"]).await;
     assert_eq!((told.code, &*told.stdout), (Some(5), ""));
     assert!(told.stderr.contains("error -32602: Unknown tool: ad"), "{}", told.stderr);
+    assert!(told.stderr.contains("-> check the tool's name and arguments: "), "{}", told.stderr);
 }
 
 #[tokio::test]
