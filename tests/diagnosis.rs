@@ -662,6 +662,12 @@ async fn the_hosts_entries_are_judged_and_their_secrets_are_not_shown() {
         &home.join(".gemini/settings.json"),
         r#"{"mcpServers": {"other": {"command": "cat", "args": ["mcp-remot"]}}}"#,
     );
+    let bare = home.join("mcp-remote;reboot");
+    write(&bare, "");
+    write(
+        &home.join(".copilot/mcp-config.json"),
+        &json!({"mcpServers": {"c": {"command": bare, "args": ["mcp-remote"]}}}).to_string(),
+    );
     write(&home.join(".codex/config.toml"), "[mcp_servers.a]\ncommand = \"mcp-remote\"\n");
     write(
         &home.join(".config/zed/settings.json"),
@@ -675,6 +681,7 @@ async fn the_hosts_entries_are_judged_and_their_secrets_are_not_shown() {
         "FAIL  host                  Claude Code, ~/.claude.json, \"mine\": its command /no/such/mcp-remote is not there [bad_entry]\n",
         "ok    host                  Zed, ~/.config/zed/settings.json, \"z\": its command is there, with the arguments given here\n",
         "info  host                  Codex, ~/.codex/config.toml: mentions mcp-remote\n",
+        "-> make that file executable: chmod +x\n",
         "Failed at host (exit code 1).\n",
     ] {
         assert!(told.stdout.contains(expected), "{expected}: {}", told.stdout);

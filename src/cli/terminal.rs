@@ -13,15 +13,16 @@ use super::{Environment, flags::Args};
 use crate::{
     config::{Config, Grant, is_loopback},
     oauth::browser::Surroundings,
+    secret::Secret,
 };
 
 /// This terminal, as far as a host differs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Terminal {
     /// Variables that this connection uses.
     pub borrowed: Vec<Borrowed>,
     /// The flags and addresses as they were written, without the client's own.
-    pub arguments: Vec<String>,
+    pub arguments: Secret<Vec<String>>,
     /// The home folder.
     pub home: Option<PathBuf>,
     /// Where programs of this platform keep their settings.
@@ -58,7 +59,7 @@ impl Terminal {
         let written = arguments.iter().filter_map(|word| word.to_str()).map(ToOwned::to_owned);
         Self {
             borrowed: borrowed(args, config, environment),
-            arguments: written.filter(|word| !OWN.contains(&word.as_str())).collect(),
+            arguments: Secret::new(written.filter(|word| !OWN.contains(&word.as_str())).collect()),
             home,
             settings,
             codex: folder("CODEX_HOME"),

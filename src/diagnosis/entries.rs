@@ -205,7 +205,7 @@ fn judge(here: &str, entry: &Entry, config: &Config, terminal: &Terminal) -> Lin
             let text = format!("{here}: its command {command} cannot be executed");
             return Line::new(Step::Host, outcome, text)
                 .with_code("bad_entry")
-                .with_action(Some(format!("chmod +x {command}")));
+                .with_action(Some("make that file executable: chmod +x".to_owned())); // its name may be anybody's
         }
         Found::ByPath(path) => {
             let text = format!("{here}: a host may have another PATH than this terminal, and not find {command}");
@@ -217,7 +217,7 @@ fn judge(here: &str, entry: &Entry, config: &Config, terminal: &Terminal) -> Lin
     let Some(begins) = begins else {
         return Line::ok(Step::Host, format!("{here}: its command is there; it is for another server"));
     };
-    let differences = differences(&entry.arguments[begins..], &terminal.arguments);
+    let differences = differences(&entry.arguments[begins..], terminal.arguments.expose());
     if differences.is_empty() {
         return Line::ok(Step::Host, format!("{here}: its command is there, with the arguments given here"));
     }
