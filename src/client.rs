@@ -30,12 +30,18 @@ use crate::{
     local::{Incoming, Lines, Writer},
     message::{Message, Shape},
     observer::Observer,
-    report::{self, OWN_ERROR, Report, chain, shown},
+    report::{
+        self, OWN_ERROR, Report,
+        catalogue::{entry, is_ours},
+        chain, shown,
+    },
     store::description::Shelf,
 };
 
 /// Bytes in flight inside the process: a few messages.
 const PIPE: usize = 64 * 1024;
+/// Longest sentence that is taken over, in characters: some have an address to sign in at.
+const LONGEST: usize = 4000;
 /// Pages of one list that are followed: there are servers whose pages do not end.
 const MOST_PAGES: usize = 200;
 
@@ -179,9 +185,14 @@ pub(crate) struct Failure {
 impl Failure {
     fn of_answer(answer: &ErrorData, asked: &str, host: &str) -> Self {
         let data = |member| Some(answer.data.as_ref()?.get(member)?.as_str()?.to_owned());
-        if answer.code.0 == OWN_ERROR {
-            let sentence = answer.message.strip_prefix("mcp-remote: ").unwrap_or(&answer.message).to_owned();
-            return Self { code: data("code").unwrap_or_default(), sentence, hint: data("hint") };
+        // A server can send what looks like ours, but no code and nothing to do that is not in the catalogue.
+        if answer.code.0 == OWN_ERROR
+            && let Some(entry) = data("code").and_then(|code| entry(&code))
+        {
+            let sentence = answer.message.strip_prefix("mcp-remote: ").unwrap_or(&answer.message).chars();
+            let sentence = sentence.take(LONGEST).map(|one| if one.is_control() { ' ' } else { one }).collect();
+            let hint = data("hint").filter(|hint| is_ours(entry, hint)).unwrap_or_else(|| entry.action.to_owned());
+            return Self { code: entry.code.to_owned(), sentence, hint: Some(hint) };
         }
         let (code, message) = (answer.code.0, shown(answer.message.as_bytes()));
         // MCP 2025-11-25, Tools and Resources, Error Handling: what was asked for is not there.

@@ -37,6 +37,23 @@ pub fn entry(code: &str) -> Option<&'static Entry> {
     CATALOGUE.iter().find(|entry| entry.code == code)
 }
 
+/// Where somebody waits for a person, and knows what they are to open.
+pub const SIGN_IN_THERE: &str = "sign in there, then try again; the sign-in stays open";
+/// Where `127.0.0.1` or `[::1]` was refused.
+pub const NAME_LOCALHOST: &str = "let the redirect name localhost: --host localhost";
+/// Where `localhost` was refused.
+pub const NAME_THE_ADDRESS: &str = "let the redirect name 127.0.0.1: --host 127.0.0.1";
+/// Where an authority's certificate is in the place of a server's.
+pub const NO_AUTHORITYS: &str = "give the server a certificate that is no authority's (openssl req -x509 -addext \
+                                 basicConstraints=CA:FALSE), and that one here: --ca-cert FILE";
+
+/// Whether this is what is to be done about a failure, in our own words: anybody can send an error that
+/// looks like ours.
+#[must_use]
+pub fn is_ours(entry: &Entry, action: &str) -> bool {
+    action == entry.action || [SIGN_IN_THERE, NAME_LOCALHOST, NAME_THE_ADDRESS, NO_AUTHORITYS].contains(&action)
+}
+
 const fn failure(kind: Kind, code: &'static str, meaning: &'static str, action: &'static str) -> Entry {
     Entry { code, kind, meaning, action }
 }

@@ -5,7 +5,7 @@
 use reqwest::{StatusCode, Url};
 use rustls::{AlertDescription, CertificateError};
 
-use super::{Report, chain, deepest, host};
+use super::{Report, catalogue::NO_AUTHORITYS, chain, deepest, host};
 use crate::{
     certificate::Presented,
     remote::error::{Error, tls_cause, wants_password},
@@ -72,10 +72,7 @@ impl Report {
             }
         };
         let status = error.status().map(|status| status.as_u16());
-        let hint = cause.contains(AUTHORITY_AS_SERVER).then_some(
-            "give the server a certificate that is no authority's (openssl req -x509 -addext basicConstraints=CA:FALSE), \
-             and that one here: --ca-cert FILE",
-        );
+        let hint = cause.contains(AUTHORITY_AS_SERVER).then_some(NO_AUTHORITYS);
         Self { status, ..Self::new(code, sentence, hint) }
     }
 }
