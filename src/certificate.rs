@@ -222,9 +222,9 @@ async fn tunnel(way: &Way, proxy: &Intercept, target: &str) -> Result<TcpStream,
     while !answer.ends_with(b"\r\n\r\n") && answer.len() < PROXY_ANSWER {
         answer.push(stream.read_u8().await?);
     }
-    let line = String::from_utf8_lossy(answer.split(|byte| *byte == b'\r').next().unwrap_or_default()).into_owned();
-    let status = line.split(' ').nth(1).unwrap_or_default();
-    if status.len() == 3 && status.starts_with('2') { Ok(stream) } else { Err(refused(line)) }
+    let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let status = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    if status.len() == 3 && status.starts_with(b"2") { Ok(stream) } else { Err(refused(fit(line))) }
 }
 
 fn read(certificate: &CertificateDer<'_>, protocol: &'static str) -> Result<Presented, Error> {
@@ -256,13 +256,13 @@ fn readable(name: &X509Name<'_>) -> String {
             format!("{} / {}", fit(organization), fit(common))
         }
         (Some(one), _) | (None, Some(one)) => fit(one),
-        (None, None) => fit(&name.to_string()),
+        (None, None) => fit(name.to_string()),
     }
 }
 
 /// A stranger's words as one line of text.
-fn fit(text: &str) -> String {
-    crate::report::shown(text.as_bytes())
+fn fit(text: impl AsRef<[u8]>) -> String {
+    crate::report::shown(text.as_ref())
 }
 
 fn address(bytes: &[u8]) -> Option<String> {
@@ -400,7 +400,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = format!("http://anna:secret@{}/", listener.local_addr().unwrap());
         tokio::spawn(async move {
-            for answer in ["200 Fine", "403 Not for you"] {
+            for answer in ["200 Fine", "403 Not for\x1b[31m\nyou"] {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut request = Vec::new();
                 while !request.ends_with(b"\r\n\r\n") {
@@ -421,7 +421,7 @@ mod tests {
         let url = Url::parse("https://mcp.example/mcp").unwrap();
         assert_eq!(presented(&url, &network).await.unwrap().names[0], "mcp.example");
         let refused = presented(&url, &network).await.unwrap_err();
-        assert!(refused.to_string().contains("HTTP/1.1 403 Not for you"), "{refused}");
+        assert!(refused.to_string().ends_with(": HTTP/1.1 403 Not for [31m you"), "{refused}");
     }
 
     #[tokio::test]

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use rmcp::{
     RoleClient, ServiceError, ServiceExt,
     model::{
-        ClientConfig, ErrorData, Implementation, Prompt, ProtocolVersion, Resource, ResourceTemplate, ServerPeerInfo,
-        Tool,
+        ClientConfig, ErrorCode, ErrorData, Implementation, PaginatedRequestParams, Prompt, ProtocolVersion, Resource,
+        ResourceTemplate, ServerPeerInfo, Tool,
     },
     service::{ClientInitializeError, RunningService, RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
@@ -30,12 +30,20 @@ use crate::{
     local::{Incoming, Lines, Writer},
     message::{Message, Shape},
     observer::Observer,
-    report::{self, OWN_ERROR, Report, chain, shown},
+    report::{
+        self, OWN_ERROR, Report,
+        catalogue::{CHECK_RESOURCE, CHECK_TOOL, entry, is_ours},
+        chain, shown,
+    },
     store::description::Shelf,
 };
 
 /// Bytes in flight inside the process: a few messages.
 const PIPE: usize = 64 * 1024;
+/// Longest sentence that is taken over, in characters: some have an address to sign in at.
+const LONGEST: usize = 4000;
+/// Pages of one list that are followed: there are servers whose pages do not end.
+const MOST_PAGES: usize = 200;
 
 /// A connection to the remote server that any rmcp client service can run on.
 #[derive(Debug)]
@@ -138,6 +146,33 @@ pub(crate) struct Inventory {
     pub(crate) prompts: Vec<Prompt>,
 }
 
+/// A list of a server's, as far as it was followed.
+#[derive(Debug)]
+pub(crate) struct Listed<T> {
+    pub(crate) items: Vec<T>,
+    /// It is not all: there were pages after the last one that was asked for.
+    pub(crate) cut: bool,
+}
+
+/// Asks for one page after the other (MCP 2025-11-25, Pagination).
+pub(crate) async fn listed<T, P>(page: impl Fn(PaginatedRequestParams) -> P) -> Result<Listed<T>, ServiceError>
+where
+    P: Future<Output = Result<(Vec<T>, Option<String>), ServiceError>>,
+{
+    let mut listed = Listed { items: Vec::new(), cut: true };
+    let mut cursor = None;
+    for _ in 0..MOST_PAGES {
+        let (items, next) = page(PaginatedRequestParams::default().with_cursor(cursor)).await?;
+        listed.items.extend(items);
+        cursor = next;
+        if cursor.is_none() {
+            listed.cut = false;
+            break;
+        }
+    }
+    Ok(listed)
+}
+
 /// Why a request came to nothing, in the words that a host would get.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -150,12 +185,24 @@ pub(crate) struct Failure {
 impl Failure {
     fn of_answer(answer: &ErrorData, asked: &str, host: &str) -> Self {
         let data = |member| Some(answer.data.as_ref()?.get(member)?.as_str()?.to_owned());
-        if answer.code.0 == OWN_ERROR {
-            let sentence = answer.message.strip_prefix("mcp-remote: ").unwrap_or(&answer.message).to_owned();
-            return Self { code: data("code").unwrap_or_default(), sentence, hint: data("hint") };
+        // A server can send what looks like ours, but no code and nothing to do that is not in the catalogue.
+        if answer.code.0 == OWN_ERROR
+            && let Some(entry) = data("code").and_then(|code| entry(&code))
+        {
+            let sentence = answer.message.strip_prefix("mcp-remote: ").unwrap_or(&answer.message).chars();
+            let sentence = sentence.take(LONGEST).map(|one| if one.is_control() { ' ' } else { one }).collect();
+            let hint = data("hint").filter(|hint| is_ours(entry, hint)).unwrap_or_else(|| entry.action.to_owned());
+            return Self { code: entry.code.to_owned(), sentence, hint: Some(hint) };
         }
         let (code, message) = (answer.code.0, shown(answer.message.as_bytes()));
-        Self::told(Report::new("server_error", format!("{host} answered {asked} with error {code}: {message}"), None))
+        // MCP 2025-11-25, Tools and Resources, Error Handling: what was asked for is not there.
+        let absent = [ErrorCode::INVALID_PARAMS, ErrorCode::RESOURCE_NOT_FOUND].contains(&answer.code);
+        let hint = match asked {
+            "tools/call" if absent => Some(CHECK_TOOL),
+            "resources/read" if absent => Some(CHECK_RESOURCE),
+            _ => None,
+        };
+        Self::told(Report::new("server_error", format!("{host} answered {asked} with error {code}: {message}"), hint))
     }
 
     fn told(report: Report) -> Self {

@@ -377,6 +377,22 @@ async fn auth0_whose_token_only_auth0_can_read_is_asked_once_more_with_an_audien
     assert_eq!(provider.server.counts().registrations, 1);
 }
 
+#[tokio::test]
+async fn a_person_is_asked_once_more_and_no_more_where_nothing_can_be_kept() {
+    let provider = Provider::at("tenant.eu.auth0.com", |settings| {
+        settings.edit_token = edit(|token, _| token["access_token"] = json!("opaque"));
+    })
+    .await;
+    let (browser, home) = (Browser::waiting(), home());
+    let mut host = provider.start(&browser, &home, &["--start", "wait", "--config-dir", "/dev/null/nowhere"]).await;
+    provider.consent(&browser, 1).await;
+    provider.consent(&browser, 2).await;
+    let answer = host.json().await;
+    assert_eq!(answer["error"]["data"]["code"], "token_refused", "{answer}");
+    assert_eq!((browser.tabs().len(), provider.server.tabs().len()), (2, 2));
+    host.close().await;
+}
+
 /// A provider that refuses at its page, and how it wants to be asked.
 struct Refusing {
     name: &'static str,

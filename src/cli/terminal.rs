@@ -13,15 +13,16 @@ use super::{Environment, flags::Args};
 use crate::{
     config::{Config, Grant, is_loopback},
     oauth::browser::Surroundings,
+    secret::Secret,
 };
 
 /// This terminal, as far as a host differs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Terminal {
     /// Variables that this connection uses.
     pub borrowed: Vec<Borrowed>,
     /// The flags and addresses as they were written, without the client's own.
-    pub arguments: Vec<String>,
+    pub arguments: Secret<Vec<String>>,
     /// The home folder.
     pub home: Option<PathBuf>,
     /// Where programs of this platform keep their settings.
@@ -58,7 +59,7 @@ impl Terminal {
         let written = arguments.iter().filter_map(|word| word.to_str()).map(ToOwned::to_owned);
         Self {
             borrowed: borrowed(args, config, environment),
-            arguments: written.filter(|word| !OWN.contains(&word.as_str())).collect(),
+            arguments: Secret::new(written.filter(|word| !OWN.contains(&word.as_str())).collect()),
             home,
             settings,
             codex: folder("CODEX_HOME"),
@@ -120,7 +121,11 @@ fn borrowed(args: &Args, config: &Config, environment: Environment<'_>) -> Vec<B
 
 /// The names in `${NAME}` of everything in which it is replaced.
 fn placeholders(args: &Args) -> BTreeSet<String> {
-    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default(); // was read a moment ago
+    // Was read a moment ago; what is in a pipe is gone since, and to open it would wait for more.
+    let read = |path: &Path| match path.is_file() {
+        true => std::fs::read_to_string(path).unwrap_or_default(),
+        false => String::new(),
+    };
     let mut texts: Vec<String> = args.header.clone();
     texts.extend(args.header_file.iter().map(|path| read(path)));
     texts.extend(args.static_oauth_client_info.iter().map(|text| match text.strip_prefix('@') {

@@ -8,24 +8,38 @@
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    fs, io,
+    fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
 use serde_json::{Map, Value};
 
 use super::teller::{Line, Outcome, Step, Teller};
-use crate::{cli::Terminal, config::Config, report::Report};
+use crate::{
+    cli::Terminal,
+    config::Config,
+    report::{Report, catalogue::MAKE_EXECUTABLE},
+};
 
 /// Our name, in every way of starting us.
 const NAME: &str = "mcp-remote";
+/// Largest file that is read, in bytes: Claude Code keeps its history in the same one, some tens of MB.
+const LARGEST: u64 = 64 * 1024 * 1024;
 
 /// Tells of every entry that is ours.
 pub(super) fn look(config: &Config, terminal: &Terminal, teller: &mut Teller<'_>) -> io::Result<()> {
     let mut none = true;
     for (host, file) in files(terminal) {
-        let Ok(text) = fs::read_to_string(&file) else { continue };
         let here = format!("{host}, {}", file.display());
+        let text = match read(&file) {
+            Ok(text) => text,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+            Err(error) => {
+                teller.tell(Line::info(Step::Host, format!("{here}: cannot be read: {error}")))?;
+                continue;
+            }
+        };
         if !matches!(file.extension().and_then(OsStr::to_str), Some("json" | "jsonc")) {
             if text.contains(NAME) {
                 none = false;
@@ -53,6 +67,19 @@ pub(super) fn look(config: &Config, terminal: &Terminal, teller: &mut Teller<'_>
         teller.tell(Line::skip(Step::Host, "no host's settings mention mcp-remote"))?;
     }
     Ok(())
+}
+
+/// The text of a file, and of nothing that is none: to open a pipe would wait for its other end.
+fn read(file: &Path) -> io::Result<String> {
+    if !fs::metadata(file)?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut content = Vec::new();
+    fs::File::open(file)?.take(LARGEST + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > LARGEST {
+        return Err(io::Error::other(format!("it is larger than {} MiB", LARGEST / (1024 * 1024))));
+    }
+    Ok(String::from_utf8_lossy(&content).into_owned())
 }
 
 /// The files there may be: of the user, then of the project that is worked on here.
@@ -178,8 +205,8 @@ fn judge(here: &str, entry: &Entry, config: &Config, terminal: &Terminal) -> Lin
         }
         Found::NotExecutable => {
             let text = format!("{here}: its command {command} cannot be executed");
-            let action = format!("chmod +x {command}");
-            return Line::report(Step::Host, outcome, Report::new("bad_entry", text, Some(&action)));
+            // Without its name, which may be anybody's.
+            return Line::report(Step::Host, outcome, Report::new("bad_entry", text, Some(MAKE_EXECUTABLE)));
         }
         Found::ByPath(path) => {
             let text = format!("{here}: a host may have another PATH than this terminal, and not find {command}");
@@ -191,7 +218,7 @@ fn judge(here: &str, entry: &Entry, config: &Config, terminal: &Terminal) -> Lin
     let Some(begins) = begins else {
         return Line::ok(Step::Host, format!("{here}: its command is there; it is for another server"));
     };
-    let differences = differences(&entry.arguments[begins..], &terminal.arguments);
+    let differences = differences(&entry.arguments[begins..], terminal.arguments.expose());
     if differences.is_empty() {
         return Line::ok(Step::Host, format!("{here}: its command is there, with the arguments given here"));
     }

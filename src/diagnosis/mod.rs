@@ -23,11 +23,16 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{
     cli::{Output, Visit, Wish},
-    client::{self, Connection, Failure, Inventory},
+    client::{self, Connection, Failure, Inventory, Listed, listed},
     config::Config,
     observer::{Fact, Observer},
     report,
 };
+
+/// Most lines below one step, where a server decides how many there are.
+const MOST_ROWS: usize = 1000;
+/// Longest of such a line's parts, in characters: a paragraph.
+const LONGEST: usize = 1000;
 
 mod entries;
 mod exit;
@@ -39,7 +44,7 @@ mod way;
 
 pub use exit::Exit;
 use exit::{is_proxy, is_tls};
-use teller::{Line, Outcome, Redactor, Step, Teller, plain};
+use teller::{Line, Outcome, Redactor, Step, Teller, json_text, plain};
 
 /// Does what is asked for, and prints it to `out`. What a person has to know meanwhile goes to stderr,
 /// where `out` is for a program or for a result.
@@ -62,7 +67,7 @@ pub async fn run(config: &Config, visit: &Visit, out: &mut (dyn Write + Send)) -
             let mut diagnosis = Diagnosis::new(config, Teller::new(aside(), false, redactor));
             let inventory = diagnosis.everything(visit).await?;
             let document = diagnosis.document(&inventory)?;
-            writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
+            writeln!(out, "{}", json_text(&document)?)?;
             Ok(diagnosis.exit())
         }
         (wish, output) => {
@@ -185,25 +190,44 @@ impl<'a> Diagnosis<'a> {
         let (tools, resources, prompts) =
             (declared.tools.is_some(), declared.resources.is_some(), declared.prompts.is_some());
         inventory.tools = self
-            .list(Step::Tools, tools, "tools/list", service.list_all_tools(), |tool| {
-                (tool.name.to_string(), tool.description.as_deref().unwrap_or_default().to_owned())
-            })
+            .list(
+                Step::Tools,
+                tools,
+                "tools/list",
+                listed(async |page| service.list_tools(Some(page)).await.map(|page| (page.tools, page.next_cursor))),
+                |tool| (tool.name.to_string(), tool.description.as_deref().unwrap_or_default().to_owned()),
+            )
             .await?;
         inventory.resources = self
-            .list(Step::Resources, resources, "resources/list", service.list_all_resources(), |resource| {
-                (resource.uri.clone(), resource.name.clone())
-            })
+            .list(
+                Step::Resources,
+                resources,
+                "resources/list",
+                listed(async |page| {
+                    service.list_resources(Some(page)).await.map(|page| (page.resources, page.next_cursor))
+                }),
+                |resource| (resource.uri.clone(), resource.name.clone()),
+            )
             .await?;
-        let templates = service.list_all_resource_templates();
+        let templates = listed(async |page| {
+            let page = service.list_resource_templates(Some(page)).await?;
+            Ok((page.resource_templates, page.next_cursor))
+        });
         inventory.resource_templates = self
             .list(Step::ResourceTemplates, resources, "resources/templates/list", templates, |template| {
                 (template.uri_template.clone(), template.name.clone())
             })
             .await?;
         inventory.prompts = self
-            .list(Step::Prompts, prompts, "prompts/list", service.list_all_prompts(), |prompt| {
-                (prompt.name.clone(), prompt.description.as_deref().unwrap_or_default().to_owned())
-            })
+            .list(
+                Step::Prompts,
+                prompts,
+                "prompts/list",
+                listed(async |page| {
+                    service.list_prompts(Some(page)).await.map(|page| (page.prompts, page.next_cursor))
+                }),
+                |prompt| (prompt.name.clone(), prompt.description.as_deref().unwrap_or_default().to_owned()),
+            )
             .await?;
         Ok(())
     }
@@ -213,7 +237,7 @@ impl<'a> Diagnosis<'a> {
         step: Step,
         declared: bool,
         method: &str,
-        request: impl Future<Output = Result<Vec<T>, ServiceError>>,
+        request: impl Future<Output = Result<Listed<T>, ServiceError>>,
         row: impl Fn(&T) -> (String, String),
     ) -> anyhow::Result<Vec<T>> {
         if !declared {
@@ -222,10 +246,15 @@ impl<'a> Diagnosis<'a> {
         }
         self.ask(step);
         match self.heard(request).await? {
-            Ok(items) => {
-                let rows = table(items.iter().map(row).collect());
-                let line = Line::ok(step, items.len().to_string()).after(self.since.elapsed()).with_below(rows);
-                self.teller.tell(line)?;
+            Ok(Listed { items, cut }) => {
+                let rows = table(items.iter().take(MOST_ROWS).map(row).collect(), items.len());
+                let line = if cut {
+                    let text = format!("{}, and its pages do not end", items.len());
+                    Line::warn(step, text, "tell the server's maintainers")
+                } else {
+                    Line::ok(step, items.len().to_string())
+                };
+                self.teller.tell(line.after(self.since.elapsed()).with_below(rows))?;
                 Ok(items)
             }
             Err(error) => {
@@ -256,6 +285,9 @@ impl<'a> Diagnosis<'a> {
     }
 
     fn hear(&mut self, fact: &Fact) -> io::Result<()> {
+        if let Fact::Credential(credential) = fact {
+            self.teller.learn_tokens(credential.tokens());
+        }
         match fact {
             // Found on disk, and not shown to the server yet.
             Fact::Credential(_) if !self.held.is_empty() => {
@@ -263,7 +295,6 @@ impl<'a> Diagnosis<'a> {
                 self.held.extend(lines);
                 return Ok(());
             }
-            Fact::Credential(_) => self.teller.learn_tokens(),
             // The person needs them, and nobody else.
             Fact::Asking { url, code } => {
                 let query = url.query().map(ToOwned::to_owned);
@@ -354,11 +385,14 @@ impl<'a> Diagnosis<'a> {
 
 fn of_server(server: &ServerPeerInfo) -> Line {
     let name = match &server.server_info {
-        Some(Implementation { name, version, .. }) => format!("{name} {version}"),
+        Some(Implementation { name, version, .. }) => format!("{} {}", cut(name), cut(version)),
         None => "a server without a name".to_owned(),
     };
     let text = format!("{name}; revision {}; {}", server.protocol_version, capabilities(&server.capabilities));
-    let below = server.instructions.iter().flat_map(|text| text.lines()).map(ToOwned::to_owned).collect();
+    let mut below: Vec<_> = server.instructions.iter().flat_map(|text| text.lines()).map(cut).take(MOST_ROWS).collect();
+    if server.instructions.as_ref().is_some_and(|text| text.lines().nth(MOST_ROWS).is_some()) {
+        below.push("…".to_owned());
+    }
     Line::ok(Step::Initialize, text).with_below(below)
 }
 
@@ -369,14 +403,27 @@ fn capabilities(capabilities: &ServerCapabilities) -> String {
     if names.is_empty() { "no capabilities".to_owned() } else { names.join(", ") }
 }
 
-/// Names, and the first line of what is said about them, aligned.
-fn table(rows: Vec<(String, String)>) -> Vec<String> {
+/// Names, and the first line of what is said about them, aligned; `all` is how many there are.
+fn table(rows: Vec<(String, String)>, all: usize) -> Vec<String> {
     /// In characters; a longer name is alone in its column.
     const WIDEST: usize = 40;
     let width = rows.iter().map(|(name, _)| name.chars().count()).filter(|width| *width <= WIDEST).max().unwrap_or(0);
+    let more = all.saturating_sub(rows.len());
     let row = |(name, about): (String, String)| {
-        let about = about.lines().next().unwrap_or_default().to_owned();
-        plain(&format!("{name:width$}  {about}")).trim_end().to_owned()
+        let about = about.lines().next().unwrap_or_default();
+        plain(&format!("{:width$}  {}", cut(&name), cut(about))).trim_end().to_owned()
     };
-    rows.into_iter().map(row).collect()
+    let mut rows: Vec<_> = rows.into_iter().map(row).collect();
+    if more > 0 {
+        rows.push(format!("and {more} more; --json has them all"));
+    }
+    rows
+}
+
+/// The beginning of what is too long for a line.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }

@@ -2,7 +2,12 @@
 //!
 //! Must never: show a secret, whoever repeats it; let a server's words move the cursor.
 
-use std::{io, io::Write, path::PathBuf, time::Duration};
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -248,9 +253,9 @@ impl<'a> Teller<'a> {
         self.redactor.learn(secrets);
     }
 
-    /// There may be new tokens.
-    pub(super) fn learn_tokens(&mut self) {
-        self.redactor.learn_tokens();
+    /// Nor are these.
+    pub(super) fn learn_tokens(&mut self, tokens: &Tokens) {
+        self.redactor.learn_tokens(tokens);
     }
 }
 
@@ -258,7 +263,6 @@ impl<'a> Teller<'a> {
 pub(super) struct Redactor {
     secrets: Vec<String>,
     home: Option<PathBuf>,
-    store: Store,
 }
 
 impl Redactor {
@@ -270,6 +274,7 @@ impl Redactor {
             pair.split_once('=').map_or(pair, |(_, value)| value).to_owned() // as it was written
         }));
         secrets.extend(url.password().map(ToOwned::to_owned));
+        secrets.extend(url.path().split('/').filter(|part| is_key(part)).map(ToOwned::to_owned));
         for value in config.headers.values().filter_map(|value| value.to_str().ok()) {
             secrets.push(value.to_owned());
             secrets.extend(value.split_once(' ').map(|(_, credential)| credential.trim().to_owned())); // after its scheme
@@ -281,19 +286,18 @@ impl Redactor {
             secrets.extend(proxies.filter_map(|proxy| proxy.expose().password().map(ToOwned::to_owned)));
         }
         let store = Store::new(config.store.clone(), config.server_hash.clone());
-        let mut redactor = Self { secrets: Vec::new(), home, store };
+        let mut redactor = Self { secrets: Vec::new(), home };
         redactor.learn(secrets);
-        redactor.learn_tokens();
+        for drawer in Drawer::ALL {
+            Tokens::load(&store, drawer).iter().for_each(|tokens| redactor.learn_tokens(tokens));
+        }
         redactor
     }
 
-    fn learn_tokens(&mut self) {
-        let drawers = Drawer::ALL.iter().filter_map(|drawer| Tokens::load(&self.store, *drawer));
-        let secrets = drawers.flat_map(|tokens| {
-            let all = [Some(tokens.access_token()), tokens.refresh_token(), tokens.id_token()];
-            all.into_iter().flatten().map(|token| (*token.expose()).to_owned()).collect::<Vec<_>>()
-        });
-        self.learn(secrets.collect::<Vec<_>>());
+    /// They may be in no store: it cannot always be written.
+    fn learn_tokens(&mut self, tokens: &Tokens) {
+        let all = [Some(tokens.access_token()), tokens.refresh_token(), tokens.id_token()];
+        self.learn(all.into_iter().flatten().map(|token| (*token.expose()).to_owned()));
     }
 
     fn learn(&mut self, secrets: impl IntoIterator<Item = String>) {
@@ -304,7 +308,22 @@ impl Redactor {
 
     /// Without secrets, the home folder and control characters.
     pub(super) fn clean(&self, text: &str) -> String {
-        let mut text = plain(text);
+        self.strike(plain(text))
+    }
+
+    /// The same for every text in a value; control characters are left to [`json_text`].
+    pub(super) fn clean_value(&self, value: Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.strike(text)),
+            Value::Array(items) => items.into_iter().map(|item| self.clean_value(item)).collect(),
+            Value::Object(members) => {
+                members.into_iter().map(|(name, member)| (self.strike(name), self.clean_value(member))).collect()
+            }
+            other => other,
+        }
+    }
+
+    fn strike(&self, mut text: String) -> String {
         for secret in &self.secrets {
             if text.contains(secret) {
                 text = text.replace(secret, STRUCK_OUT);
@@ -315,24 +334,59 @@ impl Redactor {
             None => text,
         }
     }
+}
 
-    /// The same for every text in a value; control characters are the JSON's to escape.
-    pub(super) fn clean_value(&self, value: Value) -> Value {
-        match value {
-            Value::String(text) if self.secrets.iter().any(|secret| text.contains(secret)) => {
-                let struck = self.secrets.iter().fold(text, |text, secret| text.replace(secret, STRUCK_OUT));
-                Value::String(struck)
-            }
-            Value::Array(items) => items.into_iter().map(|item| self.clean_value(item)).collect(),
-            Value::Object(members) => {
-                members.into_iter().map(|(name, member)| (name, self.clean_value(member))).collect()
-            }
-            other => other,
-        }
-    }
+/// Whether a part of an address is a key: long, and of letters and digits. Some services have it there.
+fn is_key(part: &str) -> bool {
+    const SHORTEST_KEY: usize = 20;
+    part.len() >= SHORTEST_KEY
+        && part.bytes().any(|byte| byte.is_ascii_digit())
+        && part.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
 /// One line of text, without characters that a terminal obeys.
 pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
+    text.chars().map(|character| if is_obeyed(character) { ' ' } else { character }).collect()
+}
+
+/// Controls, the ends of lines that are none of them, and what turns the direction of writing.
+fn is_obeyed(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A value for a program, or for a terminal: JSON (RFC 8259 §7) has to escape only some of the characters
+/// that a terminal obeys. They are in strings alone.
+pub(super) fn json_text(value: &impl Serialize) -> serde_json::Result<String> {
+    let mut text = String::new();
+    for character in serde_json::to_string_pretty(value)?.chars() {
+        if is_obeyed(character) && character != '\n' {
+            _ = write!(text, "\\u{:04x}", u32::from(character));
+        } else {
+            text.push(character);
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_the_same_value_and_nothing_in_it_moves_the_cursor() {
+        let value = serde_json::json!({"a\u{9b}2J": ["\u{7f}\u{1b}[1m\r\n\u{202e}b", 1]});
+        let text = json_text(&value).unwrap();
+        assert!(text.chars().all(|character| character == '\n' || !is_obeyed(character)), "{text:?}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+    }
+
+    #[test]
+    fn a_key_in_a_path_is_told_from_a_name() {
+        for key in ["NjY5ZmQ0MTMtODk4ZS00", "0f8fad5b-d9cb-469f-a165-70867728950e"] {
+            assert!(is_key(key), "{key}");
+        }
+        for name in ["mcp", "v1", "2025-06-18", "a-rather-long-name-of-a-server", "12345678901234567890"] {
+            assert!(!is_key(name), "{name}");
+        }
+    }
 }

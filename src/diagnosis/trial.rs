@@ -14,8 +14,8 @@ use rmcp::{
 };
 use serde_json::Value;
 
-use super::teller::plain;
-use crate::cli::Output;
+use super::teller::{json_text, plain};
+use crate::{cli::Output, client::listed};
 
 type Service = RunningService<RoleClient, ClientConfig>;
 
@@ -25,10 +25,16 @@ pub(super) async fn call(
     tool: &str,
     arguments: &[(String, String)],
 ) -> Result<CallToolResult, ServiceError> {
-    let described = if arguments.is_empty() { Vec::new() } else { service.list_all_tools().await.unwrap_or_default() };
-    let described = described.iter().find(|described| described.name == tool);
+    let described = if arguments.is_empty() { None } else { described(service, tool).await };
+    let described = described.as_ref();
     let arguments = arguments.iter().map(|(key, text)| (key.clone(), value(described, key, text))).collect();
     service.call_tool(CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments)).await
+}
+
+/// What the server says of a tool, if it says anything.
+async fn described(service: &Service, name: &str) -> Option<Tool> {
+    let page = async |page| service.list_tools(Some(page)).await.map(|page| (page.tools, page.next_cursor));
+    listed(page).await.ok()?.items.into_iter().find(|tool| tool.name == name)
 }
 
 /// JSON where it can be, unless the tool wants a text there.
@@ -87,7 +93,7 @@ fn print(text: &str, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn json(value: &impl serde::Serialize, out: &mut dyn Write) -> anyhow::Result<()> {
-    Ok(writeln!(out, "{}", serde_json::to_string_pretty(value)?)?)
+    Ok(writeln!(out, "{}", json_text(value)?)?)
 }
 
 #[cfg(test)]

@@ -90,6 +90,9 @@ pub(super) struct Present {
     pub(super) resource_metadata: Option<String>,
     /// What the last look at the metadata found.
     pub(super) discovered: Option<Discovered>,
+    /// Whether a person was asked once more because the server refused a token that only its issuer can
+    /// read. Also where the store cannot keep what helps, they are not asked again for that.
+    pub(super) asked_for_audience: bool,
 }
 
 /// One walk from a challenge to a credential.

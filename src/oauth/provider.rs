@@ -404,12 +404,14 @@ impl Desk {
     pub(super) fn remedied_token(&self, errand: &Errand) -> Option<Errand> {
         let opaque = errand.used.as_ref().is_some_and(|used| is_opaque(used.tokens()));
         let mut rows = rows(&errand.discovered.server).filter(|row| matches!(row.when, When::OpaqueTokenRefused));
-        let Some(row) = rows.find(|row| opaque && row.remedy.is_open(&self.settings, errand)) else {
+        let is_new = opaque && !self.present().asked_for_audience;
+        let Some(row) = rows.find(|row| is_new && row.remedy.is_open(&self.settings, errand)) else {
             if !opaque && errand.has(Remedy::NameAudience) {
                 self.forget_remedies(errand);
             }
             return None;
         };
+        self.present().asked_for_audience = true;
         let (words, flag) = row.remedy.words();
         self.say(format!(
             "the server refuses a token that only {} can read; {} is known for that: signing in once more {words} ({flag})",

@@ -5,7 +5,11 @@
 
 use reqwest::Url;
 
-use super::{Report, host};
+use super::{
+    Report,
+    catalogue::{NAME_LOCALHOST, NAME_THE_ADDRESS, SIGN_IN_THERE},
+    host,
+};
 use crate::oauth::error::{Error, REGISTRATION};
 
 impl Report {
@@ -17,11 +21,9 @@ impl Report {
         match error {
             Error::NotOffered(_) => plain("unauthorized"),
             Error::HeaderRefused(_) => Self { status: Some(401), ..plain("credential_refused") },
-            Error::Waiting { prompt: Some(url) } => Self::new(
-                "sign_in_needed",
-                format!("{host} needs you to sign in: open {url}"),
-                Some("sign in there, then try again; the sign-in stays open"),
-            ),
+            Error::Waiting { prompt: Some(url) } => {
+                Self::new("sign_in_needed", format!("{host} needs you to sign in: open {url}"), Some(SIGN_IN_THERE))
+            }
             Error::Waiting { prompt: None } => {
                 Self::new("sign_in_needed", format!("{host} needs you to sign in"), None)
             }
@@ -50,13 +52,9 @@ impl Report {
             Error::OtherResource { .. } => plain("resource_mismatch"),
             Error::Metadata(_) | Error::NoMetadata { .. } => plain("bad_metadata"),
             Error::Unsupported { .. } => plain("grant_not_offered"),
-            Error::RedirectRefused { redirect_uri, .. } => Self::new(
-                "redirect_uri_refused",
-                format!("{host}: {error}"),
-                other_host(redirect_uri)
-                    .map(|other| format!("let the redirect name {other}: --host {other}"))
-                    .as_deref(),
-            ),
+            Error::RedirectRefused { redirect_uri, .. } => {
+                Self::new("redirect_uri_refused", format!("{host}: {error}"), other_host(redirect_uri))
+            }
             Error::Answer { step: REGISTRATION, .. } => plain("registration_refused"),
             Error::Answer { .. } => plain("authorization_server_failed"),
             Error::Refused { step, error: kind, description } => plain(match (kind.as_str(), *step) {
@@ -83,8 +81,8 @@ fn is_of_resource(error: &str, description: Option<&str>) -> bool {
 /// other.
 fn other_host(redirect_uri: &str) -> Option<&'static str> {
     match Url::parse(redirect_uri).ok()?.host_str()? {
-        "localhost" => Some("127.0.0.1"),
-        "127.0.0.1" | "[::1]" => Some("localhost"),
+        "localhost" => Some(NAME_THE_ADDRESS),
+        "127.0.0.1" | "[::1]" => Some(NAME_LOCALHOST),
         _ => None,
     }
 }
@@ -108,12 +106,13 @@ mod tests {
     #[test]
     fn the_other_name_of_this_computer_is_the_one_that_was_not_refused() {
         for (refused, other) in [
-            ("http://localhost:1/oauth/callback", Some("127.0.0.1")),
-            ("http://127.0.0.1:1/oauth/callback", Some("localhost")),
-            ("http://[::1]:1/oauth/callback", Some("localhost")),
+            ("http://localhost:1/oauth/callback", Some("--host 127.0.0.1")),
+            ("http://127.0.0.1:1/oauth/callback", Some("--host localhost")),
+            ("http://[::1]:1/oauth/callback", Some("--host localhost")),
             ("https://redirect.example/oauth/callback", None),
         ] {
-            assert_eq!(other_host(refused), other, "{refused}");
+            let told = other_host(refused).map(|hint| hint.split_once(": ").unwrap().1);
+            assert_eq!(told, other, "{refused}");
         }
     }
 }

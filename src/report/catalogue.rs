@@ -37,6 +37,32 @@ pub fn entry(code: &str) -> Option<&'static Entry> {
     CATALOGUE.iter().find(|entry| entry.code == code)
 }
 
+/// Where somebody waits for a person, and knows what they are to open.
+pub const SIGN_IN_THERE: &str = "sign in there, then try again; the sign-in stays open";
+/// Where `127.0.0.1` or `[::1]` was refused.
+pub const NAME_LOCALHOST: &str = "let the redirect name localhost: --host localhost";
+/// Where `localhost` was refused.
+pub const NAME_THE_ADDRESS: &str = "let the redirect name 127.0.0.1: --host 127.0.0.1";
+/// Where an authority's certificate is in the place of a server's.
+pub const NO_AUTHORITYS: &str = "give the server a certificate that is no authority's (openssl req -x509 -addext \
+                                 basicConstraints=CA:FALSE), and that one here: --ca-cert FILE";
+
+/// Where a tool was called and the server knows no such tool, or not these arguments.
+pub const CHECK_TOOL: &str = "check the tool's name and arguments: mcp-remote-client without call lists the tools";
+/// The same of a resource.
+pub const CHECK_RESOURCE: &str = "check the resource's address: mcp-remote-client without read lists the resources";
+/// Where a program is there and cannot be executed.
+pub const MAKE_EXECUTABLE: &str = "make that file executable: chmod +x";
+
+/// Whether this is what is to be done about a failure, in our own words: anybody can send an error that
+/// looks like ours.
+#[must_use]
+pub fn is_ours(entry: &Entry, action: &str) -> bool {
+    const MORE_EXACT: [&str; 7] =
+        [SIGN_IN_THERE, NAME_LOCALHOST, NAME_THE_ADDRESS, NO_AUTHORITYS, CHECK_TOOL, CHECK_RESOURCE, MAKE_EXECUTABLE];
+    action == entry.action || MORE_EXACT.contains(&action)
+}
+
 const fn failure(kind: Kind, code: &'static str, meaning: &'static str, action: &'static str) -> Entry {
     Entry { code, kind, meaning, action }
 }

@@ -66,6 +66,10 @@ impl Report {
     pub fn new(code: &'static str, sentence: impl Into<String>, hint: Option<&str>) -> Self {
         let entry = catalogue::entry(code);
         debug_assert!(entry.is_some(), "{code} is not in the catalogue");
+        debug_assert!(
+            entry.zip(hint).is_none_or(|(entry, hint)| catalogue::is_ours(entry, hint)),
+            "{hint:?} is not in the catalogue"
+        );
         let hint = hint.or_else(|| entry.map(|entry| entry.action)).map(Into::into);
         Self { code, sentence: sentence.into(), hint, status: None }
     }
@@ -181,10 +185,10 @@ mod tests {
 
     #[test]
     fn our_errors_have_one_form() {
-        let report = Report::new("cannot_connect", "cannot connect to a:1: \"refused\"", Some("start it"));
+        let report = Report::new("too_many_requests", "a:1: \"busy\"", None);
         assert_eq!(
             report.answer(&Id::from_json(b"1e2")),
-            r#"{"jsonrpc":"2.0","id":1e2,"error":{"code":-31000,"message":"mcp-remote: cannot connect to a:1: \"refused\"","data":{"code":"cannot_connect","hint":"start it"}}}"#
+            r#"{"jsonrpc":"2.0","id":1e2,"error":{"code":-31000,"message":"mcp-remote: a:1: \"busy\"","data":{"code":"too_many_requests","hint":"wait, then try again"}}}"#
         );
     }
 

@@ -5,7 +5,7 @@
 use reqwest::{StatusCode, Url};
 use rustls::{AlertDescription, CertificateError};
 
-use super::{Report, chain, deepest, host};
+use super::{Report, catalogue::NO_AUTHORITYS, chain, deepest, host};
 use crate::{
     certificate::Presented,
     remote::error::{Error, tls_cause, wants_password},
@@ -13,6 +13,9 @@ use crate::{
 
 /// How many of a certificate's names are told: the rest says no more.
 const MOST_NAMES: usize = 5;
+/// webpki's word for an authority's certificate in the place of a server's (RFC 5280 §4.2.1.9); no trust
+/// helps against it. `openssl req -x509` makes such ones.
+const AUTHORITY_AS_SERVER: &str = "CaUsedAsEndEntity";
 
 impl Report {
     /// Tells what happened at the remote end.
@@ -69,7 +72,8 @@ impl Report {
             }
         };
         let status = error.status().map(|status| status.as_u16());
-        Self { status, ..Self::new(code, sentence, None) }
+        let hint = cause.contains(AUTHORITY_AS_SERVER).then_some(NO_AUTHORITYS);
+        Self { status, ..Self::new(code, sentence, hint) }
     }
 }
 
@@ -98,6 +102,12 @@ fn of_tls(error: &reqwest::Error, certificate: Option<&Presented>, host: &str, c
         // What an operating system's verifier has no other word for is `Other`.
         Some(rustls::Error::InvalidCertificate(fault @ (Fault::UnknownIssuer | Fault::Other(_)))) => {
             let why = if *fault == Fault::UnknownIssuer { String::new() } else { said(cause) };
+            if cause.contains(AUTHORITY_AS_SERVER) {
+                let whose = certificate.map(|shown| format!(" ({})", shown.subject)).unwrap_or_default();
+                let sentence =
+                    format!("the certificate of {host} is an authority's own{whose}, which no server's may be{why}");
+                return ("certificate_not_trusted", sentence);
+            }
             let issuer = match certificate {
                 Some(shown) if shown.issuer == shown.subject => format!("itself ({})", shown.issuer),
                 Some(shown) => shown.issuer.clone(),
