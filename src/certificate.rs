@@ -117,6 +117,13 @@ pub async fn presented_to(
     timeout(patience, look(url, network, &way)).await.map_err(|_| Error::Silent(patience))?
 }
 
+/// Whether a certificate's dates include now (RFC 5280 §4.1.2.5).
+pub(crate) fn is_in_force(certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return false };
+    let now = i64::try_from(now.as_secs()).ok().and_then(|now| ASN1Time::from_timestamp(now).ok());
+    now.is_some_and(|now| parsed.validity().is_valid_at(now))
+}
+
 /// How connections are made.
 struct Way {
     resolver: Option<Arc<dyn Resolve>>,

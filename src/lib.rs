@@ -181,6 +181,12 @@ fn end(name: &str, done: anyhow::Result<()>) -> ExitCode {
 fn end_with(name: &str, done: anyhow::Result<impl Into<ExitCode>>) -> ExitCode {
     match done {
         Ok(code) => code.into(),
+        // Whoever reads has seen enough.
+        Err(error)
+            if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) =>
+        {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             _ = writeln!(io::stderr(), "{name}: {error:#}");
             ExitCode::FAILURE

@@ -72,11 +72,13 @@ pub fn start(mode: LogMode, file: PathBuf, filters: Option<&str>) -> Log {
             log::Level::Warn => "warning: ",
             _ => "",
         };
+        // Whatever a server may have put into it, it moves no cursor and sets no title.
+        let words = record.args().to_string().replace(|one: char| one.is_control() && one != '\n', "\u{fffd}");
         if mode == LogMode::Debug {
             let time = line.timestamp_millis();
-            writeln!(line, "[{}][{pid}] {note}{}", time, record.args())
+            writeln!(line, "[{}][{pid}] {note}{words}", time)
         } else {
-            writeln!(line, "[{pid}] {note}{}", record.args())
+            writeln!(line, "[{pid}] {note}{words}")
         }
     });
     builder.target(env_logger::Target::Pipe(Box::new(Queue(sender.clone()))));

@@ -516,13 +516,15 @@ impl Tls {
         (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2101, 2, 3));
         params.is_ca = is_ca;
         let key = KeyPair::generate().unwrap();
-        let chain = vec![CertificateDer::from(params.signed_by(&key, &issuer).unwrap().der().to_vec())];
+        let own = params.signed_by(&key, &issuer).unwrap();
+        let chain = vec![CertificateDer::from(own.der().to_vec())];
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
         let acceptor = TlsAcceptor::from(Arc::new(config.with_single_cert(chain, key).unwrap()));
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
+        std::fs::write(folder.path().join("own.pem"), own.pem()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (port, behind, mut tasks) = (listener.local_addr().unwrap().port(), server.port, JoinSet::new());
         tasks.spawn(async move {
@@ -544,7 +546,11 @@ impl Tls {
     }
 
     fn ca(&self) -> String {
-        self.folder.path().join("ca.pem").to_str().unwrap().to_owned()
+        self.file("ca.pem")
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
     }
 }
 
@@ -567,15 +573,26 @@ async fn a_certificate_is_told_with_its_issuer_trusted_or_not() {
 }
 
 #[tokio::test]
-async fn an_authoritys_certificate_in_the_place_of_a_servers_is_told_as_that_since_trust_does_not_help() {
+async fn an_authoritys_certificate_in_the_place_of_a_servers_is_trusted_where_it_is_itself_named() {
     let server = Server::with(ordinary).await;
     let tls = Tls::with(&server, IsCa::Ca(BasicConstraints::Unconstrained)).await;
     for arguments in [&[][..], &["--ca-cert", &tls.ca()]] {
         let told = client(&[&[&*tls.url()], arguments].concat()).await;
         assert!(told.stdout.contains(" is an authority's own ("), "{}", told.stdout);
-        assert!(told.stdout.contains("-> give the server a certificate that is no authority's ("), "{}", told.stdout);
+        assert!(
+            told.stdout.contains("-> name that very certificate, not its issuer's: --ca-cert FILE"),
+            "{}",
+            told.stdout
+        );
         assert_eq!(told.code, Some(4));
     }
+    let named = ["--ca-cert", &tls.file("own.pem")];
+    let told = client(&[&[&*tls.url()], &named[..]].concat()).await;
+    assert!(told.stdout.contains("\nok    transport "), "{}", told.stdout);
+    // For its own name only.
+    let other = tls.url().replace("127.0.0.1", "localhost");
+    let told = client(&[&[&*other], &named[..]].concat()).await;
+    assert!(told.stdout.contains("[certificate_wrong_name]"), "{}", told.stdout);
 }
 
 #[tokio::test]
@@ -848,7 +865,9 @@ async fn nothing_secret_is_shown_even_if_the_server_repeats_it() {
         settings.mcp = Arc::new(|request| match request.rpc().as_str() {
             // Says back everything that it was sent.
             "tools/list" => {
-                let all = format!("{} {:?}", request.path, request.headers);
+                // Long descriptions are cut, and the headers come in no order.
+                let key = request.header("x-key");
+                let all = format!("x-key {key:?} {} {:?}", request.path, request.headers);
                 Reply::result(request, json!({"tools": [{"name": "echo", "description": all, "inputSchema": {}}]}))
             }
             "prompts/list" => Reply::json(json!({

@@ -65,15 +65,17 @@ pub(super) async fn look(config: &Config, terminal: &Terminal, teller: &mut Tell
 /// Whether the folder of sign-ins can be used, and belongs to its owner only.
 fn store(folder: &Path) -> Line {
     let name = folder.display();
-    let Ok(metadata) = fs::metadata(folder) else {
-        return Line::skip(Step::Store, format!("{name} is made with the first sign-in"));
-    };
-    let trial = folder.join(format!("{:016x}.tmp", fastrand::u64(..)));
+    // What is not there yet is made in what is.
+    let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(folder);
+    let trial = there.join(format!("{:016x}.tmp", fastrand::u64(..)));
     if let Err(error) = fs::OpenOptions::new().create_new(true).write(true).open(&trial) {
         let report = Report::new("store_not_writable", format!("no sign-in can be kept in {name}: {error}"), None);
         return Line::report(Step::Store, Outcome::Warn, report);
     }
     _ = fs::remove_file(&trial);
+    let Some(metadata) = fs::metadata(folder).ok().filter(|_| there == folder) else {
+        return Line::skip(Step::Store, format!("{name} is made with the first sign-in"));
+    };
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

@@ -340,10 +340,14 @@ impl Errand {
 /// Applies what holds from the start, and what has helped before.
 pub(super) fn prepare(settings: &Authorization, store: &Store, errand: &mut Errand) {
     let server = errand.discovered.server.clone();
-    let known = Remedies::load(store, &server.issuer);
+    let known = Remedies::load(store, &server.issuer, &errand.scopes);
     for row in rows(&server) {
-        let wanted = matches!(row.when, When::Always) || known.contains(&row.remedy);
-        if wanted && row.remedy.is_open(settings, errand) {
+        let always = matches!(row.when, When::Always);
+        if (always || known.contains(&row.remedy)) && row.remedy.is_open(settings, errand) {
+            if !always {
+                let (words, flag) = row.remedy.words();
+                info!("as it has helped before with {}: {words} ({flag})", server.issuer);
+            }
             row.tell_sources();
             row.remedy.apply(errand);
         }
@@ -385,7 +389,13 @@ impl Desk {
     pub(super) fn remedied(&self, errand: &Errand, error: &Error) -> Option<Errand> {
         let row = against(&self.settings, errand, error)?;
         let (words, flag) = row.remedy.words();
-        self.say(format!("{error}; {} is known for that: trying once more {words} ({flag})", row.provider));
+        let provider = row.provider;
+        // Nothing but the scopes says then whose application the token is for.
+        let for_what = match row.remedy {
+            Remedy::OmitResource => format!(", for a token with {}", errand.scopes.join(" ")),
+            _ => String::new(),
+        };
+        self.say(format!("{error}; {provider} is known for that: trying once more {words}{for_what} ({flag})"));
         row.tell_sources();
         Some(errand.with(row.remedy))
     }
@@ -435,7 +445,7 @@ impl Desk {
             found.push(row.remedy);
         }
         if !found.is_empty() {
-            Remedies::save(&self.store, &server.issuer, &found);
+            Remedies::save(&self.store, &server.issuer, &found, &errand.scopes);
         }
     }
 
@@ -448,7 +458,7 @@ impl Desk {
 
     fn forget_remedies(&self, errand: &Errand) {
         let issuer = &errand.discovered.server.issuer;
-        if !Remedies::load(&self.store, issuer).is_empty() {
+        if !Remedies::load(&self.store, issuer, &errand.scopes).is_empty() {
             info!("what helped with {issuer} before does not any more, and is forgotten");
             Remedies::forget(&self.store);
         }

@@ -44,9 +44,7 @@ pub const NAME_LOCALHOST: &str = "let the redirect name localhost: --host localh
 /// Where `localhost` was refused.
 pub const NAME_THE_ADDRESS: &str = "let the redirect name 127.0.0.1: --host 127.0.0.1";
 /// Where an authority's certificate is in the place of a server's.
-pub const NO_AUTHORITYS: &str = "give the server a certificate that is no authority's (openssl req -x509 -addext \
-                                 basicConstraints=CA:FALSE), and that one here: --ca-cert FILE";
-
+pub const NAME_ITSELF: &str = "name that very certificate, not its issuer's: --ca-cert FILE";
 /// Where a tool was called and the server knows no such tool, or not these arguments.
 pub const CHECK_TOOL: &str = "check the tool's name and arguments: mcp-remote-client without call lists the tools";
 /// The same of a resource.
@@ -59,7 +57,7 @@ pub const MAKE_EXECUTABLE: &str = "make that file executable: chmod +x";
 #[must_use]
 pub fn is_ours(entry: &Entry, action: &str) -> bool {
     const MORE_EXACT: [&str; 7] =
-        [SIGN_IN_THERE, NAME_LOCALHOST, NAME_THE_ADDRESS, NO_AUTHORITYS, CHECK_TOOL, CHECK_RESOURCE, MAKE_EXECUTABLE];
+        [SIGN_IN_THERE, NAME_LOCALHOST, NAME_THE_ADDRESS, NAME_ITSELF, CHECK_TOOL, CHECK_RESOURCE, MAKE_EXECUTABLE];
     action == entry.action || MORE_EXACT.contains(&action)
 }
 

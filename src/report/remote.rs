@@ -5,7 +5,7 @@
 use reqwest::{StatusCode, Url};
 use rustls::{AlertDescription, CertificateError};
 
-use super::{Report, catalogue::NO_AUTHORITYS, chain, deepest, host};
+use super::{Report, catalogue::NAME_ITSELF, chain, deepest, host};
 use crate::{
     certificate::Presented,
     remote::error::{Error, tls_cause, wants_password},
@@ -13,8 +13,8 @@ use crate::{
 
 /// How many of a certificate's names are told: the rest says no more.
 const MOST_NAMES: usize = 5;
-/// webpki's word for an authority's certificate in the place of a server's (RFC 5280 §4.2.1.9); no trust
-/// helps against it. `openssl req -x509` makes such ones.
+/// webpki's word for an authority's certificate in the place of a server's (RFC 5280 §4.2.1.9).
+/// `openssl req -x509` makes such ones.
 const AUTHORITY_AS_SERVER: &str = "CaUsedAsEndEntity";
 
 impl Report {
@@ -72,7 +72,7 @@ impl Report {
             }
         };
         let status = error.status().map(|status| status.as_u16());
-        let hint = cause.contains(AUTHORITY_AS_SERVER).then_some(NO_AUTHORITYS);
+        let hint = cause.contains(AUTHORITY_AS_SERVER).then_some(NAME_ITSELF);
         Self { status, ..Self::new(code, sentence, hint) }
     }
 }
@@ -104,8 +104,9 @@ fn of_tls(error: &reqwest::Error, certificate: Option<&Presented>, host: &str, c
             let why = if *fault == Fault::UnknownIssuer { String::new() } else { said(cause) };
             if cause.contains(AUTHORITY_AS_SERVER) {
                 let whose = certificate.map(|shown| format!(" ({})", shown.subject)).unwrap_or_default();
-                let sentence =
-                    format!("the certificate of {host} is an authority's own{whose}, which no server's may be{why}");
+                let sentence = format!(
+                    "the certificate of {host} is an authority's own{whose}, trusted as a server's only if it is itself named{why}"
+                );
                 return ("certificate_not_trusted", sentence);
             }
             let issuer = match certificate {

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Store;
-use crate::oauth::{provider::Remedy, registration::same_issuer};
+use crate::oauth::{provider::Remedy, registration::same_issuer, scope::OFFLINE_ACCESS};
 
 /// Name of the record.
 const REMEDIES: &str = "remedies.json";
@@ -16,22 +16,29 @@ const REMEDIES: &str = "remedies.json";
 pub struct Remedies {
     issuer: String,
     remedies: Vec<Remedy>,
+    /// What was asked for with them: without a resource indicator, scopes alone say what a token is for.
+    #[serde(default)]
+    scopes: Vec<String>,
 }
 
 impl Remedies {
-    /// What is known to help with this issuer.
+    /// What is known to help with this issuer, where these scopes are asked for.
     #[must_use]
-    pub fn load(store: &Store, issuer: &str) -> Vec<Remedy> {
+    pub fn load(store: &Store, issuer: &str, scopes: &[String]) -> Vec<Remedy> {
         let kept: Option<Self> = store.parse(REMEDIES, |content| serde_json::from_slice(content).ok());
-        kept.filter(|kept| same_issuer(&kept.issuer, issuer)).map(|kept| kept.remedies).unwrap_or_default()
+        let Some(mut kept) = kept.filter(|kept| same_issuer(&kept.issuer, issuer)) else { return Vec::new() };
+        if !scopes.iter().all(|scope| scope == OFFLINE_ACCESS || kept.scopes.contains(scope)) {
+            kept.remedies.retain(|remedy| *remedy != Remedy::OmitResource); // perhaps another application's
+        }
+        kept.remedies
     }
 
     /// Keeps what helps with this issuer, in place of all that was known.
-    pub fn save(store: &Store, issuer: &str, remedies: &[Remedy]) {
-        if Self::load(store, issuer) == remedies {
+    pub fn save(store: &Store, issuer: &str, remedies: &[Remedy], scopes: &[String]) {
+        if Self::load(store, issuer, scopes) == remedies {
             return;
         }
-        let kept = Self { issuer: issuer.to_owned(), remedies: remedies.to_vec() };
+        let kept = Self { issuer: issuer.to_owned(), remedies: remedies.to_vec(), scopes: scopes.to_vec() };
         let written =
             serde_json::to_vec_pretty(&kept).map_err(Into::into).and_then(|text| store.write(REMEDIES, &text));
         if let Err(error) = written {
