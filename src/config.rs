@@ -61,6 +61,9 @@ impl ServerUrl {
     /// # Errors
     /// A sentence for the user.
     pub fn parse(text: &str, plain_http: PlainHttp) -> Result<Self, String> {
+        if !text.contains("://") {
+            return Err("the server's address must begin with https://, or http:// on this machine".to_owned());
+        }
         let url = Url::parse(text).map_err(|error| format!("the server's address is not a URL: {error}"))?;
         // Shown without what may be secret in it.
         let shown = format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default());

@@ -451,3 +451,13 @@ async fn a_sign_in_of_npms_is_the_same_account_after_a_refresh() {
     assert_eq!(host.initialize().await["result"]["serverInfo"]["name"], "real");
     host.close().await;
 }
+
+#[tokio::test]
+async fn a_busy_server_is_told_by_what_it_says_when_its_time_is_over() {
+    let server = Server::with(|_| Reply::status(503, "text/plain", "deploying")).await;
+    let mut host = Host::start(&server.url("/mcp"), &["--start", "answer", "--answer-within", "1"]);
+    let answer = host.initialize().await;
+    let words = answer["result"]["instructions"].as_str().unwrap();
+    assert!(words.contains("503") && words.contains("deploying") && !words.contains("silent"), "{words}");
+    host.close().await;
+}

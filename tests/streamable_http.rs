@@ -950,3 +950,52 @@ async fn an_ignored_tool_is_hidden_and_refused() {
     assert_eq!(host.ask(3, "tools/call", json!({"name": "keep"})).await["result"]["echo"], "tools/call");
     assert_eq!(server.asked("tools/call").len(), 1);
 }
+
+#[tokio::test]
+async fn an_error_in_json_that_is_not_json_rpcs_is_told_as_one_that_a_host_can_read() {
+    for body in [
+        r#"{"error":"forbidden","message":"plan too small"}"#,
+        r#"{"error":{"code":"unauthorized","message":"no"}}"#,
+        r#"{"error":{"code":-32000,"message":"no"}}"#,
+    ] {
+        for (status, code) in [(403, "forbidden"), (500, "server_failed"), (400, "refused"), (200, "not_mcp")] {
+            let server = Server::with(move |request| match request.rpc().as_str() {
+                "tools/call" => Reply::status(status, "application/json", body),
+                _ => ordinary(request),
+            })
+            .await;
+            let mut host = Host::start(&server.url("/mcp"), &[]);
+            host.initialize().await;
+            let answer = host.ask(1, "tools/call", json!({})).await;
+            if status == 200 && body.contains("-32000") {
+                // What only lacks its version goes on as it is.
+                assert_eq!(answer["error"]["code"], -32000, "{answer}");
+                continue;
+            }
+            assert_eq!(
+                (&answer["jsonrpc"], &answer["error"]["data"]["code"]),
+                (&json!("2.0"), &json!(code)),
+                "{answer}"
+            );
+            host.close().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_the_server_repeats_is_in_no_message_of_ours() {
+    let server = Server::with(|request| {
+        let key = request.header("authorization").unwrap_or_default().to_owned();
+        Reply::status(403, "text/plain", format!("{key} is not good, nor is {:?}", request.header("x-key")))
+    })
+    .await;
+    let flags = ["--header", "Authorization: Bearer hush-hush", "--header", "X-Key: quiet-please", "--debug"];
+    let mut host = Host::start(&server.url("/mcp"), &flags);
+    let answer = host.initialize().await.to_string();
+    assert!(answer.contains("is not good"), "{answer}");
+    host.end_input();
+    host.exit().await;
+    for said in [answer, host.stderr()] {
+        assert!(!said.contains("hush") && !said.contains("quiet"), "{said}");
+    }
+}

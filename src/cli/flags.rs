@@ -175,8 +175,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "PATH", default_value = "/oauth/callback", value_parser = callback_path, help_heading = SIGN_IN)]
     callback_path: String,
 
-    /// With --start wait, how long initialize is held for a person to sign in; other requests are held 45 s at most,
-    /// and the sign-in stays open after that
+    /// With --start wait, and in mcp-remote-client, how long initialize waits for a person to sign in; other requests are
+    /// held 45 s at most, and the sign-in stays open after that
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = positive_seconds, help_heading = SIGN_IN)]
     auth_timeout: Duration,
 

@@ -116,6 +116,11 @@ pub(super) fn mistake(error: &clap::Error, verb: Verb, mangled: Option<Mangled>)
     let argument = context(ContextKind::InvalidArg).unwrap_or_default();
     let mut cut = mangled.is_some();
     let told = match error.kind() {
+        // What is left of `npx -y mcp-remote URL`, with our path in the place of npx.
+        ErrorKind::UnknownArgument if argument == "-y" => {
+            "unknown flag -y, which is npx's: leave out \"-y\" and \"mcp-remote\" before the server's address"
+                .to_owned()
+        }
         ErrorKind::UnknownArgument if argument.starts_with('-') => match context(ContextKind::SuggestedArg) {
             Some(nearest) => format!("unknown flag {argument}; did you mean {nearest}?"),
             None => format!("unknown flag {argument}; {} --help lists them all", verb.name()),

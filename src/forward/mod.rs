@@ -194,8 +194,8 @@ enum Shown {
     Pages(Vec<Body>),
     /// The same, and more than is kept.
     TooMuch,
-    /// Items of ours.
-    InItsPlace(String),
+    /// Something of ours.
+    InItsPlace,
 }
 
 /// How the loop is to be.

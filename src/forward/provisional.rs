@@ -42,6 +42,8 @@ const OLDEST: &str = "2024-11-05";
 /// has the name.
 const SIGN_IN_TOOL: &str = "mcp_remote_sign_in";
 const STATUS_TOOL: &str = "mcp_remote_status";
+/// Added to what the stand-in tool says, where its call begins a new try.
+const TRYING_AGAIN: &str = ". This is being tried again now: call this tool once more to see what came of it";
 /// Every capability that a host could miss later (MCP 2025-11-25, Lifecycle, Capability Negotiation).
 const NEUTRAL: &str = r#"{"completions":{},"logging":{},"prompts":{"listChanged":true},"resources":{"listChanged":true,"subscribe":true},"tools":{"listChanged":true}}"#;
 
@@ -138,7 +140,8 @@ impl StandIn {
 
     fn tool(&self) -> Value {
         let about = "This server's own tools appear here by themselves when that is done; if this host does not show \
-                     them then, restart the server's entry. Call this tool to see how it stands.";
+                     them then, restart the server's entry. Call this tool to see how it stands, and to try again where \
+                     something was refused or has failed.";
         json!({
             "name": self.tool,
             "title": if self.tool == SIGN_IN_TOOL { "Sign in" } else { "Connection status" },
@@ -172,9 +175,13 @@ impl Forward {
         if !certain && known.is_none() {
             return;
         }
-        // The time that a sign-in takes is not the server's silence.
-        let signing_in = matches!(self.need, Need::SignIn | Need::Person(_));
-        let trouble = trouble.filter(|_| !signing_in).unwrap_or_else(|| self.sign_in_needed());
+        // The time that a sign-in takes is not the server's silence; and who is asked, is what matters.
+        let trouble = trouble.filter(|trouble| match self.need {
+            Need::Person(_) => false,
+            Need::SignIn => trouble.code != "timed_out",
+            _ => true,
+        });
+        let trouble = trouble.unwrap_or_else(|| self.sign_in_needed());
         self.answer_provisionally(known, trouble, Progress::Opening { answer: None });
     }
 
@@ -280,8 +287,9 @@ impl Forward {
                 (_, Some(list)) => self.answer_list(&id.clone(), list),
                 ("tools/call", _) if names_stand_in(&message) => {
                     let id = id.clone();
+                    let failed = matches!(provisional.progress, Progress::Failed { .. });
                     self.try_again();
-                    self.tell(&id);
+                    self.tell(&id, if failed { TRYING_AGAIN } else { "" });
                 }
                 _ => self.hold(message),
             },
@@ -430,9 +438,11 @@ impl Forward {
     /// Something else stands in the way now.
     pub(super) fn restate(&mut self, trouble: Report) {
         let Some(stand_in) = &mut self.stand_in else { return };
+        // The same in other words is not worth a new list, but another address to open is.
+        let same = stand_in.trouble.code == trouble.code
+            && (trouble.code != "sign_in_needed" || stand_in.trouble.sentence == trouble.sentence);
         **stand_in = StandIn::new(stand_in.known.take(), trouble);
-        let (tools, _) = stand_in.items(List::Tools);
-        if matches!(&self.shown[List::Tools.index()], Shown::InItsPlace(shown) if *shown != tools) {
+        if !same && matches!(self.shown[List::Tools.index()], Shown::InItsPlace) {
             self.announce(&[List::Tools]);
         }
     }
@@ -480,7 +490,7 @@ impl Forward {
             let shown = &mut self.shown[list.index()];
             let there = has.contains_key(list.capability());
             match shown {
-                Shown::InItsPlace(_) if there || list == List::Tools => changed.push(list),
+                Shown::InItsPlace if there || list == List::Tools => changed.push(list),
                 Shown::Pages(_) | Shown::TooMuch if !there => changed.push(list),
                 _ => continue,
             }
@@ -498,7 +508,7 @@ impl Forward {
         let mut changed = Vec::new();
         for list in List::ALL {
             let shown = &mut self.shown[list.index()];
-            if matches!(shown, Shown::InItsPlace(_)) && has.contains_key(list.capability()) {
+            if matches!(shown, Shown::InItsPlace) && has.contains_key(list.capability()) {
                 *shown = Shown::Nothing;
                 changed.push(list);
             }
@@ -543,7 +553,7 @@ impl Forward {
         }
         match (&self.link, &self.need) {
             (Link::Opening(_), _) => self.consider(),
-            (Link::Provisional(_), Need::SignIn | Need::Person(_)) => {
+            (Link::Provisional(_), Need::Person(_)) => {
                 self.restate(self.sign_in_needed());
                 self.offer();
             }
@@ -584,7 +594,7 @@ impl Forward {
         match List::of_method(method) {
             Some(list) => self.answer_list(&id, list),
             None if &**method == "tools/call" && names_stand_in(message) => {
-                self.tell(&id);
+                self.tell(&id, "");
                 if matches!(self.need, Need::Failed(_)) {
                     self.goes_on(); // the host asks again, and with that the server
                 }
@@ -602,7 +612,7 @@ impl Forward {
         self.told.get_or_insert_with(|| Box::new(Told::new(Map::new(), &Map::new())));
         self.offer_is_over();
         let changed: Vec<List> =
-            List::ALL.into_iter().filter(|list| matches!(self.shown[list.index()], Shown::InItsPlace(_))).collect();
+            List::ALL.into_iter().filter(|list| matches!(self.shown[list.index()], Shown::InItsPlace)).collect();
         for list in &changed {
             self.shown[list.index()] = Shown::Nothing;
         }
@@ -617,15 +627,15 @@ impl Forward {
         let (items, known) = if debt.is_later_page() { ("[]".to_owned(), false) } else { stand_in.items(list) };
         let text = format!(r#"{{"{}":{items}}}"#, list.member());
         let Some(body) = self.answer_whole(id, &text) else { return };
-        self.shown[list.index()] = if known { Shown::Pages(vec![body]) } else { Shown::InItsPlace(items) };
+        self.shown[list.index()] = if known { Shown::Pages(vec![body]) } else { Shown::InItsPlace };
     }
 
-    fn tell(&mut self, id: &Id) {
+    fn tell(&mut self, id: &Id, more: &str) {
         let words = match &self.stand_in {
             Some(stand_in) => stand_in.words(),
             None => String::new(),
         };
-        self.answer(id, &text_result(&words));
+        self.answer(id, &text_result(&format!("{words}{more}")));
     }
 
     /// Answers with a result of our own.

@@ -20,6 +20,7 @@ use reqwest::{
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 
+use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::{
@@ -49,6 +50,8 @@ pub const EVENT_STREAM: &str = "text/event-stream";
 const MOST_REDIRECTS: usize = 5;
 /// How much of a refusal's body is read, in bytes: enough for any JSON-RPC error.
 const REFUSAL_BODY: usize = 256 * 1024;
+/// Shorter values of headers are words, not secrets, in bytes.
+const SHORTEST_SECRET: usize = 6;
 /// How long a refusal's body may take.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
 /// Times one request is sent again because of what the server says about its credential: a refresh, a
@@ -251,7 +254,7 @@ impl Http {
                 }
             }
             let Some(target) = redirect(&response, &url) else {
-                return Err(Error::Refused(Box::new(refusal(response).await)));
+                return Err(Error::Refused(Box::new(self.refusal(response, credential.as_deref()).await)));
             };
             // Only these two keep method and body (RFC 9110 §15.4.8, §15.4.9).
             let keeps = matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
@@ -280,7 +283,7 @@ impl Http {
         patience: Patience,
     ) -> Result<(), Error> {
         let challenge = Challenge::of(response.headers());
-        let refusal = refusal(response).await; // read to its end, so that the connection can be used again
+        let refusal = self.refusal(response, used.as_deref()).await; // read to its end, so that the connection can be used again
         let status = refusal.status;
         self.observer.tell(|| Fact::Challenged { status, challenge: Box::new(challenge.clone()) });
         let Some(authorizer) = &self.authorizer else {
@@ -301,6 +304,22 @@ impl Http {
             }
             met => met.map_err(unauthorized),
         }
+    }
+
+    /// What a refusal says, without what we have sent in secret: its words reach logs.
+    async fn refusal(&self, response: Response, used: Option<&Credential>) -> Refusal {
+        let mut refusal = refusal(response).await;
+        let headers = self.headers.iter().filter(|(name, _)| **name != header::USER_AGENT);
+        let values = headers.filter_map(|(_, value)| value.to_str().ok());
+        // Also without `Bearer` and the like before it.
+        let values = values.flat_map(|value| [value, value.rsplit(' ').next().unwrap_or_default()]);
+        let token = used.map(|used| used.tokens().access_token());
+        for secret in values.chain(token.iter().map(|token| *token.expose())) {
+            if secret.len() >= SHORTEST_SECRET {
+                refusal.text = refusal.text.replace(secret, "…");
+            }
+        }
+        refusal
     }
 
     /// Waits for what the server does, for `after` at most; the time a person takes to sign in does not
@@ -449,9 +468,27 @@ async fn refusal(mut response: Response) -> Refusal {
     let shown = shown(&text);
     let mut assembly = Assembly::default();
     let message = assembly.push(text.into()).and_then(|()| assembly.finish()).ok();
-    let answer = message.filter(|message| matches!(message.shape, Shape::Response { .. }));
+    let answer =
+        message.filter(|message| matches!(message.shape, Shape::Response { .. }) && is_json_rpc_error(message));
     let text = answer.as_ref().and_then(error_message).unwrap_or(shown);
     Refusal { status, retry_after, text, answer }
+}
+
+/// Whether this is an error that a host can read (JSON-RPC 2.0 §5.1), and not another one's idea of an
+/// error in JSON.
+fn is_json_rpc_error(answer: &Message) -> bool {
+    #[derive(Deserialize)]
+    struct Answer {
+        jsonrpc: String,
+        #[serde(rename = "error")]
+        _error: Code,
+    }
+    #[derive(Deserialize)]
+    struct Code {
+        #[serde(rename = "code")]
+        _code: i64,
+    }
+    serde_json::from_slice::<Answer>(&answer.body.to_bytes()).is_ok_and(|answer| answer.jsonrpc == "2.0")
 }
 
 /// The `message` of a JSON-RPC error: what a person should see of it.

@@ -123,6 +123,11 @@ impl Opener {
         let after = self.timing.answer_within;
         let mut late = pin!(sleep(after));
         let mut is_late = false;
+        // What it met last says more than that it is late.
+        let mut last: Option<Arc<Error>> = None;
+        let late_as = |last: &Option<Arc<Error>>| {
+            last.clone().unwrap_or_else(|| Arc::new(Error::Silent { what: "answer to initialize", after }))
+        };
         let mut backoff = Backoff::up_to(LONGEST_PAUSE);
         loop {
             let since = Instant::now();
@@ -132,7 +137,7 @@ impl Opener {
                     opened = &mut opening => break opened,
                     () = &mut late, if !is_late => {
                         is_late = true;
-                        self.hurdle(Error::Silent { what: "answer to initialize", after }).await;
+                        self.hurdle(late_as(&last)).await;
                     }
                 }
             };
@@ -146,7 +151,10 @@ impl Opener {
             let hurried = (since + SHORTEST_PAUSE).max(Instant::now() + asked);
             debug!("next try in {:.1} s: {}", pause.as_secs_f32(), chain(&error));
             // Somebody is there who says that it will be a moment: then it is only slow.
-            if is_late || error.status().is_none() {
+            let is_hurdle = is_late || error.status().is_none();
+            let error = Arc::new(error);
+            last = Some(error.clone());
+            if is_hurdle {
                 self.hurdle(error).await;
             }
             let mut over = pin!(sleep(pause));
@@ -159,15 +167,15 @@ impl Opener {
                     }
                     () = &mut late, if !is_late => {
                         is_late = true;
-                        self.hurdle(Error::Silent { what: "answer to initialize", after }).await;
+                        self.hurdle(late_as(&last)).await;
                     }
                 }
             }
         }
     }
 
-    async fn hurdle(&self, error: Error) {
-        self.events.send(Event::Hurdle(Arc::new(error))).await;
+    async fn hurdle(&self, error: Arc<Error>) {
+        self.events.send(Event::Hurdle(error)).await;
     }
 
     async fn open_once(&self, first: &Message, retry_for: Duration) -> Result<Remote, Error> {

@@ -21,6 +21,8 @@ use reqwest::{
     Response, StatusCode,
     header::{HeaderMap, HeaderValue},
 };
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::{
     sync::{Notify, Semaphore, watch},
     task::JoinSet,
@@ -429,7 +431,10 @@ impl Shared {
             return Box::pin(self.answers_in_events(response, session, unanswered, wanted)).await;
         }
         match self.http.message(response).await {
-            Ok(Some(message)) => self.deliver(sole_answer(message, unanswered), unanswered, wanted).await,
+            Ok(Some(message)) => {
+                let message = sole_answer(message, unanswered)?;
+                self.deliver(message, unanswered, wanted).await;
+            }
             Ok(None) => {}
             // Nothing was asked, so nobody needs the body (some servers send a page or a word).
             Err(_) if unanswered.is_empty() => {}
@@ -733,11 +738,34 @@ fn settle(id: &Id, unanswered: &mut Vec<Id>) -> Option<Id> {
 
 /// A JSON body with an error for nobody in particular answers the one request it came for
 /// (JSON-RPC 2.0 §5: the id is null where the server could not read it).
-fn sole_answer(message: Message, unanswered: &[Id]) -> Message {
+fn sole_answer(message: Message, unanswered: &[Id]) -> Result<Message, Error> {
     match (&message.shape, unanswered) {
-        (Shape::Response { id }, [asked]) if id.as_ref().is_none_or(Id::is_null) => message.with_id(asked),
-        _ => message,
+        (Shape::Response { id }, [asked]) if id.as_ref().is_none_or(Id::is_null) => {
+            let text = message.body.to_bytes();
+            if has_outcome(&text) {
+                Ok(message.with_id(asked))
+            } else {
+                Err(Error::NotMcp(format!("JSON came back that is no answer: {}", shown(&text))))
+            }
+        }
+        _ => Ok(message),
     }
+}
+
+/// Whether there is a result, or an error as JSON-RPC 2.0 §5.1 has it.
+fn has_outcome(answer: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        #[serde(borrow)]
+        result: Option<&'a RawValue>,
+        error: Option<Code>,
+    }
+    #[derive(Deserialize)]
+    struct Code {
+        #[serde(rename = "code")]
+        _code: i64,
+    }
+    serde_json::from_slice::<Answer<'_>>(answer).is_ok_and(|answer| answer.result.is_some() || answer.error.is_some())
 }
 
 /// A 404 to a request with a session id means that the session is gone (MCP 2025-11-25, Transports,

@@ -24,6 +24,10 @@ impl Report {
         let host = host(server);
         let cause = deepest(error);
         let (code, sentence) = match error {
+            // What speaks no TLS, or does not want to with us, hangs up.
+            Error::Connect(_) if chain(error).contains("tls handshake eof") => {
+                ("tls_failed", format!("no secure connection to {host}: it hangs up in the TLS handshake"))
+            }
             Error::Connect(_) => {
                 // hyper-util's words, and rustls'; what stands behind them differs from system to system.
                 let name = ["dns error", "dns name"].iter().any(|words| chain(error).contains(words));

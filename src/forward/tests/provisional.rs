@@ -257,6 +257,20 @@ fn a_server_that_cannot_be_reached_is_told_of_by_a_status_tool_and_goes_on_being
 }
 
 #[test]
+fn the_same_trouble_in_other_words_is_no_new_list() {
+    let down = |why| Event::Remote(remote::Event::Hurdle(Arc::new(Error::NoAnswer(why))));
+    let mut forward = start(Start::Answer, None, &[]);
+    host(&mut forward, HELLO);
+    does(&mut forward, down("it is down"));
+    host(&mut forward, INITIALIZED);
+    host(&mut forward, &request(1, "tools/list"));
+    assert_eq!(does(&mut forward, down("it is away")), NOTHING);
+    assert!(only(&host(&mut forward, &request(2, "tools/list"))).contains("it is away"));
+    let other = Event::Remote(remote::Event::Hurdle(Arc::new(Error::NotMcp("text/html came back".to_owned()))));
+    assert_eq!(does(&mut forward, other), [TOOLS_CHANGED]);
+}
+
+#[test]
 fn the_time_a_person_takes_is_not_held_against_the_server() {
     let mut forward = signing_in();
     host(&mut forward, &request(1, "tools/list"));
@@ -630,6 +644,7 @@ fn a_sign_in_whose_address_takes_its_time_is_not_told_as_a_silent_server() {
     let mut forward = start(Start::Answer, None, &[]);
     host(&mut forward, HELLO);
     assert_eq!(does(&mut forward, Event::Need(Need::SignIn)), NOTHING);
-    let answer = json(only(&does(&mut forward, unreachable_server())));
+    let late = Error::Silent { what: "answer to initialize", after: Duration::from_secs(20) };
+    let answer = json(only(&does(&mut forward, Event::Remote(remote::Event::Hurdle(Arc::new(late))))));
     assert!(answer["result"]["instructions"].as_str().unwrap().contains("needs you to sign in"), "{answer}");
 }
