@@ -52,8 +52,13 @@ pub async fn login(config: &Config, out: &mut impl Write) -> anyhow::Result<()> 
         _ = std::thread::Builder::new().name("paste".into()).spawn(move || paste(&folder));
         log::info!("if the browser is on another computer: paste the address here that it ends at");
     }
-    client::sign_in(config).await?;
-    Ok(writeln!(out, "Signed in to {}.", host(server))?)
+    let signed_in = client::sign_in(config).await?;
+    let server = host(server);
+    Ok(if signed_in {
+        writeln!(out, "Signed in to {server}.")
+    } else {
+        writeln!(out, "{server} asks for no sign-in.")
+    }?)
 }
 
 fn paste(folder: &Path) {

@@ -29,7 +29,7 @@ use crate::{
     forward::{self, Ends, Forward},
     local::{Incoming, Lines, Writer},
     message::{Message, Shape},
-    observer::Observer,
+    observer::{Fact, Observer},
     report::{
         self, OWN_ERROR, Report,
         catalogue::{CHECK_RESOURCE, CHECK_TOOL, entry, is_ours},
@@ -227,17 +227,19 @@ impl Failure {
     }
 }
 
-/// Connects and asks for the tools, which some servers protect where `initialize` is open to all.
+/// Connects and asks for the tools, which some servers protect where `initialize` is open to all. Whether
+/// there is a token to show now.
 ///
 /// # Errors
 /// The first step that failed, with the server's reason.
-pub async fn sign_in(config: &Config) -> anyhow::Result<()> {
+pub async fn sign_in(config: &Config) -> anyhow::Result<bool> {
     let host = report::host(config.server.url());
     let told = |failure: Failure| {
         let hint = failure.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
         anyhow::anyhow!("{}{hint} [{}]", failure.sentence, failure.code)
     };
-    let connected = connect(Connection::new(config, Observer::default())?, &host).await;
+    let (observer, mut facts) = Observer::new();
+    let connected = connect(Connection::new(config, observer)?, &host).await;
     let service = connected.map_err(told).with_context(|| format!("cannot initialise with {host}"))?;
     let declared = service.peer_info().is_some_and(|server| server.capabilities.tools.is_some());
     let asked = if declared { service.list_tools(None).await.map(drop) } else { Ok(()) };
@@ -247,7 +249,7 @@ pub async fn sign_in(config: &Config) -> anyhow::Result<()> {
         Err(ServiceError::McpError(answer)) if answer.code.0 == OWN_ERROR => {
             Err(told(Failure::of_answer(&answer, "tools/list", &host))).context("tools/list failed")
         }
-        _ => Ok(()),
+        _ => Ok(std::iter::from_fn(|| facts.try_recv().ok()).any(|fact| matches!(fact, Fact::Credential(_)))),
     }
 }
 

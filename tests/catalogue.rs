@@ -762,7 +762,7 @@ const CASES: &[Case] = &[
             })
         },
         says: &["{host} answered HTTP 401", "key, please"],
-        does: "--header \"Authorization:Bearer …\"",
+        does: "--header \"Authorization:${AUTH}\"",
         places: ANSWERS,
     },
     Case {

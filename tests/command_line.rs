@@ -45,7 +45,7 @@ async fn each_mistake_is_one_sentence_for_the_person_and_for_the_host_and_nothin
     let mistakes: &[(&[&str], &str)] = &[
         (&[], "address is missing"),
         (&["not a url"], "contains a space"),
-        (&["127.0.0.1/mcp"], "is not a URL"),
+        (&["127.0.0.1/mcp"], "must begin with https://"),
         (&["ftp://127.0.0.1/mcp"], "must be http or https"),
         (&["http://far.example/mcp"], "--allow-http"),
         (&["\"http://127.0.0.1/mcp\""], "quotes"),

@@ -1081,3 +1081,18 @@ async fn an_error_of_the_servers_own_is_told_as_one() {
     assert!(told.stdout.contains("-> tell the server's maintainers"), "{}", told.stdout);
     assert_eq!(told.code, Some(5));
 }
+
+#[tokio::test]
+async fn a_401_that_explains_itself_in_json_rpc_is_a_401() {
+    let server = Server::with(|_| {
+        Reply::status(
+            401,
+            "application/json",
+            r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"no key"}}"#,
+        )
+    })
+    .await;
+    let told = client(&[&server.url("/mcp")]).await;
+    assert!(told.stdout.contains("no key [unauthorized]"), "{}", told.stdout);
+    assert_eq!(told.code, Some(3));
+}

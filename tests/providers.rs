@@ -164,7 +164,8 @@ async fn entra_that_refuses_the_resource_when_the_code_is_redeemed_goes_on_in_th
     assert!(tabs[0].get("resource").is_some() && tabs[1].get("resource").is_none());
     assert_eq!(tabs[1].get("scope").map(scopes), Some(scopes(&format!("{SCOPE} offline_access"))));
     let issuer = format!("https://{ENTRA}/tenant/v2.0");
-    assert_eq!(provider.remembered(&home), json!({"issuer": issuer, "remedies": ["omit_resource"]}));
+    let remembered = json!({"issuer": issuer, "remedies": ["omit_resource"], "scopes": [SCOPE, "offline_access"]});
+    assert_eq!(provider.remembered(&home), remembered);
 
     // The next start refreshes as it signed in: the server asserts that no resource is named.
     stored::expire(home.path(), &provider.server.url());

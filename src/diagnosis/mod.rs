@@ -12,6 +12,7 @@ use std::{
     time::Instant,
 };
 
+use reqwest::StatusCode;
 use rmcp::{
     RoleClient, ServiceError,
     model::{ClientConfig, Implementation, ServerCapabilities, ServerPeerInfo},
@@ -26,7 +27,7 @@ use crate::{
     client::{self, Connection, Failure, Inventory, Listed, listed},
     config::Config,
     observer::{Fact, Observer},
-    report,
+    report::{self, Report},
 };
 
 /// Most lines below one step, where a server decides how many there are.
@@ -92,6 +93,8 @@ struct Diagnosis<'a> {
     /// When that began: a person's time is not the server's.
     since: Instant,
     fell_back: bool,
+    /// The server has answered HTTP 401, and nothing was found to show it.
+    refused: bool,
     /// Lines whose outcome the server's first answer decides: the certificate, and what came after it.
     held: Vec<Line>,
     /// The step and the exit code of the first failure.
@@ -105,9 +108,9 @@ impl<'a> Diagnosis<'a> {
         let (observer, facts) = Observer::new();
         let host = report::host(config.server.url());
         let (asked, step) = (Step::Transport, Step::Transport);
-        let (fell_back, held, failed) = (false, Vec::new(), None);
+        let (fell_back, refused, held, failed) = (false, false, Vec::new(), None);
         let since = Instant::now();
-        Self { config, host, teller, observer, facts, asked, step, since, fell_back, held, failed }
+        Self { config, host, teller, observer, facts, asked, step, since, fell_back, refused, held, failed }
     }
 
     /// All steps.
@@ -285,6 +288,11 @@ impl<'a> Diagnosis<'a> {
     }
 
     fn hear(&mut self, fact: &Fact) -> io::Result<()> {
+        match fact {
+            Fact::Challenged { status: StatusCode::UNAUTHORIZED, .. } => self.refused = true,
+            Fact::Credential(_) | Fact::Opened(_) => self.refused = false,
+            _ => {}
+        }
         if let Fact::Credential(credential) = fact {
             self.teller.learn_tokens(credential.tokens());
         }
@@ -322,7 +330,12 @@ impl<'a> Diagnosis<'a> {
     }
 
     fn fail(&mut self, failure: Failure) -> io::Result<()> {
-        let Failure { code, sentence, hint } = failure;
+        let Failure { mut code, sentence, mut hint } = failure;
+        // A 401 that explains itself in JSON-RPC is a 401.
+        if code == "server_error" && self.refused {
+            let told = Report::new("unauthorized", "", None);
+            (code, hint) = (told.code.to_owned(), told.hint);
+        }
         let mut step = self.step;
         if is_tls(&code) {
             if let Some(certificate) = self.held.first_mut() {

@@ -203,7 +203,7 @@ pub const CATALOGUE: &[Entry] = &[
         Kind::SignIn,
         "unauthorized",
         "401, and the server offers no sign-in",
-        "if it takes an API key, give it with --header \"Authorization:Bearer …\" or --header-file FILE",
+        "if it takes a key: --header \"Authorization:${AUTH}\" with AUTH in the \"env\" of this entry, or --header-file FILE",
     ),
     failure(
         Kind::SignIn,
