@@ -689,6 +689,10 @@ async fn the_hosts_entries_are_judged_and_their_secrets_are_not_shown() {
         &home.join(".gemini/settings.json"),
         r#"{"mcpServers": {"other": {"command": "cat", "args": ["mcp-remot"]}}}"#,
     );
+    write(
+        &home.join(".codeium/windsurf/mcp_config.json"),
+        &format!(r#"{{"mcpServers": {{"moved": {{"command": "{ours}", "args": ["-y", "mcp-remote", "{url}"]}}}}}}"#),
+    );
     let bare = home.join("mcp-remote;reboot");
     write(&bare, "");
     write(
@@ -706,6 +710,7 @@ async fn the_hosts_entries_are_judged_and_their_secrets_are_not_shown() {
     for expected in [
         "warn  host                  Cursor, ~/.cursor/mcp.json, \"mine\": is for this server with other arguments than here: --header has another value\n",
         "FAIL  host                  Claude Code, ~/.claude.json, \"mine\": its command /no/such/mcp-remote is not there [bad_entry]\n",
+        "\"moved\": its command is mcp-remote, which does not take npx's arguments [bad_entry]\n                            -> leave out \"-y\" and \"mcp-remote\" before the server's address\n",
         "ok    host                  Zed, ~/.config/zed/settings.json, \"z\": its command is there, with the arguments given here\n",
         "info  host                  Codex, ~/.codex/config.toml: mentions mcp-remote\n",
         "-> make that file executable: chmod +x\n",

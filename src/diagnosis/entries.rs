@@ -19,7 +19,10 @@ use super::teller::{Line, Outcome, Step, Teller};
 use crate::{
     cli::Terminal,
     config::Config,
-    report::{Report, catalogue::MAKE_EXECUTABLE},
+    report::{
+        Report,
+        catalogue::{LEAVE_OUT_NPX, MAKE_EXECUTABLE},
+    },
 };
 
 /// Our name, in every way of starting us.
@@ -218,6 +221,11 @@ fn judge(here: &str, entry: &Entry, config: &Config, terminal: &Terminal) -> Lin
     let Some(begins) = begins else {
         return Line::ok(Step::Host, format!("{here}: its command is there; it is for another server"));
     };
+    let ours = Path::new(command).file_stem().is_some_and(|name| name == NAME);
+    if ours && begins > 0 {
+        let text = format!("{here}: its command is mcp-remote, which does not take npx's arguments");
+        return Line::report(Step::Host, outcome, Report::new("bad_entry", text, Some(LEAVE_OUT_NPX)));
+    }
     let differences = differences(&entry.arguments[begins..], terminal.arguments.expose());
     if differences.is_empty() {
         return Line::ok(Step::Host, format!("{here}: its command is there, with the arguments given here"));

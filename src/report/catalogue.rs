@@ -52,12 +52,23 @@ pub const CHECK_RESOURCE: &str = "check the resource's address: mcp-remote-clien
 /// Where a program is there and cannot be executed.
 pub const MAKE_EXECUTABLE: &str = "make that file executable: chmod +x";
 
+/// Where an entry names us and still has the words that were for npx.
+pub const LEAVE_OUT_NPX: &str = "leave out \"-y\" and \"mcp-remote\" before the server's address";
+
 /// Whether this is what is to be done about a failure, in our own words: anybody can send an error that
 /// looks like ours.
 #[must_use]
 pub fn is_ours(entry: &Entry, action: &str) -> bool {
-    const MORE_EXACT: [&str; 7] =
-        [SIGN_IN_THERE, NAME_LOCALHOST, NAME_THE_ADDRESS, NAME_ITSELF, CHECK_TOOL, CHECK_RESOURCE, MAKE_EXECUTABLE];
+    const MORE_EXACT: [&str; 8] = [
+        SIGN_IN_THERE,
+        NAME_LOCALHOST,
+        NAME_THE_ADDRESS,
+        NAME_ITSELF,
+        CHECK_TOOL,
+        CHECK_RESOURCE,
+        MAKE_EXECUTABLE,
+        LEAVE_OUT_NPX,
+    ];
     action == entry.action || MORE_EXACT.contains(&action)
 }
 
@@ -420,7 +431,7 @@ pub const CATALOGUE: &[Entry] = &[
     failure(
         Kind::Local,
         "bad_entry",
-        "`mcp-remote-client`: an entry in a host's settings names a command that is not there, or cannot be executed",
+        "`mcp-remote-client`: an entry in a host's settings cannot work, mostly since its command is not there",
         "write the whole path of a program that is there into \"command\"",
     ),
     failure(Kind::Local, "too_many", "thousands of requests are open at once", "wait for the answers to some of them"),
