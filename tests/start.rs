@@ -461,3 +461,26 @@ async fn a_busy_server_is_told_by_what_it_says_when_its_time_is_over() {
     assert!(words.contains("503") && words.contains("deploying") && !words.contains("silent"), "{words}");
     host.close().await;
 }
+
+#[tokio::test]
+async fn a_refresh_token_that_was_refused_is_not_told_as_one_that_was_never_given() {
+    let server = protected("real").await;
+    let browser = Browser::consenting();
+    let mut host = browser.host(&server.url(), &ANSWER);
+    host.initialize().await;
+    while list(&mut host, 1).await != ["real"] {
+        assert_eq!(host.json().await["method"], TOOLS_CHANGED);
+    }
+    let home = host.home.clone();
+    host.close().await;
+    server.revoke_access_tokens();
+    server.revoke_refresh_tokens();
+    for _ in 0..2 {
+        let mut host = again(&server.url(), &ANSWER, &home);
+        host.initialize().await;
+        host.told("in to 127.0.0.1").await; // a new sign-in, or the one that is open
+        host.end_input();
+        host.exit().await;
+        assert!(!host.stderr().contains("no_refresh_token"), "{}", host.stderr());
+    }
+}

@@ -425,6 +425,7 @@ impl Desk {
             resource: errand.resource.clone(),
             requested_scopes: errand.scopes.clone(),
             resource_metadata: errand.discovered.resource.as_ref().and_then(|resource| resource.advertised.clone()),
+            over: false,
             sign_in: format!("{:016x}", fastrand::u64(..)),
             token: String::new(),
         };

@@ -49,6 +49,9 @@ pub(super) async fn refresh(desk: &Desk, errand: &Errand, drawer: Drawer) -> Res
     let held = || errand.used.as_ref().map(|used| used.tokens().clone());
     let Some(tokens) = Tokens::load(&desk.store, drawer).or_else(held) else { return Ok(Refreshed::Impossible) };
     if tokens.refresh_token().is_none() {
+        if Provenance::load(&desk.store, drawer, &tokens).is_some_and(|from| from.over) {
+            return Ok(Refreshed::Impossible); // told when it was refused
+        }
         let server = host(desk.door.server());
         let sentence = format!("the sign-in to {server} is over, and no refresh token renews it");
         let report = report::warn("no_refresh_token", sentence);
@@ -113,6 +116,9 @@ pub(super) async fn refresh(desk: &Desk, errand: &Errand, drawer: Drawer) -> Res
                 if let Some(spent) = stored.filter(|now| now.refresh_token() == tokens.refresh_token()) {
                     let kept = spent.without_refresh_token();
                     desk.store.write(drawer.tokens(), &kept.to_json())?;
+                    if let Some(from) = provenance {
+                        Provenance { over: true, ..from }.save(&desk.store, drawer, &kept)?;
+                    }
                 }
             }
             if refused.is("invalid_client") || refused.is("unauthorized_client") {

@@ -32,6 +32,8 @@ pub struct Provenance {
     /// A name for the sign-in that they all come from: by it, one account is told from the next. It stays
     /// through refreshes.
     pub sign_in: String,
+    /// Their refresh token was refused: that there is none any more is not the server's habit.
+    pub over: bool,
     /// Which access token this is said of ([`Tokens::digest`]): npm writes tokens and knows nothing of
     /// this file.
     pub token: String,
