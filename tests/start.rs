@@ -64,6 +64,18 @@ fn again(url: &str, flags: &[&str], home: &Arc<TempDir>) -> Host {
     Host::start_raw(Handles::SocketPairs, &arguments, &[("BROWSER", "/nonexistent/browser")], home.clone())
 }
 
+/// A host that has signed in to a server with this tool, and has seen it.
+async fn signed_in(tool: &'static str) -> (AuthorizationServer, Host) {
+    let server = protected(tool).await;
+    let browser = Browser::consenting();
+    let mut host = browser.host(&server.url(), &ANSWER);
+    host.initialize().await;
+    while list(&mut host, 1).await != [tool] {
+        assert_eq!(host.json().await["method"], TOOLS_CHANGED);
+    }
+    (server, host)
+}
+
 async fn list(host: &mut Host, id: u64) -> Vec<String> {
     names(&host.ask(id, "tools/list", json!({})).await)
 }
@@ -112,13 +124,7 @@ async fn a_server_that_answers_sees_nothing_of_all_this() {
 
 #[tokio::test]
 async fn a_known_server_that_nobody_is_signed_in_to_shows_its_own_tools_and_calls_say_what_to_do() {
-    let server = protected("real").await;
-    let browser = Browser::consenting();
-    let mut first = browser.host(&server.url(), &ANSWER);
-    first.initialize().await;
-    while list(&mut first, 1).await != ["real"] {
-        assert_eq!(first.json().await["method"], TOOLS_CHANGED);
-    }
+    let (server, first) = signed_in("real").await;
     let home = first.home.clone();
     first.close().await;
     // Signed out: the tokens are no good any more, and cannot be replaced.
@@ -140,13 +146,7 @@ async fn a_known_server_that_nobody_is_signed_in_to_shows_its_own_tools_and_call
 
 #[tokio::test]
 async fn what_was_learned_for_one_account_is_not_shown_for_another() {
-    let server = protected("secret").await;
-    let browser = Browser::consenting();
-    let mut first = browser.host(&server.url(), &ANSWER);
-    first.initialize().await;
-    while list(&mut first, 1).await != ["secret"] {
-        assert_eq!(first.json().await["method"], TOOLS_CHANGED);
-    }
+    let (server, first) = signed_in("secret").await;
     let home = first.home.clone();
     first.close().await;
     // Somebody else has signed in with npm's mcp-remote, and their token has ended.
@@ -334,13 +334,7 @@ async fn a_server_that_offers_no_sign_in_is_an_error_and_not_a_start() {
 
 #[tokio::test]
 async fn the_description_is_its_owners_and_signing_out_forgets_it() {
-    let server = protected("real").await;
-    let browser = Browser::consenting();
-    let mut host = browser.host(&server.url(), &ANSWER);
-    host.initialize().await;
-    while list(&mut host, 1).await != ["real"] {
-        assert_eq!(host.json().await["method"], TOOLS_CHANGED);
-    }
+    let (server, host) = signed_in("real").await;
     let home = host.home.clone();
     host.close().await;
     let file = stored::file(home.path(), &server.url(), "description.json");
@@ -389,13 +383,7 @@ async fn a_redeployed_server_that_answers_404_to_a_list_is_not_asked_for_it_for_
 
 #[tokio::test]
 async fn what_one_accounts_token_has_brought_is_not_kept_for_another_that_has_signed_in_meanwhile() {
-    let server = protected("secret").await;
-    let browser = Browser::consenting();
-    let mut first = browser.host(&server.url(), &ANSWER);
-    first.initialize().await;
-    while list(&mut first, 1).await != ["secret"] {
-        assert_eq!(first.json().await["method"], TOOLS_CHANGED);
-    }
+    let (server, mut first) = signed_in("secret").await;
     // Another program signs somebody else in; this one still has the token it began with.
     let home = first.home.clone();
     stored::change(home.path(), &server.url(), "tokens.json", |tokens| {
@@ -425,13 +413,7 @@ async fn a_host_in_a_hurry_does_not_cut_short_what_the_server_asks_to_wait() {
 
 #[tokio::test]
 async fn a_sign_in_of_npms_is_the_same_account_after_a_refresh() {
-    let server = protected("real").await;
-    let browser = Browser::consenting();
-    let mut host = browser.host(&server.url(), &ANSWER);
-    host.initialize().await;
-    while list(&mut host, 1).await != ["real"] {
-        assert_eq!(host.json().await["method"], TOOLS_CHANGED);
-    }
+    let (server, host) = signed_in("real").await;
     let home = host.home.clone();
     host.close().await;
     // As npm's leaves it: tokens, and nothing of where they come from.
@@ -464,13 +446,7 @@ async fn a_busy_server_is_told_by_what_it_says_when_its_time_is_over() {
 
 #[tokio::test]
 async fn a_refresh_token_that_was_refused_is_not_told_as_one_that_was_never_given() {
-    let server = protected("real").await;
-    let browser = Browser::consenting();
-    let mut host = browser.host(&server.url(), &ANSWER);
-    host.initialize().await;
-    while list(&mut host, 1).await != ["real"] {
-        assert_eq!(host.json().await["method"], TOOLS_CHANGED);
-    }
+    let (server, host) = signed_in("real").await;
     let home = host.home.clone();
     host.close().await;
     server.revoke_access_tokens();

@@ -9,6 +9,7 @@
 mod progress;
 mod provisional;
 mod run;
+mod stand_in;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,8 @@ pub use run::{Ends, run};
 
 use self::{
     progress::{Progress, SILENCE},
-    provisional::{Offer, Provisional, StandIn, Told},
+    provisional::{Offer, Provisional, Told},
+    stand_in::StandIn,
     survey::{Survey, Surveyed},
 };
 use crate::{

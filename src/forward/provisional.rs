@@ -11,13 +11,16 @@
 //! Must never: be in the way of a server that answers; show one account what was learned for another;
 //! hold without a limit.
 
-use std::{borrow::Cow, collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use log::{debug, info, warn};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Action, Forward, Link, MOST_WAITING, Opening, Reminder, Shown, survey::own_id};
+use super::{
+    Action, Forward, Link, MOST_WAITING, Opening, Reminder, Shown,
+    stand_in::{StandIn, names_stand_in},
+    survey::own_id,
+};
 use crate::{
     config::Start,
     description::{Description, Learned, List, Wish},
@@ -38,10 +41,6 @@ const SECOND_TRY: Duration = Duration::from_secs(60);
 const RELATED: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
 /// What a host or a server means that names no revision: it can only be an old one.
 const OLDEST: &str = "2024-11-05";
-/// The stand-in tool where a person has to sign in, and where not. The prefix is ours, so no server's tool
-/// has the name.
-const SIGN_IN_TOOL: &str = "mcp_remote_sign_in";
-const STATUS_TOOL: &str = "mcp_remote_status";
 /// Added to what the stand-in tool says, where its call begins a new try.
 const TRYING_AGAIN: &str = ". This is being tried again now: call this tool once more to see what came of it";
 /// Every capability that a host could miss later (MCP 2025-11-25, Lifecycle, Capability Negotiation).
@@ -84,15 +83,6 @@ struct Held {
     message: Message,
 }
 
-/// What lists are answered from.
-#[derive(Debug)]
-pub(super) struct StandIn {
-    known: Option<Description>,
-    /// What stands in the way.
-    trouble: Report,
-    tool: &'static str,
-}
-
 /// What a host was told in the server's place, where the server would have said something else.
 #[derive(Debug)]
 pub(super) struct Told {
@@ -120,43 +110,6 @@ impl Progress {
     /// An opening came to this. Nobody is asked to sign in unless somebody does something.
     fn after(error: &Error) -> Self {
         Self::Failed { unasked: !matches!(error, Error::Unauthorized(_)) }
-    }
-}
-
-impl StandIn {
-    fn new(known: Option<Description>, trouble: Report) -> Self {
-        let tool = if trouble.code == "sign_in_needed" { SIGN_IN_TOOL } else { STATUS_TOOL };
-        Self { known, trouble, tool }
-    }
-
-    /// The items of a list, as JSON, and whether the server has said them.
-    fn items(&self, list: List) -> (String, bool) {
-        match self.known.as_ref().and_then(|known| known.items(list)) {
-            Some(items) => (format!("[{}]", items.iter().map(|item| item.get()).collect::<Vec<_>>().join(",")), true),
-            None if list == List::Tools => (format!("[{}]", self.tool()), false),
-            None => ("[]".to_owned(), false),
-        }
-    }
-
-    fn tool(&self) -> Value {
-        let about = "This server's own tools appear here by themselves when that is done; if this host does not show \
-                     them then, restart the server's entry. Call this tool to see how it stands, and to try again where \
-                     something was refused or has failed.";
-        json!({
-            "name": self.tool,
-            "title": if self.tool == SIGN_IN_TOOL { "Sign in" } else { "Connection status" },
-            "description": format!("{}. {about}", self.words()),
-            "inputSchema": { "type": "object", "properties": {} },
-            "annotations": { "readOnlyHint": true, "openWorldHint": false },
-        })
-    }
-
-    fn words(&self) -> String {
-        let mut words = self.trouble.sentence.clone();
-        if let Some(hint) = &self.trouble.hint {
-            words = format!("{words}. What to do: {hint}");
-        }
-        words
     }
 }
 
@@ -757,21 +710,6 @@ fn not_shared(host: &str, told: &str, chosen: &str) -> Report {
     let sentence =
         format!("protocol version not shared: the host was told {told} in {host}'s place, which has chosen {chosen}");
     Report::new("protocol_version_not_shared", sentence, None)
-}
-
-fn names_stand_in(call: &Message) -> bool {
-    #[derive(Deserialize)]
-    struct Call<'a> {
-        #[serde(borrow)]
-        params: Params<'a>,
-    }
-    #[derive(Deserialize)]
-    struct Params<'a> {
-        name: Cow<'a, str>,
-    }
-    let text = call.body.to_bytes();
-    let name = serde_json::from_slice::<Call<'_>>(&text).map(|call| call.params.name);
-    name.is_ok_and(|name| name == SIGN_IN_TOOL || name == STATUS_TOOL)
 }
 
 fn text_result(text: &str) -> String {
