@@ -1010,6 +1010,14 @@ const CASES: &[Case] = &[
         does: "the path",
         places: ANSWERS,
     },
+    // A web server for files only knows GET.
+    Case {
+        code: "not_mcp",
+        set_up: || answering(|_| Reply::status(501, "text/html", "<title>Unsupported method</title>")),
+        says: &["{host} answered HTTP 501 Not Implemented: Unsupported method"],
+        does: "the path",
+        places: ANSWERS,
+    },
     Case {
         code: "no_transport",
         set_up: || answering(|_| Reply::status(404, "text/plain", "no such page")),
