@@ -580,8 +580,13 @@ impl Forward {
             Shape::Request { .. } | Shape::Notification { .. } => self.write(message.body),
             Shape::Response { id: Some(id) } => {
                 let id = id.clone();
-                if matches!(self.link, Link::Provisional(_)) {
-                    return self.server_introduced(&id, message); // it was sent nothing else yet
+                match &mut self.link {
+                    Link::Provisional(_) => return self.server_introduced(&id, message),
+                    Link::Opening(opening) if opening.first.contains(&id) => opening.introduced = true,
+                    Link::Opening(_) => {
+                        return debug!("a response to {id} is dropped: nothing with that id was sent yet");
+                    }
+                    Link::Open | Link::Closed => {}
                 }
                 if !self.owed.contains_key(&id) && self.surveyed(&id, &message) {
                     return;
@@ -593,11 +598,19 @@ impl Forward {
             }
             Shape::Response { id: None } => warn!("a response without an id is dropped"),
             Shape::Batch(parts) => {
+                let sent = |id: &Id| match &self.link {
+                    Link::Open => true,
+                    Link::Opening(opening) => opening.initialize.is_none() && opening.first.contains(id),
+                    Link::Closed | Link::Provisional(_) => false,
+                };
                 let settles = |part: &Part| match part {
-                    Part::Message(Shape::Response { id: Some(id) }, _) => self
-                        .owed
-                        .get(id)
-                        .is_some_and(|debt| debt.asked == Asked::Other || self.ignored_tools.is_empty()),
+                    Part::Message(Shape::Response { id: Some(id) }, _) if sent(id) => {
+                        self.owed.get(id).is_some_and(|debt| match debt.asked {
+                            Asked::Other => true,
+                            Asked::List(_, Page::Unknown) => self.ignored_tools.is_empty(),
+                            Asked::List(..) | Asked::Initialize => false,
+                        })
+                    }
                     Part::Message(Shape::Request { .. } | Shape::Notification { .. }, _) => true,
                     _ => false,
                 };
@@ -606,8 +619,7 @@ impl Forward {
                     Part::Message(Shape::Response { id: Some(id) }, _) => ids.insert(id.clone()),
                     _ => true,
                 };
-                let asked = !matches!(self.link, Link::Provisional(_));
-                if asked && parts.iter().all(settles) && parts.iter().all(distinct) {
+                if parts.iter().all(settles) && parts.iter().all(distinct) {
                     for id in &ids {
                         self.forget(id);
                     }
@@ -701,9 +713,6 @@ impl Forward {
         match self.owed.get(id).map(|debt| debt.asked) {
             Some(Asked::List(list, page)) => self.saw(list, page, &answer.body),
             Some(Asked::Initialize) => {
-                if let Link::Opening(opening) = &mut self.link {
-                    opening.introduced = true;
-                }
                 if let Some(request) = self.initialize.clone() {
                     self.memory.keep(Learned::Initialize { request, answer: answer.body.clone() });
                 }

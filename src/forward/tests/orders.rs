@@ -37,8 +37,8 @@ enum Step {
     /// The server answers something that it was sent, or makes it lost.
     Answers(usize),
     Loses(usize),
-    /// The server answers what it was not sent.
-    MakesUp(usize),
+    /// The server answers what it was not sent, by itself or in a batch.
+    MakesUp(usize, bool),
     Introduces(&'static str),
     Opens,
     Fails(bool),
@@ -73,7 +73,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..20_usize).prop_map(Step::Cancels),
         4 => (0..20_usize).prop_map(Step::Answers),
         1 => (0..20_usize).prop_map(Step::Loses),
-        1 => (0..20_usize).prop_map(Step::MakesUp),
+        1 => (0..20_usize, any::<bool>()).prop_map(|(id, batch)| Step::MakesUp(id, batch)),
         4 => capabilities().prop_map(Step::Introduces),
         4 => Just(Step::Opens),
         2 => any::<bool>().prop_map(Step::Fails),
@@ -197,7 +197,8 @@ impl World {
                 let id = self.sent.swap_remove(at);
                 self.happens(lost(&[&id]));
             }
-            Step::MakesUp(id) => self.happens(from_server(&result(id))),
+            Step::MakesUp(id, false) => self.happens(from_server(&result(id))),
+            Step::MakesUp(id, true) => self.happens(from_server(&format!("[{}]", result(id)))),
             Step::Introduces(capabilities) if !self.introduced => self.introduces(capabilities),
             Step::Opens if self.first.is_some() && !self.open && self.introduced => self.opens(),
             Step::Fails(by_person) if self.first.is_some() && !self.open && !self.introduced => {

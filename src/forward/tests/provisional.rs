@@ -513,6 +513,20 @@ fn a_server_that_answers_what_it_was_not_sent_yet_is_not_believed() {
 }
 
 #[test]
+fn while_a_connection_is_opened_only_the_answer_to_what_opens_it_is_believed() {
+    let mut forward = start(Start::Answer, None, &[]);
+    host(&mut forward, HELLO);
+    let second = HELLO.replace(r#""id":0"#, r#""id":10"#);
+    host(&mut forward, CALL);
+    host(&mut forward, &second);
+    for made_up in [result(7), result(10), format!("[{},{}]", result(7), result(10))] {
+        assert_eq!(server(&mut forward, &made_up), NOTHING);
+    }
+    let out = does(&mut forward, sign_in());
+    assert_eq!(json(&out[0])["id"], 0, "the server has not introduced itself");
+}
+
+#[test]
 fn what_stands_in_the_way_after_the_servers_own_answer_is_no_reason_to_answer_again() {
     for event in [unreachable_server(), sign_in()] {
         let mut forward = start(Start::Answer, None, &[]);
@@ -523,6 +537,19 @@ fn what_stands_in_the_way_after_the_servers_own_answer_is_no_reason_to_answer_ag
         does(&mut forward, Event::Opened(Ok(())));
         host(&mut forward, INITIALIZED);
         assert_eq!(host(&mut forward, CALL), [send(CALL)]);
+    }
+}
+
+#[test]
+fn the_servers_own_answer_is_known_in_a_batch_and_under_an_id_that_was_used_before() {
+    let own = introduction("2025-11-25", r#"{"tools":{}}"#);
+    for answer in [own.clone(), format!("[{own}]")] {
+        let mut forward = open(start(Start::Answer, None, &[]), &request(0, "tools/call"));
+        let out = host(&mut forward, HELLO);
+        assert_eq!(json(&out[0])["error"]["data"]["code"], "session_replaced");
+        assert_eq!(out[1], format!("open {HELLO}"));
+        assert_eq!(server(&mut forward, &answer), [to_host(&own)]);
+        assert_eq!(does(&mut forward, unreachable_server()), NOTHING);
     }
 }
 
