@@ -216,6 +216,43 @@ async fn entra_is_not_asked_for_consent_that_administrators_have_given() {
 }
 
 #[tokio::test]
+async fn the_scopes_are_named_in_a_refresh_at_entra_and_nowhere_else() {
+    let asked = format!("{SCOPE} offline_access");
+    // What is granted silently is not listed, and what is listed may be all, or nothing.
+    for (name, listed, named) in [
+        (ENTRA, Some(SCOPE), Some(asked.as_str())),
+        (ENTRA, None, Some(&asked)),
+        ("login.company.example", Some(SCOPE), None),
+    ] {
+        let provider = Provider::at(name, |settings| {
+            entra(settings);
+            settings.edit_metadata =
+                edit(|document, _| document["scopes_supported"] = json!(["openid", "offline_access"]));
+            settings.edit_token = edit(move |answer, _| match listed {
+                Some(scope) => answer["scope"] = json!(scope),
+                None => _ = answer.as_object_mut().unwrap().remove("scope"),
+            });
+        })
+        .await;
+        let (browser, home) = (Browser::waiting(), home());
+        let mut host = provider.start(&browser, &home, &CLIENT).await;
+        provider.consent(&browser, 1).await;
+        signed_in(&mut host).await;
+        host.close().await;
+        for _ in 0..2 {
+            stored::expire(home.path(), &provider.server.url());
+            let mut host = provider.start(&browser, &home, &CLIENT).await;
+            signed_in(&mut host).await;
+            host.close().await;
+        }
+        let forms = provider.server.forms("token");
+        let sent: Vec<_> = forms.iter().map(|form| form.get("scope")).collect();
+        assert_eq!(sent, [None, named, named], "{name}, {listed:?}");
+        assert_eq!(browser.tabs().len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn the_users_own_resource_is_not_left_out_for_anybody() {
     let provider = Provider::at(ENTRA, |settings| {
         entra(settings);

@@ -46,6 +46,8 @@ pub enum Remedy {
     PromptConsent,
     /// No `prompt=consent`, although `offline_access` is asked for.
     OmitPrompt,
+    /// A refresh names the scopes that were granted, which may be left out (RFC 6749 §6).
+    NameScopes,
 }
 
 /// When a row of the table holds.
@@ -128,6 +130,21 @@ const TABLE: &[Row] = &[
         when: When::Refused("AADSTS901002"),
         remedy: Remedy::OmitResource,
         sources: &["github.com/MicrosoftDocs/azure-docs/issues/33853"],
+    },
+    // Where a client is its own resource, a refresh without them is refused (AADSTS90009), or leads to a token
+    // without scopes, which the server refuses. Salesforce, Railway and Anthropic refuse one with them.
+    Row {
+        provider: "Entra",
+        issuers: ENTRA,
+        when: When::Always,
+        remedy: Remedy::NameScopes,
+        sources: &[
+            "github.com/punkpeye/mcp-remote/pull/357",
+            "github.com/anthropics/claude-code/issues/89862",
+            "github.com/danny-avila/LibreChat/pull/13412",
+            "github.com/UsefulSoftwareCo/executor/pull/1982",
+            "github.com/earendil-works/pi/issues/2357",
+        ],
     },
     Row {
         provider: "Google",
@@ -279,6 +296,7 @@ impl Remedy {
                 }
                 Self::AccessTypeOffline => free("access_type"),
                 Self::PromptConsent | Self::OmitPrompt => free("prompt"),
+                Self::NameScopes => true,
             }
     }
 
@@ -287,7 +305,11 @@ impl Remedy {
             Self::OmitResource => errand.resource = None,
             Self::OmitOfflineAccess => errand.scopes.retain(|scope| scope != OFFLINE_ACCESS),
             Self::AskOpenid => errand.scopes.insert(0, OPENID.to_owned()),
-            Self::NameAudience | Self::AccessTypeOffline | Self::PromptConsent | Self::OmitPrompt => {}
+            Self::NameAudience
+            | Self::AccessTypeOffline
+            | Self::PromptConsent
+            | Self::OmitPrompt
+            | Self::NameScopes => {}
         }
         errand.remedies.push(self);
     }
@@ -306,6 +328,7 @@ impl Remedy {
             Self::AccessTypeOffline => ("with access_type=offline", "--authorize-param access_type=… overrules it"),
             Self::PromptConsent => ("with prompt=consent", "--authorize-param prompt=… overrules it"),
             Self::OmitPrompt => ("without prompt=consent", "--authorize-param prompt=… overrules it"),
+            Self::NameScopes => ("with the scopes in a refresh", "they are those that were granted"),
         }
     }
 }

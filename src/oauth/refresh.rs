@@ -18,7 +18,7 @@ use log::{debug, info, warn};
 use rmcp::transport::auth::{AuthError, CredentialStore, StoredCredentials};
 use serde_json::Value;
 
-use super::{Credential, Desk, Errand, Obtained, error::Error, registration};
+use super::{Credential, Desk, Errand, Obtained, error::Error, provider::Remedy, registration, scope::OFFLINE_ACCESS};
 use crate::{
     observer::Fact,
     report::{self, host},
@@ -77,7 +77,11 @@ pub(super) async fn refresh(desk: &Desk, errand: &Errand, drawer: Drawer) -> Res
     let redirect = "http://localhost/"; // rmcp wants one; a refresh has none
     let mut manager = exchange.manager(redirect).await?;
     let held = Arc::new(Mutex::new(tokens.clone()));
-    let ledger = Ledger { desk: desk.clone(), drawer, tokens: held, client_id: client.id.clone() };
+    let scopes = granted(&tokens, errand);
+    if errand.has(Remedy::NameScopes) {
+        manager.set_refresh_scopes(scopes.clone());
+    }
+    let ledger = Ledger { desk: desk.clone(), drawer, tokens: held, scopes, client_id: client.id.clone() };
     manager.set_credential_store(ledger.clone());
     match manager.refresh_token().await {
         Ok(_) => {
@@ -129,12 +133,25 @@ pub(super) async fn refresh(desk: &Desk, errand: &Errand, drawer: Drawer) -> Res
     }
 }
 
+/// What a refresh may ask for (RFC 6749 §6: no more than was granted).
+fn granted(tokens: &Tokens, errand: &Errand) -> Vec<String> {
+    let mut granted: Vec<String> = tokens.scopes().map(ToOwned::to_owned).collect();
+    if granted.is_empty() {
+        return errand.scopes.clone(); // an answer that names none grants what was asked (RFC 6749 §5.1)
+    }
+    // Some grant it with a refresh token and without listing it.
+    let unlisted = |scope: &&String| *scope == OFFLINE_ACCESS && !granted.contains(scope);
+    granted.extend(errand.scopes.iter().find(unlisted).cloned());
+    granted
+}
+
 /// rmcp's `CredentialStore`: npm's file, and what it holds.
 #[derive(Clone)]
 struct Ledger {
     desk: Desk,
     drawer: Drawer,
     tokens: Arc<Mutex<Tokens>>,
+    scopes: Vec<String>,
     client_id: String,
 }
 
@@ -150,8 +167,7 @@ impl CredentialStore for Ledger {
         let tokens = self.present();
         let response = serde_json::from_value(tokens.response().expose().clone());
         let response = response.map_err(|error| AuthError::CredentialStoreError(error.to_string()))?;
-        let scopes = tokens.scopes().map(ToOwned::to_owned).collect();
-        Ok(Some(StoredCredentials::new(self.client_id.clone(), Some(response), scopes, None)))
+        Ok(Some(StoredCredentials::new(self.client_id.clone(), Some(response), self.scopes.clone(), None)))
     }
 
     async fn save(&self, credentials: StoredCredentials) -> Result<(), AuthError> {
