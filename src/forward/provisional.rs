@@ -429,7 +429,6 @@ impl Forward {
         let Provisional { initialized, held, level, capabilities: told, .. } = *provisional;
         let has = capabilities(&answer);
         let level = level.filter(|_| has.contains_key("logging")).map(|level| level.with_id(&own_id()));
-        self.stand_in = None;
         self.told = Some(Box::new(Told::new(told, &has)));
         self.actions.extend(initialized.into_iter().chain(level).map(Action::Send));
         for Held { message, .. } in held {
@@ -437,7 +436,11 @@ impl Forward {
                 self.actions.push_back(Action::Send(message));
             }
         }
-        self.offer_is_over();
+        // Somebody may still be asked: `initialize` may be open to all, and the lists not.
+        if !matches!(self.need, Need::Person(_)) {
+            self.stand_in = None;
+            self.offer_is_over();
+        }
         let mut changed = Vec::new();
         for list in List::ALL {
             let shown = &mut self.shown[list.index()];

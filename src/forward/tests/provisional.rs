@@ -79,8 +79,9 @@ fn signing_in() -> Forward {
     forward
 }
 
-/// The server behind it answers.
+/// The server behind it answers; nobody has to sign in any more.
 fn stands(forward: &mut Forward, introduction: &str) -> Vec<String> {
+    assert_eq!(does(forward, Event::Need(Need::Nothing)), NOTHING);
     assert_eq!(server(forward, introduction), NOTHING, "the host has its answer");
     does(forward, Event::Opened(Ok(())))
 }
@@ -674,4 +675,22 @@ fn a_sign_in_whose_address_takes_its_time_is_not_told_as_a_silent_server() {
     let late = Error::Silent { what: "answer to initialize", after: Duration::from_secs(20) };
     let answer = json(only(&does(&mut forward, Event::Remote(remote::Event::Hurdle(Arc::new(late))))));
     assert!(answer["result"]["instructions"].as_str().unwrap().contains("needs you to sign in"), "{answer}");
+}
+
+#[test]
+fn a_list_on_a_new_connection_is_answered_for_the_server_while_somebody_is_still_asked_to_sign_in() {
+    let mut forward = knowing(TWO_TOOLS);
+    host(&mut forward, HELLO);
+    server(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#));
+    does(&mut forward, Event::Opened(Ok(())));
+    host(&mut forward, &request(1, "tools/list"));
+    assert_eq!(names(&json(&does(&mut forward, sign_in())[0])), ["a", "b"]);
+    // The host begins anew; the server asks for no sign-in at that.
+    let again = HELLO.replace(r#""id":0"#, r#""id":2"#);
+    host(&mut forward, &again);
+    host(&mut forward, INITIALIZED);
+    server(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#).replace(r#""id":0"#, r#""id":2"#));
+    does(&mut forward, Event::Opened(Ok(())));
+    let listed = host(&mut forward, &request(3, "tools/list"));
+    assert_eq!(names(&json(only(&listed))), ["a", "b"]);
 }
