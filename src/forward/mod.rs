@@ -30,7 +30,7 @@ use self::{
     progress::{Progress, SILENCE},
     provisional::{Offer, Provisional, Told},
     stand_in::StandIn,
-    survey::{Survey, Surveyed},
+    survey::{MOST_PAGES, Survey, Surveyed},
 };
 use crate::{
     config::Start,
@@ -747,7 +747,8 @@ impl Forward {
         let Shown::Pages(pages) = shown else { return };
         pages.push(answer.clone());
         self.memory.keep(Learned::List(list, pages.clone()));
-        if pages.iter().map(Body::len).sum::<usize>() > MOST_SHOWN {
+        // Each page keeps alive what came with it, however short it is.
+        if pages.len() > MOST_PAGES || pages.iter().map(Body::len).sum::<usize>() > MOST_SHOWN {
             *shown = Shown::TooMuch;
         }
     }

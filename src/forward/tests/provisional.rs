@@ -694,3 +694,40 @@ fn a_list_on_a_new_connection_is_answered_for_the_server_while_somebody_is_still
     let listed = host(&mut forward, &request(3, "tools/list"));
     assert_eq!(names(&json(only(&listed))), ["a", "b"]);
 }
+
+#[test]
+fn a_list_of_very_many_short_pages_is_not_kept_and_is_announced_as_one_that_is_too_long() {
+    let kept = Arc::default();
+    let mut forward = start(Start::Answer, None, &[]);
+    forward.memory = Box::new(Known(None, Arc::clone(&kept)));
+    let mut forward = open(forward, INITIALIZE);
+    server(&mut forward, &result(0));
+    for page in 1..1000 {
+        let cursor = if page == 1 { String::new() } else { format!(r#","params":{{"cursor":"{page}"}}"#) };
+        host(&mut forward, &format!(r#"{{"jsonrpc":"2.0","id":{page},"method":"tools/list"{cursor}}}"#));
+        server(&mut forward, &format!(r#"{{"jsonrpc":"2.0","id":{page},"result":{{"tools":[],"nextCursor":"n"}}}}"#));
+    }
+    let pages = |learned: &Learned| if let Learned::List(_, pages) = learned { pages.len() } else { 0 };
+    let pages: usize = kept.lock().unwrap().iter().map(pages).sum();
+    assert!(pages < 30_000, "{pages} pages are handed over");
+    let answer = Message::from_text(introduction("2025-11-25", r#"{"tools":{}}"#)).unwrap();
+    assert_eq!(does(&mut forward, Event::Remote(remote::Event::Renewed(answer))), [TOOLS_CHANGED]);
+}
+
+#[test]
+fn a_list_that_has_grown_beyond_what_is_followed_is_another_list() {
+    let mut forward = connected();
+    host(&mut forward, &request(1, "tools/list"));
+    server(&mut forward, r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#);
+    let answer = Message::from_text(introduction("2025-11-25", r#"{"tools":{}}"#)).unwrap();
+    let mut out = does(&mut forward, Event::Remote(remote::Event::Renewed(answer)));
+    let mut pages = 0;
+    while let Some(sent) = out.first().and_then(|sent| sent.strip_prefix("send ")) {
+        let asked: Value = serde_json::from_str(sent).unwrap();
+        pages += 1;
+        assert!(pages < 1000, "for ever");
+        let page = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"tools":[],"nextCursor":"x"}}}}"#, asked["id"]);
+        out = server(&mut forward, &page);
+    }
+    assert_eq!(out, [TOOLS_CHANGED]);
+}
