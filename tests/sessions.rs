@@ -504,3 +504,43 @@ async fn a_server_that_is_only_starting_gets_the_new_initialize_once_more() {
     assert_eq!(server.asked("initialize").len(), 3);
     host.close().await;
 }
+
+#[tokio::test]
+async fn a_new_session_is_noticed_also_where_it_was_made_while_the_host_did_not_read() {
+    const MANY: usize = 4000;
+    let session = Arc::new(AtomicUsize::new(0));
+    let (streaming, mut streams) = mpsc::unbounded_channel();
+    let now = session.clone();
+    let server = Server::with(move |request| {
+        if request.rpc() == "initialize" {
+            let session = format!("s{}", now.fetch_add(1, Relaxed) + 1);
+            return Reply::result(request, initialize_result(request)).with("mcp-session-id", &session);
+        }
+        if request.header("mcp-session-id") != Some(&format!("s{}", now.load(Relaxed))) {
+            return Reply::status(404, "text/plain", "unknown session");
+        }
+        if request.method == "GET" || request.rpc() == "tools/call" {
+            let (reply, events) = Reply::events();
+            _ = streaming.send(events);
+            return reply;
+        }
+        ordinary(request)
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &[]);
+    host.initialize().await;
+    host.ask("first", "tools/list", json!({})).await;
+    let own = soon("the server's own stream", streams.recv()).await.unwrap();
+    host.send(request("second", "tools/call", json!({}))).await;
+    let call = soon("the answer's stream", streams.recv()).await.unwrap();
+    let much = notification("notifications/message", json!({ "level": "info", "data": "x".repeat(1000) }));
+    (0..MANY).for_each(|_| call.message(&much));
+    session.fetch_add(1, Relaxed);
+    drop(own);
+    server.until("a new session is begun", |server| server.asked("notifications/initialized").len() == 2).await;
+    tokio::time::sleep(MOMENT).await; // nothing is to be seen of it before the host reads
+    for _ in 0..MANY {
+        host.json().await;
+    }
+    server.until("the list is looked at again", |server| server.asked("tools/list").len() == 2).await;
+}

@@ -331,8 +331,10 @@ impl Shared {
         let made = self.http.patiently(after, self.make_session(&initialize, present.epoch + 1)).await;
         match made.unwrap_or(Err(Error::Silent { what: "answer to initialize", after })) {
             Ok((session, answer)) => {
-                self.session.send_replace(session);
+                // In this order: the new session ends whoever follows the old one, and it may be that who does
+                // is the one that makes it.
                 self.events.send(Event::Renewed(answer)).await;
+                self.session.send_replace(session);
                 self.answered.notify_one(); // the new GET stream need not wait for anything
                 Ok(Renewal::Made)
             }
