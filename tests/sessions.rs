@@ -105,9 +105,19 @@ struct Sleeper {
 }
 
 impl Sleeper {
+    /// One whose connection stands.
     async fn start(url: &str) -> Self {
+        let mut sleeper = Self::silent(&[url]);
+        sleeper.ask(0, "initialize", initialize_params("2025-11-25")).await;
+        sleeper.say(notification("notifications/initialized", json!({}))).await;
+        sleeper
+    }
+
+    /// One that has not said anything.
+    fn silent(arguments: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let arguments = [url, "--config-dir", home.path().to_str().unwrap()].map(Into::into).to_vec();
+        let folder = ["--config-dir", home.path().to_str().unwrap()];
+        let arguments = arguments.iter().chain(&folder).map(Into::into).collect();
         let Ok(Command::Forward(config)) = cli::parse(Program::Adapter, arguments, &|_| None) else { unreachable!() };
         let (near, far) = tokio::io::duplex(64 * 1024);
         let (reader, writer) = tokio::io::split(far);
@@ -124,10 +134,7 @@ impl Sleeper {
             wakes: watched,
         };
         tokio::spawn(forward::run(forward, ends));
-        let mut sleeper = Self { near: BufReader::new(near), wakes, _home: home };
-        sleeper.ask(0, "initialize", initialize_params("2025-11-25")).await;
-        sleeper.say(notification("notifications/initialized", json!({}))).await;
-        sleeper
+        Self { near: BufReader::new(near), wakes, _home: home }
     }
 
     async fn say(&mut self, line: String) {
@@ -543,4 +550,16 @@ async fn a_new_session_is_noticed_also_where_it_was_made_while_the_host_did_not_
         host.json().await;
     }
     server.until("the list is looked at again", |server| server.asked("tools/list").len() == 2).await;
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_pause_keeps_the_host_waiting_no_longer_because_the_machine_has_slept() {
+    let server = Server::with(|_| Reply::status(503, "text/plain", "busy").with("retry-after", "45")).await;
+    let mut sleeper = Sleeper::silent(&[&server.url("/mcp"), "--answer-within", "1"]);
+    sleeper.say(request(0, "initialize", initialize_params("2025-11-25"))).await;
+    server.request("POST", "initialize").await;
+    sleeper.sleeps().await;
+    let mut line = String::new();
+    soon("the host is answered in the server's place", sleeper.near.read_line(&mut line)).await.unwrap();
+    assert!(line.contains("503"), "{line}");
 }

@@ -162,8 +162,8 @@ impl Opener {
                 tokio::select! {
                     () = &mut over => break,
                     () = hurry.notified() => {
-                        tokio::time::sleep_until(hurried).await;
-                        break;
+                        let until = hurried.min(over.deadline());
+                        over.as_mut().reset(until);
                     }
                     () = &mut late, if !is_late => {
                         is_late = true;
