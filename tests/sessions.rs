@@ -563,3 +563,25 @@ async fn a_server_that_asks_for_a_pause_keeps_the_host_waiting_no_longer_because
     soon("the host is answered in the server's place", sleeper.near.read_line(&mut line)).await.unwrap();
     assert!(line.contains("503"), "{line}");
 }
+
+#[tokio::test]
+async fn a_new_session_is_used_although_the_server_does_not_take_again_what_was_set_in_the_old_one() {
+    let newest = AtomicUsize::new(0);
+    let server = Server::with(move |request| {
+        if request.rpc() == "initialize" {
+            let session = format!("s{}", newest.fetch_add(1, Relaxed) + 1);
+            return Reply::result(request, initialize_result(request)).with("mcp-session-id", &session);
+        }
+        match (request.header("mcp-session-id"), request.rpc().as_str()) {
+            (Some("s1"), "tools/call") => Reply::empty(404),
+            (Some("s2"), "logging/setLevel") => Reply::Hang,
+            _ => ordinary(request),
+        }
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &["--initialize-timeout", "2"]);
+    host.initialize().await;
+    host.ask(1, "logging/setLevel", json!({ "level": "error" })).await;
+    let answer = host.ask(2, "tools/call", json!({})).await;
+    assert_eq!(answer["result"]["echo"], "tools/call", "{answer}");
+}

@@ -370,10 +370,19 @@ impl Shared {
         {
             warn!("the server does not take notifications/initialized: {}", chain(&error));
         }
-        for request in self.handshake.restore() {
-            if let Err(error) = self.ask(&request, &session).await {
-                warn!("cannot restore {} in the new session: {}", request.method().unwrap_or_default(), chain(&error));
+        let restored = async {
+            for request in self.handshake.restore() {
+                if let Err(error) = self.ask(&request, &session).await {
+                    warn!(
+                        "cannot restore {} in the new session: {}",
+                        request.method().unwrap_or_default(),
+                        chain(&error)
+                    );
+                }
             }
+        };
+        if self.http.patiently(self.timing.restore_patience(), restored).await.is_none() {
+            warn!("the new session is used without all that was set in the old one: the server does not answer");
         }
         Ok((session, answer))
     }
