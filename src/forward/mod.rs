@@ -619,7 +619,9 @@ impl Forward {
                     Part::Message(Shape::Response { id: Some(id) }, _) => ids.insert(id.clone()),
                     _ => true,
                 };
-                if parts.iter().all(settles) && parts.iter().all(distinct) {
+                // A host that was answered in the server's place may have been told a revision without batches.
+                let direct = self.told.is_none();
+                if direct && parts.iter().all(settles) && parts.iter().all(distinct) {
                     for id in &ids {
                         self.forget(id);
                     }

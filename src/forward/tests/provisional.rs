@@ -731,3 +731,14 @@ fn a_list_that_has_grown_beyond_what_is_followed_is_another_list() {
     }
     assert_eq!(out, [TOOLS_CHANGED]);
 }
+
+#[test]
+fn a_batch_of_the_server_is_taken_apart_for_a_host_that_was_told_another_revision() {
+    let mut forward = signing_in();
+    stands(&mut forward, &introduction("2025-03-26", r#"{"tools":{}}"#));
+    for id in [1, 2] {
+        host(&mut forward, &request(id, "tools/call"));
+    }
+    let batch = format!("[{},{}]", result(1), result(2));
+    assert_eq!(server(&mut forward, &batch), [to_host(&result(1)), to_host(&result(2))]);
+}
