@@ -585,3 +585,39 @@ async fn a_new_session_is_used_although_the_server_does_not_take_again_what_was_
     let answer = host.ask(2, "tools/call", json!({})).await;
     assert_eq!(answer["result"]["echo"], "tools/call", "{answer}");
 }
+
+#[tokio::test]
+async fn of_the_streams_that_have_brought_answers_to_us_only_so_many_are_read_on() {
+    const MANY: usize = 100;
+    let (open, mut streams) = mpsc::unbounded_channel();
+    let newest = AtomicUsize::new(0);
+    let server = Server::with(move |request| {
+        if request.rpc() == "initialize" {
+            let session = format!("s{}", newest.fetch_add(1, Relaxed) + 1);
+            return Reply::result(request, initialize_result(request)).with("mcp-session-id", &session);
+        }
+        match (request.header("mcp-session-id"), request.rpc().as_str()) {
+            (Some("s1"), "tools/call") => Reply::empty(404),
+            (Some("s2"), "resources/subscribe") => {
+                let (reply, events) = Reply::events();
+                events.message(answer(request, "{}"));
+                _ = open.send(events);
+                reply
+            }
+            _ => ordinary(request),
+        }
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &[]);
+    host.initialize().await;
+    for at in 0..MANY {
+        host.ask(at, "resources/subscribe", json!({ "uri": format!("a:{at}") })).await;
+    }
+    host.ask("last", "tools/call", json!({})).await;
+    let streams: Vec<Events> = std::iter::from_fn(|| streams.try_recv().ok()).collect();
+    assert_eq!(streams.len(), MANY);
+    for closed in &streams[90..] {
+        closed.closed().await;
+    }
+    assert!(streams.iter().any(Events::is_open), "some are read on");
+}

@@ -532,6 +532,9 @@ impl Shared {
         let (http, events) = (self.http.clone(), self.events.clone());
         let mut rests = self.rests();
         while rests.try_join_next().is_some() {}
+        if rests.len() >= MOST_RESTS {
+            return;
+        }
         rests.spawn(async move {
             while let Ok(Ok(Some(message))) = tokio::time::timeout(REST, reading.next(&http)).await {
                 for part in message.split().into_iter().flatten() {
