@@ -99,6 +99,16 @@ pub enum Learned {
     List(List, Vec<Body>),
 }
 
+impl Learned {
+    /// How long what the server has said is, in bytes.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Initialize { answer, .. } => answer.len(),
+            Self::List(_, pages) => pages.iter().map(Body::len).sum(),
+        }
+    }
+}
+
 /// The last known description of one server, for one account.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

@@ -408,6 +408,22 @@ async fn a_new_stream_is_initialised_and_told_what_still_holds_before_anything_e
 }
 
 #[tokio::test]
+async fn a_new_stream_is_used_although_the_server_does_not_take_again_what_was_set_on_the_old_one() {
+    let (server, streams) = EventStreams::serve(|request, streams| {
+        (request.rpc() == "logging/setLevel" && streams.count() > 1).then(|| Reply::empty(202))
+    })
+    .await;
+    let mut host = Host::start(&server.url("/sse"), &["--transport", "sse-only", "--initialize-timeout", "2"]);
+    host.initialize_in("2024-11-05").await;
+    host.ask(1, "logging/setLevel", json!({ "level": "error" })).await;
+    streams.end();
+    server.until("the level is set again", |server| server.asked("logging/setLevel").len() == 2).await;
+    let answer = host.ask(2, "tools/list", json!({})).await;
+    assert_eq!(answer["result"]["echo"], "tools/list", "{answer}");
+    host.close().await;
+}
+
+#[tokio::test]
 async fn what_the_server_says_on_a_new_stream_reaches_the_host() {
     let (server, streams, mut host) = connected(|_, _| None).await;
     streams.last().break_off();

@@ -105,9 +105,19 @@ struct Sleeper {
 }
 
 impl Sleeper {
+    /// One whose connection stands.
     async fn start(url: &str) -> Self {
+        let mut sleeper = Self::silent(&[url]);
+        sleeper.ask(0, "initialize", initialize_params("2025-11-25")).await;
+        sleeper.say(notification("notifications/initialized", json!({}))).await;
+        sleeper
+    }
+
+    /// One that has not said anything.
+    fn silent(arguments: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let arguments = [url, "--config-dir", home.path().to_str().unwrap()].map(Into::into).to_vec();
+        let folder = ["--config-dir", home.path().to_str().unwrap()];
+        let arguments = arguments.iter().chain(&folder).map(Into::into).collect();
         let Ok(Command::Forward(config)) = cli::parse(Program::Adapter, arguments, &|_| None) else { unreachable!() };
         let (near, far) = tokio::io::duplex(64 * 1024);
         let (reader, writer) = tokio::io::split(far);
@@ -124,10 +134,7 @@ impl Sleeper {
             wakes: watched,
         };
         tokio::spawn(forward::run(forward, ends));
-        let mut sleeper = Self { near: BufReader::new(near), wakes, _home: home };
-        sleeper.ask(0, "initialize", initialize_params("2025-11-25")).await;
-        sleeper.say(notification("notifications/initialized", json!({}))).await;
-        sleeper
+        Self { near: BufReader::new(near), wakes, _home: home }
     }
 
     async fn say(&mut self, line: String) {
@@ -503,4 +510,114 @@ async fn a_server_that_is_only_starting_gets_the_new_initialize_once_more() {
     assert_eq!(host.ask(2, "tools/list", json!({})).await["result"]["echo"], "tools/list");
     assert_eq!(server.asked("initialize").len(), 3);
     host.close().await;
+}
+
+#[tokio::test]
+async fn a_new_session_is_noticed_also_where_it_was_made_while_the_host_did_not_read() {
+    const MANY: usize = 4000;
+    let session = Arc::new(AtomicUsize::new(0));
+    let (streaming, mut streams) = mpsc::unbounded_channel();
+    let now = session.clone();
+    let server = Server::with(move |request| {
+        if request.rpc() == "initialize" {
+            let session = format!("s{}", now.fetch_add(1, Relaxed) + 1);
+            return Reply::result(request, initialize_result(request)).with("mcp-session-id", &session);
+        }
+        if request.header("mcp-session-id") != Some(&format!("s{}", now.load(Relaxed))) {
+            return Reply::status(404, "text/plain", "unknown session");
+        }
+        if request.method == "GET" || request.rpc() == "tools/call" {
+            let (reply, events) = Reply::events();
+            _ = streaming.send(events);
+            return reply;
+        }
+        ordinary(request)
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &[]);
+    host.initialize().await;
+    host.ask("first", "tools/list", json!({})).await;
+    let own = soon("the server's own stream", streams.recv()).await.unwrap();
+    host.send(request("second", "tools/call", json!({}))).await;
+    let call = soon("the answer's stream", streams.recv()).await.unwrap();
+    let much = notification("notifications/message", json!({ "level": "info", "data": "x".repeat(1000) }));
+    (0..MANY).for_each(|_| call.message(&much));
+    session.fetch_add(1, Relaxed);
+    drop(own);
+    server.until("a new session is begun", |server| server.asked("notifications/initialized").len() == 2).await;
+    tokio::time::sleep(MOMENT).await; // nothing is to be seen of it before the host reads
+    for _ in 0..MANY {
+        host.json().await;
+    }
+    server.until("the list is looked at again", |server| server.asked("tools/list").len() == 2).await;
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_pause_keeps_the_host_waiting_no_longer_because_the_machine_has_slept() {
+    let server = Server::with(|_| Reply::status(503, "text/plain", "busy").with("retry-after", "45")).await;
+    let mut sleeper = Sleeper::silent(&[&server.url("/mcp"), "--answer-within", "1"]);
+    sleeper.say(request(0, "initialize", initialize_params("2025-11-25"))).await;
+    server.request("POST", "initialize").await;
+    sleeper.sleeps().await;
+    let mut line = String::new();
+    soon("the host is answered in the server's place", sleeper.near.read_line(&mut line)).await.unwrap();
+    assert!(line.contains("503"), "{line}");
+}
+
+#[tokio::test]
+async fn a_new_session_is_used_although_the_server_does_not_take_again_what_was_set_in_the_old_one() {
+    let newest = AtomicUsize::new(0);
+    let server = Server::with(move |request| {
+        if request.rpc() == "initialize" {
+            let session = format!("s{}", newest.fetch_add(1, Relaxed) + 1);
+            return Reply::result(request, initialize_result(request)).with("mcp-session-id", &session);
+        }
+        match (request.header("mcp-session-id"), request.rpc().as_str()) {
+            (Some("s1"), "tools/call") => Reply::empty(404),
+            (Some("s2"), "logging/setLevel") => Reply::Hang,
+            _ => ordinary(request),
+        }
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &["--initialize-timeout", "2"]);
+    host.initialize().await;
+    host.ask(1, "logging/setLevel", json!({ "level": "error" })).await;
+    let answer = host.ask(2, "tools/call", json!({})).await;
+    assert_eq!(answer["result"]["echo"], "tools/call", "{answer}");
+}
+
+#[tokio::test]
+async fn of_the_streams_that_have_brought_answers_to_us_only_so_many_are_read_on() {
+    const MANY: usize = 100;
+    let (open, mut streams) = mpsc::unbounded_channel();
+    let newest = AtomicUsize::new(0);
+    let server = Server::with(move |request| {
+        if request.rpc() == "initialize" {
+            let session = format!("s{}", newest.fetch_add(1, Relaxed) + 1);
+            return Reply::result(request, initialize_result(request)).with("mcp-session-id", &session);
+        }
+        match (request.header("mcp-session-id"), request.rpc().as_str()) {
+            (Some("s1"), "tools/call") => Reply::empty(404),
+            (Some("s2"), "resources/subscribe") => {
+                let (reply, events) = Reply::events();
+                events.message(answer(request, "{}"));
+                _ = open.send(events);
+                reply
+            }
+            _ => ordinary(request),
+        }
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &[]);
+    host.initialize().await;
+    for at in 0..MANY {
+        host.ask(at, "resources/subscribe", json!({ "uri": format!("a:{at}") })).await;
+    }
+    host.ask("last", "tools/call", json!({})).await;
+    let streams: Vec<Events> = std::iter::from_fn(|| streams.try_recv().ok()).collect();
+    assert_eq!(streams.len(), MANY);
+    for closed in &streams[90..] {
+        closed.closed().await;
+    }
+    assert!(streams.iter().any(Events::is_open), "some are read on");
 }

@@ -30,7 +30,7 @@ use self::{
     progress::{Progress, SILENCE},
     provisional::{Offer, Provisional, Told},
     stand_in::StandIn,
-    survey::{Survey, Surveyed},
+    survey::{MOST_PAGES, Survey, Surveyed},
 };
 use crate::{
     config::Start,
@@ -619,7 +619,9 @@ impl Forward {
                     Part::Message(Shape::Response { id: Some(id) }, _) => ids.insert(id.clone()),
                     _ => true,
                 };
-                if parts.iter().all(settles) && parts.iter().all(distinct) {
+                // A host that was answered in the server's place may have been told a revision without batches.
+                let direct = self.told.is_none();
+                if direct && parts.iter().all(settles) && parts.iter().all(distinct) {
                     for id in &ids {
                         self.forget(id);
                     }
@@ -747,7 +749,8 @@ impl Forward {
         let Shown::Pages(pages) = shown else { return };
         pages.push(answer.clone());
         self.memory.keep(Learned::List(list, pages.clone()));
-        if pages.iter().map(Body::len).sum::<usize>() > MOST_SHOWN {
+        // Each page keeps alive what came with it, however short it is.
+        if pages.len() > MOST_PAGES || pages.iter().map(Body::len).sum::<usize>() > MOST_SHOWN {
             *shown = Shown::TooMuch;
         }
     }

@@ -26,8 +26,8 @@ pub(super) struct Progress {
 #[derive(Debug)]
 struct Wait {
     serial: u64,
-    /// As the host wrote it.
-    token: String,
+    /// As the host wrote it; a server may write it in another way.
+    token: Id,
     /// The last value that we have told, if any.
     told: Option<f64>,
     /// The server has told some of its own: from then on it is the server's affair.
@@ -80,7 +80,8 @@ impl Progress {
         }
         let text = notification.body.to_bytes();
         let Ok(Notification { params }) = serde_json::from_slice(&text) else { return true };
-        let Some(wait) = self.waits.values_mut().find(|wait| wait.token == params.progress_token.get()) else {
+        let token = Id::from_json(params.progress_token.get().as_bytes());
+        let Some(wait) = self.waits.values_mut().find(|wait| wait.token.same_value(&token)) else {
             return true;
         };
         if wait.told.is_some_and(|told| params.progress <= told) {
@@ -93,7 +94,7 @@ impl Progress {
 }
 
 /// The progress token of a request, as it is written.
-fn token(request: &Message) -> Option<String> {
+fn token(request: &Message) -> Option<Id> {
     #[derive(Deserialize)]
     struct Request<'a> {
         #[serde(borrow)]
@@ -111,5 +112,6 @@ fn token(request: &Message) -> Option<String> {
         progress_token: &'a RawValue,
     }
     let text = request.body.to_bytes();
-    Some(serde_json::from_slice::<Request<'_>>(&text).ok()?.params.meta.progress_token.get().to_owned())
+    let request = serde_json::from_slice::<Request<'_>>(&text).ok()?;
+    Some(Id::from_json(request.params.meta.progress_token.get().as_bytes()))
 }

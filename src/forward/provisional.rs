@@ -11,9 +11,14 @@
 //! Must never: be in the way of a server that answers; show one account what was learned for another;
 //! hold without a limit.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use log::{debug, info, warn};
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -93,7 +98,7 @@ pub(super) struct Told {
 }
 
 impl Told {
-    fn new(capabilities: Map<String, Value>, has: &Map<String, Value>) -> Self {
+    fn new(capabilities: Map<String, Value>, has: &Capabilities) -> Self {
         let lacks = capabilities.keys().filter(|name| !has.contains_key(*name)).cloned().collect();
         Self { capabilities, lacks }
     }
@@ -429,7 +434,6 @@ impl Forward {
         let Provisional { initialized, held, level, capabilities: told, .. } = *provisional;
         let has = capabilities(&answer);
         let level = level.filter(|_| has.contains_key("logging")).map(|level| level.with_id(&own_id()));
-        self.stand_in = None;
         self.told = Some(Box::new(Told::new(told, &has)));
         self.actions.extend(initialized.into_iter().chain(level).map(Action::Send));
         for Held { message, .. } in held {
@@ -437,7 +441,11 @@ impl Forward {
                 self.actions.push_back(Action::Send(message));
             }
         }
-        self.offer_is_over();
+        // Somebody may still be asked: `initialize` may be open to all, and the lists not.
+        if !matches!(self.need, Need::Person(_)) {
+            self.stand_in = None;
+            self.offer_is_over();
+        }
         let mut changed = Vec::new();
         for list in List::ALL {
             let shown = &mut self.shown[list.index()];
@@ -562,7 +570,7 @@ impl Forward {
         if self.stand_in.take().is_none() {
             return;
         }
-        self.told.get_or_insert_with(|| Box::new(Told::new(Map::new(), &Map::new())));
+        self.told.get_or_insert_with(|| Box::new(Told::new(Map::new(), &Capabilities::new())));
         self.offer_is_over();
         let changed: Vec<List> =
             List::ALL.into_iter().filter(|list| matches!(self.shown[list.index()], Shown::InItsPlace)).collect();
@@ -683,9 +691,20 @@ fn with_changes(mut capabilities: Map<String, Value>) -> Map<String, Value> {
     capabilities
 }
 
-fn capabilities(answer: &Message) -> Map<String, Value> {
-    let answer: Value = serde_json::from_slice(&answer.body.to_bytes()).unwrap_or_default();
-    answer["result"]["capabilities"].as_object().cloned().unwrap_or_default()
+/// The names of what a server has; the rest of its answer may be long, and would be longer as values.
+type Capabilities = BTreeMap<String, IgnoredAny>;
+
+fn capabilities(answer: &Message) -> Capabilities {
+    #[derive(Deserialize)]
+    struct Answer {
+        result: Outcome,
+    }
+    #[derive(Deserialize)]
+    struct Outcome {
+        capabilities: Capabilities,
+    }
+    let answer = serde_json::from_slice::<Answer>(&answer.body.to_bytes());
+    answer.map(|answer| answer.result.capabilities).unwrap_or_default()
 }
 
 /// The capability that a method belongs to (MCP 2025-11-25, Lifecycle, Capability Negotiation).

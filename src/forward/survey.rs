@@ -11,8 +11,8 @@ use crate::{
     message::{Body, Id, Message},
 };
 
-/// Pages of one list that are followed.
-const MOST_PAGES: usize = 200;
+/// Pages of one list that are followed, and kept of what the host was shown.
+pub(super) const MOST_PAGES: usize = 200;
 
 /// The lists that are being asked for.
 #[derive(Debug, Default)]
@@ -70,9 +70,10 @@ impl Survey {
             if let Some(next) = request(asked, Some(&cursor)) {
                 return Surveyed::Next(next);
             }
+            self.0.swap_remove(at);
+            return Surveyed::Nothing;
         }
-        self.0.swap_remove(at);
-        Surveyed::Nothing
+        Surveyed::TooMuch(self.0.swap_remove(at).list)
     }
 
     /// These requests will not be answered.

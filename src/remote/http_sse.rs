@@ -456,10 +456,15 @@ impl Shared {
             if let Some(initialized) = self.handshake.initialized() {
                 self.http.post(&endpoint, self.http.headers(), &initialized).await?;
             }
-            for request in self.handshake.restore() {
-                if let Err(error) = self.ask(&request, &endpoint, true).await {
-                    warn!("cannot restore {}: {}", request.method().unwrap_or_default(), chain(&error));
+            let restored = async {
+                for request in self.handshake.restore() {
+                    if let Err(error) = self.ask(&request, &endpoint, true).await {
+                        warn!("cannot restore {}: {}", request.method().unwrap_or_default(), chain(&error));
+                    }
                 }
+            };
+            if self.http.patiently(self.timing.restore_patience(), restored).await.is_none() {
+                warn!("the new stream is used without all that was set on the old one: the server does not answer");
             }
             Ok(Some(answer))
         };

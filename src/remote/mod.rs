@@ -79,6 +79,14 @@ pub struct Timing {
     pub answer_within: Duration,
 }
 
+impl Timing {
+    /// How long a server may take over what a host had set in a session that is replaced: calls wait, and a
+    /// session without it is better than none.
+    fn restore_patience(&self) -> Duration {
+        self.initialize_patience / 2
+    }
+}
+
 /// Longest pause between tries to open a connection that nobody waits for any more; a request of the
 /// host's cuts it short.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -162,8 +170,8 @@ impl Opener {
                 tokio::select! {
                     () = &mut over => break,
                     () = hurry.notified() => {
-                        tokio::time::sleep_until(hurried).await;
-                        break;
+                        let until = hurried.min(over.deadline());
+                        over.as_mut().reset(until);
                     }
                     () = &mut late, if !is_late => {
                         is_late = true;

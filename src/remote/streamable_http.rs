@@ -331,8 +331,10 @@ impl Shared {
         let made = self.http.patiently(after, self.make_session(&initialize, present.epoch + 1)).await;
         match made.unwrap_or(Err(Error::Silent { what: "answer to initialize", after })) {
             Ok((session, answer)) => {
-                self.session.send_replace(session);
+                // In this order: the new session ends whoever follows the old one, and it may be that who does
+                // is the one that makes it.
                 self.events.send(Event::Renewed(answer)).await;
+                self.session.send_replace(session);
                 self.answered.notify_one(); // the new GET stream need not wait for anything
                 Ok(Renewal::Made)
             }
@@ -368,10 +370,19 @@ impl Shared {
         {
             warn!("the server does not take notifications/initialized: {}", chain(&error));
         }
-        for request in self.handshake.restore() {
-            if let Err(error) = self.ask(&request, &session).await {
-                warn!("cannot restore {} in the new session: {}", request.method().unwrap_or_default(), chain(&error));
+        let restored = async {
+            for request in self.handshake.restore() {
+                if let Err(error) = self.ask(&request, &session).await {
+                    warn!(
+                        "cannot restore {} in the new session: {}",
+                        request.method().unwrap_or_default(),
+                        chain(&error)
+                    );
+                }
             }
+        };
+        if self.http.patiently(self.timing.restore_patience(), restored).await.is_none() {
+            warn!("the new session is used without all that was set in the old one: the server does not answer");
         }
         Ok((session, answer))
     }
@@ -521,6 +532,9 @@ impl Shared {
         let (http, events) = (self.http.clone(), self.events.clone());
         let mut rests = self.rests();
         while rests.try_join_next().is_some() {}
+        if rests.len() >= MOST_RESTS {
+            return;
+        }
         rests.spawn(async move {
             while let Ok(Ok(Some(message))) = tokio::time::timeout(REST, reading.next(&http)).await {
                 for part in message.split().into_iter().flatten() {

@@ -21,7 +21,8 @@ use crate::{
 };
 
 const FILE: &str = "description.json";
-/// The most that is kept, in bytes: it is read while a host waits.
+/// The most that is kept, in bytes: it is read while a host waits. What is longer is not even looked at:
+/// as values it would take many times its length.
 const MOST: usize = 4 * 1024 * 1024;
 
 /// Who is signed in, as far as the files tell.
@@ -81,6 +82,9 @@ impl Memory for Shelf {
     }
 
     fn keep(&mut self, learned: Learned) {
+        if learned.len() > MOST {
+            return debug!("the server's description is not kept: it is too long");
+        }
         let (sender, _) = self.writer.get_or_insert_with(|| {
             let (sender, received) = mpsc::channel::<Learned>();
             let (done, written) = oneshot::channel();
@@ -273,5 +277,16 @@ mod tests {
         keep(&mut shelf, initialize("a"));
         let path = shelf.shared.store.path(FILE);
         assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_is_too_long_to_be_kept_is_not_looked_at_and_what_comes_after_it_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), &[]);
+        let mut shelf = Shelf::new(&config, of(&Account::Nobody));
+        shelf.keep(initialize(&"a".repeat(MOST)));
+        assert!(shelf.end().is_none(), "nothing is under way");
+        keep(&mut shelf, initialize("b"));
+        assert_eq!(name(&mut shelf).as_deref(), Some("b"));
     }
 }

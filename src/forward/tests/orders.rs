@@ -14,7 +14,7 @@ struct Perhaps(bool);
 
 impl Memory for Perhaps {
     fn recall(&mut self) -> Option<Description> {
-        let text = r#"{"initialize":{"protocolVersion":"2025-06-18","capabilities":{"tools":{},"prompts":7}},"lists":{"tools":[{"name":"a"},{"name":"b"}]}}"#;
+        let text = r#"{"initialize":{"protocolVersion":"2025-06-18","capabilities":{"tools":{},"prompts":7}},"lists":{"tools":[{"name":"a"},{"name":"hidden"}]}}"#;
         self.0.then(|| serde_json::from_str(text).unwrap())
     }
 
@@ -32,15 +32,26 @@ enum Step {
     /// The same in a batch of two.
     AsksBoth(&'static str, &'static str),
     Initialized,
+    /// The host answers somebody.
+    Responds,
     /// The host takes back what it asked then.
     Cancels(usize),
     /// The server answers something that it was sent, or makes it lost.
     Answers(usize),
     Loses(usize),
+    /// The server answers this much of what it was sent in one batch, the last one twice or not.
+    AnswersAll(usize, bool),
+    /// What comes from a connection that was left.
+    ComesLate(usize, bool),
+    /// The server tells of progress.
+    Progresses(usize, u8),
     /// The server answers what it was not sent, by itself or in a batch.
     MakesUp(usize, bool),
     Introduces(&'static str),
-    Opens,
+    /// The server wants none of it.
+    Refuses,
+    /// Whether that is known before the answer is read.
+    Opens(bool),
     Fails(bool),
     Hurdle,
     Needs(u8),
@@ -48,10 +59,14 @@ enum Step {
     /// A reminder that is due, whichever it is.
     Reminds(usize),
     Wakes,
+    /// The host closes its end.
+    Ends,
 }
 
 const CAPABILITIES: [&str; 3] = ["{}", r#"{"tools":{}}"#, r#"{"tools":{},"prompts":{},"logging":{}}"#];
-const METHODS: [&str; 8] = [
+/// The server has one that is to be hidden.
+const TOOLS: &str = r#"{"tools":[{"name":"a"},{"name":"hidden"}]}"#;
+const METHODS: [&str; 11] = [
     "initialize",
     "tools/list",
     "prompts/list",
@@ -60,6 +75,9 @@ const METHODS: [&str; 8] = [
     "ping",
     "logging/setLevel",
     "resources/read",
+    "tools/call\",\"params\":{\"name\":\"hidden\"},\"x\":\"",
+    "tools/call\",\"params\":{\"_meta\":{\"progressToken\":TOKEN}},\"x\":\"",
+    "tools/list\",\"params\":{\"cursor\":\"2\"},\"x\":\"",
 ];
 
 fn step() -> impl Strategy<Value = Step> {
@@ -70,59 +88,87 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (method(), 0..20_usize).prop_map(|(method, at)| Step::Asks(method, Some(at))),
         1 => (method(), method()).prop_map(|(one, other)| Step::AsksBoth(one, other)),
         2 => Just(Step::Initialized),
+        1 => Just(Step::Responds),
         1 => (0..20_usize).prop_map(Step::Cancels),
         4 => (0..20_usize).prop_map(Step::Answers),
         1 => (0..20_usize).prop_map(Step::Loses),
+        1 => (1..5_usize, any::<bool>()).prop_map(|(most, twice)| Step::AnswersAll(most, twice)),
+        1 => (0..20_usize, any::<bool>()).prop_map(|(at, lost)| Step::ComesLate(at, lost)),
+        1 => (0..20_usize, 0..3_u8).prop_map(|(at, value)| Step::Progresses(at, value)),
         1 => (0..20_usize, any::<bool>()).prop_map(|(id, batch)| Step::MakesUp(id, batch)),
         4 => capabilities().prop_map(Step::Introduces),
-        4 => Just(Step::Opens),
+        1 => Just(Step::Refuses),
+        4 => prop::bool::weighted(0.2).prop_map(Step::Opens),
         2 => any::<bool>().prop_map(Step::Fails),
         2 => Just(Step::Hurdle),
         4 => (0..5_u8).prop_map(Step::Needs),
         2 => capabilities().prop_map(Step::Renews),
         2 => (0..9_usize).prop_map(Step::Reminds),
         1 => Just(Step::Wakes),
+        1 => prop::bool::weighted(0.1).prop_map(|ends| if ends { Step::Ends } else { Step::Wakes }),
     ]
 }
 
 /// What the two ends have seen.
 struct World {
     forward: Forward,
+    hides: bool,
     /// Per id: asked, answered; and whether it was ever taken back.
     asked: HashMap<String, (u32, u32, bool)>,
+    /// With what method, where an id was used once.
+    methods: HashMap<String, &'static str>,
     ids: Vec<String>,
     /// The connection: what it was opened with, whether it is open, whether it was introduced.
     first: Option<String>,
     open: bool,
     introduced: bool,
     sent: Vec<String>,
+    /// What was sent on connections that were left.
+    left: Vec<String>,
     reminders: Vec<Reminder>,
+    /// The last progress that each token has heard of, and whether it was ours.
+    progress: HashMap<String, (f64, bool)>,
+    verdict: Verdict,
 }
 
 impl World {
-    fn new(known: bool) -> Self {
+    fn new(known: bool, hides: bool, progress: bool) -> Self {
         let settings = Settings {
             server: Url::parse("http://a.example/mcp").unwrap(),
-            ignored_tools: Vec::new(),
+            ignored_tools: hides.then(|| ToolPattern::new("hidden")).into_iter().collect(),
             max_message: 100_000,
             start: Start::Answer,
-            progress: false,
+            progress,
         };
         Self {
             forward: Forward::new(settings, Box::new(Perhaps(known))),
+            hides,
             asked: HashMap::new(),
+            methods: HashMap::new(),
             ids: Vec::new(),
             first: None,
             open: false,
             introduced: false,
             sent: Vec::new(),
+            left: Vec::new(),
             reminders: Vec::new(),
+            progress: HashMap::new(),
+            verdict: Verdict::Continue,
         }
     }
 
     fn happens(&mut self, event: Event) {
-        _ = self.forward.handle(event);
+        if self.verdict == Verdict::Stop || self.verdict == Verdict::Drain && matches!(event, Event::Host(_)) {
+            return; // nobody listens any more
+        }
+        let verdict = self.forward.handle(event);
+        assert!(self.verdict == Verdict::Continue || verdict != Verdict::Continue, "it goes on after the end");
+        self.verdict = verdict;
         self.look();
+        if verdict == Verdict::Stop {
+            let open = |(asked, answered, taken_back): &(u32, u32, bool)| asked != answered && !taken_back;
+            assert!(!self.asked.values().any(open), "it stops before all is answered");
+        }
     }
 
     fn look(&mut self) {
@@ -134,11 +180,17 @@ impl World {
                     let introduces = message.method() == Some("initialize");
                     (self.open, self.introduced) = (false, !introduces);
                     self.first = Some(ids.first().cloned().unwrap_or_default());
+                    self.left.append(&mut self.sent);
                     self.sent = if introduces { Vec::new() } else { ids };
                 }
                 Action::Send(message) => {
                     assert!(self.open, "nothing is sent before the connection is open");
                     assert!(message.method() != Some("initialize"), "one initialize for each connection");
+                    let text = message.body.to_bytes();
+                    assert!(
+                        !self.hides || !text.windows(8).any(|part| part == b"\"hidden\""),
+                        "a call of a hidden tool"
+                    );
                     self.sent.extend(message.requests().map(ToString::to_string));
                 }
                 Action::Remind(_, reminder) => {
@@ -160,29 +212,51 @@ impl World {
                 let Some((asked, answered, _)) = self.asked.get_mut(&id) else { panic!("nobody asked: {message}") };
                 *answered += 1;
                 assert!(answered <= asked, "answered twice: {message}");
+                let lists = self.methods.get(&id).is_some_and(|method| method.starts_with("tools/list"));
+                assert!(!(self.hides && lists && message.to_string().contains("hidden")), "a hidden tool: {message}");
+            } else if message["method"] == "notifications/progress" {
+                let token = message["params"]["progressToken"].to_string();
+                let value = message["params"]["progress"].as_f64().unwrap();
+                let ours = message["params"]["message"].is_string();
+                let (asked, answered, taken_back) = self.asked[&token];
+                assert!(!ours || asked > answered || taken_back, "progress after the answer");
+                if let Some((before, was_ours)) = self.progress.insert(token, (value, ours)) {
+                    assert!(!(ours || was_ours) || value > before, "{value} after {before}");
+                }
             }
         }
     }
 
-    fn asks(&mut self, method: &str, id: Option<usize>) -> String {
+    fn asks(&mut self, method: &'static str, id: Option<usize>) -> String {
         let used = id.and_then(|at| self.ids.get(at).cloned());
-        let id = used.unwrap_or_else(|| self.ids.len().to_string());
+        let count = self.ids.len();
+        let new = || if count % 3 == 2 { format!("\"{count}\"") } else { count.to_string() };
+        let id = used.unwrap_or_else(new);
         self.ids.push(id.clone());
         self.asked.entry(id.clone()).or_default().0 += 1;
-        request(&id, method)
+        if self.methods.insert(id.clone(), method).is_some() {
+            self.methods.insert(id.clone(), "");
+            self.progress.remove(&id);
+        }
+        request(&id, &method.replace("TOKEN", &id))
+    }
+
+    fn host_asks(&mut self, method: &'static str, id: Option<usize>) {
+        if self.verdict == Verdict::Continue {
+            let text = self.asks(method, id);
+            self.happens(from_host(&text));
+        }
     }
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Asks(method, id) => {
-                let text = self.asks(method, id);
-                self.happens(from_host(&text));
-            }
-            Step::AsksBoth(one, other) => {
+            Step::Asks(method, id) => self.host_asks(method, id),
+            Step::AsksBoth(one, other) if self.verdict == Verdict::Continue => {
                 let text = format!("[{},{}]", self.asks(one, None), self.asks(other, None));
                 self.happens(from_host(&text));
             }
             Step::Initialized => self.happens(from_host(INITIALIZED)),
+            Step::Responds => self.happens(from_host(&result(77))),
             Step::Cancels(at) => {
                 if let Some(id) = self.ids.get(at).cloned() {
                     self.asked.get_mut(&id).unwrap().2 = true;
@@ -191,16 +265,40 @@ impl World {
             }
             Step::Answers(at) if self.open && at < self.sent.len() => {
                 let id = self.sent.swap_remove(at);
-                self.happens(from_server(&result(id)));
+                self.happens(from_server(&tools(id)));
             }
             Step::Loses(at) if self.open && at < self.sent.len() => {
                 let id = self.sent.swap_remove(at);
                 self.happens(lost(&[&id]));
             }
+            Step::AnswersAll(most, twice) if self.open && !self.sent.is_empty() => {
+                let ids: Vec<_> = self.sent.drain(..most.min(self.sent.len())).collect();
+                let mut answers: Vec<_> = ids.iter().map(tools).collect();
+                answers.extend(twice.then(|| tools(&ids[0])));
+                self.happens(from_server(&format!("[{}]", answers.join(","))));
+            }
+            Step::ComesLate(at, is_lost) if at < self.left.len() => {
+                let id = self.left.swap_remove(at);
+                self.happens(if is_lost { lost(&[&id]) } else { from_server(&tools(id)) });
+            }
+            Step::Progresses(at, value) if self.open && at < self.sent.len() => {
+                let (token, value) = (&self.sent[at], f64::from(value));
+                if self.asked.contains_key(token) && self.methods[token].contains("TOKEN") {
+                    let params = format!(r#"{{"progressToken":{token},"progress":{value}}}"#);
+                    let text = format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{params}}}"#);
+                    self.happens(from_server(&text));
+                }
+            }
             Step::MakesUp(id, false) => self.happens(from_server(&result(id))),
             Step::MakesUp(id, true) => self.happens(from_server(&format!("[{}]", result(id)))),
             Step::Introduces(capabilities) if !self.introduced => self.introduces(capabilities),
-            Step::Opens if self.first.is_some() && !self.open && self.introduced => self.opens(),
+            Step::Refuses if !self.introduced && self.first.is_some() => {
+                let id = self.first.clone().unwrap();
+                self.introduced = true;
+                let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32602,"message":"no"}}}}"#);
+                self.happens(from_server(&text));
+            }
+            Step::Opens(early) if self.first.is_some() && !self.open && (self.introduced || early) => self.opens(),
             Step::Fails(by_person) if self.first.is_some() && !self.open && !self.introduced => {
                 self.first = None; // what an introduction follows does not fail any more
                 let error = if by_person {
@@ -220,7 +318,7 @@ impl World {
                 3 => Need::Person(Some("https://as.example/".into())),
                 _ => Need::Failed(oauth::error::Error::Local("no".to_owned())),
             })),
-            Step::Renews(capabilities) if self.open => {
+            Step::Renews(capabilities) if self.open && self.introduced => {
                 let answer = Message::from_text(introduction("own", capabilities)).unwrap();
                 self.happens(Event::Remote(remote::Event::Renewed(answer)));
             }
@@ -229,6 +327,7 @@ impl World {
                 self.happens(Event::Reminder(reminder));
             }
             Step::Wakes => self.happens(Event::Woke(Duration::from_secs(60))),
+            Step::Ends => self.happens(Event::Host(Incoming::End)),
             _ => {}
         }
     }
@@ -246,6 +345,10 @@ impl World {
     }
 }
 
+fn tools(id: impl std::fmt::Display) -> String {
+    result(id).replace("{}", TOOLS)
+}
+
 fn introduction(id: &str, capabilities: &str) -> String {
     let id = if id == "own" { "\"own\"" } else { id };
     format!(
@@ -258,32 +361,37 @@ proptest! {
 
     #[test]
     fn each_request_is_answered_once_and_the_connection_comes_to_stand(
-        known: bool,
+        (known, hides, progress) in any::<(bool, bool, bool)>(),
         steps in prop::collection::vec(step(), 1..60),
     ) {
-        let mut world = World::new(known);
-        let hello = world.asks("initialize", None);
-        world.happens(from_host(&hello));
+        let mut world = World::new(known, hides, progress);
+        world.host_asks("initialize", None);
         for step in steps {
             world.step(step);
         }
-        // From here on the server is well, and the host asks for something.
-        world.happens(Event::Need(Need::Nothing));
-        world.happens(from_host(INITIALIZED));
-        let call = world.asks("tools/call", None);
-        let id = world.ids.last().unwrap().clone();
-        world.happens(from_host(&call));
-        for _ in 0..50 {
-            if world.first.is_none() || world.open {
-                break;
+        if world.verdict == Verdict::Continue {
+            // From here on the server is well, and the host asks for something.
+            world.happens(Event::Need(Need::Nothing));
+            world.happens(from_host(INITIALIZED));
+            for method in ["tools/list", "tools/call"] {
+                world.host_asks(method, None);
             }
-            if !world.introduced {
-                world.introduces(r#"{"tools":{}}"#);
+            for _ in 0..50 {
+                if world.first.is_none() || world.open && world.introduced {
+                    break;
+                }
+                if !world.introduced {
+                    world.introduces(r#"{"tools":{}}"#);
+                }
+                if !world.open {
+                    world.opens();
+                }
             }
-            world.opens();
+            for id in &world.ids[world.ids.len() - 2..] {
+                let (_, answered, _) = world.asked[id];
+                prop_assert!(answered == 1 || world.sent.contains(id), "{:?}", world.forward);
+            }
         }
-        let (_, answered, _) = world.asked[&id];
-        prop_assert!(answered == 1 || world.sent.contains(&id), "{:?}", world.forward);
         world.forward.close();
         world.look();
         for (id, (asked, answered, taken_back)) in &world.asked {

@@ -70,3 +70,11 @@ fn without_the_users_wish_or_a_token_nothing_is_said_or_read() {
     let of_another = of_server("0").replace("\"t\"", "7");
     assert_eq!(server(&mut forward, &of_another), [to_host(&of_another)]);
 }
+
+#[test]
+fn a_token_is_the_same_in_whatever_way_the_server_writes_it() {
+    let mut forward = wanting();
+    does(&mut forward, SILENT);
+    let lower = of_server("0").replace(r#""t""#, r#""\u0074""#);
+    assert_eq!(server(&mut forward, &lower), NOTHING, "not more than the host has heard of");
+}

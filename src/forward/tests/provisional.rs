@@ -79,8 +79,9 @@ fn signing_in() -> Forward {
     forward
 }
 
-/// The server behind it answers.
+/// The server behind it answers; nobody has to sign in any more.
 fn stands(forward: &mut Forward, introduction: &str) -> Vec<String> {
+    assert_eq!(does(forward, Event::Need(Need::Nothing)), NOTHING);
     assert_eq!(server(forward, introduction), NOTHING, "the host has its answer");
     does(forward, Event::Opened(Ok(())))
 }
@@ -674,4 +675,70 @@ fn a_sign_in_whose_address_takes_its_time_is_not_told_as_a_silent_server() {
     let late = Error::Silent { what: "answer to initialize", after: Duration::from_secs(20) };
     let answer = json(only(&does(&mut forward, Event::Remote(remote::Event::Hurdle(Arc::new(late))))));
     assert!(answer["result"]["instructions"].as_str().unwrap().contains("needs you to sign in"), "{answer}");
+}
+
+#[test]
+fn a_list_on_a_new_connection_is_answered_for_the_server_while_somebody_is_still_asked_to_sign_in() {
+    let mut forward = knowing(TWO_TOOLS);
+    host(&mut forward, HELLO);
+    server(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#));
+    does(&mut forward, Event::Opened(Ok(())));
+    host(&mut forward, &request(1, "tools/list"));
+    assert_eq!(names(&json(&does(&mut forward, sign_in())[0])), ["a", "b"]);
+    // The host begins anew; the server asks for no sign-in at that.
+    let again = HELLO.replace(r#""id":0"#, r#""id":2"#);
+    host(&mut forward, &again);
+    host(&mut forward, INITIALIZED);
+    server(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#).replace(r#""id":0"#, r#""id":2"#));
+    does(&mut forward, Event::Opened(Ok(())));
+    let listed = host(&mut forward, &request(3, "tools/list"));
+    assert_eq!(names(&json(only(&listed))), ["a", "b"]);
+}
+
+#[test]
+fn a_list_of_very_many_short_pages_is_not_kept_and_is_announced_as_one_that_is_too_long() {
+    let kept = Arc::default();
+    let mut forward = start(Start::Answer, None, &[]);
+    forward.memory = Box::new(Known(None, Arc::clone(&kept)));
+    let mut forward = open(forward, INITIALIZE);
+    server(&mut forward, &result(0));
+    for page in 1..1000 {
+        let cursor = if page == 1 { String::new() } else { format!(r#","params":{{"cursor":"{page}"}}"#) };
+        host(&mut forward, &format!(r#"{{"jsonrpc":"2.0","id":{page},"method":"tools/list"{cursor}}}"#));
+        server(&mut forward, &format!(r#"{{"jsonrpc":"2.0","id":{page},"result":{{"tools":[],"nextCursor":"n"}}}}"#));
+    }
+    let pages = |learned: &Learned| if let Learned::List(_, pages) = learned { pages.len() } else { 0 };
+    let pages: usize = kept.lock().unwrap().iter().map(pages).sum();
+    assert!(pages < 30_000, "{pages} pages are handed over");
+    let answer = Message::from_text(introduction("2025-11-25", r#"{"tools":{}}"#)).unwrap();
+    assert_eq!(does(&mut forward, Event::Remote(remote::Event::Renewed(answer))), [TOOLS_CHANGED]);
+}
+
+#[test]
+fn a_list_that_has_grown_beyond_what_is_followed_is_another_list() {
+    let mut forward = connected();
+    host(&mut forward, &request(1, "tools/list"));
+    server(&mut forward, r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#);
+    let answer = Message::from_text(introduction("2025-11-25", r#"{"tools":{}}"#)).unwrap();
+    let mut out = does(&mut forward, Event::Remote(remote::Event::Renewed(answer)));
+    let mut pages = 0;
+    while let Some(sent) = out.first().and_then(|sent| sent.strip_prefix("send ")) {
+        let asked: Value = serde_json::from_str(sent).unwrap();
+        pages += 1;
+        assert!(pages < 1000, "for ever");
+        let page = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"tools":[],"nextCursor":"x"}}}}"#, asked["id"]);
+        out = server(&mut forward, &page);
+    }
+    assert_eq!(out, [TOOLS_CHANGED]);
+}
+
+#[test]
+fn a_batch_of_the_server_is_taken_apart_for_a_host_that_was_told_another_revision() {
+    let mut forward = signing_in();
+    stands(&mut forward, &introduction("2025-03-26", r#"{"tools":{}}"#));
+    for id in [1, 2] {
+        host(&mut forward, &request(id, "tools/call"));
+    }
+    let batch = format!("[{},{}]", result(1), result(2));
+    assert_eq!(server(&mut forward, &batch), [to_host(&result(1)), to_host(&result(2))]);
 }
