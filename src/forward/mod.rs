@@ -131,14 +131,23 @@ enum Link {
 /// A connection that is being opened.
 #[derive(Debug)]
 struct Opening {
+    /// Who asks in the message that opens it.
     first: Vec<Id>,
-    /// The first message, if it is one.
-    initialize: Option<Message>,
-    /// The server has answered it.
-    introduced: bool,
+    beginning: Beginning,
     waiting: VecDeque<Message>,
     /// What stands in the way.
     hurdle: Option<Report>,
+}
+
+/// How a connection begins.
+#[derive(Debug)]
+enum Beginning {
+    /// With the host's `initialize`, which waits for its answer.
+    Initialize(Message),
+    /// With one that the server has answered.
+    Introduced,
+    /// With something else; there is no handshake.
+    Other,
 }
 
 /// A request of the host that is not answered yet.
@@ -170,6 +179,15 @@ impl Asked {
             ("initialize", _) => Self::Initialize,
             (_, Some(list)) => Self::List(list, page()),
             _ => Self::Other,
+        }
+    }
+}
+
+impl Opening {
+    /// The server has answered what opens it.
+    fn answered(&mut self) {
+        if matches!(self.beginning, Beginning::Initialize(_)) {
+            self.beginning = Beginning::Introduced;
         }
     }
 }
@@ -471,12 +489,11 @@ impl Forward {
     fn open(&mut self, first: Message, waiting: VecDeque<Message>) {
         self.leave_session(&first, &waiting);
         let ids = first.requests().cloned().collect();
-        let initialize = (first.method() == Some("initialize")).then(|| first.clone());
-        self.initialize.clone_from(&initialize);
+        self.initialize = (first.method() == Some("initialize")).then(|| first.clone());
+        let beginning = self.initialize.clone().map_or(Beginning::Other, Beginning::Initialize);
         (self.shown, self.survey) = (Default::default(), Survey::default());
         (self.stand_in, self.told, self.offer) = (None, None, None);
-        self.link =
-            Link::Opening(Box::new(Opening { first: ids, initialize, introduced: false, waiting, hurdle: None }));
+        self.link = Link::Opening(Box::new(Opening { first: ids, beginning, waiting, hurdle: None }));
         self.actions.push_back(Action::Open(first));
         self.consider(); // somebody may be asked already
     }
@@ -550,10 +567,10 @@ impl Forward {
             return;
         }
         let Link::Opening(opening) = std::mem::replace(&mut self.link, Link::Closed) else { return };
-        let Opening { first, initialize, waiting, .. } = *opening;
+        let Opening { first, beginning, waiting, .. } = *opening;
         for id in &first {
             match error.answer() {
-                Some(answer) if initialize.is_some() => {
+                Some(answer) if !matches!(beginning, Beginning::Other) => {
                     if let Some(body) = self.pay(id, answer.with_id(id)) {
                         self.write(body);
                     }
@@ -582,7 +599,7 @@ impl Forward {
                 let id = id.clone();
                 match &mut self.link {
                     Link::Provisional(_) => return self.server_introduced(&id, message),
-                    Link::Opening(opening) if opening.first.contains(&id) => opening.introduced = true,
+                    Link::Opening(opening) if opening.first.contains(&id) => opening.answered(),
                     Link::Opening(_) => {
                         return debug!("a response to {id} is dropped: nothing with that id was sent yet");
                     }
@@ -600,7 +617,9 @@ impl Forward {
             Shape::Batch(parts) => {
                 let sent = |id: &Id| match &self.link {
                     Link::Open => true,
-                    Link::Opening(opening) => opening.initialize.is_none() && opening.first.contains(id),
+                    Link::Opening(opening) => {
+                        matches!(opening.beginning, Beginning::Other) && opening.first.contains(id)
+                    }
                     Link::Closed | Link::Provisional(_) => false,
                 };
                 let settles = |part: &Part| match part {

@@ -22,7 +22,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Action, Forward, Link, MOST_WAITING, Opening, Reminder, Shown,
+    Action, Beginning, Forward, Link, MOST_WAITING, Opening, Reminder, Shown,
     stand_in::{StandIn, names_stand_in},
     survey::own_id,
 };
@@ -157,12 +157,12 @@ impl Forward {
     /// Whether the host waits for the answer to its `initialize`, and may have ours.
     fn may_be_introduced(&self) -> bool {
         let Link::Opening(opening) = &self.link else { return false };
-        self.start == Start::Answer && opening.initialize.is_some() && !opening.introduced
+        self.start == Start::Answer && matches!(opening.beginning, Beginning::Initialize(_))
     }
 
     fn answer_provisionally(&mut self, known: Option<Description>, trouble: Report, progress: Progress) {
         let Link::Opening(opening) = std::mem::replace(&mut self.link, Link::Closed) else { return };
-        let Opening { first, initialize: Some(initialize), mut waiting, .. } = *opening else { return };
+        let Opening { first, beginning: Beginning::Initialize(initialize), mut waiting, .. } = *opening else { return };
         let asked = Wish::of(&initialize).revision.unwrap_or_else(|| OLDEST.to_owned());
         let stand_in = StandIn::new(known, trouble);
         let mut result = match &stand_in.known {
