@@ -190,6 +190,11 @@ impl Told {
     }
 }
 
+/// The lines on stderr that say that something is wrong.
+fn complaints(stderr: &str) -> impl Iterator<Item = &str> {
+    stderr.lines().filter(|line| ["] error: ", "] warning: ", "] mcp-remote: "].iter().any(|sign| line.contains(sign)))
+}
+
 /// What differs from one sign-in to the next.
 fn without_queries(text: &str) -> String {
     let words = text.split(' ').map(|word| match word.split_once('?') {
@@ -219,6 +224,9 @@ async fn check(case: &Case) {
         let told = Told { sentence, hint: text(&error["data"]["hint"]) };
         if case.places.contains(&Stderr) {
             host.told(&told.line(code)).await;
+            let stderr = host.stderr();
+            let first = complaints(&stderr).next().unwrap_or_default();
+            assert!(first.ends_with(&told.line(code)), "{code}: the first line is {first}");
         }
         told
     } else {
@@ -246,6 +254,9 @@ async fn check(case: &Case) {
     }
     host.end_input();
     host.exit().await;
+    for line in complaints(&host.stderr()) {
+        assert!(line.ends_with(']'), "{code}: nothing of the catalogue: {line}");
+    }
     if !case.places.contains(&Answer) {
         assert_eq!(host.stderr().matches(&told.line(code)).count(), 1, "{code}: {}", host.stderr());
     }
