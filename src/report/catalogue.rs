@@ -93,7 +93,7 @@ pub const CATALOGUE: &[Entry] = &[
     failure(
         Kind::Arguments,
         "variable_not_set",
-        "a `${NAME}` names an environment variable that does not reach this program; exit code 2",
+        "a `${NAME}` names an environment variable that does not reach this program, or reaches it empty; exit code 2",
         "set it in the \"env\" of this entry: hosts pass on only some variables of their own",
     ),
     failure(
