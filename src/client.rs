@@ -239,8 +239,7 @@ pub async fn sign_in(config: &Config) -> anyhow::Result<bool> {
         anyhow::anyhow!("{}{hint} [{}]", failure.sentence, failure.code)
     };
     let (observer, mut facts) = Observer::new();
-    let connected = connect(Connection::new(config, observer)?, &host).await;
-    let service = connected.map_err(told).with_context(|| format!("cannot initialise with {host}"))?;
+    let service = connect(Connection::new(config, observer)?, "mcp-remote login", &host).await.map_err(told)?;
     let declared = service.peer_info().is_some_and(|server| server.capabilities.tools.is_some());
     let asked = if declared { service.list_tools(None).await.map(drop) } else { Ok(()) };
     service.cancel().await.context("the connection did not end well")?;
@@ -253,13 +252,14 @@ pub async fn sign_in(config: &Config) -> anyhow::Result<bool> {
     }
 }
 
-/// Initialises.
+/// Initialises. Where there is a sign-in, its page sends the person back to what is `called` so.
 pub(crate) async fn connect(
     connection: Connection,
+    called: &str,
     host: &str,
 ) -> Result<RunningService<RoleClient, ClientConfig>, Failure> {
     let mut info = ClientConfig::default();
-    info.client_info = Implementation::new("mcp-remote-client", env!("CARGO_PKG_VERSION"));
+    info.client_info = Implementation::new("mcp-remote-client", env!("CARGO_PKG_VERSION")).with_title(called);
     // The newest that has an `initialize`; rmcp's own choice is newer.
     info.protocol_version = ProtocolVersion::V_2025_11_25;
     info.serve(connection).await.map_err(|error| match &error {
