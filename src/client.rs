@@ -32,7 +32,7 @@ use crate::{
     observer::{Fact, Observer},
     report::{
         self, OWN_ERROR, Report,
-        catalogue::{CHECK_RESOURCE, CHECK_TOOL, entry, is_ours},
+        catalogue::{CHECK_RESOURCE, CHECK_TOOL, SIGN_IN_THERE, START_AGAIN, entry, is_ours},
         chain, shown,
     },
     store::description::Shelf,
@@ -192,6 +192,8 @@ impl Failure {
             let sentence = answer.message.strip_prefix("mcp-remote: ").unwrap_or(&answer.message).chars();
             let sentence = sentence.take(LONGEST).map(|one| if one.is_control() { ' ' } else { one }).collect();
             let hint = data("hint").filter(|hint| is_ours(entry, hint)).unwrap_or_else(|| entry.action.to_owned());
+            // What a host is told, whose adapter stays; we are about to end, and the way back with us.
+            let hint = if hint == SIGN_IN_THERE { START_AGAIN.to_owned() } else { hint };
             return Self { code: entry.code.to_owned(), sentence, hint: Some(hint) };
         }
         let (code, message) = (answer.code.0, shown(answer.message.as_bytes()));

@@ -17,7 +17,7 @@ use std::{
     },
 };
 
-use mcp_remote::report::catalogue::{CATALOGUE, entry};
+use mcp_remote::report::catalogue::{CATALOGUE, START_AGAIN, entry};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, date_time_ymd,
@@ -272,7 +272,9 @@ async fn check(case: &Case) {
         if shown.contains(line.strip_prefix("mcp-remote: ").unwrap_or(&line)) {
             return;
         }
-        for piece in [format!("{sentence} [{code}]\n"), format!("-> {}\n", told.hint)] {
+        // It does not stay for a person to sign in.
+        let hint = if code == "sign_in_needed" { START_AGAIN } else { &told.hint };
+        for piece in [format!("{sentence} [{code}]\n"), format!("-> {hint}\n")] {
             assert!(shown.contains(&without_queries(&piece)), "{code}: no {piece:?} in {shown}");
         }
     }
@@ -662,6 +664,13 @@ const CASES: &[Case] = &[
         places: HOSTS,
     },
     Case {
+        code: "connection_broken",
+        set_up: || answering(|_| Reply::Close),
+        says: &["the connection to {host} broke"],
+        does: "the server's address: http or https",
+        places: ANSWERS,
+    },
+    Case {
         code: "authorization_server_unreachable",
         set_up: || {
             scene(async {
@@ -777,6 +786,13 @@ const CASES: &[Case] = &[
         places: ANSWERS,
     },
     Case {
+        code: "unauthorized",
+        set_up: || answering_with(|_| Reply::status(401, "text/plain", "bad key"), &["--header", "X-Api-Key: hush"]),
+        says: &["{host} answered HTTP 401", "bad key"],
+        does: "the names and values of the headers",
+        places: ANSWERS,
+    },
+    Case {
         code: "insufficient_scope",
         set_up: || {
             scene(async {
@@ -808,6 +824,24 @@ const CASES: &[Case] = &[
             )
         },
         says: &["{host}", "not for me"],
+        does: "--resource",
+        places: ANSWERS,
+    },
+    Case {
+        code: "token_refused",
+        set_up: || {
+            protected(
+                |settings| {
+                    settings.challenges = vec!["Bearer".into()];
+                    settings.first = Arc::new(|request| {
+                        (request.path == "/mcp" && request.header("authorization").is_some())
+                            .then(|| Reply::status(401, "text/plain", "not this audience"))
+                    });
+                },
+                &[],
+            )
+        },
+        says: &["{host}", "not this audience"],
         does: "--resource",
         places: ANSWERS,
     },
@@ -1103,6 +1137,13 @@ const CASES: &[Case] = &[
         set_up: || listing(|_| Reply::empty(202)),
         says: &["{host}"],
         does: "look before you send it again",
+        places: ANSWERS,
+    },
+    Case {
+        code: "no_answer",
+        set_up: || answering(|_| Reply::empty(202)),
+        says: &["{host}"],
+        does: "the server's address: http or https",
         places: ANSWERS,
     },
     Case {
