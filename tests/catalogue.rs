@@ -17,7 +17,7 @@ use std::{
     },
 };
 
-use mcp_remote::report::catalogue::{CATALOGUE, START_AGAIN, entry};
+use mcp_remote::report::catalogue::{CATALOGUE, NAME_THE_ADDRESS, START_AGAIN, entry};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, date_time_ymd,
@@ -235,10 +235,12 @@ async fn check(case: &Case) {
         host.told(&end).await;
         let stderr = host.stderr();
         let line = stderr.lines().find(|line| line.ends_with(&end)).unwrap_or_else(|| panic!("{code}:\n{stderr}"));
-        let action = entry(code).unwrap().action;
         let line = line.strip_suffix(&end).unwrap();
-        let line = line.strip_suffix(action).unwrap_or_else(|| panic!("{code}: {line}\nnot: {action}"));
-        let (_, sentence) = line.strip_suffix("; ").unwrap().split_once("] warning: ").unwrap();
+        let actions = [entry(code).unwrap().action, NAME_THE_ADDRESS];
+        let action =
+            actions.into_iter().find(|action| line.ends_with(action)).unwrap_or_else(|| panic!("{code}: {line}"));
+        let (_, sentence) =
+            line.strip_suffix(action).unwrap().strip_suffix("; ").unwrap().split_once("] warning: ").unwrap();
         Told { sentence: sentence.to_owned(), hint: action.to_owned() }
     };
     for piece in case.says {
@@ -883,6 +885,19 @@ const CASES: &[Case] = &[
     },
     Case {
         code: "unknown_client",
+        set_up: || {
+            scene(async {
+                let server = AuthorizationServer::start(Settings::default()).await;
+                let flags = ["--static-oauth-client-info", KNOWN, "--auth-timeout", "1"];
+                Stage::of(server.url(), &flags).keeping(server).with(Browser::waiting())
+            })
+        },
+        says: &["{host}: opening the sign-in page was refused: HTTP 400 (Unknown client)"],
+        does: "--static-oauth-client-info",
+        places: WARNING,
+    },
+    Case {
+        code: "unknown_client",
         set_up: || exchanging(|| refusal(401, "invalid_client", "there is no such client")),
         says: &["{host}", "invalid_client (there is no such client)"],
         does: "mcp-remote logout",
@@ -917,6 +932,23 @@ const CASES: &[Case] = &[
         says: &["{host}", "http://localhost:", "AADSTS50011"],
         does: "--host 127.0.0.1",
         places: EVERYWHERE,
+    },
+    Case {
+        code: "redirect_uri_refused",
+        set_up: || {
+            scene(async {
+                let elsewhere = vec!["http://localhost:1/elsewhere".to_owned()];
+                let server = AuthorizationServer::with(|settings| {
+                    settings.clients = vec![Client { redirect_uris: elsewhere, ..Client::public("known") }];
+                });
+                let server = server.await;
+                let flags = ["--static-oauth-client-info", KNOWN, "--callback-path", "/other", "--auth-timeout", "1"];
+                Stage::of(server.url(), &flags).keeping(server).with(Browser::waiting())
+            })
+        },
+        says: &["{host}", "/other was refused", "Redirect URI is not registered"],
+        does: "--host 127.0.0.1",
+        places: WARNING,
     },
     Case {
         code: "scope_refused",
