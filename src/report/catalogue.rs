@@ -61,6 +61,8 @@ pub const CHECK_RESOURCE: &str = "check the resource's address: mcp-remote-clien
 /// Where a program is there and cannot be executed.
 pub const MAKE_EXECUTABLE: &str = "make that file executable: chmod +x";
 
+/// Where an entry has program and arguments, or all arguments, in one.
+pub const ARGUMENTS_APART: &str = "write each argument as an element of its own into \"args\"";
 /// Where an entry names us and still has the words that were for npx.
 pub const LEAVE_OUT_NPX: &str = "leave out \"-y\" and \"mcp-remote\" before the server's address";
 
@@ -68,7 +70,7 @@ pub const LEAVE_OUT_NPX: &str = "leave out \"-y\" and \"mcp-remote\" before the 
 /// looks like ours.
 #[must_use]
 pub fn is_ours(entry: &Entry, action: &str) -> bool {
-    const MORE_EXACT: [&str; 12] = [
+    const MORE_EXACT: [&str; 13] = [
         SIGN_IN_THERE,
         START_AGAIN,
         CHECK_HEADERS,
@@ -80,6 +82,7 @@ pub fn is_ours(entry: &Entry, action: &str) -> bool {
         CHECK_TOOL,
         CHECK_RESOURCE,
         MAKE_EXECUTABLE,
+        ARGUMENTS_APART,
         LEAVE_OUT_NPX,
     ];
     action == entry.action || MORE_EXACT.contains(&action)
