@@ -1264,6 +1264,22 @@ const CASES: &[Case] = &[
         places: WARNING,
     },
     Case {
+        code: "store_damaged",
+        set_up: || {
+            scene(async {
+                let server = AuthorizationServer::start(Settings::default()).await;
+                let stage = Stage::of(server.url(), &[]).keeping(server).with(Browser::consenting());
+                std::fs::create_dir_all(stored::folder(stage.home.path())).unwrap();
+                let file = stored::file(stage.home.path(), &stage.arguments[0], "registrations.json");
+                std::fs::write(file, "[[").unwrap();
+                stage
+            })
+        },
+        says: &["registrations.json is damaged and is left out"],
+        does: "remove the file that is named",
+        places: WARNING,
+    },
+    Case {
         code: "session_replaced",
         set_up: || {
             scene(async {
