@@ -129,7 +129,9 @@ async fn forget(
 
 fn tell(out: &mut impl Write, name: &str, revoked: &Revoked) -> anyhow::Result<()> {
     match revoked {
-        Revoked::Nothing => writeln!(out, "{name}: nobody was signed in.")?,
+        Revoked::Nothing => {
+            writeln!(out, "{name}: nobody was signed in; a registration, if there was one, is forgotten.")?
+        }
         Revoked::AtServer => writeln!(out, "{name}: signed out; the tokens are revoked.")?,
         Revoked::HereOnly(why) => {
             writeln!(out, "{name}: signed out here; the tokens could not be revoked: {why}")?;

@@ -32,7 +32,7 @@ use crate::{
     observer::{Fact, Observer},
     report::{
         self, OWN_ERROR, Report,
-        catalogue::{CHECK_RESOURCE, CHECK_TOOL, entry, is_ours},
+        catalogue::{CHECK_RESOURCE, CHECK_TOOL, SIGN_IN_THERE, START_AGAIN, entry, is_ours},
         chain, shown,
     },
     store::description::Shelf,
@@ -192,6 +192,8 @@ impl Failure {
             let sentence = answer.message.strip_prefix("mcp-remote: ").unwrap_or(&answer.message).chars();
             let sentence = sentence.take(LONGEST).map(|one| if one.is_control() { ' ' } else { one }).collect();
             let hint = data("hint").filter(|hint| is_ours(entry, hint)).unwrap_or_else(|| entry.action.to_owned());
+            // What a host is told, whose adapter stays; we are about to end, and the way back with us.
+            let hint = if hint == SIGN_IN_THERE { START_AGAIN.to_owned() } else { hint };
             return Self { code: entry.code.to_owned(), sentence, hint: Some(hint) };
         }
         let (code, message) = (answer.code.0, shown(answer.message.as_bytes()));
@@ -239,8 +241,7 @@ pub async fn sign_in(config: &Config) -> anyhow::Result<bool> {
         anyhow::anyhow!("{}{hint} [{}]", failure.sentence, failure.code)
     };
     let (observer, mut facts) = Observer::new();
-    let connected = connect(Connection::new(config, observer)?, &host).await;
-    let service = connected.map_err(told).with_context(|| format!("cannot initialise with {host}"))?;
+    let service = connect(Connection::new(config, observer)?, "mcp-remote login", &host).await.map_err(told)?;
     let declared = service.peer_info().is_some_and(|server| server.capabilities.tools.is_some());
     let asked = if declared { service.list_tools(None).await.map(drop) } else { Ok(()) };
     service.cancel().await.context("the connection did not end well")?;
@@ -253,13 +254,14 @@ pub async fn sign_in(config: &Config) -> anyhow::Result<bool> {
     }
 }
 
-/// Initialises.
+/// Initialises. Where there is a sign-in, its page sends the person back to what is `called` so.
 pub(crate) async fn connect(
     connection: Connection,
+    called: &str,
     host: &str,
 ) -> Result<RunningService<RoleClient, ClientConfig>, Failure> {
     let mut info = ClientConfig::default();
-    info.client_info = Implementation::new("mcp-remote-client", env!("CARGO_PKG_VERSION"));
+    info.client_info = Implementation::new("mcp-remote-client", env!("CARGO_PKG_VERSION")).with_title(called);
     // The newest that has an `initialize`; rmcp's own choice is newer.
     info.protocol_version = ProtocolVersion::V_2025_11_25;
     info.serve(connection).await.map_err(|error| match &error {

@@ -61,10 +61,16 @@ impl ServerUrl {
     /// # Errors
     /// A sentence for the user.
     pub fn parse(text: &str, plain_http: PlainHttp) -> Result<Self, String> {
-        if !text.contains("://") {
+        // RFC 3986 §3.1
+        let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        if !text.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme)) {
             return Err("the server's address must begin with https://, or http:// on this machine".to_owned());
         }
         let url = Url::parse(text).map_err(|error| format!("the server's address is not a URL: {error}"))?;
+        // The URL Standard lets `${HOST}` pass, and no resolver or HTTP library does.
+        if url.host_str().is_some_and(|host| host.contains(['{', '}', '$'])) {
+            return Err("the server's address has a placeholder for its host: write the host itself".to_owned());
+        }
         // Shown without what may be secret in it.
         let shown = format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default());
         let server = Self(url);

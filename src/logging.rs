@@ -60,8 +60,11 @@ pub fn start(mode: LogMode, file: PathBuf, filters: Option<&str>) -> Log {
     if let Some(filters) = filters {
         builder.parse_filters(filters);
     }
-    // It calls the end of its own listener an error.
-    builder.filter_module("tiny_http", LevelFilter::Off);
+    // The one calls the end of its own listener an error, the other each certificate that is then told in
+    // the catalogue's words, or accepted for being named.
+    for module in ["tiny_http", "rustls_platform_verifier"] {
+        builder.filter_module(module, LevelFilter::Off);
+    }
     for module in PRINT_SECRETS {
         builder.filter_module(module, LevelFilter::Info);
     }

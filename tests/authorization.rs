@@ -781,7 +781,7 @@ async fn a_configured_client_is_used_and_nothing_is_registered() {
         let mut host = browser.host_with(&home, &arguments.map(|it| it as &str), &[("SECRET", SECRET)]);
         let answer = host.initialize().await;
         assert!(answer["result"].is_object(), "{method}: {answer}\n{}", host.stderr());
-        assert_eq!(server.counts(), Counts { registrations: 0, ..ONE_SIGN_IN }, "{method}");
+        assert_eq!(server.counts(), Counts { registrations: 0, looks: 1, ..ONE_SIGN_IN }, "{method}");
     }
 }
 

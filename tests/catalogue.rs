@@ -17,7 +17,7 @@ use std::{
     },
 };
 
-use mcp_remote::report::catalogue::{CATALOGUE, entry};
+use mcp_remote::report::catalogue::{CATALOGUE, NAME_THE_ADDRESS, START_AGAIN, entry};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, date_time_ymd,
@@ -190,6 +190,11 @@ impl Told {
     }
 }
 
+/// The lines on stderr that say that something is wrong.
+fn complaints(stderr: &str) -> impl Iterator<Item = &str> {
+    stderr.lines().filter(|line| ["] error: ", "] warning: ", "] mcp-remote: "].iter().any(|sign| line.contains(sign)))
+}
+
 /// What differs from one sign-in to the next.
 fn without_queries(text: &str) -> String {
     let words = text.split(' ').map(|word| match word.split_once('?') {
@@ -219,6 +224,9 @@ async fn check(case: &Case) {
         let told = Told { sentence, hint: text(&error["data"]["hint"]) };
         if case.places.contains(&Stderr) {
             host.told(&told.line(code)).await;
+            let stderr = host.stderr();
+            let first = complaints(&stderr).next().unwrap_or_default();
+            assert!(first.ends_with(&told.line(code)), "{code}: the first line is {first}");
         }
         told
     } else {
@@ -227,10 +235,12 @@ async fn check(case: &Case) {
         host.told(&end).await;
         let stderr = host.stderr();
         let line = stderr.lines().find(|line| line.ends_with(&end)).unwrap_or_else(|| panic!("{code}:\n{stderr}"));
-        let action = entry(code).unwrap().action;
         let line = line.strip_suffix(&end).unwrap();
-        let line = line.strip_suffix(action).unwrap_or_else(|| panic!("{code}: {line}\nnot: {action}"));
-        let (_, sentence) = line.strip_suffix("; ").unwrap().split_once("] warning: ").unwrap();
+        let actions = [entry(code).unwrap().action, NAME_THE_ADDRESS];
+        let action =
+            actions.into_iter().find(|action| line.ends_with(action)).unwrap_or_else(|| panic!("{code}: {line}"));
+        let (_, sentence) =
+            line.strip_suffix(action).unwrap().strip_suffix("; ").unwrap().split_once("] warning: ").unwrap();
         Told { sentence: sentence.to_owned(), hint: action.to_owned() }
     };
     for piece in case.says {
@@ -246,6 +256,9 @@ async fn check(case: &Case) {
     }
     host.end_input();
     host.exit().await;
+    for line in complaints(&host.stderr()) {
+        assert!(line.ends_with(']'), "{code}: nothing of the catalogue: {line}");
+    }
     if !case.places.contains(&Answer) {
         assert_eq!(host.stderr().matches(&told.line(code)).count(), 1, "{code}: {}", host.stderr());
     }
@@ -261,7 +274,9 @@ async fn check(case: &Case) {
         if shown.contains(line.strip_prefix("mcp-remote: ").unwrap_or(&line)) {
             return;
         }
-        for piece in [format!("{sentence} [{code}]\n"), format!("-> {}\n", told.hint)] {
+        // It does not stay for a person to sign in.
+        let hint = if code == "sign_in_needed" { START_AGAIN } else { &told.hint };
+        for piece in [format!("{sentence} [{code}]\n"), format!("-> {hint}\n")] {
             assert!(shown.contains(&without_queries(&piece)), "{code}: no {piece:?} in {shown}");
         }
     }
@@ -651,6 +666,13 @@ const CASES: &[Case] = &[
         places: HOSTS,
     },
     Case {
+        code: "connection_broken",
+        set_up: || answering(|_| Reply::Close),
+        says: &["the connection to {host} broke"],
+        does: "the server's address: http or https",
+        places: ANSWERS,
+    },
+    Case {
         code: "authorization_server_unreachable",
         set_up: || {
             scene(async {
@@ -766,6 +788,13 @@ const CASES: &[Case] = &[
         places: ANSWERS,
     },
     Case {
+        code: "unauthorized",
+        set_up: || answering_with(|_| Reply::status(401, "text/plain", "bad key"), &["--header", "X-Api-Key: hush"]),
+        says: &["{host} answered HTTP 401", "bad key"],
+        does: "the names and values of the headers",
+        places: ANSWERS,
+    },
+    Case {
         code: "insufficient_scope",
         set_up: || {
             scene(async {
@@ -797,6 +826,24 @@ const CASES: &[Case] = &[
             )
         },
         says: &["{host}", "not for me"],
+        does: "--resource",
+        places: ANSWERS,
+    },
+    Case {
+        code: "token_refused",
+        set_up: || {
+            protected(
+                |settings| {
+                    settings.challenges = vec!["Bearer".into()];
+                    settings.first = Arc::new(|request| {
+                        (request.path == "/mcp" && request.header("authorization").is_some())
+                            .then(|| Reply::status(401, "text/plain", "not this audience"))
+                    });
+                },
+                &[],
+            )
+        },
+        says: &["{host}", "not this audience"],
         does: "--resource",
         places: ANSWERS,
     },
@@ -838,6 +885,19 @@ const CASES: &[Case] = &[
     },
     Case {
         code: "unknown_client",
+        set_up: || {
+            scene(async {
+                let server = AuthorizationServer::start(Settings::default()).await;
+                let flags = ["--static-oauth-client-info", KNOWN, "--auth-timeout", "1"];
+                Stage::of(server.url(), &flags).keeping(server).with(Browser::waiting())
+            })
+        },
+        says: &["{host}: opening the sign-in page was refused: HTTP 400 (Unknown client)"],
+        does: "--static-oauth-client-info",
+        places: WARNING,
+    },
+    Case {
+        code: "unknown_client",
         set_up: || exchanging(|| refusal(401, "invalid_client", "there is no such client")),
         says: &["{host}", "invalid_client (there is no such client)"],
         does: "mcp-remote logout",
@@ -872,6 +932,23 @@ const CASES: &[Case] = &[
         says: &["{host}", "http://localhost:", "AADSTS50011"],
         does: "--host 127.0.0.1",
         places: EVERYWHERE,
+    },
+    Case {
+        code: "redirect_uri_refused",
+        set_up: || {
+            scene(async {
+                let elsewhere = vec!["http://localhost:1/elsewhere".to_owned()];
+                let server = AuthorizationServer::with(|settings| {
+                    settings.clients = vec![Client { redirect_uris: elsewhere, ..Client::public("known") }];
+                });
+                let server = server.await;
+                let flags = ["--static-oauth-client-info", KNOWN, "--callback-path", "/other", "--auth-timeout", "1"];
+                Stage::of(server.url(), &flags).keeping(server).with(Browser::waiting())
+            })
+        },
+        says: &["{host}", "/other was refused", "Redirect URI is not registered"],
+        does: "--host 127.0.0.1",
+        places: WARNING,
     },
     Case {
         code: "scope_refused",
@@ -1095,6 +1172,13 @@ const CASES: &[Case] = &[
         places: ANSWERS,
     },
     Case {
+        code: "no_answer",
+        set_up: || answering(|_| Reply::empty(202)),
+        says: &["{host}"],
+        does: "the server's address: http or https",
+        places: ANSWERS,
+    },
+    Case {
         code: "no_event_stream",
         set_up: || {
             scene(async {
@@ -1176,6 +1260,22 @@ const CASES: &[Case] = &[
             })
         },
         says: &["tokens.json is damaged and is left out"],
+        does: "remove the file that is named",
+        places: WARNING,
+    },
+    Case {
+        code: "store_damaged",
+        set_up: || {
+            scene(async {
+                let server = AuthorizationServer::start(Settings::default()).await;
+                let stage = Stage::of(server.url(), &[]).keeping(server).with(Browser::consenting());
+                std::fs::create_dir_all(stored::folder(stage.home.path())).unwrap();
+                let file = stored::file(stage.home.path(), &stage.arguments[0], "registrations.json");
+                std::fs::write(file, "[[").unwrap();
+                stage
+            })
+        },
+        says: &["registrations.json is damaged and is left out"],
         does: "remove the file that is named",
         places: WARNING,
     },

@@ -15,7 +15,7 @@ use support::{
     authorization_server::{AuthorizationServer, Settings},
     browser::{Browser, redirect_of},
     host::{initialize_params, request},
-    server::{Reply, ordinary},
+    server::{Reply, ordinary, reserved_port},
     soon, stored,
 };
 use tempfile::TempDir;
@@ -73,6 +73,8 @@ async fn a_sign_in_made_ahead_of_time_serves_the_host() {
     let desk = Desk::with(|_| {}).await;
     let said = desk.succeeds(&["login", &desk.server.url()]).await;
     desk.is_secretive(&said);
+    let page = desk.browser.page().await.body;
+    assert!(page.contains("go back to <b><bdi>mcp-remote login</bdi></b>"), "{page}");
     let before = desk.server.counts();
     let mut host = desk.browser.host_at(&desk.home, &desk.server.url(), &[]);
     assert!(host.initialize().await["result"].is_object());
@@ -86,6 +88,30 @@ async fn a_sign_in_that_fails_is_an_exit_code_and_a_reason() {
     let said = desk.run(&["login", &desk.server.url()]).await;
     assert!(!said.status.success());
     assert!(said.stderr.contains("not today"), "{}", said.stderr);
+    let last = said.stderr.lines().last().unwrap_or_default();
+    let told = last.strip_prefix("mcp-remote login: ").unwrap();
+    let warned = said.stderr.lines().find_map(|line| line.split_once("warning: ")).unwrap().1;
+    assert_eq!(told, warned, "the same words");
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_is_told_at_once_to_a_person_who_signs_in() {
+    let desk = Desk::with(|_| {}).await;
+    let url = format!("http://127.0.0.1:{}/mcp", reserved_port().await);
+    let said = desk.run(&["login", &url]).await;
+    let first = said.stderr.lines().next().unwrap_or_default();
+    assert!(first.contains("cannot connect to ") && first.ends_with("[cannot_connect]"), "{}", said.stderr);
+}
+
+#[tokio::test]
+async fn signing_out_where_nobody_was_signed_in_says_that_the_registration_is_forgotten() {
+    let desk = Desk::with(|settings| settings.denies = Some(("unauthorized_client".into(), "who?".into()))).await;
+    let url = desk.server.url();
+    desk.run(&["login", &url]).await;
+    assert_ne!(stored::json(desk.home.path(), &url, "registrations.json"), Value::Null);
+    let said = desk.succeeds(&["logout", &url]).await;
+    assert_eq!(stored::json(desk.home.path(), &url, "registrations.json"), Value::Null);
+    assert!(said.stdout.contains("a registration, if there was one, is forgotten"), "{}", said.stdout);
 }
 
 #[tokio::test]

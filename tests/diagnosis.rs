@@ -722,6 +722,43 @@ async fn the_hosts_entries_are_judged_and_their_secrets_are_not_shown() {
     assert_eq!(told.code, Some(1));
 }
 
+#[tokio::test]
+async fn an_entry_that_no_host_can_take_apart_or_read_is_told() {
+    let server = Server::with(rich).await;
+    let url = server.url("/mcp");
+    let terminal = Terminal::new();
+    let home = terminal.home.path();
+    let ours = env!("CARGO_BIN_EXE_mcp-remote");
+    let file = |name: &str, servers: Value| write(&home.join(name), &json!({"mcpServers": servers}).to_string());
+    file(
+        ".cursor/mcp.json",
+        json!({
+            "line": {"command": format!("{ours} {url} --header Authorization:hush")},
+            "text": {"command": ours, "args": format!("{url} --debug")},
+            "one": {"command": ours, "args": [format!("{url} --header Authorization:hush")]},
+            "fine": {"command": ours, "args": [&url, "--header", "Referer: http://a.example"]},
+        }),
+    );
+    let comma = format!(r#"{{"mcpServers": {{"c": {{"command": "{ours}", "args": ["{url}",]}}}}}}"#);
+    write(&home.join(".config/Claude/claude_desktop_config.json"), &comma);
+    write(&home.join(".gemini/settings.json"), &json!({"mine": {"command": ours, "args": [&url]}}).to_string());
+    let told = terminal.run(&[&url]).await;
+    let lost =
+        "info  host                  Gemini CLI, ~/.gemini/settings.json: mentions mcp-remote, but lists no servers\n";
+    assert!(told.stdout.contains(lost), "{}", told.stdout);
+    for name in ["line", "text", "one"] {
+        let expected = format!(
+            "FAIL  host                  Cursor, ~/.cursor/mcp.json, \"{name}\": its arguments are one text [bad_entry]\n                            -> write each argument as an element of its own into \"args\"\n"
+        );
+        assert!(told.stdout.contains(&expected), "{expected}: {}", told.stdout);
+    }
+    assert!(told.stdout.contains("\"fine\": is for this server with other arguments"), "{}", told.stdout);
+    let strict = "claude_desktop_config.json: has comments or commas before a bracket";
+    assert_eq!(told.stdout.contains(strict), cfg!(target_os = "linux"), "{}", told.stdout);
+    assert!(!told.stdout.contains("hush"), "{}", told.stdout);
+    assert_eq!(told.code, Some(1));
+}
+
 /// A named pipe, at whose other end is nobody.
 fn make_pipe(path: &Path) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -13,7 +13,7 @@ use std::{
 use clap::{Parser, builder::NonEmptyStringValueParser};
 use reqwest::{
     Url,
-    header::{HeaderMap, HeaderName, HeaderValue},
+    header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue},
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::{Map, Value};
@@ -36,6 +36,9 @@ use crate::{
 
 /// npm's default for `--ping-interval`.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Schemes of `Authorization` that are nothing without what follows them.
+const BARE_SCHEMES: [&str; 3] = ["Basic", "Bearer", "Token"];
 
 pub(super) const CONNECTING: &str = "Connecting";
 pub(super) const NETWORK: &str = "Network";
@@ -535,18 +538,32 @@ fn expanded(written: &[WrittenHeader], environment: Environment<'_>) -> Result<H
     for header in written {
         let place = || format!("{} ({})", header.place, header.name);
         let text = expand(&header.value, environment).map_err(|name| Mistake::not_set(&place(), &name))?;
+        let text = text.trim();
         let (Ok(name), Ok(mut value)) =
-            (HeaderName::from_bytes(header.name.as_bytes()), HeaderValue::from_bytes(text.trim_end().as_bytes()))
+            (HeaderName::from_bytes(header.name.as_bytes()), HeaderValue::from_bytes(text.as_bytes()))
         else {
             return Err(format!("the value of {} has a character that no header value may have", place()).into());
         };
-        if text.is_empty() {
-            return Err(Mistake::mangled(format!("{} has no value", place())));
+        // `Bearer` and nothing is what an empty variable leaves, or a host that cuts at the space.
+        let is_bare = BARE_SCHEMES.iter().any(|scheme| text.eq_ignore_ascii_case(scheme));
+        if text.is_empty() || name == AUTHORIZATION && is_bare {
+            let empty =
+                variables(&header.value).find(|name| environment(name).is_some_and(|value| value.trim().is_empty()));
+            return Err(match empty {
+                Some(variable) => Mistake::empty(&place(), variable),
+                None if text.is_empty() => Mistake::mangled(format!("{} has no value", place())),
+                None => Mistake::mangled(format!("{} has no key after {text}", place())),
+            });
         }
         value.set_sensitive(true);
         headers.append(name, value);
     }
     Ok(headers)
+}
+
+/// The variables that a text names.
+pub(super) fn variables(text: &str) -> impl Iterator<Item = &str> {
+    text.split("${").skip(1).filter_map(|part| Some(part.split_once('}')?.0)).filter(|name| !name.is_empty())
 }
 
 /// `${NAME}` becomes the variable's value.

@@ -31,6 +31,12 @@ impl Mistake {
         Self { code: "variable_not_set", sentence }
     }
 
+    /// A variable that an argument names is there and empty.
+    pub(super) fn empty(place: &str, variable: &str) -> Self {
+        let sentence = format!("{place} names the environment variable {variable}, which is empty");
+        Self { code: "variable_not_set", sentence }
+    }
+
     pub(super) fn report(self) -> Report {
         Report::new(self.code, self.sentence, None)
     }
@@ -120,6 +126,12 @@ pub(super) fn mistake(error: &clap::Error, verb: Verb, mangled: Option<Mangled>)
         ErrorKind::UnknownArgument if argument == "-y" => {
             "unknown flag -y, which is npx's: leave out \"-y\" and \"mcp-remote\" before the server's address"
                 .to_owned()
+        }
+        // `"--header Authorization:…"`. What follows the name is not shown.
+        ErrorKind::UnknownArgument if argument.starts_with('-') && argument.contains([' ', ':']) => {
+            cut = true;
+            let name = argument.split([' ', ':']).next().unwrap_or_default();
+            format!("{name} and its value are one argument")
         }
         ErrorKind::UnknownArgument if argument.starts_with('-') => match context(ContextKind::SuggestedArg) {
             Some(nearest) => format!("unknown flag {argument}; did you mean {nearest}?"),

@@ -353,11 +353,13 @@ impl Verb {
             Self::Forward => Args::command(),
             // A person waits: a server that is down is told at once.
             Self::Client => ClientArgs::command().mut_arg("retry_for", |retry_for| retry_for.default_value("0")),
-            Self::Login => LoginArgs::command().mut_args(|arg| {
-                let only_forwarding =
-                    ["ignore_tool", "keep_alive", "ping_interval", "max_message_size"].contains(&arg.get_id().as_str());
-                arg.hide(only_forwarding)
-            }),
+            Self::Login => {
+                LoginArgs::command().mut_arg("retry_for", |retry_for| retry_for.default_value("0")).mut_args(|arg| {
+                    let only_forwarding = ["ignore_tool", "keep_alive", "ping_interval", "max_message_size"]
+                        .contains(&arg.get_id().as_str());
+                    arg.hide(only_forwarding)
+                })
+            }
             Self::Logout => LogoutArgs::command()
                 .mut_arg("server_url", |url| url.required(false).required_unless_present("all"))
                 .mut_args(|arg| {

@@ -9,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Environment, flags::Args};
+use super::{
+    Environment,
+    flags::{Args, variables},
+};
 use crate::{
     config::{Config, Grant, is_loopback},
     oauth::browser::Surroundings,
@@ -134,8 +137,7 @@ fn placeholders(args: &Args) -> BTreeSet<String> {
     }));
     let mut names = BTreeSet::new();
     for text in texts {
-        let parts = text.split("${").skip(1).filter_map(|part| Some(part.split_once('}')?.0));
-        names.extend(parts.filter(|name| !name.is_empty()).map(ToOwned::to_owned));
+        names.extend(variables(&text).map(ToOwned::to_owned));
     }
     names
 }

@@ -136,6 +136,9 @@ fn a_mistake_is_told_in_one_sentence_that_names_it() {
         (vec![URL, "--header"], "--header needs a value"),
         (vec![URL, "--header", "no colon"], "it must be NAME:VALUE"),
         (vec![URL, "--header", "A: ${NOT_SET}"], "variable NOT_SET, which is not set"),
+        (vec![URL, "--header", "A: ${EMPTY}"], "variable EMPTY, which is empty"),
+        (vec![URL, "--header", "Authorization: Bearer ${EMPTY}"], "variable EMPTY, which is empty"),
+        (vec![URL, "--header", "Authorization: Bearer "], "has no key after Bearer"),
         (vec![URL, "--header-file", "/no/such/file"], "cannot read --header-file /no/such/file"),
         (vec![URL, "--callback-path", "x"], "must begin with /"),
         (vec![URL, "--authorize-param", "state=1"], "cannot set state"),
@@ -534,6 +537,12 @@ fn a_try_that_is_written_wrongly_is_told_with_its_form_and_without_its_words() {
         let sentence = refused(&[&["mcp-remote-client"], arguments].concat());
         assert!(sentence.contains("call TOOL KEY=VALUE, or read URI"), "{arguments:?}: {sentence}");
         assert!(!sentence.contains("hush"), "{arguments:?}: {sentence}");
+    }
+    for glued in ["--header Authorization:Bearer hush", "--header:Authorization:hush", "--heder Authorization: hush"] {
+        let sentence = refused(&[URL, glued]);
+        let (name, _) = glued.split_once([' ', ':']).unwrap();
+        assert!(sentence.starts_with(&format!("{name} and its value are one argument; ")), "{sentence}");
+        assert!(!sentence.contains("hush"), "{sentence}");
     }
     let cut = refused(&["mcp-remote-client", URL, "3334", "--header", "Authorization:", "Bearer", "hush"]);
     assert!(cut.starts_with("unexpected argument") && !cut.contains("hush"), "{cut}");

@@ -21,7 +21,7 @@ use crate::{
     config::Config,
     report::{
         Report,
-        catalogue::{LEAVE_OUT_NPX, MAKE_EXECUTABLE},
+        catalogue::{ARGUMENTS_APART, LEAVE_OUT_NPX, MAKE_EXECUTABLE},
     },
 };
 
@@ -58,7 +58,22 @@ pub(super) fn look(config: &Config, terminal: &Terminal, teller: &mut Teller<'_>
             }
             continue;
         };
-        for (name, entry) in entries(&settings) {
+        // It reads JSON and nothing more.
+        if host == "Claude Desktop"
+            && text.contains(NAME)
+            && serde_json::from_str::<Value>(text.trim_start_matches('\u{feff}')).is_err()
+        {
+            none = false;
+            let text = format!("{here}: has comments or commas before a bracket, which this host does not read");
+            teller.tell(Line::warn(Step::Host, text, "remove them from the file"))?;
+        }
+        let entries = entries(&settings);
+        // Claude Code's file has what was talked about, too.
+        if entries.is_empty() && host != "Claude Code" && text.contains(NAME) {
+            none = false;
+            teller.tell(Line::info(Step::Host, format!("{here}: mentions mcp-remote, but lists no servers")))?;
+        }
+        for (name, entry) in entries {
             if !entry.is_ours(config) {
                 continue;
             }
@@ -137,6 +152,8 @@ fn files(terminal: &Terminal) -> Vec<(&'static str, PathBuf)> {
 struct Entry {
     command: String,
     arguments: Vec<String>,
+    /// Whether its arguments are one text in the file, which no host takes apart.
+    in_one: bool,
 }
 
 impl Entry {
@@ -149,15 +166,33 @@ impl Entry {
             // opencode: all in one.
             Value::Array(_) => {
                 let mut words = texts(&entry["command"]);
-                (!words.is_empty()).then(|| Self { command: words.remove(0), arguments: words })
+                (!words.is_empty()).then(|| Self::apart(words.remove(0), words))
             }
             // Zed, until 2025.
-            Value::Object(command) => Some(Self {
-                command: command.get("path")?.as_str()?.to_owned(),
-                arguments: texts(command.get("args").unwrap_or(&Value::Null)),
+            Value::Object(command) => Some(Self::apart(
+                command.get("path")?.as_str()?.to_owned(),
+                texts(command.get("args").unwrap_or(&Value::Null)),
+            )),
+            command => Some(match entry["args"].as_str() {
+                Some(text) => Self { in_one: true, ..Self::apart(command.as_str()?.to_owned(), words(text)) },
+                None => Self::apart(command.as_str()?.to_owned(), texts(&entry["args"])),
             }),
-            command => Some(Self { command: command.as_str()?.to_owned(), arguments: texts(&entry["args"]) }),
         }
+    }
+
+    /// What was written as one is judged by its words; a path may have blanks, so an address must be there.
+    fn apart(command: String, arguments: Vec<String>) -> Self {
+        let in_one = |text: &String| text.contains("://") && words(text).len() > 1;
+        let begins = |text: &String| in_one(text) && words(text)[0].contains("://");
+        if in_one(&command) {
+            let mut all = words(&command);
+            let command = all.remove(0);
+            all.extend(arguments);
+            return Self { command, arguments: all, in_one: true };
+        }
+        let in_one = arguments.iter().any(begins);
+        let arguments = if in_one { arguments.iter().flat_map(|text| words(text)).collect() } else { arguments };
+        Self { command, arguments, in_one }
     }
 
     fn is_ours(&self, config: &Config) -> bool {
@@ -177,6 +212,10 @@ impl Entry {
             self.arguments.iter().position(package).map_or(0, |at| at + 1)
         })
     }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(ToOwned::to_owned).collect()
 }
 
 /// Everything below the keys under which hosts list servers.
@@ -201,6 +240,10 @@ fn judge(here: &str, entry: &Entry, config: &Config, terminal: &Terminal) -> Lin
     let begins = entry.begins(config);
     let outcome = if begins.is_some() { Outcome::Fail } else { Outcome::Warn };
     let command = &entry.command;
+    if entry.in_one {
+        let text = format!("{here}: its arguments are one text");
+        return Line::report(Step::Host, outcome, Report::new("bad_entry", text, Some(ARGUMENTS_APART)));
+    }
     match find(command, terminal) {
         Found::Missing => {
             let text = format!("{here}: its command {command} is not there");
@@ -377,7 +420,7 @@ mod tests {
             r#"{"projects":{"/p":{"mcpServers":{"n":{"command":"c","args":["a"]}}}}}"#,
         ] {
             let found = entries(&serde_json::from_str(settings).unwrap());
-            let [(name, Entry { command, arguments })] = &found[..] else { panic!("{settings}: {found:?}") };
+            let [(name, Entry { command, arguments, .. })] = &found[..] else { panic!("{settings}: {found:?}") };
             assert_eq!((name.as_str(), command.as_str(), arguments), ("n", "c", &vec!["a".to_owned()]), "{settings}");
         }
     }

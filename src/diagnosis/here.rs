@@ -5,6 +5,8 @@
 
 use std::{fs, io, path::Path, sync::Arc};
 
+use serde::de::IgnoredAny;
+
 use super::teller::{Line, Outcome, Step, Teller};
 use crate::{
     account,
@@ -46,10 +48,14 @@ pub(super) async fn look(config: &Config, terminal: &Terminal, teller: &mut Tell
         let outcome = if sign_in.expired && !sign_in.refreshable { Outcome::Info } else { Outcome::Ok };
         teller.tell(Line::new(Step::StoredSignIn, outcome, format!("{}{by}", sign_in.until())))?;
     }
-    for drawer in Drawer::ALL {
-        let file = store.path(drawer.tokens());
-        if file.exists() && Tokens::load(&store, drawer).is_none() {
-            let report = Report::new("store_damaged", format!("{} is damaged and is left out", file.display()), None);
+    for name in store.names("").iter().filter(|name| name.ends_with(".json")) {
+        let is_sound = match Drawer::ALL.into_iter().find(|drawer| drawer.tokens() == *name) {
+            Some(drawer) => Tokens::load(&store, drawer).is_some(),
+            None => store.read(name).is_none_or(|content| serde_json::from_slice::<IgnoredAny>(&content).is_ok()),
+        };
+        if !is_sound {
+            let text = format!("{} is damaged and is left out", store.path(name).display());
+            let report = Report::new("store_damaged", text, None);
             teller.tell(Line::report(Step::StoredSignIn, Outcome::Warn, report))?;
         }
     }

@@ -167,7 +167,7 @@ impl<'a> Diagnosis<'a> {
         self.since = Instant::now();
         let connection = Connection::new(self.config, self.observer.clone())?;
         let host = self.host.clone();
-        let service = match self.heard(client::connect(connection, &host)).await? {
+        let service = match self.heard(client::connect(connection, "mcp-remote-client", &host)).await? {
             Ok(service) => service,
             Err(failure) => {
                 self.fail(failure)?;

@@ -561,7 +561,7 @@ impl Forward {
         if matches!(self.link, Link::Provisional(_)) {
             return self.not_opened_behind(error);
         }
-        let report = Report::of_remote(error, &self.server);
+        let report = Report::of_opening(error, &self.server);
         warn!("{}", report.line());
         if error.answer().is_none() && self.falls_back(error, &report) {
             return;
@@ -654,7 +654,7 @@ impl Forward {
 
     /// The connection does not come about for now.
     fn hurdle(&mut self, error: &Error) {
-        let report = Report::of_remote(error, &self.server);
+        let report = Report::of_opening(error, &self.server);
         match &mut self.link {
             Link::Opening(opening) => {
                 warn!("{}", report.line());

@@ -373,7 +373,7 @@ impl Forward {
 
     /// The connection behind the provisional answer did not come about.
     pub(super) fn not_opened_behind(&mut self, error: &Error) {
-        let report = Report::of_remote(error, &self.server);
+        let report = Report::of_opening(error, &self.server);
         warn!("{}", report.line());
         let progress = Progress::after(error);
         let again = matches!(progress, Progress::Failed { unasked: true });

@@ -113,7 +113,13 @@ fn lost(ids: &[&str]) -> Event {
 fn refused(answer: Option<&str>) -> Event {
     let answer = answer.map(|text| Message::from_text(text.to_owned()).unwrap());
     let status = StatusCode::BAD_REQUEST;
-    Event::Opened(Err(Error::Refused(Box::new(Refusal { status, retry_after: None, text: String::new(), answer }))))
+    Event::Opened(Err(Error::Refused(Box::new(Refusal {
+        status,
+        retry_after: None,
+        text: String::new(),
+        had_headers: false,
+        answer,
+    }))))
 }
 
 fn request(id: impl std::fmt::Display, method: &str) -> String {

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use super::{
     Credential, Desk, Errand, Obtained, browser,
     client_credentials::members,
-    error::Error,
+    error::{Error, SIGN_IN_PAGE},
     exchange::Exchange,
     page::Page,
     port_holder,
@@ -221,7 +221,9 @@ async fn client(desk: &Desk, errand: &Errand, redirect_uri: &str, anew: bool) ->
     if let Some(client) = present.filter(|_| !anew) {
         let is_certain = desk.has_registered(&client.id) && client.may_ask(&errand.scopes);
         let may_be_stale = client.origin == Origin::Stored && !is_certain;
-        if !may_be_stale && !may_be_helped {
+        // Only the user can mend this one, so they are told what its page says.
+        let is_configured = client.origin == Origin::Configured;
+        if !may_be_stale && !may_be_helped && !is_configured {
             return Ok(client);
         }
         match look(desk, errand, &client, redirect_uri).await {
@@ -233,6 +235,13 @@ async fn client(desk: &Desk, errand: &Errand, redirect_uri: &str, anew: bool) ->
             Some((Standing::Unknown, _)) if may_be_stale => {
                 info!("{} does not know our registration any more; registering again", server.issuer);
                 registration::forget(&desk.store, &client);
+            }
+            // The person is asked all the same: there are pages that answer only browsers.
+            Some((Standing::Unknown, refusal)) if is_configured => {
+                let report = Report::of_authorization(&refusal, desk.door.server());
+                warn!("{}", report.line());
+                desk.observer.tell(|| Fact::Warned { report, way: None });
+                return Ok(client);
             }
             _ => return Ok(client),
         }
@@ -298,8 +307,14 @@ async fn look(desk: &Desk, errand: &Errand, client: &Client, redirect_uri: &str)
     }
     // Not of the busy, who say nothing about the client.
     if answer.status.is_client_error() && !matches!(answer.status.as_u16(), 408 | 425 | 429) {
-        let known = provider::refusal_in(&errand.discovered.server, &answer.body);
-        return Some((Standing::Unknown, refused(known.unwrap_or("the page is refused"), None)));
+        let refusal = match provider::refusal_in(&errand.discovered.server, &answer.body) {
+            Some(known) => refused(known, None),
+            None => {
+                let words = Some(shown(&answer.body)).filter(|words| !words.is_empty());
+                Error::of_refusal(SIGN_IN_PAGE, format!("HTTP {}", answer.status.as_u16()), words, redirect_uri)
+            }
+        };
+        return Some((Standing::Unknown, refusal));
     }
     None
 }

@@ -7,6 +7,8 @@ use reqwest::StatusCode;
 
 /// The step that registers a client, by name.
 pub const REGISTRATION: &str = "the registration";
+/// The look at the page before a person sees it.
+pub const SIGN_IN_PAGE: &str = "opening the sign-in page";
 
 /// A failure to obtain authorization. Cloned to every request that waited for it.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -56,6 +56,12 @@ pub enum Error {
         /// The limit that was reached.
         after: Duration,
     },
+    /// It is slow to begin: somebody else is told so, and it goes on.
+    #[error("no answer to initialize within {} s", after.as_secs_f32())]
+    Late {
+        /// How long that is.
+        after: Duration,
+    },
     /// An HTTP status that is no success.
     #[error("{}", .0)]
     Refused(Box<Refusal>),
@@ -116,6 +122,8 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// The beginning of the body, or the title of its page; made fit for a line of text.
     pub text: String,
+    /// Whether headers of the user's own went with the request.
+    pub had_headers: bool,
     /// The body, where it is a JSON-RPC response.
     pub answer: Option<Message>,
 }

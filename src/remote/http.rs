@@ -288,7 +288,7 @@ impl Http {
         waiter: Waiter,
         patience: Patience,
     ) -> Result<(), Error> {
-        let challenge = Challenge::of(response.headers());
+        let mut challenge = Challenge::of(response.headers());
         let refusal = self.refusal(response, used.as_deref()).await; // read to its end, so that the connection can be used again
         let status = refusal.status;
         self.observer.tell(|| Fact::Challenged { status, challenge: Box::new(challenge.clone()) });
@@ -301,6 +301,10 @@ impl Http {
         // RFC 9449 §9: not the token is at fault, only the proof.
         if has_nonce && challenge.dpop_error.as_deref() == Some("use_dpop_nonce") {
             return Ok(());
+        }
+        // Many say it only in the body.
+        if challenge.error_description.is_none() && !refusal.text.is_empty() {
+            challenge.error_description = Some(refusal.text.clone());
         }
         match authorizer.meet(refusal.status, challenge, used, waiter, patience).await {
             // A server that takes a key and knows no sign-in says best itself what it wants.
@@ -315,8 +319,9 @@ impl Http {
     /// What a refusal says, without what we have sent in secret: its words reach logs.
     async fn refusal(&self, response: Response, used: Option<&Credential>) -> Refusal {
         let mut refusal = refusal(response).await;
-        let headers = self.headers.iter().filter(|(name, _)| **name != header::USER_AGENT);
-        let values = headers.filter_map(|(_, value)| value.to_str().ok());
+        let own = || self.headers.iter().filter(|(name, _)| **name != header::USER_AGENT);
+        refusal.had_headers = own().next().is_some();
+        let values = own().filter_map(|(_, value)| value.to_str().ok());
         // Also without `Bearer` and the like before it.
         let values = values.flat_map(|value| [value, value.rsplit(' ').next().unwrap_or_default()]);
         let token = used.map(|used| used.tokens().access_token());
@@ -477,7 +482,7 @@ async fn refusal(mut response: Response) -> Refusal {
     let answer =
         message.filter(|message| matches!(message.shape, Shape::Response { .. }) && is_json_rpc_error(message));
     let text = answer.as_ref().and_then(error_message).unwrap_or(shown);
-    Refusal { status, retry_after, text, answer }
+    Refusal { status, retry_after, text, had_headers: false, answer }
 }
 
 /// Whether this is an error that a host can read (JSON-RPC 2.0 §5.1), and not another one's idea of an

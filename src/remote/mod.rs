@@ -133,9 +133,7 @@ impl Opener {
         let mut is_late = false;
         // What it met last says more than that it is late.
         let mut last: Option<Arc<Error>> = None;
-        let late_as = |last: &Option<Arc<Error>>| {
-            last.clone().unwrap_or_else(|| Arc::new(Error::Silent { what: "answer to initialize", after }))
-        };
+        let late_as = |last: &Option<Arc<Error>>| last.clone().unwrap_or_else(|| Arc::new(Error::Late { after }));
         let mut backoff = Backoff::up_to(LONGEST_PAUSE);
         loop {
             let since = Instant::now();

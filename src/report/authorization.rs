@@ -10,7 +10,7 @@ use super::{
     catalogue::{NAME_LOCALHOST, NAME_THE_ADDRESS, SIGN_IN_THERE},
     host,
 };
-use crate::oauth::error::{Error, REGISTRATION};
+use crate::oauth::error::{Error, REGISTRATION, SIGN_IN_PAGE};
 
 impl Report {
     /// Tells why there is no authorization.
@@ -62,7 +62,8 @@ impl Report {
                 ("access_denied", _) => "sign_in_denied",
                 ("invalid_scope", _) => "scope_refused",
                 _ if is_of_resource(kind, description.as_deref()) => "resource_refused",
-                ("invalid_client" | "unauthorized_client", _) => "unknown_client",
+                // RFC 6749 §4.1.2.1: so it is said where the client is unknown.
+                ("invalid_client" | "unauthorized_client", _) | (_, SIGN_IN_PAGE) => "unknown_client",
                 ("expired_token", _) => "sign_in_timed_out",
                 _ => "sign_in_refused",
             }),

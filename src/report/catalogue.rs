@@ -39,6 +39,15 @@ pub fn entry(code: &str) -> Option<&'static Entry> {
 
 /// Where somebody waits for a person, and knows what they are to open.
 pub const SIGN_IN_THERE: &str = "sign in there, then try again; the sign-in stays open";
+/// Where `mcp-remote-client` has waited, and ends.
+pub const START_AGAIN: &str =
+    "start this again, then sign in there; --auth-timeout SECONDS waits longer, and mcp-remote login an hour";
+/// Where a server wants a key and headers were given.
+pub const CHECK_HEADERS: &str = "check the names and values of the headers given with --header; one must be the key";
+/// Where nothing came of the connection, so that nothing can have been done.
+pub const CHECK_ADDRESS: &str = "check the server's address: http or https, its port and its path";
+/// Where a server is only slow to begin.
+pub const STILL_TRIED: &str = "wait, it is still tried; --answer-within SECONDS lets the host wait longer at the start";
 /// Where `127.0.0.1` or `[::1]` was refused.
 pub const NAME_LOCALHOST: &str = "let the redirect name localhost: --host localhost";
 /// Where `localhost` was refused.
@@ -52,6 +61,8 @@ pub const CHECK_RESOURCE: &str = "check the resource's address: mcp-remote-clien
 /// Where a program is there and cannot be executed.
 pub const MAKE_EXECUTABLE: &str = "make that file executable: chmod +x";
 
+/// Where an entry has program and arguments, or all arguments, in one.
+pub const ARGUMENTS_APART: &str = "write each argument as an element of its own into \"args\"";
 /// Where an entry names us and still has the words that were for npx.
 pub const LEAVE_OUT_NPX: &str = "leave out \"-y\" and \"mcp-remote\" before the server's address";
 
@@ -59,14 +70,19 @@ pub const LEAVE_OUT_NPX: &str = "leave out \"-y\" and \"mcp-remote\" before the 
 /// looks like ours.
 #[must_use]
 pub fn is_ours(entry: &Entry, action: &str) -> bool {
-    const MORE_EXACT: [&str; 8] = [
+    const MORE_EXACT: [&str; 13] = [
         SIGN_IN_THERE,
+        START_AGAIN,
+        CHECK_HEADERS,
+        CHECK_ADDRESS,
+        STILL_TRIED,
         NAME_LOCALHOST,
         NAME_THE_ADDRESS,
         NAME_ITSELF,
         CHECK_TOOL,
         CHECK_RESOURCE,
         MAKE_EXECUTABLE,
+        ARGUMENTS_APART,
         LEAVE_OUT_NPX,
     ];
     action == entry.action || MORE_EXACT.contains(&action)
@@ -93,7 +109,7 @@ pub const CATALOGUE: &[Entry] = &[
     failure(
         Kind::Arguments,
         "variable_not_set",
-        "a `${NAME}` names an environment variable that does not reach this program; exit code 2",
+        "a `${NAME}` names an environment variable that does not reach this program, or reaches it empty; exit code 2",
         "set it in the \"env\" of this entry: hosts pass on only some variables of their own",
     ),
     failure(
@@ -208,7 +224,7 @@ pub const CATALOGUE: &[Entry] = &[
         Kind::SignIn,
         "credential_refused",
         "401, in spite of your `Authorization` header",
-        "check the value of the header Authorization, or leave it out to sign in with a browser",
+        "check the value of the header Authorization, or leave it out if the server lets you sign in with a browser",
     ),
     failure(
         Kind::SignIn,

@@ -5,7 +5,11 @@
 use reqwest::{StatusCode, Url};
 use rustls::{AlertDescription, CertificateError};
 
-use super::{Report, catalogue::NAME_ITSELF, chain, deepest, host};
+use super::{
+    Report,
+    catalogue::{CHECK_ADDRESS, CHECK_HEADERS, NAME_ITSELF, STILL_TRIED},
+    chain, deepest, host,
+};
 use crate::{
     certificate::Presented,
     remote::error::{Error, tls_cause, wants_password},
@@ -50,6 +54,9 @@ impl Report {
             Error::Silent { what, after } => {
                 ("timed_out", format!("{host} was silent: no {what} within {} s", after.as_secs_f32()))
             }
+            Error::Late { after } => {
+                ("timed_out", format!("{host} has not answered initialize within {} s", after.as_secs_f32()))
+            }
             Error::Refused(refusal) => (of_status(refusal.status), format!("{host} answered {refusal}")),
             Error::Unauthorized(error) => return Self::of_authorization(error, server),
             Error::SessionLost(refusal) => {
@@ -76,8 +83,24 @@ impl Report {
             }
         };
         let status = error.status().map(|status| status.as_u16());
-        let hint = cause.contains(AUTHORITY_AS_SERVER).then_some(NAME_ITSELF);
+        let hint = match error {
+            Error::Refused(refusal) if refusal.status == StatusCode::UNAUTHORIZED && refusal.had_headers => {
+                Some(CHECK_HEADERS)
+            }
+            Error::Late { .. } => Some(STILL_TRIED),
+            _ => cause.contains(AUTHORITY_AS_SERVER).then_some(NAME_ITSELF),
+        };
         Self { status, ..Self::new(code, sentence, hint) }
+    }
+
+    /// The same where a connection was to be opened: nothing was asked for that the server may have done.
+    #[must_use]
+    pub fn of_opening(error: &Error, server: &Url) -> Self {
+        let report = Self::of_remote(error, server);
+        match error {
+            Error::Broken(_) | Error::NoAnswer(_) => Self { hint: Some(CHECK_ADDRESS.to_owned()), ..report },
+            _ => report,
+        }
     }
 }
 

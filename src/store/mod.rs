@@ -104,7 +104,10 @@ impl Store {
     pub fn remove(&self, name: &str) {
         let path = self.path(name);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => warn!("cannot remove {}: {error}", path.display()),
+            // Without a folder, or with a file in its place, there is nothing to remove.
+            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                warn!("cannot remove {}: {error}", path.display())
+            }
             _ => {}
         }
     }

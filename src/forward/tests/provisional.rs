@@ -668,11 +668,21 @@ fn of_pages_that_do_not_end_no_more_is_kept_than_of_what_the_host_was_shown() {
 }
 
 #[test]
+fn of_a_slow_server_the_host_is_told_that_it_is_still_tried() {
+    let mut forward = start(Start::Answer, None, &[]);
+    host(&mut forward, HELLO);
+    let late = Error::Late { after: Duration::from_secs(20) };
+    let answer = json(only(&does(&mut forward, Event::Remote(remote::Event::Hurdle(Arc::new(late))))));
+    let told = answer["result"]["instructions"].as_str().unwrap();
+    assert!(told.contains("has not answered initialize within 20 s. What to do: wait, it is still tried"), "{told}");
+}
+
+#[test]
 fn a_sign_in_whose_address_takes_its_time_is_not_told_as_a_silent_server() {
     let mut forward = start(Start::Answer, None, &[]);
     host(&mut forward, HELLO);
     assert_eq!(does(&mut forward, Event::Need(Need::SignIn)), NOTHING);
-    let late = Error::Silent { what: "answer to initialize", after: Duration::from_secs(20) };
+    let late = Error::Late { after: Duration::from_secs(20) };
     let answer = json(only(&does(&mut forward, Event::Remote(remote::Event::Hurdle(Arc::new(late))))));
     assert!(answer["result"]["instructions"].as_str().unwrap().contains("needs you to sign in"), "{answer}");
 }
