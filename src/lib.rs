@@ -36,8 +36,9 @@
 //! 3. Every request of the host is answered exactly once: by the server, by us as the server was last
 //!    known, or with an error that says what, why and what to do. No message is dropped without a line
 //!    in the log.
-//! 4. No probe traffic but two: the sign-in page is looked at before a registration from disk, or one
-//!    that names less scope, is used for it, and where its provider is known for a refusal; and lists
+//! 4. No probe traffic but two: the sign-in page is looked at before a client that the user has given, a
+//!    registration from disk, or one that names less scope, is used for it, and where its provider is known for
+//!    a refusal; and lists
 //!    that the host has seen are asked for again after a session was replaced. The first request a
 //!    server sees is the host's own. After a connection has failed, [`certificate`] looks on one of its own,
 //!    without a request.

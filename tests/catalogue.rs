@@ -555,7 +555,7 @@ const CASES: &[Case] = &[
         code: "proxy_refused",
         set_up: || through_proxy(|_| Reply::empty(407)),
         says: &["the proxy does not lead to {host}", "authorization required"],
-        does: "--proxy http://USER:PASSWORD@HOST:PORT",
+        does: "HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT",
         places: ANSWERS,
     },
     Case {

@@ -614,7 +614,7 @@ skip  tls                   the certificate is behind the proxy
     );
     assert!(failed.starts_with("FAIL  proxy ") && failed.contains("far.example"), "{failed}");
     assert!(
-        failed.contains("[proxy_refused]\n") && failed.contains("--proxy http://USER:PASSWORD@HOST:PORT"),
+        failed.contains("[proxy_refused]\n") && failed.contains("HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"),
         "{failed}"
     );
     assert!(!told.stdout.contains("hush"), "{}", told.stdout);

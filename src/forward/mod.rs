@@ -561,7 +561,7 @@ impl Forward {
         if matches!(self.link, Link::Provisional(_)) {
             return self.not_opened_behind(error);
         }
-        let report = Report::of_opening(error, &self.server);
+        let report = self.why_not_open(error);
         warn!("{}", report.line());
         if error.answer().is_none() && self.falls_back(error, &report) {
             return;
@@ -652,9 +652,19 @@ impl Forward {
         }
     }
 
+    fn why_not_open(&self, error: &Error) -> Report {
+        match &self.link {
+            // What a server may have done with what opens the connection, nobody knows.
+            Link::Opening(opening) if matches!(opening.beginning, Beginning::Other) => {
+                Report::of_remote(error, &self.server)
+            }
+            _ => Report::of_opening(error, &self.server),
+        }
+    }
+
     /// The connection does not come about for now.
     fn hurdle(&mut self, error: &Error) {
-        let report = Report::of_opening(error, &self.server);
+        let report = self.why_not_open(error);
         match &mut self.link {
             Link::Opening(opening) => {
                 warn!("{}", report.line());

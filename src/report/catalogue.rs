@@ -134,7 +134,7 @@ pub const CATALOGUE: &[Entry] = &[
         Kind::Network,
         "proxy_refused",
         "the proxy wants a user and a password (407)",
-        "give the proxy's user and password: --proxy http://USER:PASSWORD@HOST:PORT",
+        "in the \"env\" of this entry set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT, and leave out --proxy",
     ),
     failure(
         Kind::Network,
@@ -218,7 +218,7 @@ pub const CATALOGUE: &[Entry] = &[
         Kind::SignIn,
         "no_refresh_token",
         "a warning: the sign-in cannot be renewed and ends with its token",
-        "ask for one: --authorize-param access_type=offline at Google, elsewhere the scope offline_access",
+        "ask for one: --authorize-param access_type=offline at Google, elsewhere the scope offline_access in --static-oauth-client-metadata",
     ),
     failure(
         Kind::SignIn,

@@ -93,7 +93,7 @@ impl Report {
         Self { status, ..Self::new(code, sentence, hint) }
     }
 
-    /// The same where a connection was to be opened: nothing was asked for that the server may have done.
+    /// The same where `initialize` was to open a connection: nothing was asked for that the server may have done.
     #[must_use]
     pub fn of_opening(error: &Error, server: &Url) -> Self {
         let report = Self::of_remote(error, server);
