@@ -5,8 +5,9 @@
 //! redirect that leaves it; keep more of a body than the limit.
 
 use std::{
+    collections::HashSet,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -57,6 +58,11 @@ const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
 /// Times one request is sent again because of what the server says about its credential: a refresh, a
 /// sign-in, two step-ups, and a nonce for each.
 const MOST_CHALLENGES: u32 = 8;
+
+/// Longest cookie kept, with its attributes, in bytes (RFC 6265 §6.1: at least 4096).
+const LONGEST_COOKIE: usize = 4096;
+/// Most cookies kept (RFC 6265 §6.1: at least 50): a server could set others with every answer.
+const MOST_COOKIES: usize = 200;
 
 /// The client, and what goes with every request to the server.
 #[derive(Debug)]
@@ -514,14 +520,22 @@ fn retry_after(value: &str) -> Option<Duration> {
 #[derive(Debug)]
 struct Cookies {
     origin: Url,
-    jar: Jar,
+    jar: Mutex<Filling>,
     /// Whether there ever was one.
     any: AtomicBool,
 }
 
+/// A jar, and what was put into it.
+#[derive(Debug, Default)]
+struct Filling {
+    jar: Jar,
+    /// By name and path: the same again takes no more room.
+    known: HashSet<String>,
+}
+
 impl Cookies {
     fn new(server: &Url) -> Self {
-        Self { origin: server.clone(), jar: Jar::default(), any: AtomicBool::new(false) }
+        Self { origin: server.clone(), jar: Mutex::default(), any: AtomicBool::new(false) }
     }
 
     fn keep(&self, headers: &HeaderMap, url: &Url) {
@@ -536,9 +550,24 @@ impl Cookies {
             let mut parts = value.split(';');
             let pair = parts.next().into_iter();
             let kept: Vec<_> = pair.chain(parts.filter(counts)).collect();
-            self.jar.add_cookie_str(&kept.join(";"), url);
+            let kept = kept.join(";");
+            if kept.len() > LONGEST_COOKIE {
+                debug!("a cookie of {} bytes is not kept", kept.len());
+                continue;
+            }
+            let mut filling = self.filling();
+            filling.known.insert(identity(&kept));
+            if filling.known.len() > MOST_COOKIES {
+                debug!("the server has set more than {MOST_COOKIES} cookies: the earlier ones go");
+                *filling = Filling::default();
+            }
+            filling.jar.add_cookie_str(&kept, url);
             self.any.store(true, Relaxed);
         }
+    }
+
+    fn filling(&self) -> MutexGuard<'_, Filling> {
+        self.jar.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The user's own `Cookie` header wins.
@@ -546,12 +575,20 @@ impl Cookies {
         if self.any.load(Relaxed)
             && !headers.contains_key(header::COOKIE)
             && same_origin(url, &self.origin)
-            && let Some(mut cookies) = self.jar.cookies(url)
+            && let Some(mut cookies) = self.filling().jar.cookies(url)
         {
             cookies.set_sensitive(true);
             headers.insert(header::COOKIE, cookies);
         }
     }
+}
+
+/// What tells one cookie of an origin from another (RFC 6265 §5.3).
+fn identity(cookie: &str) -> String {
+    let mut parts = cookie.split(';');
+    let name = parts.next().unwrap_or_default().split('=').next().unwrap_or_default().trim();
+    let is_path = |part: &&str| part.get(..5).is_some_and(|name| name.eq_ignore_ascii_case("path="));
+    format!("{name};{}", parts.map(str::trim).rfind(is_path).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -583,5 +620,27 @@ mod tests {
         assert_eq!(sent("http://127.0.0.1:1/mcp/x").as_deref(), Some("node=a"));
         assert_eq!(sent("http://127.0.0.1:1/other"), None);
         assert_eq!(sent("http://127.0.0.1:2/mcp"), None);
+    }
+
+    #[test]
+    fn no_more_cookies_are_kept_than_a_browser_would_and_those_that_change_take_no_more_room() {
+        let url = Url::parse("http://127.0.0.1:1/mcp").unwrap();
+        let store = Cookies::new(&url);
+        let set = |text: &str| {
+            store.keep(&HeaderMap::from_iter([(header::SET_COOKIE, HeaderValue::from_str(text).unwrap())]), &url);
+        };
+        let sent = || {
+            let mut headers = HeaderMap::new();
+            store.add_to(&mut headers, &url);
+            headers.remove(header::COOKIE).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+        };
+        set("session=a; Path=/mcp");
+        (0..1000).for_each(|at| set(&format!("node={at}; Path=/mcp")));
+        assert!(sent().contains("session=a") && sent().contains("node=999"), "{}", sent());
+        (0..1000).for_each(|at| set(&format!("c{at}={}; Path=/mcp", "x".repeat(1000))));
+        assert!(sent().len() <= MOST_COOKIES * 1010, "{} bytes", sent().len());
+        assert!(sent().contains("c999="), "the latest are there");
+        set(&format!("long={}", "x".repeat(5000)));
+        assert!(!sent().contains("long="));
     }
 }
