@@ -494,7 +494,10 @@ impl Forward {
             return false;
         }
         match List::of_method(method) {
-            Some(list) => self.answer(&id, &format!(r#"{{"{}":[]}}"#, list.member())),
+            Some(list) => {
+                self.answer(&id, &format!(r#"{{"{}":[]}}"#, list.member()));
+                self.shown[list.index()] = Shown::InItsPlace;
+            }
             None => {
                 if self.forget(&id).is_some() {
                     let text = format!("mcp-remote: the server has no {method}");

@@ -742,3 +742,13 @@ fn a_batch_of_the_server_is_taken_apart_for_a_host_that_was_told_another_revisio
     let batch = format!("[{},{}]", result(1), result(2));
     assert_eq!(server(&mut forward, &batch), [to_host(&result(1)), to_host(&result(2))]);
 }
+
+#[test]
+fn a_list_that_the_server_lacked_when_it_was_asked_for_is_announced_when_there_is_one() {
+    let mut forward = signing_in();
+    stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#));
+    let listed = host(&mut forward, &request(1, "prompts/list"));
+    assert_eq!(json(only(&listed))["result"]["prompts"], serde_json::json!([]));
+    let renewed = Message::from_text(introduction("2025-11-25", r#"{"tools":{},"prompts":{}}"#)).unwrap();
+    assert_eq!(does(&mut forward, Event::Remote(remote::Event::Renewed(renewed))), [PROMPTS_CHANGED]);
+}
