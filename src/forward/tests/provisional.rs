@@ -752,3 +752,24 @@ fn a_list_that_the_server_lacked_when_it_was_asked_for_is_announced_when_there_i
     let renewed = Message::from_text(introduction("2025-11-25", r#"{"tools":{},"prompts":{}}"#)).unwrap();
     assert_eq!(does(&mut forward, Event::Remote(remote::Event::Renewed(renewed))), [PROMPTS_CHANGED]);
 }
+
+#[test]
+fn a_list_that_was_looked_at_before_the_session_was_lost_again_is_announced() {
+    let mut forward = connected();
+    for (id, list) in [(1, "tools"), (2, "prompts")] {
+        host(&mut forward, &request(id, &format!("{list}/list")));
+        server(&mut forward, &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"{list}":[]}}}}"#));
+    }
+    let renewed = || {
+        let answer = Message::from_text(introduction("2025-11-25", r#"{"tools":{},"prompts":{}}"#)).unwrap();
+        Event::Remote(remote::Event::Renewed(answer))
+    };
+    let asked: Vec<Value> =
+        does(&mut forward, renewed()).iter().map(|sent| serde_json::from_str(&sent[5..]).unwrap()).collect();
+    let [tools, prompts] = &asked[..] else { panic!("{asked:?}") };
+    let same = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"tools":[]}}}}"#, tools["id"]);
+    assert_eq!(server(&mut forward, &same), NOTHING);
+    assert_eq!(does(&mut forward, renewed()), [TOOLS_CHANGED], "the other one is still asked for");
+    let same = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"prompts":[]}}}}"#, prompts["id"]);
+    assert_eq!(server(&mut forward, &same), NOTHING);
+}
