@@ -37,11 +37,10 @@
 //!    known, or with an error that says what, why and what to do. No message is dropped without a line
 //!    in the log.
 //! 4. No probe traffic but two: the sign-in page is looked at before a client that the user has given, a
-//!    registration from disk, or one that names less scope, is used for it, and where its provider is known for
-//!    a refusal; and lists
-//!    that the host has seen are asked for again after a session was replaced. The first request a
-//!    server sees is the host's own. After a connection has failed, [`certificate`] looks on one of its own,
-//!    without a request.
+//!    registration from disk, or one that names less scope, is used for it, and where its provider is
+//!    known for a refusal; and lists that the host has seen are asked for again after a session was
+//!    replaced. The first request a server sees is the host's own. After a connection has failed,
+//!    [`certificate`] looks on one of its own, without a request.
 //! 5. A `tools/call` that may have run is never sent twice. A request goes out again at most once for
 //!    each challenge.
 //! 6. Headers given by the user, cookies, tokens and message bodies go to the server's origin only: not

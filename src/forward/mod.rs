@@ -694,8 +694,13 @@ impl Forward {
         // A request that met the session's end goes to the new one by itself; begun anew, a server that
         // loses its session over a list would be asked for that list for ever.
         if self.survey.is_idle() {
-            self.look_again();
+            return self.look_again();
         }
+        // What was answered before is of a session that is gone.
+        let seen = |list: &List| matches!(self.shown[list.index()], Shown::Pages(_) | Shown::TooMuch);
+        let answered: Vec<List> =
+            List::ALL.into_iter().filter(|list| seen(list) && !self.survey.asks_for(*list)).collect();
+        self.announce(&answered);
     }
 
     /// Asks for the lists that the host has seen, to tell whether they are still the same.

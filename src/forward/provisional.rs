@@ -32,7 +32,7 @@ use crate::{
     message::{Body, Id, Message, Shape},
     oauth::{self, Need},
     remote::{error::Error, handshake::Initialized},
-    report::{self, Report},
+    report::{self, Report, catalogue::STILL_TRIED},
 };
 
 /// How long a request is held: hosts give up after 60 s, and an answer that comes before says more than
@@ -494,7 +494,10 @@ impl Forward {
             return false;
         }
         match List::of_method(method) {
-            Some(list) => self.answer(&id, &format!(r#"{{"{}":[]}}"#, list.member())),
+            Some(list) => {
+                self.answer(&id, &format!(r#"{{"{}":[]}}"#, list.member()));
+                self.shown[list.index()] = Shown::InItsPlace;
+            }
             None => {
                 if self.forget(&id).is_some() {
                     let text = format!("mcp-remote: the server has no {method}");
@@ -518,6 +521,7 @@ impl Forward {
                 self.restate(self.sign_in_needed());
                 self.offer();
             }
+            (Link::Provisional(_), Need::Nothing) => self.signed_in(),
             (Link::Open, Need::Person(_)) => {
                 let trouble = self.sign_in_needed();
                 match &self.stand_in {
@@ -533,6 +537,17 @@ impl Forward {
             }
             (Link::Open, Need::Nothing) => self.goes_on(),
             _ => {}
+        }
+    }
+
+    /// The person has done it, and the server is to answer; a moment later it will have. Until then its silence
+    /// is what stands in the way, which is not worth a new list.
+    fn signed_in(&mut self) {
+        let Some(stand_in) = &mut self.stand_in else { return };
+        if stand_in.trouble.code == "sign_in_needed" {
+            let sentence = format!("{} has not answered yet", report::host(&self.server));
+            let trouble = Report::new("timed_out", sentence, Some(STILL_TRIED));
+            **stand_in = StandIn::new(stand_in.known.take(), trouble);
         }
     }
 

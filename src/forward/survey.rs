@@ -53,6 +53,11 @@ impl Survey {
         self.0.is_empty()
     }
 
+    /// Whether this list is still being asked for.
+    pub(super) fn asks_for(&self, list: List) -> bool {
+        self.0.iter().any(|asked| asked.list == list)
+    }
+
     /// Takes an answer, if it is for us.
     pub(super) fn answered(&mut self, id: &Id, body: &Body) -> Surveyed {
         let Some(at) = self.0.iter().position(|asked| asked.id == *id) else { return Surveyed::NotOurs };

@@ -592,8 +592,8 @@ impl Cookies {
 fn identity(cookie: &str) -> String {
     let mut parts = cookie.split(';');
     let name = parts.next().unwrap_or_default().split('=').next().unwrap_or_default().trim();
-    let path = parts.map(str::trim).filter(|part| part.get(..5).is_some_and(|name| name.eq_ignore_ascii_case("path=")));
-    format!("{name};{}", path.last().unwrap_or_default())
+    let is_path = |part: &&str| part.get(..5).is_some_and(|name| name.eq_ignore_ascii_case("path="));
+    format!("{name};{}", parts.map(str::trim).rfind(is_path).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -64,8 +64,6 @@ enum Step {
 }
 
 const CAPABILITIES: [&str; 3] = ["{}", r#"{"tools":{}}"#, r#"{"tools":{},"prompts":{},"logging":{}}"#];
-/// The server has one that is to be hidden.
-const TOOLS: &str = r#"{"tools":[{"name":"a"},{"name":"hidden"}]}"#;
 const METHODS: [&str; 11] = [
     "initialize",
     "tools/list",
@@ -122,6 +120,7 @@ struct World {
     first: Option<String>,
     open: bool,
     introduced: bool,
+    begun: Option<String>,
     sent: Vec<String>,
     /// What was sent on connections that were left.
     left: Vec<String>,
@@ -129,6 +128,15 @@ struct World {
     /// The last progress that each token has heard of, and whether it was ours.
     progress: HashMap<String, (f64, bool)>,
     verdict: Verdict,
+    /// Which one the server's list of tools is, and whether it has one.
+    version: u32,
+    has_tools: bool,
+    /// Which one the host has last seen; none of the server's, if it was ours.
+    seen: Option<Option<u32>>,
+    /// It was told since that there is another.
+    told: bool,
+    /// Nobody can know any more whether the host has seen the server's list.
+    doubtful: bool,
 }
 
 impl World {
@@ -149,11 +157,17 @@ impl World {
             first: None,
             open: false,
             introduced: false,
+            begun: None,
             sent: Vec::new(),
             left: Vec::new(),
             reminders: Vec::new(),
             progress: HashMap::new(),
             verdict: Verdict::Continue,
+            version: 0,
+            has_tools: false,
+            seen: None,
+            told: false,
+            doubtful: false,
         }
     }
 
@@ -178,6 +192,11 @@ impl World {
                 Action::Open(message) => {
                     let ids: Vec<_> = message.requests().map(ToString::to_string).collect();
                     let introduces = message.method() == Some("initialize");
+                    self.version += 1;
+                    if !introduces || ids.first() != self.begun.as_ref() {
+                        (self.seen, self.told) = (None, false); // the host begins anew
+                    }
+                    self.begun = ids.first().cloned();
                     (self.open, self.introduced) = (false, !introduces);
                     self.first = Some(ids.first().cloned().unwrap_or_default());
                     self.left.append(&mut self.sent);
@@ -209,11 +228,21 @@ impl World {
         for message in message.as_array().cloned().unwrap_or_else(|| vec![message]) {
             if message["method"].is_null() {
                 let id = message["id"].to_string();
-                let Some((asked, answered, _)) = self.asked.get_mut(&id) else { panic!("nobody asked: {message}") };
+                let Some((asked, answered, taken_back)) = self.asked.get_mut(&id) else {
+                    panic!("nobody asked: {message}")
+                };
                 *answered += 1;
                 assert!(answered <= asked, "answered twice: {message}");
+                if !*taken_back && self.methods[&id] == "tools/list" && !message["result"].is_null() {
+                    let version = |tool: &Value| tool["name"].as_str()?.strip_prefix('v')?.parse().ok();
+                    let tools = message["result"]["tools"].as_array();
+                    self.seen = Some(tools.map_or(Some(self.version), |tools| tools.iter().find_map(version)));
+                    self.told = false;
+                }
                 let lists = self.methods.get(&id).is_some_and(|method| method.starts_with("tools/list"));
                 assert!(!(self.hides && lists && message.to_string().contains("hidden")), "a hidden tool: {message}");
+            } else if message["method"] == "notifications/tools/list_changed" {
+                self.told = true;
             } else if message["method"] == "notifications/progress" {
                 let token = message["params"]["progressToken"].to_string();
                 let value = message["params"]["progress"].as_f64().unwrap();
@@ -236,6 +265,7 @@ impl World {
         self.asked.entry(id.clone()).or_default().0 += 1;
         if self.methods.insert(id.clone(), method).is_some() {
             self.methods.insert(id.clone(), "");
+            self.doubtful = true;
             self.progress.remove(&id);
         }
         request(&id, &method.replace("TOKEN", &id))
@@ -253,6 +283,8 @@ impl World {
             Step::Asks(method, id) => self.host_asks(method, id),
             Step::AsksBoth(one, other) if self.verdict == Verdict::Continue => {
                 let text = format!("[{},{}]", self.asks(one, None), self.asks(other, None));
+                // What is asked for in a batch is looked at only where it is taken apart.
+                self.doubtful |= [one, other].contains(&"tools/list");
                 self.happens(from_host(&text));
             }
             Step::Initialized => self.happens(from_host(INITIALIZED)),
@@ -265,21 +297,22 @@ impl World {
             }
             Step::Answers(at) if self.open && at < self.sent.len() => {
                 let id = self.sent.swap_remove(at);
-                self.happens(from_server(&tools(id)));
+                self.happens(from_server(&self.tools(id)));
             }
             Step::Loses(at) if self.open && at < self.sent.len() => {
                 let id = self.sent.swap_remove(at);
+                self.doubtful |= self.is_ours(&id);
                 self.happens(lost(&[&id]));
             }
             Step::AnswersAll(most, twice) if self.open && !self.sent.is_empty() => {
                 let ids: Vec<_> = self.sent.drain(..most.min(self.sent.len())).collect();
-                let mut answers: Vec<_> = ids.iter().map(tools).collect();
-                answers.extend(twice.then(|| tools(&ids[0])));
+                let mut answers: Vec<_> = ids.iter().map(|id| self.tools(id)).collect();
+                answers.extend(twice.then(|| self.tools(&ids[0])));
                 self.happens(from_server(&format!("[{}]", answers.join(","))));
             }
             Step::ComesLate(at, is_lost) if at < self.left.len() => {
                 let id = self.left.swap_remove(at);
-                self.happens(if is_lost { lost(&[&id]) } else { from_server(&tools(id)) });
+                self.happens(if is_lost { lost(&[&id]) } else { from_server(&self.tools(id)) });
             }
             Step::Progresses(at, value) if self.open && at < self.sent.len() => {
                 let (token, value) = (&self.sent[at], f64::from(value));
@@ -289,12 +322,15 @@ impl World {
                     self.happens(from_server(&text));
                 }
             }
-            Step::MakesUp(id, false) => self.happens(from_server(&result(id))),
-            Step::MakesUp(id, true) => self.happens(from_server(&format!("[{}]", result(id)))),
+            Step::MakesUp(id, batch) => {
+                self.doubtful |= self.first == Some(id.to_string()); // it may be an introduction
+                let answer = result(id);
+                self.happens(from_server(&if batch { format!("[{answer}]") } else { answer }));
+            }
             Step::Introduces(capabilities) if !self.introduced => self.introduces(capabilities),
             Step::Refuses if !self.introduced && self.first.is_some() => {
                 let id = self.first.clone().unwrap();
-                self.introduced = true;
+                (self.introduced, self.has_tools) = (true, false);
                 let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32602,"message":"no"}}}}"#);
                 self.happens(from_server(&text));
             }
@@ -319,6 +355,8 @@ impl World {
                 _ => Need::Failed(oauth::error::Error::Local("no".to_owned())),
             })),
             Step::Renews(capabilities) if self.open && self.introduced => {
+                self.version += 1;
+                self.has_tools = capabilities.contains("tools");
                 let answer = Message::from_text(introduction("own", capabilities)).unwrap();
                 self.happens(Event::Remote(remote::Event::Renewed(answer)));
             }
@@ -335,18 +373,25 @@ impl World {
     fn introduces(&mut self, capabilities: &str) {
         if let Some(first) = self.first.clone() {
             self.introduced = true;
+            self.has_tools = capabilities.contains("tools");
             self.happens(from_server(&introduction(&first, capabilities)));
         }
+    }
+
+    fn is_ours(&self, id: &str) -> bool {
+        !self.asked.contains_key(id)
+    }
+
+    /// The server's answer; one tool is to be hidden.
+    fn tools(&self, id: impl std::fmt::Display) -> String {
+        let tools = format!(r#"{{"tools":[{{"name":"a"}},{{"name":"hidden"}},{{"name":"v{}"}}]}}"#, self.version);
+        result(id).replace("{}", &tools)
     }
 
     fn opens(&mut self) {
         self.open = true;
         self.happens(Event::Opened(Ok(())));
     }
-}
-
-fn tools(id: impl std::fmt::Display) -> String {
-    result(id).replace("{}", TOOLS)
 }
 
 fn introduction(id: &str, capabilities: &str) -> String {
@@ -361,7 +406,7 @@ proptest! {
 
     #[test]
     fn each_request_is_answered_once_and_the_connection_comes_to_stand(
-        (known, hides, progress) in any::<(bool, bool, bool)>(),
+        (known, hides, progress, lists) in any::<(bool, bool, bool, bool)>(),
         steps in prop::collection::vec(step(), 1..60),
     ) {
         let mut world = World::new(known, hides, progress);
@@ -373,9 +418,8 @@ proptest! {
             // From here on the server is well, and the host asks for something.
             world.happens(Event::Need(Need::Nothing));
             world.happens(from_host(INITIALIZED));
-            for method in ["tools/list", "tools/call"] {
-                world.host_asks(method, None);
-            }
+            let asked = if lists { &["tools/list", "resources/read"][..] } else { &["resources/read"] };
+            asked.iter().for_each(|method| world.host_asks(method, None));
             for _ in 0..50 {
                 if world.first.is_none() || world.open && world.introduced {
                     break;
@@ -387,9 +431,16 @@ proptest! {
                     world.opens();
                 }
             }
-            for id in &world.ids[world.ids.len() - 2..] {
+            for id in &world.ids[world.ids.len() - asked.len()..] {
                 let (_, answered, _) = world.asked[id];
                 prop_assert!(answered == 1 || world.sent.contains(id), "{:?}", world.forward);
+            }
+            while world.open && !world.sent.is_empty() {
+                world.step(Step::Answers(0));
+            }
+            let stands = matches!(world.forward.link, Link::Open) && world.has_tools;
+            if let (Some(seen), true, false) = (world.seen, stands, world.doubtful) {
+                prop_assert!(seen == Some(world.version) || world.told, "the host goes on with another list of tools");
             }
         }
         world.forward.close();

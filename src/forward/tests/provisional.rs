@@ -228,6 +228,17 @@ fn a_held_call_is_answered_with_what_to_do_when_its_time_is_over_and_is_not_sent
 }
 
 #[test]
+fn who_has_signed_in_is_not_told_to_do_so_where_the_server_is_slow_then() {
+    let mut forward = signing_in();
+    host(&mut forward, &request(6, "tools/list"));
+    host(&mut forward, CALL);
+    assert_eq!(does(&mut forward, Event::Need(Need::Nothing)), NOTHING, "no new list for a moment");
+    let answer = json(only(&does(&mut forward, Event::Reminder(Reminder::Overdue(1)))));
+    assert_eq!(answer["error"]["data"]["code"], "timed_out");
+    assert_eq!(answer["error"]["message"], "mcp-remote: a.example has not answered yet");
+}
+
+#[test]
 fn a_held_call_that_the_host_takes_back_reaches_nobody() {
     let mut forward = signing_in();
     host(&mut forward, CALL);
@@ -751,4 +762,35 @@ fn a_batch_of_the_server_is_taken_apart_for_a_host_that_was_told_another_revisio
     }
     let batch = format!("[{},{}]", result(1), result(2));
     assert_eq!(server(&mut forward, &batch), [to_host(&result(1)), to_host(&result(2))]);
+}
+
+#[test]
+fn a_list_that_the_server_lacked_when_it_was_asked_for_is_announced_when_there_is_one() {
+    let mut forward = signing_in();
+    stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#));
+    let listed = host(&mut forward, &request(1, "prompts/list"));
+    assert_eq!(json(only(&listed))["result"]["prompts"], serde_json::json!([]));
+    let renewed = Message::from_text(introduction("2025-11-25", r#"{"tools":{},"prompts":{}}"#)).unwrap();
+    assert_eq!(does(&mut forward, Event::Remote(remote::Event::Renewed(renewed))), [PROMPTS_CHANGED]);
+}
+
+#[test]
+fn a_list_that_was_looked_at_before_the_session_was_lost_again_is_announced() {
+    let mut forward = connected();
+    for (id, list) in [(1, "tools"), (2, "prompts")] {
+        host(&mut forward, &request(id, &format!("{list}/list")));
+        server(&mut forward, &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"{list}":[]}}}}"#));
+    }
+    let renewed = || {
+        let answer = Message::from_text(introduction("2025-11-25", r#"{"tools":{},"prompts":{}}"#)).unwrap();
+        Event::Remote(remote::Event::Renewed(answer))
+    };
+    let asked: Vec<Value> =
+        does(&mut forward, renewed()).iter().map(|sent| serde_json::from_str(&sent[5..]).unwrap()).collect();
+    let [tools, prompts] = &asked[..] else { panic!("{asked:?}") };
+    let same = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"tools":[]}}}}"#, tools["id"]);
+    assert_eq!(server(&mut forward, &same), NOTHING);
+    assert_eq!(does(&mut forward, renewed()), [TOOLS_CHANGED], "the other one is still asked for");
+    let same = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"prompts":[]}}}}"#, prompts["id"]);
+    assert_eq!(server(&mut forward, &same), NOTHING);
 }
