@@ -6,13 +6,16 @@
 //! Must never: leave a request of the host unanswered, or answer one twice; write a response that
 //! nobody asked for.
 
+mod owed;
 mod progress;
 mod provisional;
 mod run;
+mod sign_in;
 mod stand_in;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -22,15 +25,19 @@ use std::{
 use bytes::Bytes;
 use log::{debug, info, warn};
 use reqwest::Url;
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 pub use run::{Ends, run};
 
 use self::{
+    owed::{Asked, Debt, Page, Shown},
     progress::{Progress, SILENCE},
-    provisional::{Offer, Provisional, Told},
+    provisional::Provisional,
+    sign_in::Offer,
     stand_in::StandIn,
-    survey::{MOST_PAGES, Survey, Surveyed},
+    survey::{Survey, Surveyed},
+    told::Told,
 };
 use crate::{
     config::Start,
@@ -52,9 +59,6 @@ const MOST_OWED: usize = 16 * 1024;
 const MOST_CANCELLED: usize = 1024;
 /// Messages that may wait for a connection that is being opened.
 const MOST_WAITING: usize = 4096;
-/// Of each list, what is kept in memory to tell later whether it has changed, in bytes; a longer one is
-/// taken to have.
-const MOST_SHOWN: usize = 1024 * 1024;
 
 /// Something happened.
 #[derive(Debug)]
@@ -150,39 +154,6 @@ enum Beginning {
     Other,
 }
 
-/// A request of the host that is not answered yet.
-#[derive(Clone, Copy, Debug)]
-struct Debt {
-    /// How many requests have this id: a host may break the rule, and is owed all the same.
-    count: u32,
-    asked: Asked,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    List(List, Page),
-    Initialize,
-    Other,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Page {
-    First,
-    Later,
-    /// Asked for in a batch, and not looked at.
-    Unknown,
-}
-
-impl Asked {
-    fn by(method: &str, page: impl FnOnce() -> Page) -> Self {
-        match (method, List::of_method(method)) {
-            ("initialize", _) => Self::Initialize,
-            (_, Some(list)) => Self::List(list, page()),
-            _ => Self::Other,
-        }
-    }
-}
-
 impl Opening {
     /// The server has answered what opens it.
     fn answered(&mut self) {
@@ -190,32 +161,6 @@ impl Opening {
             self.beginning = Beginning::Introduced;
         }
     }
-}
-
-impl Debt {
-    fn list(&self) -> Option<List> {
-        match self.asked {
-            Asked::List(list, _) => Some(list),
-            _ => None,
-        }
-    }
-
-    fn is_later_page(&self) -> bool {
-        matches!(self.asked, Asked::List(_, Page::Later))
-    }
-}
-
-/// What the host was last shown of a list.
-#[derive(Debug, Default)]
-enum Shown {
-    #[default]
-    Nothing,
-    /// The server's answers, page by page.
-    Pages(Vec<Body>),
-    /// The same, and more than is kept.
-    TooMuch,
-    /// Something of ours.
-    InItsPlace,
 }
 
 /// How the loop is to be.
@@ -348,8 +293,7 @@ impl Forward {
     /// The end: everything still owed is answered.
     pub fn close(&mut self) {
         let report = Report::new("host_closed", "the host closed the connection before the server answered", None);
-        let owed: Vec<(Id, u32)> = self.owed.iter().map(|(id, debt)| (id.clone(), debt.count)).collect();
-        for (id, count) in owed {
+        for (id, count) in self.debts() {
             (0..count).for_each(|_| self.fail(&id, &report));
         }
     }
@@ -505,8 +449,7 @@ impl Forward {
             *still_to_send.entry(id).or_default() += 1;
         }
         let report = Report::new("session_replaced", "the host has begun a new session", None);
-        let owed: Vec<(Id, u32)> = self.owed.iter().map(|(id, debt)| (id.clone(), debt.count)).collect();
-        for (id, count) in owed {
+        for (id, count) in self.debts() {
             for _ in still_to_send.get(&id).copied().unwrap_or_default()..count {
                 self.fail(&id, &report);
             }
@@ -738,70 +681,6 @@ impl Forward {
         }
     }
 
-    fn owe(&mut self, id: &Id, asked: Asked) {
-        self.cancelled.retain(|cancelled| cancelled != id); // used again, it means another request
-        let debt = self.owed.entry(id.clone()).or_insert(Debt { count: 0, asked });
-        debt.count += 1;
-    }
-
-    /// Settles a debt with an answer; what goes to the host, if it was owed.
-    fn pay(&mut self, id: &Id, answer: Message) -> Option<Body> {
-        match self.owed.get(id).map(|debt| debt.asked) {
-            Some(Asked::List(list, page)) => self.saw(list, page, &answer.body),
-            Some(Asked::Initialize) => {
-                if let Some(request) = self.initialize.clone() {
-                    self.memory.keep(Learned::Initialize { request, answer: answer.body.clone() });
-                }
-            }
-            Some(Asked::Other) | None => {}
-        }
-        self.hidden(id, answer)
-    }
-
-    /// Settles a debt; the answer without the tools that are not to be seen.
-    fn hidden(&mut self, id: &Id, answer: Message) -> Option<Body> {
-        let may_list_tools = match self.forget(id) {
-            Some(debt) => debt.list() == Some(List::Tools),
-            None => {
-                let at = self.cancelled.iter().position(|cancelled| cancelled == id)?;
-                self.cancelled.remove(at);
-                true
-            }
-        };
-        let hides = may_list_tools && !self.ignored_tools.is_empty();
-        Some(if hides { tools::hide(&self.ignored_tools, answer).body } else { answer.body })
-    }
-
-    /// The host is shown a page of a list.
-    fn saw(&mut self, list: List, page: Page, answer: &Body) {
-        let shown = &mut self.shown[list.index()];
-        match page {
-            Page::First => *shown = Shown::Pages(Vec::new()),
-            Page::Later => {}
-            Page::Unknown => return,
-        }
-        let Shown::Pages(pages) = shown else { return };
-        pages.push(answer.clone());
-        self.memory.keep(Learned::List(list, pages.clone()));
-        // Each page keeps alive what came with it, however short it is.
-        if pages.len() > MOST_PAGES || pages.iter().map(Body::len).sum::<usize>() > MOST_SHOWN {
-            *shown = Shown::TooMuch;
-        }
-    }
-
-    fn forget(&mut self, id: &Id) -> Option<Debt> {
-        let debt = self.owed.get_mut(id)?;
-        debt.count -= 1;
-        let debt = *debt;
-        if debt.count == 0 {
-            self.owed.remove(id);
-            if let Some(progress) = &mut self.progress {
-                progress.end(id);
-            }
-        }
-        Some(debt)
-    }
-
     fn sign_of_life(&mut self, serial: u64) {
         let server = report::host(&self.server);
         if let Some(line) = self.progress.as_mut().and_then(|progress| progress.sign_of_life(serial, &server)) {
@@ -810,11 +689,21 @@ impl Forward {
         }
     }
 
-    /// Settles what is owed under an id with our own error.
-    fn fail(&mut self, id: &Id, report: &Report) {
-        if self.forget(id).is_some() {
-            self.write(Body::One(report.answer(id)));
+    /// Tells the host that these lists are others now.
+    fn announce(&mut self, lists: &[List]) {
+        let mut told = Vec::new();
+        for list in lists {
+            if !told.contains(&list.changed()) {
+                told.push(list.changed());
+                self.notify(list.changed(), None);
+            }
         }
+    }
+
+    fn notify(&mut self, method: &str, params: Option<&Value>) {
+        let params = params.map(|params| format!(r#","params":{params}"#)).unwrap_or_default();
+        let text = format!(r#"{{"jsonrpc":"2.0","method":"{method}"{params}}}"#);
+        self.write(Body::One(text.into()));
     }
 
     fn write(&mut self, body: Body) {

@@ -5,34 +5,29 @@
 //! The host gets a provisional answer to its `initialize`, from the last known [`Description`] or else a
 //! neutral one; lists are answered from the same, calls are held for a while. Behind that the host's own
 //! `initialize` is performed with the server. When the connection stands, what was held goes out, and the
-//! host is told which lists are other than it was shown. A list that meets a sign-in later, on a
-//! connection that stands, is answered in the same way.
+//! host is told which lists are other than it was shown.
 //!
 //! Must never: be in the way of a server that answers; show one account what was learned for another;
 //! hold without a limit.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use log::{debug, info, warn};
-use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value, json};
 
 use super::{
     Action, Beginning, Forward, Link, MOST_WAITING, Opening, Reminder, Shown,
     stand_in::{StandIn, names_stand_in},
     survey::own_id,
+    told::{Told, capabilities},
 };
 use crate::{
     config::Start,
     description::{Description, Learned, List, Wish},
-    message::{Body, Id, Message, Shape},
-    oauth::{self, Need},
+    message::{Id, Message, Shape},
+    oauth::Need,
     remote::{error::Error, handshake::Initialized},
-    report::{self, Report, catalogue::STILL_TRIED},
+    report::{self, Report},
 };
 
 /// How long a request is held: hosts give up after 60 s, and an answer that comes before says more than
@@ -70,6 +65,13 @@ pub(super) struct Provisional {
     level: Option<Message>,
 }
 
+impl Provisional {
+    /// The host has said that it is ready: until then nothing is asked of it (MCP 2025-11-25, Lifecycle).
+    pub(super) fn is_host_ready(&self) -> bool {
+        self.initialized.is_some()
+    }
+}
+
 #[derive(Debug)]
 enum Progress {
     /// It is being opened.
@@ -86,29 +88,6 @@ enum Progress {
 struct Held {
     serial: u64,
     message: Message,
-}
-
-/// What a host was told in the server's place, where the server would have said something else.
-#[derive(Debug)]
-pub(super) struct Told {
-    /// Capabilities the host was told of.
-    capabilities: Map<String, Value>,
-    /// Those of them that the server does not have.
-    lacks: Vec<String>,
-}
-
-impl Told {
-    fn new(capabilities: Map<String, Value>, has: &Capabilities) -> Self {
-        let lacks = capabilities.keys().filter(|name| !has.contains_key(*name)).cloned().collect();
-        Self { capabilities, lacks }
-    }
-}
-
-/// An address that the host was asked to open (MCP 2025-11-25, Elicitation, URL mode).
-#[derive(Debug)]
-pub(super) struct Offer {
-    prompt: Arc<str>,
-    elicitation: String,
 }
 
 impl Progress {
@@ -393,18 +372,6 @@ impl Forward {
         self.restate(report.clone());
     }
 
-    /// Something else stands in the way now.
-    pub(super) fn restate(&mut self, trouble: Report) {
-        let Some(stand_in) = &mut self.stand_in else { return };
-        // The same in other words is not worth a new list, but another address to open is.
-        let same = stand_in.trouble.code == trouble.code
-            && (trouble.code != "sign_in_needed" || stand_in.trouble.sentence == trouble.sentence);
-        **stand_in = StandIn::new(stand_in.known.take(), trouble);
-        if !same && matches!(self.shown[List::Tools.index()], Shown::InItsPlace) {
-            self.announce(&[List::Tools]);
-        }
-    }
-
     /// Goes on with the server itself, if it is there.
     fn complete(&mut self) {
         let Link::Provisional(provisional) = &mut self.link else { return };
@@ -460,240 +427,6 @@ impl Forward {
         self.announce(&changed);
         self.look_again();
     }
-
-    /// The server has another description now: what was answered for it, it may answer itself.
-    pub(super) fn has_other(&mut self, answer: &Message) {
-        let Some(told) = &mut self.told else { return };
-        let has = capabilities(answer);
-        **told = Told::new(std::mem::take(&mut told.capabilities), &has);
-        let mut changed = Vec::new();
-        for list in List::ALL {
-            let shown = &mut self.shown[list.index()];
-            if matches!(shown, Shown::InItsPlace) && has.contains_key(list.capability()) {
-                *shown = Shown::Nothing;
-                changed.push(list);
-            }
-        }
-        self.announce(&changed);
-    }
-
-    /// Answers what the host asks of a server that has less than it was told. Whether it was that.
-    pub(super) fn was_misled(&mut self, message: &Message) -> bool {
-        let (Some(told), Shape::Request { id, method }) = (&self.told, &message.shape) else { return false };
-        let id = id.clone();
-        // Once the host has seen the server's own tools, one of that name is the server's.
-        let seen = matches!(self.shown[List::Tools.index()], Shown::Pages(_) | Shown::TooMuch);
-        if !seen && &**method == "tools/call" && names_stand_in(message) {
-            self.answer(
-                &id,
-                &text_result("That is done: this server's own tools are there now. List the tools again."),
-            );
-            return true;
-        }
-        if !told.lacks.iter().any(|lacked| Some(lacked.as_str()) == capability(method)) {
-            return false;
-        }
-        match List::of_method(method) {
-            Some(list) => {
-                self.answer(&id, &format!(r#"{{"{}":[]}}"#, list.member()));
-                self.shown[list.index()] = Shown::InItsPlace;
-            }
-            None => {
-                if self.forget(&id).is_some() {
-                    let text = format!("mcp-remote: the server has no {method}");
-                    let line = report::error_line(&id, report::METHOD_NOT_FOUND, &text, None::<&()>);
-                    self.write(Body::One(line));
-                }
-            }
-        }
-        true
-    }
-
-    /// What has to happen before the server answers, has changed.
-    pub(super) fn needs(&mut self, need: Need) {
-        self.need = need;
-        if self.start == Start::Wait {
-            return;
-        }
-        match (&self.link, &self.need) {
-            (Link::Opening(_), _) => self.consider(),
-            (Link::Provisional(_), Need::Person(_)) => {
-                self.restate(self.sign_in_needed());
-                self.offer();
-            }
-            (Link::Provisional(_), Need::Nothing) => self.signed_in(),
-            (Link::Open, Need::Person(_)) => {
-                let trouble = self.sign_in_needed();
-                match &self.stand_in {
-                    Some(_) => self.restate(trouble),
-                    None => self.stand_in = Some(Box::new(StandIn::new(self.memory.recall(), trouble))),
-                }
-                self.answer_open_lists();
-                self.offer();
-            }
-            (Link::Open, Need::Failed(error)) => {
-                let report = Report::of_authorization(error, &self.server);
-                self.restate(report);
-            }
-            (Link::Open, Need::Nothing) => self.goes_on(),
-            _ => {}
-        }
-    }
-
-    /// The person has done it, and the server is to answer; a moment later it will have. Until then its silence
-    /// is what stands in the way, which is not worth a new list.
-    fn signed_in(&mut self) {
-        let Some(stand_in) = &mut self.stand_in else { return };
-        if stand_in.trouble.code == "sign_in_needed" {
-            let sentence = format!("{} has not answered yet", report::host(&self.server));
-            let trouble = Report::new("timed_out", sentence, Some(STILL_TRIED));
-            **stand_in = StandIn::new(stand_in.known.take(), trouble);
-        }
-    }
-
-    /// Lists that wait for somebody to sign in, on a connection that stands.
-    fn answer_open_lists(&mut self) {
-        let open: Vec<(Id, List)> =
-            self.owed.iter().filter_map(|(id, debt)| Some((id.clone(), debt.list()?))).collect();
-        for (id, list) in open {
-            self.answer_list(&id, list); // the server's own answer will find nothing owed
-        }
-    }
-
-    /// A request on a connection that stands while somebody has to sign in. Whether it is answered.
-    pub(super) fn stands_in(&mut self, message: &Message) -> bool {
-        if self.stand_in.is_none() || !matches!(self.link, Link::Open) {
-            return false;
-        }
-        let Shape::Request { id, method } = &message.shape else { return false };
-        let id = id.clone();
-        match List::of_method(method) {
-            Some(list) => self.answer_list(&id, list),
-            None if &**method == "tools/call" && names_stand_in(message) => {
-                self.tell(&id, "");
-                if matches!(self.need, Need::Failed(_)) {
-                    self.goes_on(); // the host asks again, and with that the server
-                }
-            }
-            None => return false,
-        }
-        true
-    }
-
-    /// The server answers for itself again.
-    fn goes_on(&mut self) {
-        if self.stand_in.take().is_none() {
-            return;
-        }
-        self.told.get_or_insert_with(|| Box::new(Told::new(Map::new(), &Capabilities::new())));
-        self.offer_is_over();
-        let changed: Vec<List> =
-            List::ALL.into_iter().filter(|list| matches!(self.shown[list.index()], Shown::InItsPlace)).collect();
-        for list in &changed {
-            self.shown[list.index()] = Shown::Nothing;
-        }
-        self.announce(&changed);
-        self.look_again();
-    }
-
-    fn answer_list(&mut self, id: &Id, list: List) {
-        let Some(stand_in) = &self.stand_in else { return };
-        let Some(debt) = self.owed.get(id) else { return };
-        // A later page of a list that is not from here.
-        let (items, known) = if debt.is_later_page() { ("[]".to_owned(), false) } else { stand_in.items(list) };
-        let text = format!(r#"{{"{}":{items}}}"#, list.member());
-        let Some(body) = self.answer_whole(id, &text) else { return };
-        self.shown[list.index()] = if known { Shown::Pages(vec![body]) } else { Shown::InItsPlace };
-    }
-
-    fn tell(&mut self, id: &Id, more: &str) {
-        let words = match &self.stand_in {
-            Some(stand_in) => stand_in.words(),
-            None => String::new(),
-        };
-        self.answer(id, &text_result(&format!("{words}{more}")));
-    }
-
-    /// Answers with a result of our own.
-    fn answer(&mut self, id: &Id, result: &str) {
-        _ = self.answer_whole(id, result);
-    }
-
-    /// The same; what it was before tools were hidden, if it was owed.
-    fn answer_whole(&mut self, id: &Id, result: &str) -> Option<Body> {
-        // What is on disk may have been laid out in lines since.
-        let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
-        let answer = Message::from_remote(Body::One(text.into())).ok()?;
-        let whole = answer.body.clone();
-        let body = self.hidden(id, answer)?;
-        self.write(body);
-        Some(whole)
-    }
-
-    fn fail_all(&mut self, message: &Message, report: &Report) {
-        message.requests().cloned().collect::<Vec<_>>().iter().for_each(|id| self.fail(id, report));
-    }
-
-    fn sign_in_needed(&self) -> Report {
-        let prompt = match &self.need {
-            Need::Person(Some(prompt)) => Some(prompt.to_string()),
-            _ => None,
-        };
-        Report::of_authorization(&oauth::error::Error::Waiting { prompt }, &self.server)
-    }
-
-    /// Offers the address to a host that opens addresses (MCP 2025-11-25, Elicitation, URL mode).
-    fn offer(&mut self) {
-        let Need::Person(Some(prompt)) = &self.need else { return };
-        let ready = match &self.link {
-            Link::Provisional(provisional) => provisional.initialized.is_some(),
-            Link::Open => true,
-            _ => false,
-        };
-        let again = self.offer.as_ref().is_some_and(|offer| offer.prompt == *prompt);
-        let opens_urls = self.initialize.as_ref().is_some_and(|initialize| Wish::of(initialize).opens_urls);
-        if !ready || again || !opens_urls {
-            return;
-        }
-        let prompt = prompt.clone();
-        // A device's address is followed by its code in words.
-        let url = prompt.split_whitespace().next().unwrap_or_default();
-        let (id, elicitation) = (own_id(), format!("mcp-remote-{:016x}", fastrand::u64(..)));
-        let params = json!({
-            "mode": "url",
-            "elicitationId": elicitation,
-            "url": url,
-            "message": format!("Sign in to {}: {prompt}", report::host(&self.server)),
-        });
-        let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"elicitation/create","params":{params}}}"#);
-        self.asked_host.push(id);
-        self.offer = Some(Offer { prompt, elicitation });
-        self.write(Body::One(text.into()));
-    }
-
-    fn offer_is_over(&mut self) {
-        if let Some(offer) = self.offer.take() {
-            let params = json!({ "elicitationId": offer.elicitation });
-            self.notify("notifications/elicitation/complete", Some(&params));
-        }
-    }
-
-    /// Tells the host that these lists are others now.
-    pub(super) fn announce(&mut self, lists: &[List]) {
-        let mut told = Vec::new();
-        for list in lists {
-            if !told.contains(&list.changed()) {
-                told.push(list.changed());
-                self.notify(list.changed(), None);
-            }
-        }
-    }
-
-    fn notify(&mut self, method: &str, params: Option<&Value>) {
-        let params = params.map(|params| format!(r#","params":{params}"#)).unwrap_or_default();
-        let text = format!(r#"{{"jsonrpc":"2.0","method":"{method}"{params}}}"#);
-        self.write(Body::One(text.into()));
-    }
 }
 
 /// A server's capabilities, with the announcements that we may have to make in its place.
@@ -706,34 +439,6 @@ fn with_changes(mut capabilities: Map<String, Value>) -> Map<String, Value> {
     capabilities
 }
 
-/// The names of what a server has; the rest of its answer may be long, and would be longer as values.
-type Capabilities = BTreeMap<String, IgnoredAny>;
-
-fn capabilities(answer: &Message) -> Capabilities {
-    #[derive(Deserialize)]
-    struct Answer {
-        result: Outcome,
-    }
-    #[derive(Deserialize)]
-    struct Outcome {
-        capabilities: Capabilities,
-    }
-    let answer = serde_json::from_slice::<Answer>(&answer.body.to_bytes());
-    answer.map(|answer| answer.result.capabilities).unwrap_or_default()
-}
-
-/// The capability that a method belongs to (MCP 2025-11-25, Lifecycle, Capability Negotiation).
-fn capability(method: &str) -> Option<&'static str> {
-    match method.split_once('/')?.0 {
-        "tools" => Some("tools"),
-        "prompts" => Some("prompts"),
-        "resources" => Some("resources"),
-        "logging" => Some("logging"),
-        "completion" => Some("completions"),
-        _ => None,
-    }
-}
-
 fn carries_over(told: &str, chosen: &str) -> bool {
     let chosen = if chosen.is_empty() { OLDEST } else { chosen }; // it has named none
     told == chosen || RELATED.contains(&told) && RELATED.contains(&chosen)
@@ -744,8 +449,4 @@ fn not_shared(host: &str, told: &str, chosen: &str) -> Report {
     let sentence =
         format!("protocol version not shared: the host was told {told} in {host}'s place, which has chosen {chosen}");
     Report::new("protocol_version_not_shared", sentence, None)
-}
-
-fn text_result(text: &str) -> String {
-    json!({ "content": [{ "type": "text", "text": text }] }).to_string()
 }

@@ -1,16 +1,17 @@
-//! What is shown in the server's place: its last known lists, or a single tool that says what stands in
-//! the way.
+//! What is shown in the server's place, and how: its last known lists, or a single tool that says what
+//! stands in the way.
 //!
-//! Must never: have a name that a server's tool could have.
+//! Must never: have a name that a server's tool could have; show a tool that is to be hidden.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::{Forward, Shown};
 use crate::{
     description::{Description, List},
-    message::Message,
+    message::{Body, Id, Message},
     report::Report,
 };
 
@@ -79,4 +80,59 @@ pub(super) fn names_stand_in(call: &Message) -> bool {
     let text = call.body.to_bytes();
     let name = serde_json::from_slice::<Call<'_>>(&text).map(|call| call.params.name);
     name.is_ok_and(|name| name == SIGN_IN_TOOL || name == STATUS_TOOL)
+}
+
+impl Forward {
+    /// Something else stands in the way now.
+    pub(super) fn restate(&mut self, trouble: Report) {
+        let Some(stand_in) = &mut self.stand_in else { return };
+        // The same in other words is not worth a new list, but another address to open is.
+        let same = stand_in.trouble.code == trouble.code
+            && (trouble.code != "sign_in_needed" || stand_in.trouble.sentence == trouble.sentence);
+        **stand_in = StandIn::new(stand_in.known.take(), trouble);
+        if !same && matches!(self.shown[List::Tools.index()], Shown::InItsPlace) {
+            self.announce(&[List::Tools]);
+        }
+    }
+
+    /// Answers a list from the stand-in.
+    pub(super) fn answer_list(&mut self, id: &Id, list: List) {
+        let Some(stand_in) = &self.stand_in else { return };
+        let Some(debt) = self.owed.get(id) else { return };
+        // A later page of a list that is not from here.
+        let (items, known) = if debt.is_later_page() { ("[]".to_owned(), false) } else { stand_in.items(list) };
+        let text = format!(r#"{{"{}":{items}}}"#, list.member());
+        let Some(body) = self.answer_whole(id, &text) else { return };
+        self.shown[list.index()] = if known { Shown::Pages(vec![body]) } else { Shown::InItsPlace };
+    }
+
+    /// Answers a call of the stand-in tool.
+    pub(super) fn tell(&mut self, id: &Id, more: &str) {
+        let words = match &self.stand_in {
+            Some(stand_in) => stand_in.words(),
+            None => String::new(),
+        };
+        self.answer(id, &text_result(&format!("{words}{more}")));
+    }
+
+    /// Answers with a result of our own.
+    pub(super) fn answer(&mut self, id: &Id, result: &str) {
+        _ = self.answer_whole(id, result);
+    }
+
+    /// The same; what it was before tools were hidden, if it was owed.
+    fn answer_whole(&mut self, id: &Id, result: &str) -> Option<Body> {
+        // What is on disk may have been laid out in lines since.
+        let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
+        let answer = Message::from_remote(Body::One(text.into())).ok()?;
+        let whole = answer.body.clone();
+        let body = self.hidden(id, answer)?;
+        self.write(body);
+        Some(whole)
+    }
+}
+
+/// A tool's result of so many words (MCP 2025-11-25, Tools, Text Content).
+pub(super) fn text_result(text: &str) -> String {
+    json!({ "content": [{ "type": "text", "text": text }] }).to_string()
 }

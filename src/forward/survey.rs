@@ -5,14 +5,11 @@
 //! The only requests of our own beside `ping`. Must never: ask for a list that the host has not asked
 //! for; go on for ever with a server whose pages do not end.
 
-use super::MOST_SHOWN;
+use super::owed::{MOST_PAGES, MOST_SHOWN};
 use crate::{
     description::{List, next_cursor},
     message::{Body, Id, Message},
 };
-
-/// Pages of one list that are followed, and kept of what the host was shown.
-pub(super) const MOST_PAGES: usize = 200;
 
 /// The lists that are being asked for.
 #[derive(Debug, Default)]

@@ -1,0 +1,79 @@
+//! What copies of mcp-remote, npm's too, say to each other's ports: who is here, and a redirect that came
+//! another way.
+//!
+//! Must never: wait for long, or read much; whoever is on a port may be anybody.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// Where a copy of mcp-remote says who it is; npm's path.
+pub(super) const IDENTITY: &str = "/.mcp-remote/id";
+/// How long a program on the port may take to say who it is: as long as npm's.
+const IDENTITY_PATIENCE: Duration = Duration::from_secs(1);
+/// Largest answer to that, in bytes: headers and two members.
+const IDENTITY_SIZE: u64 = 8 * 1024;
+/// The most of a page that is read, in bytes.
+const PAGE_SIZE: u64 = 64 * 1024;
+
+/// What a copy of mcp-remote says of itself; the members are npm's.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Identity {
+    #[serde(rename = "mcpRemote")]
+    pub(super) mcp_remote: bool,
+    #[serde(rename = "serverUrlHash")]
+    pub(super) server_url_hash: String,
+}
+
+/// Whether a copy of mcp-remote, npm's or ours, is on the port for the same server.
+pub async fn sibling(port: u16, server_hash: &str) -> bool {
+    let asked = timeout(IDENTITY_PATIENCE, async {
+        match identity(Ipv4Addr::LOCALHOST.into(), port).await {
+            Some(identity) => Some(identity),
+            None => identity(Ipv6Addr::LOCALHOST.into(), port).await,
+        }
+    });
+    matches!(asked.await, Ok(Some(Identity { mcp_remote: true, server_url_hash })) if server_url_hash == server_hash)
+}
+
+async fn identity(address: IpAddr, port: u16) -> Option<Identity> {
+    let (status, body) = get(SocketAddr::new(address, port), IDENTITY, IDENTITY_SIZE).await.ok()?;
+    (status == 200).then(|| serde_json::from_str(&body).ok()).flatten()
+}
+
+/// Hands a redirect, given as path and query, to the listener on a port of this machine. Status and
+/// page.
+///
+/// # Errors
+/// Where nobody listens, or what listens speaks no HTTP.
+pub async fn hand_over(port: u16, target: &str) -> io::Result<(u16, String)> {
+    match get(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port), target, PAGE_SIZE).await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            get(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port), target, PAGE_SIZE).await
+        }
+        answer => answer,
+    }
+}
+
+/// Asked on the wire: no proxy, no client's time-outs or pool, between two programs on one machine.
+async fn get(address: SocketAddr, target: &str, limit: u64) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(limit).read_to_end(&mut answer).await?;
+    let answer = String::from_utf8_lossy(&answer);
+    let parts =
+        answer.split_once("\r\n\r\n").and_then(|(head, body)| Some((head.split(' ').nth(1)?.parse().ok()?, body)));
+    let (status, body) = parts.ok_or(io::ErrorKind::InvalidData)?;
+    Ok((status, body.to_owned()))
+}
