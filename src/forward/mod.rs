@@ -54,7 +54,6 @@ use crate::{
 /// Requests the host may have open; one more is refused. The input is read on in any case: it may
 /// bring what settles them, and its end must be noticed.
 const MOST_OWED: usize = 16 * 1024;
-
 /// Cancelled requests remembered, for an answer that was on its way.
 const MOST_CANCELLED: usize = 1024;
 /// Messages that may wait for a connection that is being opened.
@@ -417,9 +416,7 @@ impl Forward {
                 if waiting.len() < MOST_WAITING && before <= self.max_message {
                     waiting.push_back(message);
                 } else {
-                    let report = Report::new("too_many", "too much waits for the connection", None);
-                    warn!("{}: {}", message.method().unwrap_or("a response"), report.line());
-                    message.requests().cloned().collect::<Vec<_>>().iter().for_each(|id| self.fail(id, &report));
+                    self.refuse_to_hold(&message);
                 }
             }
             // An `initialize` begins anew, whatever is open.
@@ -427,6 +424,13 @@ impl Forward {
             Link::Provisional(_) if message.method() != Some("initialize") => self.meanwhile(message),
             Link::Open | Link::Closed | Link::Provisional(_) => self.open(message, VecDeque::new()),
         }
+    }
+
+    /// More waits for the connection than is held.
+    fn refuse_to_hold(&mut self, message: &Message) {
+        let report = Report::new("too_many", "too much waits for the connection", None);
+        warn!("{}: {}", message.method().unwrap_or("a response"), report.line());
+        self.fail_all(message, &report);
     }
 
     /// Opens a connection with `first`; then the `waiting` follow.
@@ -522,9 +526,7 @@ impl Forward {
             }
         }
         for message in waiting {
-            for id in message.requests() {
-                self.fail(id, &report);
-            }
+            self.fail_all(&message, &report);
         }
     }
 

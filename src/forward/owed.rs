@@ -88,7 +88,7 @@ impl Forward {
         debt.count += 1;
     }
 
-    /// Settles a debt with an answer; what goes to the host, if it was owed.
+    /// Settles a debt with the server's answer, and learns from it; what goes to the host, if it was owed.
     pub(super) fn pay(&mut self, id: &Id, answer: Message) -> Option<Body> {
         match self.owed.get(id).map(|debt| debt.asked) {
             Some(Asked::List(list, page)) => self.saw(list, page, &answer.body),
@@ -99,11 +99,11 @@ impl Forward {
             }
             Some(Asked::Other) | None => {}
         }
-        self.hidden(id, answer)
+        self.settle(id, answer)
     }
 
-    /// Settles a debt; the answer without the tools that are not to be seen.
-    pub(super) fn hidden(&mut self, id: &Id, answer: Message) -> Option<Body> {
+    /// Settles a debt; the answer without the tools that are not to be seen, if it was owed.
+    pub(super) fn settle(&mut self, id: &Id, answer: Message) -> Option<Body> {
         let may_list_tools = match self.forget(id) {
             Some(debt) => debt.list() == Some(List::Tools),
             None => {
@@ -132,6 +132,7 @@ impl Forward {
         }
     }
 
+    /// One request with this id is owed no more.
     pub(super) fn forget(&mut self, id: &Id) -> Option<Debt> {
         let debt = self.owed.get_mut(id)?;
         debt.count -= 1;
@@ -152,6 +153,7 @@ impl Forward {
         }
     }
 
+    /// The same of every request in a message.
     pub(super) fn fail_all(&mut self, message: &Message, report: &Report) {
         message.requests().cloned().collect::<Vec<_>>().iter().for_each(|id| self.fail(id, report));
     }

@@ -37,7 +37,8 @@ const HOLD: Duration = Duration::from_secs(45);
 /// put right.
 const SECOND_TRY: Duration = Duration::from_secs(60);
 /// Revisions whose messages a host and a server of different ones can make of each other: each later one
-/// only added to the earlier (MCP, Key Changes).
+/// only added to the earlier (MCP, Key Changes), but for the batches that only 2025-03-26 has, and those are
+/// taken apart for a host that was answered in the server's place.
 const RELATED: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
 /// What a host or a server means that names no revision: it can only be an old one.
 const OLDEST: &str = "2024-11-05";
@@ -58,7 +59,7 @@ pub(super) struct Provisional {
     /// What the host was told.
     revision: String,
     capabilities: Map<String, Value>,
-    progress: Progress,
+    stage: Stage,
     /// In order; for the server.
     held: VecDeque<Held>,
     /// The log level the host has set; it was answered.
@@ -72,8 +73,9 @@ impl Provisional {
     }
 }
 
+/// How far that connection is.
 #[derive(Debug)]
-enum Progress {
+enum Stage {
     /// It is being opened.
     Opening { answer: Option<Message> },
     /// It is open; the server's answer or the host's `notifications/initialized` is on its way.
@@ -90,7 +92,7 @@ struct Held {
     message: Message,
 }
 
-impl Progress {
+impl Stage {
     /// An opening came to this. Nobody is asked to sign in unless somebody does something.
     fn after(error: &Error) -> Self {
         Self::Failed { unasked: !matches!(error, Error::Unauthorized(_)) }
@@ -119,7 +121,7 @@ impl Forward {
             _ => true,
         });
         let trouble = trouble.unwrap_or_else(|| self.sign_in_needed());
-        self.answer_provisionally(known, trouble, Progress::Opening { answer: None });
+        self.answer_provisionally(known, trouble, Stage::Opening { answer: None });
     }
 
     /// The connection does not come about: what is known of this server from before is better than
@@ -129,7 +131,7 @@ impl Forward {
             return false;
         }
         let Some(known) = self.memory.recall() else { return false };
-        self.answer_provisionally(Some(known), trouble.clone(), Progress::after(error));
+        self.answer_provisionally(Some(known), trouble.clone(), Stage::after(error));
         true
     }
 
@@ -139,7 +141,7 @@ impl Forward {
         self.start == Start::Answer && matches!(opening.beginning, Beginning::Initialize(_))
     }
 
-    fn answer_provisionally(&mut self, known: Option<Description>, trouble: Report, progress: Progress) {
+    fn answer_provisionally(&mut self, known: Option<Description>, trouble: Report, stage: Stage) {
         let Link::Opening(opening) = std::mem::replace(&mut self.link, Link::Closed) else { return };
         let Opening { first, beginning: Beginning::Initialize(initialize), mut waiting, .. } = *opening else { return };
         let asked = Wish::of(&initialize).revision.unwrap_or_else(|| OLDEST.to_owned());
@@ -176,7 +178,7 @@ impl Forward {
         for id in &first {
             self.answer(id, &Value::Object(result.clone()).to_string());
         }
-        let again = matches!(progress, Progress::Failed { unasked: true });
+        let again = matches!(stage, Stage::Failed { unasked: true });
         self.stand_in = Some(Box::new(stand_in));
         self.link = Link::Provisional(Box::new(Provisional {
             initialize,
@@ -184,7 +186,7 @@ impl Forward {
             asked: false,
             revision,
             capabilities,
-            progress,
+            stage,
             held: VecDeque::new(),
             level: None,
         }));
@@ -224,7 +226,7 @@ impl Forward {
                 (_, Some(list)) => self.answer_list(&id.clone(), list),
                 ("tools/call", _) if names_stand_in(&message) => {
                     let id = id.clone();
-                    let failed = matches!(provisional.progress, Progress::Failed { .. });
+                    let failed = matches!(provisional.stage, Stage::Failed { .. });
                     self.try_again();
                     self.tell(&id, if failed { TRYING_AGAIN } else { "" });
                 }
@@ -241,15 +243,13 @@ impl Forward {
 
     fn hold(&mut self, message: Message) {
         let Link::Provisional(provisional) = &mut self.link else { return };
-        if let Progress::Useless(report) = &provisional.progress {
+        if let Stage::Useless(report) = &provisional.stage {
             let report = report.clone();
             return self.fail_all(&message, &report);
         }
         let before: usize = provisional.held.iter().map(|held| held.message.body.len()).sum();
         if provisional.held.len() >= MOST_WAITING || before > self.max_message {
-            let report = Report::new("too_many", "too much waits for the connection", None);
-            warn!("{}: {}", message.method().unwrap_or("a response"), report.line());
-            return self.fail_all(&message, &report);
+            return self.refuse_to_hold(&message);
         }
         self.serial += 1;
         let is_request = message.requests().next().is_some();
@@ -264,20 +264,20 @@ impl Forward {
     /// Somebody waits: no time for pauses.
     fn try_again(&mut self) {
         let Link::Provisional(provisional) = &mut self.link else { return };
-        match provisional.progress {
-            Progress::Opening { .. } => self.actions.push_back(Action::Hurry),
-            Progress::Failed { .. } => {
-                provisional.progress = Progress::Opening { answer: None };
+        match provisional.stage {
+            Stage::Opening { .. } => self.actions.push_back(Action::Hurry),
+            Stage::Failed { .. } => {
+                provisional.stage = Stage::Opening { answer: None };
                 self.actions.push_back(Action::Open(provisional.initialize.clone()));
             }
-            Progress::Opened { .. } | Progress::Useless(_) => {}
+            Stage::Opened { .. } | Stage::Useless(_) => {}
         }
     }
 
     /// Nobody waits: no person is asked again who has said no.
     pub(super) fn try_unasked(&mut self) {
         let Link::Provisional(provisional) = &self.link else { return };
-        if !matches!(provisional.progress, Progress::Failed { unasked: false }) {
+        if !matches!(provisional.stage, Stage::Failed { unasked: false }) {
             self.try_again();
         }
     }
@@ -319,8 +319,8 @@ impl Forward {
     /// The server's answer to the host's `initialize`, where it was answered already.
     pub(super) fn server_introduced(&mut self, id: &Id, message: Message) {
         let Link::Provisional(provisional) = &mut self.link else { return };
-        match &mut provisional.progress {
-            Progress::Opening { answer } | Progress::Opened { answer }
+        match &mut provisional.stage {
+            Stage::Opening { answer } | Stage::Opened { answer }
                 if answer.is_none() && provisional.initialize.requests().any(|asked| asked == id) =>
             {
                 *answer = Some(message);
@@ -334,7 +334,7 @@ impl Forward {
     /// whether it was that.
     pub(super) fn introduced_again(&mut self, message: &Message) -> bool {
         let Link::Provisional(provisional) = &mut self.link else { return false };
-        if let Progress::Opened { answer } = &mut provisional.progress {
+        if let Stage::Opened { answer } = &mut provisional.stage {
             *answer = Some(message.clone());
         }
         true
@@ -343,9 +343,9 @@ impl Forward {
     /// The connection behind the provisional answer is open.
     pub(super) fn opened_behind(&mut self) {
         if let Link::Provisional(provisional) = &mut self.link
-            && let Progress::Opening { answer } = &mut provisional.progress
+            && let Stage::Opening { answer } = &mut provisional.stage
         {
-            provisional.progress = Progress::Opened { answer: answer.take() };
+            provisional.stage = Stage::Opened { answer: answer.take() };
             self.complete();
         }
     }
@@ -354,18 +354,18 @@ impl Forward {
     pub(super) fn not_opened_behind(&mut self, error: &Error) {
         let report = Report::of_opening(error, &self.server);
         warn!("{}", report.line());
-        let progress = Progress::after(error);
-        let again = matches!(progress, Progress::Failed { unasked: true });
-        self.give_up(&report, progress);
+        let stage = Stage::after(error);
+        let again = matches!(stage, Stage::Failed { unasked: true });
+        self.give_up(&report, stage);
         if again {
             self.remind_to_try();
         }
     }
 
     /// What is held is answered with why; later requests go on from there.
-    fn give_up(&mut self, report: &Report, progress: Progress) {
+    fn give_up(&mut self, report: &Report, stage: Stage) {
         let Link::Provisional(provisional) = &mut self.link else { return };
-        provisional.progress = progress;
+        provisional.stage = stage;
         for held in std::mem::take(&mut provisional.held) {
             self.fail_all(&held.message, report);
         }
@@ -375,7 +375,7 @@ impl Forward {
     /// Goes on with the server itself, if it is there.
     fn complete(&mut self) {
         let Link::Provisional(provisional) = &mut self.link else { return };
-        let Progress::Opened { answer: Some(answer) } = &provisional.progress else { return };
+        let Stage::Opened { answer: Some(answer) } = &provisional.stage else { return };
         // The handshake comes first; a host that leaves it out is not waited for.
         if provisional.initialized.is_none() && !provisional.asked {
             return;
@@ -388,14 +388,14 @@ impl Forward {
                 let sentence = format!("{host} refuses the session: {}", report::shown(error.as_bytes()));
                 let report = Report::new("refused", sentence, None);
                 warn!("{}", report.line());
-                return self.give_up(&report, Progress::Failed { unasked: false });
+                return self.give_up(&report, Stage::Failed { unasked: false });
             }
         };
         self.memory.keep(Learned::Initialize { request: provisional.initialize.clone(), answer: answer.body.clone() });
         if !carries_over(&provisional.revision, &chosen) {
             let report = not_shared(&report::host(&self.server), &provisional.revision, &chosen);
             warn!("{}", report.line());
-            return self.give_up(&report.clone(), Progress::Useless(report));
+            return self.give_up(&report.clone(), Stage::Useless(report));
         }
         let Link::Provisional(provisional) = std::mem::replace(&mut self.link, Link::Open) else { return };
         let Provisional { initialized, held, level, capabilities: told, .. } = *provisional;

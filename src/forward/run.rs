@@ -33,6 +33,7 @@ const GRACE_FOR_DELETE: Duration = Duration::from_millis(300);
 const LONGEST_DELETE: Duration = Duration::from_millis(500);
 /// Bytes waiting for the host at which nothing more is taken from the server: one gathered write.
 const GATHERED: usize = 256 * 1024;
+
 /// The two ends that the loop stands between.
 #[derive(Debug)]
 pub struct Ends<R, W> {

@@ -126,7 +126,7 @@ impl Forward {
         let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
         let answer = Message::from_remote(Body::One(text.into())).ok()?;
         let whole = answer.body.clone();
-        let body = self.hidden(id, answer)?;
+        let body = self.settle(id, answer)?;
         self.write(body);
         Some(whole)
     }
