@@ -1,5 +1,7 @@
-//! The settings, as types that cannot be wrong: made in `cli.rs` from arguments and environment,
-//! read everywhere, changed nowhere.
+//! The settings, as types that cannot be wrong: made in [`crate::cli`] from arguments and environment, read
+//! everywhere.
+//!
+//! Must never: be changed once the program runs.
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -21,8 +23,6 @@ pub struct Config {
     pub headers: HeaderMap,
     /// Which transports, in which order.
     pub transport: TransportStrategy,
-    /// Which protocol generations the server may speak.
-    pub protocol: Protocol,
     /// How to reach the network.
     pub network: Arc<Network>,
     /// Longest line from the host, longest answer and longest event of the server, in bytes.
@@ -134,7 +134,7 @@ pub enum Protocol {
     /// Revisions with an `initialize` handshake: 2024-11-05 to 2025-11-25.
     #[default]
     Legacy,
-    /// Those, or 2026-07-28.
+    /// Those, or 2026-07-28; works as `legacy` so far.
     Auto,
 }
 
@@ -291,7 +291,7 @@ pub enum Grant {
     ClientCredentials {
         /// Where, if the server's metadata are not to be asked.
         token_endpoint: Option<Url>,
-        /// File with the private key (PEM, PKCS#8) that signs the client's assertions (RFC 7523 §2.2),
+        /// File with the private key (PEM) that signs the client's assertions (RFC 7523 §2.2),
         /// in place of a client secret.
         key: Option<PathBuf>,
     },

@@ -227,7 +227,7 @@ pub(super) struct Args {
     #[arg(long, group = "grant", help_heading = SIGN_IN)]
     client_credentials: bool,
 
-    /// Private key (PEM, PKCS#8) in place of a client_secret for --client-credentials
+    /// Private key (PEM) in place of a client_secret for --client-credentials
     #[arg(long, value_name = "FILE", requires = "client_credentials", help_heading = SIGN_IN)]
     client_key_jwt: Option<PathBuf>,
 
@@ -389,7 +389,6 @@ pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config
         server_hash,
         plain_http: plain_http(args),
         transport: args.transport,
-        protocol: args.protocol,
         network: Arc::new(network),
         max_message: args.max_message_size,
         retry_for: args.retry_for,

@@ -159,7 +159,7 @@ impl Desk {
     }
 
     /// Whether tokens of this origin are for the client and the resource of our settings.
-    pub(super) fn may_use(&self, from: &Provenance) -> bool {
+    fn may_use(&self, from: &Provenance) -> bool {
         let configured = self.settings.client_info.as_ref().and_then(|info| info.expose().get("client_id"));
         let same_client = configured.and_then(Value::as_str).is_none_or(|id| id == from.client_id);
         let same_resource = match &self.settings.resource {
@@ -296,7 +296,7 @@ impl Desk {
 
     /// A configured client, or a program's credential, belongs to one authorization server; where the MCP
     /// server now names another one, it is not shown there (MCP 2026-07-28, Client Registration).
-    pub(super) fn check_issuer(&self, errand: &Errand) -> Result<(), Error> {
+    fn check_issuer(&self, errand: &Errand) -> Result<(), Error> {
         if self.settings.client_info.is_none() && !self.has_no_person() || self.has_token_endpoint() {
             return Ok(());
         }
@@ -310,7 +310,7 @@ impl Desk {
         }
     }
 
-    pub(super) fn has_token_endpoint(&self) -> bool {
+    fn has_token_endpoint(&self) -> bool {
         matches!(self.settings.grant, Grant::ClientCredentials { token_endpoint: Some(_), .. })
     }
 

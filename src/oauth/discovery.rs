@@ -36,7 +36,7 @@ pub struct ProtectedResource {
     pub scopes: Vec<String>,
     /// Where the document was, if the challenge said so.
     pub advertised: Option<String>,
-    /// Whether tokens must be bound to a key (RFC 9449 §12).
+    /// Whether tokens must be bound to a key (RFC 9449): `dpop_bound_access_tokens_required`.
     pub wants_dpop: bool,
 }
 
@@ -381,8 +381,7 @@ impl AuthorizationServer {
     }
 
     /// Whether redirects carry `iss` (RFC 9207 §3).
-    #[must_use]
-    pub fn sends_issuer(&self) -> bool {
+    fn sends_issuer(&self) -> bool {
         self.metadata.authorization_response_iss_parameter_supported == Some(true)
     }
 

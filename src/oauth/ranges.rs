@@ -62,8 +62,7 @@ impl fmt::Display for Neighbourhood {
 }
 
 /// Where an address is, by the IANA registries of special-purpose addresses (RFC 6890).
-#[must_use]
-pub const fn neighbourhood_of(address: IpAddr) -> Neighbourhood {
+const fn neighbourhood_of(address: IpAddr) -> Neighbourhood {
     match address {
         IpAddr::V4(address) => of_ipv4(address),
         IpAddr::V6(address) => of_ipv6(address),

@@ -43,7 +43,7 @@ pub const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 /// `MCP-Protocol-Version` (MCP 2025-06-18, Transports, Protocol Version Header).
 pub const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 /// `Last-Event-ID` (WHATWG HTML §9.2.4).
-pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// What an event stream calls itself.
 pub const EVENT_STREAM: &str = "text/event-stream";
 

@@ -22,7 +22,7 @@ const SHORTEST_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Whether a message may reach the server twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replay {
+enum Replay {
     /// It only asks: sending it twice changes nothing.
     Safe,
     /// It may do something each time.
@@ -31,8 +31,7 @@ pub enum Replay {
 
 impl Replay {
     /// By method: `initialize`, `ping`, lists and reads are safe; everything unknown is not.
-    #[must_use]
-    pub fn of(message: &Message) -> Self {
+    fn of(message: &Message) -> Self {
         match &message.shape {
             Shape::Request { method, .. } => match &**method {
                 "initialize"
