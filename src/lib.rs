@@ -22,11 +22,12 @@
 //!
 //! # The walk of a start that the server does not answer
 //!
-//! [`remote`] meets a hurdle, or [`oauth::Authorizer`] needs a person → [`forward`] answers the host's
-//! `initialize` itself, from the last known [`description`] ([`store::description`]) → lists are
-//! answered, calls are held → the connection stands: the host's own handshake goes to the server, then
-//! what was held; the host is told which lists are others. With a server that answers nothing of this
-//! happens.
+//! [`remote`] meets a hurdle, or [`oauth::Authorizer`] needs a person (`forward/sign_in.rs`) → [`forward`]
+//! answers the host's `initialize` itself (`provisional.rs`), from the last known [`description`]
+//! ([`store::description`]) → lists are answered, or one tool stands in for them (`stand_in.rs`), calls are
+//! held → the connection stands: the host's own handshake goes to the server, then what was held; the host is
+//! told which lists are others, and answered where it asks for what the server has not (`told.rs`); lists
+//! that it has seen are looked at again (`survey.rs`). With a server that answers, nothing of this happens.
 //!
 //! # Invariants
 //!
@@ -36,11 +37,12 @@
 //! 3. Every request of the host is answered exactly once: by the server, by us as the server was last
 //!    known, or with an error that says what, why and what to do. No message is dropped without a line
 //!    in the log.
-//! 4. No probe traffic but two: the sign-in page is looked at before a client that the user has given, a
+//! 4. No probe traffic but three: the sign-in page is looked at before a client that the user has given, a
 //!    registration from disk, or one that names less scope, is used for it, and where its provider is
-//!    known for a refusal; and lists that the host has seen are asked for again after a session was
-//!    replaced. The first request a server sees is the host's own. After a connection has failed,
-//!    [`certificate`] looks on one of its own, without a request.
+//!    known for a refusal; lists that the host has seen are asked for again after a session was replaced;
+//!    and a `ping` goes out after the machine has slept, or where the user wants one. The first request a
+//!    server sees is the host's own. After a connection has failed, [`certificate`] looks on one of its
+//!    own, without a request.
 //! 5. A `tools/call` that may have run is never sent twice. A request goes out again at most once for
 //!    each challenge.
 //! 6. Headers given by the user, cookies, tokens and message bodies go to the server's origin only: not
@@ -64,10 +66,10 @@
 //!
 //! # What surrounds a message at the remote end
 //!
-//! Both transports share how an event stream is parsed ([`remote::event_stream`]) and resumed
-//! ([`remote::reading`]), what a new session must be told ([`remote::handshake`]), what must not
-//! overtake what ([`remote::order`]), when a message may go out again ([`remote::retry`]), and how many
-//! go out at once ([`remote::window`]).
+//! Both transports share how an event stream is parsed ([`remote::event_stream`]), what a new session must
+//! be told ([`remote::handshake`]), what must not overtake what ([`remote::order`]), when a message may go
+//! out again ([`remote::retry`], and not at all once the host has cancelled it: [`remote::cancelled`]), and
+//! how many go out at once ([`remote::window`]). Only Streamable HTTP resumes a stream ([`remote::reading`]).
 
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,7 @@
 //! Reasons to end that do not come through the pipe: signals, and a host that died without closing
 //! it.
+//!
+//! Must never: end the program by itself; what is owed is answered first.
 
 use std::{fmt, time::Duration};
 

@@ -1,4 +1,6 @@
 //! The bytes of a message, in as many pieces as they came in.
+//!
+//! Must never: join a large answer, or keep a whole chunk alive for a small piece of it.
 
 use std::ops::Range;
 

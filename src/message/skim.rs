@@ -1,4 +1,6 @@
-//! What can still be told of a line that is too long.
+//! What can still be told of a line that is too long: the id to answer under (JSON-RPC 2.0 §4).
+//!
+//! Must never: keep more of the line than its two ends.
 
 use super::{Id, scanner::Scanner};
 

@@ -43,6 +43,7 @@ const BLOCKED: [u16; 15] = [3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666
 const LOOK: Duration = Duration::from_millis(250);
 /// How long another copy's sign-in is waited for at least, as npm does.
 const SHORTEST_FOLLOWING: Duration = Duration::from_secs(180);
+
 /// A sign-in that is ready to wait for its redirect.
 struct Waiting {
     listener: Listener,

@@ -1,5 +1,7 @@
 //! Why no authorization came about: the kinds a caller chooses by. What a person is told of them, and
-//! what to do, stands in `report`.
+//! what to do, stands in [`crate::report`].
+//!
+//! Must never: hold a token, a code or a secret.
 
 use std::{sync::Arc, time::Duration};
 

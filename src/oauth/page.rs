@@ -169,7 +169,7 @@ fn document(tone: Tone, title: &str, body: &str) -> String {
     )
 }
 
-/// Text of others as text: nothing of it is markup (HTML §13.1.1), moves the cursor, or is endless.
+/// Text of others as text: nothing of it is markup (HTML §13.1.4), moves the cursor, or is endless.
 fn escaped(text: &str, longest: usize) -> String {
     let mut safe = String::with_capacity(text.len().min(longest) + 8);
     let mut rest = text.trim().chars();

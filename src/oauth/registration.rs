@@ -35,10 +35,10 @@ const CLIENT_INFO: &str = "client_info.json";
 /// Ours: registrations with all issuers, the latest first. npm's file is written only together with
 /// tokens, so that a sign-in that is never finished leaves the tokens their client.
 const REGISTRATIONS: &str = "registrations.json";
+/// Most of these kept: a few ports and issuers.
+const MOST_REGISTRATIONS: usize = 16;
 /// Member of ours in a registration: what was asked for.
 const REQUESTED_SCOPE: &str = "requested_scope";
-/// How many of them are kept: a few ports and issuers.
-const MOST_REGISTRATIONS: usize = 16;
 /// npm's identity towards authorization servers that keep statistics, or lists, by software.
 const SOFTWARE_ID: &str = "2e6dc280-f3c3-4e01-99a7-8181dbd1d23d";
 

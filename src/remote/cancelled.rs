@@ -1,5 +1,7 @@
 //! Requests the host no longer wants (MCP, Cancellation) and that are waiting to be sent once more:
 //! they must not go out after all.
+//!
+//! Must never: hold back a message that asks for something else too.
 
 use std::{
     collections::VecDeque,

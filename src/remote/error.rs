@@ -1,5 +1,7 @@
 //! Why the remote did not answer: the kinds a caller chooses by. What a person is told of them, and
-//! what to do, stands in `report`.
+//! what to do, stands in [`crate::report`].
+//!
+//! Must never: call a message safe to send again that may have gone out; hold a secret of ours.
 
 use std::time::Duration;
 

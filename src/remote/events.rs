@@ -1,5 +1,7 @@
 //! What comes from the remote end on its way to the loop: a few messages, and no more bytes than a
 //! host that does not read may cost in memory.
+//!
+//! Must never: drop an event, or let one overtake another.
 
 use std::sync::Arc;
 

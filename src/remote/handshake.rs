@@ -1,6 +1,8 @@
 //! What a new session must be told so that the host need not know that the old one is gone: the
 //! host's own `initialize` and `notifications/initialized`, the log level it set, the resources it
 //! subscribed to (MCP 2025-11-25, Lifecycle; Logging; Resources, Subscriptions).
+//!
+//! Must never: use an id that a request of the host has.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -3,6 +3,8 @@
 //! Nothing follows `notifications/initialized` before the server has taken it (MCP 2025-11-25,
 //! Lifecycle), nothing goes to a lost session while a new one is made, and notifications keep their
 //! order among themselves. Requests and responses wait for nothing else.
+//!
+//! Must never: let one message that the server does not take silence the rest.
 
 use std::{pin::Pin, time::Duration};
 

@@ -738,7 +738,7 @@ impl Shared {
     }
 }
 
-/// Whether a status speaks of the server's present state and not of the request.
+/// Whether the same may be had a little later: the server fails, or is busy.
 fn is_passing(status: StatusCode) -> bool {
     status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }

@@ -5,6 +5,8 @@
 //! moment: while others wait, a clock ticks, and a POST that has been out for a whole tick is slow,
 //! gives its place back and makes room for one more. A hundred slow calls are all out after a few
 //! ticks; a thousand quick ones share a handful of connections. While nobody waits there is no clock.
+//!
+//! Must never: let slow calls wait for each other's answers.
 
 use std::{
     collections::VecDeque,
