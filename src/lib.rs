@@ -6,8 +6,8 @@
 //!
 //! # The walk of a message, each file entered once
 //!
-//! stdin → [`local`] (a line) → [`message`] (kind, id, method) → [`forward`] (the id is now owed) →
-//! [`tools`] (refused? answered, done) → [`remote`] (Streamable HTTP or HTTP+SSE) →
+//! stdin → [`local`] (a line) → [`message`] (kind, id, method) → [`forward`] → [`tools`] (refused? answered,
+//! done) → the id is owed (`forward/owed.rs`) → [`remote`] (Streamable HTTP or HTTP+SSE) →
 //! [`remote::http`] (headers, cookies, token) → server → body or event → [`message`] (one JSON value?)
 //! → [`forward`] (the id is paid) → [`tools`] (hidden?) → [`local`] → stdout.
 //!

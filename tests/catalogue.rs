@@ -25,7 +25,7 @@ use rcgen::{
 use reqwest::Url;
 use serde_json::{Value, json};
 use support::{
-    authorization_server::{AuthorizationServer, Client, Iss, Settings, edit},
+    authorization_server::{AuthorizationServer, Client, Iss, Settings, edit, refusal},
     browser::Browser,
     event_streams::EventStreams,
     host::{Handles, Host, initialize_params, request},
@@ -386,10 +386,6 @@ fn registering(reply: fn() -> Reply, flags: &'static [&'static str]) -> Scene {
         let server = server.await;
         Stage::of(server.url(), flags).keeping(server).with(Browser::consenting())
     })
-}
-
-fn refusal(status: u16, error: &str, description: &str) -> Reply {
-    Reply::status(status, "application/json", json!({"error": error, "error_description": description}))
 }
 
 /// A private authority.

@@ -380,7 +380,8 @@ async fn a_redeployed_server_that_answers_404_to_a_list_is_not_asked_for_it_for_
     generation.fetch_add(1, Relaxed);
     assert_eq!(host.ask(3, "tools/call", json!({})).await["id"], 3);
     host.is_quiet(Duration::from_secs(1)).await;
-    assert!(server.asked("initialize").len() <= 4, "{} handshakes", server.asked("initialize").len());
+    let handshakes = server.asked("initialize").len();
+    assert!((2..=4).contains(&handshakes), "{handshakes} handshakes");
     host.close().await;
 }
 

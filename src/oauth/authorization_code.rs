@@ -3,7 +3,8 @@
 //!
 //! In order: the redirect's port is bound, since it is part of who we are; then the client; then the
 //! URL, kept on disk, printed, and only then opened; the redirect; the exchange; and only then a page
-//! that says that it worked. URL, `state`, verifier, the check of `iss` and the exchange are rmcp's.
+//! that says that it worked. URL, `state`, verifier and the exchange are rmcp's; `iss` is checked here as well
+//! (RFC 9207 §2.4), since rmcp does so for codes only.
 //!
 //! Must never: hand anything but http(s) to a browser; give a code or a verifier to another
 //! authorization server than the one that was asked; open a second tab while one can be finished.

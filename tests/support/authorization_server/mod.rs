@@ -636,7 +636,7 @@ fn nothing_here() -> Reply {
 }
 
 /// An error of an OAuth endpoint (RFC 6749 §5.2).
-fn refusal(status: u16, error: &str, description: &str) -> Reply {
+pub fn refusal(status: u16, error: &str, description: &str) -> Reply {
     Reply::status(status, "application/json", json!({"error": error, "error_description": description}))
 }
 
