@@ -54,8 +54,9 @@
 //!    second in every state, and waits in it for a token that is being spent.
 //! 10. The loop is one closed event enum and a synchronous handler; a state is an enum variant with
 //!     its data inside.
-//! 11. Files of the store are replaced, never written in place, and belong to their owner; a lost race
-//!     never removes a newer token.
+//! 11. Files of the store are replaced, never written in place (but for the key of proofs, which is made once
+//!     under its own lock: [`oauth::dpop`]), and belong to their owner; a lost race never removes a newer
+//!     token.
 //! 12. The redirect's listener is on loopback, exists only while a sign-in is under way, and ignores
 //!     what is not its own.
 //!

@@ -46,7 +46,7 @@ use crate::{
 
 /// Pause after a refresh that failed while the token is still good.
 const REFRESH_PAUSE: Duration = Duration::from_secs(30);
-/// Private key of the proofs (RFC 9449).
+/// Private key of the proofs (RFC 9449): PKCS#8, in DER whatever the name says.
 const DPOP_KEY: &str = "dpop_key.pem";
 
 /// What all steps share.

@@ -1,7 +1,7 @@
 //! One process at a time: locks that the kernel releases when their holder dies.
 //!
 //! The lock file is no data file and is never removed: removing it would give two processes a lock
-//! each. Must never: hold the store's lock while a person is waited for.
+//! each. Must never: hold the lock of tokens while a person is waited for.
 
 use std::{fs::File, time::Duration};
 

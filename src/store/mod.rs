@@ -2,8 +2,8 @@
 //! they are written.
 //!
 //! npm's files hold what npm would put there; what it would misread is in files of ours beside them.
-//! Files are replaced whole, never written in place (a reader sees the old one or the new one), and
-//! belong to the owner only.
+//! Files are replaced whole, never written in place (a reader sees the old one or the new one; the key of
+//! proofs is [`crate::oauth::dpop`]'s own affair), and belong to the owner only.
 //!
 //! Must never: change a name, that would sign people out; take a file that cannot be read for a
 //! reason to fail.
