@@ -273,14 +273,16 @@ impl Desk {
         Ok(errand)
     }
 
-    /// Whose token is in use; before there is one, who is signed in as far as the files tell.
+    /// Who is signed in as far as the files tell, if it is nobody else's token that is in use.
     pub(super) fn account(&self) -> Account {
-        if let Some(present) = &self.present().credential {
-            return Account::SignedIn(present.account().to_owned());
-        }
         let drawers = [self.drawer(true), self.drawer(false)];
         let found = drawers.into_iter().find_map(|drawer| Some((drawer, Tokens::load(&self.store, drawer)?)));
-        found.map_or(Account::Nobody, |(drawer, tokens)| Account::SignedIn(self.account_of(drawer, &tokens)))
+        let filed = found.map(|(drawer, tokens)| self.account_of(drawer, &tokens));
+        let used = self.present().credential.as_ref().map(|present| present.account().to_owned());
+        match (used, filed) {
+            (Some(used), filed) if filed.as_ref() != Some(&used) => Account::Gone,
+            (_, filed) => filed.map_or(Account::Nobody, Account::SignedIn),
+        }
     }
 
     fn account_of(&self, drawer: Drawer, tokens: &Tokens) -> String {
