@@ -33,7 +33,7 @@ use crate::{
     report::{
         self, OWN_ERROR, Report,
         catalogue::{CHECK_RESOURCE, CHECK_TOOL, SIGN_IN_THERE, START_AGAIN, entry, is_ours},
-        chain, shown,
+        chain, is_obeyed, shown,
     },
     store::description::Shelf,
 };
@@ -190,7 +190,7 @@ impl Failure {
             && let Some(entry) = data("code").and_then(|code| entry(&code))
         {
             let sentence = answer.message.strip_prefix("mcp-remote: ").unwrap_or(&answer.message).chars();
-            let sentence = sentence.take(LONGEST).map(|one| if one.is_control() { ' ' } else { one }).collect();
+            let sentence = sentence.take(LONGEST).map(|one| if is_obeyed(one) { ' ' } else { one }).collect();
             let hint = data("hint").filter(|hint| is_ours(entry, hint)).unwrap_or_else(|| entry.action.to_owned());
             // What a host is told, whose adapter stays; we are about to end, and the way back with us.
             let hint = if hint == SIGN_IN_THERE { START_AGAIN.to_owned() } else { hint };
