@@ -183,3 +183,20 @@ async fn a_key_in_the_servers_address_is_not_told_where_its_metadata_cannot_be_h
     }
     serving.abort();
 }
+
+#[tokio::test]
+async fn metadata_with_scopes_without_end_make_no_address_without_end() {
+    let server = AuthorizationServer::with(|settings| {
+        settings.edit_prm = edit(|document, _| {
+            let all: Vec<_> = (0..20_000).map(|n| format!("https://scopes.example/{n}")).collect();
+            document["scopes_supported"] = json!(all);
+        });
+    })
+    .await;
+    let browser = Browser::consenting();
+    let mut host = browser.host(&server.url(), &["--start", "wait"]);
+    let answer = host.initialize().await;
+    assert_eq!(answer["error"]["data"]["code"], "bad_metadata", "{}", &answer.to_string()[..200]);
+    assert!(host.stderr().len() < 10_000 && browser.tabs().is_empty(), "{} bytes", host.stderr().len());
+    host.close().await;
+}
