@@ -5,6 +5,7 @@
 //! a token of the MCP server; follow a redirect of a request that has a secret in it.
 
 use std::{
+    net::IpAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -94,6 +95,11 @@ impl Door {
     #[must_use]
     pub fn server(&self) -> &Url {
         self.server.url()
+    }
+
+    /// The server's challenge has come from this address.
+    pub fn note_server_at(&self, address: IpAddr) {
+        self.resolver.note_server_at(address);
     }
 
     /// Reads an address that somebody else has named, and checks that it may be gone to.
