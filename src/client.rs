@@ -44,6 +44,8 @@ const PIPE: usize = 64 * 1024;
 const LONGEST: usize = 4000;
 /// Pages of one list that are followed: there are servers whose pages do not end.
 const MOST_PAGES: usize = 200;
+/// Size of a list, in bytes, after which no more pages are followed: all of it is kept.
+const LARGEST_LIST: usize = 32 * 1024 * 1024;
 
 /// A connection to the remote server that any rmcp client service can run on.
 #[derive(Debug)]
@@ -157,16 +159,22 @@ pub(crate) struct Listed<T> {
 /// Asks for one page after the other (MCP 2025-11-25, Pagination).
 pub(crate) async fn listed<T, P>(page: impl Fn(PaginatedRequestParams) -> P) -> Result<Listed<T>, ServiceError>
 where
+    T: Serialize,
     P: Future<Output = Result<(Vec<T>, Option<String>), ServiceError>>,
 {
     let mut listed = Listed { items: Vec::new(), cut: true };
     let mut cursor = None;
+    let mut size = 0;
     for _ in 0..MOST_PAGES {
         let (items, next) = page(PaginatedRequestParams::default().with_cursor(cursor)).await?;
+        size += serde_json::to_vec(&items).map_or(0, |text| text.len());
         listed.items.extend(items);
         cursor = next;
         if cursor.is_none() {
             listed.cut = false;
+            break;
+        }
+        if size > LARGEST_LIST {
             break;
         }
     }
