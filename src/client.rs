@@ -33,7 +33,7 @@ use crate::{
     report::{
         self, OWN_ERROR, Report,
         catalogue::{CHECK_RESOURCE, CHECK_TOOL, SIGN_IN_THERE, START_AGAIN, entry, is_ours},
-        chain, shown,
+        chain, is_obeyed, shown,
     },
     store::description::Shelf,
 };
@@ -44,6 +44,8 @@ const PIPE: usize = 64 * 1024;
 const LONGEST: usize = 4000;
 /// Pages of one list that are followed: there are servers whose pages do not end.
 const MOST_PAGES: usize = 200;
+/// Size of a list, in bytes, after which no more pages are followed: all of it is kept.
+const LARGEST_LIST: usize = 32 * 1024 * 1024;
 
 /// A connection to the remote server that any rmcp client service can run on.
 #[derive(Debug)]
@@ -157,16 +159,22 @@ pub(crate) struct Listed<T> {
 /// Asks for one page after the other (MCP 2025-11-25, Pagination).
 pub(crate) async fn listed<T, P>(page: impl Fn(PaginatedRequestParams) -> P) -> Result<Listed<T>, ServiceError>
 where
+    T: Serialize,
     P: Future<Output = Result<(Vec<T>, Option<String>), ServiceError>>,
 {
     let mut listed = Listed { items: Vec::new(), cut: true };
     let mut cursor = None;
+    let mut size = 0;
     for _ in 0..MOST_PAGES {
         let (items, next) = page(PaginatedRequestParams::default().with_cursor(cursor)).await?;
+        size += serde_json::to_vec(&items).map_or(0, |text| text.len());
         listed.items.extend(items);
         cursor = next;
         if cursor.is_none() {
             listed.cut = false;
+            break;
+        }
+        if size > LARGEST_LIST {
             break;
         }
     }
@@ -190,7 +198,7 @@ impl Failure {
             && let Some(entry) = data("code").and_then(|code| entry(&code))
         {
             let sentence = answer.message.strip_prefix("mcp-remote: ").unwrap_or(&answer.message).chars();
-            let sentence = sentence.take(LONGEST).map(|one| if one.is_control() { ' ' } else { one }).collect();
+            let sentence = sentence.take(LONGEST).map(|one| if is_obeyed(one) { ' ' } else { one }).collect();
             let hint = data("hint").filter(|hint| is_ours(entry, hint)).unwrap_or_else(|| entry.action.to_owned());
             // What a host is told, whose adapter stays; we are about to end, and the way back with us.
             let hint = if hint == SIGN_IN_THERE { START_AGAIN.to_owned() } else { hint };

@@ -11,9 +11,9 @@ use std::{
     time::Duration,
 };
 
-use log::LevelFilter;
+use log::{Level, LevelFilter, Metadata};
 
-use crate::config::LogMode;
+use crate::{config::LogMode, report::is_obeyed};
 
 /// Lines that may wait for stderr; what comes on top is dropped.
 const QUEUE: usize = 4096;
@@ -65,18 +65,18 @@ pub fn start(mode: LogMode, file: PathBuf, filters: Option<&str>) -> Log {
     for module in ["tiny_http", "rustls_platform_verifier"] {
         builder.filter_module(module, LevelFilter::Off);
     }
-    for module in PRINT_SECRETS {
-        builder.filter_module(module, LevelFilter::Info);
-    }
     let pid = std::process::id();
     builder.format(move |line, record| {
+        if prints_secrets(record.metadata()) {
+            return Ok(());
+        }
         let note = match record.level() {
-            log::Level::Error => "error: ",
-            log::Level::Warn => "warning: ",
+            Level::Error => "error: ",
+            Level::Warn => "warning: ",
             _ => "",
         };
         // Whatever a server may have put into it, it moves no cursor and sets no title.
-        let words = record.args().to_string().replace(|one: char| one.is_control() && one != '\n', "\u{fffd}");
+        let words = record.args().to_string().replace(|one: char| is_obeyed(one) && one != '\n', "\u{fffd}");
         if mode == LogMode::Debug {
             let time = line.timestamp_millis();
             writeln!(line, "[{}][{pid}] {note}{words}", time)
@@ -98,6 +98,11 @@ impl Log {
         _ = sender.try_send(Entry::End);
         _ = end.recv_timeout(LAST_LINES);
     }
+}
+
+/// Decided here and not by a filter: one that names a module within would overrule it.
+fn prints_secrets(line: &Metadata<'_>) -> bool {
+    line.level() > Level::Info && PRINT_SECRETS.iter().any(|library| line.target().starts_with(library))
 }
 
 struct Queue(SyncSender<Entry>);
@@ -160,4 +165,19 @@ fn open(path: &Path) -> io::Result<File> {
         folder.create(parent)?;
     }
     options.open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_that_prints_secrets_is_quiet_in_all_of_its_modules() {
+        let printed = |target, level| !prints_secrets(&Metadata::builder().target(target).level(level).build());
+        for target in ["hyper::proto::h1::io", "h2::codec::framed_read", "cookie_store::cookie_store"] {
+            assert!(!printed(target, Level::Debug) && !printed(target, Level::Trace), "{target}");
+            assert!(printed(target, Level::Warn), "{target}");
+        }
+        assert!(printed("mcp_remote::oauth", Level::Debug));
+    }
 }

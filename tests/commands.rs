@@ -166,6 +166,17 @@ async fn signing_out_forgets_the_tokens_even_if_the_server_is_down() {
 }
 
 #[tokio::test]
+async fn signing_out_forgets_what_a_copy_that_died_while_writing_has_left() {
+    let desk = Desk::with(|_| {}).await;
+    let url = desk.server.url();
+    desk.succeeds(&["login", &url]).await;
+    let left = stored::file(desk.home.path(), &url, "tokens.json.4711.abc.tmp");
+    std::fs::copy(stored::file(desk.home.path(), &url, "tokens.json"), &left).unwrap();
+    desk.succeeds(&["logout", &url]).await;
+    assert!(!left.exists());
+}
+
+#[tokio::test]
 async fn everybody_can_be_signed_out_at_once() {
     let desk = Desk::with(|_| {}).await;
     let url = desk.server.url();

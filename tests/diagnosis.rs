@@ -1006,6 +1006,40 @@ async fn a_token_that_no_store_has_is_secret_too() {
 }
 
 #[tokio::test]
+async fn pages_without_end_that_are_large_do_not_fill_the_memory() {
+    let large = "x".repeat(8 * 1024 * 1024);
+    let server = Server::with(move |request| match request.rpc().as_str() {
+        "tools/list" => {
+            let tool = json!({"name": "t", "description": large, "inputSchema": {"type": "object"}});
+            Reply::result(request, json!({"tools": [tool], "nextCursor": "more"}))
+        }
+        _ => ordinary(request),
+    })
+    .await;
+    let told = client(&[&*server.url("/mcp")]).await;
+    assert!(told.stdout.contains("its pages do not end"), "{}", told.stdout);
+    assert!(server.asked("tools/list").len() <= 10, "{} pages", server.asked("tools/list").len());
+}
+
+#[tokio::test]
+async fn a_secret_is_secret_where_it_is_cut_too() {
+    let server = Server::with(|request| match request.rpc().as_str() {
+        "tools/list" => Reply::json(json!({
+            "jsonrpc": "2.0", "id": request.json()["id"],
+            "error": {"code": -32603, "message": format!("{}{}", "-".repeat(180), request.header("x-key").unwrap())}
+        })),
+        _ => rich(request),
+    })
+    .await;
+    for output in [&[][..], &["--json"]] {
+        let key = format!("X-Key: hush-{}", "4711".repeat(20));
+        let told = client(&[&[&*server.url("/mcp"), "--header", &key], output].concat()).await;
+        let all = told.stdout + &told.stderr;
+        assert!(all.contains("-----…") && !all.contains("hush"), "{all}");
+    }
+}
+
+#[tokio::test]
 async fn a_list_that_does_not_end_is_cut_and_so_are_long_lines() {
     let pages = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let server = Server::with(move |request| match request.rpc().as_str() {

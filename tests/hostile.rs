@@ -11,10 +11,15 @@ use std::{
 
 use serde_json::json;
 use support::{
+    authorization_server::{AuthorizationServer, edit},
+    browser::Browser,
     host::{Host, notification, request},
     server::{Reply, Server, answer, ordinary},
 };
-use tokio::sync::Mutex;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::Mutex,
+};
 
 #[tokio::test]
 async fn a_call_that_the_server_answers_with_400_has_run_and_is_not_sent_again() {
@@ -128,5 +133,70 @@ async fn one_event_without_end_is_refused_however_little_of_it_is_data() {
     let mut host = Host::start(&server.url("/mcp"), &["--max-message-size", "1M"]);
     host.initialize().await;
     assert_eq!(host.ask(1, "fill", json!({})).await["error"]["data"]["code"], "too_large");
+    host.close().await;
+}
+
+#[tokio::test]
+async fn metadata_that_name_hundreds_of_authorization_servers_send_us_to_a_few() {
+    let server = AuthorizationServer::with(|settings| {
+        settings.edit_prm = edit(|document, at| {
+            let all: Vec<_> = (0..300).map(|n| format!("{}/nobody/{n}", at.authorization)).collect();
+            document["authorization_servers"] = json!(all);
+        });
+    })
+    .await;
+    let browser = Browser::consenting();
+    let mut host = browser.host(&server.url(), &["--start", "wait"]);
+    let answer = host.initialize().await;
+    let told = support::own_error(&answer);
+    let asked = server.arrived().iter().filter(|one| one.path().contains("/nobody/")).count();
+    assert!(asked > 0 && asked <= 30, "{asked} requests");
+    assert!(told.len() < 4000, "{} bytes: {told}", told.len());
+    host.close().await;
+}
+
+#[tokio::test]
+async fn a_key_in_the_servers_address_is_not_told_where_its_metadata_cannot_be_had() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serving = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut head = [0; 4096];
+                let length = stream.read(&mut head).await.unwrap_or_default();
+                if head[..length].starts_with(b"POST /mcp") {
+                    let refusal = b"HTTP/1.1 401 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                    _ = stream.write_all(refusal).await;
+                }
+            });
+        }
+    });
+    for flags in [&["--start", "wait"][..], &["--start", "wait", "--debug"]] {
+        let mut host = Host::start(&format!("http://127.0.0.1:{port}/mcp?key=hush-4711"), flags);
+        let answer = host.initialize().await;
+        assert!(support::own_error(&answer).contains("no answer from"), "{answer}");
+        host.end_input();
+        host.exit().await;
+        assert!(!answer.to_string().contains("hush"), "{answer}");
+        assert!(!host.stderr().contains("hush"), "{}", host.stderr());
+    }
+    serving.abort();
+}
+
+#[tokio::test]
+async fn metadata_with_scopes_without_end_make_no_address_without_end() {
+    let server = AuthorizationServer::with(|settings| {
+        settings.edit_prm = edit(|document, _| {
+            let all: Vec<_> = (0..20_000).map(|n| format!("https://scopes.example/{n}")).collect();
+            document["scopes_supported"] = json!(all);
+        });
+    })
+    .await;
+    let browser = Browser::consenting();
+    let mut host = browser.host(&server.url(), &["--start", "wait"]);
+    let answer = host.initialize().await;
+    assert_eq!(answer["error"]["data"]["code"], "bad_metadata", "{}", &answer.to_string()[..200]);
+    assert!(host.stderr().len() < 10_000 && browser.tabs().is_empty(), "{} bytes", host.stderr().len());
     host.close().await;
 }

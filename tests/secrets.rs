@@ -74,6 +74,8 @@ struct Run {
     flags: Vec<String>,
     /// The token endpoint repeats in its last refusal what it was sent.
     repeats: bool,
+    /// Its last answer is an error page, which repeats it too.
+    fails: bool,
 }
 
 impl Run {
@@ -84,7 +86,7 @@ impl Run {
         std::fs::write(&headers, format!("X-Key: {HEADER}\n")).unwrap();
         let flags = vec!["--debug".to_owned(), "--header-file".to_owned(), headers.display().to_string()];
         let home = Arc::new(tempfile::tempdir().unwrap());
-        Self { name, server, browser: Browser::consenting(), home, files, flags, repeats: false }
+        Self { name, server, browser: Browser::consenting(), home, files, flags, repeats: false, fails: false }
     }
 
     fn file(&self, name: &str, content: &str) -> PathBuf {
@@ -113,12 +115,15 @@ impl Run {
         assert!(answer["result"].is_object(), "{name}: {answer}");
         stdout += &answer.to_string();
         self.server.revoke_access_tokens();
-        let repeats = self.repeats;
+        let (repeats, fails) = (self.repeats, self.fails);
         self.server.change(|settings| {
             settings.first = Arc::new(move |request| {
                 let words = if repeats { format!("no: {}", request.body) } else { "no".to_owned() };
                 let refusal = json!({"error": "invalid_grant", "error_description": words});
-                (request.path == "/oauth/token").then(|| Reply::status(400, "application/json", refusal))
+                (request.path == "/oauth/token").then(|| match fails {
+                    true => Reply::status(500, "text/plain", format!("cannot handle {}", request.body)),
+                    false => Reply::status(400, "application/json", refusal),
+                })
             });
         });
         host.send(request(3, "tools/list", json!({}))).await;
@@ -179,6 +184,13 @@ async fn a_sign_in_with_a_browser_keeps_its_secrets() {
 async fn what_a_server_repeats_of_our_secrets_is_not_shown() {
     let mut run = Run::of("repeated", |settings| settings.client_method = "client_secret_post".into()).await;
     run.repeats = true;
+    run.keeps_its_secrets().await;
+}
+
+#[tokio::test]
+async fn what_an_error_page_repeats_of_our_secrets_is_not_shown() {
+    let mut run = Run::of("error page", |settings| settings.client_method = "client_secret_post".into()).await;
+    run.fails = true;
     run.keeps_its_secrets().await;
 }
 

@@ -405,6 +405,23 @@ async fn what_one_accounts_token_has_brought_is_not_kept_for_another_that_has_si
 }
 
 #[tokio::test]
+async fn what_a_copy_learns_after_somebody_has_signed_out_is_not_kept() {
+    let (server, mut first) = signed_in("secret").await;
+    first.initialize().await;
+    let home = first.home.clone();
+    let command = tokio::process::Command::new(env!("CARGO_BIN_EXE_mcp-remote"))
+        .args(["logout", &server.url()])
+        .env_clear()
+        .env("MCP_REMOTE_CONFIG_DIR", home.path())
+        .output();
+    server.change(|settings| settings.open = |_| true); // its token is good for a while yet
+    assert!(command.await.unwrap().status.success());
+    assert_eq!(list(&mut first, 2).await, ["secret"]);
+    first.close().await;
+    assert!(!stored::file(home.path(), &server.url(), "description.json").exists());
+}
+
+#[tokio::test]
 async fn a_host_in_a_hurry_does_not_cut_short_what_the_server_asks_to_wait() {
     let server = Server::with(|_| Reply::empty(503).with("retry-after", "60")).await;
     let mut host = Host::start(&server.url("/mcp"), &["--start", "answer", "--answer-within", "1"]);

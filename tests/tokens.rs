@@ -595,6 +595,32 @@ async fn a_store_that_cannot_be_written_is_told_and_the_session_goes_on() {
 }
 
 #[tokio::test]
+async fn a_copy_that_still_runs_does_not_sign_in_again_whoever_has_signed_out() {
+    let desk = Desk::with(|settings| {
+        settings.clients = vec![Client::public("known")];
+        // Its tokens live on after the sign-out.
+        settings.edit_metadata =
+            edit(|document, _| _ = document.as_object_mut().unwrap().remove("revocation_endpoint"));
+    })
+    .await;
+    let url = desk.server.url();
+    let mut host = desk.host(&["--static-oauth-client-info", r#"{"client_id":"known"}"#, "--auth-timeout", "1"]).await;
+    let command = tokio::process::Command::new(env!("CARGO_BIN_EXE_mcp-remote"))
+        .args(["logout", &url])
+        .env_clear()
+        .env("MCP_REMOTE_CONFIG_DIR", desk.home.path())
+        .output();
+    assert!(command.await.unwrap().status.success());
+    desk.server.change(|settings| settings.denies = Some(("access_denied".into(), "no".into())));
+    desk.server.revoke_access_tokens();
+    let answer = host.ask(1, "tools/list", json!({})).await;
+    assert_eq!(answer["error"]["data"]["code"], "sign_in_denied", "{answer}");
+    assert_eq!(desk.server.counts().refreshes, 0);
+    assert!(!stored::file(desk.home.path(), &url, "tokens.json").exists());
+    host.close().await;
+}
+
+#[tokio::test]
 async fn a_token_is_refreshed_only_by_the_client_that_obtained_it() {
     let desk = Desk::with(|settings| settings.clients = vec![Client::public("other")]).await;
     desk.host(&[]).await.close().await;

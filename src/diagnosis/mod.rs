@@ -401,7 +401,8 @@ fn of_server(server: &ServerPeerInfo) -> Line {
         Some(Implementation { name, version, .. }) => format!("{} {}", cut(name), cut(version)),
         None => "a server without a name".to_owned(),
     };
-    let text = format!("{name}; revision {}; {}", server.protocol_version, capabilities(&server.capabilities));
+    let revision = cut(&server.protocol_version.to_string());
+    let text = format!("{name}; revision {revision}; {}", capabilities(&server.capabilities));
     let mut below: Vec<_> = server.instructions.iter().flat_map(|text| text.lines()).map(cut).take(MOST_ROWS).collect();
     if server.instructions.as_ref().is_some_and(|text| text.lines().nth(MOST_ROWS).is_some()) {
         below.push("…".to_owned());

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     config::{Config, ProxyChoice},
-    report::Report,
+    report::{Report, is_obeyed},
     store::{
         Store,
         tokens::{Drawer, Tokens},
@@ -23,8 +23,10 @@ use crate::{
 
 /// Shorter texts are no secrets, and would be struck out of words that they are part of.
 const SHORTEST_SECRET: usize = 6;
-/// What stands in the place of a secret.
+/// What stands in the place of a secret, and of what was cut off.
 const STRUCK_OUT: &str = "…";
+/// A shorter beginning of a secret says nothing of it: a header's is its scheme.
+const SHORTEST_BEGINNING: usize = 8;
 /// Width of the longest step's name.
 const WIDTH: usize = 20;
 
@@ -329,10 +331,27 @@ impl Redactor {
                 text = text.replace(secret, STRUCK_OUT);
             }
         }
+        if text.contains(STRUCK_OUT) {
+            let mut parts: Vec<&str> = text.split(STRUCK_OUT).collect();
+            let all_but_last = parts.len() - 1;
+            parts[..all_but_last].iter_mut().for_each(|part| *part = self.without_beginning(part));
+            text = parts.join(STRUCK_OUT);
+        }
         match self.home.as_ref().and_then(|home| home.to_str()).filter(|home| home.len() > 1) {
             Some(home) => text.replace(home.trim_end_matches(['/', '\\']), "~"),
             None => text,
         }
+    }
+}
+
+impl Redactor {
+    /// A text that was cut in the middle of a secret, without its beginning.
+    fn without_beginning<'a>(&self, text: &'a str) -> &'a str {
+        let begun = |secret: &String| {
+            let lengths = (SHORTEST_BEGINNING..secret.len()).rev();
+            lengths.filter_map(|length| text.strip_suffix(secret.get(..length)?)).next()
+        };
+        self.secrets.iter().find_map(begun).unwrap_or(text)
     }
 }
 
@@ -347,11 +366,6 @@ fn is_key(part: &str) -> bool {
 /// One line of text, without characters that a terminal obeys.
 pub(super) fn plain(text: &str) -> String {
     text.chars().map(|character| if is_obeyed(character) { ' ' } else { character }).collect()
-}
-
-/// Controls, the ends of lines that are none of them, and what turns the direction of writing.
-fn is_obeyed(character: char) -> bool {
-    character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A value for a program, or for a terminal: JSON (RFC 8259 §7) has to escape only some of the characters

@@ -46,6 +46,9 @@ use crate::{
 
 /// Pause after a refresh that failed while the token is still good.
 const REFRESH_PAUSE: Duration = Duration::from_secs(30);
+/// Longest scopes and resource, in bytes: they go into an address, which servers, browsers and the
+/// arguments of a program on Windows (32 KiB) do not take longer.
+const LONGEST_WISH: usize = 32 * 1024;
 /// Private key of the proofs (RFC 9449): PKCS#8, in DER whatever the name says.
 const DPOP_KEY: &str = "dpop_key.pem";
 
@@ -86,6 +89,8 @@ pub(super) struct Present {
     /// Step-ups since the last request that succeeded after one, and when the last was.
     pub(super) step_ups: u32,
     pub(super) last_step_up: Option<Instant>,
+    /// The store did not take our last tokens: what we hold is all there is.
+    pub(super) unkept: bool,
     /// Where the metadata are, as the last challenge said.
     pub(super) resource_metadata: Option<String>,
     /// What the last look at the metadata found.
@@ -247,6 +252,11 @@ impl Desk {
                 None => canonical(self.door.server()),
             }),
         };
+        let length: usize = scopes.iter().chain(&resource).map(String::len).sum();
+        if length > LONGEST_WISH {
+            let host = host(self.door.server());
+            return Err(Error::Metadata(format!("{host} names scopes of {length} bytes, more than an address holds")));
+        }
         let wants_dpop = discovered.resource.as_ref().is_some_and(|resource| resource.wants_dpop)
             || (challenge.dpop && !challenge.bearer)
             || used.as_ref().is_some_and(|used| used.is_bound());
@@ -273,14 +283,16 @@ impl Desk {
         Ok(errand)
     }
 
-    /// Whose token is in use; before there is one, who is signed in as far as the files tell.
+    /// Who is signed in as far as the files tell, if it is nobody else's token that is in use.
     pub(super) fn account(&self) -> Account {
-        if let Some(present) = &self.present().credential {
-            return Account::SignedIn(present.account().to_owned());
-        }
         let drawers = [self.drawer(true), self.drawer(false)];
         let found = drawers.into_iter().find_map(|drawer| Some((drawer, Tokens::load(&self.store, drawer)?)));
-        found.map_or(Account::Nobody, |(drawer, tokens)| Account::SignedIn(self.account_of(drawer, &tokens)))
+        let filed = found.map(|(drawer, tokens)| self.account_of(drawer, &tokens));
+        let used = self.present().credential.as_ref().map(|present| present.account().to_owned());
+        match (used, filed) {
+            (Some(used), filed) if filed.as_ref() != Some(&used) => Account::Gone,
+            (_, filed) => filed.map_or(Account::Nobody, Account::SignedIn),
+        }
     }
 
     fn account_of(&self, drawer: Drawer, tokens: &Tokens) -> String {
@@ -441,6 +453,7 @@ impl Desk {
         }
         // A store that cannot be written costs a sign-in at the next start, not this one.
         let written = self.store.write(drawer.tokens(), &tokens.to_json());
+        self.present().unkept = written.is_err();
         let kept = written.and_then(|()| provenance.save(&self.store, drawer, &tokens));
         if let Err(error) = kept {
             let report = report::warn("store_not_writable", format!("the sign-in is not kept: {error:#}"));

@@ -15,8 +15,13 @@ use rmcp::transport::auth::AuthorizationMetadata;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{challenge::Challenge, door::Door, error::Error, registration::same_issuer};
-use crate::report::{host, shown};
+use super::{
+    challenge::Challenge,
+    door::{Door, without_query},
+    error::Error,
+    registration::same_issuer,
+};
+use crate::report::{host, is_obeyed, shown};
 
 /// What is known of the server and of who issues tokens for it.
 #[derive(Clone, Debug)]
@@ -97,6 +102,12 @@ const KNOWN_PKCE: [(&str, &str, &str); 5] = [
     ),
 ];
 
+/// Authorization servers that are looked at, of those that one server names: each takes three requests, to
+/// wherever the server likes, while a person waits. Servers name one or two.
+const MOST_ISSUERS: usize = 8;
+/// Longest issuer, in bytes, as much as of any address that people see: it is told to them.
+const LONGEST_ISSUER: usize = 2000;
+
 /// Finds the authorization server of the MCP server. `present` is the one that our tokens come from: of
 /// several it stays, and where it does not answer, that is told.
 ///
@@ -110,6 +121,10 @@ pub async fn discover(door: &Door, challenge: &Challenge, present: Option<&str>)
     let mut named: Vec<&String> = authorization_servers.iter().flatten().collect();
     let is_present = |issuer: &str| present.is_some_and(|present| same_issuer(present, issuer));
     named.sort_by_key(|issuer| !is_present(issuer));
+    if named.len() > MOST_ISSUERS {
+        debug!("of {} authorization servers only {MOST_ISSUERS} are looked at", named.len());
+        named.truncate(MOST_ISSUERS);
+    }
     if named.is_empty() {
         // Which the specification demands of the server. Its own origin counts only if it says itself
         // that it is an authorization server, as with npm; nothing is guessed.
@@ -175,7 +190,7 @@ async fn protected_resource(
             }
         };
         let Ok(found) = serde_json::from_slice::<ResourceMetadata>(&body) else {
-            debug!("{url} is no protected resource metadata: {}", shown(&body));
+            debug!("{} is no protected resource metadata: {}", without_query(&url), shown(&body));
             continue;
         };
         if !describes(&found.resource, door.server()) {
@@ -234,10 +249,14 @@ fn describes(resource: &str, server: &Url) -> bool {
 /// [`Error::NoMetadata`], [`Error::Metadata`] for such as may not be used, [`Error::Address`],
 /// [`Error::Network`].
 pub async fn published(door: &Door, issuer: &str) -> Result<AuthorizationServer, Error> {
-    let url = door.address("the authorization server", issuer).await?;
-    if issuer.chars().any(|character| character.is_control() || character.is_whitespace()) {
-        let why = "it has characters that no address has".to_owned(); // the parser drops some of them
-        return Err(Error::Address { what: "the authorization server".to_owned(), why, near: false });
+    let what = "the authorization server";
+    let refused = |why: &str| Error::Address { what: what.to_owned(), why: why.to_owned(), near: false };
+    if issuer.len() > LONGEST_ISSUER {
+        return Err(refused("it is longer than any address"));
+    }
+    let url = door.address(what, issuer).await?;
+    if issuer.chars().any(|character| is_obeyed(character) || character.is_whitespace()) {
+        return Err(refused("it has characters that no address has")); // the parser drops some of them
     }
     let mut unusable = None;
     for place in well_known_servers(&url) {

@@ -5,6 +5,7 @@
 //! a token of the MCP server; follow a redirect of a request that has a secret in it.
 
 use std::{
+    net::IpAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -43,7 +44,7 @@ pub struct Door {
     outlet: Arc<Outlet>,
     server: ServerUrl,
     plain_http: PlainHttp,
-    /// Hosts that the user has named.
+    /// Origins that the user has named.
     named: Vec<String>,
     /// Whether addresses may be nearer than the server is.
     private_addresses: bool,
@@ -74,8 +75,9 @@ impl Door {
         private_addresses: bool,
         named: &[&Url],
     ) -> Self {
-        let named: Vec<String> = named.iter().filter_map(|url| url.host_str().map(ToOwned::to_owned)).collect();
-        let unguarded = [outlet.proxy_hosts(), named.clone()].concat();
+        let hosts = named.iter().filter_map(|url| url.host_str().map(ToOwned::to_owned)).collect();
+        let unguarded = [outlet.proxy_hosts(), hosts].concat();
+        let named = named.iter().map(|url| url.origin().ascii_serialization()).collect();
         let resolver = GuardedResolver::new(server.url(), unguarded, outlet.is_ipv4_only());
         Self {
             outlet,
@@ -95,6 +97,11 @@ impl Door {
         self.server.url()
     }
 
+    /// The server's challenge has come from this address.
+    pub fn note_server_at(&self, address: IpAddr) {
+        self.resolver.note_server_at(address);
+    }
+
     /// Reads an address that somebody else has named, and checks that it may be gone to.
     ///
     /// # Errors
@@ -107,7 +114,7 @@ impl Door {
     }
 
     async fn check(&self, what: &str, url: &Url) -> Result<(), Error> {
-        if url.host_str().is_some_and(|host| self.named.iter().any(|named| named == host)) {
+        if self.named.contains(&url.origin().ascii_serialization()) {
             return Ok(()); // where the user sends us
         }
         match self.resolver.may_name(url, self.plain_http).await {
@@ -179,7 +186,7 @@ impl Door {
             Some(issuer) => {
                 network(format!("its certificate was issued by {issuer}, which this computer does not trust"))
             }
-            None => network(chain(&error)),
+            None => network(told(error)),
         };
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("mcp-remote/", env!("CARGO_PKG_VERSION"))));
         let client = self.client(url).map_err(|error| network(format!("{error:#}")))?;
@@ -198,7 +205,7 @@ impl Door {
             if streams {
                 return Ok(Answer { status: response.status(), headers: HeaderMap::new(), body: Bytes::new() });
             }
-            while let Some(piece) = response.chunk().await.map_err(|error| network(chain(&error)))? {
+            while let Some(piece) = response.chunk().await.map_err(|error| network(told(error)))? {
                 if body.len() + piece.len() > LARGEST_ANSWER {
                     return Err(network(format!("an answer of more than {LARGEST_ANSWER} bytes")));
                 }
@@ -232,8 +239,13 @@ impl Door {
     }
 }
 
+/// What happened, without the address, the query of which may be secret.
+fn told(error: reqwest::Error) -> String {
+    chain(&error.without_url())
+}
+
 /// For the log: what comes after the path may be secret.
-fn without_query(url: &Url) -> Url {
+pub(super) fn without_query(url: &Url) -> Url {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);
@@ -268,6 +280,9 @@ mod tests {
         assert!(door(false, &[]).address("it", near.as_str()).await.is_err());
         assert!(door(true, &[]).address("it", near.as_str()).await.is_ok());
         assert!(door(false, &[&near]).address("it", near.as_str()).await.is_ok());
+        for other in ["http://10.0.0.1/token", "https://10.0.0.1:9200/token"] {
+            assert!(door(false, &[&near]).address("it", other).await.is_err(), "{other}");
+        }
         assert!(door(true, &[]).address("it", "http://10.0.0.1/token").await.is_err());
     }
 }

@@ -35,7 +35,7 @@ use super::{
     jws::SigningKey,
     registration::{AuthMethod, Client},
 };
-use crate::report::shown;
+use crate::{report::shown, store::sign_in::LIFE};
 
 /// A client at an authorization server.
 #[derive(Clone, Debug)]
@@ -302,7 +302,8 @@ impl Inner {
     async fn exchange(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Error> {
         let url = self.door.address("an endpoint", &request.uri().to_string()).await?;
         let answer = self.post(&url, decode(request.body())).await?;
-        let refusal = self.refusal_of(&answer, &[]);
+        // As it is kept: without what the answer repeats of our secrets.
+        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let (true, Some(error @ Error::Answer { .. })) = (answer.status.is_server_error(), &refusal) {
             return Err(error.clone()); // a failed request to oauth2, which goes on polling then
         }
@@ -326,7 +327,8 @@ impl Inner {
     }
 }
 
-/// Makes numbers of numbers that are written as text, and a text of a list of scopes.
+/// Makes numbers of numbers that are written as text, and a text of a list of scopes; and sees to it that a
+/// code for a device (RFC 8628 §3.2) is neither asked about without a pause nor for ever.
 fn straighten(content: &mut Map<String, Value>) {
     for name in ["expires_in", "interval"] {
         if let Some(value) = content.get_mut(name) {
@@ -339,6 +341,13 @@ fn straighten(content: &mut Map<String, Value>) {
                 None => {
                     content.remove(name);
                 }
+            }
+        }
+    }
+    if content.contains_key("device_code") {
+        for name in ["expires_in", "interval"] {
+            if let Some(number) = content.get(name).and_then(Value::as_u64) {
+                content.insert(name.to_owned(), number.clamp(1, LIFE.as_secs()).into());
             }
         }
     }
@@ -412,5 +421,14 @@ mod tests {
         .unwrap();
         straighten(&mut content);
         assert_eq!(Value::Object(content).to_string(), r#"{"access_token":"a","expires_in":3600,"scope":"a b"}"#);
+    }
+
+    #[test]
+    fn nobody_is_polled_without_a_pause_or_for_longer_than_a_sign_in_lasts() {
+        let mut content =
+            serde_json::from_str::<Map<String, Value>>(r#"{"device_code":"d","interval":0,"expires_in":1e14}"#)
+                .unwrap();
+        straighten(&mut content);
+        assert_eq!(Value::Object(content).to_string(), r#"{"device_code":"d","expires_in":3600,"interval":1}"#);
     }
 }

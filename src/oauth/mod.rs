@@ -37,6 +37,7 @@ pub mod scope;
 pub mod workload_identity;
 
 use std::{
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -199,6 +200,11 @@ impl Authorizer {
     /// Keeps the host's `initialize`, for its name on the page.
     pub fn note_initialize(&self, message: &Message) {
         *self.desk.initialize.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.clone());
+    }
+
+    /// The server's challenge has come from this address: its metadata lead no nearer to us.
+    pub fn note_server_at(&self, address: IpAddr) {
+        self.desk.door.note_server_at(address);
     }
 
     /// What is needed now.

@@ -9,7 +9,7 @@ use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use reqwest::{
@@ -180,7 +180,9 @@ pub struct GuardedResolver(Arc<Guard>);
 
 struct Guard {
     server: Url,
-    /// Looked up when it is first needed, and then kept.
+    /// Where its last challenge has come from: whoever owns its name answers each look-up as they like.
+    seen: Mutex<Option<Neighbourhood>>,
+    /// Where nothing has come yet: looked up when it is first needed, and then kept.
     home: OnceCell<Neighbourhood>,
     unguarded: Vec<String>,
     ipv4_only: bool,
@@ -204,7 +206,13 @@ impl GuardedResolver {
         lookup: impl Fn(String) -> Answer + Send + Sync + 'static,
     ) -> Self {
         let (server, lookup) = (server.clone(), Box::new(lookup));
-        Self(Arc::new(Guard { server, home: OnceCell::new(), unguarded, ipv4_only, lookup }))
+        let (seen, home) = (Mutex::default(), OnceCell::new());
+        Self(Arc::new(Guard { server, seen, home, unguarded, ipv4_only, lookup }))
+    }
+
+    /// The server has answered from this address.
+    pub fn note_server_at(&self, address: IpAddr) {
+        *self.0.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(neighbourhood_of(address));
     }
 
     /// As the function [`may_name`], but a server that is known by name is looked up where that
@@ -224,6 +232,9 @@ impl Guard {
     async fn home(&self) -> Neighbourhood {
         if let Some(written) = written(&self.server) {
             return written;
+        }
+        if let Some(seen) = *self.seen.lock().unwrap_or_else(PoisonError::into_inner) {
+            return seen;
         }
         let name = self.server.host_str().unwrap_or_default();
         let look = async || {
@@ -274,7 +285,7 @@ impl fmt::Debug for GuardedResolver {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpListener, sync::Mutex};
+    use std::net::TcpListener;
 
     use proptest::prelude::*;
 
@@ -458,6 +469,21 @@ mod tests {
         }
         for there in ["file:///etc/passwd", "data:,x", "ftp://as.example/", "javascript:alert(1)"] {
             assert!(matches!(refused(there, PlainHttp::Allowed), Some(Refused::Scheme(_))), "{there}");
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_owns_the_servers_name_comes_no_nearer_by_it_than_the_server_that_has_answered() {
+        for (near, there) in [("10.0.0.1", "https://10.0.0.2/"), ("127.0.0.1", "http://127.0.0.1:9200/")] {
+            let lookup =
+                move |_| -> Answer { Box::pin(async move { Ok(vec![SocketAddr::new(near.parse().unwrap(), 0)]) }) };
+            let resolver = GuardedResolver::with_lookup(&url(SERVER), Vec::new(), false, lookup);
+            let may = async || resolver.may_name(&url(there), PlainHttp::ForLoopback).await;
+            assert_eq!(may().await, Ok(()), "as far as the name tells");
+            resolver.note_server_at("1.1.1.1".parse().unwrap());
+            assert!(matches!(may().await, Err(Refused::TooNear { server: Public, .. })), "{there}");
+            resolver.note_server_at(near.parse().unwrap());
+            assert_eq!(may().await, Ok(()));
         }
     }
 

@@ -45,9 +45,9 @@ pub(super) async fn refresh(desk: &Desk, errand: &Errand, drawer: Drawer) -> Res
         debug!("another copy has refreshed the token");
         return Ok(Refreshed::Done(newer));
     }
-    // Where the store cannot be written, what we hold is all there is.
-    let held = || errand.used.as_ref().map(|used| used.tokens().clone());
-    let Some(tokens) = Tokens::load(&desk.store, drawer).or_else(held) else { return Ok(Refreshed::Impossible) };
+    // Whoever has removed what was kept has signed out.
+    let held = errand.used.as_ref().filter(|_| desk.present().unkept).map(|used| used.tokens().clone());
+    let Some(tokens) = held.or_else(|| Tokens::load(&desk.store, drawer)) else { return Ok(Refreshed::Impossible) };
     if tokens.refresh_token().is_none() {
         if Provenance::load(&desk.store, drawer, &tokens).is_some_and(|from| from.over) {
             return Ok(Refreshed::Impossible); // told when it was refused
@@ -181,7 +181,9 @@ impl CredentialStore for Ledger {
         let kept = self.present().refreshed(new);
         *self.tokens.lock().unwrap_or_else(PoisonError::into_inner) = kept.clone();
         // The spent token is gone at the server: what came for it counts, also where it cannot be written.
-        if let Err(error) = self.desk.store.write(self.drawer.tokens(), &kept.to_json()) {
+        let written = self.desk.store.write(self.drawer.tokens(), &kept.to_json());
+        self.desk.present().unkept = written.is_err();
+        if let Err(error) = written {
             report::warn("store_not_writable", format!("the refreshed sign-in is not kept: {error:#}"));
         }
         Ok(())

@@ -29,6 +29,7 @@ use super::{
     window::Window,
 };
 use crate::{
+    certificate,
     config::{Network, ServerUrl},
     message::{Assembly, Body, Message, Shape},
     network::{Outlet, Reach},
@@ -289,6 +290,12 @@ impl Http {
         patience: Patience,
     ) -> Result<(), Error> {
         let mut challenge = Challenge::of(response.headers());
+        // A proxy's address is not the server's.
+        if let (Some(authorizer), Some(from)) = (&self.authorizer, response.remote_addr())
+            && certificate::proxy(&self.server, &self.network).is_none()
+        {
+            authorizer.note_server_at(from.ip());
+        }
         let refusal = self.refusal(response, used.as_deref()).await; // read to its end, so that the connection can be used again
         let status = refusal.status;
         self.observer.tell(|| Fact::Challenged { status, challenge: Box::new(challenge.clone()) });

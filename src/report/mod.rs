@@ -129,11 +129,17 @@ pub fn shown(body: &[u8]) -> String {
     });
     let words: Vec<&str> = title
         .unwrap_or(&text)
-        .split(|character: char| character.is_whitespace() || character.is_control())
+        .split(|character: char| character.is_whitespace() || is_obeyed(character))
         .filter(|word| !word.is_empty())
         .collect();
     let line: String = words.join(" ").chars().take(SHOWN + 1).collect();
     if line.chars().count() > SHOWN { line.chars().take(SHOWN).chain(['…']).collect() } else { line }
+}
+
+/// What a terminal obeys: controls, the ends of lines that are none of them, and what turns the direction
+/// of writing.
+pub(crate) fn is_obeyed(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Host and port as a person would write them.
@@ -180,6 +186,7 @@ mod tests {
     fn a_page_is_shown_by_its_title_and_a_text_by_its_beginning() {
         assert_eq!(shown(b"<html><head><TITLE>Sign\n in</TITLE>"), "Sign in");
         assert_eq!(shown(b"  no\tsuch \x07 thing\r\n"), "no such thing");
+        assert_eq!(shown("ab\u{202e}dc\u{2066}e\u{2028}f".as_bytes()), "ab dc e f", "nothing turns the text around");
         assert_eq!(shown("x".repeat(300).as_bytes()).chars().count(), SHOWN + 1);
     }
 

@@ -32,6 +32,8 @@ pub enum Account {
     Nobody,
     /// The sign-in of this name.
     SignedIn(String),
+    /// Somebody whose token we still use, and who has signed out, or given way to another, meanwhile.
+    Gone,
 }
 
 /// Tells who is signed in now.
@@ -111,6 +113,7 @@ impl Shared {
         let same_account = match (self.account)() {
             Account::Nobody => true,
             Account::SignedIn(name) => kept.account == Some(name),
+            Account::Gone => false,
         };
         (kept.credential == self.credential && same_account).then_some(kept.description)
     }
@@ -119,6 +122,7 @@ impl Shared {
         let account = match (self.account)() {
             Account::Nobody => None,
             Account::SignedIn(name) => Some(name),
+            Account::Gone => return, // what they see is forgotten here
         };
         let kept: Option<Kept> = self.store.parse(FILE, |content| serde_json::from_slice(content).ok());
         let mut kept = kept

@@ -41,10 +41,14 @@ impl Store {
             let made = self.create_new(FILE, &serde_json::to_vec(&content).unwrap_or_default());
             match made {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                    if self.lease_is_dead() {
-                        self.remove(FILE);
-                    } else {
+                    if !self.lease_is_dead() {
                         tokio::time::sleep(PAUSE).await;
+                    } else if let Err(error) = std::fs::remove_file(self.path(FILE))
+                        && error.kind() != std::io::ErrorKind::NotFound
+                    {
+                        // A folder that cannot be written: nobody refreshes there, and the file stays.
+                        log::debug!("cannot remove {}: {error}", self.path(FILE).display());
+                        return Lease { store: self.clone(), nonce };
                     }
                 }
                 _ => return Lease { store: self.clone(), nonce },
@@ -55,8 +59,9 @@ impl Store {
     fn lease_is_dead(&self) -> bool {
         let Some(content) = self.read(FILE).and_then(|content| serde_json::from_slice::<Content>(&content).ok()) else {
             // Being written, or damaged: as old as the file is.
-            let age = std::fs::metadata(self.path(FILE)).and_then(|file| file.modified()).map(|time| time.elapsed());
-            return age.is_ok_and(|age| age.is_ok_and(|age| age > LIFE));
+            let made = std::fs::metadata(self.path(FILE)).and_then(|file| file.modified());
+            let made = made.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+            return made.is_some_and(|made| now().abs_diff(made) > LIFE);
         };
         now().abs_diff(Duration::from_millis(content.at)) > LIFE || !is_alive(content.pid)
     }
@@ -111,5 +116,32 @@ mod tests {
             drop(store.lease().await);
         }
         assert_eq!(store.read(FILE), None, "ours is removed");
+    }
+
+    #[tokio::test]
+    async fn a_dead_lease_that_cannot_be_removed_holds_nobody_up() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::new(home.path().to_owned(), "0".repeat(32));
+        // As a file is in a folder that is not ours to write: it is there, and stays.
+        std::fs::create_dir(store.path(FILE)).unwrap();
+        let old = SystemTime::now() - LIFE * 2;
+        std::fs::File::open(store.path(FILE)).unwrap().set_modified(old).unwrap();
+        let (sender, had) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { drop(store.lease().await) });
+            sender.send(()).unwrap();
+        });
+        assert!(had.recv_timeout(Duration::from_secs(5)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_damaged_lease_of_a_day_to_come_is_dead() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::new(home.path().to_owned(), "0".repeat(32));
+        store.write(FILE, b"").unwrap();
+        let later = SystemTime::now() + LIFE * 100;
+        std::fs::File::options().append(true).open(store.path(FILE)).unwrap().set_modified(later).unwrap();
+        assert!(tokio::time::timeout(Duration::from_secs(5), store.lease()).await.is_ok());
     }
 }

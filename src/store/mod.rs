@@ -112,7 +112,8 @@ impl Store {
         }
     }
 
-    /// The names (without the hash) of this server's files that begin with `prefix`.
+    /// The names (without the hash) of this server's files that begin with `prefix`, also of those that
+    /// somebody is writing, or died while writing.
     #[must_use]
     pub fn names(&self, prefix: &str) -> Vec<String> {
         let start = format!("{}_", self.server_hash);
@@ -120,7 +121,7 @@ impl Store {
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         names
             .filter_map(|name| name.strip_prefix(&start).map(ToOwned::to_owned))
-            .filter(|name| name.starts_with(prefix) && !name.ends_with(TEMPORARY))
+            .filter(|name| name.starts_with(prefix))
             .collect()
     }
 
