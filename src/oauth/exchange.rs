@@ -302,7 +302,8 @@ impl Inner {
     async fn exchange(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Error> {
         let url = self.door.address("an endpoint", &request.uri().to_string()).await?;
         let answer = self.post(&url, decode(request.body())).await?;
-        let refusal = self.refusal_of(&answer, &[]);
+        // As `post` has kept it: without what the server repeats of our secrets.
+        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let (true, Some(error @ Error::Answer { .. })) = (answer.status.is_server_error(), &refusal) {
             return Err(error.clone()); // a failed request to oauth2, which goes on polling then
         }
