@@ -44,6 +44,8 @@ const BLOCKED: [u16; 15] = [3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666
 const LOOK: Duration = Duration::from_millis(250);
 /// How long another copy's sign-in is waited for at least, as npm does.
 const SHORTEST_FOLLOWING: Duration = Duration::from_secs(180);
+/// How long the sign-in page may take when it is only looked at: a person waits behind that.
+const PAGE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A sign-in that is ready to wait for its redirect.
 struct Waiting {
@@ -281,7 +283,7 @@ async fn look(desk: &Desk, errand: &Errand, client: &Client, redirect_uri: &str)
         authorization_url(desk, errand, &manager.0).await
     };
     let url = made.await.ok()?;
-    let answer = desk.door.get(&url).await.ok()?; // else the person will see
+    let answer = tokio::time::timeout(PAGE_PATIENCE, desk.door.get(&url)).await.ok()?.ok()?; // else the person will see
     let refused = |error: &str, description: Option<&str>| Error::Refused {
         step: "the sign-in",
         error: shown(error.as_bytes()),
