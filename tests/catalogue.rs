@@ -366,6 +366,17 @@ fn denying(error: &'static str, description: &'static str) -> Scene {
     })
 }
 
+/// A file of the store holds this.
+fn damaged(name: &'static str, content: &'static str) -> Scene {
+    scene(async move {
+        let server = AuthorizationServer::start(Settings::default()).await;
+        let stage = Stage::of(server.url(), &[]).keeping(server).with(Browser::consenting());
+        std::fs::create_dir_all(stored::folder(stage.home.path())).unwrap();
+        std::fs::write(stored::file(stage.home.path(), &stage.arguments[0], name), content).unwrap();
+        stage
+    })
+}
+
 /// The token endpoint answers like this.
 fn exchanging(reply: fn() -> Reply) -> Scene {
     scene(async move {
@@ -1245,32 +1256,14 @@ const CASES: &[Case] = &[
     },
     Case {
         code: "store_damaged",
-        set_up: || {
-            scene(async {
-                let server = AuthorizationServer::start(Settings::default()).await;
-                let stage = Stage::of(server.url(), &[]).keeping(server).with(Browser::consenting());
-                std::fs::create_dir_all(stored::folder(stage.home.path())).unwrap();
-                let file = stored::file(stage.home.path(), &stage.arguments[0], "tokens.json");
-                std::fs::write(file, "{\"access_token\":").unwrap();
-                stage
-            })
-        },
+        set_up: || damaged("tokens.json", "{\"access_token\":"),
         says: &["tokens.json is damaged and is left out"],
         does: "remove the file that is named",
         places: WARNING,
     },
     Case {
         code: "store_damaged",
-        set_up: || {
-            scene(async {
-                let server = AuthorizationServer::start(Settings::default()).await;
-                let stage = Stage::of(server.url(), &[]).keeping(server).with(Browser::consenting());
-                std::fs::create_dir_all(stored::folder(stage.home.path())).unwrap();
-                let file = stored::file(stage.home.path(), &stage.arguments[0], "registrations.json");
-                std::fs::write(file, "[[").unwrap();
-                stage
-            })
-        },
+        set_up: || damaged("registrations.json", "[["),
         says: &["registrations.json is damaged and is left out"],
         does: "remove the file that is named",
         places: WARNING,

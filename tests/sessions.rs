@@ -564,13 +564,18 @@ async fn a_server_that_asks_for_a_pause_keeps_the_host_waiting_no_longer_because
     assert!(line.contains("503"), "{line}");
 }
 
+/// The answer to an `initialize`: a session after the last, from s1.
+fn next_session(newest: &AtomicUsize, request: &Request) -> Reply {
+    let session = format!("s{}", newest.fetch_add(1, Relaxed) + 1);
+    Reply::result(request, initialize_result(request)).with("mcp-session-id", &session)
+}
+
 #[tokio::test]
 async fn a_new_session_is_used_although_the_server_does_not_take_again_what_was_set_in_the_old_one() {
     let newest = AtomicUsize::new(0);
     let server = Server::with(move |request| {
         if request.rpc() == "initialize" {
-            let session = format!("s{}", newest.fetch_add(1, Relaxed) + 1);
-            return Reply::result(request, initialize_result(request)).with("mcp-session-id", &session);
+            return next_session(&newest, request);
         }
         match (request.header("mcp-session-id"), request.rpc().as_str()) {
             (Some("s1"), "tools/call") => Reply::empty(404),
@@ -593,8 +598,7 @@ async fn of_the_streams_that_have_brought_answers_to_us_only_so_many_are_read_on
     let newest = AtomicUsize::new(0);
     let server = Server::with(move |request| {
         if request.rpc() == "initialize" {
-            let session = format!("s{}", newest.fetch_add(1, Relaxed) + 1);
-            return Reply::result(request, initialize_result(request)).with("mcp-session-id", &session);
+            return next_session(&newest, request);
         }
         match (request.header("mcp-session-id"), request.rpc().as_str()) {
             (Some("s1"), "tools/call") => Reply::empty(404),

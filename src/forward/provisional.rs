@@ -52,10 +52,7 @@ const NEUTRAL: &str = r#"{"completions":{},"logging":{},"prompts":{"listChanged"
 pub(super) struct Provisional {
     /// The host's own, to be performed with the server.
     initialize: Message,
-    /// The host's `notifications/initialized`, once it came.
-    initialized: Option<Message>,
-    /// The host has asked for something, so it leaves `notifications/initialized` out, or is early.
-    asked: bool,
+    readiness: Readiness,
     /// What the host was told.
     revision: String,
     capabilities: Map<String, Value>,
@@ -69,8 +66,19 @@ pub(super) struct Provisional {
 impl Provisional {
     /// The host has said that it is ready: until then nothing is asked of it (MCP 2025-11-25, Lifecycle).
     pub(super) fn is_host_ready(&self) -> bool {
-        self.initialized.is_some()
+        matches!(self.readiness, Readiness::Said(_))
     }
+}
+
+/// Whether the host is ready for a server (MCP 2025-11-25, Lifecycle).
+#[derive(Debug)]
+enum Readiness {
+    /// It may not be yet.
+    Awaited,
+    /// It has asked for something, so it leaves `notifications/initialized` out, or is early.
+    Shown,
+    /// It has said so, with this.
+    Said(Message),
 }
 
 /// How far that connection is.
@@ -78,7 +86,7 @@ impl Provisional {
 enum Stage {
     /// It is being opened.
     Opening { answer: Option<Message> },
-    /// It is open; the server's answer or the host's `notifications/initialized` is on its way.
+    /// It is open; the server's answer or the host's readiness is on its way.
     Opened { answer: Option<Message> },
     /// It is not; the next request tries again, and if `unasked` so does a reminder.
     Failed { unasked: bool },
@@ -182,8 +190,7 @@ impl Forward {
         self.stand_in = Some(Box::new(stand_in));
         self.link = Link::Provisional(Box::new(Provisional {
             initialize,
-            initialized: None,
-            asked: false,
+            readiness: Readiness::Awaited,
             revision,
             capabilities,
             stage,
@@ -206,7 +213,9 @@ impl Forward {
     pub(super) fn meanwhile(&mut self, message: Message) {
         let Link::Provisional(provisional) = &mut self.link else { return };
         if matches!(&message.shape, Shape::Request { method, .. } if &**method != "ping") {
-            provisional.asked = true;
+            if matches!(provisional.readiness, Readiness::Awaited) {
+                provisional.readiness = Readiness::Shown;
+            }
             self.complete();
         }
         let Link::Provisional(provisional) = &mut self.link else {
@@ -233,7 +242,7 @@ impl Forward {
                 _ => self.hold(message),
             },
             Shape::Notification { method } if &**method == "notifications/initialized" => {
-                provisional.initialized = Some(message);
+                provisional.readiness = Readiness::Said(message);
                 self.offer();
                 self.complete();
             }
@@ -377,7 +386,7 @@ impl Forward {
         let Link::Provisional(provisional) = &mut self.link else { return };
         let Stage::Opened { answer: Some(answer) } = &provisional.stage else { return };
         // The handshake comes first; a host that leaves it out is not waited for.
-        if provisional.initialized.is_none() && !provisional.asked {
+        if matches!(provisional.readiness, Readiness::Awaited) {
             return;
         }
         let answer = answer.clone();
@@ -398,10 +407,11 @@ impl Forward {
             return self.give_up(&report.clone(), Stage::Useless(report));
         }
         let Link::Provisional(provisional) = std::mem::replace(&mut self.link, Link::Open) else { return };
-        let Provisional { initialized, held, level, capabilities: told, .. } = *provisional;
+        let Provisional { readiness, held, level, capabilities: told, .. } = *provisional;
         let has = capabilities(&answer);
         let level = level.filter(|_| has.contains_key("logging")).map(|level| level.with_id(&own_id()));
         self.told = Some(Box::new(Told::new(told, &has)));
+        let initialized = if let Readiness::Said(initialized) = readiness { Some(initialized) } else { None };
         self.actions.extend(initialized.into_iter().chain(level).map(Action::Send));
         for Held { message, .. } in held {
             if !self.was_misled(&message) {

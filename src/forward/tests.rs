@@ -214,6 +214,18 @@ fn a_connection_that_does_not_open_is_the_answer_to_all_that_waited_and_the_next
 }
 
 #[test]
+fn only_where_a_handshake_failed_is_it_certain_that_nothing_was_done() {
+    for (first, hint) in
+        [(INITIALIZE.to_owned(), "check the server's address"), (request(0, "tools/call"), "look before")]
+    {
+        let mut forward = forward();
+        host(&mut forward, &first);
+        let out = does(&mut forward, Event::Opened(Err(Error::NoAnswer("gone"))));
+        assert!(out[0].contains(r#""code":"no_answer""#) && out[0].contains(hint), "{first}: {out:?}");
+    }
+}
+
+#[test]
 fn a_refused_initialize_is_answered_in_the_servers_own_words_and_nothing_else_is() {
     let own = r#"{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"m"}}"#;
     let mut forward = forward();

@@ -43,7 +43,9 @@ impl Store {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                     if !self.lease_is_dead() {
                         tokio::time::sleep(PAUSE).await;
-                    } else if let Err(error) = std::fs::remove_file(self.path(FILE))
+                        continue;
+                    }
+                    if let Err(error) = std::fs::remove_file(self.path(FILE))
                         && error.kind() != std::io::ErrorKind::NotFound
                     {
                         // A folder that cannot be written: nobody refreshes there, and the file stays.
