@@ -8,7 +8,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 use reqwest::{Url, header::HeaderMap};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::{oauth::browser::Surroundings, secret::Secret, tools::ToolPattern};
+use crate::{known_hosts::HostEnvironment, oauth::browser::Surroundings, secret::Secret, tools::ToolPattern};
 
 /// Everything the program was told.
 #[derive(Debug)]
@@ -31,8 +31,12 @@ pub struct Config {
     pub retry_for: Duration,
     /// How long a server may take to answer `initialize`.
     pub initialize_patience: Duration,
-    /// After how long the host's `initialize` is answered in the place of a server that takes its time.
-    pub answer_within: Duration,
+    /// How long the host's `initialize` is held, instead of for as long as this host is known to wait.
+    pub hold: Option<Duration>,
+    /// What the host says about itself in the environment.
+    pub host_environment: HostEnvironment,
+    /// Which protocol eras may be spoken with the server.
+    pub protocol: Protocol,
     /// Pause between pings of our own.
     pub ping: Option<Duration>,
     /// Whether the host is told of progress where the server tells none.
@@ -128,24 +132,37 @@ pub enum TransportStrategy {
     SseOnly,
 }
 
-/// Which protocol generations the server may speak (npm's `--protocol`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Protocol {
-    /// Revisions with an `initialize` handshake: 2024-11-05 to 2025-11-25.
-    #[default]
-    Legacy,
-    /// Those, or 2026-07-28; works as `legacy` so far.
-    Auto,
+impl TransportStrategy {
+    /// Whether the server is asked over Streamable HTTP first; only there are modern versions spoken.
+    #[must_use]
+    pub const fn has_http_first(self) -> bool {
+        matches!(self, Self::HttpFirst | Self::HttpOnly)
+    }
 }
 
-/// What becomes of a host's `initialize` where the server cannot answer it before somebody has done
-/// something.
+/// Which protocol eras may be spoken with the server (`--protocol`, as in the npm package). The terms are those
+/// of MCP 2026-07-28, Versioning, Terminology.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Protocol {
+    /// The era of the host's first message, where the server speaks it
+    #[default]
+    Auto,
+    /// Versions with an `initialize` handshake: 2024-11-05 to 2025-11-25
+    Legacy,
+    /// Versions with metadata in each request: 2026-07-28
+    Modern,
+}
+
+/// What becomes of a host's `initialize` that the server cannot answer before a person has signed in, or
+/// because it cannot be reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Start {
-    /// It is answered in the server's place, and the connection comes about behind that.
+    /// Hold it for as long as this host waits, then answer it with a placeholder
     #[default]
+    Hold,
+    /// Answer it with a placeholder at once
     Answer,
-    /// It waits, for as long as its time-outs allow.
+    /// Let it wait, for as long as --auth-timeout and --retry-for allow
     Wait,
 }
 

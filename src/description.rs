@@ -4,14 +4,17 @@
 //!
 //! Must never: be taken for what the server says now.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 
 use tokio::sync::oneshot;
 
-use crate::message::{Body, Message};
+use crate::{
+    known_hosts::HostName,
+    message::{Body, Message},
+};
 
 /// The lists that a host shows to its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,6 +100,35 @@ pub enum Learned {
     },
     /// A list, as the pages that are there so far.
     List(List, Vec<Body>),
+    /// The server's answer to `server/discover`.
+    Discover(Body),
+    /// The host gave up on a request that was held.
+    HostLimit {
+        /// Which host.
+        host: HostName,
+        /// On what.
+        request: HeldRequest,
+        /// After how long.
+        after: Duration,
+    },
+}
+
+/// A request that is held for a host that limits it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldRequest {
+    /// `initialize`
+    Initialize,
+    /// The first `tools/list`
+    ToolsList,
+}
+
+/// How long a host was seen to wait before it gave up; `None` where that was never seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostLimits {
+    /// For the answer to `initialize`.
+    pub initialize: Option<Duration>,
+    /// For the answer to the first `tools/list`.
+    pub list: Option<Duration>,
 }
 
 impl Learned {
@@ -105,6 +137,8 @@ impl Learned {
         match self {
             Self::Initialize { answer, .. } => answer.len(),
             Self::List(_, pages) => pages.iter().map(Body::len).sum(),
+            Self::Discover(answer) => answer.len(),
+            Self::HostLimit { .. } => 0,
         }
     }
 }
@@ -117,6 +151,9 @@ pub struct Description {
     pub initialize: Map<String, Value>,
     /// The revision that was negotiated for each one that a host has asked for.
     pub negotiated: BTreeMap<String, String>,
+    /// The result of the last `server/discover`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discover: Option<Box<RawValue>>,
     /// The items of each list, by its member's name, as the server wrote them.
     pub lists: BTreeMap<String, Vec<Box<RawValue>>>,
 }
@@ -170,6 +207,15 @@ impl Description {
                 *known = items;
                 new
             }
+            Learned::Discover(answer) => {
+                let Some(result) = result(answer).and_then(|result| serde_json::to_string(&result).ok()) else {
+                    return false;
+                };
+                let new = self.discover.as_ref().is_none_or(|known| known.get() != result);
+                self.discover = RawValue::from_string(result).ok();
+                new
+            }
+            Learned::HostLimit { .. } => false,
         }
     }
 }
@@ -178,6 +224,8 @@ impl Description {
 pub trait Memory: Debug + Send {
     /// What is known of this server for whoever is signed in.
     fn recall(&mut self) -> Option<Description>;
+    /// How long this host was seen to wait.
+    fn host_limits(&mut self, host: &HostName) -> HostLimits;
     /// Keeps what was learned, later; nobody waits for it.
     fn keep(&mut self, learned: Learned);
     /// Nothing more is to be kept; what is returned comes when everything is.

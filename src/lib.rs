@@ -80,9 +80,11 @@ pub mod config;
 pub mod secret;
 
 pub mod description;
+pub mod era;
 pub mod message;
 
 pub mod forward;
+pub mod known_hosts;
 pub mod local;
 pub mod remote;
 pub mod tools;
@@ -114,7 +116,7 @@ use std::{
 use crate::{
     cli::{Command, Logout, Program, Reader, Usage},
     config::{Config, Grant, LogMode},
-    forward::{Ends, Forward, Settings},
+    forward::{Clock, Ends, Forward, Settings},
     local::{Lines, Patient, Writer},
     message::{Message, Shape},
     network::Outlet,
@@ -123,7 +125,7 @@ use crate::{
     remote::{EventReceiver, Opener, Timing, http::Http},
     report::Report,
     shutdown::Parent,
-    store::{Store, description::Shelf},
+    store::{Store, description::Shelf, eras::Eras},
 };
 use bytes::Bytes;
 
@@ -250,7 +252,12 @@ pub fn settings(config: &Config) -> Settings {
         server: config.server.url().clone(),
         ignored_tools: config.ignored_tools.clone(),
         max_message: config.max_message,
+        protocol: config.protocol,
         start: config.authorization.start,
+        hold: config.hold,
+        host_environment: config.host_environment.clone(),
+        retry_for: config.retry_for,
+        clock: Clock::monotonic(),
         progress: config.progress,
     }
 }
@@ -275,10 +282,19 @@ pub fn opener(config: &Config, observer: Observer) -> anyhow::Result<(Opener, Ev
         initialize_patience: config.initialize_patience,
         ping: config.ping,
         start: config.authorization.start,
-        answer_within: config.answer_within,
     };
     let (sender, events) = remote::events::channel();
-    Ok((Opener { http: Arc::new(http), strategy: config.transport, timing, events: sender }, events))
+    let store = Store::new(config.store.clone(), config.server_hash.clone());
+    let eras = Eras::new(store, config.server.url());
+    let opener = Opener {
+        http: Arc::new(http),
+        strategy: config.transport,
+        timing,
+        protocol: config.protocol,
+        eras,
+        events: sender,
+    };
+    Ok((opener, events))
 }
 
 /// Who obtains authorization for this server.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use reqwest::{StatusCode, Url};
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::{
@@ -67,7 +68,8 @@ pub enum Fact {
 }
 
 /// A transport of MCP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Transport {
     /// MCP 2025-03-26 and later.
     StreamableHttp,

@@ -85,18 +85,24 @@ pub fn judge(patterns: &[ToolPattern], call: &Message) -> Call {
 /// An answer to `tools/list` without the ignored tools; every other byte as it came.
 #[must_use]
 pub fn hide(patterns: &[ToolPattern], answer: Message) -> Message {
+    hide_where(answer, &|tool| {
+        let mut names = named(tool, "name").filter_map(decoded);
+        names.any(|name| patterns.iter().any(|pattern| pattern.matches(&name)))
+    })
+}
+
+/// An answer to `tools/list` without the tools that `hides`, which is shown the JSON text of each; every other byte
+/// as it came.
+#[must_use]
+pub(crate) fn hide_where(answer: Message, hides: &dyn Fn(&str) -> bool) -> Message {
     let bytes = answer.body.to_bytes();
     let Ok(text) = std::str::from_utf8(&bytes) else { return answer };
-    let ignored = |tool: &&RawValue| {
-        let mut names = named(tool.get(), "name").filter_map(decoded);
-        names.any(|name| patterns.iter().any(|pattern| pattern.matches(&name)))
-    };
     let mut spliced = BytesMut::with_capacity(text.len());
     let mut copied = 0;
     // Each list there is, should there be more than one.
     for list in named(text, "result").flat_map(|result| named(result.get(), "tools")) {
         let Ok(tools) = serde_json::from_str::<Vec<&RawValue>>(list.get()) else { continue };
-        let kept: Vec<_> = tools.iter().filter(|tool| !ignored(tool)).map(|tool| tool.get()).collect();
+        let kept: Vec<_> = tools.iter().filter(|tool| !hides(tool.get())).map(|tool| tool.get()).collect();
         let (Some(first), Some(last)) = (tools.first(), tools.last()) else { continue };
         if kept.len() == tools.len() {
             continue;

@@ -65,7 +65,7 @@ async fn each_mistake_is_one_sentence_for_the_person_and_for_the_host_and_nothin
         (&[&url, "--header", "Authorization: bearer"], "has no key after bearer"),
         (&[&url, "--header-file", "/no/such/file"], "cannot read --header-file /no/such/file"),
         (&[&url, "--transport", "pigeon"], "http-first, sse-first, http-only, sse-only"),
-        (&[&url, "--protocol", "modern"], "must be one of"),
+        (&[&url, "--protocol", "ancient"], "must be one of"),
         (&[&url, "--connect-timeout", "0"], "more than 0"),
         (&[&url, "--retry-for", "soon"], "number of seconds"),
         (&[&url, "--body-timeout=-1"], "not below 0"),

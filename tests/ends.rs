@@ -505,18 +505,6 @@ async fn silent_is_silent_also_when_things_go_wrong() {
     assert_eq!(files(host.home.path()), Vec::<PathBuf>::new());
 }
 
-#[tokio::test]
-async fn that_protocol_auto_is_not_there_yet_is_said_once() {
-    let server = Server::with(ordinary).await;
-    let mut host = Host::start(&server.url("/mcp"), &["--protocol", "auto"]);
-    host.initialize().await;
-    host.ask(1, "tools/list", json!({})).await;
-    host.end_input();
-    host.exit().await;
-    assert_eq!(host.stderr().matches("--protocol auto").count(), 1, "{}", host.stderr());
-    assert_eq!(server.summary()[0], "POST initialize");
-}
-
 /// All files below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());

@@ -604,7 +604,7 @@ async fn a_copy_that_still_runs_does_not_sign_in_again_whoever_has_signed_out() 
     })
     .await;
     let url = desk.server.url();
-    let mut host = desk.host(&["--static-oauth-client-info", r#"{"client_id":"known"}"#, "--auth-timeout", "1"]).await;
+    let mut host = desk.host(&["--static-oauth-client-info", r#"{"client_id":"known"}"#, "--auth-timeout", "3"]).await;
     let command = tokio::process::Command::new(env!("CARGO_BIN_EXE_mcp-remote"))
         .args(["logout", &url])
         .env_clear()

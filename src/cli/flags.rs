@@ -28,6 +28,7 @@ use crate::{
         AssertionSource, Authorization, Config, Dpop, Grant, Identity, LogMode, Network, PlainHttp, Protocol,
         ProxyChoice, Resource, ServerUrl, Start, TransportStrategy,
     },
+    known_hosts::HostEnvironment,
     oauth::browser::Surroundings,
     secret::Secret,
     store,
@@ -89,8 +90,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "STRATEGY", default_value = "http-first", help_heading = CONNECTING)]
     transport: TransportStrategy,
 
-    /// Which protocol generations the server may speak
-    #[arg(long, value_name = "ERA", default_value = "legacy", help_heading = CONNECTING)]
+    /// Protocol era to speak with the server
+    #[arg(long, value_name = "ERA", default_value = "auto", help_heading = CONNECTING)]
     protocol: Protocol,
 
     /// Hide tools of this name from the host and refuse calls to them; * stands for anything
@@ -137,14 +138,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds, help_heading = NETWORK)]
     body_timeout: Duration,
 
-    /// Where a person has to sign in first, or the server cannot be reached: answer the host's initialize, and connect
-    /// behind that; or let it wait
-    #[arg(long, value_name = "HOW", default_value = "answer", help_heading = LIMITS)]
+    /// What to do with the host's initialize while a server seen for the first time cannot answer it: hold it for as
+    /// long as this host waits (hold), answer it with a placeholder at once (answer), or let it wait (wait)
+    #[arg(long, value_name = "HOW", default_value = "hold", hide_possible_values = true, help_heading = LIMITS)]
     start: Start,
 
-    /// Time for a server that is only slow, before the host's initialize is answered in its place
-    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = positive_seconds, help_heading = LIMITS)]
-    answer_within: Duration,
+    /// How long to hold the host's initialize, in seconds [default: by host, 3.5 for hosts that are not known]
+    #[arg(long, alias = "answer-within", value_name = "SECONDS", value_parser = seconds, help_heading = LIMITS)]
+    hold: Option<Duration>,
 
     /// Time for the server to answer initialize
     #[arg(long, value_name = "SECONDS", default_value = "45", value_parser = positive_seconds, help_heading = LIMITS)]
@@ -379,9 +380,6 @@ pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config
         surroundings: Surroundings::of(environment),
         grant,
     };
-    if args.protocol == Protocol::Auto {
-        remarks.push("--protocol auto is not there yet and works as legacy".to_owned());
-    }
     let network = network(args, environment, &mut remarks)?;
     Ok(Config {
         headers: expanded(&written, environment)?,
@@ -393,7 +391,9 @@ pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config
         max_message: args.max_message_size,
         retry_for: args.retry_for,
         initialize_patience: args.initialize_timeout,
-        answer_within: args.answer_within,
+        hold: args.hold,
+        host_environment: HostEnvironment::of(environment),
+        protocol: args.protocol,
         ping: args.ping_interval.or_else(|| args.keep_alive.then_some(PING_INTERVAL)),
         progress: args.progress_keepalive,
         ignored_tools: args.ignore_tool.iter().map(|pattern| ToolPattern::new(pattern)).collect(),

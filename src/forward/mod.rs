@@ -6,6 +6,10 @@
 //! Must never: leave a request of the host unanswered, or answer one twice; write a response that
 //! nobody asked for.
 
+mod clock;
+mod hold;
+mod listens;
+mod modern;
 mod owed;
 mod progress;
 mod provisional;
@@ -28,9 +32,12 @@ use reqwest::Url;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+pub use clock::Clock;
 pub use run::{Ends, run};
 
 use self::{
+    hold::Holding,
+    listens::Listens,
     owed::{Asked, Debt, Page, Shown},
     progress::{Progress, SILENCE},
     provisional::Provisional,
@@ -40,8 +47,10 @@ use self::{
     told::Told,
 };
 use crate::{
-    config::Start,
+    config::{Protocol, Start},
     description::{self, Learned, List, Memory},
+    era::Era,
+    known_hosts::HostEnvironment,
     local::Incoming,
     message::{Body, Id, Malformed, Message, Part, Shape},
     oauth::Need,
@@ -56,6 +65,9 @@ use crate::{
 const MOST_OWED: usize = 16 * 1024;
 /// Cancelled requests remembered, for an answer that was on its way.
 const MOST_CANCELLED: usize = 1024;
+/// How a message of the Language Server Protocol begins. Cline's CLI tries this framing when it has given up on the
+/// one of MCP.
+const CONTENT_LENGTH: &[u8] = b"Content-Length:";
 /// Messages that may wait for a connection that is being opened.
 const MOST_WAITING: usize = 4096;
 
@@ -89,6 +101,8 @@ pub enum Action {
     Send(Message),
     /// Try at once to open the connection that is being opened.
     Hurry,
+    /// A request of the host needs the sign-in: no more time for seeing whether the host stays.
+    SignInIsNeeded,
     /// Connections may be dead: make new ones, and see whether the session is still there.
     Check,
     /// Come back to this after a while.
@@ -100,6 +114,12 @@ pub enum Action {
 pub enum Reminder {
     /// A request has been held for long enough.
     Overdue(u64),
+    /// `initialize` may have been held for long enough.
+    Hold,
+    /// A list that waits for authorization at the server has been held for long enough.
+    List(u64),
+    /// `server/discover` has waited for long enough.
+    Discover,
     /// An opening that failed may work by now.
     TryAgain,
     /// A request with a progress token is still open.
@@ -128,7 +148,7 @@ enum Link {
     /// It comes about behind an answer that the host has.
     Provisional(Box<Provisional>),
     /// It is there.
-    Open,
+    Open(Era),
 }
 
 /// A connection that is being opened.
@@ -139,7 +159,15 @@ struct Opening {
     beginning: Beginning,
     waiting: VecDeque<Message>,
     /// What stands in the way.
-    hurdle: Option<Report>,
+    hurdle: Option<Hurdle>,
+}
+
+/// What stands in the way of a connection.
+#[derive(Debug)]
+struct Hurdle {
+    report: Report,
+    /// The server answers, and says that it is busy: it may only be slow.
+    passing: bool,
 }
 
 /// How a connection begins.
@@ -149,6 +177,8 @@ enum Beginning {
     Initialize(Message),
     /// With one that the server has answered.
     Introduced,
+    /// With a request of the modern era, which knows no handshake.
+    Modern,
     /// With something else; there is no handshake.
     Other,
 }
@@ -171,8 +201,18 @@ pub struct Settings {
     pub ignored_tools: Vec<ToolPattern>,
     /// Longest line from the host, in bytes.
     pub max_message: usize,
-    /// Whether the host may be answered in the server's place.
+    /// Which eras may be spoken with the server.
+    pub protocol: Protocol,
+    /// Whether the host may be answered in the server's place, and when.
     pub start: Start,
+    /// How long `initialize` is held, if the user says so.
+    pub hold: Option<Duration>,
+    /// What the host says about itself in the environment.
+    pub host_environment: HostEnvironment,
+    /// How long a call waits for a server that cannot be reached.
+    pub retry_for: Duration,
+    /// Tells the time.
+    pub clock: Clock,
     /// Whether the host is told of progress where the server tells none.
     pub progress: bool,
 }
@@ -183,13 +223,22 @@ pub struct Forward {
     server: Url,
     ignored_tools: Vec<ToolPattern>,
     max_message: usize,
+    protocol: Protocol,
     start: Start,
+    hold: Option<Duration>,
+    host_environment: HostEnvironment,
+    retry_for: Duration,
+    clock: Clock,
     memory: Box<dyn Memory>,
     link: Link,
     owed: HashMap<Id, Debt>,
     /// The host's last one.
     initialize: Option<Message>,
+    /// Streams of notifications that the host has open, in the modern era.
+    listens: Listens,
     need: Need,
+    /// Since the host's last `initialize`.
+    holding: Option<Holding>,
     shown: [Shown; 4],
     survey: Survey,
     /// While lists are answered in the server's place.
@@ -215,17 +264,35 @@ impl Forward {
     /// Nothing has happened yet.
     #[must_use]
     pub fn new(settings: Settings, memory: Box<dyn Memory>) -> Self {
-        let Settings { server, ignored_tools, max_message, start, progress } = settings;
+        let Settings {
+            server,
+            ignored_tools,
+            max_message,
+            protocol,
+            start,
+            hold,
+            host_environment,
+            retry_for,
+            clock,
+            progress,
+        } = settings;
         Self {
             server,
             ignored_tools,
             max_message,
+            protocol,
             start,
+            hold,
+            host_environment,
+            retry_for,
+            clock,
             memory,
             link: Link::Closed,
             owed: HashMap::new(),
             initialize: None,
+            listens: Listens::default(),
             need: Need::Nothing,
+            holding: None,
             shown: Default::default(),
             survey: Survey::default(),
             stand_in: None,
@@ -249,10 +316,12 @@ impl Forward {
             Event::Host(Incoming::End) => {
                 debug!("the host has closed its end");
                 self.draining = true;
+                self.end_holds();
             }
             Event::Stop(stop) => {
                 info!("ending: {stop}");
                 self.draining = true;
+                self.end_holds();
             }
             Event::Remote(remote::Event::Message(message)) => self.server_message(message),
             Event::Remote(remote::Event::Lost { ids, method, error }) => self.lost(&ids, method.as_deref(), &error),
@@ -274,7 +343,7 @@ impl Forward {
         match (self.draining, &self.link) {
             (false, _) => Verdict::Continue,
             (true, Link::Opening(_)) => Verdict::Drain,
-            (true, _) if self.owed.is_empty() => Verdict::Stop,
+            (true, _) if self.owes_nothing() => Verdict::Stop,
             (true, _) => Verdict::Drain,
         }
     }
@@ -292,12 +361,14 @@ impl Forward {
     /// The end: everything still owed is answered.
     pub fn close(&mut self) {
         let report = Report::new("host_closed", "the host closed the connection before the server answered", None);
+        self.end_listens();
         for (id, count) in self.debts() {
             (0..count).for_each(|_| self.fail(&id, &report));
         }
     }
 
     fn line(&mut self, line: Bytes) {
+        let framed = line.get(..CONTENT_LENGTH.len()).is_some_and(|start| start.eq_ignore_ascii_case(CONTENT_LENGTH));
         match Message::from_host(line) {
             Ok(message) => self.accept(message),
             Err(Malformed::NotJsonRpc { id }) => {
@@ -309,7 +380,13 @@ impl Forward {
                 );
             }
             Err(error @ Malformed::NotJson { .. }) => {
-                warn!("the host sent a line that is {error}");
+                if framed {
+                    warn!(
+                        "the host frames its messages with Content-Length, as the Language Server Protocol does; MCP over stdio is one message a line"
+                    );
+                } else {
+                    warn!("the host sent a line that is {error}");
+                }
                 self.malformed(None, report::PARSE_ERROR, &format!("mcp-remote: Parse error: the line is {error}"));
             }
         }
@@ -386,7 +463,8 @@ impl Forward {
                 self.owe(id, Asked::by(method, page));
                 let waits = self.progress.as_mut().and_then(|progress| progress.begin(id, &message));
                 self.actions.extend(waits.map(|serial| Action::Remind(SILENCE, Reminder::Progress(serial))));
-                if !(self.stands_in(&message) || self.was_misled(&message)) {
+                if !(self.answers_discover(&message) || self.stands_in(&message) || self.was_misled(&message)) {
+                    self.note_listen(&message);
                     self.pass_on(message);
                 }
             }
@@ -415,14 +493,15 @@ impl Forward {
                 let before: usize = waiting.iter().map(|message| message.body.len()).sum();
                 if waiting.len() < MOST_WAITING && before <= self.max_message {
                     waiting.push_back(message);
+                    self.answer_what_waits();
                 } else {
                     self.refuse_to_hold(&message);
                 }
             }
             // An `initialize` begins anew, whatever is open.
-            Link::Open if message.method() != Some("initialize") => self.actions.push_back(Action::Send(message)),
+            Link::Open(_) if message.method() != Some("initialize") => self.actions.push_back(Action::Send(message)),
             Link::Provisional(_) if message.method() != Some("initialize") => self.meanwhile(message),
-            Link::Open | Link::Closed | Link::Provisional(_) => self.open(message, VecDeque::new()),
+            Link::Open(_) | Link::Closed | Link::Provisional(_) => self.open(message, VecDeque::new()),
         }
     }
 
@@ -438,11 +517,25 @@ impl Forward {
         self.leave_session(&first, &waiting);
         let ids = first.requests().cloned().collect();
         self.initialize = (first.method() == Some("initialize")).then(|| first.clone());
-        let beginning = self.initialize.clone().map_or(Beginning::Other, Beginning::Initialize);
+        let beginning = match &self.initialize {
+            Some(initialize) => Beginning::Initialize(initialize.clone()),
+            None if self.begins_modern(&first) => Beginning::Modern,
+            None => Beginning::Other,
+        };
+        let opener = matches!(beginning, Beginning::Modern).then(|| first.clone());
         (self.shown, self.survey) = (Default::default(), Survey::default());
         (self.stand_in, self.told, self.offer) = (None, None, None);
+        self.holding = None;
         self.link = Link::Opening(Box::new(Opening { first: ids, beginning, waiting, hurdle: None }));
         self.actions.push_back(Action::Open(first));
+        self.listens = Listens::default();
+        if let Some(initialize) = self.initialize.clone() {
+            self.begin_hold(&initialize);
+        }
+        if let Some(opener) = opener {
+            self.note_listen(&opener);
+            self.begin_modern(&opener);
+        }
         self.consider(); // somebody may be asked already
     }
 
@@ -464,8 +557,11 @@ impl Forward {
     fn cancel(&mut self, message: &Message) -> bool {
         let Some(id) = cancels(message) else { return true };
         let Some(debt) = self.owed.get(&id) else { return !matches!(self.link, Link::Closed) };
-        if debt.asked == Asked::Initialize {
+        let asked = debt.asked;
+        self.note_given_up(Some(&id));
+        if asked == Asked::Initialize {
             debug!("initialize cannot be cancelled"); // MCP 2025-11-25, Cancellation
+            self.end_hold_of_initialize();
             return false;
         }
         // Nobody waits for it any more (MCP, Cancellation): none is made up, but one that comes passes.
@@ -494,7 +590,12 @@ impl Forward {
         if matches!(self.link, Link::Provisional(_)) {
             return self.opened_behind();
         }
-        let Link::Opening(opening) = std::mem::replace(&mut self.link, Link::Open) else { return };
+        let Link::Opening(opening) = &self.link else { return };
+        let era = match opening.beginning {
+            Beginning::Modern => Era::Modern,
+            Beginning::Initialize(_) | Beginning::Introduced | Beginning::Other => Era::Legacy,
+        };
+        let Link::Opening(opening) = std::mem::replace(&mut self.link, Link::Open(era)) else { return };
         let mut waiting = opening.waiting;
         while let Some(message) = waiting.pop_front() {
             if message.method() == Some("initialize") {
@@ -539,7 +640,10 @@ impl Forward {
             {
                 debug!("progress that is none is dropped");
             }
-            Shape::Request { .. } | Shape::Notification { .. } => self.write(message.body),
+            Shape::Request { .. } | Shape::Notification { .. } => {
+                self.note_stream_of_notifications(&message);
+                self.write(message.body);
+            }
             Shape::Response { id: Some(id) } => {
                 let id = id.clone();
                 match &mut self.link {
@@ -548,7 +652,7 @@ impl Forward {
                     Link::Opening(_) => {
                         return debug!("a response to {id} is dropped: nothing with that id was sent yet");
                     }
-                    Link::Open | Link::Closed => {}
+                    Link::Open(_) | Link::Closed => {}
                 }
                 if !self.owed.contains_key(&id) && self.surveyed(&id, &message) {
                     return;
@@ -561,9 +665,9 @@ impl Forward {
             Shape::Response { id: None } => warn!("a response without an id is dropped"),
             Shape::Batch(parts) => {
                 let sent = |id: &Id| match &self.link {
-                    Link::Open => true,
+                    Link::Open(_) => true,
                     Link::Opening(opening) => {
-                        matches!(opening.beginning, Beginning::Other) && opening.first.contains(id)
+                        matches!(opening.beginning, Beginning::Other | Beginning::Modern) && opening.first.contains(id)
                     }
                     Link::Closed | Link::Provisional(_) => false,
                 };
@@ -572,7 +676,7 @@ impl Forward {
                         self.owed.get(id).is_some_and(|debt| match debt.asked {
                             Asked::Other => true,
                             Asked::List(_, Page::Unknown) => self.ignored_tools.is_empty(),
-                            Asked::List(..) | Asked::Initialize => false,
+                            Asked::List(..) | Asked::Initialize | Asked::Discover | Asked::Listen => false,
                         })
                     }
                     Part::Message(Shape::Request { .. } | Shape::Notification { .. }, _) => true,
@@ -600,7 +704,7 @@ impl Forward {
     fn why_not_open(&self, error: &Error) -> Report {
         match &self.link {
             // What a server may have done with what opens the connection, nobody knows.
-            Link::Opening(opening) if matches!(opening.beginning, Beginning::Other) => {
+            Link::Opening(opening) if matches!(opening.beginning, Beginning::Other | Beginning::Modern) => {
                 Report::of_remote(error, &self.server)
             }
             _ => Report::of_opening(error, &self.server),
@@ -610,10 +714,11 @@ impl Forward {
     /// The connection does not come about for now.
     fn hurdle(&mut self, error: &Error) {
         let report = self.why_not_open(error);
+        let passing = error.status().is_some();
         match &mut self.link {
             Link::Opening(opening) => {
                 warn!("{}", report.line());
-                opening.hurdle = Some(report);
+                opening.hurdle = Some(Hurdle { report, passing });
                 self.consider();
             }
             Link::Provisional(_) => {
@@ -623,7 +728,7 @@ impl Forward {
                     self.restate(report);
                 }
             }
-            Link::Closed | Link::Open => {}
+            Link::Closed | Link::Open(_) => {}
         }
     }
 
@@ -675,6 +780,9 @@ impl Forward {
     }
 
     fn lost(&mut self, ids: &[Id], method: Option<&str>, error: &Error) {
+        if self.refuse_discover(ids, error) {
+            return;
+        }
         let report = Report::of_remote(error, &self.server);
         warn!("{}: {}", method.unwrap_or("a message"), report.line());
         self.survey.lost(ids);
@@ -697,7 +805,10 @@ impl Forward {
         for list in lists {
             if !told.contains(&list.changed()) {
                 told.push(list.changed());
-                self.notify(list.changed(), None);
+                match self.link {
+                    Link::Open(Era::Modern) => self.announce_on_listens(*list),
+                    _ => self.notify(list.changed(), None),
+                }
             }
         }
     }

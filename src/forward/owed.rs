@@ -7,6 +7,7 @@ use super::Forward;
 use crate::{
     description::{Learned, List},
     message::{Body, Id, Message},
+    remote::modern::{DISCOVER, LISTEN},
     report::Report,
     tools,
 };
@@ -29,6 +30,10 @@ pub(super) struct Debt {
 pub(super) enum Asked {
     List(List, Page),
     Initialize,
+    /// `server/discover`
+    Discover,
+    /// A stream of notifications: it ends with the connection, and nobody waits for that.
+    Listen,
     Other,
 }
 
@@ -44,6 +49,8 @@ impl Asked {
     pub(super) fn by(method: &str, page: impl FnOnce() -> Page) -> Self {
         match (method, List::of_method(method)) {
             ("initialize", _) => Self::Initialize,
+            (DISCOVER, _) => Self::Discover,
+            (LISTEN, _) => Self::Listen,
             (_, Some(list)) => Self::List(list, page()),
             _ => Self::Other,
         }
@@ -97,7 +104,8 @@ impl Forward {
                     self.memory.keep(Learned::Initialize { request, answer: answer.body.clone() });
                 }
             }
-            Some(Asked::Other) | None => {}
+            Some(Asked::Discover) => self.memory.keep(Learned::Discover(answer.body.clone())),
+            Some(Asked::Listen | Asked::Other) | None => {}
         }
         self.settle(id, answer)
     }
@@ -142,6 +150,7 @@ impl Forward {
             if let Some(progress) = &mut self.progress {
                 progress.end(id);
             }
+            self.listens.end(id);
         }
         Some(debt)
     }

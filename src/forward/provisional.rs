@@ -17,15 +17,17 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Action, Beginning, Forward, Link, MOST_WAITING, Opening, Reminder, Shown,
+    hold::Time,
+    owed::Debt,
     stand_in::{StandIn, names_stand_in},
     survey::own_id,
     told::{Told, capabilities},
 };
 use crate::{
-    config::Start,
     description::{Description, Learned, List, Wish},
+    era::Era,
     message::{Id, Message, Shape},
-    oauth::Need,
+    oauth::{AskedBy, Need},
     remote::{error::Error, handshake::Initialized},
     report::{self, Report},
 };
@@ -40,6 +42,8 @@ const SECOND_TRY: Duration = Duration::from_secs(60);
 /// only added to the earlier (MCP, Key Changes), but for the batches that only 2025-03-26 has, and those are
 /// taken apart for a host that was answered in the server's place.
 const RELATED: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
+/// The newest of them.
+const NEWEST_LEGACY: &str = "2025-11-25";
 /// What a host or a server means that names no revision: it can only be an old one.
 const OLDEST: &str = "2024-11-05";
 /// Added to what the stand-in tool says, where its call begins a new try.
@@ -98,6 +102,8 @@ enum Stage {
 struct Held {
     serial: u64,
     message: Message,
+    /// How long it is held in all, as far as is decided.
+    waited: Duration,
 }
 
 impl Stage {
@@ -108,28 +114,112 @@ impl Stage {
 }
 
 impl Forward {
-    /// Answers the host's `initialize` in the server's place, if it is known that the server cannot.
+    /// Answers the host's `initialize` in the server's place, if it is known that the server cannot, and the host is
+    /// not to be held for it.
     pub(super) fn consider(&mut self) {
         let Link::Opening(opening) = &self.link else { return };
-        let trouble = opening.hurdle.clone();
-        let certain = trouble.is_some() || matches!(self.need, Need::Person(_));
-        if !self.may_be_introduced() || !(certain || matches!(self.need, Need::SignIn)) {
+        if !self.may_be_introduced() {
             return;
         }
-        let known = self.memory.recall();
-        // What is to be opened comes a moment later, or the reason why there is nothing; whoever has
-        // seen this server before need not wait for it.
-        if !certain && known.is_none() {
-            return;
+        let unreachable = opening.hurdle.as_ref().is_some_and(|hurdle| !hurdle.passing);
+        let certain = unreachable || matches!(self.need, Need::Person(_));
+        if matches!(&self.need, Need::Person(asking) if asking.by == AskedBy::EndedProcess) {
+            self.hold_for_open_tab();
         }
-        // The time that a sign-in takes is not the server's silence; and who is asked, is what matters.
-        let trouble = trouble.filter(|trouble| match self.need {
-            Need::Person(_) => false,
-            Need::SignIn => trouble.code != "timed_out",
-            _ => true,
-        });
-        let trouble = trouble.unwrap_or_else(|| self.sign_in_needed());
+        if !self.has_reason() && self.time_of_hold() != Time::InAnyCase {
+            return self.look_at_limits();
+        }
+        let known = self.known_server();
+        if known.is_none() {
+            self.look_at_limits();
+            // What is to be opened comes a moment later than the need for it.
+            let due = match self.time_of_hold() {
+                Time::Early => false,
+                Time::ForReason => certain,
+                Time::InAnyCase => true,
+            };
+            if !due {
+                return self.answer_what_waits();
+            }
+        }
+        let trouble = self.trouble();
         self.answer_provisionally(known, trouble, Stage::Opening { answer: None });
+    }
+
+    /// Whether it is known that the server cannot answer yet.
+    fn has_reason(&self) -> bool {
+        let Link::Opening(opening) = &self.link else { return false };
+        opening.hurdle.as_ref().is_some_and(|hurdle| !hurdle.passing) || self.is_signing_in()
+    }
+
+    /// What is known of the server from before, if it has answered `initialize` then.
+    pub(super) fn known_server(&mut self) -> Option<Description> {
+        self.memory.recall().filter(|known| !known.initialize.is_empty())
+    }
+
+    /// Why the server has not answered yet.
+    fn trouble(&self) -> Report {
+        let hurdle = match &self.link {
+            Link::Opening(opening) => opening.hurdle.as_ref().map(|hurdle| hurdle.report.clone()),
+            _ => None,
+        };
+        match &self.need {
+            Need::Person(_) => self.sign_in_needed(),
+            // The time that a sign-in takes is not the server's silence.
+            Need::SignIn => hurdle.filter(|hurdle| hurdle.code != "timed_out").unwrap_or_else(|| self.sign_in_needed()),
+            _ => hurdle.unwrap_or_else(|| Report::of_slow_opening(&self.server, self.held_for())),
+        }
+    }
+
+    /// While `initialize` is held, a host that does not wait for it has its other questions answered: empty, never
+    /// with an error, after which Gemini CLI gives the whole server up.
+    pub(super) fn answer_what_waits(&mut self) {
+        if !self.may_be_introduced() || !self.has_reason() {
+            return;
+        }
+        let Link::Opening(opening) = &mut self.link else { return };
+        let is_simple = |message: &Message| match &message.shape {
+            Shape::Request { method, .. } => {
+                &**method == "ping" || List::of_method(method).is_some_and(|list| list != List::Tools)
+            }
+            _ => false,
+        };
+        let (simple, waiting): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut opening.waiting).into_iter().partition(is_simple);
+        opening.waiting = waiting;
+        for message in simple {
+            let Shape::Request { id, method } = &message.shape else { continue };
+            match List::of_method(method) {
+                Some(list) => {
+                    self.answer(id, &format!(r#"{{"{}":[]}}"#, list.member()));
+                    self.shown[list.index()] = Shown::InItsPlace;
+                }
+                None => self.answer(id, "{}"),
+            }
+        }
+    }
+
+    /// The host has cancelled its `initialize`.
+    pub(super) fn end_hold_of_initialize(&mut self) {
+        if self.may_be_introduced() && self.has_reason() {
+            let (known, trouble) = (self.known_server(), self.trouble());
+            self.answer_provisionally(known, trouble, Stage::Opening { answer: None });
+        }
+    }
+
+    /// The host sends no more: what is held for it is answered now.
+    pub(super) fn end_holds(&mut self) {
+        self.note_given_up(None);
+        self.end_hold_of_initialize();
+        match &mut self.link {
+            Link::Provisional(provisional) => {
+                let held = std::mem::take(&mut provisional.held);
+                let Some(report) = self.stand_in.as_ref().map(|stand_in| stand_in.trouble.clone()) else { return };
+                held.into_iter().for_each(|held| self.release(held.message, &report));
+            }
+            Link::Open(_) => self.answer_open_lists(),
+            Link::Closed | Link::Opening(_) => {}
+        }
     }
 
     /// The connection does not come about: what is known of this server from before is better than
@@ -138,27 +228,26 @@ impl Forward {
         if !self.may_be_introduced() {
             return false;
         }
-        let Some(known) = self.memory.recall() else { return false };
+        let Some(known) = self.known_server() else { return false };
         self.answer_provisionally(Some(known), trouble.clone(), Stage::after(error));
         true
     }
 
-    /// Whether the host waits for the answer to its `initialize`, and may have ours.
-    fn may_be_introduced(&self) -> bool {
-        let Link::Opening(opening) = &self.link else { return false };
-        self.start == Start::Answer && matches!(opening.beginning, Beginning::Initialize(_))
-    }
-
     fn answer_provisionally(&mut self, known: Option<Description>, trouble: Report, stage: Stage) {
+        if !self.may_be_introduced() {
+            return;
+        }
         let Link::Opening(opening) = std::mem::replace(&mut self.link, Link::Closed) else { return };
         let Opening { first, beginning: Beginning::Initialize(initialize), mut waiting, .. } = *opening else { return };
         let asked = Wish::of(&initialize).revision.unwrap_or_else(|| OLDEST.to_owned());
+        let asked = newest_legacy(asked);
         let stand_in = StandIn::new(known, trouble);
         let mut result = match &stand_in.known {
             Some(known) => known.initialize.clone(),
             None => Map::new(),
         };
-        let revision = stand_in.known.as_ref().map_or_else(|| asked.clone(), |known| known.revision(&asked));
+        let revision =
+            stand_in.known.as_ref().map_or_else(|| asked.clone(), |known| newest_legacy(known.revision(&asked)));
         let capabilities = match &stand_in.known {
             Some(known) => with_changes(known.capabilities()),
             None => serde_json::from_str(NEUTRAL).unwrap_or_default(),
@@ -218,12 +307,14 @@ impl Forward {
             }
             self.complete();
         }
+        let person_is_asked = self.is_signing_in();
         let Link::Provisional(provisional) = &mut self.link else {
             if !self.was_misled(&message) {
                 self.pass_on(message);
             }
             return;
         };
+        let is_under_way = matches!(provisional.stage, Stage::Opening { .. } | Stage::Opened { .. });
         match &message.shape {
             Shape::Request { id, method } => match (&**method, List::of_method(method)) {
                 ("ping", _) => self.answer(&id.clone(), "{}"),
@@ -232,8 +323,20 @@ impl Forward {
                     provisional.level = Some(message);
                     self.answer(&id, "{}");
                 }
-                (_, Some(list)) => self.answer_list(&id.clone(), list),
-                ("tools/call", _) if names_stand_in(&message) => {
+                (_, Some(list)) => {
+                    let id = id.clone();
+                    let may_come = matches!(
+                        provisional.stage,
+                        Stage::Opening { .. } | Stage::Opened { .. } | Stage::Failed { unasked: true }
+                    );
+                    let later_page = self.owed.get(&id).is_some_and(Debt::is_later_page);
+                    match self.holds_list(&id, list, later_page).filter(|_| may_come) {
+                        Some((serial, time)) => self.hold_as(message, serial, time),
+                        None => self.answer_list(&id, list),
+                    }
+                }
+                // While a person is asked, the call is worth waiting for: its answer is then that it is done.
+                ("tools/call", _) if names_stand_in(&message) && !(person_is_asked && is_under_way) => {
                     let id = id.clone();
                     let failed = matches!(provisional.stage, Stage::Failed { .. });
                     self.try_again();
@@ -256,18 +359,53 @@ impl Forward {
             let report = report.clone();
             return self.fail_all(&message, &report);
         }
+        let time = self.time_for_call();
+        if message.requests().next().is_some() {
+            self.actions.push_back(Action::SignInIsNeeded);
+        }
+        self.serial += 1;
+        self.hold_as(message, self.serial, time);
+    }
+
+    /// How long a call is held: for a person nearly as long as hosts wait, for the network as long as everything is
+    /// tried again.
+    fn time_for_call(&self) -> Duration {
+        let slow = self.stand_in.as_ref().is_some_and(|stand_in| stand_in.trouble.code == "timed_out");
+        if self.is_signing_in() || slow { HOLD } else { HOLD.min(self.retry_for) }
+    }
+
+    pub(super) fn is_signing_in(&self) -> bool {
+        matches!(self.need, Need::SignIn | Need::Person(_))
+    }
+
+    fn hold_as(&mut self, message: Message, serial: u64, time: Duration) {
+        let Link::Provisional(provisional) = &mut self.link else { return };
         let before: usize = provisional.held.iter().map(|held| held.message.body.len()).sum();
         if provisional.held.len() >= MOST_WAITING || before > self.max_message {
             return self.refuse_to_hold(&message);
         }
-        self.serial += 1;
         let is_request = message.requests().next().is_some();
-        provisional.held.push_back(Held { serial: self.serial, message });
+        provisional.held.push_back(Held { serial, message, waited: time });
         if is_request {
-            self.actions.push_back(Action::Remind(HOLD, Reminder::Overdue(self.serial)));
+            self.actions.push_back(Action::Remind(time, Reminder::Overdue(serial)));
             self.try_again();
         }
         self.complete();
+    }
+
+    /// Answers what was held, now that it is held no longer: a list with the placeholder, a call with the reason.
+    fn release(&mut self, message: Message, report: &Report) {
+        match &message.shape {
+            Shape::Request { id, method } => match List::of_method(method) {
+                Some(list) => {
+                    let id = id.clone();
+                    self.answer_list(&id, list);
+                }
+                None if &**method == "tools/call" && names_stand_in(&message) => self.tell(&id.clone(), ""),
+                None => self.fail_all(&message, report),
+            },
+            _ => self.fail_all(&message, report),
+        }
     }
 
     /// Somebody waits: no time for pauses.
@@ -309,9 +447,32 @@ impl Forward {
             Reminder::Overdue(serial) => {
                 let Link::Provisional(provisional) = &mut self.link else { return };
                 let Some(at) = provisional.held.iter().position(|held| held.serial == serial) else { return };
-                if let (Some(held), Some(stand_in)) = (provisional.held.remove(at), &self.stand_in) {
-                    let report = stand_in.trouble.clone();
-                    self.fail_all(&held.message, &report);
+                let Some(held) = provisional.held.remove(at) else { return };
+                let is_call = held.message.method().and_then(List::of_method).is_none();
+                let time = self.time_for_call();
+                // A person is asked by now: the call is held for as long as that is worth it.
+                if is_call && time > held.waited {
+                    let Held { message, waited, .. } = held;
+                    self.actions.push_back(Action::Remind(time - waited, Reminder::Overdue(serial)));
+                    if let Link::Provisional(provisional) = &mut self.link {
+                        provisional.held.insert(at, Held { serial, message, waited: time });
+                    }
+                    return;
+                }
+                let report = match &self.stand_in {
+                    Some(stand_in) => stand_in.trouble.clone(),
+                    None => self.sign_in_needed(),
+                };
+                self.release(held.message, &report);
+            }
+            Reminder::Hold => self.consider(),
+            Reminder::Discover => self.discover_is_due(),
+            Reminder::List(serial) => {
+                if let Some(id) = self.list_hold_is_over(serial)
+                    && self.stand_in.is_some()
+                    && matches!(self.link, Link::Open(_))
+                {
+                    self.answer_list(&id, List::Tools); // the server's own answer will find nothing owed
                 }
             }
         }
@@ -375,10 +536,12 @@ impl Forward {
     fn give_up(&mut self, report: &Report, stage: Stage) {
         let Link::Provisional(provisional) = &mut self.link else { return };
         provisional.stage = stage;
-        for held in std::mem::take(&mut provisional.held) {
-            self.fail_all(&held.message, report);
-        }
+        let held = std::mem::take(&mut provisional.held);
+        let is_call = |held: &Held| held.message.method().and_then(List::of_method).is_none();
+        let (calls, lists): (Vec<_>, Vec<_>) = held.into_iter().partition(is_call);
+        calls.into_iter().for_each(|held| self.release(held.message, report));
         self.restate(report.clone());
+        lists.into_iter().for_each(|held| self.release(held.message, report));
     }
 
     /// Goes on with the server itself, if it is there.
@@ -406,7 +569,7 @@ impl Forward {
             warn!("{}", report.line());
             return self.give_up(&report.clone(), Stage::Useless(report));
         }
-        let Link::Provisional(provisional) = std::mem::replace(&mut self.link, Link::Open) else { return };
+        let Link::Provisional(provisional) = std::mem::replace(&mut self.link, Link::Open(Era::Legacy)) else { return };
         let Provisional { readiness, held, level, capabilities: told, .. } = *provisional;
         let has = capabilities(&answer);
         let level = level.filter(|_| has.contains_key("logging")).map(|level| level.with_id(&own_id()));
@@ -447,6 +610,13 @@ fn with_changes(mut capabilities: Map<String, Value>) -> Map<String, Value> {
         }
     }
     capabilities
+}
+
+/// What a host is told that asks for a version without `initialize`, as rmcp's client does: a connection that begins
+/// with `initialize` cannot have such a version (MCP 2026-07-28, Versioning).
+fn newest_legacy(version: String) -> String {
+    // Versions are dates: their order is that of the text.
+    if version.as_str() > NEWEST_LEGACY { NEWEST_LEGACY.to_owned() } else { version }
 }
 
 fn carries_over(told: &str, chosen: &str) -> bool {

@@ -136,6 +136,7 @@ fn carry_out<R, W: AsyncWrite + Unpin>(
             Action::Open(first) => link.open(ends.opener.clone(), first),
             Action::Send(message) => link.send(message),
             Action::Hurry => link.hurry.notify_one(),
+            Action::SignInIsNeeded => ends.opener.http.hurry_sign_in(),
             Action::Check => {
                 ends.opener.http.renew();
                 link.check();

@@ -9,6 +9,7 @@ use serde_json::{Map, json};
 
 use super::{
     Forward, Link, Shown,
+    owed::Debt,
     stand_in::{StandIn, names_stand_in},
     survey::own_id,
     told::{Capabilities, Told},
@@ -16,8 +17,9 @@ use super::{
 use crate::{
     config::Start,
     description::{List, Wish},
+    era::Era,
     message::{Body, Id, Message, Shape},
-    oauth::{self, Need},
+    oauth::{self, AskedBy, Asking, Need},
     report::{self, Report, catalogue::STILL_TRIED},
 };
 
@@ -35,6 +37,9 @@ impl Forward {
         if self.start == Start::Wait {
             return;
         }
+        if matches!(self.link, Link::Open(Era::Modern)) && self.is_signing_in() && self.refuses_discover_for_sign_in() {
+            return;
+        }
         match (&self.link, &self.need) {
             (Link::Opening(_), _) => self.consider(),
             (Link::Provisional(_), Need::Person(_)) => {
@@ -42,7 +47,7 @@ impl Forward {
                 self.offer();
             }
             (Link::Provisional(_), Need::Nothing) => self.signed_in(),
-            (Link::Open, Need::Person(_)) => {
+            (Link::Open(_), Need::Person(_)) => {
                 let trouble = self.sign_in_needed();
                 match &self.stand_in {
                     Some(_) => self.restate(trouble),
@@ -51,11 +56,11 @@ impl Forward {
                 self.answer_open_lists();
                 self.offer();
             }
-            (Link::Open, Need::Failed(error)) => {
+            (Link::Open(_), Need::Failed(error)) => {
                 let report = Report::of_authorization(error, &self.server);
                 self.restate(report);
             }
-            (Link::Open, Need::Nothing) => self.goes_on(),
+            (Link::Open(_), Need::Nothing) => self.goes_on(),
             _ => {}
         }
     }
@@ -72,23 +77,32 @@ impl Forward {
     }
 
     /// Lists that wait for somebody to sign in, on a connection that stands.
-    fn answer_open_lists(&mut self) {
+    pub(super) fn answer_open_lists(&mut self) {
         let open: Vec<(Id, List)> =
             self.owed.iter().filter_map(|(id, debt)| Some((id.clone(), debt.list()?))).collect();
         for (id, list) in open {
-            self.answer_list(&id, list); // the server's own answer will find nothing owed
+            let later_page = self.owed.get(&id).is_some_and(Debt::is_later_page);
+            if self.draining || !self.holds_list_in_flight(&id, list, later_page) {
+                self.answer_list(&id, list); // the server's own answer will find nothing owed
+            }
         }
     }
 
     /// A request on a connection that stands while somebody has to sign in. Whether it is answered.
     pub(super) fn stands_in(&mut self, message: &Message) -> bool {
-        if self.stand_in.is_none() || !matches!(self.link, Link::Open) {
+        if self.stand_in.is_none() || !matches!(self.link, Link::Open(_)) {
             return false;
         }
         let Shape::Request { id, method } = &message.shape else { return false };
         let id = id.clone();
         match List::of_method(method) {
-            Some(list) => self.answer_list(&id, list),
+            Some(list) => {
+                let later_page = self.owed.get(&id).is_some_and(Debt::is_later_page);
+                if self.holds_list_in_flight(&id, list, later_page) {
+                    return false; // it waits at the server, as every other request
+                }
+                self.answer_list(&id, list);
+            }
             None if &**method == "tools/call" && names_stand_in(message) => {
                 self.tell(&id, "");
                 if matches!(self.need, Need::Failed(_)) {
@@ -112,24 +126,37 @@ impl Forward {
         for list in &changed {
             self.shown[list.index()] = Shown::Nothing;
         }
+        if matches!(self.link, Link::Open(Era::Modern)) {
+            // What was shown was not the server's own; the host asks for it again.
+            let shown = |list: &List| matches!(self.shown[list.index()], Shown::Pages(_) | Shown::TooMuch);
+            let others: Vec<List> = List::ALL.into_iter().filter(shown).collect();
+            return self.announce(&[changed, others].concat());
+        }
         self.announce(&changed);
         self.look_again();
     }
 
     pub(super) fn sign_in_needed(&self) -> Report {
-        let prompt = match &self.need {
-            Need::Person(Some(prompt)) => Some(prompt.to_string()),
-            _ => None,
+        let error = match &self.need {
+            Need::Person(Asking { prompt, by }) => {
+                let prompt = prompt.as_ref().map(ToString::to_string);
+                match by {
+                    AskedBy::AnotherInstance => oauth::error::Error::AnotherAsks { prompt },
+                    AskedBy::ThisProcess | AskedBy::EndedProcess => oauth::error::Error::Waiting { prompt },
+                }
+            }
+            _ => oauth::error::Error::Waiting { prompt: None },
         };
-        Report::of_authorization(&oauth::error::Error::Waiting { prompt }, &self.server)
+        Report::of_authorization(&error, &self.server)
     }
 
     /// Offers the address to a host that opens addresses (MCP 2025-11-25, Elicitation, URL mode).
     pub(super) fn offer(&mut self) {
-        let Need::Person(Some(prompt)) = &self.need else { return };
+        let Need::Person(Asking { prompt: Some(prompt), .. }) = &self.need else { return };
         let ready = match &self.link {
             Link::Provisional(provisional) => provisional.is_host_ready(),
-            Link::Open => true,
+            // A modern host takes no requests (MCP 2026-07-28, Multi Round-Trip Requests).
+            Link::Open(era) => *era == Era::Legacy,
             _ => false,
         };
         let again = self.offer.as_ref().is_some_and(|offer| offer.prompt == *prompt);

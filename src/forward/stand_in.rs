@@ -8,9 +8,10 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Forward, Shown};
+use super::{Forward, Link, Shown};
 use crate::{
     description::{Description, List},
+    era::Era,
     message::{Body, Id, Message},
     report::Report,
 };
@@ -19,6 +20,9 @@ use crate::{
 /// has the name.
 const SIGN_IN_TOOL: &str = "mcp_remote_sign_in";
 const STATUS_TOOL: &str = "mcp_remote_status";
+
+/// What every list has in the modern era (MCP 2026-07-28, Caching): nothing of this is worth keeping.
+const MODERN_MEMBERS: &str = r#","resultType":"complete","ttlMs":0,"cacheScope":"private""#;
 
 /// What lists are answered from.
 #[derive(Debug)]
@@ -42,6 +46,11 @@ impl StandIn {
             None if list == List::Tools => (format!("[{}]", self.tool()), false),
             None => ("[]".to_owned(), false),
         }
+    }
+
+    /// Whether the server has said what is in this list.
+    pub(super) fn knows(&self, list: List) -> bool {
+        self.known.as_ref().is_some_and(|known| known.items(list).is_some())
     }
 
     fn tool(&self) -> Value {
@@ -101,9 +110,13 @@ impl Forward {
         let Some(debt) = self.owed.get(id) else { return };
         // A later page of a list that is not from here.
         let (items, known) = if debt.is_later_page() { ("[]".to_owned(), false) } else { stand_in.items(list) };
-        let text = format!(r#"{{"{}":{items}}}"#, list.member());
+        let modern = if matches!(self.link, Link::Open(Era::Modern)) { MODERN_MEMBERS } else { "" };
+        let text = format!(r#"{{"{}":{items}{modern}}}"#, list.member());
         let Some(body) = self.answer_whole(id, &text) else { return };
         self.shown[list.index()] = if known { Shown::Pages(vec![body]) } else { Shown::InItsPlace };
+        if list == List::Tools {
+            self.list_was_answered();
+        }
     }
 
     /// Answers a call of the stand-in tool.

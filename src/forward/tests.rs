@@ -1,10 +1,17 @@
 //! The loop, first as a pure function, then over tiny pipes.
 
+mod hold;
 mod orders;
 mod progress;
 mod provisional;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use reqwest::StatusCode;
 use serde_json::Value;
@@ -18,7 +25,8 @@ use tokio::{
 use super::*;
 use crate::{
     cli::{self, Command, Program},
-    description::Description,
+    description::{Description, HostLimits},
+    known_hosts::HostName,
     local::{Lines, Writer},
     remote::error::Refusal,
 };
@@ -36,6 +44,10 @@ impl Memory for Nothing {
         None
     }
 
+    fn host_limits(&mut self, _: &HostName) -> HostLimits {
+        HostLimits::default()
+    }
+
     fn keep(&mut self, _: Learned) {}
 
     fn end(&mut self) -> Option<oneshot::Receiver<()>> {
@@ -48,11 +60,31 @@ fn forward() -> Forward {
 }
 
 fn ignoring(patterns: &[&str]) -> Forward {
-    let patterns = patterns.iter().map(|pattern| ToolPattern::new(pattern)).collect();
-    let server = Url::parse("http://a.example/mcp").unwrap();
-    let settings =
-        Settings { server, ignored_tools: patterns, max_message: LIMIT, start: Start::Answer, progress: false };
-    Forward::new(settings, Box::new(Nothing))
+    let ignored_tools = patterns.iter().map(|pattern| ToolPattern::new(pattern)).collect();
+    Forward::new(Settings { ignored_tools, ..settings(Start::Answer) }, Box::new(Nothing))
+}
+
+/// What all of these tests have in common; the time stands still.
+fn settings(start: Start) -> Settings {
+    Settings {
+        server: Url::parse("http://a.example/mcp").unwrap(),
+        ignored_tools: Vec::new(),
+        max_message: LIMIT,
+        protocol: Protocol::Auto,
+        start,
+        hold: None,
+        host_environment: HostEnvironment::default(),
+        retry_for: Duration::from_secs(15),
+        clock: Clock::new(|| Duration::ZERO),
+        progress: false,
+    }
+}
+
+/// A clock that is set by hand, in milliseconds.
+fn clock() -> (Clock, Arc<AtomicU64>) {
+    let time = Arc::new(AtomicU64::new(0));
+    let shown = time.clone();
+    (Clock::new(move || Duration::from_millis(shown.load(Relaxed))), time)
 }
 
 /// One whose connection is open, for which it took `first`.
@@ -77,11 +109,14 @@ fn does(forward: &mut Forward, event: Event) -> Vec<String> {
 fn actions(forward: &mut Forward) -> Vec<String> {
     let text = |body: &Body| String::from_utf8(body.to_bytes().to_vec()).unwrap();
     std::iter::from_fn(|| forward.action())
+        // Each `initialize` asks for these; what they lead to is tested with a clock.
+        .filter(|action| !matches!(action, Action::Remind(_, Reminder::Hold) | Action::SignInIsNeeded))
         .map(|action| match action {
             Action::ToHost(body) => format!("host {}", text(&body)),
             Action::Open(message) => format!("open {}", text(&message.body)),
             Action::Send(message) => format!("send {}", text(&message.body)),
             Action::Hurry => "hurry".to_owned(),
+            Action::SignInIsNeeded => String::new(),
             Action::Check => "check".to_owned(),
             Action::Remind(after, reminder) => format!("remind {} s {reminder:?}", after.as_secs()),
         })

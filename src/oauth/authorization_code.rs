@@ -17,7 +17,7 @@ use rmcp::transport::auth::{AuthorizationManager, InMemoryStateStore, StateStore
 use serde_json::{Map, Value};
 
 use super::{
-    Credential, Desk, Errand, Obtained, browser,
+    AskedBy, Credential, Desk, Errand, Obtained, browser,
     client_credentials::members,
     error::{Error, SIGN_IN_PAGE},
     exchange::Exchange,
@@ -200,6 +200,7 @@ enum Followed {
 /// A copy of npm's signs in on this port: its tokens will do, and if it goes away the port is ours.
 async fn follow(desk: &Desk, errand: &Errand, place: &Place, port: u16) -> Followed {
     info!("another mcp-remote signs in on port {port}; waiting for it");
+    errand.teller.another_asks(None);
     let patience = desk.settings.timeout.max(SHORTEST_FOLLOWING);
     let ended = tokio::time::timeout(patience, async {
         loop {
@@ -403,9 +404,9 @@ async fn authorization_url(desk: &Desk, errand: &Errand, manager: &Authorization
 async fn finish(desk: &Desk, errand: &mut Errand, waiting: Waiting) -> Result<Credential, Error> {
     let Waiting { mut listener, client, mut sign_in, mut url, resumed } = waiting;
     listener.expect(sign_in.state());
-    let mut later = tell(desk, errand, &url, listener.port(), resumed).await;
+    let mut tab = tell(desk, errand, &url, resumed);
     loop {
-        let Some(redirect) = wait(desk, &mut listener, &url, later).await else {
+        let Some(redirect) = wait(desk, &mut listener, &url, tab).await else {
             SignIn::forget(&desk.store, sign_in.state());
             return Err(Error::NobodyCame { after: LIFE });
         };
@@ -432,8 +433,8 @@ async fn finish(desk: &Desk, errand: &mut Errand, waiting: Waiting) -> Result<Cr
             let uri = sign_in.redirect_uri.clone();
             (sign_in, url) = begin(desk, errand, &client, listener.port(), &uri).await?;
             listener.expect(sign_in.state());
-            later = None;
-            go_on(desk, errand, &url);
+            tab = Tab::None;
+            go_on(desk, errand, &url, AskedBy::ThisProcess);
             redirect.go_on_at(&url);
             continue;
         }
@@ -444,16 +445,33 @@ async fn finish(desk: &Desk, errand: &mut Errand, waiting: Waiting) -> Result<Cr
     }
 }
 
-/// The redirect; `None` if nobody comes. `later` is when a tab is still to be opened.
-async fn wait(desk: &Desk, listener: &mut Listener, url: &Url, later: Option<Duration>) -> Option<Redirect> {
+/// Whether a tab is to be opened.
+enum Tab {
+    /// No: there is one, or the user wants none.
+    None,
+    /// As soon as the host counts as there to stay.
+    WhenHostStays,
+    /// After a pause: the last sign-in is unfinished.
+    After(Duration),
+}
+
+/// The redirect; `None` if nobody comes. Meanwhile the tab is opened.
+async fn wait(desk: &Desk, listener: &mut Listener, url: &Url, tab: Tab) -> Option<Redirect> {
     let mut end = std::pin::pin!(tokio::time::sleep(LIFE));
-    let mut later = std::pin::pin!(tokio::time::sleep(later.unwrap_or(LIFE)));
+    let mut due = std::pin::pin!(async {
+        match tab {
+            Tab::None => std::future::pending().await,
+            Tab::WhenHostStays => desk.stay.wait().await,
+            Tab::After(pause) => tokio::time::sleep(pause).await,
+        }
+    });
+    let mut is_open = false;
     loop {
         tokio::select! {
             redirect = listener.next() => return Some(redirect),
             () = &mut end => return None,
-            () = &mut later => {
-                later.as_mut().reset(tokio::time::Instant::now() + LIFE);
+            () = &mut due, if !is_open => {
+                is_open = true;
                 open(desk, url, listener.port()).await;
             }
         }
@@ -461,39 +479,40 @@ async fn wait(desk: &Desk, listener: &mut Listener, url: &Url, later: Option<Dur
 }
 
 /// Tells that there is a tab.
-fn go_on(desk: &Desk, errand: &Errand, url: &Url) {
+fn go_on(desk: &Desk, errand: &Errand, url: &Url, by: AskedBy) {
     let server = host(desk.door.server());
     info!("go on signing in to {server} in the tab that is open, or open this address:\n\n    {url}\n");
-    ask(desk, errand, url);
+    ask(desk, errand, url, by);
 }
 
-fn ask(desk: &Desk, errand: &Errand, url: &Url) {
-    errand.teller.ask(url.as_str());
+fn ask(desk: &Desk, errand: &Errand, url: &Url, by: AskedBy) {
+    errand.teller.ask(url.as_str(), by);
     desk.observer.tell(|| Fact::Asking { url: url.clone(), code: None });
 }
 
-/// The URL is printed before the browser opens: it may not, or elsewhere. After how long a tab is still
-/// to be opened, if it is.
-async fn tell(desk: &Desk, errand: &Errand, url: &Url, port: u16, resumed: bool) -> Option<Duration> {
+/// The URL is printed before the browser opens: it may not, or elsewhere.
+fn tell(desk: &Desk, errand: &Errand, url: &Url, resumed: bool) -> Tab {
+    let is_open = resumed && Tabs::is_open(&desk.store, desk.now());
     if resumed {
-        go_on(desk, errand, url);
+        go_on(desk, errand, url, if is_open { AskedBy::EndedProcess } else { AskedBy::ThisProcess });
     } else {
         let server = host(desk.door.server());
         let unless = if desk.settings.no_browser { "" } else { ", unless a browser does" };
         info!("sign in to {server}: open this address{unless}:\n\n    {url}\n");
-        ask(desk, errand, url);
+        ask(desk, errand, url, AskedBy::ThisProcess);
     }
-    let now = desk.now();
-    if desk.settings.no_browser || resumed && Tabs::is_open(&desk.store, now) && !desk.settings.asked_for {
-        return None;
+    if desk.settings.no_browser || is_open && !desk.settings.asked_for {
+        return Tab::None;
     }
-    let pause = Tabs::pause(&desk.store, now);
-    if !pause.is_zero() && !desk.settings.asked_for {
-        warn!("no browser is opened within {} s: the last sign-in did not come to its end", pause.as_secs());
-        return Some(pause);
+    if desk.settings.asked_for {
+        return Tab::After(Duration::ZERO);
     }
-    open(desk, url, port).await;
-    None
+    let pause = Tabs::pause(&desk.store, desk.now());
+    if pause.is_zero() {
+        return Tab::WhenHostStays;
+    }
+    warn!("not opening another browser tab for {} s: the previous sign-in is unfinished", pause.as_secs());
+    Tab::After(pause)
 }
 
 async fn open(desk: &Desk, url: &Url, port: u16) {

@@ -26,7 +26,9 @@ use super::{
     jws::SigningKey,
     provider::{self, Remedy},
     registration::{self, Client},
-    scope, workload_identity,
+    scope,
+    stay::Stay,
+    workload_identity,
 };
 use crate::{
     config::{Authorization, Dpop, Grant, Resource},
@@ -71,6 +73,8 @@ pub(super) struct Desk {
     pub(super) registered: Arc<Mutex<HashSet<String>>>,
     /// The host's `initialize`, for its name.
     pub(super) initialize: Arc<Mutex<Option<Message>>>,
+    /// Whether a browser may be opened for this host yet.
+    pub(super) stay: Arc<Stay>,
     pub(super) observer: Observer,
 }
 

@@ -14,7 +14,7 @@ use reqwest::Url;
 use serde_json::{Map, Value};
 
 use super::{
-    Credential, Desk, Errand, Obtained, browser,
+    AskedBy, Credential, Desk, Errand, Obtained, browser,
     client_credentials::{OAuthClient, members},
     error::Error,
     exchange::Exchange,
@@ -107,9 +107,12 @@ async fn tell(desk: &Desk, errand: &Errand, details: &StandardDeviceAuthorizatio
     {
         info!("or scan this:\n{}", code.to_str());
     }
-    errand.teller.ask(&format!("{plain} and enter the code {code}"));
+    errand.teller.ask(&format!("{plain} and enter the code {code}"), AskedBy::ThisProcess);
     desk.observer.tell(|| Fact::Asking { url: plain.clone(), code: Some(code.clone()) });
     if !desk.settings.no_browser && Tabs::pause(&desk.store, desk.now()).is_zero() {
+        if !desk.settings.asked_for {
+            desk.stay.wait().await;
+        }
         Tabs::count(&desk.store, desk.now());
         if browser::open(&url, &desk.settings.surroundings).await.is_err() {
             Tabs::take_back(&desk.store, desk.now()); // the person has none here: that is the point of a code

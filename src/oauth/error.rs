@@ -121,6 +121,12 @@ pub enum Error {
         /// What to open, if it is known.
         prompt: Option<String>,
     },
+    /// Another instance of mcp-remote has asked the person to sign in.
+    #[error("another mcp-remote process is waiting for you to sign in")]
+    AnotherAsks {
+        /// What to open, if it is known.
+        prompt: Option<String>,
+    },
     /// Nobody came.
     #[error("nobody signed in within {} minutes", after.as_secs() / 60)]
     NobodyCame {

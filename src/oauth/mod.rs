@@ -34,6 +34,7 @@ pub mod refresh;
 pub mod registration;
 pub mod revocation;
 pub mod scope;
+mod stay;
 pub mod workload_identity;
 
 use std::{
@@ -58,6 +59,7 @@ use self::{
     door::Door,
     error::Error,
     refresh::Refreshed,
+    stay::Stay,
 };
 use crate::{
     config::{Authorization, Grant, Start},
@@ -104,10 +106,30 @@ pub enum Need {
     Token,
     /// A person: nothing that is stored will do. What to open is being found out.
     SignIn,
-    /// A person is asked to open this; nothing, if another copy asks and has not said what.
-    Person(Option<Arc<str>>),
+    /// A person is asked to sign in.
+    Person(Asking),
     /// What the last sign-in or refresh came to, if that was nothing.
     Failed(Error),
+}
+
+/// What a person is asked, and by which process.
+#[derive(Clone, Debug)]
+pub struct Asking {
+    /// The URL to open; unknown if another instance asks and has not published it.
+    pub prompt: Option<Arc<str>>,
+    /// Who asks.
+    pub by: AskedBy,
+}
+
+/// The process that asks a person to sign in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskedBy {
+    /// This one.
+    ThisProcess,
+    /// This one, in the browser tab that an ended process opened.
+    EndedProcess,
+    /// Another running instance of mcp-remote, which this one waits for.
+    AnotherInstance,
 }
 
 impl Need {
@@ -156,10 +178,15 @@ impl Teller {
     }
 
     /// A person is asked to open this.
-    fn ask(&self, prompt: &str) {
+    fn ask(&self, prompt: &str, by: AskedBy) {
         let prompt: Arc<str> = prompt.into();
         self.phase.send_replace(Phase::Asking(prompt.clone()));
-        self.need(Need::Person(Some(prompt)));
+        self.need(Need::Person(Asking { prompt: Some(prompt), by }));
+    }
+
+    /// Another instance asks a person to open this, if it has published what.
+    fn another_asks(&self, prompt: Option<&str>) {
+        self.need(Need::Person(Asking { prompt: prompt.map(Into::into), by: AskedBy::AnotherInstance }));
     }
 }
 
@@ -187,6 +214,7 @@ impl Authorizer {
             key: Arc::default(),
             registered: Arc::default(),
             initialize: Arc::default(),
+            stay: Arc::new(Stay::from_now()),
             observer,
         };
         Self {
@@ -200,6 +228,11 @@ impl Authorizer {
     /// Keeps the host's `initialize`, for its name on the page.
     pub fn note_initialize(&self, message: &Message) {
         *self.desk.initialize.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.clone());
+    }
+
+    /// Something of the host's needs the sign-in, so the host is there to stay: the browser need not wait for that.
+    pub fn hurry(&self) {
+        self.desk.stay.end();
     }
 
     /// The server's challenge has come from this address: its metadata lead no nearer to us.
@@ -227,7 +260,7 @@ impl Authorizer {
         let after = match waiter {
             _ if settings.asked_for => return None,
             // The host has its answer, and nobody waits for the server's.
-            Waiter::Initialize if settings.start == Start::Answer => return None,
+            Waiter::Initialize if settings.start != Start::Wait => return None,
             Waiter::Initialize => settings.timeout,
             Waiter::Request => REQUEST_PATIENCE.min(settings.timeout),
             Waiter::Stream | Waiter::End => return None,
@@ -535,7 +568,7 @@ async fn obtain(
                 "another copy waits for you to sign in{}",
                 pending.as_ref().map_or_else(String::new, |url| format!(": {url}"))
             );
-            errand.teller.need(Need::Person(pending.map(Into::into)));
+            errand.teller.another_asks(pending.as_deref());
             lock.await
         }
     };

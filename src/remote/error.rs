@@ -58,12 +58,6 @@ pub enum Error {
         /// The limit that was reached.
         after: Duration,
     },
-    /// It is slow to begin: somebody else is told so, and it goes on.
-    #[error("no answer to initialize within {} s", after.as_secs_f32())]
-    Late {
-        /// How long that is.
-        after: Duration,
-    },
     /// An HTTP status that is no success.
     #[error("{}", .0)]
     Refused(Box<Refusal>),
@@ -105,6 +99,12 @@ pub enum Error {
     /// HTTP+SSE: the endpoint is no address, or one elsewhere.
     #[error("{0}")]
     BadEndpoint(String),
+    /// The server speaks legacy versions only, and was asked in a modern one.
+    #[error("the server does not speak MCP 2026-07-28{}", words.as_ref().map_or_else(String::new, |words| format!(": {words}")))]
+    LegacyServer {
+        /// What it has answered, if it was asked now.
+        words: Option<String>,
+    },
     /// Neither transport was accepted.
     #[error("neither transport works: {first}; {second}")]
     BothTransports {

@@ -378,6 +378,13 @@ impl Http {
         }
     }
 
+    /// A request of the host needs the sign-in.
+    pub fn hurry_sign_in(&self) {
+        if let Some(authorizer) = &self.authorizer {
+            authorizer.hurry();
+        }
+    }
+
     /// Keeps the host's `initialize`, for its name.
     pub fn note_initialize(&self, message: &Message) {
         if let Some(authorizer) = &self.authorizer {

@@ -16,11 +16,13 @@ use tokio::{
 };
 
 use crate::{
-    config::{Start, TransportStrategy},
+    config::{Protocol, Start, TransportStrategy},
+    era,
     message::{Id, Message},
     oauth::{self, Waiter},
     observer::{Fact, Transport},
     report::chain,
+    store::eras::Eras,
 };
 
 pub mod cancelled;
@@ -30,6 +32,7 @@ pub mod events;
 pub mod handshake;
 pub mod http;
 pub mod http_sse;
+pub mod modern;
 pub mod order;
 pub mod reading;
 pub mod retry;
@@ -40,6 +43,7 @@ use error::Error;
 pub use events::{EventReceiver, EventSender};
 use http::Http;
 use http_sse::HttpSse;
+use modern::Modern;
 use retry::{Backoff, LONGEST_RETRY_AFTER, Tries};
 use streamable_http::StreamableHttp;
 
@@ -75,8 +79,6 @@ pub struct Timing {
     pub ping: Option<Duration>,
     /// Whether the host's `initialize` waits for as long as the server cannot be reached.
     pub start: Start,
-    /// After how long a server that takes its time is a hurdle.
-    pub answer_within: Duration,
 }
 
 impl Timing {
@@ -102,6 +104,10 @@ pub struct Opener {
     pub strategy: TransportStrategy,
     /// How long things may take.
     pub timing: Timing,
+    /// Which eras.
+    pub protocol: Protocol,
+    /// What is known of the server's era.
+    pub eras: Eras,
     /// Where what comes back goes.
     pub events: EventSender,
 }
@@ -113,6 +119,8 @@ pub enum Remote {
     StreamableHttp(StreamableHttp),
     /// MCP 2024-11-05.
     HttpSse(HttpSse),
+    /// MCP 2026-07-28 and later.
+    Modern(Modern),
 }
 
 impl Opener {
@@ -128,26 +136,10 @@ impl Opener {
         if self.timing.start == Start::Wait || first.method() != Some("initialize") {
             return self.open_once(&first, self.timing.retry_for).await;
         }
-        let after = self.timing.answer_within;
-        let mut late = pin!(sleep(after));
-        let mut is_late = false;
-        // What it met last says more than that it is late.
-        let mut last: Option<Arc<Error>> = None;
-        let late_as = |last: &Option<Arc<Error>>| last.clone().unwrap_or_else(|| Arc::new(Error::Late { after }));
         let mut backoff = Backoff::up_to(LONGEST_PAUSE);
         loop {
             let since = Instant::now();
-            let mut opening = pin!(self.open_once(&first, Duration::ZERO));
-            let opened = loop {
-                tokio::select! {
-                    opened = &mut opening => break opened,
-                    () = &mut late, if !is_late => {
-                        is_late = true;
-                        self.hurdle(late_as(&last)).await;
-                    }
-                }
-            };
-            let error = match opened {
+            let error = match self.open_once(&first, Duration::ZERO).await {
                 Err(error) if passes(&error) => error,
                 opened => return opened,
             };
@@ -156,13 +148,7 @@ impl Opener {
             let pause = backoff.pause().max(asked);
             let hurried = (since + SHORTEST_PAUSE).max(Instant::now() + asked);
             debug!("next try in {:.1} s: {}", pause.as_secs_f32(), chain(&error));
-            // Somebody is there who says that it will be a moment: then it is only slow.
-            let is_hurdle = is_late || error.status().is_none();
-            let error = Arc::new(error);
-            last = Some(error.clone());
-            if is_hurdle {
-                self.hurdle(error).await;
-            }
+            self.events.send(Event::Hurdle(Arc::new(error))).await;
             let mut over = pin!(sleep(pause));
             loop {
                 tokio::select! {
@@ -171,21 +157,19 @@ impl Opener {
                         let until = hurried.min(over.deadline());
                         over.as_mut().reset(until);
                     }
-                    () = &mut late, if !is_late => {
-                        is_late = true;
-                        self.hurdle(late_as(&last)).await;
-                    }
                 }
             }
         }
     }
 
-    async fn hurdle(&self, error: Arc<Error>) {
-        self.events.send(Event::Hurdle(error)).await;
-    }
-
     async fn open_once(&self, first: &Message, retry_for: Duration) -> Result<Remote, Error> {
         use TransportStrategy::{HttpFirst, HttpOnly, SseFirst, SseOnly};
+        if self.speaks_modern(first) {
+            self.http.note_initialize(first);
+            let mut remote = Modern::new(self.http.clone(), self.timing, self.events.clone(), self.eras.clone());
+            remote.send(first.clone());
+            return Ok(Remote::Modern(remote));
+        }
         if first.method() != Some("initialize") {
             let mut remote = match self.strategy {
                 HttpFirst | HttpOnly => Remote::StreamableHttp(self.streamable_http()),
@@ -215,6 +199,11 @@ impl Opener {
                 opened => opened,
             },
         }
+    }
+
+    /// Whether a connection that begins with this message is a modern one.
+    fn speaks_modern(&self, first: &Message) -> bool {
+        self.protocol != Protocol::Legacy && self.strategy.has_http_first() && era::begins_modern(first)
     }
 
     fn streamable_http(&self) -> StreamableHttp {
@@ -258,6 +247,7 @@ impl Remote {
         match self {
             Self::StreamableHttp(remote) => remote.send(message),
             Self::HttpSse(remote) => remote.send(message),
+            Self::Modern(remote) => remote.send(message),
         }
     }
 
@@ -266,6 +256,7 @@ impl Remote {
         match self {
             Self::StreamableHttp(remote) => remote.check(),
             Self::HttpSse(remote) => remote.check(),
+            Self::Modern(_) => {} // there is no session, and each request notices a dead connection
         }
     }
 
@@ -274,6 +265,7 @@ impl Remote {
         match self {
             Self::StreamableHttp(remote) => remote.abandon(),
             Self::HttpSse(remote) => remote.abandon(),
+            Self::Modern(remote) => remote.abandon(),
         }
     }
 
@@ -282,6 +274,7 @@ impl Remote {
         match self {
             Self::StreamableHttp(remote) => remote.settle().await,
             Self::HttpSse(remote) => remote.settle().await,
+            Self::Modern(_) => {}
         }
     }
 
@@ -290,6 +283,7 @@ impl Remote {
         match self {
             Self::StreamableHttp(remote) => remote.close().await,
             Self::HttpSse(remote) => remote.close(),
+            Self::Modern(mut remote) => remote.abandon(),
         }
     }
 }

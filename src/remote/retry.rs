@@ -42,6 +42,7 @@ impl Replay {
                 | "resources/read"
                 | "resources/templates/list"
                 | "server/discover"
+                | "subscriptions/listen"
                 | "tasks/get"
                 | "tasks/list"
                 | "tools/list" => Self::Safe,

@@ -744,7 +744,7 @@ fn is_passing(status: StatusCode) -> bool {
 }
 
 /// Takes `id` off the list, under the text it was asked with.
-fn settle(id: &Id, unanswered: &mut Vec<Id>) -> Option<Id> {
+pub(super) fn settle(id: &Id, unanswered: &mut Vec<Id>) -> Option<Id> {
     let exact = unanswered.iter().position(|asked| asked == id);
     let found = exact.or_else(|| unanswered.iter().position(|asked| asked.same_value(id)))?;
     Some(unanswered.remove(found))
@@ -752,7 +752,7 @@ fn settle(id: &Id, unanswered: &mut Vec<Id>) -> Option<Id> {
 
 /// A JSON body with an error for nobody in particular answers the one request it came for
 /// (JSON-RPC 2.0 §5: the id is null where the server could not read it).
-fn sole_answer(message: Message, unanswered: &[Id]) -> Result<Message, Error> {
+pub(super) fn sole_answer(message: Message, unanswered: &[Id]) -> Result<Message, Error> {
     match (&message.shape, unanswered) {
         (Shape::Response { id }, [asked]) if id.as_ref().is_none_or(Id::is_null) => {
             let text = message.body.to_bytes();

@@ -7,7 +7,7 @@ use reqwest::Url;
 
 use super::{
     Report,
-    catalogue::{NAME_LOCALHOST, NAME_THE_ADDRESS, SIGN_IN_THERE},
+    catalogue::{FINISH_IN_BROWSER, NAME_LOCALHOST, NAME_THE_ADDRESS, SIGN_IN_THERE},
     host,
 };
 use crate::oauth::error::{Error, REGISTRATION, SIGN_IN_PAGE};
@@ -26,6 +26,11 @@ impl Report {
             }
             Error::Waiting { prompt: None } => {
                 Self::new("sign_in_needed", format!("{host} needs you to sign in"), None)
+            }
+            Error::AnotherAsks { prompt } => {
+                let at = prompt.as_ref().map_or_else(String::new, |url| format!(" at {url}"));
+                let sentence = format!("another mcp-remote process is waiting for you to sign in to {host}{at}");
+                Self::new("sign_in_needed", sentence, Some(FINISH_IN_BROWSER))
             }
             Error::NobodyCame { .. } => plain("sign_in_timed_out"),
             Error::NoPkce { .. } => {

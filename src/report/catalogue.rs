@@ -39,6 +39,8 @@ pub fn entry(code: &str) -> Option<&'static Entry> {
 
 /// Where somebody waits for a person, and knows what they are to open.
 pub const SIGN_IN_THERE: &str = "sign in there, then try again; the sign-in stays open";
+/// Where another instance has asked the person.
+pub const FINISH_IN_BROWSER: &str = "finish the sign-in in the browser tab that is open";
 /// Where `mcp-remote-client` has waited, and ends.
 pub const START_AGAIN: &str =
     "start this again, then sign in there; --auth-timeout SECONDS waits longer, and mcp-remote login an hour";
@@ -47,7 +49,7 @@ pub const CHECK_HEADERS: &str = "check the names and values of the headers given
 /// Where nothing came of the connection, so that nothing can have been done.
 pub const CHECK_ADDRESS: &str = "check the server's address: http or https, its port and its path";
 /// Where a server is only slow to begin.
-pub const STILL_TRIED: &str = "wait, it is still tried; --answer-within SECONDS lets the host wait longer at the start";
+pub const STILL_TRIED: &str = "wait, it is still tried; --hold SECONDS lets the host wait longer at the start";
 /// Where `127.0.0.1` or `[::1]` was refused.
 pub const NAME_LOCALHOST: &str = "let the redirect name localhost: --host localhost";
 /// Where `localhost` was refused.
@@ -70,8 +72,9 @@ pub const LEAVE_OUT_NPX: &str = "leave out \"-y\" and \"mcp-remote\" before the 
 /// looks like ours.
 #[must_use]
 pub fn is_ours(entry: &Entry, action: &str) -> bool {
-    const MORE_EXACT: [&str; 13] = [
+    const MORE_EXACT: [&str; 14] = [
         SIGN_IN_THERE,
+        FINISH_IN_BROWSER,
         START_AGAIN,
         CHECK_HEADERS,
         CHECK_ADDRESS,

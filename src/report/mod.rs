@@ -31,6 +31,8 @@ pub const PARSE_ERROR: i32 = -32700;
 pub const INVALID_REQUEST: i32 = -32600;
 /// JSON-RPC 2.0 §5.1: there is no such method.
 pub const METHOD_NOT_FOUND: i32 = -32601;
+/// JSON-RPC 2.0 §5.1: the method does not take these.
+pub const INVALID_PARAMS: i32 = -32602;
 /// JSON-RPC 2.0 §5.1, and what npm's mcp-remote answers to a call of an ignored tool.
 pub const INTERNAL_ERROR: i32 = -32603;
 

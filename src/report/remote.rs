@@ -2,6 +2,8 @@
 //!
 //! Must never: leave out where, or the server's own words where it has some.
 
+use std::time::Duration;
+
 use reqwest::{StatusCode, Url};
 use rustls::{AlertDescription, CertificateError};
 
@@ -54,9 +56,6 @@ impl Report {
             Error::Silent { what, after } => {
                 ("timed_out", format!("{host} was silent: no {what} within {} s", after.as_secs_f32()))
             }
-            Error::Late { after } => {
-                ("timed_out", format!("{host} has not answered initialize within {} s", after.as_secs_f32()))
-            }
             Error::Refused(refusal) => (of_status(refusal.status), format!("{host} answered {refusal}")),
             Error::Unauthorized(error) => return Self::of_authorization(error, server),
             Error::SessionLost(refusal) => {
@@ -75,6 +74,13 @@ impl Report {
             Error::TooLarge { limit } => ("too_large", format!("{host} sent an answer of more than {limit} bytes")),
             Error::NoAnswer(what) => ("no_answer", format!("{host}: {what}")),
             Error::NoEndpoint(what) | Error::BadEndpoint(what) => ("no_event_stream", format!("{host}: {what}")),
+            Error::LegacyServer { words } => {
+                let words = words.as_ref().map_or_else(String::new, |words| format!(" ({words})"));
+                let sentence = format!(
+                    "protocol version not shared: this host asks in MCP 2026-07-28, and {host} speaks earlier versions only{words}"
+                );
+                ("protocol_version_not_shared", sentence)
+            }
             Error::BothTransports { first, second } => {
                 let (first, second) = (Self::of_remote(first, server), Self::of_remote(second, server));
                 let (first, second) = (first.sentence, second.sentence);
@@ -87,10 +93,16 @@ impl Report {
             Error::Refused(refusal) if refusal.status == StatusCode::UNAUTHORIZED && refusal.had_headers => {
                 Some(CHECK_HEADERS)
             }
-            Error::Late { .. } => Some(STILL_TRIED),
             _ => cause.contains(AUTHORITY_AS_SERVER).then_some(NAME_ITSELF),
         };
         Self { status, ..Self::new(code, sentence, hint) }
+    }
+
+    /// Reports that the server has not answered `initialize` yet; the opening continues.
+    #[must_use]
+    pub fn of_slow_opening(server: &Url, after: Duration) -> Self {
+        let sentence = format!("{} has not answered initialize within {} s", host(server), after.as_secs_f32());
+        Self::new("timed_out", sentence, Some(STILL_TRIED))
     }
 
     /// The same where `initialize` was to open a connection: nothing was asked for that the server may have done.

@@ -6,6 +6,7 @@
 use std::{
     sync::{Arc, mpsc},
     thread,
+    time::SystemTime,
 };
 
 use log::debug;
@@ -14,10 +15,11 @@ use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::Store;
+use super::{Store, hosts};
 use crate::{
     config::{Config, Grant},
-    description::{Description, Learned, Memory},
+    description::{Description, HostLimits, Learned, Memory},
+    known_hosts::HostName,
 };
 
 const FILE: &str = "description.json";
@@ -80,7 +82,11 @@ impl std::fmt::Debug for Shelf {
 
 impl Memory for Shelf {
     fn recall(&mut self) -> Option<Description> {
-        self.shared.load().filter(|known| !known.initialize.is_empty())
+        self.shared.load().filter(|known| !known.initialize.is_empty() || known.discover.is_some())
+    }
+
+    fn host_limits(&mut self, host: &HostName) -> HostLimits {
+        hosts::limits(&self.shared.store, host, SystemTime::now())
     }
 
     fn keep(&mut self, learned: Learned) {
@@ -119,6 +125,9 @@ impl Shared {
     }
 
     fn learn(&self, learned: &Learned) {
+        if let Learned::HostLimit { host, request, after } = learned {
+            return hosts::keep(&self.store, host, *request, *after, SystemTime::now());
+        }
         let account = match (self.account)() {
             Account::Nobody => None,
             Account::SignedIn(name) => Some(name),

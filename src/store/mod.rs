@@ -22,7 +22,9 @@ use serde_json::Value;
 use crate::{config::Resource, report};
 
 pub mod description;
+pub mod eras;
 pub mod grant;
+mod hosts;
 pub mod lease;
 pub mod lock;
 pub mod remedies;
@@ -97,6 +99,17 @@ impl Store {
     /// The operating system's, with the file's name.
     pub fn write(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
         let path = self.path(name);
+        replace(&path, content).map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))
+    }
+
+    /// The content of a file that all servers share, if it can be read.
+    fn read_shared(&self, name: &str) -> Option<Vec<u8>> {
+        fs::read(self.folder.join(name)).ok()
+    }
+
+    /// Replaces a file that all servers share.
+    fn write_shared(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
+        let path = self.folder.join(name);
         replace(&path, content).map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))
     }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::oauth;
+use crate::oauth::{self, AskedBy, Asking};
 
 /// Remembers a server with two tools, or nothing.
 #[derive(Debug)]
@@ -18,11 +18,20 @@ impl Memory for Perhaps {
         self.0.then(|| serde_json::from_str(text).unwrap())
     }
 
+    fn host_limits(&mut self, _: &HostName) -> HostLimits {
+        HostLimits::default()
+    }
+
     fn keep(&mut self, _: Learned) {}
 
     fn end(&mut self) -> Option<oneshot::Receiver<()>> {
         None
     }
+}
+
+/// A person is asked by this process.
+pub(super) fn asking(url: &str) -> Asking {
+    Asking { prompt: Some(url.into()), by: AskedBy::ThisProcess }
 }
 
 #[derive(Clone, Debug)]
@@ -59,6 +68,8 @@ enum Step {
     /// A reminder that is due, whichever it is.
     Reminds(usize),
     Wakes,
+    /// So many seconds.
+    Passes(u8),
     /// The host closes its end.
     Ends,
 }
@@ -103,6 +114,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => capabilities().prop_map(Step::Renews),
         2 => (0..9_usize).prop_map(Step::Reminds),
         1 => Just(Step::Wakes),
+        2 => (0..5_u8).prop_map(Step::Passes),
         1 => prop::bool::weighted(0.1).prop_map(|ends| if ends { Step::Ends } else { Step::Wakes }),
     ]
 }
@@ -110,6 +122,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// What the two ends have seen.
 struct World {
     forward: Forward,
+    time: Arc<AtomicU64>,
     hides: bool,
     /// Per id: asked, answered; and whether it was ever taken back.
     asked: HashMap<String, (u32, u32, bool)>,
@@ -140,16 +153,18 @@ struct World {
 }
 
 impl World {
-    fn new(known: bool, hides: bool, progress: bool) -> Self {
+    fn new(known: bool, hides: bool, progress: bool, start: Start) -> Self {
+        let (clock, time) = clock();
         let settings = Settings {
-            server: Url::parse("http://a.example/mcp").unwrap(),
             ignored_tools: hides.then(|| ToolPattern::new("hidden")).into_iter().collect(),
             max_message: 100_000,
-            start: Start::Answer,
+            clock,
             progress,
+            ..settings(start)
         };
         Self {
             forward: Forward::new(settings, Box::new(Perhaps(known))),
+            time,
             hides,
             asked: HashMap::new(),
             methods: HashMap::new(),
@@ -216,7 +231,7 @@ impl World {
                     assert!(reminder != Reminder::TryAgain || !self.reminders.contains(&reminder), "they add up");
                     self.reminders.push(reminder);
                 }
-                Action::Hurry | Action::Check => {}
+                Action::Hurry | Action::SignInIsNeeded | Action::Check => {}
             }
         }
     }
@@ -351,7 +366,7 @@ impl World {
                 0 => Need::Nothing,
                 1 => Need::Token,
                 2 => Need::SignIn,
-                3 => Need::Person(Some("https://as.example/".into())),
+                3 => Need::Person(asking("https://as.example/")),
                 _ => Need::Failed(oauth::error::Error::Local("no".to_owned())),
             })),
             Step::Renews(capabilities) if self.open && self.introduced => {
@@ -364,6 +379,7 @@ impl World {
                 let reminder = self.reminders.swap_remove(at);
                 self.happens(Event::Reminder(reminder));
             }
+            Step::Passes(seconds) => _ = self.time.fetch_add(u64::from(seconds) * 1000, Relaxed),
             Step::Wakes => self.happens(Event::Woke(Duration::from_secs(60))),
             Step::Ends => self.happens(Event::Host(Incoming::End)),
             _ => {}
@@ -406,10 +422,11 @@ proptest! {
 
     #[test]
     fn each_request_is_answered_once_and_the_connection_comes_to_stand(
-        (known, hides, progress, lists) in any::<(bool, bool, bool, bool)>(),
+        (known, hides, progress, lists, holds) in any::<(bool, bool, bool, bool, bool)>(),
         steps in prop::collection::vec(step(), 1..60),
     ) {
-        let mut world = World::new(known, hides, progress);
+        let start = if holds { Start::Hold } else { Start::Answer };
+        let mut world = World::new(known, hides, progress, start);
         world.host_asks("initialize", None);
         for step in steps {
             world.step(step);
@@ -438,7 +455,7 @@ proptest! {
             while world.open && !world.sent.is_empty() {
                 world.step(Step::Answers(0));
             }
-            let stands = matches!(world.forward.link, Link::Open) && world.has_tools;
+            let stands = matches!(world.forward.link, Link::Open(_)) && world.has_tools;
             if let (Some(seen), true, false) = (world.seen, stands, world.doubtful) {
                 prop_assert!(seen == Some(world.version) || world.told, "the host goes on with another list of tools");
             }

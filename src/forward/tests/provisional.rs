@@ -23,6 +23,10 @@ impl Memory for Known {
         self.0.as_ref().map(|text| serde_json::from_str(text).unwrap())
     }
 
+    fn host_limits(&mut self, _: &HostName) -> HostLimits {
+        HostLimits::default()
+    }
+
     fn keep(&mut self, learned: Learned) {
         self.1.lock().unwrap().push(learned);
     }
@@ -37,10 +41,9 @@ fn knowing(description: &str) -> Forward {
 }
 
 fn start(start: Start, known: Option<&str>, ignored: &[&str]) -> Forward {
-    let server = Url::parse("http://a.example/mcp").unwrap();
     let ignored_tools = ignored.iter().map(|pattern| ToolPattern::new(pattern)).collect();
     let known = Known(known.map(ToOwned::to_owned), Arc::default());
-    Forward::new(Settings { server, ignored_tools, max_message: LIMIT, start, progress: false }, Box::new(known))
+    Forward::new(Settings { ignored_tools, ..settings(start) }, Box::new(known))
 }
 
 const TWO_TOOLS: &str = r#"{"initialize":{"protocolVersion":"2025-06-18","capabilities":{"tools":{},"prompts":{}},"serverInfo":{"name":"s","version":"1"},"instructions":"be kind"},"negotiated":{"2025-11-25":"2025-06-18"},"lists":{"tools":[{"name":"a","x":1.0},{"name":"b"}]}}"#;
@@ -55,7 +58,7 @@ fn only(actions: &[String]) -> &str {
 }
 
 fn sign_in() -> Event {
-    Event::Need(Need::Person(Some("https://as.example/authorize?x".into())))
+    Event::Need(Need::Person(orders::asking("https://as.example/authorize?x")))
 }
 
 fn unreachable_server() -> Event {
@@ -448,22 +451,14 @@ fn the_end_of_input_does_not_wait_for_a_person() {
     assert_eq!(forward.handle(Event::Host(Incoming::End)), Verdict::Stop);
     let mut forward = signing_in();
     host(&mut forward, CALL);
-    assert_eq!(forward.handle(Event::Host(Incoming::End)), Verdict::Drain);
-    forward.close();
+    assert_eq!(forward.handle(Event::Host(Incoming::End)), Verdict::Stop);
     assert_eq!(errors(&actions(&mut forward)), own_errors(&["7"]));
 }
 
 #[test]
 fn what_a_server_says_of_itself_is_kept_and_what_we_say_for_it_is_not() {
     let kept = Arc::default();
-    let settings = Settings {
-        server: Url::parse("http://a.example/mcp").unwrap(),
-        ignored_tools: Vec::new(),
-        max_message: LIMIT,
-        start: Start::Answer,
-        progress: false,
-    };
-    let mut forward = Forward::new(settings, Box::new(Known(None, Arc::clone(&kept))));
+    let mut forward = Forward::new(settings(Start::Answer), Box::new(Known(None, Arc::clone(&kept))));
     host(&mut forward, HELLO);
     does(&mut forward, sign_in());
     host(&mut forward, INITIALIZED);
@@ -676,26 +671,6 @@ fn of_pages_that_do_not_end_no_more_is_kept_than_of_what_the_host_was_shown() {
         out = server(&mut forward, &page);
     }
     assert_eq!(out, [TOOLS_CHANGED], "it is more than the host was shown, so it is another list");
-}
-
-#[test]
-fn of_a_slow_server_the_host_is_told_that_it_is_still_tried() {
-    let mut forward = start(Start::Answer, None, &[]);
-    host(&mut forward, HELLO);
-    let late = Error::Late { after: Duration::from_secs(20) };
-    let answer = json(only(&does(&mut forward, Event::Remote(remote::Event::Hurdle(Arc::new(late))))));
-    let told = answer["result"]["instructions"].as_str().unwrap();
-    assert!(told.contains("has not answered initialize within 20 s. What to do: wait, it is still tried"), "{told}");
-}
-
-#[test]
-fn a_sign_in_whose_address_takes_its_time_is_not_told_as_a_silent_server() {
-    let mut forward = start(Start::Answer, None, &[]);
-    host(&mut forward, HELLO);
-    assert_eq!(does(&mut forward, Event::Need(Need::SignIn)), NOTHING);
-    let late = Error::Late { after: Duration::from_secs(20) };
-    let answer = json(only(&does(&mut forward, Event::Remote(remote::Event::Hurdle(Arc::new(late))))));
-    assert!(answer["result"]["instructions"].as_str().unwrap().contains("needs you to sign in"), "{answer}");
 }
 
 #[test]

@@ -1,0 +1,138 @@
+//! Hosts of the modern era, which ask `server/discover` first, and go on without it after 2.5 s (Claude Code), 3.6 s
+//! (OpenAI Agents) or 9 s (Copilot, the Python SDK).
+//!
+//! # Invariants
+//!
+//! - `server/discover` is never held: where the server cannot answer, it is answered from the kept description, or
+//!   refused so that the host goes on with `initialize`, which can be held.
+
+use std::time::Duration;
+
+use log::info;
+
+use super::{Action, Forward, Link, Reminder, owed::Asked};
+use crate::{
+    config::Protocol,
+    era::{self, Era},
+    known_hosts,
+    message::{Body, Id, Message, Shape},
+    remote::{error::Error, modern::DISCOVER},
+    report,
+};
+
+/// How long `server/discover` may wait for the server: the most impatient host goes on after 2.5 s.
+const DISCOVER_PATIENCE: Duration = Duration::from_secs(2);
+
+impl Forward {
+    /// Whether a connection that begins with this message is a modern one.
+    pub(super) fn begins_modern(&self, first: &Message) -> bool {
+        self.protocol != Protocol::Legacy && era::begins_modern(first)
+    }
+
+    /// A modern connection begins.
+    pub(super) fn begin_modern(&mut self, first: &Message) {
+        self.begin_hold(first);
+        if first.method() == Some(DISCOVER) {
+            self.actions.push_back(Action::Remind(DISCOVER_PATIENCE, Reminder::Discover));
+            self.refuses_discover_for_sign_in();
+        }
+    }
+
+    /// `server/discover` where only legacy versions are spoken: the host goes on with `initialize`. Whether it was that.
+    pub(super) fn answers_discover(&mut self, message: &Message) -> bool {
+        let Shape::Request { id, method } = &message.shape else { return false };
+        if &**method != DISCOVER || self.protocol != Protocol::Legacy || !matches!(self.link, Link::Closed) {
+            return false;
+        }
+        let id = id.clone();
+        self.refuse(&id, "--protocol legacy is set");
+        true
+    }
+
+    /// A person has to sign in first: a host that is known to go on with `initialize` is told so at once, any other
+    /// may still be answered in time. Whether `server/discover` is what waits.
+    pub(super) fn refuses_discover_for_sign_in(&mut self) -> bool {
+        if self.discovers().is_empty() {
+            return false;
+        }
+        let falls_back = self.holding.as_ref().is_some_and(|holding| known_hosts::falls_back(holding.host()));
+        if self.is_signing_in() && (falls_back || self.knows_discover()) {
+            self.discover_is_due();
+        }
+        true
+    }
+
+    /// `server/discover` can wait no longer.
+    pub(super) fn discover_is_due(&mut self) {
+        let ids = self.discovers();
+        if ids.is_empty() {
+            return;
+        }
+        let known = self.memory.recall().and_then(|known| known.discover);
+        for id in ids {
+            match &known {
+                Some(result) => {
+                    info!("answering server/discover as the server was last known");
+                    self.answer(&id, &expired(result.get()));
+                }
+                None if self.is_signing_in() => self.refuse(&id, &self.sign_in_needed().sentence),
+                None => self.refuse(&id, "it has not answered yet"),
+            }
+        }
+        if known.is_none() {
+            self.leave_modern();
+        }
+    }
+
+    /// The server does not speak a modern version: a host that has asked whether it does goes on with `initialize`.
+    /// Whether it was that.
+    pub(super) fn refuse_discover(&mut self, ids: &[Id], error: &Error) -> bool {
+        let ([id], Error::LegacyServer { words }) = (ids, error) else { return false };
+        if self.owed.get(id).is_none_or(|debt| debt.asked != Asked::Discover) {
+            return false;
+        }
+        self.refuse(id, words.as_deref().unwrap_or("so it was last known"));
+        self.leave_modern();
+        true
+    }
+
+    /// The next message decides the era again.
+    fn leave_modern(&mut self) {
+        if self.owed.is_empty() && matches!(self.link, Link::Open(Era::Modern)) {
+            self.link = Link::Closed;
+        }
+    }
+
+    /// With a code outside those of MCP 2026-07-28, after which hosts would not go on with `initialize` (stdio,
+    /// Backward Compatibility).
+    fn refuse(&mut self, id: &Id, why: &str) {
+        let host = report::host(&self.server);
+        info!("server/discover is refused, the host may go on with initialize: {why}");
+        if self.forget(id).is_some() {
+            let text = format!("mcp-remote: {host} is reached with initialize only: {why}");
+            let line = report::error_line(id, report::METHOD_NOT_FOUND, &text, None::<&()>);
+            self.write(Body::One(line));
+        }
+    }
+
+    /// The requests that ask what the server is, and are not answered.
+    fn discovers(&self) -> Vec<Id> {
+        let asked = self.owed.iter().filter(|(_, debt)| debt.asked == Asked::Discover);
+        asked.map(|(id, _)| id.clone()).collect()
+    }
+
+    fn knows_discover(&mut self) -> bool {
+        self.memory.recall().is_some_and(|known| known.discover.is_some())
+    }
+}
+
+/// A kept result, which is good for this moment only (MCP 2026-07-28, Caching).
+fn expired(result: &str) -> String {
+    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(result) {
+        Ok(mut result) => {
+            result.insert("ttlMs".to_owned(), 0.into());
+            serde_json::Value::Object(result).to_string()
+        }
+        Err(_) => result.to_owned(),
+    }
+}
