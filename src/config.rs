@@ -55,6 +55,14 @@ pub struct Config {
     pub remarks: Vec<String>,
 }
 
+impl Config {
+    /// The eras that can be spoken: modern versions know Streamable HTTP only (MCP 2026-07-28, Transports).
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        if self.transport.has_http_first() { self.protocol } else { Protocol::Legacy }
+    }
+}
+
 /// The server's address: `https`, or `http` where that is safe or allowed.
 #[derive(Clone, Debug)]
 pub struct ServerUrl(Url);

@@ -252,7 +252,7 @@ pub fn settings(config: &Config) -> Settings {
         server: config.server.url().clone(),
         ignored_tools: config.ignored_tools.clone(),
         max_message: config.max_message,
-        protocol: config.protocol,
+        protocol: config.protocol(),
         start: config.authorization.start,
         hold: config.hold,
         host_environment: config.host_environment.clone(),
@@ -290,7 +290,7 @@ pub fn opener(config: &Config, observer: Observer) -> anyhow::Result<(Opener, Ev
         http: Arc::new(http),
         strategy: config.transport,
         timing,
-        protocol: config.protocol,
+        protocol: config.protocol(),
         eras,
         events: sender,
     };

@@ -65,6 +65,53 @@ pub fn of_answer(answer: &Message) -> Verdict {
     }
 }
 
+/// A refusal in the words of the modern era.
+#[derive(Debug)]
+pub struct ModernRefusal {
+    /// The versions that the server names.
+    pub supported: Vec<String>,
+    code: i64,
+    data: Option<Box<RawValue>>,
+}
+
+impl ModernRefusal {
+    /// The same refusal with another message; its id is `null`.
+    #[must_use]
+    pub fn answer(&self, message: &str) -> Option<Message> {
+        let message = serde_json::to_string(message).ok()?;
+        let data = self.data.as_ref().map_or_else(String::new, |data| format!(r#","data":{}"#, data.get()));
+        let text =
+            format!(r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":{},"message":{message}{data}}}}}"#, self.code);
+        Message::from_text(text).ok()
+    }
+}
+
+/// Reads the answer to an `initialize`; `None` unless it says that the server speaks modern versions only.
+#[must_use]
+pub fn modern_refusal(answer: &Message) -> Option<ModernRefusal> {
+    #[derive(Deserialize)]
+    struct Answer {
+        error: Failure,
+    }
+    #[derive(Deserialize)]
+    struct Failure {
+        code: i64,
+        data: Option<Box<RawValue>>,
+    }
+    #[derive(Deserialize)]
+    struct Data {
+        supported: Vec<String>,
+    }
+    let Answer { error: Failure { code, data } } = serde_json::from_slice(&answer.body.to_bytes()).ok()?;
+    if !matches!(code, HEADER_MISMATCH | MISSING_CAPABILITY | UNSUPPORTED_VERSION) {
+        return None;
+    }
+    let read = data.as_ref().and_then(|data| serde_json::from_str::<Data>(data.get()).ok());
+    let supported = read.map(|data| data.supported).unwrap_or_default();
+    let legacy = !supported.is_empty() && !supported.iter().any(|version| is_modern(version));
+    (!legacy).then_some(ModernRefusal { supported, code, data })
+}
+
 /// The verdict of a DiscoverResult (MCP 2026-07-28, Discovery).
 fn of_result(result: &str) -> Verdict {
     #[derive(Deserialize)]

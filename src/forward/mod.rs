@@ -454,6 +454,14 @@ impl Forward {
                     self.write(Body::One(line));
                     return;
                 }
+                if &**method == "initialize" && self.protocol == Protocol::Modern {
+                    let sentence =
+                        "protocol version not shared: this host begins with initialize, and --protocol modern is set";
+                    let report = Report::new("protocol_version_not_shared", sentence, None);
+                    warn!("{}", report.line());
+                    self.write(Body::One(report.answer(id)));
+                    return;
+                }
                 if self.owed.len() >= MOST_OWED {
                     let report = Report::new("too_many", format!("more than {MOST_OWED} requests are open"), None);
                     self.write(Body::One(report.answer(id)));

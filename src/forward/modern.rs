@@ -17,7 +17,7 @@ use crate::{
     known_hosts,
     message::{Body, Id, Message, Shape},
     remote::{error::Error, modern::DISCOVER},
-    report,
+    report::{self, Report},
 };
 
 /// How long `server/discover` may wait for the server: the most impatient host goes on after 2.5 s.
@@ -45,7 +45,10 @@ impl Forward {
             return false;
         }
         let id = id.clone();
-        self.refuse(&id, "--protocol legacy is set");
+        self.refuse(
+            &id,
+            "server/discover is not supported: --protocol legacy, or a transport that begins with SSE, is set",
+        );
         true
     }
 
@@ -75,8 +78,15 @@ impl Forward {
                     info!("answering server/discover as the server was last known");
                     self.answer(&id, &expired(result.get()));
                 }
-                None if self.is_signing_in() => self.refuse(&id, &self.sign_in_needed().sentence),
-                None => self.refuse(&id, "it has not answered yet"),
+                None => {
+                    let host = report::host(&self.server);
+                    let why = if self.is_signing_in() {
+                        self.sign_in_needed().sentence
+                    } else {
+                        format!("{host} has not answered yet")
+                    };
+                    self.refuse(&id, &format!("server/discover cannot be answered: {why}"));
+                }
             }
         }
         if known.is_none() {
@@ -87,11 +97,11 @@ impl Forward {
     /// The server does not speak a modern version: a host that has asked whether it does goes on with `initialize`.
     /// Whether it was that.
     pub(super) fn refuse_discover(&mut self, ids: &[Id], error: &Error) -> bool {
-        let ([id], Error::LegacyServer { words }) = (ids, error) else { return false };
+        let ([id], Error::LegacyServer { .. }) = (ids, error) else { return false };
         if self.owed.get(id).is_none_or(|debt| debt.asked != Asked::Discover) {
             return false;
         }
-        self.refuse(id, words.as_deref().unwrap_or("so it was last known"));
+        self.refuse(id, &Report::of_remote(error, &self.server).sentence);
         self.leave_modern();
         true
     }
@@ -106,10 +116,9 @@ impl Forward {
     /// With a code outside those of MCP 2026-07-28, after which hosts would not go on with `initialize` (stdio,
     /// Backward Compatibility).
     fn refuse(&mut self, id: &Id, why: &str) {
-        let host = report::host(&self.server);
-        info!("server/discover is refused, the host may go on with initialize: {why}");
+        info!("{why}; the host can continue with initialize");
         if self.forget(id).is_some() {
-            let text = format!("mcp-remote: {host} is reached with initialize only: {why}");
+            let text = format!("mcp-remote: {why}");
             let line = report::error_line(id, report::METHOD_NOT_FOUND, &text, None::<&()>);
             self.write(Body::One(line));
         }

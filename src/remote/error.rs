@@ -105,6 +105,14 @@ pub enum Error {
         /// What it has answered, if it was asked now.
         words: Option<String>,
     },
+    /// The server speaks modern versions only, and was asked with `initialize`.
+    #[error("{sentence}")]
+    ModernServer {
+        /// What is reported.
+        sentence: String,
+        /// The same as a JSON-RPC error, with the server's code and data.
+        answer: Option<Message>,
+    },
     /// Neither transport was accepted.
     #[error("neither transport works: {first}; {second}")]
     BothTransports {
@@ -209,6 +217,7 @@ impl Error {
     pub fn answer(&self) -> Option<&Message> {
         match self {
             Self::Refused(refusal) | Self::SessionLost(refusal) => refusal.answer.as_ref(),
+            Self::ModernServer { answer, .. } => answer.as_ref(),
             _ => None,
         }
     }

@@ -17,12 +17,12 @@ use tokio::{
 
 use crate::{
     config::{Protocol, Start, TransportStrategy},
-    era,
+    era::{self, Era, verdict},
     message::{Id, Message},
     oauth::{self, Waiter},
     observer::{Fact, Transport},
-    report::chain,
-    store::eras::Eras,
+    report::{self, chain},
+    store::eras::{Eras, KnownEra},
 };
 
 pub mod cancelled;
@@ -179,7 +179,7 @@ impl Opener {
             return Ok(remote);
         }
         self.http.note_initialize(first);
-        match self.strategy {
+        match self.strategy_for_initialize().await {
             HttpOnly => self.over_streamable_http(first, retry_for).await,
             SseOnly => self.over_http_sse(first, retry_for).await,
             HttpFirst => match self.over_streamable_http(first, retry_for).await {
@@ -203,7 +203,46 @@ impl Opener {
 
     /// Whether a connection that begins with this message is a modern one.
     fn speaks_modern(&self, first: &Message) -> bool {
-        self.protocol != Protocol::Legacy && self.strategy.has_http_first() && era::begins_modern(first)
+        self.protocol != Protocol::Legacy && era::begins_modern(first)
+    }
+
+    /// The strategy, with the transport first on which the server has answered before.
+    async fn strategy_for_initialize(&self) -> TransportStrategy {
+        if self.strategy != TransportStrategy::HttpFirst {
+            return self.strategy;
+        }
+        match self.eras.recall().await.and_then(|known| known.legacy_transport) {
+            Some(Transport::HttpSse) => TransportStrategy::SseFirst,
+            _ => self.strategy,
+        }
+    }
+
+    /// The server has answered `initialize` on this transport. That it speaks Streamable HTTP is what is expected of a
+    /// server of which nothing is known.
+    async fn note_legacy_transport(&self, transport: Transport) {
+        let known = match (self.eras.known(), transport) {
+            (Some(known), _) if known.legacy_transport == Some(transport) => return,
+            (Some(known), _) => known,
+            (None, Transport::StreamableHttp) => return,
+            (None, Transport::HttpSse) => KnownEra::new(Era::Legacy, Vec::new(), "initialize over HTTP+SSE".to_owned()),
+        };
+        self.eras.keep(KnownEra { legacy_transport: Some(transport), ..known }).await;
+    }
+
+    /// A refusal of `initialize` in the words of the modern era: the server speaks no other.
+    async fn era_of_refusal(&self, refused: Error) -> Error {
+        let Some(answer) = refused.answer() else { return refused };
+        let Some(refusal) = verdict::modern_refusal(answer) else { return refused };
+        let evidence = format!("initialize: {}", chain(&refused));
+        self.eras.keep(KnownEra::new(Era::Modern, refusal.supported.clone(), evidence)).await;
+        let versions =
+            if refusal.supported.is_empty() { era::FIRST_MODERN.to_owned() } else { refusal.supported.join(", ") };
+        let sentence = format!(
+            "protocol version not shared: this host begins with initialize (MCP 2025-11-25 and earlier), and {} speaks {} only",
+            report::host(self.http.server()),
+            report::shown(versions.as_bytes()),
+        );
+        Error::ModernServer { answer: refusal.answer(&format!("mcp-remote: {sentence}")), sentence }
     }
 
     fn streamable_http(&self) -> StreamableHttp {
@@ -212,8 +251,11 @@ impl Opener {
 
     async fn over_streamable_http(&self, initialize: &Message, retry_for: Duration) -> Result<Remote, Error> {
         let mut remote = self.streamable_http();
-        remote.initialize(initialize, retry_for).await?;
+        if let Err(refused) = remote.initialize(initialize, retry_for).await {
+            return Err(Box::pin(self.era_of_refusal(refused)).await);
+        }
         self.http.observer.tell(|| Fact::Opened(Transport::StreamableHttp));
+        self.note_legacy_transport(Transport::StreamableHttp).await;
         Ok(Remote::StreamableHttp(remote))
     }
 
@@ -221,6 +263,7 @@ impl Opener {
         let mut remote = self.stream(initialize, retry_for).await?;
         remote.initialize(initialize).await?;
         self.http.observer.tell(|| Fact::Opened(Transport::HttpSse));
+        self.note_legacy_transport(Transport::HttpSse).await;
         Ok(Remote::HttpSse(remote))
     }
 

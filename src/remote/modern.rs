@@ -155,7 +155,9 @@ impl Shared {
             reopened: false,
         };
         let Err(error) = self.exchange_until_answered(&mut exchange).await else { return };
-        let verdict = if self.is_proven() { Verdict::Modern } else { verdict_of(&error) };
+        // A server that answers a request under its id has understood it; only of `server/discover` does that tell more.
+        let understood = !is_discover && answers(&error, &exchange.sent);
+        let verdict = if self.is_proven() || understood { Verdict::Open } else { verdict_of(&error) };
         if is_discover {
             self.remember(verdict, &error).await;
         }
@@ -460,11 +462,16 @@ impl Shared {
             Verdict::Open => return,
         };
         let evidence = format!("{DISCOVER}: {}", chain(evidence));
-        let known = KnownEra { era, legacy_transport: None, versions: Vec::new(), evidence, seen: 0 };
+        let known = KnownEra::new(era, Vec::new(), evidence);
         if self.eras.recall().await.is_none_or(|before| before.era != era) {
             self.eras.keep(known).await;
         }
     }
+}
+
+/// Whether an error is the server's own answer to this very request.
+fn answers(error: &Error, request: &Message) -> bool {
+    matches!(error, Error::Refused(refusal) if refusal.answers(request))
 }
 
 /// What a failed exchange says about the era of the server.

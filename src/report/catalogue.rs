@@ -407,8 +407,8 @@ pub const CATALOGUE: &[Entry] = &[
     failure(
         Kind::Refusal,
         "protocol_version_not_shared",
-        "the server speaks another revision of the protocol than the host was told",
-        "restart this server's entry in the host",
+        "the host and the server have no protocol version in common",
+        "restart this server's entry in the host, then look for an update of the host or of the server",
     ),
     failure(
         Kind::Refusal,

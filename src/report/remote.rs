@@ -81,6 +81,7 @@ impl Report {
                 );
                 ("protocol_version_not_shared", sentence)
             }
+            Error::ModernServer { sentence, .. } => ("protocol_version_not_shared", sentence.clone()),
             Error::BothTransports { first, second } => {
                 let (first, second) = (Self::of_remote(first, server), Self::of_remote(second, server));
                 let (first, second) = (first.sentence, second.sentence);

@@ -8,6 +8,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -52,6 +53,16 @@ type Servers = BTreeMap<String, KnownEra>;
 pub struct Eras {
     store: Store,
     key: String,
+    /// What was read or written last, in this process.
+    last: Arc<Mutex<Option<KnownEra>>>,
+}
+
+impl KnownEra {
+    /// What has just been learned.
+    #[must_use]
+    pub fn new(era: Era, versions: Vec<String>, evidence: String) -> Self {
+        Self { era, legacy_transport: None, versions, evidence, seen: 0 }
+    }
 }
 
 impl Eras {
@@ -61,7 +72,7 @@ impl Eras {
         let place = format!("{}{}", server.origin().ascii_serialization(), server.path());
         let digest = digest(&SHA256, place.as_bytes());
         let key = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        Self { store, key }
+        Self { store, key, last: Arc::default() }
     }
 
     /// What is known.
@@ -71,13 +82,26 @@ impl Eras {
         let read = tokio::task::spawn_blocking(move || memory.load().remove(&memory.key));
         let known = tokio::time::timeout(PATIENCE, read).await.ok()?.ok()??;
         let is_old = known.era == Era::Legacy && now.saturating_sub(known.seen) >= LIFE_OF_LEGACY.as_secs();
-        (!is_old).then_some(known)
+        let known = (!is_old).then_some(known);
+        self.last().clone_from(&known);
+        known
+    }
+
+    /// What was read or written last: `None` if nothing was in this process.
+    #[must_use]
+    pub fn known(&self) -> Option<KnownEra> {
+        self.last().clone()
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<KnownEra>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps what was learned; returns when it is on disk.
     pub async fn keep(&self, mut known: KnownEra) {
         let memory = self.clone();
         known.seen = seconds(SystemTime::now());
+        *self.last() = Some(known.clone());
         let write = tokio::task::spawn_blocking(move || memory.write(known));
         if tokio::time::timeout(PATIENCE, write).await.is_err() {
             debug!("the era of the server is not kept: the disk does not answer");
