@@ -25,6 +25,7 @@ cd -- "$here"
 call_limit=30     # seconds, one inspector call
 session_limit=120 # seconds, one SDK session
 group_limit=180   # seconds, all checks of authorization, or all beside npm's
+stacks_limit=300 # seconds, all third-party servers
 
 # --- packages ---------------------------------------------------------------
 
@@ -317,7 +318,7 @@ script_checks authorization "$group_limit" authorization.mjs "$adapter"
 
 echo "# first start"
 # These checks mostly wait for a person who takes 90 s, so the stacks run meanwhile.
-timeout -k 5 "$group_limit" "$node" "$here/stacks.mjs" "$adapter" \
+timeout -k 5 "$stacks_limit" "$node" "$here/stacks.mjs" "$adapter" \
   >"$tmp/script-stacks" 2>"$tmp/script-stacks.err" </dev/null &
 stacks_pid=$!
 script_checks first-start "$group_limit" first-start.mjs "$adapter"

@@ -122,8 +122,9 @@ const surroundings = (port, authPort) => ({
 
 function startProgram([command, ...args], env, keep) {
   const child = spawn(command, args, { env, cwd: env.HOME, stdio: ["ignore", "pipe", "pipe"] });
-  const kill = () => child.kill("SIGKILL");
-  process.once("exit", kill);
+  // SIGTERM first, so that a program can stop its own children.
+  const terminate = () => child.kill("SIGTERM");
+  process.once("exit", terminate);
   child.stdout.setEncoding("utf8").on("data", keep);
   child.stderr.setEncoding("utf8").on("data", keep);
   const program = { ended: false };
@@ -132,10 +133,9 @@ function startProgram([command, ...args], env, keep) {
     child.once("close", resolve);
   }).then(() => (program.ended = true));
   program.stop = async () => {
-    process.removeListener("exit", kill);
-    // SIGTERM first, so that a program can stop its own children.
-    child.kill("SIGTERM");
-    const timer = setTimeout(kill, STOP_LIMIT);
+    process.removeListener("exit", terminate);
+    terminate();
+    const timer = setTimeout(() => child.kill("SIGKILL"), STOP_LIMIT);
     await close;
     clearTimeout(timer);
   };
