@@ -3,20 +3,26 @@
 
 import { EventEmitter, once } from "node:events";
 import { chmod, writeFile } from "node:fs/promises";
+import { Agent, request } from "node:http";
 import { createServer } from "node:net";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { PERSON } from "./protected-server.mjs";
 
 /** Pages that a sign-in takes at most: it must come to an end. */
 const MOST_PAGES = 20;
+/** The values of the buttons that the person presses, if a page has several. */
+const AGREES = /^(accept|allow|approve|authorize|true)$/i;
+/** Connections that are kept, as browsers keep them. */
+const CONNECTIONS = new Agent({ keepAlive: true });
 
 /**
  * `manner` is what the person does with a tab: "consent", "deny", "leave" it open, or consent
- * "elsewhere", where the way back leads to nobody.
+ * "elsewhere", where the way back leads to nobody; `takes` is the time that passes first, in ms.
  * `tabs` are the addresses opened so far, `pages` where the walks ended.
  */
 export async function startPerson(folder) {
-  const person = { tabs: [], pages: [], manner: "consent", cookies: new Map(), desk: new EventEmitter() };
+  const person = { tabs: [], pages: [], manner: "consent", takes: 0, cookies: new Map(), desk: new EventEmitter() };
   const server = createServer((socket) => {
     let address = "";
     socket.setEncoding("utf8").on("data", (chunk) => (address += chunk));
@@ -27,7 +33,9 @@ export async function startPerson(folder) {
       person.tabs.push(address);
       person.desk.emit("tab", address);
       if (person.manner === "leave") return;
-      person.walk(address, person.manner).catch((error) => person.pages.push({ address, error: error.message }));
+      sleep(person.takes)
+        .then(() => person.walk(address, person.manner))
+        .catch((error) => person.pages.push({ address, error: error.message }));
     });
   });
   await once(server.listen(0, "127.0.0.1"), "listening");
@@ -45,6 +53,11 @@ export async function startPerson(folder) {
     person.pages.push(end);
     return end;
   };
+  /** The tabs and the pages where the walks ended, one line each. */
+  person.told = () => [
+    ...person.tabs.map((tab) => `tab ${tab}`),
+    ...person.pages.map((page) => `page ${page.status} ${page.url} ${page.error ?? ""}`),
+  ];
   person.stop = () => server.close();
   return person;
 }
@@ -54,38 +67,59 @@ async function walk(cookies, address, manner) {
   const { origin } = url;
   let form;
   for (let page = 0; page < MOST_PAGES; page += 1) {
-    const response = await fetch(url, {
-      method: form ? "POST" : "GET",
-      body: form,
-      redirect: "manual",
-      headers: { "user-agent": PERSON, accept: "text/html", cookie: cookiesFor(cookies, url) },
-    });
-    keepCookies(cookies, url, response.headers.getSetCookie());
+    const { status, headers, text } = await visit(cookies, url, form);
     form = undefined;
-    const next = response.headers.get("location");
-    if (next) {
-      url = new URL(next, url);
+    if (headers.location) {
+      url = new URL(headers.location, url);
       if (manner === "elsewhere" && url.origin !== origin) return { url: url.href };
       continue;
     }
-    const text = await response.text();
     const abort = manner === "deny" && text.match(/href="([^"]*\/abort)"/);
     if (abort) {
       url = new URL(unescaped(abort[1]), url);
       continue;
     }
-    const found = text.match(/<form[^>]*\baction="([^"]*)"[^>]*>([\s\S]*?)<\/form>/);
-    if (!found) return { url: url.href, status: response.status, text };
-    url = new URL(unescaped(found[1]), url);
-    form = new URLSearchParams();
+    const found = text.match(/<form\b([^>]*)>([\s\S]*?)<\/form>/);
+    if (!found) return { url: url.href, status, text };
+    form = { origin: url.origin, fields: new URLSearchParams() };
+    const action = attributeOf(found[1], "action");
+    if (action) url = new URL(action, url);
     // The fields may stand outside of the form and name it; there is one form a page.
-    for (const [input] of text.matchAll(/<input\b[^>]*>/g)) {
-      const attribute = (name) => input.match(new RegExp(`\\b${name}="([^"]*)"`))?.[1];
-      if (attribute("name")) form.set(attribute("name"), unescaped(attribute("value") ?? "ada"));
+    for (const [field] of text.matchAll(/<(?:input|button)\b[^>]*>/g)) {
+      const name = attributeOf(field, "name");
+      const value = attributeOf(field, "value");
+      const button = field.startsWith("<button") || attributeOf(field, "type") === "submit";
+      const box = attributeOf(field, "type") === "checkbox";
+      if (!name || (button && !AGREES.test(value)) || (box && !/\bchecked\b/.test(field))) continue;
+      form.fields.append(name, value ?? "ada");
     }
   }
   throw new Error(`no end of the pages at ${url}`);
 }
+
+/** Fetches a page, or posts a form, with the headers of a browser navigation. */
+async function visit(cookies, url, form) {
+  const headers = {
+    "user-agent": PERSON,
+    accept: "text/html",
+    "sec-fetch-dest": "document",
+    "sec-fetch-mode": "navigate",
+    cookie: cookiesFor(cookies, url),
+    ...(form && { origin: form.origin, "content-type": "application/x-www-form-urlencoded" }),
+  };
+  const sent = request(url, { method: form ? "POST" : "GET", headers, agent: CONNECTIONS });
+  sent.end(form?.fields.toString());
+  const [response] = await once(sent, "response");
+  keepCookies(cookies, url, response.headers["set-cookie"] ?? []);
+  let text = "";
+  for await (const chunk of response.setEncoding("utf8")) text += chunk;
+  return { status: response.statusCode, headers: response.headers, text };
+}
+
+const attributeOf = (tag, name) => {
+  const found = tag.match(new RegExp(`\\b${name}=(?:"([^"]*)"|'([^']*)')`));
+  return found && unescaped(found[1] ?? found[2]);
+};
 
 const unescaped = (text) => text.replaceAll("&amp;", "&").replaceAll("&quot;", '"').replaceAll("&#39;", "'");
 

@@ -2,7 +2,8 @@
 # Drives an mcp-remote binary with the official MCP inspector and the official
 # TypeScript SDK client against the official reference server, over both HTTP
 # transports, and against a protected server behind a certified authorization
-# server, alone and beside npm's mcp-remote. See README.md.
+# server, alone and beside npm's mcp-remote, and against third-party protected
+# servers. See README.md.
 #
 #   run.sh <path-to-mcp-remote-binary>
 
@@ -24,6 +25,7 @@ cd -- "$here"
 call_limit=30     # seconds, one inspector call
 session_limit=120 # seconds, one SDK session
 group_limit=180   # seconds, all checks of authorization, or all beside npm's
+stacks_limit=300 # seconds, all third-party servers
 
 # --- packages ---------------------------------------------------------------
 
@@ -43,6 +45,11 @@ if ! "$node" --version >/dev/null 2>&1; then
   # off, a Node of the machine serves as well if it is new enough.
   node=$(command -v node)
 fi
+echo "# stacks/setup.sh"
+if ! stacks/setup.sh; then
+  echo "stacks/setup.sh failed" >&2
+  exit 2
+fi
 "$node" -e '
   const [major, minor] = process.versions.node.split(".").map(Number);
   if (major < 22 || (major === 22 && minor < 19)) {
@@ -57,13 +64,14 @@ everything=$here/node_modules/@modelcontextprotocol/server-everything/dist/index
 
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/mcp-remote-real.XXXXXX")
 server_pids=()
+stacks_pid=
 
 clean_up() {
   local pid
-  for pid in "${server_pids[@]}"; do
+  for pid in "${server_pids[@]}" $stacks_pid; do
     kill "$pid" 2>/dev/null || true
   done
-  for pid in "${server_pids[@]}"; do
+  for pid in "${server_pids[@]}" $stacks_pid; do
     wait "$pid" 2>/dev/null || true
   done
   rm -rf -- "$tmp"
@@ -271,8 +279,14 @@ inspector_checks() {
 # script_checks <name> <limit in seconds> <script> <arguments...>: a script that
 # prints its checks itself
 script_checks() {
-  local s=$1 out=$tmp/script-${1//[^a-z-]/-} rc=0 ok bad
+  local out=$tmp/script-${1//[^a-z-]/-} rc=0
   timeout -k 5 "$2" "$node" "$here/$3" "${@:4}" >"$out" 2>"$out.err" </dev/null || rc=$?
+  count_checks "$1" "$out" "$rc"
+}
+
+# count_checks <name> <output> <exit code>: shows what a script has printed, and counts it
+count_checks() {
+  local s=$1 out=$2 rc=$3 ok bad
   cat -- "$out"
   ok=$(grep -c '^ok ' "$out" || true)
   bad=$(grep -c '^FAIL ' "$out" || true)
@@ -303,7 +317,17 @@ echo "# authorization"
 script_checks authorization "$group_limit" authorization.mjs "$adapter"
 
 echo "# first start"
+# These checks mostly wait for a person who takes 90 s, so the stacks run meanwhile.
+timeout -k 5 "$stacks_limit" "$node" "$here/stacks.mjs" "$adapter" \
+  >"$tmp/script-stacks" 2>"$tmp/script-stacks.err" </dev/null &
+stacks_pid=$!
 script_checks first-start "$group_limit" first-start.mjs "$adapter"
+
+echo "# third-party protected servers"
+rc=0
+wait "$stacks_pid" || rc=$?
+stacks_pid=
+count_checks stacks "$tmp/script-stacks" "$rc"
 
 echo "# pages in a browser"
 browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }

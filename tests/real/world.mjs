@@ -31,8 +31,7 @@ export async function world(adapter, options) {
       [
         ...server.requests.map(line),
         ...server.grants.map((grant) => `grant ${JSON.stringify(grant)}`),
-        ...person.tabs.map((tab) => `tab ${tab}`),
-        ...person.pages.map((page) => `page ${page.status} ${page.url} ${page.error ?? ""}`),
+        ...person.told(),
       ].join("\n"),
     async stop() {
       person.stop();
