@@ -1,0 +1,416 @@
+// Hosts and servers of both protocol eras, through the adapter: those that open
+// with `initialize` (2025-11-25 and earlier) and those that open with
+// `server/discover` (2026-07-28).
+//
+//   node eras.mjs <adapter> [FILTER]     FILTER: a regular expression over "host → server"
+//   node eras.mjs direct [FILTER]        the same sessions without an adapter
+//
+// Prints one line per pair (`ok ...` / `FAIL ...`), a table, and exits 1 if any
+// failed. WIRE=1 prints what crossed.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { check, must } from "../checks.mjs";
+import { line, rpc, sent, startWire } from "./wire.mjs";
+
+const [adapter, filter = ""] = process.argv.slice(2);
+if (!adapter) {
+  console.error("usage: node eras.mjs <adapter|direct> [FILTER]");
+  process.exit(2);
+}
+const direct = adapter === "direct";
+
+const MODERN = "2026-07-28";
+/** Pairs at a time. */
+const WIDTH = 3;
+/** How long one program may run, in ms. */
+const RUN_LIMIT = 45_000;
+/** How long the adapter may take from the end of its input to its exit, in ms. */
+const EXIT_LIMIT = 1_000;
+
+const here = (file) => fileURLToPath(new URL(file, import.meta.url));
+const python = (venv) => here(`./venvs/${venv}/bin/python`);
+const EVERYTHING = here("../node_modules/@modelcontextprotocol/server-everything/dist/index.js");
+const INSPECTOR = here("../node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js");
+
+// The servers.
+
+const OWN = {
+  answer: { name: "Ada" },
+  tools: { echo: ["echo", { text: "héllo" }], ask: ["ask", {}], steps: ["steps", {}], change: ["change", {}], wait: ["wait", {}] },
+};
+const TS2 = { ...OWN, tools: { ...OWN.tools, region: ["region", { region: "Zürich" }] } };
+const REFERENCE = {
+  answer: { name: "Ada", check: true, integer: 7 },
+  tools: {
+    echo: ["echo", { message: "héllo" }],
+    ask: ["trigger-elicitation-request", {}],
+    steps: ["trigger-long-running-operation", { duration: 0.3, steps: 3 }],
+    wait: ["trigger-long-running-operation", { duration: 20, steps: 1 }],
+  },
+};
+const node = (...args) => [process.execPath, ...args];
+const everything = (kind) => node("--import", here("../bind-loopback.mjs"), EVERYTHING, kind);
+
+const SERVERS = {
+  "TS 1": { speaks: "legacy", command: node(here("server-ts1.mjs")), ...OWN },
+  "everything http": { speaks: "legacy", command: everything("streamableHttp"), at: "/mcp", ...REFERENCE },
+  "everything sse": { speaks: "legacy", command: everything("sse"), at: "/sse", ...REFERENCE },
+  "py 1.30": { speaks: "legacy", command: [python("legacy"), here("server_sdk.py")], ...OWN },
+  "FastMCP 2": { speaks: "legacy", command: [python("legacy"), here("server_fastmcp.py")], ...OWN },
+  "TS 2": { speaks: "both", command: node(here("server-ts2.mjs")), ...TS2 },
+  "py 2.3": { speaks: "both", command: [python("dual"), here("server_sdk.py")], ...OWN },
+  "FastMCP 4": { speaks: "both", command: [python("dual"), here("server_fastmcp.py")], ...OWN },
+  "TS 2 reject": { speaks: "modern", command: node(here("server-ts2.mjs"), "reject"), ...TS2 },
+};
+
+// The hosts.
+
+const script = (...command) => (session, env) => runHost([...command, JSON.stringify(session)], env);
+const HOSTS = {
+  "TS 1": { speaks: "legacy", open: script(...node(here("host-ts.mjs"), "first")) },
+  "TS 2": { speaks: "legacy", open: script(...node(here("host-ts.mjs"), "legacy")) },
+  "TS 2 auto": { speaks: "both", open: script(...node(here("host-ts.mjs"), "auto")) },
+  "TS 2 pinned": { speaks: "modern", open: script(...node(here("host-ts.mjs"), "pinned")) },
+  "py 2.3 auto": { speaks: "both", open: script(python("dual"), here("host_python.py"), "auto") },
+  "py 2.3 pinned": { speaks: "modern", open: script(python("dual"), here("host_python.py"), MODERN) },
+  inspector: { speaks: "legacy", open: inspect("legacy") },
+  "inspector auto": { speaks: "both", open: inspect("auto") },
+  "inspector modern": { speaks: "modern", open: inspect("modern") },
+};
+
+/** Which era a pair ends up in; `refused` where only a translation would help. */
+function expected(host, server) {
+  if (host.speaks === "legacy") return server.speaks === "modern" ? "refused" : "legacy";
+  if (server.speaks !== "legacy") return "modern";
+  return host.speaks === "modern" ? "refused" : "legacy";
+}
+
+/** What the server itself does not do in this era, with or without an adapter. */
+const LACKING = {
+  // Stateless: a server's request and a notification of its own have no stream.
+  "TS 2 legacy": { ask: /required capability/, changed: /no list_changed|no end|TimeoutError/ },
+  // No `subscriptions/listen` yet: 404 with -32601, which reaches the host.
+  "FastMCP 4 modern": { changed: /Method not found/ },
+};
+
+// Processes.
+
+const running = new Set();
+process.on("exit", () => {
+  for (const pid of running) {
+    try {
+      process.kill(pid, "SIGKILL");
+    } catch {
+      // it has ended
+    }
+  }
+});
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1));
+
+function start([command, ...args], env) {
+  const child = spawn(command, args, { env: { PATH: process.env.PATH, PYTHONDONTWRITEBYTECODE: "1", ...env }, stdio: ["ignore", "pipe", "pipe"] });
+  running.add(child.pid);
+  child.once("exit", () => running.delete(child.pid));
+  child.out = "";
+  child.err = "";
+  child.stdout.setEncoding("utf8").on("data", (text) => (child.out += text));
+  child.stderr.setEncoding("utf8").on("data", (text) => (child.err += text));
+  return child;
+}
+
+async function run(command, env) {
+  const child = start(command, env);
+  const timer = setTimeout(() => child.kill("SIGKILL"), RUN_LIMIT);
+  const [code] = await once(child, "close");
+  clearTimeout(timer);
+  return { code, out: child.out, err: child.err };
+}
+
+async function runHost(command, env) {
+  const { out, err } = await run(command, env);
+  const said = out.trim().split("\n").pop();
+  if (!said?.startsWith("{")) throw new Error(`the host said nothing: ${out} ${err.slice(-1500)}`);
+  return { ...JSON.parse(said), err };
+}
+
+/** Starts a server; its URL. */
+async function startServer(name) {
+  const { command, at } = SERVERS[name];
+  let port;
+  if (at) {
+    // The reference server takes a port and does not name the one it got.
+    port = await freePort();
+  }
+  const child = start(command, { HOME: folder, PORT: port });
+  const deadline = Date.now() + 30_000;
+  const url = at && `http://127.0.0.1:${port}${at}`;
+  const ready = async () => (at ? answers(port) : /^http:\S+$/m.test(child.out));
+  while (!(await ready())) {
+    if (child.exitCode !== null || Date.now() > deadline) throw new Error(`${name} did not start: ${child.err}`);
+    await sleep(30);
+  }
+  const found = url ?? child.out.match(/^http:\S+$/m)[0];
+  for (; Date.now() < deadline && !(await answers(new URL(found).port)); ) await sleep(30);
+  return found;
+}
+
+async function freePort() {
+  const { createServer } = await import("node:net");
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+const answers = (port) =>
+  fetch(`http://127.0.0.1:${port}/nothing`, { signal: AbortSignal.timeout(2_000) }).then(
+    () => true,
+    () => false,
+  );
+
+/** The official inspector, a process for each question. */
+function inspect(era) {
+  return async (session, env) => {
+    const { tools, brief, ...server } = session;
+    const file = path.join(env.TAP, "servers.json");
+    const it = server.url ? { type: "streamable-http", url: server.url } : { type: "stdio", command: server.command, args: server.args, env };
+    await writeFile(file, JSON.stringify({ mcpServers: { it } }));
+    const report = { steps: {}, err: "" };
+    const ask = async (name, wanted, ...call) => {
+      const cli = node(INSPECTOR, "--cli", "--config", file, "--server", "it", "--format", "json", "--protocol-era", era, ...call);
+      const { code, out, err } = await run(cli, { HOME: folder, MCP_INSPECTOR_SECRET_STORE: "memory" });
+      report.err += err;
+      report.steps[name] = code === 0 && out.includes(wanted) ? "ok" : `ended with ${code}: ${out} ${err}`.slice(0, 1500);
+    };
+    await ask("tools", `"${tools.echo[0]}"`, "--method", "tools/list");
+    if (brief) return report;
+    const [echo, args] = tools.echo;
+    await ask("text", "héllo", "--method", "tools/call", "--tool-name", echo, "--tool-args-json", JSON.stringify(args));
+    await ask("resources", "uri", "--method", "resources/list");
+    await ask("prompts", "name", "--method", "prompts/list");
+    return report;
+  };
+}
+
+// What crossed.
+
+/** The notes of `tap.mjs`, one list for each process of the adapter, in the order of their starts. */
+async function tapped(folder) {
+  const files = (await readdir(folder)).filter((file) => file.endsWith(".jsonl")).sort();
+  const texts = await Promise.all(files.map((file) => readFile(path.join(folder, file), "utf8")));
+  return texts.map((text) => text.trim().split("\n").map((note) => JSON.parse(note)));
+}
+
+const posts = (exchanges) => exchanges.filter(({ method }) => method === "POST");
+const asks = (method) => (exchange) => rpc(exchange).method === method;
+const show = (exchanges) => exchanges.map(line).join(" | ");
+
+/** The value of a header as the 2026-07-28 transport writes it. */
+const encoded = (value) => (/^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$/.test(value) ? value : `=?base64?${Buffer.from(value).toString("base64")}?=`);
+
+/** The named headers that a message of 2026-07-28 goes with. */
+function modernHeaders({ method, params }) {
+  const name = params?.name ?? params?.uri;
+  const region = method === "tools/call" && params.name === "region" && params.arguments.region;
+  return {
+    "mcp-protocol-version": params?._meta?.["io.modelcontextprotocol/protocolVersion"],
+    "mcp-method": method,
+    "mcp-name": ["tools/call", "prompts/get", "resources/read"].includes(method) ? encoded(name) : undefined,
+    "mcp-param-region": region ? encoded(region) : undefined,
+    "mcp-session-id": undefined,
+    "last-event-id": undefined,
+  };
+}
+
+function judgeModern(exchanges, server) {
+  const strange = exchanges.filter(({ method }) => method !== "POST");
+  must(!strange.length, `no GET and no DELETE; saw ${show(strange)}`);
+  must(!exchanges.some(asks("initialize")), `no initialize; saw ${show(exchanges.filter(asks("initialize")))}`);
+  for (const exchange of exchanges) {
+    const message = rpc(exchange);
+    for (const [name, value] of Object.entries(modernHeaders(message))) {
+      must(exchange.headers[name] === value, `${name}: ${value} with ${message.method}; saw ${exchange.headers[name]}`);
+    }
+    must(exchange.status < 400, `accepted: ${line(exchange)}`);
+  }
+  const cancelled = exchanges.filter(asks("notifications/cancelled"));
+  must(!cancelled.length, `no notifications/cancelled; saw ${show(cancelled)}`);
+  const waits = exchanges.filter((exchange) => isWait(exchange, server));
+  for (const wait of waits) {
+    must(wait.endedBy === "client" && wait.endedAt - wait.at < 2_000, `the cancelled call's stream closed by the client: ${line(wait)}`);
+  }
+  return waits.length ? `cancelled stream closed after ${waits[0].endedAt - waits[0].at} ms` : "";
+}
+
+const isWait = (exchange, { tools }) => {
+  const { method, params } = rpc(exchange);
+  return method === "tools/call" && params.name === tools.wait[0] && JSON.stringify(params.arguments) === JSON.stringify(tools.wait[1]);
+};
+
+function judgeLegacy(exchanges, host, server, report) {
+  const accepted = posts(exchanges).filter((exchange) => asks("initialize")(exchange) && exchange.status < 300);
+  must(accepted.length, `an initialize that is accepted; saw ${show(exchanges)}`);
+  const modern = exchanges.filter((exchange) => "mcp-method" in exchange.headers && !asks("server/discover")(exchange));
+  must(!modern.length, `no header of the other era; saw ${show(modern)}`);
+  if (report.steps.cancel) must(exchanges.some(asks("notifications/cancelled")), "notifications/cancelled at the server");
+}
+
+/** Requests of one start before the host's initialize; the GET that opens HTTP+SSE is the transport's. */
+function before(exchanges) {
+  const wanted = exchanges.filter(({ method }) => method !== "GET");
+  const first = wanted.findIndex(asks("initialize"));
+  return first < 0 ? wanted : wanted.slice(0, first);
+}
+
+/** Every message at either end is one that the other end wrote, byte for byte. */
+function judgeBytes(taps, exchanges) {
+  const notes = taps.flat();
+  const written = new Set(notes.filter((note) => "host" in note).map(({ host }) => host));
+  const made = posts(exchanges).filter(({ body }) => !written.has(body));
+  must(!made.length, `every message at the server as the host wrote it; saw ${made.map(({ body }) => body.slice(0, 300)).join(" | ")}`);
+  const answered = new Set(exchanges.flatMap(sent));
+  const own = new Set();
+  for (const text of written) {
+    const { id, method } = JSON.parse(text);
+    // A refused question and an ended subscription are answered by the adapter.
+    if (["server/discover", "subscriptions/listen"].includes(method)) own.add(id);
+  }
+  const changed = notes.filter(({ adapter }) => {
+    if (adapter === undefined || answered.has(adapter)) return false;
+    const { id, method } = JSON.parse(adapter);
+    return method !== undefined || !own.has(id);
+  });
+  must(!changed.length, `every message at the host as the server wrote it; saw ${changed.map((note) => note.adapter.slice(0, 300)).join(" | ")}`);
+}
+
+/** The longest time from the end of the input to the exit. */
+function judgeEnds(taps) {
+  let longest = 0;
+  for (const notes of taps) {
+    const exit = notes.find((note) => "exit" in note);
+    // A host may end a process that it started to ask one question.
+    if (notes.some((note) => note.signal)) continue;
+    const eof = notes.find((note) => note.eof);
+    must(exit && eof, `an exit after the end of the input; saw ${JSON.stringify(notes.slice(-2)).slice(0, 400)}`);
+    must(Number.isInteger(exit.exit), `an exit without a signal; saw ${exit.exit}`);
+    longest = Math.max(longest, exit.at - eof.at);
+  }
+  must(longest <= EXIT_LIMIT, `an exit within ${EXIT_LIMIT} ms of the end of the input; took ${longest}`);
+  return longest;
+}
+
+/** The error says which side speaks what. */
+function judgeRefusal(report, taps, exchanges) {
+  const failed = report.error ?? Object.values(report.steps).find((said) => said !== "ok");
+  must(failed, "the host sees a failure", report.steps);
+  must(!Object.values(report.steps).includes("ok"), "no step succeeds", report.steps);
+  const errors = taps.flat().filter(({ adapter }) => adapter && "error" in JSON.parse(adapter)).map(({ adapter }) => JSON.parse(adapter).error);
+  must(errors.length, "an error on the host's pipe");
+  const { message } = errors[0];
+  must(message.includes(MODERN) && /2025-\d\d-\d\d|2024-11-05|initialize/.test(message), `an error that names both eras; saw ${errors.map((e) => JSON.stringify(e)).join(" | ").slice(0, 600)}`);
+  return message;
+}
+
+// A pair.
+
+async function pair(hostName, serverName, target) {
+  const host = HOSTS[hostName];
+  const server = SERVERS[serverName];
+  const want = expected(host, server);
+  const tap = await mkdtemp(path.join(folder, "tap-"));
+  const wire = await startWire(target);
+  const { tools, answer } = server;
+  const session = (brief) =>
+    direct
+      ? { url: wire.url, tools, answer, brief }
+      : { command: process.execPath, args: [here("tap.mjs"), adapter, wire.url], env, tools, answer, brief };
+  const env = { PATH: process.env.PATH, HOME: folder, TAP: tap, MCP_REMOTE_CONFIG_DIR: path.join(tap, "store") };
+  let report;
+  let notes = [];
+  const told = () =>
+    [...wire.exchanges.map(line), ...(process.env.WIRE ? notes.flat().map((n) => JSON.stringify(n).slice(0, 500)) : []), JSON.stringify({ ...report, err: undefined }), report?.err].join("\n");
+  const passed = await check(
+    `${hostName} → ${serverName}: ${want}`,
+    async () => {
+      report = await host.open(session(false), env);
+      notes = direct ? [] : await tapped(tap);
+      if (want === "refused") {
+        return direct ? "" : judgeRefusal(report, notes, wire.exchanges);
+      }
+      must(!report.error, `connected; the host says ${report.error}`);
+      const lacking = LACKING[`${serverName} ${want}`] ?? {};
+      const wrong = Object.entries(report.steps).filter(([name, said]) => !(lacking[name] ? lacking[name].test(said) : said === "ok"));
+      must(!wrong.length, `every step; saw ${JSON.stringify(Object.fromEntries(wrong))}`);
+      const first = [...wire.exchanges];
+      if (direct) return JSON.stringify(report.steps);
+      judgeBytes(notes, first);
+      const said = [];
+      if (want === "modern") said.push(judgeModern(first, server));
+      else judgeLegacy(first, host, server, report);
+      const longest = judgeEnds(notes);
+      for (let wait = 0; wire.open().length && wait < 50; wait += 1) await sleep(10);
+      must(!wire.open().length, `no stream left open; saw ${show(wire.open())}`);
+      said.push(`exit after ${longest} ms`);
+      if (want === "legacy" && host.speaks === "both") said.push(await countStarts(hostName, session, env, wire, first));
+      return said.filter(Boolean).join(", ");
+    },
+    { limitMs: 60_000, told },
+  );
+  if (process.env.WIRE && passed) console.log(told().replace(/^/gm, "    | "));
+  await wire.stop();
+  return { want, passed, report, notes };
+}
+
+/** Requests before the host's initialize, at the first start and at one before a known server. */
+async function countStarts(hostName, session, env, wire, first) {
+  const firsts = before(first);
+  must(firsts.length === 1 && asks("server/discover")(firsts[0]), `one server/discover before the first initialize; saw ${show(firsts)}`);
+  const report = await HOSTS[hostName].open(session(true), env);
+  must(report.steps.tools === "ok", "the second start works", report);
+  const again = before(wire.exchanges.slice(first.length));
+  must(!again.length, `no request before the host's initialize at the second start; saw ${show(again)}`);
+  return "1 request before the first initialize, 0 before the second";
+}
+
+// All pairs.
+
+const folder = await mkdtemp(path.join(process.env.TMPDIR ?? tmpdir(), "eras-"));
+const wanted = [];
+for (const host of Object.keys(HOSTS)) {
+  for (const server of Object.keys(SERVERS)) {
+    if (direct && server === "everything sse") continue;
+    if (new RegExp(filter).test(`${host} → ${server}`)) wanted.push([host, server]);
+  }
+}
+const urls = {};
+await Promise.all([...new Set(wanted.map(([, server]) => server))].map(async (name) => (urls[name] = await startServer(name))));
+
+const results = {};
+const queue = [...wanted];
+await Promise.all(
+  Array.from({ length: WIDTH }, async () => {
+    for (let next; (next = queue.shift()); ) {
+      const [host, server] = next;
+      (results[host] ??= {})[server] = await pair(host, server, urls[server]);
+    }
+  }),
+);
+
+const columns = Object.keys(urls).length ? Object.keys(SERVERS).filter((name) => name in urls) : [];
+console.log(`\n| host → server | ${columns.join(" | ")} |\n|---|${columns.map(() => "---|").join("")}`);
+for (const host of Object.keys(results)) {
+  const cell = (name) => results[host][name] && `${results[host][name].passed ? "" : "FAIL "}${results[host][name].want}`;
+  console.log(`| ${host} | ${columns.map((name) => cell(name) ?? "").join(" | ")} |`);
+}
+const bad = Object.values(results).flatMap((row) => Object.values(row)).filter(({ passed }) => !passed).length;
+console.log(`\n${wanted.length - bad} passed, ${bad} failed`);
+await rm(folder, { recursive: true, force: true });
+process.exit(bad ? 1 : 0);
