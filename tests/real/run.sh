@@ -2,7 +2,8 @@
 # Drives an mcp-remote binary with the official MCP inspector and the official
 # TypeScript SDK client against the official reference server, over both HTTP
 # transports, and against a protected server behind a certified authorization
-# server, alone and beside npm's mcp-remote. See README.md.
+# server, alone and beside npm's mcp-remote; and hosts and servers of both
+# protocol eras. See README.md.
 #
 #   run.sh <path-to-mcp-remote-binary>
 
@@ -35,6 +36,11 @@ if [ ! -e "$stamp" ] || [ package-lock.json -nt "$stamp" ]; then
     exit 2
   fi
   touch "$stamp"
+fi
+
+if ! eras/install.sh; then
+  echo "the packages of eras/ could not be installed" >&2
+  exit 2
 fi
 
 node=$here/node_modules/node/bin/node
@@ -320,6 +326,9 @@ fi
 
 echo "# beside npm's mcp-remote"
 script_checks beside-npm "$group_limit" beside-npm.mjs "$adapter"
+
+echo "# hosts and servers of both eras"
+script_checks eras "$group_limit" eras/eras.mjs "$adapter"
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
