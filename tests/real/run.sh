@@ -329,6 +329,7 @@ script_checks beside-npm "$group_limit" beside-npm.mjs "$adapter"
 
 echo "# hosts and servers of both eras"
 script_checks eras "$group_limit" eras/eras.mjs "$adapter"
+script_checks carried "$group_limit" eras/carried.mjs "$adapter"
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -1,5 +1,6 @@
 // A server of the TypeScript SDK, second major version. It speaks 2026-07-28
 // and, unless the argument is `reject`, the earlier revisions without a session.
+// With a second argument it has a tool whose schema breaks the rules of headers.
 // Prints its URL when it listens on loopback.
 
 import { createServer } from "node:http";
@@ -19,6 +20,7 @@ function build() {
   tool("echo", object({ text: { type: "string" } }), async (args) => text(`echo ${args.text}`));
   // The server compares the header `Mcp-Param-Region` with the argument.
   tool("region", object({ region: { type: "string", "x-mcp-header": "Region" } }), async (args) => text(`in ${args.region}`));
+  if (broken) tool("broken", object({ list: { type: "array", "x-mcp-header": "List" } }), async () => text("not called"));
   tool("ask", object(), async (_, { mcpReq }) => {
     const answer = mcpReq.inputResponses?.who;
     if (answer) return text(`hello ${answer.content.name}`);
@@ -45,6 +47,7 @@ function build() {
   return server;
 }
 
-const handler = createMcpHandler(build, { legacy: process.argv[2] ?? "stateless" });
+const [legacy = "stateless", broken] = process.argv.slice(2);
+const handler = createMcpHandler(build, { legacy });
 const http = createServer(toNodeHandler(handler));
 http.listen(0, "127.0.0.1", () => console.log(`http://127.0.0.1:${http.address().port}/mcp`));

@@ -1,21 +1,34 @@
 // A proxy before a server on loopback, which notes every request with its
-// headers and its body, what came back, and who ended the stream.
+// headers and its body, what came back, and who ended the stream. It can lead to
+// another server, answer by itself, and cut a stream.
 
 import http from "node:http";
 import { once } from "node:events";
 
 export async function startWire(target) {
-  const upstream = new URL(target);
+  let upstream = new URL(target);
+  let answers = () => undefined;
   const exchanges = [];
   const server = http.createServer((request, response) => {
     const { method, url, headers } = request;
     const exchange = { at: Date.now(), method, path: url, headers, body: "", answer: "", status: undefined, endedBy: undefined };
     exchanges.push(exchange);
+    const own = answers(request);
+    if (own) {
+      request.resume();
+      Object.assign(exchange, { status: own, endedBy: "server", endedAt: Date.now() });
+      response.writeHead(own).end();
+      return;
+    }
     const onward = http.request({ host: upstream.hostname, port: upstream.port, method, path: url, headers, agent: false });
     const end = (endedBy) => {
       if (exchange.endedBy) return;
       exchange.endedBy = endedBy;
       exchange.endedAt = Date.now();
+    };
+    exchange.cut = () => {
+      end("wire");
+      response.destroy();
     };
     request.on("data", (chunk) => (exchange.body += chunk));
     request.pipe(onward);
@@ -47,6 +60,10 @@ export async function startWire(target) {
     url: `http://127.0.0.1:${server.address().port}${upstream.pathname}`,
     /** Streams that nobody has ended. */
     open: () => exchanges.filter((exchange) => !exchange.endedBy),
+    /** Leads to another server from now on. */
+    leadTo: (target) => void (upstream = new URL(target)),
+    /** Answers with the status that this gives for a request, if it gives one. */
+    answerWith: (status) => void (answers = status),
     async stop() {
       server.closeAllConnections();
       server.close();
