@@ -27,7 +27,7 @@ const MODERN = "2026-07-28";
 /** Pairs at a time. */
 const WIDTH = 3;
 /** How long the adapter may take from the end of its input to its exit, in ms. */
-const EXIT_LIMIT = 1_000;
+const EXIT_LIMIT = 2_000;
 
 const INSPECTOR = here("../node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js");
 
