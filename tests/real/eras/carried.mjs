@@ -1,6 +1,7 @@
-// What the adapter does for messages of 2026-07-28 besides carrying them, with a
-// host played by hand before servers of the TypeScript SDK: headers from a tool's
-// schema, subscriptions that outlive a stream, and what it remembers of a server.
+// What the adapter does for 2026-07-28 messages besides forwarding them: headers
+// derived from a tool's schema, subscriptions that survive a lost stream, and the
+// server's era kept on disk. This script plays the host; the servers are built
+// with the TypeScript SDK.
 //
 //   node carried.mjs <adapter>
 //
@@ -23,7 +24,7 @@ if (!adapter) {
 
 const MODERN = "2026-07-28";
 const LEGACY = "2025-11-25";
-/** As the hosts that go on with `initialize` after an error name themselves. */
+/** The name of a host that is known to fall back to `initialize`. */
 const clientInfo = { name: "claude-code", version: "2.1.330" };
 const _meta = {
   "io.modelcontextprotocol/protocolVersion": MODERN,
@@ -60,7 +61,7 @@ const urls = {};
 const url = async (server) => (urls[server.command.join(" ")] ??= await startServer(server));
 const { "TS 1": TS1, "TS 2": TS2, "TS 2 reject": STRICT } = SERVERS;
 
-/** Runs `body` with a wire before a server, and a way to start hosts with one store. */
+/** Runs `body` with a proxy in front of `server`; all hosts that it starts share one store. */
 async function scene(name, server, body) {
   const wire = await startWire(await url(server));
   const store = await mkdtemp(path.join(folder, "store-"));
@@ -84,14 +85,14 @@ const listen = (host, id) => {
   return until(() => host.heard("notifications/subscriptions/acknowledged").length, "the acknowledgement");
 };
 
-await scene("a tool that was never listed: the argument's header is found out, the call runs", TS2, async ({ wire, start }) => {
+await scene("a call of a tool that was never listed succeeds, although its argument belongs in a header", TS2, async ({ wire, start }) => {
   const host = start();
   equals(text(await host.call(1, "region", { region: "Zürich" })), "in Zürich", "the answer");
   must(wire.exchanges.length <= 3, "at most three requests", wire.exchanges.map(line));
   return methods(wire.exchanges).join(", ");
 });
 
-await scene("a user's --header does not win over the transport's", TS2, async ({ wire, start }) => {
+await scene("--header does not override the transport's headers", TS2, async ({ wire, start }) => {
   const host = start("--header", "Mcp-Method: ping", "--header", "MCP-Protocol-Version: 2025-03-26", "--header", "Mcp-Name: x", "--header", "X-Own: 1");
   equals(text(await host.call(1, "echo", { text: "a" })), "echo a", "the answer");
   const { headers } = wire.exchanges.at(-1);
@@ -102,7 +103,7 @@ await scene("a user's --header does not win over the transport's", TS2, async ({
   );
 });
 
-await scene("a tool whose schema breaks the rules of headers is hidden, its call refused, the others stay", BROKEN, async ({ start, asked }) => {
+await scene("a tool with an invalid x-mcp-header is hidden and its call refused", BROKEN, async ({ start, asked }) => {
   const host = start();
   const { result } = await host.ask(1, "tools/list");
   const names = result.tools.map((tool) => tool.name);
@@ -114,14 +115,14 @@ await scene("a tool whose schema breaks the rules of headers is hidden, its call
   return refused.error.message;
 });
 
-await scene("20 calls at once, each on a stream of its own", TS2, async ({ wire, start }) => {
+await scene("20 concurrent calls, each on its own stream", TS2, async ({ wire, start }) => {
   const host = start();
   const answers = await Promise.all(Array.from({ length: 20 }, (_, id) => host.call(id, "echo", { text: `${id}` })));
   answers.forEach((answer, id) => equals(text(answer), `echo ${id}`, "the answer"));
   await until(() => !wire.open().length, "the end of all streams");
 });
 
-await scene("an open subscription does not delay the end", TS2, async ({ wire, start }) => {
+await scene("an open subscription does not delay the exit", TS2, async ({ wire, start }) => {
   const host = start();
   await listen(host, "listen:0");
   const { code, took } = await host.leave();
@@ -133,7 +134,7 @@ await scene("an open subscription does not delay the end", TS2, async ({ wire, s
   return `exit after ${took} ms`;
 });
 
-await scene("a subscription that the host cancels: its stream is closed, nothing is posted", TS2, async ({ wire, start, asked }) => {
+await scene("cancelling a subscription closes its stream and posts nothing", TS2, async ({ wire, start, asked }) => {
   const host = start();
   await listen(host, "listen:0");
   host.send({ method: "notifications/cancelled", params: { requestId: "listen:0", _meta } });
@@ -143,7 +144,7 @@ await scene("a subscription that the host cancels: its stream is closed, nothing
   equals(methods(wire.exchanges), ["subscriptions/listen", "tools/call"], "the requests");
 });
 
-await scene("a subscription whose stream is lost is opened again, and what it covers is announced once", TS2, async ({ start, asked }) => {
+await scene("a subscription is reopened after its stream is lost, and announces list_changed once", TS2, async ({ start, asked }) => {
   const host = start();
   await listen(host, "listen:0");
   const lost = asked("subscriptions/listen")[0];
@@ -159,7 +160,7 @@ await scene("a subscription whose stream is lost is opened again, and what it co
   must(!host.messages.some(({ id }) => id === "listen:0"), "no answer to the subscription");
 });
 
-await scene("a call whose stream is lost is answered with an error and not sent again", TS2, async ({ start, asked }) => {
+await scene("a call whose stream is lost fails and is not resent", TS2, async ({ start, asked }) => {
   const host = start();
   await host.ask(1, "tools/list");
   const called = host.call(2, "wait");
@@ -175,7 +176,7 @@ await scene("a call whose stream is lost is answered with an error and not sent 
   return error.message;
 });
 
-await scene("unknown methods and tools: the server's own error", TS2, async ({ start }) => {
+await scene("errors for unknown methods and tools come from the server", TS2, async ({ start }) => {
   const host = start();
   const unknown = await host.ask(1, "no/such-method");
   equals(unknown.error?.code, -32601, "the code");
@@ -183,7 +184,7 @@ await scene("unknown methods and tools: the server's own error", TS2, async ({ s
   must(error?.code === -32602 || result?.isError, "an error", { error, result });
 });
 
-await scene("server/discover after an answer that is no evidence: asked again at the next start", TS1, async ({ wire, start, asked }) => {
+await scene("HTTP 503 is not remembered as the server's era", TS1, async ({ wire, start, asked }) => {
   wire.answerWith(() => 503);
   const first = start();
   const began = performance.now();
@@ -200,7 +201,7 @@ await scene("server/discover after an answer that is no evidence: asked again at
   return `503 became ${error.code} after ${took} ms`;
 });
 
-await scene("a process that is killed right after the answer has remembered the server", TS1, async ({ start, asked }) => {
+await scene("a process killed right after its answer has remembered the era", TS1, async ({ start, asked }) => {
   const probe = start();
   equals((await probe.ask(1, "server/discover")).error?.code, -32601, "the code");
   await probe.end();
@@ -213,13 +214,13 @@ await scene("a process that is killed right after the answer has remembered the 
   return `answered after ${took} ms`;
 });
 
-await scene("a legacy server that becomes modern-only: noticed at the price of one request", TS1, async ({ wire, start }) => {
+await scene("a legacy server that becomes modern-only is noticed by the second start", TS1, async ({ wire, start }) => {
   const first = start();
   await first.ask(1, "server/discover");
   must((await first.handshake(2)).result, "an answer to initialize");
   await first.leave();
-  wire.leadTo(await url(STRICT));
-  // The host is refused once, at most; then it is served.
+  wire.switchTo(await url(STRICT));
+  // The adapter may refuse the host once, because only a request can show the change.
   const tries = [];
   for (let turn = 0; turn < 2; turn += 1) {
     const from = wire.exchanges.length;
@@ -234,11 +235,11 @@ await scene("a legacy server that becomes modern-only: noticed at the price of o
   return tries.join(", then ");
 });
 
-await scene("a modern server that becomes legacy: noticed in the same start", STRICT, async ({ wire, start }) => {
+await scene("a modern server that becomes legacy is noticed in the same start", STRICT, async ({ wire, start }) => {
   const first = start();
   must((await first.ask(1, "server/discover")).result, "a result");
   await first.leave();
-  wire.leadTo(await url(TS1));
+  wire.switchTo(await url(TS1));
   const from = wire.exchanges.length;
   const host = start();
   equals((await host.ask(1, "server/discover")).error?.code, -32601, "the code");
@@ -246,7 +247,7 @@ await scene("a modern server that becomes legacy: noticed in the same start", ST
   return methods(wire.exchanges.slice(from)).join(", ");
 });
 
-await scene("--protocol legacy: server/discover is refused without a request", TS2, async ({ wire, start }) => {
+await scene("--protocol legacy refuses server/discover without a request", TS2, async ({ wire, start }) => {
   const host = start("--protocol", "legacy");
   equals((await host.ask(1, "server/discover")).error?.code, -32601, "the code");
   equals(wire.exchanges.length, 0, "requests:");
@@ -254,7 +255,7 @@ await scene("--protocol legacy: server/discover is refused without a request", T
   equals(methods(wire.exchanges).filter((method) => method !== "GET"), ["initialize"], "the requests");
 });
 
-await scene("--protocol modern: a legacy server is not asked to initialize", TS1, async ({ start, asked }) => {
+await scene("--protocol modern never sends initialize", TS1, async ({ start, asked }) => {
   const host = start("--protocol", "modern");
   const { error } = await host.ask(1, "server/discover");
   must(error && error.message.includes(MODERN), "an error that names the era", error);
@@ -264,7 +265,7 @@ await scene("--protocol modern: a legacy server is not asked to initialize", TS1
   return error.message;
 });
 
-await scene("an initialize that asks for 2026-07-28 is answered with an earlier revision", TS2, async ({ start }) => {
+await scene("initialize for 2026-07-28 is answered with 2025-11-25", TS2, async ({ start }) => {
   const host = start();
   host.send({ id: 1, method: "initialize", params: { protocolVersion: MODERN, capabilities: {}, clientInfo: { name: "rmcp", version: "3.11.0" } } });
   equals((await host.answer(1)).result?.protocolVersion, LEGACY, "the version");

@@ -1,13 +1,13 @@
-// Hosts and servers of both protocol eras, through the adapter: those that open
-// with `initialize` (2025-11-25 and earlier) and those that open with
+// Real hosts and servers of both protocol eras through the adapter. The legacy era
+// starts with `initialize` (2025-11-25 and earlier), the modern era with
 // `server/discover` (2026-07-28).
 //
 //   node eras.mjs <adapter> [FILTER]     FILTER: a regular expression over "host → server"
-//   node eras.mjs direct [FILTER]        the same sessions without an adapter
+//   node eras.mjs direct [FILTER]        the same sessions without the adapter
 //
-// Prints one line per pair (`ok ...` / `FAIL ...`), a table, and exits 1 if any
-// failed. In the table, what a failed pair should be, and what is wrong. WIRE=1
-// prints what crossed.
+// Prints one line per pair (`ok ...` / `FAIL ...`) and a table, and exits 1 if any
+// failed. A failed cell shows the expected outcome and the check that failed.
+// WIRE=1 prints all requests and messages.
 
 import { mkdtemp, readFile, readdir, writeFile } from "node:fs/promises";
 import path from "node:path";
@@ -24,9 +24,9 @@ if (!adapter) {
 const direct = adapter === "direct";
 
 const MODERN = "2026-07-28";
-/** Pairs at a time. */
+/** How many pairs run concurrently. */
 const WIDTH = 3;
-/** How long the adapter may take from the end of its input to its exit, in ms. */
+/** How long the adapter may take to exit after the end of its input, in ms. */
 const EXIT_LIMIT = 2_000;
 
 const INSPECTOR = here("../node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js");
@@ -46,18 +46,18 @@ const HOSTS = {
   "inspector modern": { speaks: "modern", open: inspect("modern") },
 };
 
-/** Which era a pair ends up in; `refused` where only a translation would help. */
+/** Returns the era that a pair settles on, or `refused` if the two share none. */
 function expected(host, server) {
   if (host.speaks === "legacy") return server.speaks === "modern" ? "refused" : "legacy";
   if (server.speaks !== "legacy") return "modern";
   return host.speaks === "modern" ? "refused" : "legacy";
 }
 
-/** What the server itself does not do in this era, with or without an adapter. */
+/** Steps that a server fails in an era even without the adapter, and how. */
 const LACKING = {
-  // Stateless: a server's request and a notification of its own have no stream.
+  // Its legacy leg is stateless, so the server has no stream for its own messages.
   "TS 2 legacy": { ask: /required capability/, changed: /no list_changed|no end|TimeoutError/ },
-  // No `subscriptions/listen` yet: 404 with -32601, which reaches the host.
+  // It does not implement `subscriptions/listen`: HTTP 404 with -32601.
   "FastMCP 4 modern": { changed: /Method not found/ },
 };
 
@@ -68,7 +68,7 @@ async function runHost(command, env) {
   return { ...JSON.parse(said), err };
 }
 
-/** The official inspector, a process for each question. */
+/** Runs the official inspector, one process per request. */
 function inspect(era) {
   return async (session, env) => {
     const { tools, brief, ...server } = session;
@@ -92,9 +92,9 @@ function inspect(era) {
   };
 }
 
-// What crossed.
+// Checks of what was recorded.
 
-/** The notes of `tap.mjs`, one list for each process of the adapter, in the order of their starts. */
+/** Returns the records of `tap.mjs`: one list per adapter process, in start order. */
 async function tapped(folder) {
   const files = (await readdir(folder)).filter((file) => file.endsWith(".jsonl")).sort();
   const texts = await Promise.all(files.map((file) => readFile(path.join(folder, file), "utf8")));
@@ -105,17 +105,17 @@ const posts = (exchanges) => exchanges.filter(({ method }) => method === "POST")
 const asks = (method) => (exchange) => rpc(exchange).method === method;
 const show = (exchanges) => exchanges.map(line).join(" | ");
 
-/** The value of a header as the 2026-07-28 transport writes it. */
+/** Encodes a header value as the 2026-07-28 transport does. */
 const encoded = (value) => (/^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$/.test(value) ? value : `=?base64?${Buffer.from(value).toString("base64")}?=`);
 
-/** The era that a server was spoken to in. */
+/** Returns the era of the requests that the server accepted. */
 function eraSeen(exchanges) {
   const accepted = posts(exchanges).filter(({ status }) => status < 300);
   if (accepted.some(asks("initialize"))) return "legacy";
   return accepted.some(({ headers }) => headers["mcp-protocol-version"] === MODERN) ? "modern" : "nothing accepted";
 }
 
-/** The named headers that a message of 2026-07-28 goes with. */
+/** Returns the headers that a 2026-07-28 message requires. */
 function modernHeaders({ method, params }) {
   const name = params?.name ?? params?.uri;
   const region = method === "tools/call" && params.name === "region" && params.arguments.region;
@@ -138,7 +138,7 @@ function judgeModern(exchanges, server) {
     for (const [name, value] of Object.entries(modernHeaders(message))) {
       must(exchange.headers[name] === value, `${name}: ${value} with ${message.method}; saw ${exchange.headers[name]}`);
     }
-    // A method that the server does not have is no fault of the message; a cancelled one has no answer.
+    // A cancelled request has no status, because its stream was closed first.
     const unknown = exchange.status === 404 && exchange.answer.includes('"code":-32601');
     must(!(exchange.status >= 400) || unknown, `accepted: ${line(exchange)}`);
   }
@@ -164,14 +164,14 @@ function judgeLegacy(exchanges, report) {
   if (report.steps.cancel) must(exchanges.some(asks("notifications/cancelled")), "notifications/cancelled at the server");
 }
 
-/** Requests of one start before the host's initialize; the GET that opens HTTP+SSE is the transport's. */
+/** Returns the requests of one start before `initialize`, except the GET that opens HTTP+SSE. */
 function before(exchanges) {
   const wanted = exchanges.filter(({ method }) => method !== "GET");
   const first = wanted.findIndex(asks("initialize"));
   return first < 0 ? wanted : wanted.slice(0, first);
 }
 
-/** Every message at either end is one that the other end wrote, byte for byte. */
+/** Checks that each message received at one end was sent at the other, byte for byte. */
 function judgeBytes(taps, exchanges) {
   const notes = taps.flat();
   const written = new Set(notes.filter((note) => "host" in note).map(({ host }) => host));
@@ -181,7 +181,7 @@ function judgeBytes(taps, exchanges) {
   const own = new Set();
   for (const text of written) {
     const { id, method } = JSON.parse(text);
-    // A refused question and an ended subscription are answered by the adapter.
+    // The adapter itself answers a refused discover and an ended subscription.
     if (["server/discover", "subscriptions/listen"].includes(method)) own.add(id);
   }
   const changed = notes.filter(({ adapter }) => {
@@ -192,12 +192,12 @@ function judgeBytes(taps, exchanges) {
   must(!changed.length, `every message at the host as the server wrote it; saw ${changed.map((note) => note.adapter.slice(0, 300)).join(" | ")}`);
 }
 
-/** The longest time from the end of the input to the exit. */
+/** Checks the exits; returns the longest time from the end of input to an exit. */
 function judgeEnds(taps) {
   let longest = 0;
   for (const notes of taps) {
     const exit = notes.find((note) => "exit" in note);
-    // A host may end a process that it started to ask one question.
+    // The TypeScript SDK kills the process that it starts for `server/discover` only.
     if (notes.some((note) => note.signal)) continue;
     const eof = notes.find((note) => note.eof);
     must(exit && eof, `an exit after the end of the input; saw ${JSON.stringify(notes.slice(-2)).slice(0, 400)}`);
@@ -208,13 +208,13 @@ function judgeEnds(taps) {
   return longest;
 }
 
-/** No stream outlives the adapter. */
+/** Checks that no stream outlives the adapter. */
 async function judgeStreams(wire) {
   for (let wait = 0; wire.open().length && wait < 50; wait += 1) await sleep(10);
   must(!wire.open().length, `no stream left open; saw ${show(wire.open())}`);
 }
 
-/** The error says which side speaks what. */
+/** Checks that the error names the versions of both sides; returns its message. */
 function judgeRefusal(report, taps) {
   const failed = report.error ?? Object.values(report.steps).find((said) => said !== "ok");
   must(failed, "the host sees a failure", report.steps);
@@ -226,7 +226,7 @@ function judgeRefusal(report, taps) {
   return message;
 }
 
-// A pair.
+// One pair.
 
 async function pair(hostName, serverName, target) {
   const host = HOSTS[hostName];
@@ -242,7 +242,7 @@ async function pair(hostName, serverName, target) {
   const env = { PATH: process.env.PATH, HOME: folder, TAP: tap, MCP_REMOTE_CONFIG_DIR: path.join(tap, "store") };
   let report;
   let notes = [];
-  let about = "session"; // what is judged
+  let about = "session"; // the check in progress, for the table
   const told = () =>
     [...wire.exchanges.map(line), ...(process.env.WIRE ? notes.flat().map((n) => JSON.stringify(n).slice(0, 500)) : []), JSON.stringify({ ...report, err: undefined }), report?.err].join("\n");
   const passed = await check(
@@ -290,7 +290,7 @@ async function pair(hostName, serverName, target) {
   return { passed, cell: passed ? want : `**${want}: ${about}**` };
 }
 
-/** Requests before the host's initialize, at the first start and at one before a known server. */
+/** Counts the requests before `initialize` at the first start and at the next one. */
 async function countStarts(hostName, session, env, wire, first) {
   const firsts = before(first);
   must(firsts.length === 1 && asks("server/discover")(firsts[0]), `one server/discover before the first initialize; saw ${show(firsts)}`);

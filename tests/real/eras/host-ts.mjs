@@ -1,10 +1,9 @@
-// A session held by a client of the TypeScript SDK, of its first or its second
-// major version.
+// A session of a TypeScript SDK client, version 1 or 2.
 //
 //   node host-ts.mjs <first|legacy|auto|pinned> <session as JSON>
 //
-// The session names the command or the URL, and the tools. Prints what each step
-// gave as JSON.
+// The session contains the command or the URL, and the tools. Prints the result of
+// each step as JSON.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { Report } from "./report.mjs";
@@ -64,14 +63,14 @@ try {
   await step("tools", async () => says((await client.listTools()).tools.map(({ name }) => name).join(" "), tools.echo[0]));
   if (!brief) {
     const opened = listening ? client.listen({ toolsListChanged: true }) : Promise.resolve();
-    opened.catch(() => {}); // the step `changed` says it
+    opened.catch(() => {}); // the step `changed` reports it
     await step("text", async () => says(await call(tools.echo), "héllo"));
     if (tools.region) await step("region", async () => says(await call(tools.region), "in Zürich"));
     await step("ask", async () => says(await call(tools.ask), "Ada"));
     await step("progress", async () => {
       const seen = [];
       const text = await call(tools.steps, { onprogress: ({ progress }) => seen.push(progress) });
-      await sleep(20); // the SDK hands a notification on a tick after an answer
+      await sleep(20); // the SDK delivers a notification one tick after a response
       says(`${text} ${seen.join(",")}`, "3 ", /1,2/);
     });
     await step("resources", async () => says(JSON.stringify(await client.listResources()), "uri"));

@@ -1,8 +1,8 @@
-"""A session held by the client of the Python SDK 2.x.
+"""A session of the Python SDK 2.x client.
 
     python host_python.py <auto|2026-07-28> <session as JSON>
 
-The session names the command or the URL, and the tools. Prints what each step gave as JSON.
+The session contains the command or the URL, and the tools. Prints the result of each step as JSON.
 """
 
 import json
@@ -22,7 +22,7 @@ changes = anyio.Event()
 
 
 def words(error: BaseException) -> str:
-    """The innermost message of an exception group."""
+    """Returns the innermost message of an exception group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return str(error) or type(error).__name__

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the pinned packages of these checks: those of npm, and those of Python
-# into two virtual environments, one for each era. Does nothing if they are there.
+# Installs the pinned npm packages of these checks, and the Python packages into two
+# virtual environments, one per era. Does nothing if they are up to date.
 
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
@@ -12,7 +12,7 @@ if [ ! -e "$stamp" ] || [ package-lock.json -nt "$stamp" ]; then
   touch "$stamp"
 fi
 
-# venv <folder>: Debian keeps what this needs in a package of its own.
+# venv <folder>: on Debian, installs the package python3-venv if needed.
 venv() {
   python3 -m venv --clear "$1" && return
   echo "# apt-get install python3-venv"

@@ -1,5 +1,5 @@
-// The servers of both eras, and how the programs are started: each is ended by
-// its process id.
+// The servers of both eras, and the functions that start programs. Each program is
+// killed by its process ID.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -18,7 +18,7 @@ export const python = (venv) => here(`./venvs/${venv}/bin/python`);
 export const node = (...args) => [process.execPath, ...args];
 const EVERYTHING = here("../node_modules/@modelcontextprotocol/server-everything/dist/index.js");
 
-/** What one run leaves behind, until its end. */
+/** The temporary files of this run. */
 export const folder = await mkdtemp(path.join(process.env.TMPDIR ?? tmpdir(), "eras-"));
 
 // The servers.
@@ -37,7 +37,7 @@ const REFERENCE = {
     wait: ["trigger-long-running-operation", { duration: 20, steps: 1 }],
   },
 };
-/** One whose tool `broken` breaks the rules of headers. */
+/** A server with a tool whose `x-mcp-header` is invalid. */
 export const BROKEN = { command: node(here("server-ts2.mjs"), "stateless", "broken") };
 const everything = (kind) => node("--import", here("../bind-loopback.mjs"), EVERYTHING, kind);
 
@@ -86,9 +86,9 @@ export async function run(command, env) {
   return { code, out: child.out, err: child.err };
 }
 
-/** Starts a server; its URL. */
+/** Starts a server and returns its URL. */
 export async function startServer({ command, at }) {
-  // The reference server takes a port and does not name the one it got.
+  // The reference server does not print its port, so it cannot listen on port 0.
   const port = at && (await freePort());
   const child = start(command, { HOME: folder, PORT: port });
   const deadline = Date.now() + 30_000;
@@ -118,7 +118,7 @@ const answers = (port) =>
     () => false,
   );
 
-/** Removes what this run left behind, and ends. */
+/** Deletes the temporary files and exits. */
 export async function end(code) {
   await rm(folder, { recursive: true, force: true });
   process.exit(code);

@@ -1,11 +1,11 @@
-// What a host says of its session.
+// The results of a host's session.
 
 const STEP_LIMIT = 5_000;
 
 export class Report {
   steps = {};
 
-  /** Notes `ok`, or why not; later steps follow in any case. */
+  /** Records `ok` or the error of one step; never throws. */
   step = async (name, body) => {
     let timer;
     const limit = new Promise((_, reject) => {

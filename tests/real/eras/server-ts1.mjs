@@ -1,5 +1,5 @@
-// A server of the TypeScript SDK, first major version, with sessions: the
-// 2025-11-25 revision and earlier. Prints its URL when it listens on loopback.
+// A TypeScript SDK 1 server with sessions, for 2025-11-25 and earlier. Prints its
+// URL once it listens on loopback.
 
 import { randomUUID } from "node:crypto";
 import { createServer } from "node:http";

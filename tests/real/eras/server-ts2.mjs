@@ -1,7 +1,6 @@
-// A server of the TypeScript SDK, second major version. It speaks 2026-07-28
-// and, unless the argument is `reject`, the earlier revisions without a session.
-// With a second argument it has a tool whose schema breaks the rules of headers.
-// Prints its URL when it listens on loopback.
+// A TypeScript SDK 2 server for 2026-07-28 and, unless the first argument is
+// `reject`, for earlier versions without sessions. A second argument adds a tool
+// with an invalid `x-mcp-header`. Prints its URL once it listens on loopback.
 
 import { createServer } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";

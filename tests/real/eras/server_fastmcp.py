@@ -1,6 +1,6 @@
-"""A server of FastMCP: 2.x speaks the 2025-11-25 revision and earlier, 4.x speaks 2026-07-28, too.
+"""A FastMCP server: 2.x for 2025-11-25 and earlier, 4.x for 2026-07-28 as well.
 
-Prints its URL when it listens on loopback.
+Prints its URL once it listens on loopback.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""A server of the Python SDK: 1.x speaks the 2025-11-25 revision and earlier, 2.x speaks 2026-07-28, too.
+"""A Python SDK server: 1.x for 2025-11-25 and earlier, 2.x for 2026-07-28 as well.
 
-Prints its URL when it listens on loopback.
+Prints its URL once it listens on loopback.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What the Python servers share."""
+"""Code shared by the Python servers."""
 
 import socket
 
@@ -11,7 +11,7 @@ class Name(BaseModel):
 
 
 def rounds(responses):
-    """The answer of the tool `ask` in the 2026-07-28 revision: a question, then the text."""
+    """Returns the result of the tool `ask` for 2026-07-28: first a question, then the text."""
     from mcp_types import ElicitRequest, ElicitRequestFormParams, InputRequiredResult
 
     if responses:
@@ -23,6 +23,6 @@ def rounds(responses):
 def serve(app) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     print(f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", flush=True)
-    # Open streams do not delay the end.
+    # Open streams must not delay the exit.
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=0)
     uvicorn.Server(config).run(sockets=[listener])

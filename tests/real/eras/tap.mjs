@@ -1,5 +1,5 @@
-// Stands between a host and the program that the host starts, and notes every
-// line that crosses, the end of the input and the exit.
+// Runs the program between a host and itself, and records each line of stdin and
+// stdout, the end of input, signals and the exit.
 //
 //   node tap.mjs <command> <arguments...>      with TAP=<folder>
 
@@ -14,7 +14,7 @@ const note = (what) => writeSync(file, `${JSON.stringify({ at: Date.now(), ...wh
 const child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] });
 note({ start: child.pid });
 
-/** Passes a stream on as it comes, and notes its lines. */
+/** Forwards a stream unchanged and records its lines. */
 function pass(from, to, name) {
   let rest = Buffer.alloc(0);
   from.on("data", (chunk) => {

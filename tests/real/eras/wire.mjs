@@ -1,6 +1,6 @@
-// A proxy before a server on loopback, which notes every request with its
-// headers and its body, what came back, and who ended the stream. It can lead to
-// another server, answer by itself, and cut a stream.
+// A recording HTTP proxy in front of a server on loopback. It records each
+// request, the response, and which side closed the stream. On demand it switches
+// to another server, answers requests itself, or cuts a stream.
 
 import http from "node:http";
 import { once } from "node:events";
@@ -58,11 +58,11 @@ export async function startWire(target) {
   return {
     exchanges,
     url: `http://127.0.0.1:${server.address().port}${upstream.pathname}`,
-    /** Streams that nobody has ended. */
+    /** Exchanges whose stream is still open. */
     open: () => exchanges.filter((exchange) => !exchange.endedBy),
-    /** Leads to another server from now on. */
-    leadTo: (target) => void (upstream = new URL(target)),
-    /** Answers with the status that this gives for a request, if it gives one. */
+    /** Forwards to another server from now on. */
+    switchTo: (target) => void (upstream = new URL(target)),
+    /** Answers a request with the status that `status` returns for it, if any. */
     answerWith: (status) => void (answers = status),
     async stop() {
       server.closeAllConnections();
@@ -71,7 +71,7 @@ export async function startWire(target) {
   };
 }
 
-/** The JSON-RPC message of a request; `{}` where there is none. */
+/** Returns the JSON-RPC message of a request, or `{}` if it has none. */
 export function rpc({ body }) {
   try {
     return JSON.parse(body);
@@ -80,14 +80,14 @@ export function rpc({ body }) {
   }
 }
 
-/** The messages that a server sent, as it wrote them. */
+/** Returns the messages in a response, byte for byte as the server sent them. */
 export function sent({ answer, answerHeaders }) {
   if (!answerHeaders?.["content-type"]?.includes("text/event-stream")) return answer ? [answer] : [];
   const events = answer.split(/\r?\n\r?\n/);
   return events.map((event) => event.split(/\r?\n/).filter((l) => l.startsWith("data:")).map((l) => l.slice(5).replace(/^ /, "")).join("\n"));
 }
 
-/** An exchange in one line. */
+/** Formats an exchange as one line. */
 export function line(exchange) {
   const { method, id, params } = rpc(exchange);
   const headers = Object.entries(exchange.headers).filter(([name]) => /^(mcp-|last-event-id)/.test(name));
@@ -100,7 +100,7 @@ export function line(exchange) {
     params?.name,
     headers.map(([name, value]) => `${name}=${name === "mcp-session-id" ? "…" : value}`).join(" "),
     exchange.status >= 400 && exchange.answer.slice(0, 200),
-    `(${exchange.endedBy ? `ended by the ${exchange.endedBy} after ${exchange.endedAt - exchange.at} ms` : "open"})`,
+    `(${exchange.endedBy ? `closed by the ${exchange.endedBy} after ${exchange.endedAt - exchange.at} ms` : "open"})`,
   ]
     .filter(Boolean)
     .join(" ");
