@@ -279,7 +279,7 @@ async function pair(hostName, serverName, target) {
       about = "open streams";
       await judgeStreams(wire);
       said.push(`exit after ${longest} ms`);
-      about = "requests before initialize";
+      about = "requests at the starts";
       if (want === "legacy" && host.speaks === "both") said.push(await countStarts(hostName, session, env, wire, first));
       return said.filter(Boolean).join(", ");
     },
