@@ -2,8 +2,8 @@
 # Drives an mcp-remote binary with the official MCP inspector and the official
 # TypeScript SDK client against the official reference server, over both HTTP
 # transports, and against a protected server behind a certified authorization
-# server, alone and beside npm's mcp-remote, and against third-party protected
-# servers. See README.md.
+# server, alone and beside npm's mcp-remote; against third-party protected servers;
+# and with hosts and servers of both protocol eras. See README.md.
 #
 #   run.sh <path-to-mcp-remote-binary>
 
@@ -37,6 +37,11 @@ if [ ! -e "$stamp" ] || [ package-lock.json -nt "$stamp" ]; then
     exit 2
   fi
   touch "$stamp"
+fi
+
+if ! eras/install.sh; then
+  echo "the packages of eras/ could not be installed" >&2
+  exit 2
 fi
 
 node=$here/node_modules/node/bin/node
@@ -344,6 +349,10 @@ fi
 
 echo "# beside npm's mcp-remote"
 script_checks beside-npm "$group_limit" beside-npm.mjs "$adapter"
+
+echo "# hosts and servers of both eras"
+script_checks eras "$group_limit" eras/eras.mjs "$adapter"
+script_checks carried "$group_limit" eras/carried.mjs "$adapter"
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

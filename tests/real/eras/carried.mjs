@@ -1,0 +1,274 @@
+// What the adapter does for 2026-07-28 messages besides forwarding them: headers
+// derived from a tool's schema, subscriptions that survive a lost stream, and the
+// server's era kept on disk. This script plays the host; the servers are built
+// with the TypeScript SDK.
+//
+//   node carried.mjs <adapter>
+//
+// Prints one line per check (`ok ...` / `FAIL ...`) and exits 1 if any failed.
+
+import { once } from "node:events";
+import { mkdtemp } from "node:fs/promises";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { check, equals, failed, must, until } from "../checks.mjs";
+import { ByHand } from "../programs.mjs";
+import { BROKEN, SERVERS, end, folder, startServer } from "./processes.mjs";
+import { line, rpc, startWire } from "./wire.mjs";
+
+const [adapter] = process.argv.slice(2);
+if (!adapter) {
+  console.error("usage: node carried.mjs <adapter>");
+  process.exit(2);
+}
+
+const MODERN = "2026-07-28";
+const LEGACY = "2025-11-25";
+/** The name of a host that is known to fall back to `initialize`. */
+const clientInfo = { name: "claude-code", version: "2.1.330" };
+const _meta = {
+  "io.modelcontextprotocol/protocolVersion": MODERN,
+  "io.modelcontextprotocol/clientInfo": clientInfo,
+  "io.modelcontextprotocol/clientCapabilities": {},
+};
+
+class Host extends ByHand {
+  ask(id, method, params = {}) {
+    this.send({ id, method, params: { ...params, _meta: { ...params._meta, ..._meta } } });
+    return this.answer(id);
+  }
+
+  call = (id, name, args = {}) => this.ask(id, "tools/call", { name, arguments: args });
+
+  handshake(id) {
+    this.send({ id, method: "initialize", params: { protocolVersion: LEGACY, capabilities: {}, clientInfo } });
+    return this.answer(id);
+  }
+
+  heard = (method) => this.messages.filter((message) => message.method === method);
+
+  /** Ends the input; `{ code, took }`. */
+  async leave() {
+    const began = performance.now();
+    const exit = once(this.child, "exit");
+    this.child.stdin.end();
+    const [code] = await exit;
+    return { code, took: Math.round(performance.now() - began) };
+  }
+}
+
+const urls = {};
+const url = async (server) => (urls[server.command.join(" ")] ??= await startServer(server));
+const { "TS 1": TS1, "TS 2": TS2, "TS 2 reject": STRICT } = SERVERS;
+
+/** Runs `body` with a proxy in front of `server`; all hosts that it starts share one store. */
+async function scene(name, server, body) {
+  const wire = await startWire(await url(server));
+  const store = await mkdtemp(path.join(folder, "store-"));
+  const hosts = [];
+  const start = (...flags) => {
+    const host = new Host([adapter, wire.url, ...flags], { MCP_REMOTE_CONFIG_DIR: store });
+    hosts.push(host);
+    return host;
+  };
+  const told = () =>
+    [...wire.exchanges.map(line), ...hosts.flatMap((host) => [...host.messages.map((m) => JSON.stringify(m).slice(0, 400)), host.stderr])].join("\n");
+  await check(name, () => body({ wire, start, asked: (method) => wire.exchanges.filter((e) => rpc(e).method === method) }), { told });
+  for (const host of hosts) await host.end();
+  await wire.stop();
+}
+
+const text = ({ result, error }) => result?.content?.[0]?.text ?? JSON.stringify(error ?? result);
+const methods = (exchanges) => exchanges.map((exchange) => rpc(exchange).method ?? exchange.method);
+const listen = (host, id) => {
+  host.send({ id, method: "subscriptions/listen", params: { _meta, notifications: { toolsListChanged: true } } });
+  return until(() => host.heard("notifications/subscriptions/acknowledged").length, "the acknowledgement");
+};
+
+await scene("a call of a tool that was never listed succeeds, although its argument belongs in a header", TS2, async ({ wire, start }) => {
+  const host = start();
+  equals(text(await host.call(1, "region", { region: "Zürich" })), "in Zürich", "the answer");
+  must(wire.exchanges.length <= 3, "at most three requests", wire.exchanges.map(line));
+  return methods(wire.exchanges).join(", ");
+});
+
+await scene("--header does not override the transport's headers", TS2, async ({ wire, start }) => {
+  const host = start("--header", "Mcp-Method: ping", "--header", "MCP-Protocol-Version: 2025-03-26", "--header", "Mcp-Name: x", "--header", "X-Own: 1");
+  equals(text(await host.call(1, "echo", { text: "a" })), "echo a", "the answer");
+  const { headers } = wire.exchanges.at(-1);
+  equals(
+    [headers["mcp-method"], headers["mcp-protocol-version"], headers["mcp-name"], headers["x-own"]],
+    ["tools/call", MODERN, "echo", "1"],
+    "the headers",
+  );
+});
+
+await scene("a tool with an invalid x-mcp-header is hidden and its call refused", BROKEN, async ({ start, asked }) => {
+  const host = start();
+  const { result } = await host.ask(1, "tools/list");
+  const names = result.tools.map((tool) => tool.name);
+  must(!names.includes("broken") && names.includes("echo"), "all tools but `broken`", names);
+  must(/broken/.test(host.stderr), "a log line", host.stderr.slice(-500));
+  const refused = await host.call(2, "broken", { list: ["a"] });
+  must(refused.error, "an error", refused);
+  equals(asked("tools/call").length, 0, "calls at the server:");
+  return refused.error.message;
+});
+
+await scene("20 concurrent calls, each on its own stream", TS2, async ({ wire, start }) => {
+  const host = start();
+  const answers = await Promise.all(Array.from({ length: 20 }, (_, id) => host.call(id, "echo", { text: `${id}` })));
+  answers.forEach((answer, id) => equals(text(answer), `echo ${id}`, "the answer"));
+  await until(() => !wire.open().length, "the end of all streams");
+});
+
+await scene("an open subscription does not delay the exit", TS2, async ({ wire, start }) => {
+  const host = start();
+  await listen(host, "listen:0");
+  const { code, took } = await host.leave();
+  equals(code, 0, "exit code");
+  const answers = host.messages.filter(({ id }) => id === "listen:0");
+  must(answers.length === 1 && answers[0].result, "a graceful result for the subscription", answers);
+  must(took <= 100, "an exit within 100 ms (10 on an idle machine)", took);
+  await until(() => !wire.open().length, "the end of the stream");
+  return `exit after ${took} ms`;
+});
+
+await scene("cancelling a subscription closes its stream and posts nothing", TS2, async ({ wire, start, asked }) => {
+  const host = start();
+  await listen(host, "listen:0");
+  host.send({ method: "notifications/cancelled", params: { requestId: "listen:0", _meta } });
+  const [stream] = asked("subscriptions/listen");
+  await until(() => stream.endedBy === "client", "the end of the stream by the client", 2_000);
+  equals(text(await host.call(1, "echo", { text: "a" })), "echo a", "the answer");
+  equals(methods(wire.exchanges), ["subscriptions/listen", "tools/call"], "the requests");
+});
+
+await scene("a subscription is reopened after its stream is lost, and announces list_changed once", TS2, async ({ start, asked }) => {
+  const host = start();
+  await listen(host, "listen:0");
+  const lost = asked("subscriptions/listen")[0];
+  lost.cut();
+  await until(() => asked("subscriptions/listen").length === 2, "the same subscription again");
+  equals(rpc(asked("subscriptions/listen")[1]), rpc(lost), "the same message");
+  await until(() => host.heard("notifications/tools/list_changed").length, "the announcement");
+  await host.call(1, "change");
+  await until(() => host.heard("notifications/tools/list_changed").length === 2, "a later change");
+  await sleep(200);
+  equals(host.heard("notifications/subscriptions/acknowledged").length, 1, "acknowledgements:");
+  equals(host.heard("notifications/tools/list_changed").length, 2, "announcements:");
+  must(!host.messages.some(({ id }) => id === "listen:0"), "no answer to the subscription");
+});
+
+await scene("a call whose stream is lost fails and is not resent", TS2, async ({ start, asked }) => {
+  const host = start();
+  await host.ask(1, "tools/list");
+  const called = host.call(2, "wait");
+  await until(() => asked("tools/call").length, "the call at the server");
+  await sleep(100);
+  const [lost] = asked("tools/call");
+  lost.cut();
+  equals(lost.endedBy, "wire", "the stream's end by the");
+  const { error } = await called;
+  must(error, "an error");
+  await sleep(300);
+  equals(asked("tools/call").length, 1, "calls at the server:");
+  return error.message;
+});
+
+await scene("errors for unknown methods and tools come from the server", TS2, async ({ start }) => {
+  const host = start();
+  const unknown = await host.ask(1, "no/such-method");
+  equals(unknown.error?.code, -32601, "the code");
+  const { error, result } = await host.call(2, "none");
+  must(error?.code === -32602 || result?.isError, "an error", { error, result });
+});
+
+await scene("HTTP 503 is not remembered as the server's era", TS1, async ({ wire, start, asked }) => {
+  wire.answerWith(() => 503);
+  const first = start();
+  const began = performance.now();
+  const { error } = await first.ask(1, "server/discover");
+  const took = Math.round(performance.now() - began);
+  must(error && took < 2_500, "an error within 2.5 s", { error, took });
+  await first.end();
+  wire.answerWith(() => undefined);
+  const before = asked("server/discover").length;
+  const second = start();
+  equals((await second.ask(1, "server/discover")).error?.code, -32601, "the code");
+  equals(asked("server/discover").length, before + 1, "server/discover at the server:");
+  must((await second.handshake(2)).result, "an answer to initialize");
+  return `503 became ${error.code} after ${took} ms`;
+});
+
+await scene("a process killed right after its answer has remembered the era", TS1, async ({ start, asked }) => {
+  const probe = start();
+  equals((await probe.ask(1, "server/discover")).error?.code, -32601, "the code");
+  await probe.end();
+  const host = start();
+  const began = performance.now();
+  equals((await host.ask(1, "server/discover")).error?.code, -32601, "the code");
+  const took = Math.round(performance.now() - began);
+  equals(asked("server/discover").length, 1, "server/discover at the server:");
+  must((await host.handshake(2)).result, "an answer to initialize");
+  return `answered after ${took} ms`;
+});
+
+await scene("a legacy server that becomes modern-only is noticed by the second start", TS1, async ({ wire, start }) => {
+  const first = start();
+  await first.ask(1, "server/discover");
+  must((await first.handshake(2)).result, "an answer to initialize");
+  await first.leave();
+  wire.switchTo(await url(STRICT));
+  // The adapter may refuse the host once, because only a request can show the change.
+  const tries = [];
+  for (let turn = 0; turn < 2; turn += 1) {
+    const from = wire.exchanges.length;
+    const host = start();
+    const found = await host.ask(1, "server/discover");
+    if (found.error) await host.handshake(2);
+    tries.push(`${found.result ? "modern" : `error ${found.error.code}`} (${methods(wire.exchanges.slice(from)).join(", ")})`);
+    await host.leave();
+    if (found.result) break;
+  }
+  must(/^modern/.test(tries.at(-1)), "modern by the second start", tries);
+  return tries.join(", then ");
+});
+
+await scene("a modern server that becomes legacy is noticed in the same start", STRICT, async ({ wire, start }) => {
+  const first = start();
+  must((await first.ask(1, "server/discover")).result, "a result");
+  await first.leave();
+  wire.switchTo(await url(TS1));
+  const from = wire.exchanges.length;
+  const host = start();
+  equals((await host.ask(1, "server/discover")).error?.code, -32601, "the code");
+  must((await host.handshake(2)).result, "an answer to initialize");
+  return methods(wire.exchanges.slice(from)).join(", ");
+});
+
+await scene("--protocol legacy refuses server/discover without a request", TS2, async ({ wire, start }) => {
+  const host = start("--protocol", "legacy");
+  equals((await host.ask(1, "server/discover")).error?.code, -32601, "the code");
+  equals(wire.exchanges.length, 0, "requests:");
+  equals((await host.handshake(2)).result?.protocolVersion, LEGACY, "the version");
+  equals(methods(wire.exchanges).filter((method) => method !== "GET"), ["initialize"], "the requests");
+});
+
+await scene("--protocol modern never sends initialize", TS1, async ({ start, asked }) => {
+  const host = start("--protocol", "modern");
+  const { error } = await host.ask(1, "server/discover");
+  must(error && error.message.includes(MODERN), "an error that names the era", error);
+  const refused = await host.handshake(2);
+  must(refused.error, "an error for initialize, too", refused);
+  equals(asked("initialize").length, 0, "initialize at the server:");
+  return error.message;
+});
+
+await scene("initialize for 2026-07-28 is answered with 2025-11-25", TS2, async ({ start }) => {
+  const host = start();
+  host.send({ id: 1, method: "initialize", params: { protocolVersion: MODERN, capabilities: {}, clientInfo: { name: "rmcp", version: "3.11.0" } } });
+  equals((await host.answer(1)).result?.protocolVersion, LEGACY, "the version");
+});
+
+await end(failed ? 1 : 0);
