@@ -102,6 +102,18 @@ pub enum Learned {
     List(List, Vec<Body>),
     /// The server's answer to `server/discover`.
     Discover(Body),
+    /// The host still waits for its `initialize`: kept in case that it ends this process without a word.
+    HostWaits {
+        /// Which host.
+        host: HostName,
+        /// For how long so far.
+        after: Duration,
+    },
+    /// The host's `initialize` is answered.
+    HostHasAnswer {
+        /// Which host.
+        host: HostName,
+    },
     /// The host gave up on a request that was held.
     HostLimit {
         /// Which host.
@@ -138,7 +150,7 @@ impl Learned {
             Self::Initialize { answer, .. } => answer.len(),
             Self::List(_, pages) => pages.iter().map(Body::len).sum(),
             Self::Discover(answer) => answer.len(),
-            Self::HostLimit { .. } => 0,
+            Self::HostLimit { .. } | Self::HostWaits { .. } | Self::HostHasAnswer { .. } => 0,
         }
     }
 }
@@ -215,7 +227,7 @@ impl Description {
                 self.discover = RawValue::from_string(result).ok();
                 new
             }
-            Learned::HostLimit { .. } => false,
+            Learned::HostLimit { .. } | Learned::HostWaits { .. } | Learned::HostHasAnswer { .. } => false,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The first start with default flags: the host is held for as long as it waits, and sees the real tools first.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod support;
 
 use std::{sync::Arc, time::Duration, time::Instant};

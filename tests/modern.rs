@@ -1,5 +1,7 @@
 //! The modern era (MCP 2026-07-28): the real binary between a scripted host and a scripted server.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod support;
 
 use std::{

@@ -86,7 +86,7 @@ async fn a_400_that_answers_the_request_is_the_answer() {
         let line = host.line().await.unwrap();
         let (answer, sent): (Value, Value) =
             (serde_json::from_str(&line).unwrap(), serde_json::from_str(body).unwrap());
-        assert_eq!((&answer["id"], &answer["error"]), (&json!(0), &sent["error"]));
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(0), &sent["error"]["code"]));
         match expected {
             None => assert_eq!(line, body),
             Some(id) => assert!(line.contains(id), "{line}"),

@@ -22,6 +22,10 @@ use crate::{
 /// How long a server may be slow before the host is answered, with `--start answer`: a start from nothing in a
 /// cloud takes some seconds, and hosts give up after 30 to 60 s.
 const SLOW: Duration = Duration::from_secs(20);
+/// From one note that the host still waits to the next, by how much the time grows.
+const NEXT_NOTE: f32 = 1.3;
+/// Of the hold, before a host that ends without a word counts as one that gave up: its user may have closed it.
+const SHARE_FOR_SILENT_END: u32 = 4;
 /// No host gives up sooner; from then on it matters what this host was seen to do.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// How much of the time that a host was seen to wait is used the next time.
@@ -39,6 +43,8 @@ pub(super) struct Holding {
     since: Duration,
     /// Whether the store was asked for what this host was seen to do.
     looked: bool,
+    /// Whether the store holds that the host waits.
+    noted: bool,
     list: FirstList,
 }
 
@@ -54,6 +60,10 @@ enum FirstList {
 }
 
 impl Holding {
+    pub(super) fn since(&self) -> Duration {
+        self.since
+    }
+
     pub(super) fn host(&self) -> &HostName {
         &self.host
     }
@@ -71,9 +81,10 @@ pub(super) enum Time {
 }
 
 impl Forward {
-    /// The host's `initialize` has come.
-    pub(super) fn begin_hold(&mut self, initialize: &Message) {
-        let host = HostName::of(initialize);
+    /// The host's first message has come, or its `initialize` after a `server/discover` that came at `since`: some hosts
+    /// have one limit for both.
+    pub(super) fn begin_hold(&mut self, first: &Message, since: Option<Duration>) {
+        let host = HostName::of(first);
         let mut hold = match self.start {
             Start::Wait => return,
             Start::Answer => {
@@ -87,14 +98,18 @@ impl Forward {
                 hold.initialize = user;
             }
         }
-        let times = [FIRST_LOOK, hold.initialize, hold.slow];
-        let times = times.into_iter().filter(|time| !time.is_zero());
-        self.actions.extend(times.map(|time| Action::Remind(time, Reminder::Hold)));
+        let now = self.clock.now();
+        let since = since.unwrap_or(now);
+        let left = |time: Duration| (since + time).saturating_sub(now);
+        let times = [FIRST_LOOK, hold.initialize, hold.slow].into_iter().filter(|time| !time.is_zero());
+        self.actions.extend(times.map(|time| Action::Remind(left(time), Reminder::Hold)));
+        if self.start == Start::Hold {
+            self.actions.push_back(Action::Remind(left(FIRST_LOOK), Reminder::HostWaits));
+        }
         debug!("{} {} is held for {:?} at most", host.name, host.version, hold.initialize);
-        let since = self.clock.now();
         // What the user says is not overruled by what was seen.
         let looked = self.hold.is_some() || self.start == Start::Answer;
-        self.holding = Some(Holding { host, hold, since, looked, list: FirstList::Awaited });
+        self.holding = Some(Holding { host, hold, since, looked, noted: false, list: FirstList::Awaited });
     }
 
     /// Whether it is time to answer `initialize` with a placeholder.
@@ -107,6 +122,32 @@ impl Forward {
             Time::ForReason
         } else {
             Time::Early
+        }
+    }
+
+    /// Notes that the host still waits for its `initialize`, in case that it ends this process without a word, as
+    /// Codex does.
+    pub(super) fn note_that_host_waits(&mut self) {
+        if self.start != Start::Hold || !self.may_be_introduced() {
+            return;
+        }
+        let Some(holding) = &mut self.holding else { return };
+        let after = self.clock.now().saturating_sub(holding.since);
+        if after >= FIRST_LOOK.max(holding.hold.slow / SHARE_FOR_SILENT_END) {
+            holding.noted = true;
+            self.memory.keep(Learned::HostWaits { host: holding.host.clone(), after });
+        }
+        let next = after.max(FIRST_LOOK).mul_f32(NEXT_NOTE);
+        if next < holding.hold.slow {
+            self.actions.push_back(Action::Remind(next - after, Reminder::HostWaits));
+        }
+    }
+
+    /// The host has the answer to its `initialize`, or has given up.
+    pub(super) fn note_that_host_has_answer(&mut self) {
+        if let Some(holding) = self.holding.as_mut().filter(|holding| holding.noted) {
+            holding.noted = false;
+            self.memory.keep(Learned::HostHasAnswer { host: holding.host.clone() });
         }
     }
 
@@ -224,9 +265,9 @@ impl Forward {
             _ => return,
         };
         // A host that ends early was perhaps closed by its user.
-        let enough = if cancelled.is_some() { FIRST_LOOK } else { FIRST_LOOK.max(hold / 2) };
+        let enough = if cancelled.is_some() { FIRST_LOOK } else { FIRST_LOOK.max(hold / SHARE_FOR_SILENT_END) };
         if after < enough || self.start != Start::Hold {
-            return;
+            return self.note_that_host_has_answer();
         }
         info!("{} gave up on {request:?} after {:.1} s", holding.host.name, after.as_secs_f32());
         self.memory.keep(Learned::HostLimit { host: holding.host.clone(), request, after });

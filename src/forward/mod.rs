@@ -116,6 +116,8 @@ pub enum Reminder {
     Overdue(u64),
     /// `initialize` may have been held for long enough.
     Hold,
+    /// The host may still be waiting for its `initialize`.
+    HostWaits,
     /// A list that waits for authorization at the server has been held for long enough.
     List(u64),
     /// `server/discover` has waited for long enough.
@@ -533,12 +535,13 @@ impl Forward {
         let opener = matches!(beginning, Beginning::Modern).then(|| first.clone());
         (self.shown, self.survey) = (Default::default(), Survey::default());
         (self.stand_in, self.told, self.offer) = (None, None, None);
-        self.holding = None;
+        // Of a `server/discover` that was refused just now.
+        let since = self.holding.take().filter(|_| matches!(self.link, Link::Closed)).map(|holding| holding.since());
         self.link = Link::Opening(Box::new(Opening { first: ids, beginning, waiting, hurdle: None }));
         self.actions.push_back(Action::Open(first));
         self.listens = Listens::default();
         if let Some(initialize) = self.initialize.clone() {
-            self.begin_hold(&initialize);
+            self.begin_hold(&initialize, since);
         }
         if let Some(opener) = opener {
             self.note_listen(&opener);
@@ -623,6 +626,7 @@ impl Forward {
             return;
         }
         let Link::Opening(opening) = std::mem::replace(&mut self.link, Link::Closed) else { return };
+        self.holding = None;
         let Opening { first, beginning, waiting, .. } = *opening;
         for id in &first {
             match error.answer() {

@@ -31,7 +31,7 @@ impl Forward {
 
     /// A modern connection begins.
     pub(super) fn begin_modern(&mut self, first: &Message) {
-        self.begin_hold(first);
+        self.begin_hold(first, None);
         if first.method() == Some(DISCOVER) {
             self.actions.push_back(Action::Remind(DISCOVER_PATIENCE, Reminder::Discover));
             self.refuses_discover_for_sign_in();
@@ -94,12 +94,16 @@ impl Forward {
         }
     }
 
-    /// The server does not speak a modern version: a host that has asked whether it does goes on with `initialize`.
-    /// Whether it was that.
+    /// The server does not speak a modern version, or cannot be reached: a host that has asked goes on with
+    /// `initialize`, which can be held. Whether it was that.
     pub(super) fn refuse_discover(&mut self, ids: &[Id], error: &Error) -> bool {
-        let ([id], Error::LegacyServer { .. }) = (ids, error) else { return false };
+        let [id] = ids else { return false };
         if self.owed.get(id).is_none_or(|debt| debt.asked != Asked::Discover) {
             return false;
+        }
+        if !matches!(error, Error::LegacyServer { .. }) && self.knows_discover() {
+            self.discover_is_due();
+            return true;
         }
         self.refuse(id, &Report::of_remote(error, &self.server).sentence);
         self.leave_modern();

@@ -142,6 +142,9 @@ impl Forward {
 
     /// One request with this id is owed no more.
     pub(super) fn forget(&mut self, id: &Id) -> Option<Debt> {
+        if self.owed.get(id)?.asked == Asked::Initialize {
+            self.note_that_host_has_answer();
+        }
         let debt = self.owed.get_mut(id)?;
         debt.count -= 1;
         let debt = *debt;

@@ -266,10 +266,10 @@ impl Forward {
             result.insert("instructions".to_owned(), Value::String(words));
         }
         info!(
-            "the host is answered in the server's place, {}",
+            "answering the host with {} until the server is available",
             match stand_in.known {
-                Some(_) => "as it was last known",
-                None => "which is not known yet",
+                Some(_) => "what the server was last known to have",
+                None => "a placeholder",
             }
         );
         for id in &first {
@@ -466,6 +466,7 @@ impl Forward {
                 self.release(held.message, &report);
             }
             Reminder::Hold => self.consider(),
+            Reminder::HostWaits => self.note_that_host_waits(),
             Reminder::Discover => self.discover_is_due(),
             Reminder::List(serial) => {
                 if let Some(id) = self.list_hold_is_over(serial)

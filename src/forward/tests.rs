@@ -110,7 +110,9 @@ fn actions(forward: &mut Forward) -> Vec<String> {
     let text = |body: &Body| String::from_utf8(body.to_bytes().to_vec()).unwrap();
     std::iter::from_fn(|| forward.action())
         // Each `initialize` asks for these; what they lead to is tested with a clock.
-        .filter(|action| !matches!(action, Action::Remind(_, Reminder::Hold) | Action::SignInIsNeeded))
+        .filter(|action| {
+            !matches!(action, Action::Remind(_, Reminder::Hold | Reminder::HostWaits) | Action::SignInIsNeeded)
+        })
         .map(|action| match action {
             Action::ToHost(body) => format!("host {}", text(&body)),
             Action::Open(message) => format!("open {}", text(&message.body)),

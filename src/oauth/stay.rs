@@ -4,7 +4,7 @@
 //!
 //! # Invariants
 //!
-//! - No browser tab is opened before the process has run for [`MOMENT`], or a request needs the sign-in.
+//! - No browser tab is opened before the process has run for a second, or a request needs the sign-in.
 
 use std::time::Duration;
 

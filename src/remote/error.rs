@@ -111,7 +111,7 @@ pub enum Error {
         /// What is reported.
         sentence: String,
         /// The same as a JSON-RPC error, with the server's code and data.
-        answer: Option<Message>,
+        answer: Option<Box<Message>>,
     },
     /// Neither transport was accepted.
     #[error("neither transport works: {first}; {second}")]
@@ -217,7 +217,7 @@ impl Error {
     pub fn answer(&self) -> Option<&Message> {
         match self {
             Self::Refused(refusal) | Self::SessionLost(refusal) => refusal.answer.as_ref(),
-            Self::ModernServer { answer, .. } => answer.as_ref(),
+            Self::ModernServer { answer, .. } => answer.as_deref(),
             _ => None,
         }
     }

@@ -92,6 +92,10 @@ impl Timing {
 /// Longest pause between tries to open a connection that nobody waits for any more; a request of the
 /// host's cuts it short.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The same while the host may wait for its `initialize`: a server that is back is noticed soon.
+const LONGEST_PAUSE_IN_HOLD: Duration = Duration::from_secs(2);
+/// Hosts wait about this long.
+const HOLD: Duration = Duration::from_secs(60);
 /// Shortest time from one try to the next, however many requests come.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -136,6 +140,7 @@ impl Opener {
         if self.timing.start == Start::Wait || first.method() != Some("initialize") {
             return self.open_once(&first, self.timing.retry_for).await;
         }
+        let began = Instant::now();
         let mut backoff = Backoff::up_to(LONGEST_PAUSE);
         loop {
             let since = Instant::now();
@@ -145,7 +150,8 @@ impl Opener {
             };
             // What the server asks for is waited for, whoever is in a hurry.
             let asked = retry_after(&error).unwrap_or_default().min(LONGEST_RETRY_AFTER);
-            let pause = backoff.pause().max(asked);
+            let longest = if began.elapsed() < HOLD { LONGEST_PAUSE_IN_HOLD } else { LONGEST_PAUSE };
+            let pause = backoff.pause().min(longest).max(asked);
             let hurried = (since + SHORTEST_PAUSE).max(Instant::now() + asked);
             debug!("next try in {:.1} s: {}", pause.as_secs_f32(), chain(&error));
             self.events.send(Event::Hurdle(Arc::new(error))).await;
@@ -242,7 +248,7 @@ impl Opener {
             report::host(self.http.server()),
             report::shown(versions.as_bytes()),
         );
-        Error::ModernServer { answer: refusal.answer(&format!("mcp-remote: {sentence}")), sentence }
+        Error::ModernServer { answer: refusal.answer(&format!("mcp-remote: {sentence}")).map(Box::new), sentence }
     }
 
     fn streamable_http(&self) -> StreamableHttp {

@@ -177,7 +177,10 @@ impl Shared {
 
     /// Sends the request, again where that may help.
     async fn exchange_until_answered(&self, exchange: &mut Exchange<'_>) -> Result<(), Error> {
-        let mut tries = Tries::new(exchange.message, self.timing.retry_for);
+        // A host does not wait for the answer to `server/discover`; it goes on with `initialize`, which is tried again.
+        let is_discover = exchange.message.method() == Some(DISCOVER);
+        let window = if is_discover { Duration::ZERO } else { self.timing.retry_for };
+        let mut tries = Tries::new(exchange.message, window);
         let mut backoff = Backoff::up_to(LONGEST_PAUSE);
         let mut has_listed = false;
         loop {

@@ -125,8 +125,14 @@ impl Shared {
     }
 
     fn learn(&self, learned: &Learned) {
-        if let Learned::HostLimit { host, request, after } = learned {
-            return hosts::keep(&self.store, host, *request, *after, SystemTime::now());
+        let now = SystemTime::now();
+        match learned {
+            Learned::HostLimit { host, request, after } => {
+                return hosts::keep(&self.store, host, *request, *after, now);
+            }
+            Learned::HostWaits { host, after } => return hosts::note_waiting(&self.store, host, *after, now),
+            Learned::HostHasAnswer { host } => return hosts::note_answered(&self.store, host, now),
+            Learned::Initialize { .. } | Learned::List(..) | Learned::Discover(_) => {}
         }
         let account = match (self.account)() {
             Account::Nobody => None,

@@ -3,7 +3,7 @@
 //!
 //! # Invariants
 //!
-//! - No request waits for the disk for longer than [`PATIENCE`].
+//! - No request waits for the disk for longer than a quarter of a second.
 //! - The file holds no URL: a path may hold a key.
 
 use std::{

@@ -3,7 +3,7 @@
 //!
 //! # Invariants
 //!
-//! - The file holds the shortest time that was seen, and forgets it after [`LIFE`].
+//! - The file holds the shortest time that was seen, and forgets it after a week.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use std::{
 use log::debug;
 use serde::{Deserialize, Serialize};
 
-use super::Store;
+use super::{Store, lease::is_alive};
 use crate::{
     description::{HeldRequest, HostLimits},
     known_hosts::HostName,
@@ -31,8 +31,18 @@ const MOST_HOSTS: usize = 64;
 struct Seen {
     initialize_ms: Option<u64>,
     tools_list_ms: Option<u64>,
+    /// A host that waits for its `initialize`.
+    waiting: Option<Waiting>,
     /// Seconds since the epoch.
     at: u64,
+}
+
+/// A process that holds the `initialize` of a host.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Waiting {
+    pid: u32,
+    /// For how long, when this was written.
+    after_ms: u64,
 }
 
 type Hosts = BTreeMap<String, Seen>;
@@ -40,27 +50,58 @@ type Hosts = BTreeMap<String, Seen>;
 /// How long this host was seen to wait.
 pub(super) fn limits(store: &Store, host: &HostName, now: SystemTime) -> HostLimits {
     let seen = load(store, now).remove(&key(host)).unwrap_or_default();
+    // The process was ended while it held the host: the host waits no longer than that.
+    let ended = seen.waiting.filter(|waiting| !is_alive(waiting.pid)).map(|waiting| waiting.after_ms);
+    let initialize = [seen.initialize_ms, ended].into_iter().flatten().min();
     HostLimits {
-        initialize: seen.initialize_ms.map(Duration::from_millis),
+        initialize: initialize.map(Duration::from_millis),
         list: seen.tools_list_ms.map(Duration::from_millis),
     }
 }
 
+/// Keeps that the host has waited for so long, and waits still.
+pub(super) fn note_waiting(store: &Store, host: &HostName, after: Duration, now: SystemTime) {
+    change(store, host, now, |seen| {
+        let ended = seen.waiting.filter(|waiting| waiting.pid != std::process::id() && !is_alive(waiting.pid));
+        if let Some(Waiting { after_ms, .. }) = ended {
+            seen.initialize_ms = Some(seen.initialize_ms.map_or(after_ms, |known| known.min(after_ms)));
+        }
+        seen.waiting = Some(Waiting { pid: std::process::id(), after_ms: millis(after) });
+    });
+}
+
+/// Keeps that the host waits no longer.
+pub(super) fn note_answered(store: &Store, host: &HostName, now: SystemTime) {
+    change(store, host, now, |seen| {
+        seen.waiting = seen.waiting.filter(|waiting| waiting.pid != std::process::id());
+    });
+}
+
 /// Keeps that the host gave up `after` this long, unless a shorter time is known.
 pub(super) fn keep(store: &Store, host: &HostName, request: HeldRequest, after: Duration, now: SystemTime) {
+    change(store, host, now, |seen| {
+        let limit = match request {
+            HeldRequest::Initialize => &mut seen.initialize_ms,
+            HeldRequest::ToolsList => &mut seen.tools_list_ms,
+        };
+        *limit = Some(limit.map_or(millis(after), |known| known.min(millis(after))));
+        seen.waiting = seen.waiting.filter(|waiting| waiting.pid != std::process::id());
+    });
+}
+
+fn change(store: &Store, host: &HostName, now: SystemTime, change: impl FnOnce(&mut Seen)) {
     let mut hosts = load(store, now);
     if hosts.len() >= MOST_HOSTS && !hosts.contains_key(&key(host)) {
         let oldest = hosts.iter().min_by_key(|(_, seen)| seen.at).map(|(key, _)| key.clone());
         oldest.and_then(|oldest| hosts.remove(&oldest));
     }
     let seen = hosts.entry(key(host)).or_default();
-    let limit = match request {
-        HeldRequest::Initialize => &mut seen.initialize_ms,
-        HeldRequest::ToolsList => &mut seen.tools_list_ms,
-    };
-    let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-    *limit = Some(limit.map_or(after, |known| known.min(after)));
+    change(seen);
     seen.at = seconds(now);
+    let Seen { initialize_ms, tools_list_ms, waiting, .. } = seen;
+    if initialize_ms.is_none() && tools_list_ms.is_none() && waiting.is_none() {
+        hosts.remove(&key(host));
+    }
     let written = serde_json::to_vec(&hosts).map_err(Into::into).and_then(|text| store.write_shared(FILE, &text));
     if let Err(error) = written {
         debug!("the limit of {} is not kept: {error:#}", host.name);
@@ -79,6 +120,10 @@ fn key(host: &HostName) -> String {
     const LONGEST: usize = 100;
     let cut = |text: &str| text.chars().take(LONGEST).collect::<String>();
     format!("{} {}", cut(&host.name), cut(&host.version))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn seconds(time: SystemTime) -> u64 {
@@ -108,6 +153,26 @@ mod tests {
         assert_eq!(seen.list, Some(Duration::from_secs(2)));
         assert_eq!(limits(&store, &host("2"), now), HostLimits::default());
         assert_eq!(limits(&store, &host("1"), now + LIFE), HostLimits::default());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn host_that_ends_the_process_without_a_word_is_known_by_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path().to_owned(), "0".repeat(32));
+        let now = SystemTime::now();
+        note_waiting(&store, &host("1"), Duration::from_secs(8), now);
+        assert_eq!(limits(&store, &host("1"), now).initialize, None, "this process lives");
+        note_answered(&store, &host("1"), now);
+        assert!(load(&store, now).is_empty());
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let waiting = Some(Waiting { pid: child.id(), after_ms: 8000 });
+        change(&store, &host("1"), now, |seen| seen.waiting = waiting);
+        assert_eq!(limits(&store, &host("1"), now).initialize, Some(Duration::from_secs(8)));
+        note_waiting(&store, &host("1"), Duration::from_secs(1), now);
+        note_answered(&store, &host("1"), now);
+        assert_eq!(limits(&store, &host("1"), now).initialize, Some(Duration::from_secs(8)), "the next start keeps it");
     }
 
     #[test]

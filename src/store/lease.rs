@@ -83,14 +83,14 @@ fn now() -> Duration {
 }
 
 #[cfg(unix)]
-fn is_alive(pid: u32) -> bool {
+pub(super) fn is_alive(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
     // EPERM: it lives, as somebody else's.
     pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
 #[cfg(not(unix))]
-fn is_alive(_pid: u32) -> bool {
+pub(super) fn is_alive(_pid: u32) -> bool {
     true // its age decides
 }
 

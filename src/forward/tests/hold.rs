@@ -46,11 +46,24 @@ impl Held {
         Self::with(name, Store::default(), settings(Start::Hold))
     }
 
-    fn with(name: &str, store: Store, settings: Settings) -> Self {
+    /// A host that has said nothing yet.
+    fn silent() -> Self {
+        Self::silent_with(Store::default())
+    }
+
+    fn silent_with(store: Store) -> Self {
+        Self::new(store, settings(Start::Hold))
+    }
+
+    fn new(store: Store, settings: Settings) -> Self {
         let (clock, time) = clock();
         let kept = store.kept.clone();
         let forward = Forward::new(Settings { clock, ..settings }, Box::new(store));
-        let mut held = Self { forward, time, kept, reminders: Vec::new() };
+        Self { forward, time, kept, reminders: Vec::new() }
+    }
+
+    fn with(name: &str, store: Store, settings: Settings) -> Self {
+        let mut held = Self::new(store, settings);
         let hello = format!(
             r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"2025-11-25","clientInfo":{{"name":"{name}","version":"1"}}}}}}"#
         );
@@ -382,4 +395,69 @@ fn list_that_waits_for_sign_in_at_server_is_held() {
     assert_eq!(held.host(&tools(1)).len(), 1, "sent");
     assert_eq!(held.does(person()), Vec::<String>::new());
     assert_eq!(placeholder(&held.until(60_000)), (40_000, "mcp_remote_sign_in".to_owned()));
+}
+
+#[test]
+fn waiting_host_is_noted_until_it_has_its_answer() {
+    let mut held = Held::by("codex-mcp-client");
+    held.does(person());
+    held.until(10_000);
+    let notes = |held: &Held| -> Vec<String> {
+        let kept = held.kept.lock().unwrap();
+        let note = |learned: &Learned| match learned {
+            Learned::HostWaits { after, .. } => Some(format!("waits {} s", after.as_secs())),
+            Learned::HostHasAnswer { .. } => Some("answered".to_owned()),
+            _ => None,
+        };
+        kept.iter().filter_map(note).collect()
+    };
+    assert_eq!(notes(&held), ["waits 6 s", "waits 8 s"], "a host that ends sooner was perhaps closed by its user");
+    held.does(Event::Need(Need::Nothing));
+    held.does(from_server(INTRODUCTION));
+    assert_eq!(notes(&held).last().unwrap(), "answered");
+    held.until(30_000);
+    assert_eq!(notes(&held).len(), 3);
+    let mut prompt = Held::by("codex-mcp-client");
+    prompt.does(from_server(INTRODUCTION));
+    prompt.until(30_000);
+    assert!(notes(&prompt).is_empty(), "a server that answers costs nothing");
+}
+
+#[test]
+fn refused_discover_and_initialize_share_one_hold() {
+    let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"fastmcp","version":"1"}}"#;
+    let discover = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"server/discover","params":{{{meta}}}}}"#);
+    let mut held = Held::silent();
+    assert_eq!(held.host(&discover), [format!("open {discover}")]);
+    held.does(Event::Opened(Ok(())));
+    let refused = held.until(2_000);
+    assert!(refused.len() == 1 && refused[0].1.contains("-32601"), "{refused:?}");
+    let hello =
+        r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"clientInfo":{"name":"fastmcp","version":"1"}}}"#;
+    held.host(hello);
+    held.does(unreachable_server());
+    assert_eq!(held.until(10_000)[0].0, 3_500, "pydantic-ai waits 5 s for both");
+}
+
+#[test]
+fn discover_is_answered_from_what_is_known_while_a_person_signs_in() {
+    let known = r#"{"discover":{"supportedVersions":["2026-07-28"],"ttlMs":5000},"lists":{"tools":[{"name":"a"}]}}"#;
+    let mut held = Held::silent_with(Store { known: Some(known), ..Store::default() });
+    held.host(r#"{"jsonrpc":"2.0","id":7,"method":"server/discover"}"#);
+    held.does(Event::Opened(Ok(())));
+    let told = held.does(person());
+    assert_eq!(told, [r#"{"jsonrpc":"2.0","id":7,"result":{"supportedVersions":["2026-07-28"],"ttlMs":0}}"#]);
+    held.does(person());
+    let listed = held.host(&tools(1));
+    let expected = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"a"}],"resultType":"complete","ttlMs":0,"cacheScope":"private"}}"#;
+    assert_eq!(listed, [expected]);
+    let listen = r#"{"jsonrpc":"2.0","id":2,"method":"subscriptions/listen"}"#;
+    assert_eq!(held.host(listen), [format!("send {listen}")]);
+    held.does(from_server(r#"{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":2},"notifications":{"toolsListChanged":true}}}"#));
+    let changed = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":2}}}"#;
+    assert_eq!(held.does(Event::Need(Need::Nothing)), [changed]);
+    assert_eq!(held.forward.handle(Event::Host(Incoming::End)), Verdict::Stop, "nobody waits for a stream");
+    held.forward.close();
+    let graceful = r#"{"jsonrpc":"2.0","id":2,"result":{"resultType":"complete","_meta":{"io.modelcontextprotocol/subscriptionId":2}}}"#;
+    assert_eq!(held.actions(), [graceful]);
 }
