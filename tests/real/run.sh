@@ -2,7 +2,7 @@
 # Drives an mcp-remote binary with the official MCP inspector and the official
 # TypeScript SDK client against the official reference server, over both HTTP
 # transports, and against a protected server behind a certified authorization
-# server, alone and beside npm's mcp-remote. See README.md.
+# server, alone and beside npm's mcp-remote, and with real hosts. See README.md.
 #
 #   run.sh <path-to-mcp-remote-binary>
 
@@ -24,18 +24,24 @@ cd -- "$here"
 call_limit=30     # seconds, one inspector call
 session_limit=120 # seconds, one SDK session
 group_limit=180   # seconds, all checks of authorization, or all beside npm's
+hosts_limit=240   # seconds, the short run of the real hosts
 
 # --- packages ---------------------------------------------------------------
 
-stamp=node_modules/.installed-by-run-sh
-if [ ! -e "$stamp" ] || [ package-lock.json -nt "$stamp" ]; then
-  echo "# npm ci"
-  if ! npm ci --no-audit --no-fund --loglevel=error >&2; then
-    echo "npm ci failed" >&2
-    exit 2
+# install <folder>
+install() {
+  local stamp=$1/node_modules/.installed-by-run-sh
+  if [ ! -e "$stamp" ] || [ "$1/package-lock.json" -nt "$stamp" ]; then
+    echo "# npm ci in $1"
+    if ! (cd -- "$1" && npm ci --no-audit --no-fund --loglevel=error >&2); then
+      echo "npm ci failed in $1" >&2
+      exit 2
+    fi
+    touch "$stamp"
   fi
-  touch "$stamp"
-fi
+}
+install .
+install hosts
 
 node=$here/node_modules/node/bin/node
 if ! "$node" --version >/dev/null 2>&1; then
@@ -320,6 +326,9 @@ fi
 
 echo "# beside npm's mcp-remote"
 script_checks beside-npm "$group_limit" beside-npm.mjs "$adapter"
+
+echo "# real hosts"
+script_checks hosts "$hosts_limit" hosts/hosts.mjs "$adapter" --quick
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

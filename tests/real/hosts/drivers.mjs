@@ -54,8 +54,9 @@ class Running {
       },
     });
     running.add(this.child.pid);
-    this.ended = once(this.child, "exit").then(() => running.delete(this.child.pid));
-    this.child.on("error", (error) => (this.output += error.message));
+    this.ended = once(this.child, "exit")
+      .catch((error) => (this.output += error.message))
+      .then(() => running.delete(this.child.pid));
     this.child.stdin.on("error", () => {});
     this.child.stderr.setEncoding("utf8").on("data", (text) => (this.output += text));
     createInterface({ input: this.child.stdout }).on("line", (line) => {
@@ -65,7 +66,7 @@ class Running {
   }
 
   get runs() {
-    return this.child.exitCode === null && this.child.signalCode === null;
+    return running.has(this.child.pid);
   }
 
   write(value) {
@@ -134,6 +135,14 @@ function single(it) {
   return Object.assign(it, { single: true });
 }
 
+/** A host in a terminal of its own, by util-linux's `script`. */
+function terminal(cell, command, env) {
+  const line = `stty cols 120 rows 40; exec ${command.map((word) => `'${word}'`).join(" ")}`;
+  const it = new Running(cell, ["script", "--quiet", "--flush", "--return", "--command", line, "/dev/null"], env);
+  it.type = (text) => it.child.stdin.write(text);
+  return it;
+}
+
 // --- Claude Code ---------------------------------------------------------------
 
 const claudeEnv = (cell) => ({
@@ -146,6 +155,9 @@ const claudeEnv = (cell) => ({
 const claudeConfig = (cell) =>
   configure(cell, ".claude.json", {
     hasCompletedOnboarding: true,
+    theme: "dark",
+    customApiKeyResponses: { approved: ["of-no-worth"], rejected: [] },
+    projects: { [cell.project]: { hasTrustDialogAccepted: true, hasCompletedProjectOnboarding: true } },
     mcpServers: { it: { type: "stdio", ...server(cell) } },
   });
 
@@ -156,6 +168,19 @@ async function claude(cell) {
   it.prompt = () => it.write({ type: "user", message: { role: "user", content: [{ type: "text", text: "hello" }] } });
   it.prompt();
   return it;
+}
+
+/** The user interface, in a terminal. */
+async function claudeTui(cell) {
+  await claudeConfig(cell);
+  const it = terminal(cell, [host("claude")], claudeEnv(cell));
+  it.prompt = () => it.type("hello\r");
+  return it;
+}
+
+async function claudePrompt(cell) {
+  await claudeConfig(cell);
+  return Object.assign(single(new Running(cell, [host("claude"), "-p", "hello"], claudeEnv(cell))), { leaves: true });
 }
 
 async function claudeList(cell) {
@@ -202,7 +227,8 @@ async function codex(cell) {
 
 async function codexExec(cell) {
   await codexConfig(cell);
-  return single(new Running(cell, [host("codex"), "exec", "--skip-git-repo-check", "hello"]));
+  const it = single(new Running(cell, [host("codex"), "exec", "--skip-git-repo-check", "hello"]));
+  return Object.assign(it, { leaves: true });
 }
 
 // --- Gemini CLI and Copilot CLI, as editors start them (Agent Client Protocol) -----
@@ -220,53 +246,93 @@ async function agentClient(cell, command, env) {
   return it;
 }
 
-async function gemini(cell) {
-  await configure(cell, ".gemini/settings.json", {
+const geminiConfig = (cell) =>
+  configure(cell, ".gemini/settings.json", {
     mcpServers: { it: server(cell) },
     security: { auth: { selectedType: "gemini-api-key" }, folderTrust: { enabled: false } },
     general: { enableAutoUpdate: false, enableAutoUpdateNotification: false },
     privacy: { usageStatisticsEnabled: false },
   });
-  const it = await agentClient(cell, [process.execPath, host("gemini"), "--acp", "--skip-trust"], {
-    GEMINI_API_KEY: "of-no-worth",
-    GOOGLE_GEMINI_BASE_URL: cell.model,
-    GEMINI_CLI_NO_RELAUNCH: "true",
-  });
+
+const geminiEnv = (cell) => ({
+  GEMINI_API_KEY: "of-no-worth",
+  GOOGLE_GEMINI_BASE_URL: cell.model,
+  GEMINI_CLI_NO_RELAUNCH: "true",
+});
+
+/** Named, so that no other model is asked which one to take. */
+const GEMINI_MODEL = "gemini-2.5-flash";
+
+async function gemini(cell) {
+  await geminiConfig(cell);
+  const it = await agentClient(cell, [process.execPath, host("gemini"), "--acp", "--skip-trust"], geminiEnv(cell));
   // One of the program and one of the session.
   return Object.assign(it, { connections: 2 });
 }
 
+async function geminiPrompt(cell) {
+  await geminiConfig(cell);
+  return single(new Running(cell, [process.execPath, host("gemini"), "--skip-trust", "--model", GEMINI_MODEL, "-p", "hello"], geminiEnv(cell)));
+}
+
+const copilotConfig = (cell) =>
+  configure(cell, ".copilot/mcp-config.json", { mcpServers: { it: { type: "local", tools: ["*"], ...server(cell) } } });
+
+const copilotEnv = (cell) => ({
+  COPILOT_OFFLINE: "true",
+  COPILOT_PROVIDER_BASE_URL: `${cell.model}/v1`,
+  COPILOT_PROVIDER_API_KEY: "of-no-worth",
+  COPILOT_MODEL: "stand-in",
+});
+
 async function copilot(cell) {
-  await configure(cell, ".copilot/mcp-config.json", { mcpServers: { it: { type: "local", tools: ["*"], ...server(cell) } } });
-  const it = await agentClient(cell, [host("copilot"), "--acp", "--no-auto-update"], {
-    COPILOT_OFFLINE: "true",
-    COPILOT_PROVIDER_BASE_URL: `${cell.model}/v1`,
-    COPILOT_PROVIDER_API_KEY: "of-no-worth",
-    COPILOT_MODEL: "stand-in",
-  });
+  await copilotConfig(cell);
+  const it = await agentClient(cell, [host("copilot"), "--acp", "--no-auto-update"], copilotEnv(cell));
   it.prompt();
   return it;
 }
 
+async function copilotPrompt(cell) {
+  await copilotConfig(cell);
+  return single(new Running(cell, [host("copilot"), "--no-auto-update", "--allow-all-tools", "-p", "hello"], copilotEnv(cell)));
+}
+
 // --- opencode --------------------------------------------------------------------
 
-async function opencode(cell) {
+function opencodeConfig(cell) {
   const { command, args, env } = server(cell);
-  await configure(cell, ".config/opencode/opencode.json", {
+  return configure(cell, ".config/opencode/opencode.json", {
     autoupdate: false,
     share: "disabled",
     mcp: { it: { type: "local", enabled: true, command: [command, ...args], environment: env } },
+    provider: {
+      "stand-in": {
+        npm: "@ai-sdk/openai-compatible",
+        name: "stand-in",
+        options: { baseURL: `${cell.model}/v1`, apiKey: "of-no-worth" },
+        models: { "stand-in": { name: "stand-in" } },
+      },
+    },
   });
-  const it = new Running(cell, [host("opencode"), "serve", "--hostname", "127.0.0.1", "--port", String(await freePort())], {
-    OPENCODE_DISABLE_AUTOUPDATE: "1",
-    OPENCODE_DISABLE_MODELS_FETCH: "1",
-  });
+}
+
+const opencodeEnv = { OPENCODE_DISABLE_AUTOUPDATE: "1", OPENCODE_DISABLE_MODELS_FETCH: "1" };
+
+async function opencode(cell) {
+  await opencodeConfig(cell);
+  const serve = ["serve", "--hostname", "127.0.0.1", "--port", String(await freePort())];
+  const it = new Running(cell, [host("opencode"), ...serve], opencodeEnv);
   it.onLine = (line) => {
     const url = line.match(/listening on (\S+)/)?.[1];
     // Answered when the servers of the project are connected.
     if (url) fetch(`${url}/mcp?directory=${encodeURIComponent(cell.project)}`).then((r) => r.text(), () => {});
   };
   return it;
+}
+
+async function opencodeRun(cell) {
+  await opencodeConfig(cell);
+  return single(new Running(cell, [host("opencode"), "run", "--model", "stand-in/stand-in", "hello"], opencodeEnv));
 }
 
 // --- inspector -------------------------------------------------------------------
@@ -280,11 +346,16 @@ async function inspector(cell) {
 
 export const drivers = {
   claude,
+  "claude-tui": claudeTui,
+  "claude-p": claudePrompt,
   "claude-mcp-list": claudeList,
   codex,
   "codex-exec": codexExec,
   gemini,
+  "gemini-p": geminiPrompt,
   copilot,
+  "copilot-p": copilotPrompt,
   opencode,
+  "opencode-run": opencodeRun,
   inspector,
 };

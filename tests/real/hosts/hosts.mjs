@@ -64,6 +64,10 @@ const SCENARIOS = [
 const EXPECTED = {
   // Waits 27 + 30 s and lists again. As the Agent SDK starts it: answered early, because -p leaves after 1-2 s.
   claude: { results: ["RC", "RC", "RC", "RC", "R", "RC"], asks: true, quick: [0, 4, 5] },
+  // The same, in a terminal.
+  "claude-tui": { results: ["RC", "RC", "RC", "RC", "R", "RC"], asks: true, quick: [0, 4] },
+  // Starts its turn after 1-2 s and ends with it.
+  "claude-p": { results: ["LP", "LP", "LP", "LP", "R", "LP"], quick: [0] },
   // Waits 27 + 5 s and ends.
   "claude-mcp-list": { results: ["RP", "P", "P", "P", "R", "P"], asks: true, quick: [0] },
   // Waits 30 + 30 s and never lists again.
@@ -72,10 +76,13 @@ const EXPECTED = {
   "codex-exec": { results: ["LP", "LP", "LP", "LP", "R", "LP"], quick: [0] },
   // Waits 600 s and lists again.
   gemini: { results: ["R", "R", "R", "RC", "R", "R"], quick: [0, 4] },
+  "gemini-p": { results: ["R", "R", "R", "RP", "R", "R"], quick: [0] },
   // Waits 60 + 60 s and lists again at the next prompt.
   copilot: { results: ["R", "R", "R", "RC", "R", "R"], asks: true, quick: [0, 2, 4] },
+  "copilot-p": { results: ["R", "R", "R", "RP", "R", "R"], quick: [0] },
   // Waits 30 + 30 s and lists again.
   opencode: { results: ["R", "R", "R", "RC", "R", "R"], quick: [0, 4, 5] },
+  "opencode-run": { results: ["R", "R", "R", "RP", "R", "R"], quick: [0] },
   // Waits 30 + 60 s, lists once and ends.
   inspector: { results: ["R", "R", "R", "R", "R", "R"], quick: [0, 2, 4] },
 };
@@ -184,7 +191,7 @@ class Cell {
       this.host.ended.then(() => this.after(500, look));
       this.after(limitMs, () => {
         changes.off("change", look);
-        resolve({ letter: "X", seconds: limitMs / 1_000 });
+        resolve({ letter: "X", what: `within ${limitMs / 1_000} s` });
       });
       this.again = look;
       look();
@@ -199,16 +206,18 @@ class Cell {
       const { givenUp, ended } = session;
       if (!givenUp) continue;
       const at = givenUp.cancelled ?? ended.at;
-      // Whether the host gave up or ended, its exit tells.
-      if (!givenUp.cancelled && this.host.single && this.host.runs) return undefined;
-      const left = !givenUp.cancelled && this.host.single && this.host.child.exitCode === 0;
+      const left = this.host.leaves && !givenUp.cancelled;
       return { letter: left ? "L" : "G", seconds: session.seconds(at), what: givenUp.method };
     }
     const outcomes = sessions.map((session) => this.outcome(session, real));
     if (outcomes.length >= (this.host.connections ?? 1) && outcomes.every(Boolean)) {
       return outcomes.toSorted((a, b) => "RCP".indexOf(a.letter) - "RCP".indexOf(b.letter) || a.seconds - b.seconds).at(-1);
     }
-    if (!this.host.runs && !connections.some(({ ended }) => !ended)) return { letter: "X", seconds: 0, what: "the host ended" };
+    const last = connections.at(-1);
+    if (!this.host.runs && connections.every(({ ended }) => ended)) {
+      if (last && this.host.leaves) return { letter: "L", seconds: last.seconds(last.ended.at) };
+      return { letter: "X", what: "the host ended" };
+    }
     return undefined;
   }
 
