@@ -13,6 +13,8 @@ import { fileURLToPath } from "node:url";
 const here = (file) => fileURLToPath(new URL(file, import.meta.url));
 const host = (name) => here(`./node_modules/.bin/${name}`);
 const INSPECTOR = here("../node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js");
+/** The program that the package `opencode-ai` would launch. */
+const OPENCODE = here("./node_modules/opencode-linux-x64-baseline/bin/opencode");
 const NEWER_NODE = here("../node_modules/node/bin/node");
 
 /** How long a host may take to end after each request to do so, in ms. */
@@ -321,7 +323,7 @@ const opencodeEnv = { OPENCODE_DISABLE_AUTOUPDATE: "1", OPENCODE_DISABLE_MODELS_
 async function opencode(cell) {
   await opencodeConfig(cell);
   const serve = ["serve", "--hostname", "127.0.0.1", "--port", String(await freePort())];
-  const it = new Running(cell, [host("opencode"), ...serve], opencodeEnv);
+  const it = new Running(cell, [OPENCODE, ...serve], opencodeEnv);
   it.onLine = (line) => {
     const url = line.match(/listening on (\S+)/)?.[1];
     // Answered when the servers of the project are connected.
@@ -332,7 +334,7 @@ async function opencode(cell) {
 
 async function opencodeRun(cell) {
   await opencodeConfig(cell);
-  return single(new Running(cell, [host("opencode"), "run", "--model", "stand-in/stand-in", "hello"], opencodeEnv));
+  return single(new Running(cell, [OPENCODE, "run", "--model", "stand-in/stand-in", "hello"], opencodeEnv));
 }
 
 // --- inspector -------------------------------------------------------------------

@@ -67,13 +67,13 @@ const EXPECTED = {
   // The same, in a terminal.
   "claude-tui": { results: ["RC", "RC", "RC", "RC", "R", "RC"], asks: true, quick: [0, 4] },
   // Starts its turn after 1-2 s and ends with it.
-  "claude-p": { results: ["LP", "LP", "LP", "LP", "R", "LP"], quick: [0] },
+  "claude-p": { results: ["RLP", "RLP", "RLP", "RLP", "R", "RLP"], quick: [0] },
   // Waits 27 + 5 s and ends.
-  "claude-mcp-list": { results: ["RP", "P", "P", "P", "R", "P"], asks: true, quick: [0] },
+  "claude-mcp-list": { results: ["RP", "RP", "RP", "RP", "R", "RP"], asks: true, quick: [0] },
   // Waits 30 + 30 s and never lists again.
   codex: { results: ["R", "R", "R", "R", "R", "R"], quick: [0, 2, 4, 5] },
   // Starts its turn after 1 s and ends with it.
-  "codex-exec": { results: ["LP", "LP", "LP", "LP", "R", "LP"], quick: [0] },
+  "codex-exec": { results: ["RLP", "RLP", "RLP", "RLP", "R", "RLP"], quick: [0] },
   // Waits 600 s and lists again.
   gemini: { results: ["R", "R", "R", "RC", "R", "R"], quick: [0, 4] },
   "gemini-p": { results: ["R", "R", "R", "RP", "R", "R"], quick: [0] },
