@@ -129,6 +129,8 @@ export async function freePort() {
   return port;
 }
 
+// A cell has `home`, `project` and `tmp`, folders of its own; `command` and `env`, the stdio server;
+// `model` and `proxy`, URLs; and perhaps `limit`, the seconds that its user lets the host wait.
 const server = ({ command: [command, ...args], env }) => ({ command, args, env });
 
 /** A host that ends by itself. */
@@ -148,6 +150,7 @@ function terminal(cell, command, env) {
 // --- Claude Code ---------------------------------------------------------------
 
 const claudeEnv = (cell) => ({
+  ...(cell.limit && { MCP_TIMEOUT: String(cell.limit * 1_000) }),
   ANTHROPIC_BASE_URL: cell.model,
   ANTHROPIC_API_KEY: "of-no-worth",
   CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: "1",
@@ -211,6 +214,7 @@ wire_api = "responses"
 [mcp_servers.it]
 command = ${JSON.stringify(command)}
 args = ${strings(args)}
+${cell.limit ? `startup_timeout_sec = ${cell.limit}` : ""}
 
 [mcp_servers.it.env]
 ${Object.entries(env).map(([name, value]) => `${name} = ${JSON.stringify(value)}`).join("\n")}
@@ -306,7 +310,7 @@ function opencodeConfig(cell) {
   return configure(cell, ".config/opencode/opencode.json", {
     autoupdate: false,
     share: "disabled",
-    mcp: { it: { type: "local", enabled: true, command: [command, ...args], environment: env } },
+    mcp: { it: { type: "local", command: [command, ...args], environment: env, ...(cell.limit && { timeout: cell.limit * 1_000 }) } },
     provider: {
       "stand-in": {
         npm: "@ai-sdk/openai-compatible",
