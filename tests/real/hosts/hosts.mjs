@@ -141,6 +141,8 @@ class Cell {
   constructor(adapter, name, scenario, surroundings) {
     Object.assign(this, { adapter, name, scenario, ...surroundings });
     this.timers = [];
+    /** The connections of each start. */
+    this.seen = [];
   }
 
   after = (ms, body) => this.timers.push(setTimeout(body, ms));
@@ -173,6 +175,7 @@ class Cell {
       for (let start = 0; start < (scenario.starts ?? 1); start += 1) {
         await this.stop();
         this.watch = await startConnections();
+        this.seen.push(this.watch.connections);
         const command = [TEE, process.execPath, String(this.watch.port), adapter, target];
         this.host = await drivers[this.name]({ home, project, tmp, model, proxy, env: w.env, command, limit: scenario.limit });
         result = await this.result(down?.real ?? ["read", "write"], (scenario.signIn ?? scenario.down ?? 0) * 1_000 + CELL_LIMIT);
@@ -268,7 +271,7 @@ class Cell {
 
   told = () =>
     [
-      ...this.watch.connections.flatMap(({ lines }, index) => lines.map((line) => `connection ${index + 1}: ${line}`)),
+      ...this.seen.flat().flatMap(({ lines }, index) => lines.map((line) => `connection ${index + 1}: ${line}`)),
       this.world.told(),
       this.host?.output.slice(-1_500),
     ].join("\n");
@@ -296,7 +299,7 @@ async function runCell(adapter, name, scenario, surroundings) {
   if (asks && scenario === FIRST_ANSWER_IN(name) && seen) {
     await check(`${name}, ${scenario.name}: the first question is answered while the sign-in is pending`, () => {
       must(seen.firstAnswer <= FIRST_ANSWER_LIMIT, `${seen.question} answered after ${seen.firstAnswer} ms`);
-      return `${seen.question} after ${seen.firstAnswer} ms,`;
+      return `${seen.question}, answered ${seen.firstAnswer} ms after the start`;
     });
   }
   return said;
