@@ -2,8 +2,8 @@
 # Drives an mcp-remote binary with the official MCP inspector and the official
 # TypeScript SDK client against the official reference server, over both HTTP
 # transports, and against a protected server behind a certified authorization
-# server, alone and beside npm's mcp-remote; against third-party protected servers;
-# and with hosts and servers of both protocol eras. See README.md.
+# server, alone and beside npm's mcp-remote; against third-party protected servers; with hosts and
+# servers of both protocol eras; and with real hosts and client libraries. See README.md.
 #
 #   run.sh <path-to-mcp-remote-binary>
 
@@ -26,18 +26,24 @@ call_limit=30     # seconds, one inspector call
 session_limit=120 # seconds, one SDK session
 group_limit=180   # seconds, all checks of authorization, or all beside npm's
 stacks_limit=300 # seconds, all third-party servers
+hosts_limit=240   # seconds, the short run of the real hosts
 
 # --- packages ---------------------------------------------------------------
 
-stamp=node_modules/.installed-by-run-sh
-if [ ! -e "$stamp" ] || [ package-lock.json -nt "$stamp" ]; then
-  echo "# npm ci"
-  if ! npm ci --no-audit --no-fund --loglevel=error >&2; then
-    echo "npm ci failed" >&2
-    exit 2
+# install <folder>
+install() {
+  local stamp=$1/node_modules/.installed-by-run-sh
+  if [ ! -e "$stamp" ] || [ "$1/package-lock.json" -nt "$stamp" ]; then
+    echo "# npm ci in $1"
+    if ! (cd -- "$1" && npm ci --no-audit --no-fund --loglevel=error >&2); then
+      echo "npm ci failed in $1" >&2
+      exit 2
+    fi
+    touch "$stamp"
   fi
-  touch "$stamp"
-fi
+}
+install .
+install hosts
 
 if ! eras/install.sh; then
   echo "the packages of eras/ could not be installed" >&2
@@ -353,6 +359,8 @@ script_checks beside-npm "$group_limit" beside-npm.mjs "$adapter"
 echo "# hosts and servers of both eras"
 script_checks eras "$group_limit" eras/eras.mjs "$adapter"
 script_checks carried "$group_limit" eras/carried.mjs "$adapter"
+echo "# real hosts"
+script_checks hosts "$hosts_limit" hosts/hosts.mjs "$adapter" --quick
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
