@@ -56,7 +56,7 @@ export async function installed(adapter, folder, { browser = "/bin/false", name 
   await writeFile(
     file,
     `#!/usr/bin/env bash\necho "$$" >>'${starts}'\n` +
-      `exec env -i ${assignments} \${CLAUDE_CODE_ENTRYPOINT:+CLAUDE_CODE_ENTRYPOINT="$CLAUDE_CODE_ENTRYPOINT"} '${adapter}' "$@" 2>>'${log}'\n`,
+      `exec env -i ${assignments} '${adapter}' "$@" 2>>'${log}'\n`,
   );
   await chmod(file, 0o755);
   return {
