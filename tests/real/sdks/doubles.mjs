@@ -13,6 +13,7 @@ import { parseArgs } from "node:util";
 import { setTimeout as sleep } from "node:timers/promises";
 import { check, failed, must, until } from "../checks.mjs";
 import {
+  EARLY,
   Faults,
   SCENARIOS,
   SLACK,
@@ -270,6 +271,8 @@ const firstStart = (host, scenario) => async (it, report) => {
       report(result);
       const longest = (sum(host.hold) + SLACK) * 1000;
       faults.unless(kind === "real" || firstAfter <= longest, `the placeholder comes within ${seconds(longest)} s`, result);
+      const earliest = (sum(host.hold) - EARLY) * 1000;
+      faults.unless(kind === "real" || firstAfter >= earliest, `no placeholder before ${seconds(earliest)} s`, result);
       if (kind === "placeholder") {
         await available(it);
         result += `, ${await relisted(host, session, began)}`;
@@ -429,5 +432,9 @@ const jobs = COLUMNS.toReversed()
   .filter(({ row, column }) => chosen(row, column))
   .map(({ row, column, body }) => () => cell(row, column, SCENARIOS[column], body));
 await inParallel(jobs);
-table.print([...HOSTS.map(({ name }) => name), ...EXTRA.map(([row]) => row)], COLUMNS);
+for (const { name, limits, hold } of HOSTS) {
+  const waits = typeof limits === "number" ? `${limits} for both` : limits.join(" + ") || "none";
+  table.set(name, "waits", waits).set(name, "held", hold.join(" + "));
+}
+table.print([...HOSTS.map(({ name }) => name), ...EXTRA.map(([row]) => row)], ["waits", "held", ...COLUMNS]);
 process.exit(failed === 0 ? 0 : 1);

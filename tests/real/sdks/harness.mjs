@@ -3,7 +3,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { createServer as createSocketServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -22,6 +22,8 @@ const AT_A_TIME = 6;
 export const AWAY = 10;
 /** What a machine with other work may add, in seconds. */
 export const SLACK = 1.5;
+/** What a hold may be shorter than the table says, in seconds. */
+export const EARLY = 0.5;
 
 /** The real tools of the protected server, and of the plain one. */
 const REAL = ["read", "write"];
@@ -139,6 +141,7 @@ export async function surroundings(adapter, scenario) {
       person.stop();
       await server?.stop();
       for (const pid of await install.running()) process.kill(pid, "SIGKILL");
+      await rm(folder, { recursive: true, force: true });
     },
   };
   return it;
@@ -260,6 +263,7 @@ export class Table {
   set(row, column, text) {
     if (!this.#rows.has(row)) this.#rows.set(row, {});
     this.#rows.get(row)[column] = text;
+    return this;
   }
 
   add(row, column, text) {
