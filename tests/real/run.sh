@@ -2,7 +2,8 @@
 # Drives an mcp-remote binary with the official MCP inspector and the official
 # TypeScript SDK client against the official reference server, over both HTTP
 # transports, and against a protected server behind a certified authorization
-# server, alone and beside npm's mcp-remote. See README.md.
+# server, alone, beside npm's mcp-remote, with client libraries of others, and
+# with doubles of hosts. See README.md.
 #
 #   run.sh <path-to-mcp-remote-binary>
 
@@ -35,6 +36,16 @@ if [ ! -e "$stamp" ] || [ package-lock.json -nt "$stamp" ]; then
     exit 2
   fi
   touch "$stamp"
+fi
+
+# Some Debian machines have Python without the module that makes environments.
+if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+  echo "# apt-get install python3-venv"
+  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv; } >&2
+fi
+if ! sdks/install.sh >&2; then
+  echo "the client libraries could not be installed" >&2
+  exit 2
 fi
 
 node=$here/node_modules/node/bin/node
@@ -304,6 +315,12 @@ script_checks authorization "$group_limit" authorization.mjs "$adapter"
 
 echo "# first start"
 script_checks first-start "$group_limit" first-start.mjs "$adapter"
+
+echo "# client libraries as hosts"
+script_checks client-libraries "$group_limit" sdks/sdks.mjs "$adapter" --quick
+
+echo "# doubles of hosts"
+script_checks doubles-of-hosts "$group_limit" sdks/doubles.mjs "$adapter" --quick
 
 echo "# pages in a browser"
 browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }

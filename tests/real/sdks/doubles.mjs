@@ -256,6 +256,9 @@ async function cell(row, column, scenario, body) {
 
 /** A host, from its start to the real tools. */
 const firstStart = (host, scenario) => async (it, report) => {
+  const { name, limits, hold } = host;
+  const waits = typeof limits === "number" ? `${limits} for both` : limits.join(" + ") || "none";
+  table.set(name, "waits", waits).set(name, "held", hold.join(" + "));
   const faults = new Faults();
   const began = now();
   const copies = Array.from({ length: host.copies ?? 1 }, () => new Session(host, it.install.file, [it.url]));
@@ -432,9 +435,5 @@ const jobs = COLUMNS.toReversed()
   .filter(({ row, column }) => chosen(row, column))
   .map(({ row, column, body }) => () => cell(row, column, SCENARIOS[column], body));
 await inParallel(jobs);
-for (const { name, limits, hold } of HOSTS) {
-  const waits = typeof limits === "number" ? `${limits} for both` : limits.join(" + ") || "none";
-  table.set(name, "waits", waits).set(name, "held", hold.join(" + "));
-}
 table.print([...HOSTS.map(({ name }) => name), ...EXTRA.map(([row]) => row)], ["waits", "held", ...COLUMNS]);
 process.exit(failed === 0 ? 0 : 1);

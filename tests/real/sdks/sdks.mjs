@@ -153,6 +153,7 @@ const table = new Table();
 
 async function cell(host, column) {
   const scenario = SCENARIOS[column];
+  table.set(host.name, "waits", host.limits.join(" + ")).set(host.name, "held", host.hold.join(" + "));
   let it;
   let library;
   let said = "";
@@ -276,6 +277,5 @@ const jobs = order.flatMap((column) =>
   HOSTS.filter((host) => chosen(host, column)).map((host) => () => cell(host, column)),
 );
 await inParallel(jobs);
-for (const { name, limits, hold } of HOSTS) table.set(name, "waits", limits.join(" + ")).set(name, "held", hold.join(" + "));
 table.print(HOSTS.map(({ name }) => name), ["waits", "held", ...Object.keys(SCENARIOS)]);
 process.exit(failed === 0 ? 0 : 1);
