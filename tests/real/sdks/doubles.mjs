@@ -125,6 +125,9 @@ const ENDS_COPIES_WITHIN = 200;
 const TOLD_WITHIN = 5_000;
 /** How long an answer takes that is held for nobody, in ms. */
 const AT_ONCE = 1_000;
+/** How often a host looks at the server before it stays, and how long a look takes, in ms. */
+const LOOKS = 5;
+const LOOK_TAKES = 300;
 /** From the notice to the user's next prompt, in ms. */
 const NEXT_PROMPT = 1_500;
 
@@ -258,7 +261,7 @@ async function cell(row, column, scenario, body) {
 const firstStart = (host, scenario) => async (it, report) => {
   const { name, limits, hold } = host;
   const waits = typeof limits === "number" ? `${limits} for both` : limits.join(" + ") || "none";
-  table.set(name, "waits", waits).set(name, "held", hold.join(" + "));
+  if (name) table.set(name, "waits", waits).set(name, "held", hold.join(" + "));
   const faults = new Faults();
   const began = now();
   const copies = Array.from({ length: host.copies ?? 1 }, () => new Session(host, it.install.file, [it.url]));
@@ -414,6 +417,35 @@ const othersMeanwhile = async (it) => {
   return `initialize ${seconds(session.initialized - session.began)} s`;
 };
 
+/** Hosts that start a process for a look at the server, and end it. */
+const looks = (scenario) => async (it, report) => {
+  for (let look = 0; look < LOOKS; look += 1) {
+    const session = new Session(SOMEBODY, it.install.file, [it.url]);
+    session.open().catch(() => {});
+    await sleep(LOOK_TAKES);
+    await session.leave();
+  }
+  must(it.person.tabs.length === 0, "no tab for a look", it.person.tabs.length);
+  return firstStart(SOMEBODY, scenario)(it, report);
+};
+
+/** A host that ends the adapter when the tab has just opened, and starts it again. */
+const endedAtTheTab = async (it) => {
+  const first = new Session(SOMEBODY, it.install.file, [it.url]);
+  first.open().catch(() => {});
+  await until(() => it.person.tabs.length === 1, "the tab");
+  first.child.kill("SIGTERM");
+  await first.ended;
+  const second = new Session(SOMEBODY, it.install.file, [it.url]);
+  const tools = await second.open();
+  const result = `${isReal(tools) ? "real" : "placeholder"} ${seconds(now() - second.began)} s after the second start`;
+  must(isReal(tools), "the first list is real", result);
+  must(it.person.tabs.length === 1, "tabs in all: 1", it.person.tabs.length);
+  await second.leave();
+  await mustHaveEnded(it);
+  return result;
+};
+
 /** A host that starts again, and waits as long as a test has patience for. */
 const impatient = (name, limit) => ({ ...hostNamed(name), limits: [limit, 60] });
 
@@ -421,6 +453,8 @@ const EXTRA = [
   ["Copilot CLI, starts again at once", "8 s", secondStart(impatient("Copilot CLI", 6), ["--hold", "60"])],
   ["Kiro, starts again after 3 s", "15 s", secondStart(impatient("Kiro", 8), ["--start", "wait"])],
   ["Cline CLI, starts again with Content-Length", "3 s", secondFraming(hostNamed("Cline CLI"))],
+  ["a host that looks five times and stays", "3 s", looks(SCENARIOS["3 s"])],
+  ["a host that ends it at the tab and starts again", "3 s", endedAtTheTab],
   ["an instance of another user", "15 s", secondInstance],
   ["an unknown host that asks for other lists", "15 s", othersMeanwhile],
 ];
