@@ -195,7 +195,9 @@ class Session {
         "io.modelcontextprotocol/clientInfo": clientInfo,
         "io.modelcontextprotocol/clientCapabilities": capabilities,
       };
+      const asked = now();
       const discovered = await this.request("server/discover", { _meta }, discovers).catch((error) => error);
+      this.discovering = now() - asked;
       must(!(discovered instanceof GaveUp), "server/discover is answered", discovered.message);
       must(discovered instanceof Error, "a server of before 2026 is not discovered", discovered);
     }
@@ -275,6 +277,8 @@ const firstStart = (host, scenario) => async (it, report) => {
       const kind = isReal(first) ? "real" : "placeholder";
       let result = `${kind} ${seconds(firstAfter)} s`;
       report(result);
+      const discovering = session.discovering ?? 0;
+      faults.unless(discovering <= AT_ONCE, "server/discover is answered at the challenge", `${seconds(discovering)} s`);
       const longest = (sum(host.hold) + SLACK) * 1000;
       faults.unless(kind === "real" || firstAfter <= longest, `the placeholder comes within ${seconds(longest)} s`, result);
       const earliest = (sum(host.hold) - EARLY) * 1000;
