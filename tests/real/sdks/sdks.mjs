@@ -86,6 +86,7 @@ const QUICK_TOO = [
   ["openai-agents 0.24.0 (Python)", "15 s"],
   ["@openai/agents 0.20.0", "8 s"],
   ["pydantic-ai 2.68.0", "8 s"],
+  ["pydantic-ai 2.68.0", "down 10 s"],
   ["langchain-mcp-adapters 0.3.2 (Python)", "15 s"],
   ["@langchain/mcp-adapters 1.1.4", "15 s"],
   ["TypeScript SDK 1.32.2", "down 10 s"],
