@@ -21,7 +21,6 @@ import {
   available,
   expectedFirst,
   inParallel,
-  installed,
   isPlaceholder,
   isReal,
   mustHaveEnded,
@@ -364,7 +363,7 @@ const secondInstance = async (it, report) => {
   const firstOpened = first.open();
   firstOpened.catch(() => {});
   await until(() => it.person.tabs.length === 1, "the tab of the first instance");
-  const other = await installed(adapter, it.folder, { browser: it.person.browser, name: "other" });
+  const other = await it.installAnother();
   const second = new Session(SOMEBODY, other.file, [it.url]);
   try {
     const tools = await second.open();
@@ -386,9 +385,7 @@ const secondInstance = async (it, report) => {
     faults.throw();
     return result;
   } finally {
-    it.other = await other.log();
     await Promise.all([first.leave(), second.leave()]);
-    if (process.env.TOLD) console.log(it.other.replace(/^/gm, "    other | "));
   }
 };
 
@@ -463,10 +460,11 @@ const EXTRA = [
 const COLUMNS = ["3 s", "8 s", "15 s", "40 s"];
 const QUICK = ["3 s", "15 s"];
 const chosen = (row, column) => `${row}, ${column}`.includes(options.only);
-const jobs = COLUMNS.toReversed()
-  .filter((column) => !options.quick || QUICK.includes(column))
-  .flatMap((column) => HOSTS.map((host) => ({ row: host.name, column, body: firstStart(host, SCENARIOS[column]) })))
-  .concat(EXTRA.map(([row, column, body]) => ({ row, column, body })))
+const columns = COLUMNS.toReversed().filter((column) => !options.quick || QUICK.includes(column));
+const jobs = [
+  ...EXTRA.map(([row, column, body]) => ({ row, column, body })),
+  ...columns.flatMap((column) => HOSTS.map((host) => ({ row: host.name, column, body: firstStart(host, SCENARIOS[column]) }))),
+]
   .filter(({ row, column }) => chosen(row, column))
   .map(({ row, column, body }) => () => cell(row, column, SCENARIOS[column], body));
 await inParallel(jobs);

@@ -44,7 +44,7 @@ export const SCENARIOS = {
 };
 
 /** A folder with an adapter in it that notes each of its starts, and knows nothing of our surroundings. */
-export async function installed(adapter, folder, { browser = "/bin/false", name = "adapter" } = {}) {
+async function installed(adapter, folder, { browser = "/bin/false", name = "adapter" } = {}) {
   const home = path.join(folder, `${name}-home`);
   const store = path.join(folder, `${name}-store`);
   const file = path.join(folder, name);
@@ -102,11 +102,16 @@ export async function surroundings(adapter, scenario) {
     signsInAfter(person, scenario.takes ?? 0, () => (availableAt ??= now()));
   }
   const install = await installed(adapter, folder, { browser: person.browser });
+  const installs = [install];
   const it = {
-    folder,
     url,
     person,
     install,
+    /** For another user of the machine, who has the same person at the browser. */
+    async installAnother() {
+      installs.push(await installed(adapter, folder, { browser: person.browser, name: "another" }));
+      return installs.at(-1);
+    },
     available: () => availableAt,
     /** In seconds after `began`; less than none where it was available before. */
     availableAfter: (began) => ((availableAt ?? 0) - began) / 1000,
@@ -134,13 +139,15 @@ export async function surroundings(adapter, scenario) {
         ...person.pages.map((page) => `page ${page.status} ${page.url ?? page.address} ${page.error ?? ""}`),
         ...(server?.requests ?? []).map(({ status, method, path: at, rpc }) => [status ?? "...", method, at, rpc].join(" ")),
         `starts ${(await install.starts()).length}`,
-        await install.log(),
+        ...(await Promise.all(installs.map(({ log }) => log()))),
       ].join("\n"),
     async stop() {
       away.abort();
       person.stop();
       await server?.stop();
-      for (const pid of await install.running()) process.kill(pid, "SIGKILL");
+      for (const each of installs) {
+        for (const pid of await each.running()) process.kill(pid, "SIGKILL");
+      }
       await rm(folder, { recursive: true, force: true });
     },
   };
