@@ -50,6 +50,16 @@ if ! eras/install.sh; then
   exit 2
 fi
 
+# Some Debian machines have Python without the module that makes environments.
+if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+  echo "# apt-get install python3-venv"
+  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv; } >&2
+fi
+if ! sdks/install.sh >&2; then
+  echo "the client libraries could not be installed" >&2
+  exit 2
+fi
+
 node=$here/node_modules/node/bin/node
 if ! "$node" --version >/dev/null 2>&1; then
   # The `node` package fetches its binary in an install script; where those are
@@ -339,6 +349,11 @@ rc=0
 wait "$stacks_pid" || rc=$?
 stacks_pid=
 count_checks stacks "$tmp/script-stacks" "$rc"
+echo "# client libraries as hosts"
+script_checks client-libraries "$group_limit" sdks/sdks.mjs "$adapter" --quick
+
+echo "# doubles of hosts"
+script_checks doubles-of-hosts "$group_limit" sdks/doubles.mjs "$adapter" --quick
 
 echo "# pages in a browser"
 browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
