@@ -1,5 +1,5 @@
 //! What a person is told of a failure: one sentence (what, where, why), one thing to do, one code; the
-//! same on stderr, in the JSON-RPC error, on the page in the browser and in `mcp-remote-client`. Codes
+//! same on stderr, in the JSON-RPC error's `message`, on the page in the browser and in `mcp-remote-client`. Codes
 //! and what to do stand in the [`catalogue`], the sentences in `remote` and `authorization`.
 //!
 //! Must never: say what failed without saying where; give a hint that is not something to do.
@@ -36,6 +36,8 @@ pub const INVALID_PARAMS: i32 = -32602;
 /// JSON-RPC 2.0 §5.1, and what npm's mcp-remote answers to a call of an ignored tool.
 pub const INTERNAL_ERROR: i32 = -32603;
 
+/// Begins the `message` of every error that is this program's own.
+const NAME_FIRST: &str = "mcp-remote: ";
 /// How much of a server's words is shown, in characters.
 const SHOWN: usize = 200;
 
@@ -76,21 +78,37 @@ impl Report {
         Self { code, sentence: sentence.into(), hint, status: None }
     }
 
-    /// The failure as the answer to a request.
+    /// Returns the failure as the answer to a request. The `message` is the whole [`line`](Self::line), because
+    /// hosts show nothing else; `data` is for programs.
     #[must_use]
     pub fn answer(&self, id: &Id) -> Bytes {
         let data = Data { code: self.code, hint: self.hint.as_deref(), status: self.status };
-        error_line(id, OWN_ERROR, &format!("mcp-remote: {}", self.sentence), Some(&data))
+        error_line(id, OWN_ERROR, &format!("{NAME_FIRST}{}", self.line()), Some(&data))
     }
 
-    /// The failure as one line for people.
+    /// Returns the failure as one line for people.
     #[must_use]
     pub fn line(&self) -> String {
-        match &self.hint {
-            Some(hint) => format!("{}; {hint} [{}]", self.sentence, self.code),
-            None => format!("{} [{}]", self.sentence, self.code),
-        }
+        line(&self.sentence, self.code, self.hint.as_deref())
     }
+}
+
+/// Returns the one form in which a failure is printed. The tip comes last and without a full stop, and a space follows
+/// the sentence, because both often end in text to copy: a command, a URL.
+#[must_use]
+pub fn line(sentence: &str, code: &str, hint: Option<&str>) -> String {
+    match hint {
+        Some(hint) => format!("{sentence} [{code}]. Tip: {hint}"),
+        None => format!("{sentence} [{code}]"),
+    }
+}
+
+/// Returns the sentence in the `message` of an error with this code and hint in its `data`: the inverse of
+/// [`Report::answer`].
+#[must_use]
+pub fn sentence<'a>(message: &'a str, code: &str, hint: Option<&str>) -> &'a str {
+    let message = message.strip_prefix(NAME_FIRST).unwrap_or(message);
+    message.strip_suffix(&line("", code, hint)).unwrap_or(message)
 }
 
 /// Logs a failure that is no answer to anything, in the words of the catalogue; the same one once in the
@@ -193,12 +211,24 @@ mod tests {
     }
 
     #[test]
-    fn our_errors_have_one_form() {
+    fn answer_message_carries_code_and_tip() {
         let report = Report::new("too_many_requests", "a:1: \"busy\"", None);
         assert_eq!(
             report.answer(&Id::from_json(b"1e2")),
-            r#"{"jsonrpc":"2.0","id":1e2,"error":{"code":-31000,"message":"mcp-remote: a:1: \"busy\"","data":{"code":"too_many_requests","hint":"wait, then try again"}}}"#
+            r#"{"jsonrpc":"2.0","id":1e2,"error":{"code":-31000,"message":"mcp-remote: a:1: \"busy\" [too_many_requests]. Tip: wait, then try again","data":{"code":"too_many_requests","hint":"wait, then try again"}}}"#
         );
+    }
+
+    #[test]
+    fn sentence_inverts_message() {
+        for (message, code, hint) in [
+            ("mcp-remote: a:1: no [x] [refused]. Tip: wait", "refused", Some("wait")),
+            ("mcp-remote: a:1: no [x] [refused]", "refused", None),
+            ("a:1: no [x]", "refused", Some("wait")),
+        ] {
+            assert_eq!(sentence(message, code, hint), "a:1: no [x]");
+        }
+        assert_eq!(sentence("no [a]. Tip: wait", "a", Some("other")), "no [a]. Tip: wait", "it is another's");
     }
 
     #[test]
