@@ -100,25 +100,24 @@ pub mod diagnosis;
 pub mod observer;
 
 pub mod logging;
+mod refusal;
 pub mod report;
 pub mod shutdown;
 pub mod wake;
 
 use std::{
     ffi::OsString,
-    io::{self, BufRead, IsTerminal, Write},
+    io::{self, Write},
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, mpsc::RecvTimeoutError},
-    time::{Duration, Instant},
+    sync::Arc,
 };
 
 use crate::{
     cli::{Command, Logout, Program, Reader, Usage},
     config::{Config, Grant, LogMode},
     forward::{Clock, Ends, Forward, Settings},
-    local::{Lines, Patient, Writer},
-    message::{Message, Shape},
+    local::{Lines, Writer},
     network::Outlet,
     oauth::{Authorizer, door::Door},
     observer::Observer,
@@ -127,13 +126,9 @@ use crate::{
     shutdown::Parent,
     store::{Store, description::Shelf, eras::Eras},
 };
-use bytes::Bytes;
 
 /// Exit code for arguments that cannot be understood, as of most programs.
 const USAGE: u8 = 2;
-/// How long a host's first request is waited for, to be told what is wrong with the arguments.
-/// Hosts send it at once; a person should not wait.
-const REFUSAL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The whole program: arguments and environment in, exit code out.
 #[must_use]
@@ -197,6 +192,11 @@ fn end_with(name: &str, done: anyhow::Result<impl Into<ExitCode>>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn refuse(reader: Reader, report: &Report) -> ExitCode {
+    refusal::refuse(reader, report);
+    ExitCode::from(USAGE)
 }
 
 /// Opens the log and runs to the end.
@@ -309,40 +309,4 @@ fn authorizer(config: &Config, outlet: Arc<Outlet>, observer: Observer) -> Autho
     let door = Door::new(outlet, config.server.clone(), config.plain_http, settings.private_addresses, &named);
     let store = Store::new(config.store.clone(), config.server_hash.clone());
     Authorizer::new(settings, door, store, observer)
-}
-
-/// Says what is wrong with the arguments: on stderr, and, since hosts hide that, as the answer to
-/// the host's first request.
-fn refuse(reader: Reader, report: &Report) -> ExitCode {
-    _ = writeln!(io::stderr(), "[{}] mcp-remote: {}", std::process::id(), report.line());
-    if reader == Reader::Host && !io::stdin().is_terminal() {
-        answer_first_request(report);
-    }
-    ExitCode::from(USAGE)
-}
-
-fn answer_first_request(report: &Report) {
-    let (sender, lines) = std::sync::mpsc::channel();
-    // Not waited for: a read cannot be cancelled.
-    _ = std::thread::Builder::new().name("stdin".into()).spawn(move || {
-        for line in io::BufReader::new(Patient(io::stdin())).split(b'\n').map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    let deadline = Instant::now() + REFUSAL_PATIENCE;
-    loop {
-        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) => {
-                if let Ok(Message { shape: Shape::Request { id, .. }, .. }) = Message::from_host(Bytes::from(line)) {
-                    let mut answer = report.answer(&id).to_vec();
-                    answer.push(b'\n');
-                    _ = io::stdout().write_all(&answer).and_then(|()| io::stdout().flush());
-                    return;
-                }
-            }
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
-        }
-    }
 }
