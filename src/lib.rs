@@ -107,7 +107,7 @@ pub mod wake;
 
 use std::{
     ffi::OsString,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
@@ -141,13 +141,14 @@ pub fn main(program: Program) -> ExitCode {
 #[must_use]
 pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
     let parent = Parent::now();
+    let sole = arguments.len() == 1;
     let environment = |name: &str| std::env::var(name).ok();
     match cli::parse(program, arguments, &environment) {
         Ok(Command::Print(text)) => match io::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         },
-        Ok(Command::Forward(config)) => match start(&config, run(&config, parent)) {
+        Ok(Command::Forward(config)) => match start_with(&introduction(&config, sole), &config, run(&config, parent)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => refuse(Reader::Host, &Report::new("bad_arguments", format!("{error:#}"), None)),
         },
@@ -199,10 +200,38 @@ fn refuse(reader: Reader, report: &Report) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
+/// Returns the first lines of the log: which version runs, for which server, and in a terminal what to type instead.
+/// `sole` says that the server's URL is the only argument.
+fn introduction(config: &Config, sole: bool) -> Vec<String> {
+    let url = report::url(config.server.url());
+    let mut lines = vec![format!("mcp-remote {}, server {url}", env!("CARGO_PKG_VERSION"))];
+    if io::stdin().is_terminal() {
+        let whole = sole && url == config.server.url().as_str();
+        let arguments = if whole { &url } else { "and the same arguments" };
+        lines.push(format!(
+            "mcp-remote waits for an MCP host on stdin. To test the connection, press Ctrl+C and type: \
+             mcp-remote-client {arguments}"
+        ));
+    }
+    lines
+}
+
 /// Opens the log and runs to the end.
 fn start<T>(config: &Config, run: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    start_with(&[], config, run)
+}
+
+/// The same, with these as the first lines of the log.
+fn start_with<T>(
+    introduction: &[String],
+    config: &Config,
+    run: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
     let file = config.store.join(format!("{}_debug.log", config.server_hash));
     let log = logging::start(config.log, file, config.log_filters.as_deref());
+    for line in introduction {
+        log::info!("{line}");
+    }
     run_to_end(log, &config.remarks, run)
 }
 

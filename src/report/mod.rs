@@ -16,6 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use log::Level;
 use reqwest::Url;
 use serde::Serialize;
 
@@ -123,6 +124,48 @@ pub fn warn(code: &'static str, sentence: impl Into<String>) -> Report {
     report
 }
 
+/// The log of what is tried again and again, such as opening a connection.
+///
+/// # Invariants
+///
+/// - A report is logged whole when it is met first, at once.
+/// - Its repetitions are logged with a count, each time that the count has doubled, so that a server that is down
+///   overnight does not fill the log.
+#[derive(Debug, Default)]
+pub(crate) struct FailureLog {
+    /// The line of the last report, and how often in a row it was met.
+    last: Option<(String, u32)>,
+}
+
+impl FailureLog {
+    /// Logs a failed attempt.
+    pub(crate) fn log(&mut self, report: &Report) {
+        if let Some((level, line)) = self.note(report) {
+            log::log!(level, "{line}");
+        }
+    }
+
+    /// The attempt succeeded.
+    pub(crate) fn clear(&mut self) {
+        self.last = None;
+    }
+
+    fn note(&mut self, report: &Report) -> Option<(Level, String)> {
+        let line = report.line();
+        match &mut self.last {
+            Some((last, count)) if *last == line => {
+                *count = count.saturating_add(1);
+                let words = self::line(&report.sentence, report.code, None);
+                count.is_power_of_two().then(|| (Level::Info, format!("attempt {count} failed, too: {words}")))
+            }
+            last => {
+                *last = Some((line.clone(), 1));
+                Some((Level::Warn, line))
+            }
+        }
+    }
+}
+
 /// An error answer, with the id as it came.
 pub(crate) fn error_line(id: &Id, code: i32, message: &str, data: Option<&impl Serialize>) -> Bytes {
     let text = |value: Result<String, serde_json::Error>| value.unwrap_or_else(|_| "null".to_owned());
@@ -160,6 +203,22 @@ pub fn shown(body: &[u8]) -> String {
 /// of writing.
 pub(crate) fn is_obeyed(character: char) -> bool {
     character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Returns a URL as it may be logged: without user, password and query, and without what looks like a key in the path.
+#[must_use]
+pub fn url(url: &Url) -> String {
+    let path: Vec<_> = url.path().split('/').map(|part| if is_key(part) { "…" } else { part }).collect();
+    let query = if url.query().is_some() { "?…" } else { "" };
+    format!("{}://{}{}{query}", url.scheme(), host(url), path.join("/"))
+}
+
+/// Returns whether a part of a path is a key: long, and of letters and digits. Some services have it there.
+pub(crate) fn is_key(part: &str) -> bool {
+    const SHORTEST_KEY: usize = 20;
+    part.len() >= SHORTEST_KEY
+        && part.bytes().any(|byte| byte.is_ascii_digit())
+        && part.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
 /// Host and port as a person would write them.
@@ -229,6 +288,40 @@ mod tests {
             assert_eq!(sentence(message, code, hint), "a:1: no [x]");
         }
         assert_eq!(sentence("no [a]. Tip: wait", "a", Some("other")), "no [a]. Tip: wait", "it is another's");
+    }
+
+    #[test]
+    fn logged_url_has_no_secret() {
+        for (whole, logged) in [
+            ("https://a.example", "https://a.example/"),
+            ("http://127.0.0.1:8080/mcp", "http://127.0.0.1:8080/mcp"),
+            ("https://me:hush@a.example/mcp?api_key=hush", "https://a.example/mcp?…"),
+            ("https://a.example/s/0f8fad5b-d9cb-469f-a165-70867728950e/mcp", "https://a.example/s/…/mcp"),
+        ] {
+            assert_eq!(url(&Url::parse(whole).unwrap()), logged);
+        }
+    }
+
+    #[test]
+    fn repeated_failure_is_counted() {
+        let (down, busy) =
+            (Report::new("cannot_connect", "a:1: no", None), Report::new("server_failed", "a:1: 503", None));
+        let mut failures = FailureLog::default();
+        let lines = |failures: &mut FailureLog, report, times| {
+            (0..times).filter_map(|_| failures.note(report)).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            lines(&mut failures, &down, 5),
+            [
+                (Level::Warn, down.line()),
+                (Level::Info, "attempt 2 failed, too: a:1: no [cannot_connect]".to_owned()),
+                (Level::Info, "attempt 4 failed, too: a:1: no [cannot_connect]".to_owned()),
+            ]
+        );
+        assert_eq!(lines(&mut failures, &busy, 1), [(Level::Warn, busy.line())], "another report is news");
+        assert_eq!(lines(&mut failures, &down, 1), [(Level::Warn, down.line())], "so is the first one after another");
+        failures.clear();
+        assert_eq!(lines(&mut failures, &down, 1), [(Level::Warn, down.line())], "so is a failure after a success");
     }
 
     #[test]
