@@ -244,7 +244,7 @@ pub fn chain(error: &dyn StdError) -> String {
         }
         cause = inner.source();
     }
-    line
+    without_number(line)
 }
 
 /// The innermost cause: what the operating system or the TLS library said.
@@ -253,8 +253,22 @@ fn deepest(error: &(dyn StdError + 'static)) -> String {
     match (inside, error.source()) {
         (Some(inside), _) => deepest(inside),
         (None, Some(source)) => deepest(source),
-        (None, None) => error.to_string(),
+        (None, None) => without_number(error.to_string()),
     }
+}
+
+/// Removes the operating system's number of an error, which stands behind the words for it.
+fn without_number(mut text: String) -> String {
+    const BEFORE: &str = " (os error ";
+    while let Some(start) = text.find(BEFORE) {
+        let number = &text[start + BEFORE.len()..];
+        let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+        if digits == 0 || !number[digits..].starts_with(')') {
+            break;
+        }
+        text.replace_range(start..start + BEFORE.len() + digits + 1, "");
+    }
+    text
 }
 
 #[cfg(test)]
@@ -288,6 +302,20 @@ mod tests {
             assert_eq!(sentence(message, code, hint), "a:1: no [x]");
         }
         assert_eq!(sentence("no [a]. Tip: wait", "a", Some("other")), "no [a]. Tip: wait", "it is another's");
+    }
+
+    #[test]
+    fn cause_has_no_error_number() {
+        let refused = std::io::Error::from_raw_os_error(111);
+        assert_eq!(deepest(&refused), chain(&refused));
+        assert!(!chain(&refused).contains("os error"), "{}", chain(&refused));
+        for (text, expected) in [
+            ("a (os error 2): b (os error 10061)", "a: b"),
+            ("a (os error", "a (os error"),
+            ("a (os error x)", "a (os error x)"),
+        ] {
+            assert_eq!(without_number(text.to_owned()), expected);
+        }
     }
 
     #[test]
