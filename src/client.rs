@@ -197,7 +197,7 @@ impl Failure {
         if answer.code.0 == OWN_ERROR
             && let Some(entry) = data("code").and_then(|code| entry(&code))
         {
-            let sentence = answer.message.strip_prefix("mcp-remote: ").unwrap_or(&answer.message).chars();
+            let sentence = report::sentence(&answer.message, entry.code, data("hint").as_deref()).chars();
             let sentence = sentence.take(LONGEST).map(|one| if is_obeyed(one) { ' ' } else { one }).collect();
             let hint = data("hint").filter(|hint| is_ours(entry, hint)).unwrap_or_else(|| entry.action.to_owned());
             // What a host is told, whose adapter stays; we are about to end, and the way back with us.
@@ -245,8 +245,8 @@ impl Failure {
 pub async fn sign_in(config: &Config) -> anyhow::Result<bool> {
     let host = report::host(config.server.url());
     let told = |failure: Failure| {
-        let hint = failure.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
-        anyhow::anyhow!("{}{hint} [{}]", failure.sentence, failure.code)
+        let line = report::line(&failure.sentence, &failure.code, failure.hint.as_deref());
+        anyhow::Error::msg(line)
     };
     let (observer, mut facts) = Observer::new();
     let service = connect(Connection::new(config, observer)?, "mcp-remote login", &host).await.map_err(told)?;

@@ -100,25 +100,24 @@ pub mod diagnosis;
 pub mod observer;
 
 pub mod logging;
+mod refusal;
 pub mod report;
 pub mod shutdown;
 pub mod wake;
 
 use std::{
     ffi::OsString,
-    io::{self, BufRead, IsTerminal, Write},
+    io::{self, IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, mpsc::RecvTimeoutError},
-    time::{Duration, Instant},
+    sync::Arc,
 };
 
 use crate::{
     cli::{Command, Logout, Program, Reader, Usage},
     config::{Config, Grant, LogMode},
     forward::{Clock, Ends, Forward, Settings},
-    local::{Lines, Patient, Writer},
-    message::{Message, Shape},
+    local::{Lines, Writer},
     network::Outlet,
     oauth::{Authorizer, door::Door},
     observer::Observer,
@@ -127,13 +126,9 @@ use crate::{
     shutdown::Parent,
     store::{Store, description::Shelf, eras::Eras},
 };
-use bytes::Bytes;
 
 /// Exit code for arguments that cannot be understood, as of most programs.
 const USAGE: u8 = 2;
-/// How long a host's first request is waited for, to be told what is wrong with the arguments.
-/// Hosts send it at once; a person should not wait.
-const REFUSAL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The whole program: arguments and environment in, exit code out.
 #[must_use]
@@ -146,13 +141,14 @@ pub fn main(program: Program) -> ExitCode {
 #[must_use]
 pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
     let parent = Parent::now();
+    let sole = arguments.len() == 1;
     let environment = |name: &str| std::env::var(name).ok();
     match cli::parse(program, arguments, &environment) {
         Ok(Command::Print(text)) => match io::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         },
-        Ok(Command::Forward(config)) => match start(&config, run(&config, parent)) {
+        Ok(Command::Forward(config)) => match start_with(&introduction(&config, sole), &config, run(&config, parent)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => refuse(Reader::Host, &Report::new("bad_arguments", format!("{error:#}"), None)),
         },
@@ -199,10 +195,43 @@ fn end_with(name: &str, done: anyhow::Result<impl Into<ExitCode>>) -> ExitCode {
     }
 }
 
+fn refuse(reader: Reader, report: &Report) -> ExitCode {
+    refusal::refuse(reader, report);
+    ExitCode::from(USAGE)
+}
+
+/// Returns the first lines of the log: which version runs, for which server, and in a terminal what to type instead.
+/// `sole` says that the server's URL is the only argument.
+fn introduction(config: &Config, sole: bool) -> Vec<String> {
+    let url = report::url(config.server.url());
+    let mut lines = vec![format!("mcp-remote {}, server {url}", env!("CARGO_PKG_VERSION"))];
+    if io::stdin().is_terminal() {
+        let whole = sole && url == config.server.url().as_str();
+        let arguments = if whole { &url } else { "and the same arguments" };
+        lines.push(format!(
+            "mcp-remote waits for an MCP host on stdin. To test the connection, press Ctrl+C and type: \
+             mcp-remote-client {arguments}"
+        ));
+    }
+    lines
+}
+
 /// Opens the log and runs to the end.
 fn start<T>(config: &Config, run: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    start_with(&[], config, run)
+}
+
+/// The same, with these as the first lines of the log.
+fn start_with<T>(
+    introduction: &[String],
+    config: &Config,
+    run: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
     let file = config.store.join(format!("{}_debug.log", config.server_hash));
     let log = logging::start(config.log, file, config.log_filters.as_deref());
+    for line in introduction {
+        log::info!("{line}");
+    }
     run_to_end(log, &config.remarks, run)
 }
 
@@ -309,40 +338,4 @@ fn authorizer(config: &Config, outlet: Arc<Outlet>, observer: Observer) -> Autho
     let door = Door::new(outlet, config.server.clone(), config.plain_http, settings.private_addresses, &named);
     let store = Store::new(config.store.clone(), config.server_hash.clone());
     Authorizer::new(settings, door, store, observer)
-}
-
-/// Says what is wrong with the arguments: on stderr, and, since hosts hide that, as the answer to
-/// the host's first request.
-fn refuse(reader: Reader, report: &Report) -> ExitCode {
-    _ = writeln!(io::stderr(), "[{}] mcp-remote: {}", std::process::id(), report.line());
-    if reader == Reader::Host && !io::stdin().is_terminal() {
-        answer_first_request(report);
-    }
-    ExitCode::from(USAGE)
-}
-
-fn answer_first_request(report: &Report) {
-    let (sender, lines) = std::sync::mpsc::channel();
-    // Not waited for: a read cannot be cancelled.
-    _ = std::thread::Builder::new().name("stdin".into()).spawn(move || {
-        for line in io::BufReader::new(Patient(io::stdin())).split(b'\n').map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    let deadline = Instant::now() + REFUSAL_PATIENCE;
-    loop {
-        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) => {
-                if let Ok(Message { shape: Shape::Request { id, .. }, .. }) = Message::from_host(Bytes::from(line)) {
-                    let mut answer = report.answer(&id).to_vec();
-                    answer.push(b'\n');
-                    _ = io::stdout().write_all(&answer).and_then(|()| io::stdout().flush());
-                    return;
-                }
-            }
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
-        }
-    }
 }

@@ -186,8 +186,13 @@ struct Told {
 
 impl Told {
     fn line(&self, code: &str) -> String {
-        format!("{}; {} [{code}]", self.sentence, self.hint)
+        format!("{}{}", self.sentence, end_of_line(code, &self.hint))
     }
+}
+
+/// Returns what follows the sentence on stderr and in the `message` of an answer.
+fn end_of_line(code: &str, hint: &str) -> String {
+    format!(" [{code}]. Tip: {hint}")
 }
 
 /// The lines on stderr that say that something is wrong.
@@ -219,9 +224,11 @@ async fn check(case: &Case) {
         assert_eq!(error["code"], -31000, "{code}: {answer}");
         assert_eq!(error["data"]["code"], code, "{answer}\n{}", host.stderr());
         let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("{code}: {answer}")).to_owned();
-        let sentence = text(&error["message"]);
-        let sentence = sentence.strip_prefix("mcp-remote: ").unwrap_or_else(|| panic!("{code}: {answer}")).to_owned();
-        let told = Told { sentence, hint: text(&error["data"]["hint"]) };
+        let (message, hint) = (text(&error["message"]), text(&error["data"]["hint"]));
+        let sentence =
+            message.strip_prefix("mcp-remote: ").and_then(|text| text.strip_suffix(&end_of_line(code, &hint)));
+        let sentence = sentence.unwrap_or_else(|| panic!("{code}: the message is not whole: {answer}")).to_owned();
+        let told = Told { sentence, hint };
         if case.places.contains(&Stderr) {
             host.told(&told.line(code)).await;
             let stderr = host.stderr();
@@ -231,16 +238,12 @@ async fn check(case: &Case) {
         told
     } else {
         host.send(request(0, "initialize", initialize_params("2025-11-25"))).await;
-        let end = format!(" [{code}]");
-        host.told(&end).await;
-        let stderr = host.stderr();
-        let line = stderr.lines().find(|line| line.ends_with(&end)).unwrap_or_else(|| panic!("{code}:\n{stderr}"));
-        let line = line.strip_suffix(&end).unwrap();
+        let mark = format!(" [{code}]. Tip: ");
+        let line = host.told_line(&mark).await;
+        let (sentence, action) = line.split_once(&mark).unwrap();
         let actions = [entry(code).unwrap().action, NAME_THE_ADDRESS];
-        let action =
-            actions.into_iter().find(|action| line.ends_with(action)).unwrap_or_else(|| panic!("{code}: {line}"));
-        let (_, sentence) =
-            line.strip_suffix(action).unwrap().strip_suffix("; ").unwrap().split_once("] warning: ").unwrap();
+        assert!(actions.contains(&action), "{code}: {line}");
+        let (_, sentence) = sentence.split_once("] warning: ").unwrap();
         Told { sentence: sentence.to_owned(), hint: action.to_owned() }
     };
     for piece in case.says {
@@ -257,7 +260,7 @@ async fn check(case: &Case) {
     host.end_input();
     host.exit().await;
     for line in complaints(&host.stderr()) {
-        assert!(line.ends_with(']'), "{code}: nothing of the catalogue: {line}");
+        assert!(line.ends_with(']') || line.contains("]. Tip: "), "{code}: nothing of the catalogue: {line}");
     }
     if !case.places.contains(&Answer) {
         assert_eq!(host.stderr().matches(&told.line(code)).count(), 1, "{code}: {}", host.stderr());

@@ -24,9 +24,13 @@ fn initialize() -> String {
     request("first", "initialize", initialize_params("2025-11-25"))
 }
 
-/// The one sentence on stderr; the program must have exited.
+/// The one sentence on stderr, after the line that every log begins with; the program must have exited.
 fn sentence(host: &Host) -> String {
     let stderr = host.stderr();
+    let stderr = match stderr.split_once('\n') {
+        Some((first, rest)) if first.contains(&format!("] mcp-remote {}, server ", env!("CARGO_PKG_VERSION"))) => rest,
+        _ => &stderr,
+    };
     let line = stderr.strip_suffix('\n').unwrap_or_else(|| panic!("a line on stderr, not {stderr:?}"));
     assert!(!line.contains('\n'), "one line on stderr:\n{stderr}");
     let (pid, sentence) = line.split_once("] mcp-remote: ").unwrap_or_else(|| panic!("{line}"));
@@ -100,6 +104,7 @@ async fn each_mistake_is_one_sentence_for_the_person_and_for_the_host_and_nothin
         let mut host = start(handles, arguments);
         host.send(initialize()).await;
         let answer = host.json().await;
+        host.end_input();
         let (status, _) = host.exit().await;
         let told = sentence(&host);
         assert!(told.contains(expected), "{arguments:?}: {told}");
@@ -108,7 +113,8 @@ async fn each_mistake_is_one_sentence_for_the_person_and_for_the_host_and_nothin
         let error = &answer["error"];
         let [message, hint, code] =
             [&error["message"], &error["data"]["hint"], &error["data"]["code"]].map(|text| text.as_str().unwrap());
-        assert_eq!(format!("{message}; {hint} [{code}]"), format!("mcp-remote: {told}"), "{arguments:?}");
+        assert_eq!(message, format!("mcp-remote: {told}"), "{arguments:?}");
+        assert!(message.ends_with(&format!(" [{code}]. Tip: {hint}")), "{arguments:?}: {message}");
         assert_eq!(host.rest().await, Vec::<String>::new(), "{arguments:?}");
     }
     assert_eq!(server.connections(), 0);
@@ -126,10 +132,11 @@ async fn a_key_that_is_not_the_certificates_is_refused_like_any_argument() {
     let mut host = start(Handles::Pipes, &arguments);
     host.send(initialize()).await;
     let answer = host.json().await;
+    host.end_input();
     let (status, _) = host.exit().await;
     assert_eq!(status.code(), Some(2));
     let message = answer["error"]["message"].as_str().unwrap();
-    assert!(format!("mcp-remote: {}", sentence(&host)).starts_with(message), "{message}");
+    assert_eq!(format!("mcp-remote: {}", sentence(&host)), message);
     assert_eq!(server.connections(), 0);
 }
 
@@ -144,6 +151,56 @@ async fn a_proxy_variable_that_is_no_address_is_refused_and_named() {
     assert!(told.contains("HTTPS_PROXY") && !told.contains(SECRET), "{told}");
 }
 
+/// Claude Code asks `server/discover` first, and shows the error of `initialize`.
+#[tokio::test]
+async fn refusal_answers_every_request_until_initialize() {
+    for handles in [Handles::Pipes, Handles::SocketPairs] {
+        let mut host = start(handles, &["https://a.example/mcp", "--headr", "A:b"]);
+        let mut errors = Vec::new();
+        for (id, method) in ["server/discover", "ping", "tools/list", "initialize", "tools/list"].iter().enumerate() {
+            host.send(notification("notifications/x", json!({}))).await;
+            host.send(request(id, method, json!({}))).await;
+            let answer = host.json().await;
+            assert_eq!(answer["id"], id, "{method}: {answer}");
+            errors.push(answer["error"].clone());
+        }
+        assert!(errors.iter().all(|error| *error == errors[0]), "{errors:?}");
+        assert_eq!(
+            errors[0]["message"],
+            "mcp-remote: unknown flag --headr; did you mean --header? [bad_arguments]. Tip: correct what is named; \
+             mcp-remote --help lists all arguments"
+        );
+        let (status, took) = host.exit().await;
+        assert_eq!(status.code(), Some(2));
+        assert!(took > Duration::from_secs(1) && took < Duration::from_secs(4), "{took:?}");
+        assert_eq!(host.rest().await, Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn refusal_answers_each_request_of_a_batch() {
+    let mut host = start(Handles::Pipes, &["--bogus"]);
+    let batch = [request(1, "ping", json!({})), notification("notifications/x", json!({})), request(2, "x", json!({}))];
+    host.send(format!("[{}]", batch.join(","))).await;
+    for id in [1, 2] {
+        assert_eq!(host.json().await["id"], id);
+    }
+}
+
+/// A host may take its time between its probe and `initialize`.
+#[tokio::test]
+async fn refusal_awaits_initialize_after_a_probe() {
+    let mut host = start(Handles::SocketPairs, &["--bogus"]);
+    host.ask(0, "server/discover", json!({})).await;
+    assert!(host.is_quiet(Duration::from_secs(3)).await, "it has ended; stderr:\n{}", host.stderr());
+    let answer = host.ask(1, "initialize", initialize_params("2025-11-25")).await;
+    assert_eq!(answer["error"]["data"]["code"], "bad_arguments", "{answer}");
+    host.end_input();
+    let (status, took) = host.exit().await;
+    assert_eq!(status.code(), Some(2));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
 #[tokio::test]
 async fn the_first_request_is_answered_also_when_other_lines_come_before_it() {
     for handles in [Handles::Pipes, Handles::SocketPairs] {
@@ -152,6 +209,7 @@ async fn the_first_request_is_answered_also_when_other_lines_come_before_it() {
             ["", "no json", r#"{"jsonrpc":"2.0","id":9,"result":{}}"#, &notification("notifications/x", json!({}))];
         host.send(format!("{}\n{}", lines.join("\n"), request(json!("é/1"), "ping", json!({})))).await;
         assert_eq!(host.json().await["id"], "é/1");
+        host.end_input();
         assert_eq!(host.exit().await.0.code(), Some(2));
         assert_eq!(host.rest().await, Vec::<String>::new());
     }
@@ -245,6 +303,7 @@ async fn shows_no_secret(mistakes: &[&[&str]]) {
         let mut host = start(Handles::Pipes, arguments);
         host.send(initialize()).await;
         let answer = host.json().await.to_string();
+        host.end_input();
         assert_eq!(host.exit().await.0.code(), Some(2), "{arguments:?}");
         let told = sentence(&host);
         assert!(!told.contains(SECRET) && !answer.contains(SECRET), "{arguments:?}: {told}");

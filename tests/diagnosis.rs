@@ -222,7 +222,7 @@ async fn a_server_that_is_down_is_told_at_once_with_one_thing_to_do() {
         "\
 skip  proxy                 none leads there
 skip  name                  127.0.0.1 is an address (IPv4)
-FAIL  tcp                   cannot connect to 127.0.0.1:PORT: Connection refused (os error 111) [cannot_connect]
+FAIL  tcp                   cannot connect to 127.0.0.1:PORT: Connection refused [cannot_connect]
                             -> check that the server is running and that its address and port are right
 
 Failed at tcp (exit code 4).

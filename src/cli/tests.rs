@@ -228,7 +228,7 @@ fn one_grant_excludes_every_other() {
     for (one, other) in grants.iter().flat_map(|one| grants.iter().map(move |other| (one, other))) {
         if one != other {
             let told = refused(&[&[URL], *one, *other].concat());
-            assert!(told.starts_with(&format!("{} cannot be used with {};", one[0], other[0])), "{told}");
+            assert!(told.starts_with(&format!("{} cannot be used with {} [", one[0], other[0])), "{told}");
         }
     }
     assert_eq!(config(&[URL, "--device-code", "--device-code"]).authorization.grant, Grant::DeviceCode);
@@ -541,7 +541,7 @@ fn a_try_that_is_written_wrongly_is_told_with_its_form_and_without_its_words() {
     for glued in ["--header Authorization:Bearer hush", "--header:Authorization:hush", "--heder Authorization: hush"] {
         let sentence = refused(&[URL, glued]);
         let (name, _) = glued.split_once([' ', ':']).unwrap();
-        assert!(sentence.starts_with(&format!("{name} and its value are one argument; ")), "{sentence}");
+        assert!(sentence.starts_with(&format!("{name} and its value are one argument [")), "{sentence}");
         assert!(!sentence.contains("hush"), "{sentence}");
     }
     let cut = refused(&["mcp-remote-client", URL, "3334", "--header", "Authorization:", "Bearer", "hush"]);

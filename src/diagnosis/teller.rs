@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     config::{Config, ProxyChoice},
-    report::{Report, is_obeyed},
+    report::{Report, is_key, is_obeyed},
     store::{
         Store,
         tokens::{Drawer, Tokens},
@@ -353,14 +353,6 @@ impl Redactor {
         };
         self.secrets.iter().find_map(begun).unwrap_or(text)
     }
-}
-
-/// Whether a part of an address is a key: long, and of letters and digits. Some services have it there.
-fn is_key(part: &str) -> bool {
-    const SHORTEST_KEY: usize = 20;
-    part.len() >= SHORTEST_KEY
-        && part.bytes().any(|byte| byte.is_ascii_digit())
-        && part.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
 /// One line of text, without characters that a terminal obeys.

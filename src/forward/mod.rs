@@ -55,7 +55,7 @@ use crate::{
     message::{Body, Id, Malformed, Message, Part, Shape},
     oauth::Need,
     remote::{self, cancelled::cancels, error::Error},
-    report::{self, Report},
+    report::{self, FailureLog, Report},
     shutdown::Stop,
     tools::{self, ToolPattern},
 };
@@ -254,6 +254,7 @@ pub struct Forward {
     serial: u64,
     /// Whether a reminder to try again is on its way.
     tries_again: bool,
+    openings: FailureLog,
     /// Where the user wants it.
     progress: Option<Progress>,
     /// Requests the host has given up, the latest ones.
@@ -303,6 +304,7 @@ impl Forward {
             asked_host: Vec::new(),
             serial: 0,
             tries_again: false,
+            openings: FailureLog::default(),
             progress: progress.then(Progress::default),
             cancelled: VecDeque::new(),
             draining: false,
@@ -598,6 +600,7 @@ impl Forward {
     }
 
     fn opened(&mut self) {
+        self.openings.clear();
         if matches!(self.link, Link::Provisional(_)) {
             return self.opened_behind();
         }
@@ -621,7 +624,7 @@ impl Forward {
             return self.not_opened_behind(error);
         }
         let report = self.why_not_open(error);
-        warn!("{}", report.line());
+        self.openings.log(&report);
         if error.answer().is_none() && self.falls_back(error, &report) {
             return;
         }
@@ -660,7 +663,12 @@ impl Forward {
                 let id = id.clone();
                 match &mut self.link {
                     Link::Provisional(_) => return self.server_introduced(&id, message),
-                    Link::Opening(opening) if opening.first.contains(&id) => opening.answered(),
+                    Link::Opening(opening) if opening.first.contains(&id) => {
+                        if matches!(opening.beginning, Beginning::Initialize(_)) {
+                            provisional::log_refusal(&message, &self.server);
+                        }
+                        opening.answered();
+                    }
                     Link::Opening(_) => {
                         return debug!("a response to {id} is dropped: nothing with that id was sent yet");
                     }
@@ -727,14 +735,13 @@ impl Forward {
     fn hurdle(&mut self, error: &Error) {
         let report = self.why_not_open(error);
         let passing = error.status().is_some();
+        self.openings.log(&report);
         match &mut self.link {
             Link::Opening(opening) => {
-                warn!("{}", report.line());
                 opening.hurdle = Some(Hurdle { report, passing });
                 self.consider();
             }
             Link::Provisional(_) => {
-                debug!("{}", report.line());
                 // While a person is asked the server has nothing to answer.
                 if !matches!(self.need, Need::SignIn | Need::Person(_)) {
                     self.restate(report);

@@ -13,6 +13,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use log::{debug, info, warn};
+use reqwest::Url;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -524,7 +525,7 @@ impl Forward {
     /// The connection behind the provisional answer did not come about.
     pub(super) fn not_opened_behind(&mut self, error: &Error) {
         let report = Report::of_opening(error, &self.server);
-        warn!("{}", report.line());
+        self.openings.log(&report);
         let stage = Stage::after(error);
         let again = matches!(stage, Stage::Failed { unasked: true });
         self.give_up(&report, stage);
@@ -557,9 +558,7 @@ impl Forward {
         let chosen = match Initialized::read(&answer) {
             Initialized::Version(chosen) => chosen,
             Initialized::Error(error) => {
-                let host = report::host(&self.server);
-                let sentence = format!("{host} refuses the session: {}", report::shown(error.as_bytes()));
-                let report = Report::new("refused", sentence, None);
+                let report = refusal(&error, &self.server);
                 warn!("{}", report.line());
                 return self.give_up(&report, Stage::Failed { unasked: false });
             }
@@ -623,6 +622,18 @@ fn newest_legacy(version: String) -> String {
 fn carries_over(told: &str, chosen: &str) -> bool {
     let chosen = if chosen.is_empty() { OLDEST } else { chosen }; // it has named none
     told == chosen || RELATED.contains(&told) && RELATED.contains(&chosen)
+}
+
+/// Logs that the server's answer to `initialize`, which the host gets as it is, refuses the session.
+pub(super) fn log_refusal(answer: &Message, server: &Url) {
+    if let Initialized::Error(error) = Initialized::read(answer) {
+        warn!("{}", refusal(&error, server).line());
+    }
+}
+
+fn refusal(error: &str, server: &Url) -> Report {
+    let sentence = format!("{} refuses the session: {}", report::host(server), report::shown(error.as_bytes()));
+    Report::new("refused", sentence, None)
 }
 
 fn not_shared(host: &str, told: &str, chosen: &str) -> Report {

@@ -85,6 +85,7 @@ pub struct Tries {
     since: tokio::time::Instant,
     window: Duration,
     backoff: Backoff,
+    failed: u32,
 }
 
 impl Tries {
@@ -92,7 +93,7 @@ impl Tries {
     #[must_use]
     pub fn new(message: &Message, window: Duration) -> Self {
         let backoff = Backoff::up_to(Duration::from_secs(4));
-        Self { replay: Replay::of(message), since: tokio::time::Instant::now(), window, backoff }
+        Self { replay: Replay::of(message), since: tokio::time::Instant::now(), window, backoff, failed: 0 }
     }
 
     /// Waits until the message may go out again.
@@ -101,7 +102,8 @@ impl Tries {
     /// The error itself, if it may not, or if the time is up.
     pub async fn wait_after(&mut self, error: Error) -> Result<(), Error> {
         let Some(pause) = self.again(&error) else { return Err(error) };
-        info!("next try in {:.1} s: {}", pause.as_secs_f32(), chain(&error));
+        self.failed += 1;
+        info!("attempt {} failed, next in {:.1} s: {}", self.failed, pause.as_secs_f32(), chain(&error));
         tokio::time::sleep(pause).await;
         Ok(())
     }

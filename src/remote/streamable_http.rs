@@ -605,7 +605,7 @@ impl Shared {
                 info!("connected over Streamable HTTP, revision {}", shown(version.as_bytes()));
                 self.session.send_replace(Arc::new(Session::new(1, &self.http, session_id, &version)));
             }
-            Initialized::Error(error) => info!("the server refuses the session: {}", shown(error.as_bytes())),
+            Initialized::Error(error) => debug!("the server refuses the session: {}", shown(error.as_bytes())),
         }
     }
 

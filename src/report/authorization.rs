@@ -105,7 +105,7 @@ mod tests {
         let report = Report::of_authorization(&Error::NobodyCame { after: Duration::from_secs(1800) }, &server);
         assert_eq!(
             report.line(),
-            "mcp.example: nobody signed in within 30 minutes; sign in again: mcp-remote login, with the arguments of this entry [sign_in_timed_out]"
+            "mcp.example: nobody signed in within 30 minutes [sign_in_timed_out]. Tip: sign in again: mcp-remote login, with the arguments of this entry"
         );
     }
 

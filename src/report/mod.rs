@@ -1,5 +1,5 @@
 //! What a person is told of a failure: one sentence (what, where, why), one thing to do, one code; the
-//! same on stderr, in the JSON-RPC error, on the page in the browser and in `mcp-remote-client`. Codes
+//! same on stderr, in the JSON-RPC error's `message`, on the page in the browser and in `mcp-remote-client`. Codes
 //! and what to do stand in the [`catalogue`], the sentences in `remote` and `authorization`.
 //!
 //! Must never: say what failed without saying where; give a hint that is not something to do.
@@ -16,6 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use log::Level;
 use reqwest::Url;
 use serde::Serialize;
 
@@ -36,6 +37,8 @@ pub const INVALID_PARAMS: i32 = -32602;
 /// JSON-RPC 2.0 §5.1, and what npm's mcp-remote answers to a call of an ignored tool.
 pub const INTERNAL_ERROR: i32 = -32603;
 
+/// Begins the `message` of every error that is this program's own.
+const NAME_FIRST: &str = "mcp-remote: ";
 /// How much of a server's words is shown, in characters.
 const SHOWN: usize = 200;
 
@@ -76,21 +79,37 @@ impl Report {
         Self { code, sentence: sentence.into(), hint, status: None }
     }
 
-    /// The failure as the answer to a request.
+    /// Returns the failure as the answer to a request. The `message` is the whole [`line`](Self::line), because
+    /// hosts show nothing else; `data` is for programs.
     #[must_use]
     pub fn answer(&self, id: &Id) -> Bytes {
         let data = Data { code: self.code, hint: self.hint.as_deref(), status: self.status };
-        error_line(id, OWN_ERROR, &format!("mcp-remote: {}", self.sentence), Some(&data))
+        error_line(id, OWN_ERROR, &format!("{NAME_FIRST}{}", self.line()), Some(&data))
     }
 
-    /// The failure as one line for people.
+    /// Returns the failure as one line for people.
     #[must_use]
     pub fn line(&self) -> String {
-        match &self.hint {
-            Some(hint) => format!("{}; {hint} [{}]", self.sentence, self.code),
-            None => format!("{} [{}]", self.sentence, self.code),
-        }
+        line(&self.sentence, self.code, self.hint.as_deref())
     }
+}
+
+/// Returns the one form in which a failure is printed. The tip comes last and without a full stop, and a space follows
+/// the sentence, because both often end in text to copy: a command, a URL.
+#[must_use]
+pub fn line(sentence: &str, code: &str, hint: Option<&str>) -> String {
+    match hint {
+        Some(hint) => format!("{sentence} [{code}]. Tip: {hint}"),
+        None => format!("{sentence} [{code}]"),
+    }
+}
+
+/// Returns the sentence in the `message` of an error with this code and hint in its `data`: the inverse of
+/// [`Report::answer`].
+#[must_use]
+pub fn sentence<'a>(message: &'a str, code: &str, hint: Option<&str>) -> &'a str {
+    let message = message.strip_prefix(NAME_FIRST).unwrap_or(message);
+    message.strip_suffix(&line("", code, hint)).unwrap_or(message)
 }
 
 /// Logs a failure that is no answer to anything, in the words of the catalogue; the same one once in the
@@ -103,6 +122,48 @@ pub fn warn(code: &'static str, sentence: impl Into<String>) -> Report {
         log::warn!("{line}");
     }
     report
+}
+
+/// The log of what is tried again and again, such as opening a connection.
+///
+/// # Invariants
+///
+/// - A report is logged whole when it is met first, at once.
+/// - Its repetitions are logged with a count, each time that the count has doubled, so that a server that is down
+///   overnight does not fill the log.
+#[derive(Debug, Default)]
+pub(crate) struct FailureLog {
+    /// The line of the last report, and how often in a row it was met.
+    last: Option<(String, u32)>,
+}
+
+impl FailureLog {
+    /// Logs a failed attempt.
+    pub(crate) fn log(&mut self, report: &Report) {
+        if let Some((level, line)) = self.note(report) {
+            log::log!(level, "{line}");
+        }
+    }
+
+    /// The attempt succeeded.
+    pub(crate) fn clear(&mut self) {
+        self.last = None;
+    }
+
+    fn note(&mut self, report: &Report) -> Option<(Level, String)> {
+        let line = report.line();
+        match &mut self.last {
+            Some((last, count)) if *last == line => {
+                *count = count.saturating_add(1);
+                let words = self::line(&report.sentence, report.code, None);
+                count.is_power_of_two().then(|| (Level::Info, format!("attempt {count} failed, too: {words}")))
+            }
+            last => {
+                *last = Some((line.clone(), 1));
+                Some((Level::Warn, line))
+            }
+        }
+    }
 }
 
 /// An error answer, with the id as it came.
@@ -144,6 +205,22 @@ pub(crate) fn is_obeyed(character: char) -> bool {
     character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Returns a URL as it may be logged: without user, password and query, and without what looks like a key in the path.
+#[must_use]
+pub fn url(url: &Url) -> String {
+    let path: Vec<_> = url.path().split('/').map(|part| if is_key(part) { "…" } else { part }).collect();
+    let query = if url.query().is_some() { "?…" } else { "" };
+    format!("{}://{}{}{query}", url.scheme(), host(url), path.join("/"))
+}
+
+/// Returns whether a part of a path is a key: long, and of letters and digits. Some services have it there.
+pub(crate) fn is_key(part: &str) -> bool {
+    const SHORTEST_KEY: usize = 20;
+    part.len() >= SHORTEST_KEY
+        && part.bytes().any(|byte| byte.is_ascii_digit())
+        && part.bytes().any(|byte| byte.is_ascii_alphabetic())
+}
+
 /// Host and port as a person would write them.
 #[must_use]
 pub fn host(server: &Url) -> String {
@@ -167,7 +244,7 @@ pub fn chain(error: &dyn StdError) -> String {
         }
         cause = inner.source();
     }
-    line
+    without_number(line)
 }
 
 /// The innermost cause: what the operating system or the TLS library said.
@@ -176,8 +253,22 @@ fn deepest(error: &(dyn StdError + 'static)) -> String {
     match (inside, error.source()) {
         (Some(inside), _) => deepest(inside),
         (None, Some(source)) => deepest(source),
-        (None, None) => error.to_string(),
+        (None, None) => without_number(error.to_string()),
     }
+}
+
+/// Removes the operating system's number of an error, which stands behind the words for it.
+fn without_number(mut text: String) -> String {
+    const BEFORE: &str = " (os error ";
+    while let Some(start) = text.find(BEFORE) {
+        let number = &text[start + BEFORE.len()..];
+        let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+        if digits == 0 || !number[digits..].starts_with(')') {
+            break;
+        }
+        text.replace_range(start..start + BEFORE.len() + digits + 1, "");
+    }
+    text
 }
 
 #[cfg(test)]
@@ -193,12 +284,72 @@ mod tests {
     }
 
     #[test]
-    fn our_errors_have_one_form() {
+    fn answer_message_carries_code_and_tip() {
         let report = Report::new("too_many_requests", "a:1: \"busy\"", None);
         assert_eq!(
             report.answer(&Id::from_json(b"1e2")),
-            r#"{"jsonrpc":"2.0","id":1e2,"error":{"code":-31000,"message":"mcp-remote: a:1: \"busy\"","data":{"code":"too_many_requests","hint":"wait, then try again"}}}"#
+            r#"{"jsonrpc":"2.0","id":1e2,"error":{"code":-31000,"message":"mcp-remote: a:1: \"busy\" [too_many_requests]. Tip: wait, then try again","data":{"code":"too_many_requests","hint":"wait, then try again"}}}"#
         );
+    }
+
+    #[test]
+    fn sentence_inverts_message() {
+        for (message, code, hint) in [
+            ("mcp-remote: a:1: no [x] [refused]. Tip: wait", "refused", Some("wait")),
+            ("mcp-remote: a:1: no [x] [refused]", "refused", None),
+            ("a:1: no [x]", "refused", Some("wait")),
+        ] {
+            assert_eq!(sentence(message, code, hint), "a:1: no [x]");
+        }
+        assert_eq!(sentence("no [a]. Tip: wait", "a", Some("other")), "no [a]. Tip: wait", "it is another's");
+    }
+
+    #[test]
+    fn cause_has_no_error_number() {
+        let refused = std::io::Error::from_raw_os_error(111);
+        assert_eq!(deepest(&refused), chain(&refused));
+        assert!(!chain(&refused).contains("os error"), "{}", chain(&refused));
+        for (text, expected) in [
+            ("a (os error 2): b (os error 10061)", "a: b"),
+            ("a (os error", "a (os error"),
+            ("a (os error x)", "a (os error x)"),
+        ] {
+            assert_eq!(without_number(text.to_owned()), expected);
+        }
+    }
+
+    #[test]
+    fn logged_url_has_no_secret() {
+        for (whole, logged) in [
+            ("https://a.example", "https://a.example/"),
+            ("http://127.0.0.1:8080/mcp", "http://127.0.0.1:8080/mcp"),
+            ("https://me:hush@a.example/mcp?api_key=hush", "https://a.example/mcp?…"),
+            ("https://a.example/s/0f8fad5b-d9cb-469f-a165-70867728950e/mcp", "https://a.example/s/…/mcp"),
+        ] {
+            assert_eq!(url(&Url::parse(whole).unwrap()), logged);
+        }
+    }
+
+    #[test]
+    fn repeated_failure_is_counted() {
+        let (down, busy) =
+            (Report::new("cannot_connect", "a:1: no", None), Report::new("server_failed", "a:1: 503", None));
+        let mut failures = FailureLog::default();
+        let lines = |failures: &mut FailureLog, report, times| {
+            (0..times).filter_map(|_| failures.note(report)).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            lines(&mut failures, &down, 5),
+            [
+                (Level::Warn, down.line()),
+                (Level::Info, "attempt 2 failed, too: a:1: no [cannot_connect]".to_owned()),
+                (Level::Info, "attempt 4 failed, too: a:1: no [cannot_connect]".to_owned()),
+            ]
+        );
+        assert_eq!(lines(&mut failures, &busy, 1), [(Level::Warn, busy.line())], "another report is news");
+        assert_eq!(lines(&mut failures, &down, 1), [(Level::Warn, down.line())], "so is the first one after another");
+        failures.clear();
+        assert_eq!(lines(&mut failures, &down, 1), [(Level::Warn, down.line())], "so is a failure after a success");
     }
 
     #[test]

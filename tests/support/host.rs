@@ -163,6 +163,18 @@ impl Host {
         assert!(told.is_ok(), "the adapter ended without saying {text:?}");
     }
 
+    /// Waits until stderr holds a whole line with this text, and returns the line.
+    pub async fn told_line(&self, text: &str) -> String {
+        let find = |all: &str| {
+            let whole = &all[..all.rfind('\n')?];
+            whole.lines().find(|line| line.contains(text)).map(ToOwned::to_owned)
+        };
+        let mut stderr = self.stderr.clone();
+        let what = format!("stderr has a line with {text:?}");
+        let told = soon(&what, stderr.wait_for(|all| find(all).is_some())).await;
+        told.ok().and_then(|all| find(&all)).unwrap_or_else(|| panic!("the adapter ended without: {what}"))
+    }
+
     /// Waits for the nth address on stderr (from 1) that begins like this, and returns all of it.
     pub async fn told_address(&self, start: &str, nth: usize) -> String {
         let find = |all: &str| {

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::oauth;
+use crate::{oauth, report::catalogue::STILL_TRIED};
 
 const HELLO: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"h","version":"1"}}}"#;
 const OPENS_URLS: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"elicitation":{"url":{}}}}}"#;
@@ -238,7 +238,10 @@ fn who_has_signed_in_is_not_told_to_do_so_where_the_server_is_slow_then() {
     assert_eq!(does(&mut forward, Event::Need(Need::Nothing)), NOTHING, "no new list for a moment");
     let answer = json(only(&does(&mut forward, Event::Reminder(Reminder::Overdue(1)))));
     assert_eq!(answer["error"]["data"]["code"], "timed_out");
-    assert_eq!(answer["error"]["message"], "mcp-remote: a.example has not answered yet");
+    assert_eq!(
+        answer["error"]["message"],
+        format!("mcp-remote: a.example has not answered yet [timed_out]. Tip: {STILL_TRIED}")
+    );
 }
 
 #[test]

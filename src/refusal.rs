@@ -1,0 +1,81 @@
+//! A command line that is refused: reported on stderr and, because hosts hide stderr, in the answer to each request
+//! of the host.
+//!
+//! # Invariants
+//!
+//! - This module answers every request until `initialize` has its answer, because a host shows the error of
+//!   `initialize`, and some hosts ask `server/discover` first.
+//! - This module never answers a notification or a response.
+//! - The program ends at the end of input, and without waiting long for a host that asks nothing.
+
+use std::{
+    io::{self, BufRead, IsTerminal, Write},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use crate::{cli::Reader, local::Patient, message::Message, report::Report};
+
+/// How long the first request of a host is awaited: hosts send it at once. And how long requests that follow the
+/// answer to `initialize` are answered.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Reports what is wrong with the arguments, and returns when the program may end.
+pub(crate) fn refuse(reader: Reader, report: &Report) {
+    _ = writeln!(io::stderr(), "[{}] mcp-remote: {}", std::process::id(), report.line());
+    if reader == Reader::Host && !io::stdin().is_terminal() {
+        answer_requests(report, &lines());
+    }
+}
+
+/// Reads stdin on a thread of its own, which is not joined because a read cannot be canceled.
+fn lines() -> Receiver<Vec<u8>> {
+    let (sender, lines) = channel();
+    _ = std::thread::Builder::new().name("stdin".into()).spawn(move || {
+        for line in io::BufReader::new(Patient(io::stdin())).split(b'\n').map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+/// What this module waits for.
+#[derive(Clone, Copy)]
+enum Awaited {
+    /// The first request, until then.
+    Request(Instant),
+    /// `initialize`, or the end of input.
+    Initialize,
+    /// The end of input, until then.
+    End(Instant),
+}
+
+fn answer_requests(report: &Report, lines: &Receiver<Vec<u8>>) {
+    let mut awaited = Awaited::Request(Instant::now() + PATIENCE);
+    loop {
+        let line = match awaited {
+            Awaited::Request(until) | Awaited::End(until) => {
+                lines.recv_timeout(until.saturating_duration_since(Instant::now()))
+            }
+            Awaited::Initialize => lines.recv().map_err(RecvTimeoutError::from),
+        };
+        let Ok(line) = line else { return };
+        let Ok(message) = Message::from_host(Bytes::from(line)) else { continue };
+        for id in message.requests() {
+            let mut answer = report.answer(id).to_vec();
+            answer.push(b'\n');
+            if io::stdout().write_all(&answer).and_then(|()| io::stdout().flush()).is_err() {
+                return; // the host no longer reads
+            }
+            awaited = match awaited {
+                Awaited::End(until) => Awaited::End(until),
+                _ if message.method() == Some("initialize") => Awaited::End(Instant::now() + PATIENCE),
+                Awaited::Request(_) | Awaited::Initialize => Awaited::Initialize,
+            };
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What the README says in numbers is what the program does.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use mcp_remote::known_hosts::{HostEnvironment, HostName, hold};
+
+/// A host's name for people, its name and version in the protocol, and its environment.
+type Known = (&'static str, &'static str, &'static str, Option<&'static str>);
+
+const HOSTS: [Known; 17] = [
+    ("Claude Desktop", "claude-ai", "0.1.0", None),
+    ("Claude Code", "claude-code", "2.1.330", Some("cli")),
+    ("Codex", "codex-mcp-client", "0.169.0", None),
+    ("Gemini CLI", "gemini-cli-mcp-client", "0.61.0", None),
+    ("Copilot CLI", "copilot-cli", "1.0.102", None),
+    ("opencode", "opencode", "1.18.33", None),
+    ("VS Code", "Visual Studio Code", "1.99", None),
+    ("Zed", "Zed", "1", None),
+    ("Cursor", "cursor-vscode", "1", None),
+    ("Windsurf", "windsurf-client", "1", None),
+    ("goose", "goose", "1", None),
+    ("Cline in VS Code", "Cline", "1", None),
+    ("Cline CLI", "@cline/core", "0.0.0", None),
+    ("Continue CLI (`cn`)", "continue-cli-client", "1.0.0", None),
+    ("Qwen Code", "qwen-cli-mcp-client-x", "0.0.1", None),
+    ("Kimi Code", "kimi-code", "0.0.0", None),
+    ("any other host", "unheard-of", "1", None),
+];
+
+#[test]
+fn host_table_shows_the_time_of_each_hold() {
+    let readme = include_str!("../README.md");
+    let (_, section) = readme.split_once("\n#### What your host shows\n").unwrap();
+    let section = section.split("\n### ").next().unwrap();
+    let shown: Vec<(&str, &str)> = section
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| host "))
+        .map(|line| line.split(" | "))
+        .map(|mut cells| (cells.next().unwrap().trim_start_matches("| "), cells.next().unwrap()))
+        .filter(|(_, time)| *time != "none") // these do not wait for a server
+        .collect();
+    let expected = HOSTS.map(|(people, name, version, entrypoint)| {
+        let host = HostName { name: name.to_owned(), version: version.to_owned() };
+        let environment = |name: &str| entrypoint.filter(|_| name == "CLAUDE_CODE_ENTRYPOINT").map(ToOwned::to_owned);
+        let hold = hold(&host, &HostEnvironment::of(&environment));
+        (people, format!("{} s", (hold.initialize + hold.list.left(hold.initialize)).as_secs_f32()))
+    });
+    assert_eq!(shown, expected.each_ref().map(|(people, time)| (*people, time.as_str())));
+}
