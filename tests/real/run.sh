@@ -25,7 +25,7 @@ cd -- "$here"
 call_limit=30     # seconds, one inspector call
 session_limit=120 # seconds, one SDK session
 group_limit=180   # seconds, all checks of authorization, or all beside npm's
-stacks_limit=300 # seconds, all third-party servers
+stacks_limit=300  # seconds, all third-party servers
 hosts_limit=240   # seconds, the short run of the real hosts
 
 # --- packages ---------------------------------------------------------------
@@ -45,16 +45,17 @@ install() {
 install .
 install hosts
 
+# Some Debian machines have no Python, or one without the module that makes environments.
+if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+  echo "# apt-get install python3-venv"
+  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3 python3-venv; } >&2
+fi
+
 if ! eras/install.sh; then
   echo "the packages of eras/ could not be installed" >&2
   exit 2
 fi
 
-# Some Debian machines have Python without the module that makes environments.
-if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
-  echo "# apt-get install python3-venv"
-  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv; } >&2
-fi
 if ! sdks/install.sh >&2; then
   echo "the client libraries could not be installed" >&2
   exit 2

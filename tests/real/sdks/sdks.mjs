@@ -74,9 +74,9 @@ const HOSTS = [
 
 /** How long after the end of the sign-in a library that asks again has the real tools, in seconds. */
 const REAL_WITHIN = 3;
-/** And how long after the server is up: it is tried again from time to time. */
-const RETRIED_WITHIN = 12;
-/** What `server/discover` costs a host that asks it of a server that is down, in seconds. */
+/** And how long after the server is up: it is tried again every 2 s. */
+const RETRIED_WITHIN = 4;
+/** What `server/discover` costs a host that asks it in a process of its own, under a name that is not known to fall back, in seconds. */
 const DISCOVERING = 2;
 /** What an agent does at most: it lists, and calls the tool that there is. */
 const ROUNDS = 4;
@@ -212,7 +212,7 @@ async function asSession({ host, scenario, it, library, began, since, starts, re
   }
   const expected = expectedFirst(host.hold, it.availableAfter(began), scenario);
   faults.unless(expected === "either" || kind === expected, `the first list is ${expected}`, result);
-  const longest = (sum(host.hold) + SLACK + (host.discovers && scenario.down ? DISCOVERING : 0)) * 1000;
+  const longest = (sum(host.hold) + SLACK + (host.starts === 2 ? DISCOVERING : 0)) * 1000;
   faults.unless(kind === "real" || firstAfter <= longest, `the placeholder comes within ${seconds(longest)} s`, result);
   const earliest = (sum(host.hold) - EARLY) * 1000;
   faults.unless(kind === "real" || firstAfter >= earliest, `no placeholder before ${seconds(earliest)} s`, result);
