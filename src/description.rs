@@ -108,6 +108,8 @@ pub enum Learned {
         host: HostName,
         /// For how long so far.
         after: Duration,
+        /// What an end would say.
+        evidence: Evidence,
     },
     /// The host's `initialize` is answered.
     HostHasAnswer {
@@ -122,7 +124,19 @@ pub enum Learned {
         request: HeldRequest,
         /// After how long.
         after: Duration,
+        /// How sure that is.
+        evidence: Evidence,
     },
+}
+
+/// How sure it is that a host has given up on a held request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Evidence {
+    /// It has said so, or it is known to wait longer than its users like to.
+    Certain,
+    /// It has ended without a word: that counts if it happens twice in a row.
+    Suspicion,
 }
 
 /// A request that is held for a host that limits it.

@@ -14,7 +14,7 @@ use log::{debug, info};
 use super::{Action, Beginning, Forward, Link, Reminder};
 use crate::{
     config::Start,
-    description::{HeldRequest, HostLimits, Learned, List},
+    description::{Evidence, HeldRequest, HostLimits, Learned, List},
     known_hosts::{self, Hold, HostName},
     message::{Id, Message},
 };
@@ -26,6 +26,8 @@ const SLOW: Duration = Duration::from_secs(20);
 const NEXT_NOTE: f32 = 1.3;
 /// Of the hold, before a host that ends without a word counts as one that gave up: its user may have closed it.
 const SHARE_FOR_SILENT_END: u32 = 4;
+/// A host that waits at least this long is one of those that are known: it ends without a word only for a reason.
+const KNOWN_TO_WAIT: Duration = Duration::from_secs(10);
 /// No host gives up sooner; from then on it matters what this host was seen to do.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// How much of the time that a host was seen to wait is used the next time.
@@ -93,7 +95,7 @@ impl Forward {
             Start::Hold => known_hosts::hold(&host, &self.host_environment),
         };
         if let Some(user) = self.hold {
-            hold.slow = user;
+            hold.slow = user.max(FIRST_LOOK); // a server that answers at once is not overtaken
             if self.start == Start::Hold {
                 hold.initialize = user;
             }
@@ -135,7 +137,8 @@ impl Forward {
         let after = self.clock.now().saturating_sub(holding.since);
         if after >= FIRST_LOOK.max(holding.hold.slow / SHARE_FOR_SILENT_END) {
             holding.noted = true;
-            self.memory.keep(Learned::HostWaits { host: holding.host.clone(), after });
+            let evidence = evidence(holding.hold.slow);
+            self.memory.keep(Learned::HostWaits { host: holding.host.clone(), after, evidence });
         }
         let next = after.max(FIRST_LOOK).mul_f32(NEXT_NOTE);
         if next < holding.hold.slow {
@@ -270,7 +273,8 @@ impl Forward {
             return self.note_that_host_has_answer();
         }
         info!("{} gave up on {request:?} after {:.1} s", holding.host.name, after.as_secs_f32());
-        self.memory.keep(Learned::HostLimit { host: holding.host.clone(), request, after });
+        let evidence = if cancelled.is_some() { Evidence::Certain } else { evidence(hold) };
+        self.memory.keep(Learned::HostLimit { host: holding.host.clone(), request, after, evidence });
     }
 
     /// Whether the host waits for the answer to its `initialize`, and may have ours.
@@ -278,4 +282,10 @@ impl Forward {
         let Link::Opening(opening) = &self.link else { return false };
         self.start != Start::Wait && matches!(opening.beginning, Beginning::Initialize(_))
     }
+}
+
+/// What the silent end of a host says that is held for so long: behind generic names there are scripts, which their
+/// users end as they like.
+fn evidence(hold: Duration) -> Evidence {
+    if hold >= KNOWN_TO_WAIT { Evidence::Certain } else { Evidence::Suspicion }
 }

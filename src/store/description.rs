@@ -127,10 +127,12 @@ impl Shared {
     fn learn(&self, learned: &Learned) {
         let now = SystemTime::now();
         match learned {
-            Learned::HostLimit { host, request, after } => {
-                return hosts::keep(&self.store, host, *request, *after, now);
+            Learned::HostLimit { host, request, after, evidence } => {
+                return hosts::keep(&self.store, host, *request, (*after, *evidence), now);
             }
-            Learned::HostWaits { host, after } => return hosts::note_waiting(&self.store, host, *after, now),
+            Learned::HostWaits { host, after, evidence } => {
+                return hosts::note_waiting(&self.store, host, (*after, *evidence), now);
+            }
             Learned::HostHasAnswer { host } => return hosts::note_answered(&self.store, host, now),
             Learned::Initialize { .. } | Learned::List(..) | Learned::Discover(_) => {}
         }
@@ -152,6 +154,10 @@ impl Shared {
         let written = self.store.write(FILE, &text);
         if let Err(error) = written {
             debug!("the server's description is not kept: {error:#}");
+        }
+        // Somebody may have signed out meanwhile, in another process.
+        if (self.account)() == Account::Gone {
+            self.store.remove(FILE);
         }
     }
 }

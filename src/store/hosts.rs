@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Store, lease::is_alive};
 use crate::{
-    description::{HeldRequest, HostLimits},
+    description::{Evidence, HeldRequest, HostLimits},
     known_hosts::HostName,
 };
 
@@ -31,6 +31,8 @@ const MOST_HOSTS: usize = 64;
 struct Seen {
     initialize_ms: Option<u64>,
     tools_list_ms: Option<u64>,
+    /// It has ended once without a word.
+    suspected: bool,
     /// A host that waits for its `initialize`.
     waiting: Option<Waiting>,
     /// Seconds since the epoch.
@@ -43,6 +45,25 @@ struct Waiting {
     pid: u32,
     /// For how long, when this was written.
     after_ms: u64,
+    evidence: Evidence,
+}
+
+impl Waiting {
+    /// A process that was ended while it waited.
+    fn ended(self) -> Option<Self> {
+        (self.pid != std::process::id() && !is_alive(self.pid)).then_some(self)
+    }
+}
+
+impl Seen {
+    /// Whether this is enough to believe in a limit.
+    fn convinces(self, evidence: Evidence) -> bool {
+        evidence == Evidence::Certain || self.suspected
+    }
+
+    fn limit_initialize(&mut self, after_ms: u64) {
+        self.initialize_ms = Some(self.initialize_ms.map_or(after_ms, |known| known.min(after_ms)));
+    }
 }
 
 type Hosts = BTreeMap<String, Seen>;
@@ -51,7 +72,8 @@ type Hosts = BTreeMap<String, Seen>;
 pub(super) fn limits(store: &Store, host: &HostName, now: SystemTime) -> HostLimits {
     let seen = load(store, now).remove(&key(host)).unwrap_or_default();
     // The process was ended while it held the host: the host waits no longer than that.
-    let ended = seen.waiting.filter(|waiting| !is_alive(waiting.pid)).map(|waiting| waiting.after_ms);
+    let ended = seen.waiting.and_then(Waiting::ended).filter(|ended| seen.convinces(ended.evidence));
+    let ended = ended.map(|ended| ended.after_ms);
     let initialize = [seen.initialize_ms, ended].into_iter().flatten().min();
     HostLimits {
         initialize: initialize.map(Duration::from_millis),
@@ -60,31 +82,43 @@ pub(super) fn limits(store: &Store, host: &HostName, now: SystemTime) -> HostLim
 }
 
 /// Keeps that the host has waited for so long, and waits still.
-pub(super) fn note_waiting(store: &Store, host: &HostName, after: Duration, now: SystemTime) {
+pub(super) fn note_waiting(store: &Store, host: &HostName, (after, evidence): (Duration, Evidence), now: SystemTime) {
     change(store, host, now, |seen| {
-        let ended = seen.waiting.filter(|waiting| waiting.pid != std::process::id() && !is_alive(waiting.pid));
-        if let Some(Waiting { after_ms, .. }) = ended {
-            seen.initialize_ms = Some(seen.initialize_ms.map_or(after_ms, |known| known.min(after_ms)));
+        if let Some(ended) = seen.waiting.and_then(Waiting::ended) {
+            if seen.convinces(ended.evidence) {
+                seen.limit_initialize(ended.after_ms);
+            }
+            seen.suspected = true;
         }
-        seen.waiting = Some(Waiting { pid: std::process::id(), after_ms: millis(after) });
+        seen.waiting = Some(Waiting { pid: std::process::id(), after_ms: millis(after), evidence });
     });
 }
 
 /// Keeps that the host waits no longer.
 pub(super) fn note_answered(store: &Store, host: &HostName, now: SystemTime) {
     change(store, host, now, |seen| {
+        seen.suspected = false;
         seen.waiting = seen.waiting.filter(|waiting| waiting.pid != std::process::id());
     });
 }
 
 /// Keeps that the host gave up `after` this long, unless a shorter time is known.
-pub(super) fn keep(store: &Store, host: &HostName, request: HeldRequest, after: Duration, now: SystemTime) {
+pub(super) fn keep(
+    store: &Store,
+    host: &HostName,
+    request: HeldRequest,
+    (after, evidence): (Duration, Evidence),
+    now: SystemTime,
+) {
     change(store, host, now, |seen| {
-        let limit = match request {
-            HeldRequest::Initialize => &mut seen.initialize_ms,
-            HeldRequest::ToolsList => &mut seen.tools_list_ms,
-        };
-        *limit = Some(limit.map_or(millis(after), |known| known.min(millis(after))));
+        if seen.convinces(evidence) {
+            let limit = match request {
+                HeldRequest::Initialize => &mut seen.initialize_ms,
+                HeldRequest::ToolsList => &mut seen.tools_list_ms,
+            };
+            *limit = Some(limit.map_or(millis(after), |known| known.min(millis(after))));
+        }
+        seen.suspected = true;
         seen.waiting = seen.waiting.filter(|waiting| waiting.pid != std::process::id());
     });
 }
@@ -98,8 +132,7 @@ fn change(store: &Store, host: &HostName, now: SystemTime, change: impl FnOnce(&
     let seen = hosts.entry(key(host)).or_default();
     change(seen);
     seen.at = seconds(now);
-    let Seen { initialize_ms, tools_list_ms, waiting, .. } = seen;
-    if initialize_ms.is_none() && tools_list_ms.is_none() && waiting.is_none() {
+    if !seen.suspected && seen.initialize_ms.is_none() && seen.tools_list_ms.is_none() && seen.waiting.is_none() {
         hosts.remove(&key(host));
     }
     let written = serde_json::to_vec(&hosts).map_err(Into::into).and_then(|text| store.write_shared(FILE, &text));
@@ -138,6 +171,26 @@ mod tests {
         HostName { name: "a".to_owned(), version: version.to_owned() }
     }
 
+    fn certain(after: Duration) -> (Duration, Evidence) {
+        (after, Evidence::Certain)
+    }
+
+    #[test]
+    fn suspicion_counts_the_second_time_in_a_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path().to_owned(), "0".repeat(32));
+        let now = SystemTime::now();
+        let end = || {
+            let after = (Duration::from_secs(2), Evidence::Suspicion);
+            keep(&store, &host("1"), HeldRequest::Initialize, after, now);
+            limits(&store, &host("1"), now).initialize
+        };
+        assert_eq!(end(), None);
+        note_answered(&store, &host("1"), now);
+        assert_eq!(end(), None, "it was answered in between");
+        assert_eq!(end(), Some(Duration::from_secs(2)));
+    }
+
     #[test]
     fn shortest_limit_is_kept_by_version_for_a_week() {
         let folder = tempfile::tempdir().unwrap();
@@ -145,9 +198,9 @@ mod tests {
         let now = SystemTime::now();
         assert_eq!(limits(&store, &host("1"), now), HostLimits::default());
         for after in [9000, 4000, 6000] {
-            keep(&store, &host("1"), HeldRequest::Initialize, Duration::from_millis(after), now);
+            keep(&store, &host("1"), HeldRequest::Initialize, certain(Duration::from_millis(after)), now);
         }
-        keep(&store, &host("1"), HeldRequest::ToolsList, Duration::from_secs(2), now);
+        keep(&store, &host("1"), HeldRequest::ToolsList, certain(Duration::from_secs(2)), now);
         let seen = limits(&store, &host("1"), now);
         assert_eq!(seen.initialize, Some(Duration::from_secs(4)));
         assert_eq!(seen.list, Some(Duration::from_secs(2)));
@@ -161,16 +214,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(folder.path().to_owned(), "0".repeat(32));
         let now = SystemTime::now();
-        note_waiting(&store, &host("1"), Duration::from_secs(8), now);
+        note_waiting(&store, &host("1"), certain(Duration::from_secs(8)), now);
         assert_eq!(limits(&store, &host("1"), now).initialize, None, "this process lives");
         note_answered(&store, &host("1"), now);
         assert!(load(&store, now).is_empty());
         let mut child = std::process::Command::new("true").spawn().unwrap();
         child.wait().unwrap();
-        let waiting = Some(Waiting { pid: child.id(), after_ms: 8000 });
+        let waiting = Some(Waiting { pid: child.id(), after_ms: 8000, evidence: Evidence::Certain });
         change(&store, &host("1"), now, |seen| seen.waiting = waiting);
         assert_eq!(limits(&store, &host("1"), now).initialize, Some(Duration::from_secs(8)));
-        note_waiting(&store, &host("1"), Duration::from_secs(1), now);
+        note_waiting(&store, &host("1"), certain(Duration::from_secs(1)), now);
         note_answered(&store, &host("1"), now);
         assert_eq!(limits(&store, &host("1"), now).initialize, Some(Duration::from_secs(8)), "the next start keeps it");
     }
@@ -180,7 +233,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(folder.path().to_owned(), "0".repeat(32));
         std::fs::write(folder.path().join(FILE), "{").unwrap();
-        keep(&store, &host("1"), HeldRequest::Initialize, Duration::from_secs(3), SystemTime::now());
+        keep(&store, &host("1"), HeldRequest::Initialize, certain(Duration::from_secs(3)), SystemTime::now());
         assert_eq!(limits(&store, &host("1"), SystemTime::now()).initialize, Some(Duration::from_secs(3)));
     }
 
@@ -193,7 +246,7 @@ mod tests {
                 &store,
                 &host(&version.to_string()),
                 HeldRequest::Initialize,
-                Duration::from_secs(3),
+                certain(Duration::from_secs(3)),
                 SystemTime::now(),
             );
         }
