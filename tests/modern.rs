@@ -312,6 +312,7 @@ async fn wrong_memory_of_an_era_costs_one_request() {
     assert_eq!(refused["error"]["data"]["supported"], json!(["2026-07-28"]));
     let said = refused["error"]["message"].as_str().unwrap();
     assert!(said.contains("begins with initialize") && said.contains("speaks 2026-07-28 only"), "{said}");
+    assert!(said.contains(" [protocol_version_not_shared]. Tip: "), "{said}");
     host.close().await;
     let mut host = start();
     assert!(ask(&mut host, modern(1, "server/discover", json!({}))).await["result"].is_object(), "corrected");

@@ -313,7 +313,7 @@ async fn initialize_waits_for_a_server_that_is_only_starting() {
         let port = reserved_port().await;
         let mut host = Host::start(&format!("http://127.0.0.1:{port}/mcp"), &["--transport", strategy]);
         host.send(initialize()).await;
-        host.told("next try").await;
+        host.told("attempt 1 failed, next in ").await;
         assert!(host.is_quiet(Duration::from_millis(50)).await, "answered before the server was there");
         let server = start_on(port).await;
         let answer = host.json().await;
@@ -375,7 +375,7 @@ async fn the_end_of_input_or_a_signal_ends_the_waiting_for_a_server_and_answers_
             let mut host = Host::start(&format!("http://127.0.0.1:{port}/mcp"), &flags);
             host.send(initialize()).await;
             host.send(request(1, "tools/list", json!({}))).await;
-            host.told("next try").await;
+            host.told("attempt 1 failed, next in ").await;
             match signal {
                 None => host.end_input(),
                 Some(signal) => {

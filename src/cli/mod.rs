@@ -17,6 +17,7 @@ use self::{
 };
 use crate::{
     config::{Authorization, Config, LogMode, Network, PlainHttp, ServerUrl, Start},
+    forward,
     report::Report,
 };
 
@@ -429,6 +430,9 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
             let mut config = config(&args, environment)?;
             config.authorization =
                 Arc::new(Authorization { asked_for: true, start: Start::Wait, ..(*config.authorization).clone() });
+            if config.log == LogMode::Normal && config.log_filters.is_none() {
+                config.log_filters = Some(format!("{}=off", forward::LOG_TARGET)); // the command prints its failure
+            }
             Command::Login(Box::new(config))
         }
         Verb::Logout => {

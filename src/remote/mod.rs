@@ -21,7 +21,7 @@ use crate::{
     message::{Id, Message},
     oauth::{self, Waiter},
     observer::{Fact, Transport},
-    report::{self, chain},
+    report::{self, Report, chain},
     store::eras::{Eras, KnownEra},
 };
 
@@ -248,7 +248,8 @@ impl Opener {
             report::host(self.http.server()),
             report::shown(versions.as_bytes()),
         );
-        Error::ModernServer { answer: refusal.answer(&format!("mcp-remote: {sentence}")).map(Box::new), sentence }
+        let message = Report::new("protocol_version_not_shared", sentence.clone(), None).message();
+        Error::ModernServer { answer: refusal.answer(&message).map(Box::new), sentence }
     }
 
     fn streamable_http(&self) -> StreamableHttp {

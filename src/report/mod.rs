@@ -84,7 +84,13 @@ impl Report {
     #[must_use]
     pub fn answer(&self, id: &Id) -> Bytes {
         let data = Data { code: self.code, hint: self.hint.as_deref(), status: self.status };
-        error_line(id, OWN_ERROR, &format!("{NAME_FIRST}{}", self.line()), Some(&data))
+        error_line(id, OWN_ERROR, &self.message(), Some(&data))
+    }
+
+    /// Returns the `message` of an error.
+    #[must_use]
+    pub fn message(&self) -> String {
+        format!("{NAME_FIRST}{}", self.line())
     }
 
     /// Returns the failure as one line for people.
@@ -124,7 +130,8 @@ pub fn warn(code: &'static str, sentence: impl Into<String>) -> Report {
     report
 }
 
-/// The log of what is tried again and again, such as opening a connection.
+/// The log of what is tried again and again, such as opening a connection. The lines count as those of the loop,
+/// which owns this.
 ///
 /// # Invariants
 ///
@@ -141,7 +148,7 @@ impl FailureLog {
     /// Logs a failed attempt.
     pub(crate) fn log(&mut self, report: &Report) {
         if let Some((level, line)) = self.note(report) {
-            log::log!(level, "{line}");
+            log::log!(target: crate::forward::LOG_TARGET, level, "{line}");
         }
     }
 
