@@ -20,12 +20,19 @@
 //! [`oauth::browser`], the redirect, the exchange → [`store`] → the same request goes out again. Or one
 //! of the other grants, each in its file. The layers above have seen a slow request.
 //!
+//! # The walk of a modern message
+//!
+//! The first message decides the [`era`] of a connection. A request of MCP 2026-07-28 → [`forward`] (`modern.rs`:
+//! `server/discover` is never held; `listens.rs`: the streams that owe nobody) → [`remote::modern`] (one POST and one
+//! stream each, headers by [`era::mirror`], what the answer says of the server by [`era::verdict`], kept by
+//! [`store::eras`]) → back as above.
+//!
 //! # The walk of a start that the server does not answer
 //!
-//! [`remote`] meets a hurdle, or [`oauth::Authorizer`] needs a person (`forward/sign_in.rs`) → [`forward`]
-//! answers the host's `initialize` itself (`provisional.rs`), from the last known [`description`]
-//! ([`store::description`]) → lists are answered, or one tool stands in for them (`stand_in.rs`), calls are
-//! held → the connection stands: the host's own handshake goes to the server, then what was held; the host is
+//! [`remote`] meets a hurdle, or [`oauth::Authorizer`] needs a person (`forward/sign_in.rs`) → [`forward`] holds
+//! the host's `initialize` for as long as this host waits (`hold.rs`, [`known_hosts`]), then answers it itself
+//! (`provisional.rs`); a server whose last [`description`] is known ([`store::description`]) is shown at once
+//! → lists are answered, or one tool stands in for them (`stand_in.rs`), calls are held → the connection stands: the host's own handshake goes to the server, then what was held; the host is
 //! told which lists are others, and answered where it asks for what the server has not (`told.rs`); lists
 //! that it has seen are looked at again (`survey.rs`). With a server that answers, nothing of this happens.
 //!
@@ -37,10 +44,11 @@
 //! 3. Every request of the host is answered exactly once: by the server, by us as the server was last
 //!    known, or with an error that says what, why and what to do. No message is dropped without a line
 //!    in the log.
-//! 4. No probe traffic but three: the sign-in page is looked at before a client that the user has given, a
+//! 4. No probe traffic but four: the sign-in page is looked at before a client that the user has given, a
 //!    registration from disk, or one that names less scope, is used for it, and where its provider is
 //!    known for a refusal; lists that the host has seen are asked for again after a session was replaced;
-//!    and a `ping` goes out after the machine has slept, or where the user wants one. The first request a
+//!    a `ping` goes out after the machine has slept, or where the user wants one; and the tools are listed
+//!    where a modern server wants headers for a call whose schema was never seen. The first request a
 //!    server sees is the host's own. After a connection has failed, [`certificate`] looks on one of its
 //!    own, without a request.
 //! 5. A `tools/call` that may have run is never sent twice. A request goes out again at most once for

@@ -112,20 +112,30 @@ pub fn modern_refusal(answer: &Message) -> Option<ModernRefusal> {
     (!legacy).then_some(ModernRefusal { supported, code, data })
 }
 
-/// The verdict of a DiscoverResult (MCP 2026-07-28, Discovery).
+/// A DiscoverResult (MCP 2026-07-28, Discovery).
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct DiscoverResult {
+    supported_versions: Vec<String>,
+}
+
 fn of_result(result: &str) -> Verdict {
+    let DiscoverResult { supported_versions } = serde_json::from_str(result).unwrap_or_default();
+    // Else `{}`, or a server that answers with legacy versions only (go-sdk, stateful).
+    if supported_versions.iter().any(|version| is_modern(version)) { Verdict::Modern } else { Verdict::Legacy }
+}
+
+/// The versions that an answer to `server/discover` names.
+#[must_use]
+pub fn supported_versions(answer: &Message) -> Vec<String> {
+    /// More versions than MCP has.
+    const MOST: usize = 32;
     #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct DiscoverResult {
-        supported_versions: Vec<String>,
+    struct Answer {
+        result: DiscoverResult,
     }
-    match serde_json::from_str::<DiscoverResult>(result) {
-        Ok(DiscoverResult { supported_versions }) if supported_versions.iter().any(|version| is_modern(version)) => {
-            Verdict::Modern
-        }
-        // `{}`, or a server that answers with legacy versions only (go-sdk, stateful).
-        _ => Verdict::Legacy,
-    }
+    let answer = serde_json::from_slice::<Answer>(&answer.body.to_bytes());
+    answer.map(|answer| answer.result.supported_versions.into_iter().take(MOST).collect()).unwrap_or_default()
 }
 
 /// The verdict of a status that came without a JSON-RPC answer.

@@ -59,6 +59,8 @@ const STABLE: Duration = Duration::from_secs(60);
 const REST: Duration = Duration::from_secs(5);
 /// Pages of the tools that are read for the schema of one.
 const MOST_PAGES: usize = 50;
+/// How much of an answer is looked at for what is kept as evidence, in bytes.
+const EVIDENCE: usize = 1024;
 /// Tools whose schemas are kept; a server can list without end.
 const MOST_TOOLS: usize = 10_000;
 
@@ -159,7 +161,7 @@ impl Shared {
         let understood = !is_discover && answers(&error, &exchange.sent);
         let verdict = if self.is_proven() || understood { Verdict::Open } else { verdict_of(&error) };
         if is_discover {
-            self.remember(verdict, &error).await;
+            self.remember(verdict, chain(&error), Vec::new()).await;
         }
         let error = match verdict {
             Verdict::Legacy => Error::LegacyServer { words: words_of(&error) },
@@ -313,10 +315,10 @@ impl Shared {
         let method = exchange.message.method();
         if method == Some(DISCOVER) {
             let verdict = verdict::of_answer(&message);
-            let error = Error::LegacyServer { words: Some(report::shown(&message.body.to_bytes())) };
-            self.remember(verdict, &error).await;
+            let words = report::shown(&message.body.copy(0..EVIDENCE));
+            self.remember(verdict, words.clone(), verdict::supported_versions(&message)).await;
             if verdict == Verdict::Legacy {
-                return Err(error);
+                return Err(Error::LegacyServer { words: Some(words) });
             }
         }
         if verdict::error_code(&message).is_none() {
@@ -458,16 +460,14 @@ impl Shared {
     }
 
     /// Keeps what the answer to `server/discover` says, before the host has it: hosts end the process that asks.
-    async fn remember(&self, verdict: Verdict, evidence: &Error) {
+    async fn remember(&self, verdict: Verdict, evidence: String, versions: Vec<String>) {
         let era = match verdict {
             Verdict::Modern => Era::Modern,
             Verdict::Legacy => Era::Legacy,
             Verdict::Open => return,
         };
-        let evidence = format!("{DISCOVER}: {}", chain(evidence));
-        let known = KnownEra::new(era, Vec::new(), evidence);
         if self.eras.recall().await.is_none_or(|before| before.era != era) {
-            self.eras.keep(known).await;
+            self.eras.keep(KnownEra::new(era, versions, format!("{DISCOVER}: {evidence}"))).await;
         }
     }
 }
