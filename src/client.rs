@@ -204,6 +204,12 @@ impl Failure {
             let hint = if hint == SIGN_IN_THERE { START_AGAIN.to_owned() } else { hint };
             return Self { code: entry.code.to_owned(), sentence, hint: Some(hint) };
         }
+        // A modern server's refusal keeps the server's code and data: only its message names the failure.
+        if let Some(entry) = entry("protocol_version_not_shared")
+            && let Some(sentence) = report::sentence_of(&answer.message, entry)
+        {
+            return Self::told(Report::new(entry.code, shown(sentence.as_bytes()), None));
+        }
         let (code, message) = (answer.code.0, shown(answer.message.as_bytes()));
         // MCP 2025-11-25, Tools and Resources, Error Handling: what was asked for is not there.
         let absent = [ErrorCode::INVALID_PARAMS, ErrorCode::RESOURCE_NOT_FOUND].contains(&answer.code);

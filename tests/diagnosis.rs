@@ -257,6 +257,27 @@ Failed at transport (exit code 5).
 }
 
 #[tokio::test]
+async fn modern_only_server_failure_names_both_eras() {
+    let server = Server::with(|request| {
+        let error = json!({ "code": -32022, "message": "no", "data": { "supported": ["2026-07-28"] } });
+        let text = json!({ "jsonrpc": "2.0", "id": request.json()["id"], "error": error }).to_string();
+        Reply::status(400, "application/json", text)
+    })
+    .await;
+    let told = client(&[&server.url("/mcp")]).await;
+    let text = from_tcp(&told, &[(&server.port.to_string(), "PORT")]);
+    let failed = "FAIL  transport             protocol version not shared: this host begins with initialize (MCP 2025-11-25 and \
+                  earlier), and 127.0.0.1:PORT speaks 2026-07-28 only [protocol_version_not_shared]\n";
+    assert!(text.contains(failed) && !text.contains("Tip: "), "{text}");
+    assert_eq!(
+        text.matches("-> restart this server's entry in the host, then look for an update").count(),
+        1,
+        "{text}"
+    );
+    assert_eq!(told.code, Some(5));
+}
+
+#[tokio::test]
 async fn a_server_of_neither_transport_is_told_with_what_each_was_answered() {
     let server = Server::with(|_| Reply::status(404, "text/plain", "nothing here")).await;
     let told = client(&[&server.url("/mcp")]).await;

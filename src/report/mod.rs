@@ -79,15 +79,15 @@ impl Report {
         Self { code, sentence: sentence.into(), hint, status: None }
     }
 
-    /// Returns the failure as the answer to a request. The `message` is the whole [`line`](Self::line), because
-    /// hosts show nothing else; `data` is for programs.
+    /// Returns the failure as the answer to a request.
     #[must_use]
     pub fn answer(&self, id: &Id) -> Bytes {
         let data = Data { code: self.code, hint: self.hint.as_deref(), status: self.status };
         error_line(id, OWN_ERROR, &self.message(), Some(&data))
     }
 
-    /// Returns the `message` of an error.
+    /// Returns the `message` of a JSON-RPC error: the whole [`line`](Self::line), because hosts show nothing else.
+    /// `data` is for programs.
     #[must_use]
     pub fn message(&self) -> String {
         format!("{NAME_FIRST}{}", self.line())
@@ -116,6 +116,12 @@ pub fn line(sentence: &str, code: &str, hint: Option<&str>) -> String {
 pub fn sentence<'a>(message: &'a str, code: &str, hint: Option<&str>) -> &'a str {
     let message = message.strip_prefix(NAME_FIRST).unwrap_or(message);
     message.strip_suffix(&line("", code, hint)).unwrap_or(message)
+}
+
+/// Returns the sentence if `message` is the whole [`Report::message`] of this entry, with the entry's own tip.
+#[must_use]
+pub fn sentence_of<'a>(message: &'a str, entry: &catalogue::Entry) -> Option<&'a str> {
+    message.strip_prefix(NAME_FIRST)?.strip_suffix(&line("", entry.code, Some(entry.action)))
 }
 
 /// Logs a failure that is no answer to anything, in the words of the catalogue; the same one once in the
