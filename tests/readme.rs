@@ -7,7 +7,7 @@ use mcp_remote::known_hosts::{HostEnvironment, HostName, hold};
 /// A host's name for people, its name and version in the protocol, and its environment.
 type Known = (&'static str, &'static str, &'static str, Option<&'static str>);
 
-const HOSTS: [Known; 17] = [
+const HOSTS: [Known; 19] = [
     ("Claude Desktop", "claude-ai", "0.1.0", None),
     ("Claude Code", "claude-code", "2.1.330", Some("cli")),
     ("Codex", "codex-mcp-client", "0.169.0", None),
@@ -24,6 +24,8 @@ const HOSTS: [Known; 17] = [
     ("Continue CLI (`cn`)", "continue-cli-client", "1.0.0", None),
     ("Qwen Code", "qwen-cli-mcp-client-x", "0.0.1", None),
     ("Kimi Code", "kimi-code", "0.0.0", None),
+    ("MCP inspector, `--cli`", "inspector-cli", "2.12.0", None),
+    ("SDK scripts (Python, FastMCP, TypeScript)", "mcp", "0.1.0", None),
     ("any other host", "unheard-of", "1", None),
 ];
 

@@ -168,7 +168,11 @@ impl Forward {
             Need::Person(_) => self.sign_in_needed(),
             // The time that a sign-in takes is not the server's silence.
             Need::SignIn => hurdle.filter(|hurdle| hurdle.code != "timed_out").unwrap_or_else(|| self.sign_in_needed()),
-            _ => hurdle.unwrap_or_else(|| Report::of_slow_opening(&self.server, self.held_for())),
+            _ => hurdle.unwrap_or_else(|| {
+                let slow = Report::of_slow_opening(&self.server, self.held_for());
+                warn!("{}", slow.line()); // a hurdle was logged when it was met
+                slow
+            }),
         }
     }
 
@@ -215,7 +219,10 @@ impl Forward {
         match &mut self.link {
             Link::Provisional(provisional) => {
                 let held = std::mem::take(&mut provisional.held);
-                let Some(report) = self.stand_in.as_ref().map(|stand_in| stand_in.trouble.clone()) else { return };
+                let report = match &self.stand_in {
+                    Some(stand_in) => stand_in.trouble.clone(),
+                    None => self.sign_in_needed(),
+                };
                 held.into_iter().for_each(|held| self.release(held.message, &report));
             }
             Link::Open(_) => self.answer_open_lists(),
