@@ -172,13 +172,14 @@ async fn open_listen_ends_gracefully_and_does_not_delay_the_exit() {
     stream.closed().await;
 }
 
-const ACKNOWLEDGED: &str = r#"{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":7},"notifications":{"toolsListChanged":true,"resourceSubscriptions":["a:b"]}}}"#;
+const ACKNOWLEDGED: &str = r#"{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":7},"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourceSubscriptions":["a:b","not:asked"]}}}"#;
 
 #[tokio::test]
 async fn lost_listen_is_opened_again_and_what_it_covers_announced_once() {
     let (server, mut streams) = streaming("subscriptions/listen").await;
     let mut host = Host::start(&server.url("/mcp"), &DEFAULT);
-    let listen = modern(7, "subscriptions/listen", json!({ "notifications": { "toolsListChanged": true } }));
+    let filter = json!({ "toolsListChanged": true, "resourceSubscriptions": ["a:b"] });
+    let listen = modern(7, "subscriptions/listen", json!({ "notifications": filter }));
     host.send(&listen).await;
     let (_, stream) = next(&mut streams).await;
     stream.message(ACKNOWLEDGED);

@@ -29,6 +29,8 @@ const PARAM_PREFIX: &str = "mcp-param-";
 const MARK: &str = "x-mcp-header";
 /// The integers that JavaScript keeps exact, which the specification allows (Schema Extension).
 const LARGEST_INTEGER: f64 = 9_007_199_254_740_991.0;
+/// The most parameters of a tool that are marked: each is a header, and servers refuse requests with many.
+const MOST_MARKS: usize = 64;
 /// How deep schemas are walked: servers choose them.
 const DEEPEST: usize = 64;
 
@@ -235,6 +237,9 @@ impl Walk {
         if self.found.iter().any(|found| found.header == header) {
             return Err(format!("{MARK} {name} is used twice"));
         }
+        if self.found.len() == MOST_MARKS {
+            return Err(format!("{MARK} stands at more than {MOST_MARKS} parameters"));
+        }
         self.found.push(Mark { path: self.path.clone(), header });
         Ok(())
     }
@@ -315,6 +320,17 @@ mod tests {
         assert!(params(r#"{"region":null,"deep":{}}"#).is_empty());
         assert!(params(r#"{"region":["a"],"n":9007199254740993,"deep":7}"#).is_empty());
         assert_eq!(params(r#"{"n":-9007199254740991}"#)[0].1, "-9007199254740991");
+    }
+
+    #[test]
+    fn number_of_marks_is_bounded() {
+        let schema = |count: usize| {
+            let property = |at: usize| format!(r#""p{at}":{{"type":"string","x-mcp-header":"P{at}"}}"#);
+            let properties: Vec<_> = (0..count).map(property).collect();
+            format!(r#"{{"properties":{{{}}}}}"#, properties.join(","))
+        };
+        assert!(marks(&schema(MOST_MARKS)).is_ok());
+        assert!(marks(&schema(MOST_MARKS + 1)).is_err());
     }
 
     #[test]

@@ -107,7 +107,7 @@ pub fn modern_refusal(answer: &Message) -> Option<ModernRefusal> {
         return None;
     }
     let read = data.as_ref().and_then(|data| serde_json::from_str::<Data>(data.get()).ok());
-    let supported = read.map(|data| data.supported).unwrap_or_default();
+    let supported = plausible(read.map(|data| data.supported).unwrap_or_default());
     let legacy = !supported.is_empty() && !supported.iter().any(|version| is_modern(version));
     (!legacy).then_some(ModernRefusal { supported, code, data })
 }
@@ -128,14 +128,20 @@ fn of_result(result: &str) -> Verdict {
 /// The versions that an answer to `server/discover` names.
 #[must_use]
 pub fn supported_versions(answer: &Message) -> Vec<String> {
-    /// More versions than MCP has.
-    const MOST: usize = 32;
     #[derive(Deserialize)]
     struct Answer {
         result: DiscoverResult,
     }
     let answer = serde_json::from_slice::<Answer>(&answer.body.to_bytes());
-    answer.map(|answer| answer.result.supported_versions.into_iter().take(MOST).collect()).unwrap_or_default()
+    plausible(answer.map(|answer| answer.result.supported_versions).unwrap_or_default())
+}
+
+/// No more and no longer versions than a protocol has: they are kept and shown.
+fn plausible(versions: Vec<String>) -> Vec<String> {
+    const MOST: usize = 32;
+    /// In bytes; a date has 10.
+    const LONGEST: usize = 32;
+    versions.into_iter().filter(|version| version.len() <= LONGEST).take(MOST).collect()
 }
 
 /// The verdict of a status that came without a JSON-RPC answer.

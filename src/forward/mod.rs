@@ -239,6 +239,8 @@ pub struct Forward {
     owed: HashMap<Id, Debt>,
     /// The host's last one.
     initialize: Option<Message>,
+    /// The `server/discover` that began the connection, until it is answered.
+    discovering: Option<Id>,
     /// Streams of notifications that the host has open, in the modern era.
     listens: Listens,
     need: Need,
@@ -296,6 +298,7 @@ impl Forward {
             link: Link::Closed,
             owed: HashMap::new(),
             initialize: None,
+            discovering: None,
             listens: Listens::default(),
             need: Need::Nothing,
             holding: None,
@@ -544,7 +547,7 @@ impl Forward {
         let since = self.holding.take().filter(|_| matches!(self.link, Link::Closed)).map(|holding| holding.since());
         self.link = Link::Opening(Box::new(Opening { first: ids, beginning, waiting, hurdle: None }));
         self.actions.push_back(Action::Open(first));
-        self.listens = Listens::default();
+        (self.discovering, self.listens) = (None, Listens::default());
         if let Some(initialize) = self.initialize.clone() {
             self.begin_hold(&initialize, since);
         }

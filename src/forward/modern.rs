@@ -3,14 +3,14 @@
 //!
 //! # Invariants
 //!
-//! - `server/discover` is never held: where the server cannot answer, it is answered from the kept description, or
+//! - The `server/discover` that begins a connection is never held: where the server cannot answer, it is answered from the kept description, or
 //!   refused so that the host goes on with `initialize`, which can be held.
 
 use std::time::Duration;
 
 use log::info;
 
-use super::{Action, Forward, Link, Reminder, owed::Asked};
+use super::{Action, Forward, Link, Reminder};
 use crate::{
     config::Protocol,
     era::{self, Era},
@@ -32,7 +32,10 @@ impl Forward {
     /// A modern connection begins.
     pub(super) fn begin_modern(&mut self, first: &Message) {
         self.begin_hold(first, None);
-        if first.method() == Some(DISCOVER) {
+        if let Shape::Request { id, method } = &first.shape
+            && &**method == DISCOVER
+        {
+            self.discovering = Some(id.clone());
             self.actions.push_back(Action::Remind(DISCOVER_PATIENCE, Reminder::Discover));
             self.refuses_discover_for_sign_in();
         }
@@ -55,7 +58,7 @@ impl Forward {
     /// A person has to sign in first: a host that is known to go on with `initialize` is told so at once, any other
     /// may still be answered in time. Whether `server/discover` is what waits.
     pub(super) fn refuses_discover_for_sign_in(&mut self) -> bool {
-        if self.discovers().is_empty() {
+        if self.discovering.is_none() {
             return false;
         }
         let falls_back = self.holding.as_ref().is_some_and(|holding| known_hosts::falls_back(holding.host()));
@@ -65,40 +68,27 @@ impl Forward {
         true
     }
 
-    /// `server/discover` can wait no longer.
+    /// The `server/discover` that began the connection can wait no longer.
     pub(super) fn discover_is_due(&mut self) {
-        let ids = self.discovers();
-        if ids.is_empty() {
-            return;
+        let Some(id) = self.discovering.clone() else { return };
+        if let Some(result) = self.memory.recall().and_then(|known| known.discover) {
+            info!("answering server/discover as the server was last known");
+            return self.answer(&id, &expired(result.get()));
         }
-        let known = self.memory.recall().and_then(|known| known.discover);
-        for id in ids {
-            match &known {
-                Some(result) => {
-                    info!("answering server/discover as the server was last known");
-                    self.answer(&id, &expired(result.get()));
-                }
-                None => {
-                    let host = report::host(&self.server);
-                    let why = if self.is_signing_in() {
-                        self.sign_in_needed().sentence
-                    } else {
-                        format!("{host} has not answered yet")
-                    };
-                    self.refuse(&id, &format!("server/discover cannot be answered: {why}"));
-                }
-            }
-        }
-        if known.is_none() {
-            self.leave_modern();
-        }
+        let why = if self.is_signing_in() {
+            self.sign_in_needed().sentence
+        } else {
+            format!("{} has not answered yet", report::host(&self.server))
+        };
+        self.refuse(&id, &format!("server/discover cannot be answered: {why}"));
+        self.leave_modern();
     }
 
     /// The server does not speak a modern version, or cannot be reached: a host that has asked goes on with
     /// `initialize`, which can be held. Whether it was that.
     pub(super) fn refuse_discover(&mut self, ids: &[Id], error: &Error) -> bool {
         let [id] = ids else { return false };
-        if self.owed.get(id).is_none_or(|debt| debt.asked != Asked::Discover) {
+        if self.discovering.as_ref() != Some(id) {
             return false;
         }
         if !matches!(error, Error::LegacyServer { .. }) && self.knows_discover() {
@@ -126,12 +116,6 @@ impl Forward {
             let line = report::error_line(id, report::METHOD_NOT_FOUND, &text, None::<&()>);
             self.write(Body::One(line));
         }
-    }
-
-    /// The requests that ask what the server is, and are not answered.
-    fn discovers(&self) -> Vec<Id> {
-        let asked = self.owed.iter().filter(|(_, debt)| debt.asked == Asked::Discover);
-        asked.map(|(id, _)| id.clone()).collect()
     }
 
     fn knows_discover(&mut self) -> bool {

@@ -154,6 +154,7 @@ impl Forward {
                 progress.end(id);
             }
             self.listens.end(id);
+            self.discovering.take_if(|discovering| *discovering == *id);
         }
         Some(debt)
     }

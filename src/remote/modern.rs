@@ -8,7 +8,7 @@
 //! - The headers of the specification are those of the message, whatever the user has set.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -63,6 +63,10 @@ const MOST_PAGES: usize = 50;
 const EVIDENCE: usize = 1024;
 /// Tools whose schemas are kept; a server can list without end.
 const MOST_TOOLS: usize = 10_000;
+/// Longest name of such a tool, in bytes.
+const LONGEST_NAME: usize = 1024;
+/// Finished requests whose handles may be left over, before they are cleared away.
+const LEFT_OVER: usize = 64;
 
 /// A connection: nothing but what is under way. Dropping it ends everything.
 #[derive(Debug)]
@@ -112,7 +116,9 @@ impl Modern {
         while self.tasks.try_join_next().is_some() {}
         match &message.shape {
             Shape::Request { id, .. } => {
-                self.under_way.retain(|_, task| !task.is_finished());
+                if self.under_way.len() > 2 * self.tasks.len() + LEFT_OVER {
+                    self.under_way.retain(|_, task| !task.is_finished());
+                }
                 let (id, shared) = (id.clone(), self.shared.clone());
                 let task = self.tasks.spawn(async move { shared.carry(&message).await });
                 self.under_way.insert(id, task);
@@ -285,7 +291,7 @@ impl Shared {
                 Ok(())
             }
             Shape::Notification { method } if &**method == ACKNOWLEDGED => {
-                let agreed = Filter::of(&message);
+                let agreed = Filter::of(&message).within(&Filter::of(exchange.message));
                 self.prove();
                 if exchange.reopened {
                     self.announce(exchange, &agreed).await; // the host has its acknowledgment
@@ -372,7 +378,7 @@ impl Shared {
                 warn!("the tool {} is hidden: {why}", report::shown(name.as_bytes()));
             }
             let hidden = marks.is_err();
-            if known.len() < MOST_TOOLS || known.contains_key(&name) {
+            if name.len() <= LONGEST_NAME && known.len() < MOST_TOOLS || known.contains_key(&name) {
                 known.insert(name, marks);
             }
             hidden
@@ -541,6 +547,17 @@ impl Filter {
         }
         let read = serde_json::from_slice::<Envelope>(&message.body.to_bytes());
         read.map(|read| read.params.notifications).unwrap_or_default()
+    }
+
+    /// What of it was `asked` for: a server cannot agree to more.
+    fn within(mut self, asked: &Self) -> Self {
+        self.tools_list_changed &= asked.tools_list_changed;
+        self.prompts_list_changed &= asked.prompts_list_changed;
+        self.resources_list_changed &= asked.resources_list_changed;
+        let mut known = HashSet::new();
+        let uris = asked.resource_subscriptions.iter().map(|uri| uri.get()).collect::<HashSet<_>>();
+        self.resource_subscriptions.retain(|uri| uris.contains(uri.get()) && known.insert(uri.get().to_owned()));
+        self
     }
 
     /// A notification for each thing that is covered, on the stream of this id.

@@ -461,3 +461,19 @@ fn discover_is_answered_from_what_is_known_while_a_person_signs_in() {
     let graceful = r#"{"jsonrpc":"2.0","id":2,"result":{"resultType":"complete","_meta":{"io.modelcontextprotocol/subscriptionId":2}}}"#;
     assert_eq!(held.actions(), [graceful]);
 }
+
+#[test]
+fn later_discover_waits_for_the_server() {
+    let mut held = Held::silent();
+    let discover = |id: u64| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"server/discover"}}"#);
+    let discovered =
+        |id: u64| format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"supportedVersions":["2026-07-28"]}}}}"#);
+    held.host(&discover(1));
+    held.does(Event::Opened(Ok(())));
+    assert_eq!(held.does(from_server(&discovered(1))), [discovered(1)]);
+    assert!(held.until(1_900).is_empty());
+    assert_eq!(held.host(&discover(2)), [format!("send {}", discover(2))], "Claude Code's ping");
+    assert!(held.until(60_000).is_empty(), "the first one's time is not the second one's");
+    held.does(person());
+    assert_eq!(held.does(from_server(&discovered(2))), [discovered(2)]);
+}
