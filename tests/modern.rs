@@ -391,3 +391,19 @@ async fn forced_era_asks_no_other_question() {
     assert_eq!(ask(&mut host, modern(1, "server/discover", json!({}))).await["error"]["code"], -32601);
     host.close().await;
 }
+
+#[tokio::test]
+async fn failure_of_a_first_request_says_nothing_about_the_era() {
+    for reply in [|| Reply::status(500, "text/plain", "oops"), || Reply::event_text(": nothing\n\n")] {
+        let server = Server::with(move |request| match request.rpc().as_str() {
+            "tools/call" => reply(),
+            _ => modern_only(request),
+        })
+        .await;
+        let mut host = Host::start(&server.url("/mcp"), &DEFAULT);
+        let failed = ask(&mut host, modern(1, "tools/call", json!({ "name": "x" }))).await;
+        assert_ne!(failed["error"]["data"]["code"], "protocol_version_not_shared", "{failed}");
+        own_error(&failed);
+        host.close().await;
+    }
+}

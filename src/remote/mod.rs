@@ -172,7 +172,8 @@ impl Opener {
         use TransportStrategy::{HttpFirst, HttpOnly, SseFirst, SseOnly};
         if self.speaks_modern(first) {
             self.http.note_initialize(first);
-            let mut remote = Modern::new(self.http.clone(), self.timing, self.events.clone(), self.eras.clone());
+            let (events, eras) = (self.events.clone(), self.eras.clone());
+            let mut remote = Modern::new(self.http.clone(), self.timing, self.protocol, events, eras);
             remote.send(first.clone());
             return Ok(Remote::Modern(remote));
         }

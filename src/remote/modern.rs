@@ -32,6 +32,7 @@ use super::{
     streamable_http::{settle, sole_answer},
 };
 use crate::{
+    config::Protocol,
     description::next_cursor,
     era::{
         Era, Metadata,
@@ -81,6 +82,7 @@ pub struct Modern {
 struct Shared {
     http: Arc<Http>,
     timing: Timing,
+    protocol: Protocol,
     events: EventSender,
     eras: Eras,
     /// Whether the server was seen to speak a modern version.
@@ -105,9 +107,9 @@ struct Exchange<'a> {
 impl Modern {
     /// A connection on which nothing has been sent.
     #[must_use]
-    pub fn new(http: Arc<Http>, timing: Timing, events: EventSender, eras: Eras) -> Self {
+    pub fn new(http: Arc<Http>, timing: Timing, protocol: Protocol, events: EventSender, eras: Eras) -> Self {
         let (proven, tools) = (Mutex::default(), Mutex::default());
-        let shared = Shared { http, timing, events, eras, proven, tools };
+        let shared = Shared { http, timing, protocol, events, eras, proven, tools };
         Self { shared: Arc::new(shared), tasks: JoinSet::new(), under_way: HashMap::new() }
     }
 
@@ -163,9 +165,10 @@ impl Shared {
             reopened: false,
         };
         let Err(error) = self.exchange_until_answered(&mut exchange).await else { return };
-        // A server that answers a request under its id has understood it; only of `server/discover` does that tell more.
-        let understood = !is_discover && answers(&error, &exchange.sent);
-        let verdict = if self.is_proven() || understood { Verdict::Open } else { verdict_of(&error) };
+        // Any other request may fail for many reasons; but a 4xx that does not answer it is one of a server that has
+        // not understood it.
+        let is_evidence = is_discover || is_not_understood(&error, &exchange.sent);
+        let verdict = if is_evidence && !self.is_proven() { verdict_of(&error) } else { Verdict::Open };
         if is_discover {
             self.remember(verdict, chain(&error), Vec::new()).await;
         }
@@ -462,7 +465,8 @@ impl Shared {
     }
 
     async fn is_known_as_legacy(&self) -> bool {
-        self.eras.recall().await.is_some_and(|known| known.era == Era::Legacy)
+        // A user who forces the modern era wants the server to be asked.
+        self.protocol == Protocol::Auto && self.eras.recall().await.is_some_and(|known| known.era == Era::Legacy)
     }
 
     /// Keeps what the answer to `server/discover` says, before the host has it: hosts end the process that asks.
@@ -478,9 +482,9 @@ impl Shared {
     }
 }
 
-/// Whether an error is the server's own answer to this very request.
-fn answers(error: &Error, request: &Message) -> bool {
-    matches!(error, Error::Refused(refusal) if refusal.answers(request))
+/// Whether a server has refused a request without an answer to it.
+fn is_not_understood(error: &Error, request: &Message) -> bool {
+    matches!(error, Error::Refused(refusal) if refusal.status.is_client_error() && !refusal.answers(request))
 }
 
 /// What a failed exchange says about the era of the server.
