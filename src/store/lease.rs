@@ -82,11 +82,21 @@ fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// Whether a process runs.
 #[cfg(unix)]
 pub(super) fn is_alive(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let known = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
     // EPERM: it lives, as somebody else's.
-    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+    known.is_some_and(|known| rustix::process::test_kill_process(known) != Err(rustix::io::Errno::SRCH))
+        && !is_zombie(pid)
+}
+
+/// Whether a process has ended, and its parent has not asked for its status yet (Linux, proc(5)).
+#[cfg(unix)]
+fn is_zombie(pid: u32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    // The name before it may hold anything.
+    status.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
 #[cfg(not(unix))]
@@ -97,6 +107,22 @@ pub(super) fn is_alive(_pid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn process_that_ended_is_not_alive_before_its_parent_asks() {
+        use std::io::Read;
+        let mut child = std::process::Command::new("true").stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut output = child.stdout.take().unwrap();
+        assert!(is_alive(std::process::id()));
+        _ = output.read(&mut [0]).unwrap(); // its end is the end of its output, or a moment after that
+        let began = std::time::Instant::now();
+        while is_alive(child.id()) {
+            assert!(began.elapsed() < Duration::from_secs(10), "it is a zombie");
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+    }
 
     fn write(store: &Store, pid: u32, age: Duration) {
         let at = u64::try_from((now() - age).as_millis()).unwrap();

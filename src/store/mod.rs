@@ -99,7 +99,8 @@ impl Store {
     /// The operating system's, with the file's name.
     pub fn write(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
         let path = self.path(name);
-        replace(&path, content).map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))
+        replace(&path, content, Loss::Matters)
+            .map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))
     }
 
     /// The content of a file that all servers share, if it can be read.
@@ -110,7 +111,8 @@ impl Store {
     /// Replaces a file that all servers share.
     fn write_shared(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
         let path = self.folder.join(name);
-        replace(&path, content).map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))
+        replace(&path, content, Loss::IsCheap)
+            .map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))
     }
 
     /// Removes a file that may be there.
@@ -173,12 +175,21 @@ impl Store {
     }
 }
 
+/// What it means if a file's last content is lost in a crash of the machine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    /// It exists nowhere else.
+    Matters,
+    /// It is learned again: the disk is not waited for, since hosts end a process within milliseconds.
+    IsCheap,
+}
+
 /// How a file that is being written ends.
 const TEMPORARY: &str = ".tmp";
 
 /// Writes beside the file, then renames: a reader sees the old content or the new one, and a crash
 /// leaves one of them.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+fn replace(path: &Path, content: &[u8], loss: Loss) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     make_folder(folder)?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -191,7 +202,9 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         owner_only(&mut options);
         let mut file = options.open(&temporary)?;
         file.write_all(content)?;
-        file.sync_all()?; // a rotated refresh token exists nowhere else
+        if loss == Loss::Matters {
+            file.sync_all()?; // a rotated refresh token exists nowhere else
+        }
         rename(&temporary, path)
     })();
     if written.is_err() {
