@@ -46,12 +46,18 @@ struct Waiting {
     /// For how long, when this was written.
     after_ms: u64,
     evidence: Evidence,
+    /// When this was written, in milliseconds since the epoch.
+    at_ms: u64,
 }
 
 impl Waiting {
-    /// A process that was ended while it waited.
-    fn ended(self) -> Option<Self> {
-        (self.pid != std::process::id() && !is_alive(self.pid)).then_some(self)
+    /// A process that was ended while it waited: it is gone, or has not written the note that was due.
+    fn ended(self, now: SystemTime) -> Option<Self> {
+        /// The next note, or the end of the hold, comes before the time has grown by this share.
+        const GROWTH: u64 = 3;
+        const SLACK_MS: u64 = 1000;
+        let silent = since_epoch(now).saturating_sub(self.at_ms) > self.after_ms / GROWTH + SLACK_MS;
+        (self.pid != std::process::id() && (silent || !is_alive(self.pid))).then_some(self)
     }
 }
 
@@ -72,7 +78,7 @@ type Hosts = BTreeMap<String, Seen>;
 pub(super) fn limits(store: &Store, host: &HostName, now: SystemTime) -> HostLimits {
     let seen = load(store, now).remove(&key(host)).unwrap_or_default();
     // The process was ended while it held the host: the host waits no longer than that.
-    let ended = seen.waiting.and_then(Waiting::ended).filter(|ended| seen.convinces(ended.evidence));
+    let ended = seen.waiting.and_then(|waiting| waiting.ended(now)).filter(|ended| seen.convinces(ended.evidence));
     let ended = ended.map(|ended| ended.after_ms);
     let initialize = [seen.initialize_ms, ended].into_iter().flatten().min();
     HostLimits {
@@ -84,13 +90,14 @@ pub(super) fn limits(store: &Store, host: &HostName, now: SystemTime) -> HostLim
 /// Keeps that the host has waited for so long, and waits still.
 pub(super) fn note_waiting(store: &Store, host: &HostName, (after, evidence): (Duration, Evidence), now: SystemTime) {
     change(store, host, now, |seen| {
-        if let Some(ended) = seen.waiting.and_then(Waiting::ended) {
+        if let Some(ended) = seen.waiting.and_then(|waiting| waiting.ended(now)) {
             if seen.convinces(ended.evidence) {
                 seen.limit_initialize(ended.after_ms);
             }
             seen.suspected = true;
         }
-        seen.waiting = Some(Waiting { pid: std::process::id(), after_ms: millis(after), evidence });
+        let (pid, at_ms) = (std::process::id(), since_epoch(now));
+        seen.waiting = Some(Waiting { pid, after_ms: millis(after), evidence, at_ms });
     });
 }
 
@@ -159,6 +166,10 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+fn since_epoch(time: SystemTime) -> u64 {
+    millis(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
@@ -220,9 +231,15 @@ mod tests {
         assert!(load(&store, now).is_empty());
         let mut child = std::process::Command::new("true").spawn().unwrap();
         child.wait().unwrap();
-        let waiting = Some(Waiting { pid: child.id(), after_ms: 8000, evidence: Evidence::Certain });
+        let waiting =
+            Some(Waiting { pid: child.id(), after_ms: 8000, evidence: Evidence::Certain, at_ms: since_epoch(now) });
         change(&store, &host("1"), now, |seen| seen.waiting = waiting);
         assert_eq!(limits(&store, &host("1"), now).initialize, Some(Duration::from_secs(8)));
+        let silent = Some(Waiting { pid: 1, after_ms: 6000, evidence: Evidence::Certain, at_ms: since_epoch(now) });
+        change(&store, &host("2"), now, |seen| seen.waiting = silent);
+        assert_eq!(limits(&store, &host("2"), now).initialize, None, "its next note is not due yet");
+        let later = now + Duration::from_secs(4);
+        assert_eq!(limits(&store, &host("2"), later).initialize, Some(Duration::from_secs(6)));
         note_waiting(&store, &host("1"), certain(Duration::from_secs(1)), now);
         note_answered(&store, &host("1"), now);
         assert_eq!(limits(&store, &host("1"), now).initialize, Some(Duration::from_secs(8)), "the next start keeps it");
