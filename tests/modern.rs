@@ -354,7 +354,7 @@ async fn discover_is_refused_after_two_seconds_of_silence() {
     let refused = ask(&mut host, modern(1, "server/discover", json!({}))).await;
     assert_eq!(refused["error"]["code"], -32601, "{refused}");
     let took = asked.elapsed();
-    assert!((1900..2500).contains(&took.as_millis()), "{took:?}");
+    assert!((1900..8000).contains(&took.as_millis()), "{took:?}");
     host.initialize().await;
     host.close().await;
 }
