@@ -55,8 +55,8 @@ impl Forward {
         true
     }
 
-    /// A person has to sign in first: a host that is known to go on with `initialize` is told so at once, any other
-    /// may still be answered in time. Whether `server/discover` is what waits.
+    /// Refuses `server/discover` while a person has to sign in, if the host is known to continue with `initialize`. Any
+    /// other host may still get the server's answer in time. Returns whether `server/discover` is what waits.
     pub(super) fn refuses_discover_for_sign_in(&mut self) -> bool {
         if self.discovering.is_none() {
             return false;

@@ -619,8 +619,8 @@ fn with_changes(mut capabilities: Map<String, Value>) -> Map<String, Value> {
     capabilities
 }
 
-/// What a host is told that asks for a version without `initialize`, as rmcp's client does: a connection that begins
-/// with `initialize` cannot have such a version (MCP 2026-07-28, Versioning).
+/// Returns the version to name to a host that asks for a modern one in `initialize`, as rmcp's client does: a
+/// connection that begins with `initialize` cannot have a modern version (MCP 2026-07-28, Versioning).
 fn newest_legacy(version: String) -> String {
     // Versions are dates: their order is that of the text.
     if version.as_str() > NEWEST_LEGACY { NEWEST_LEGACY.to_owned() } else { version }

@@ -155,7 +155,7 @@ impl Shared {
         if let Err(error) = written {
             debug!("the server's description is not kept: {error:#}");
         }
-        // Somebody may have signed out meanwhile, in another process.
+        // Another process may have signed out since the account was read.
         if (self.account)() == Account::Gone {
             self.store.remove(FILE);
         }
