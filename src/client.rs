@@ -32,7 +32,7 @@ use crate::{
     observer::{Fact, Observer},
     report::{
         self, OWN_ERROR, Report,
-        catalogue::{CHECK_RESOURCE, CHECK_TOOL, SIGN_IN_THERE, START_AGAIN, entry, is_ours},
+        catalogue::{CHECK_RESOURCE, CHECK_TOOL, Code, SIGN_IN_THERE, START_AGAIN, is_ours},
         chain, is_obeyed, shown,
     },
     store::description::Shelf,
@@ -133,7 +133,7 @@ impl Transport<RoleClient> for Connection {
 /// An error in the place of an answer that rmcp cannot read: somebody waits for it.
 fn unreadable(line: Bytes) -> Option<RxJsonRpcMessage<RoleClient>> {
     let Ok(Message { shape: Shape::Response { id: Some(id) }, .. }) = Message::from_host(line) else { return None };
-    let report = Report::new("bad_message", "the server's answer is not what the protocol has in this place", None);
+    let report = Report::new(Code::BadMessage, "the server's answer is not what the protocol has in this place", None);
     serde_json::from_slice(&report.answer(&id)).ok()
 }
 
@@ -184,8 +184,7 @@ where
 /// Why a request came to nothing, in the words that a host would get.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// The catalogue's.
-    pub(crate) code: String,
+    pub(crate) code: Code,
     pub(crate) sentence: String,
     pub(crate) hint: Option<String>,
 }
@@ -195,20 +194,21 @@ impl Failure {
         let data = |member| Some(answer.data.as_ref()?.get(member)?.as_str()?.to_owned());
         // A server can send what looks like ours, but no code and nothing to do that is not in the catalogue.
         if answer.code.0 == OWN_ERROR
-            && let Some(entry) = data("code").and_then(|code| entry(&code))
+            && let Some(code) = data("code").and_then(|code| Code::of(&code))
         {
-            let sentence = report::sentence(&answer.message, entry.code, data("hint").as_deref()).chars();
+            let sentence = report::sentence(&answer.message, code, data("hint").as_deref()).chars();
             let sentence = sentence.take(LONGEST).map(|one| if is_obeyed(one) { ' ' } else { one }).collect();
-            let hint = data("hint").filter(|hint| is_ours(entry, hint)).unwrap_or_else(|| entry.action.to_owned());
+            let hint = data("hint")
+                .filter(|hint| is_ours(code.entry(), hint))
+                .unwrap_or_else(|| code.entry().action.to_owned());
             // What a host is told, whose adapter stays; we are about to end, and the way back with us.
             let hint = if hint == SIGN_IN_THERE { START_AGAIN.to_owned() } else { hint };
-            return Self { code: entry.code.to_owned(), sentence, hint: Some(hint) };
+            return Self { code, sentence, hint: Some(hint) };
         }
         // A modern server's refusal keeps the server's code and data: only its message names the failure.
-        if let Some(entry) = entry("protocol_version_not_shared")
-            && let Some(sentence) = report::sentence_of(&answer.message, entry)
-        {
-            return Self::told(Report::new(entry.code, shown(sentence.as_bytes()), None));
+        let not_shared = Code::ProtocolVersionNotShared;
+        if let Some(sentence) = report::sentence_of(&answer.message, not_shared.entry()) {
+            return Self::told(Report::new(not_shared, shown(sentence.as_bytes()), None));
         }
         let (code, message) = (answer.code.0, shown(answer.message.as_bytes()));
         // MCP 2025-11-25, Tools and Resources, Error Handling: what was asked for is not there.
@@ -218,17 +218,21 @@ impl Failure {
             "resources/read" if absent => Some(CHECK_RESOURCE),
             _ => None,
         };
-        Self::told(Report::new("server_error", format!("{host} answered {asked} with error {code}: {message}"), hint))
+        Self::told(Report::new(
+            Code::ServerError,
+            format!("{host} answered {asked} with error {code}: {message}"),
+            hint,
+        ))
     }
 
     fn told(report: Report) -> Self {
-        Self { code: report.code.to_owned(), sentence: report.sentence, hint: report.hint }
+        Self { code: report.code, sentence: report.sentence, hint: report.hint }
     }
 
     fn other(error: &dyn std::error::Error, asked: &str, host: &str) -> Self {
         let why = shown(chain(error).as_bytes());
         Self::told(Report::new(
-            "bad_message",
+            Code::BadMessage,
             format!("{host} sent an answer to {asked} that makes no sense: {why}"),
             None,
         ))
@@ -251,7 +255,7 @@ impl Failure {
 pub async fn sign_in(config: &Config) -> anyhow::Result<bool> {
     let host = report::host(config.server.url());
     let told = |failure: Failure| {
-        let line = report::line(&failure.sentence, &failure.code, failure.hint.as_deref());
+        let line = report::line(&failure.sentence, failure.code, failure.hint.as_deref());
         anyhow::Error::msg(line)
     };
     let (observer, mut facts) = Observer::new();

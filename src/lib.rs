@@ -130,7 +130,7 @@ use crate::{
     oauth::{Authorizer, door::Door},
     observer::Observer,
     remote::{EventReceiver, Opener, Timing, http::Http},
-    report::Report,
+    report::{Code, Report},
     shutdown::Parent,
     store::{Store, description::Shelf, eras::Eras},
 };
@@ -158,7 +158,7 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
         },
         Ok(Command::Forward(config)) => match start_with(&introduction(&config, sole), &config, run(&config, parent)) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => refuse(Reader::Host, &Report::new("bad_arguments", format!("{error:#}"), None)),
+            Err(error) => refuse(Reader::Host, &Report::new(Code::BadArguments, format!("{error:#}"), None)),
         },
         Ok(Command::Client(config, visit)) => {
             end_with("mcp-remote-client", start(&config, diagnosis::run(&config, &visit, &mut io::stdout())))

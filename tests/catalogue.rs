@@ -17,7 +17,8 @@ use std::{
     },
 };
 
-use mcp_remote::report::catalogue::{CATALOGUE, NAME_THE_ADDRESS, START_AGAIN, entry};
+use mcp_remote::report::Code;
+use mcp_remote::report::catalogue::{CATALOGUE, NAME_THE_ADDRESS, START_AGAIN};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, date_time_ymd,
@@ -241,7 +242,7 @@ async fn check(case: &Case) {
         let mark = format!(" [{code}]. Tip: ");
         let line = host.told_line(&mark).await;
         let (sentence, action) = line.split_once(&mark).unwrap();
-        let actions = [entry(code).unwrap().action, NAME_THE_ADDRESS];
+        let actions = [Code::of(code).unwrap().entry().action, NAME_THE_ADDRESS];
         assert!(actions.contains(&action), "{code}: {line}");
         let (_, sentence) = sentence.split_once("] warning: ").unwrap();
         Told { sentence: sentence.to_owned(), hint: action.to_owned() }
@@ -1343,6 +1344,6 @@ async fn every_failure_is_told_in_the_same_words_wherever_it_can_be_met() {
 #[test]
 fn every_code_of_the_catalogue_is_met() {
     let met: BTreeSet<_> = CASES.iter().map(|case| case.code).chain(ELSEWHERE.iter().map(|(code, _)| *code)).collect();
-    let all: BTreeSet<_> = CATALOGUE.iter().map(|entry| entry.code).collect();
+    let all: BTreeSet<_> = CATALOGUE.iter().map(|entry| entry.text).collect();
     assert_eq!(met, all);
 }

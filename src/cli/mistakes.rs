@@ -7,7 +7,7 @@ use std::{borrow::Cow, error::Error, ffi::OsString};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::Verb;
-use crate::report::Report;
+use crate::report::{Code, Report};
 
 const COMMAND_FIRST: &str =
     "the server's address comes first; only a command goes before it: mcp-remote login https://example.com/mcp";
@@ -15,26 +15,26 @@ const COMMAND_FIRST: &str =
 /// What is wrong, and as which failure of the catalogue it is told.
 #[derive(Debug)]
 pub(super) struct Mistake {
-    code: &'static str,
+    code: Code,
     sentence: String,
 }
 
 impl Mistake {
     /// The host has cut or quoted the arguments.
     pub(super) fn mangled(sentence: impl Into<String>) -> Self {
-        Self { code: "mangled_arguments", sentence: sentence.into() }
+        Self { code: Code::MangledArguments, sentence: sentence.into() }
     }
 
     /// A variable that an argument names does not reach us.
     pub(super) fn not_set(place: &str, variable: &str) -> Self {
         let sentence = format!("{place} names the environment variable {variable}, which is not set");
-        Self { code: "variable_not_set", sentence }
+        Self { code: Code::VariableNotSet, sentence }
     }
 
     /// A variable that an argument names is there and empty.
     pub(super) fn empty(place: &str, variable: &str) -> Self {
         let sentence = format!("{place} names the environment variable {variable}, which is empty");
-        Self { code: "variable_not_set", sentence }
+        Self { code: Code::VariableNotSet, sentence }
     }
 
     pub(super) fn report(self) -> Report {
@@ -44,7 +44,7 @@ impl Mistake {
 
 impl From<String> for Mistake {
     fn from(sentence: String) -> Self {
-        Self { code: "bad_arguments", sentence }
+        Self { code: Code::BadArguments, sentence }
     }
 }
 

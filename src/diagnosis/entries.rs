@@ -20,7 +20,7 @@ use crate::{
     cli::Terminal,
     config::Config,
     report::{
-        Report,
+        Code, Report,
         catalogue::{ARGUMENTS_APART, LEAVE_OUT_NPX, MAKE_EXECUTABLE},
     },
 };
@@ -242,17 +242,17 @@ fn judge(here: &str, entry: &Entry, config: &Config, terminal: &Terminal) -> Lin
     let command = &entry.command;
     if entry.in_one {
         let text = format!("{here}: its arguments are one text");
-        return Line::report(Step::Host, outcome, Report::new("bad_entry", text, Some(ARGUMENTS_APART)));
+        return Line::report(Step::Host, outcome, Report::new(Code::BadEntry, text, Some(ARGUMENTS_APART)));
     }
     match find(command, terminal) {
         Found::Missing => {
             let text = format!("{here}: its command {command} is not there");
-            return Line::report(Step::Host, outcome, Report::new("bad_entry", text, None));
+            return Line::report(Step::Host, outcome, Report::new(Code::BadEntry, text, None));
         }
         Found::NotExecutable => {
             let text = format!("{here}: its command {command} cannot be executed");
             // Without its name, which may be anybody's.
-            return Line::report(Step::Host, outcome, Report::new("bad_entry", text, Some(MAKE_EXECUTABLE)));
+            return Line::report(Step::Host, outcome, Report::new(Code::BadEntry, text, Some(MAKE_EXECUTABLE)));
         }
         Found::ByPath(path) => {
             let text = format!("{here}: a host may have another PATH than this terminal, and not find {command}");
@@ -267,7 +267,7 @@ fn judge(here: &str, entry: &Entry, config: &Config, terminal: &Terminal) -> Lin
     let ours = Path::new(command).file_stem().is_some_and(|name| name == NAME);
     if ours && begins > 0 {
         let text = format!("{here}: its command is mcp-remote, which does not take npx's arguments");
-        return Line::report(Step::Host, outcome, Report::new("bad_entry", text, Some(LEAVE_OUT_NPX)));
+        return Line::report(Step::Host, outcome, Report::new(Code::BadEntry, text, Some(LEAVE_OUT_NPX)));
     }
     let differences = differences(&entry.arguments[begins..], terminal.arguments.expose());
     if differences.is_empty() {

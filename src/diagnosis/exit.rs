@@ -2,7 +2,7 @@
 //!
 //! Must never: mean another thing in another version; they are in people's scripts.
 
-use crate::report::catalogue::{Kind, entry};
+use crate::report::catalogue::{Code, Kind};
 
 /// How a diagnosis, a call or a reading ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,26 +22,33 @@ pub enum Exit {
 impl Exit {
     /// By the code of the report.
     #[must_use]
-    pub fn of(code: &str) -> Self {
-        match entry(code).map(|entry| entry.kind) {
-            Some(Kind::Network) => Self::Network,
-            Some(Kind::SignIn) => Self::SignIn,
-            Some(Kind::Local | Kind::Arguments) => Self::Failed,
-            Some(Kind::Refusal) | None => Self::Server, // what is not ours is the server's own
+    pub fn of(code: Code) -> Self {
+        match code.entry().kind {
+            Kind::Network => Self::Network,
+            Kind::SignIn => Self::SignIn,
+            Kind::Local | Kind::Arguments => Self::Failed,
+            Kind::Refusal => Self::Server,
         }
     }
 }
 
 /// Whether a report is about TLS.
 #[must_use]
-pub(super) fn is_tls(code: &str) -> bool {
-    code.starts_with("tls_") || code.contains("certificate")
+pub(super) const fn is_tls(code: Code) -> bool {
+    matches!(
+        code,
+        Code::TlsFailed
+            | Code::CertificateNotTrusted
+            | Code::CertificateExpired
+            | Code::CertificateWrongName
+            | Code::ClientCertificateNeeded
+    )
 }
 
 /// Whether it is about the proxy.
 #[must_use]
-pub(super) fn is_proxy(code: &str) -> bool {
-    code.starts_with("proxy_")
+pub(super) const fn is_proxy(code: Code) -> bool {
+    matches!(code, Code::ProxyUnreachable | Code::ProxyRefused | Code::ProxyForbids)
 }
 
 impl From<Exit> for std::process::ExitCode {

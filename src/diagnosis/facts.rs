@@ -18,7 +18,7 @@ use crate::{
         registration::Origin,
     },
     observer::{Fact, Transport},
-    report::shown,
+    report::{Code, shown},
 };
 
 /// Scopes that are listed by name; some servers have hundreds.
@@ -69,8 +69,8 @@ pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, fell_back: bool) -
         }
         Fact::Warned { report, way } => {
             let step = match report.code {
-                "no_refresh_token" => Step::Token,
-                "store_not_writable" => Step::Store,
+                Code::NoRefreshToken => Step::Token,
+                Code::StoreNotWritable => Step::Store,
                 _ => Step::SignIn,
             };
             let line = Line::report(step, Outcome::Warn, report.clone());

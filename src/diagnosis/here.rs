@@ -17,7 +17,7 @@ use crate::{
         port_holder,
         redirect::{Listener, Place, sibling},
     },
-    report::Report,
+    report::{Code, Report},
     store::{
         Store,
         tokens::{Drawer, Tokens},
@@ -55,7 +55,7 @@ pub(super) async fn look(config: &Config, terminal: &Terminal, teller: &mut Tell
         };
         if !is_sound {
             let text = format!("{} is damaged and is left out", store.path(name).display());
-            let report = Report::new("store_damaged", text, None);
+            let report = Report::new(Code::StoreDamaged, text, None);
             teller.tell(Line::report(Step::StoredSignIn, Outcome::Warn, report))?;
         }
     }
@@ -75,7 +75,7 @@ fn store(folder: &Path) -> Line {
     let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(folder);
     let trial = there.join(format!("{:016x}.tmp", fastrand::u64(..)));
     if let Err(error) = fs::OpenOptions::new().create_new(true).write(true).open(&trial) {
-        let report = Report::new("store_not_writable", format!("no sign-in can be kept in {name}: {error}"), None);
+        let report = Report::new(Code::StoreNotWritable, format!("no sign-in can be kept in {name}: {error}"), None);
         return Line::report(Step::Store, Outcome::Warn, report);
     }
     _ = fs::remove_file(&trial);

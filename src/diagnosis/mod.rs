@@ -27,7 +27,7 @@ use crate::{
     client::{self, Connection, Failure, Inventory, Listed, listed},
     config::Config,
     observer::{Fact, Observer},
-    report::{self, Report},
+    report::{self, Code, Report},
 };
 
 /// Most lines below one step, where a server decides how many there are.
@@ -332,24 +332,24 @@ impl<'a> Diagnosis<'a> {
     fn fail(&mut self, failure: Failure) -> io::Result<()> {
         let Failure { mut code, sentence, mut hint } = failure;
         // A 401 that explains itself in JSON-RPC is a 401.
-        if code == "server_error" && self.refused {
-            let told = Report::new("unauthorized", "", None);
-            (code, hint) = (told.code.to_owned(), told.hint);
+        if code == Code::ServerError && self.refused {
+            let told = Report::new(Code::Unauthorized, "", None);
+            (code, hint) = (told.code, told.hint);
         }
         let mut step = self.step;
-        if is_tls(&code) {
+        if is_tls(code) {
             if let Some(certificate) = self.held.first_mut() {
                 certificate.set_outcome(Outcome::Info); // it is what the server shows, and no more
             }
             step = Step::Tls;
-        } else if is_proxy(&code) {
+        } else if is_proxy(code) {
             step = Step::Proxy;
-        } else if matches!(code.as_str(), "unauthorized" | "credential_refused") {
+        } else if matches!(code, Code::Unauthorized | Code::CredentialRefused) {
             step = Step::Challenge;
         }
         self.release()?;
-        self.failed.get_or_insert_with(|| (step, Exit::of(&code)));
-        self.teller.tell(Line::new(step, Outcome::Fail, sentence).with_code(&code).with_action(hint))
+        self.failed.get_or_insert_with(|| (step, Exit::of(code)));
+        self.teller.tell(Line::new(step, Outcome::Fail, sentence).with_code(code).with_action(hint))
     }
 
     /// An entry of a host that cannot work is a failure too, if a lesser one.

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     config::{Config, ProxyChoice},
-    report::{Report, is_key, is_obeyed},
+    report::{Code, Report, is_key, is_obeyed},
     store::{
         Store,
         tokens::{Drawer, Tokens},
@@ -131,7 +131,7 @@ pub(super) struct Line {
     outcome: Outcome,
     text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<String>,
+    code: Option<Code>,
     #[serde(skip_serializing_if = "Option::is_none")]
     action: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -164,12 +164,13 @@ impl Line {
 
     /// In the words of the catalogue.
     pub(super) fn report(step: Step, outcome: Outcome, report: Report) -> Self {
-        let code = Some(report.code.to_owned());
+        let code = Some(report.code);
         Self { code, action: report.hint, ..Self::new(step, outcome, report.sentence) }
     }
 
-    pub(super) fn with_code(self, code: &str) -> Self {
-        Self { code: Some(code.to_owned()), ..self }
+    pub(super) const fn with_code(mut self, code: Code) -> Self {
+        self.code = Some(code);
+        self
     }
 
     pub(super) fn with_action(self, action: Option<String>) -> Self {

@@ -55,7 +55,7 @@ use crate::{
     message::{Body, Id, Malformed, Message, Part, Shape},
     oauth::Need,
     remote::{self, cancelled::cancels, error::Error},
-    report::{self, FailureLog, Report},
+    report::{self, Code, FailureLog, Report},
     shutdown::Stop,
     tools::{self, ToolPattern},
 };
@@ -370,7 +370,7 @@ impl Forward {
 
     /// The end: everything still owed is answered.
     pub fn close(&mut self) {
-        let report = Report::new("host_closed", "the host closed the connection before the server answered", None);
+        let report = Report::new(Code::HostClosed, "the host closed the connection before the server answered", None);
         self.end_listens();
         for (id, count) in self.debts() {
             (0..count).for_each(|_| self.fail(&id, &report));
@@ -410,7 +410,7 @@ impl Forward {
 
     fn too_long(&mut self, id: Option<Id>) {
         let what = format!("the host's message is longer than {} bytes", self.max_message);
-        let report = Report::new("too_large", what, Some("raise the limit with --max-message-size"));
+        let report = Report::new(Code::TooLarge, what, Some("raise the limit with --max-message-size"));
         warn!("{}", report.line());
         if let Some(id) = id {
             self.write(Body::One(report.answer(&id)));
@@ -467,13 +467,13 @@ impl Forward {
                 if &**method == "initialize" && self.protocol == Protocol::Modern {
                     let sentence =
                         "protocol version not shared: this host begins with initialize, and --protocol modern is set";
-                    let report = Report::new("protocol_version_not_shared", sentence, None);
+                    let report = Report::new(Code::ProtocolVersionNotShared, sentence, None);
                     warn!("{}", report.line());
                     self.write(Body::One(report.answer(id)));
                     return;
                 }
                 if self.owed.len() >= MOST_OWED {
-                    let report = Report::new("too_many", format!("more than {MOST_OWED} requests are open"), None);
+                    let report = Report::new(Code::TooMany, format!("more than {MOST_OWED} requests are open"), None);
                     self.write(Body::One(report.answer(id)));
                     return;
                 }
@@ -525,7 +525,7 @@ impl Forward {
 
     /// More waits for the connection than is held.
     fn refuse_to_hold(&mut self, message: &Message) {
-        let report = Report::new("too_many", "too much waits for the connection", None);
+        let report = Report::new(Code::TooMany, "too much waits for the connection", None);
         warn!("{}: {}", message.method().unwrap_or("a response"), report.line());
         self.fail_all(message, &report);
     }
@@ -564,7 +564,7 @@ impl Forward {
         for id in std::iter::once(first).chain(waiting).flat_map(Message::requests) {
             *still_to_send.entry(id).or_default() += 1;
         }
-        let report = Report::new("session_replaced", "the host has begun a new session", None);
+        let report = Report::new(Code::SessionReplaced, "the host has begun a new session", None);
         for (id, count) in self.debts() {
             for _ in still_to_send.get(&id).copied().unwrap_or_default()..count {
                 self.fail(&id, &report);

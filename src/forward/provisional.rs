@@ -30,7 +30,7 @@ use crate::{
     message::{Id, Message, Shape},
     oauth::{AskedBy, Need},
     remote::{error::Error, handshake::Initialized},
-    report::{self, Report},
+    report::{self, Code, Report},
 };
 
 /// How long a request is held: hosts give up after 60 s, and an answer that comes before says more than
@@ -167,7 +167,9 @@ impl Forward {
         match &self.need {
             Need::Person(_) => self.sign_in_needed(),
             // The time that a sign-in takes is not the server's silence.
-            Need::SignIn => hurdle.filter(|hurdle| hurdle.code != "timed_out").unwrap_or_else(|| self.sign_in_needed()),
+            Need::SignIn => {
+                hurdle.filter(|hurdle| hurdle.code != Code::TimedOut).unwrap_or_else(|| self.sign_in_needed())
+            }
             _ => hurdle.unwrap_or_else(|| {
                 let slow = Report::of_slow_opening(&self.server, self.held_for());
                 warn!("{}", slow.line()); // a hurdle was logged when it was met
@@ -378,7 +380,7 @@ impl Forward {
     /// How long a call is held: for a person nearly as long as hosts wait, for the network as long as everything is
     /// tried again.
     fn time_for_call(&self) -> Duration {
-        let slow = self.stand_in.as_ref().is_some_and(|stand_in| stand_in.trouble.code == "timed_out");
+        let slow = self.stand_in.as_ref().is_some_and(|stand_in| stand_in.trouble.code == Code::TimedOut);
         if self.is_signing_in() || slow { HOLD } else { HOLD.min(self.retry_for) }
     }
 
@@ -640,12 +642,12 @@ pub(super) fn log_refusal(answer: &Message, server: &Url) {
 
 fn refusal(error: &str, server: &Url) -> Report {
     let sentence = format!("{} refuses the session: {}", report::host(server), report::shown(error.as_bytes()));
-    Report::new("refused", sentence, None)
+    Report::new(Code::Refused, sentence, None)
 }
 
 fn not_shared(host: &str, told: &str, chosen: &str) -> Report {
     let chosen = report::shown(chosen.as_bytes());
     let sentence =
         format!("protocol version not shared: the host was told {told} in {host}'s place, which has chosen {chosen}");
-    Report::new("protocol_version_not_shared", sentence, None)
+    Report::new(Code::ProtocolVersionNotShared, sentence, None)
 }

@@ -20,7 +20,7 @@ use crate::{
     era::Era,
     message::{Body, Id, Message, Shape},
     oauth::{self, AskedBy, Asking, Need},
-    report::{self, Report, catalogue::STILL_TRIED},
+    report::{self, Code, Report, catalogue::STILL_TRIED},
 };
 
 /// An address that the host was asked to open (MCP 2025-11-25, Elicitation, URL mode).
@@ -69,9 +69,9 @@ impl Forward {
     /// is what stands in the way, which is not worth a new list.
     fn signed_in(&mut self) {
         let Some(stand_in) = &mut self.stand_in else { return };
-        if stand_in.trouble.code == "sign_in_needed" {
+        if stand_in.trouble.code == Code::SignInNeeded {
             let sentence = format!("{} has not answered yet", report::host(&self.server));
-            let trouble = Report::new("timed_out", sentence, Some(STILL_TRIED));
+            let trouble = Report::new(Code::TimedOut, sentence, Some(STILL_TRIED));
             **stand_in = StandIn::new(stand_in.known.take(), trouble);
         }
     }

@@ -13,7 +13,7 @@ use crate::{
     description::{Description, List},
     era::Era,
     message::{Body, Id, Message},
-    report::Report,
+    report::{Code, Report},
 };
 
 /// The stand-in tool where a person has to sign in, and where not. The prefix is ours, so no server's tool
@@ -35,7 +35,7 @@ pub(super) struct StandIn {
 
 impl StandIn {
     pub(super) fn new(known: Option<Description>, trouble: Report) -> Self {
-        let tool = if trouble.code == "sign_in_needed" { SIGN_IN_TOOL } else { STATUS_TOOL };
+        let tool = if trouble.code == Code::SignInNeeded { SIGN_IN_TOOL } else { STATUS_TOOL };
         Self { known, trouble, tool }
     }
 
@@ -97,7 +97,7 @@ impl Forward {
         let Some(stand_in) = &mut self.stand_in else { return };
         // The same in other words is not worth a new list, but another address to open is.
         let same = stand_in.trouble.code == trouble.code
-            && (trouble.code != "sign_in_needed" || stand_in.trouble.sentence == trouble.sentence);
+            && (trouble.code != Code::SignInNeeded || stand_in.trouble.sentence == trouble.sentence);
         **stand_in = StandIn::new(stand_in.known.take(), trouble);
         if !same && matches!(self.shown[List::Tools.index()], Shown::InItsPlace) {
             self.announce(&[List::Tools]);

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     observer::Fact,
-    report::{self, Report, host, shown},
+    report::{self, Code, Report, host, shown},
     store::sign_in::{LIFE, SignIn, Tabs},
 };
 
@@ -349,7 +349,7 @@ async fn begin(
         deadline: SignIn::deadline_from(desk.now()),
     };
     if let Err(error) = sign_in.save(&desk.store) {
-        report::warn("store_not_writable", format!("no other copy can finish this sign-in: {error:#}"));
+        report::warn(Code::StoreNotWritable, format!("no other copy can finish this sign-in: {error:#}"));
     }
     Ok((sign_in, url))
 }
@@ -523,7 +523,7 @@ async fn open(desk: &Desk, url: &Url, port: u16) {
             Tabs::take_back(&desk.store, desk.now());
             let server = host(desk.door.server());
             let sentence = format!("no browser was opened for the sign-in to {server}: {}", none.why);
-            let report = report::warn("no_browser", sentence);
+            let report = report::warn(Code::NoBrowser, sentence);
             let way = browser::from_elsewhere(port, &desk.settings.surroundings);
             desk.observer.tell(|| Fact::Warned { report, way: way.clone() });
             if let Some(way) = way {

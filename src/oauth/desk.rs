@@ -34,7 +34,7 @@ use crate::{
     config::{Authorization, Dpop, Grant, Resource},
     message::Message,
     observer::{Fact, Observer},
-    report::{self, host, shown},
+    report::{self, Code, host, shown},
     secret::Secret,
     store::{
         Store,
@@ -460,7 +460,7 @@ impl Desk {
         self.present().unkept = written.is_err();
         let kept = written.and_then(|()| provenance.save(&self.store, drawer, &tokens));
         if let Err(error) = kept {
-            let report = report::warn("store_not_writable", format!("the sign-in is not kept: {error:#}"));
+            let report = report::warn(Code::StoreNotWritable, format!("the sign-in is not kept: {error:#}"));
             self.observer.tell(|| Fact::Warned { report, way: None });
         }
         if matches!(drawer, Drawer::Npm | Drawer::Dpop) {
@@ -481,7 +481,7 @@ impl Desk {
                 };
                 let place = host(self.door.server());
                 let report = report::warn(
-                    "no_refresh_token",
+                    Code::NoRefreshToken,
                     format!("the sign-in to {place} ends in {life}: {} gave no refresh token", server.issuer),
                 );
                 self.observer.tell(|| Fact::Warned { report, way: None });

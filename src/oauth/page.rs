@@ -10,6 +10,8 @@ use std::{fmt::Write as _, sync::LazyLock};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::digest;
 
+use crate::report::Code;
+
 /// Longest server shown, in characters: a whole name (RFC 1035 §2.3.4) with its port, since the end of a
 /// name says whose it is.
 const LONGEST_SERVER: usize = 260;
@@ -37,7 +39,7 @@ pub enum Page {
         /// One thing to do.
         next: Option<String>,
         /// The failure's name, to look it up.
-        code: &'static str,
+        code: Code,
     },
     /// The program went on without telling how the sign-in ended.
     Interrupted,
@@ -96,7 +98,7 @@ impl Page {
                 _ = write!(body, "<p class=\"at\"><bdi>{}</bdi></p>", escaped(server, LONGEST_SERVER));
                 _ = write!(body, "<p class=\"why\">{}</p>", escaped(reason, LONGEST_TEXT));
                 _ = write!(body, "<h2>What to do next</h2><p>{}</p>", escaped(next, LONGEST_TEXT));
-                _ = write!(body, "<p><small>{}</small></p>", escaped(code, LONGEST_NAME));
+                _ = write!(body, "<p><small>{}</small></p>", escaped(code.as_str(), LONGEST_NAME));
                 (Tone::Bad, "Sign-in failed")
             }
             Self::Interrupted => {
@@ -238,7 +240,7 @@ mod tests {
             server: "a.example".into(),
             reason: reason.into(),
             next: next.map(Into::into),
-            code: "sign_in_denied",
+            code: Code::SignInDenied,
         }
     }
 
@@ -280,7 +282,7 @@ mod tests {
                 server: ATTACK.into(),
                 reason: ATTACK.into(),
                 next: Some(ATTACK.into()),
-                code: "sign_in_denied",
+                code: Code::SignInDenied,
             },
         ];
         for page in pages {

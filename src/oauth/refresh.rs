@@ -21,7 +21,7 @@ use serde_json::Value;
 use super::{Credential, Desk, Errand, Obtained, error::Error, provider::Remedy, registration, scope::OFFLINE_ACCESS};
 use crate::{
     observer::Fact,
-    report::{self, host},
+    report::{self, Code, host},
     store::{
         grant::Provenance,
         lock::Purpose,
@@ -54,7 +54,7 @@ pub(super) async fn refresh(desk: &Desk, errand: &Errand, drawer: Drawer) -> Res
         }
         let server = host(desk.door.server());
         let sentence = format!("the sign-in to {server} is over, and no refresh token renews it");
-        let report = report::warn("no_refresh_token", sentence);
+        let report = report::warn(Code::NoRefreshToken, sentence);
         desk.observer.tell(|| Fact::Warned { report, way: None });
         return Ok(Refreshed::Impossible);
     }
@@ -100,7 +100,7 @@ pub(super) async fn refresh(desk: &Desk, errand: &Errand, drawer: Drawer) -> Res
                 from.sign_in = tokens.digest(); // what npm's sign-in was called so far
             }
             if let Err(error) = from.save(&desk.store, drawer, &renewed) {
-                report::warn("store_not_writable", format!("{error:#}"));
+                report::warn(Code::StoreNotWritable, format!("{error:#}"));
             }
             let prover = errand.prover.clone().filter(|_| renewed.is_dpop());
             Ok(Refreshed::Done(desk.credential_of(renewed, prover, Obtained::Refreshed)))
@@ -184,7 +184,7 @@ impl CredentialStore for Ledger {
         let written = self.desk.store.write(self.drawer.tokens(), &kept.to_json());
         self.desk.present().unkept = written.is_err();
         if let Err(error) = written {
-            report::warn("store_not_writable", format!("the refreshed sign-in is not kept: {error:#}"));
+            report::warn(Code::StoreNotWritable, format!("the refreshed sign-in is not kept: {error:#}"));
         }
         Ok(())
     }

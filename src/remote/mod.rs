@@ -21,7 +21,7 @@ use crate::{
     message::{Id, Message},
     oauth::{self, Waiter},
     observer::{Fact, Transport},
-    report::{self, Report, chain},
+    report::{self, Code, Report, chain},
     store::eras::{Eras, KnownEra},
 };
 
@@ -249,7 +249,7 @@ impl Opener {
             report::host(self.http.server()),
             report::shown(versions.as_bytes()),
         );
-        let message = Report::new("protocol_version_not_shared", sentence.clone(), None).message();
+        let message = Report::new(Code::ProtocolVersionNotShared, sentence.clone(), None).message();
         Error::ModernServer { answer: refusal.answer(&message).map(Box::new), sentence }
     }
 

@@ -6,7 +6,7 @@
 use reqwest::Url;
 
 use super::{
-    Report,
+    Code, Report,
     catalogue::{FINISH_IN_BROWSER, NAME_LOCALHOST, NAME_THE_ADDRESS, SIGN_IN_THERE},
     host,
 };
@@ -19,25 +19,25 @@ impl Report {
         let host = host(server);
         let plain = |code| Self::new(code, format!("{host}: {error}"), None);
         match error {
-            Error::NotOffered(_) => plain("unauthorized"),
-            Error::HeaderRefused(_) => Self { status: Some(401), ..plain("credential_refused") },
+            Error::NotOffered(_) => plain(Code::Unauthorized),
+            Error::HeaderRefused(_) => Self { status: Some(401), ..plain(Code::CredentialRefused) },
             Error::Waiting { prompt: Some(url) } => {
-                Self::new("sign_in_needed", format!("{host} needs you to sign in: open {url}"), Some(SIGN_IN_THERE))
+                Self::new(Code::SignInNeeded, format!("{host} needs you to sign in: open {url}"), Some(SIGN_IN_THERE))
             }
             Error::Waiting { prompt: None } => {
-                Self::new("sign_in_needed", format!("{host} needs you to sign in"), None)
+                Self::new(Code::SignInNeeded, format!("{host} needs you to sign in"), None)
             }
             Error::AnotherAsks { prompt } => {
                 let at = prompt.as_ref().map_or_else(String::new, |url| format!(" at {url}"));
                 let sentence = format!("another mcp-remote process is waiting for you to sign in to {host}{at}");
-                Self::new("sign_in_needed", sentence, Some(FINISH_IN_BROWSER))
+                Self::new(Code::SignInNeeded, sentence, Some(FINISH_IN_BROWSER))
             }
-            Error::NobodyCame { .. } => plain("sign_in_timed_out"),
+            Error::NobodyCame { .. } => plain(Code::SignInTimedOut),
             Error::NoPkce { .. } => {
-                Self::new("no_pkce", format!("{host} cannot be signed in to safely: {error}"), None)
+                Self::new(Code::NoPkce, format!("{host} cannot be signed in to safely: {error}"), None)
             }
-            Error::NoClient { .. } => plain("no_client"),
-            Error::OtherIssuer { .. } => plain("other_issuer"),
+            Error::NoClient { .. } => plain(Code::NoClient),
+            Error::OtherIssuer { .. } => plain(Code::OtherIssuer),
             Error::Port { port, source, holder } => {
                 let reason = match holder {
                     Some(holder) => format!("{holder} has it"),
@@ -45,34 +45,34 @@ impl Report {
                 };
                 let sentence =
                     format!("the sign-in to {host} needs port {port} of this computer, which cannot be had: {reason}");
-                Self::new("port_taken", sentence, None)
+                Self::new(Code::PortTaken, sentence, None)
             }
-            Error::ScopeRefused(_) => plain("insufficient_scope"),
-            Error::TokenRefused(_) => plain("token_refused"),
-            Error::Network { .. } => plain("authorization_server_unreachable"),
+            Error::ScopeRefused(_) => plain(Code::InsufficientScope),
+            Error::TokenRefused(_) => plain(Code::TokenRefused),
+            Error::Network { .. } => plain(Code::AuthorizationServerUnreachable),
             Error::WrongIssuer { .. } => {
-                Self::new("wrong_issuer", format!("the sign-in to {host} was broken off: {error}"), None)
+                Self::new(Code::WrongIssuer, format!("the sign-in to {host} was broken off: {error}"), None)
             }
-            Error::Address { near, .. } => plain(if *near { "private_address" } else { "bad_address" }),
-            Error::OtherResource { .. } => plain("resource_mismatch"),
-            Error::Metadata(_) | Error::NoMetadata { .. } => plain("bad_metadata"),
-            Error::Unsupported { .. } => plain("grant_not_offered"),
+            Error::Address { near, .. } => plain(if *near { Code::PrivateAddress } else { Code::BadAddress }),
+            Error::OtherResource { .. } => plain(Code::ResourceMismatch),
+            Error::Metadata(_) | Error::NoMetadata { .. } => plain(Code::BadMetadata),
+            Error::Unsupported { .. } => plain(Code::GrantNotOffered),
             Error::RedirectRefused { redirect_uri, .. } => {
-                Self::new("redirect_uri_refused", format!("{host}: {error}"), other_host(redirect_uri))
+                Self::new(Code::RedirectUriRefused, format!("{host}: {error}"), other_host(redirect_uri))
             }
-            Error::Answer { step: REGISTRATION, .. } => plain("registration_refused"),
-            Error::Answer { .. } => plain("authorization_server_failed"),
+            Error::Answer { step: REGISTRATION, .. } => plain(Code::RegistrationRefused),
+            Error::Answer { .. } => plain(Code::AuthorizationServerFailed),
             Error::Refused { step, error: kind, description } => plain(match (kind.as_str(), *step) {
-                (_, REGISTRATION) => "registration_refused",
-                ("access_denied", _) => "sign_in_denied",
-                ("invalid_scope", _) => "scope_refused",
-                _ if is_of_resource(kind, description.as_deref()) => "resource_refused",
+                (_, REGISTRATION) => Code::RegistrationRefused,
+                ("access_denied", _) => Code::SignInDenied,
+                ("invalid_scope", _) => Code::ScopeRefused,
+                _ if is_of_resource(kind, description.as_deref()) => Code::ResourceRefused,
                 // RFC 6749 §4.1.2.1: so it is said where the client is unknown.
-                ("invalid_client" | "unauthorized_client", _) | (_, SIGN_IN_PAGE) => "unknown_client",
-                ("expired_token", _) => "sign_in_timed_out",
-                _ => "sign_in_refused",
+                ("invalid_client" | "unauthorized_client", _) | (_, SIGN_IN_PAGE) => Code::UnknownClient,
+                ("expired_token", _) => Code::SignInTimedOut,
+                _ => Code::SignInRefused,
             }),
-            Error::Local(_) => plain("sign_in_failed"),
+            Error::Local(_) => plain(Code::SignInFailed),
         }
     }
 }

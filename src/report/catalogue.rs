@@ -3,6 +3,10 @@
 //!
 //! Must never: change or give away a code that was once told; have an entry with nothing to do.
 
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
 /// What kind of failure, for those who only want to know that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -21,20 +25,16 @@ pub enum Kind {
 /// A failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Stable name, for scripts and searches.
-    pub code: &'static str,
+    /// Which failure.
+    pub code: Code,
+    /// The text of the code.
+    pub text: &'static str,
     /// What kind.
     pub kind: Kind,
     /// What it means, for somebody who looks it up.
     pub meaning: &'static str,
     /// One thing to do; a report may name the same more exactly.
     pub action: &'static str,
-}
-
-/// The failure with this code.
-#[must_use]
-pub fn entry(code: &str) -> Option<&'static Entry> {
-    CATALOGUE.iter().find(|entry| entry.code == code)
 }
 
 /// Where somebody waits for a person, and knows what they are to open.
@@ -91,382 +91,247 @@ pub fn is_ours(entry: &Entry, action: &str) -> bool {
     action == entry.action || MORE_EXACT.contains(&action)
 }
 
-const fn failure(kind: Kind, code: &'static str, meaning: &'static str, action: &'static str) -> Entry {
-    Entry { code, kind, meaning, action }
+/// Defines [`Code`] and [`CATALOGUE`] in one order, so that a code is the index of its entry.
+macro_rules! catalogue {
+    ($($kind:ident: $variant:ident = $code:literal, $meaning:literal, $action:literal;)+) => {
+        /// A failure's name. Its text is stable: users search for it and scripts compare it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $(#[doc = $meaning] $variant,)+
+        }
+
+        /// All failures, by kind, the more frequent first.
+        pub const CATALOGUE: &[Entry] =
+            &[$(Entry { code: Code::$variant, text: $code, kind: Kind::$kind, meaning: $meaning, action: $action },)+];
+    };
 }
 
-/// All of them, by kind, the more frequent first.
-pub const CATALOGUE: &[Entry] = &[
-    failure(
-        Kind::Arguments,
-        "bad_arguments",
+catalogue! {
+    Arguments: BadArguments = "bad_arguments",
         "the arguments cannot be understood; exit code 2",
-        "correct what is named; mcp-remote --help lists all arguments",
-    ),
-    failure(
-        Kind::Arguments,
-        "mangled_arguments",
+        "correct what is named; mcp-remote --help lists all arguments";
+    Arguments: MangledArguments = "mangled_arguments",
         "the host has cut an argument at a space, or left quotes around it; exit code 2",
-        "give each argument as an element of its own in \"args\", without quotes; a value with a space goes into \"env\": --header \"Authorization:${AUTH}\"",
-    ),
-    failure(
-        Kind::Arguments,
-        "variable_not_set",
+        "give each argument as an element of its own in \"args\", without quotes; a value with a space goes into \"env\": --header \"Authorization:${AUTH}\"";
+    Arguments: VariableNotSet = "variable_not_set",
         "a `${NAME}` names an environment variable that does not reach this program, or reaches it empty; exit code 2",
-        "set it in the \"env\" of this entry: hosts pass on only some variables of their own",
-    ),
-    failure(
-        Kind::Network,
-        "name_not_found",
+        "set it in the \"env\" of this entry: hosts pass on only some variables of their own";
+    Network: NameNotFound = "name_not_found",
         "the name in the server's address has no address",
-        "check the name in the server's address, and the network",
-    ),
-    failure(
-        Kind::Network,
-        "cannot_connect",
+        "check the name in the server's address, and the network";
+    Network: CannotConnect = "cannot_connect",
         "nothing answers at that address",
-        "check that the server is running and that its address and port are right",
-    ),
-    failure(
-        Kind::Network,
-        "proxy_unreachable",
+        "check that the server is running and that its address and port are right";
+    Network: ProxyUnreachable = "proxy_unreachable",
         "the proxy itself does not answer",
-        "check the proxy's address, in --proxy or HTTPS_PROXY and HTTP_PROXY, or name hosts to reach without one in NO_PROXY",
-    ),
-    failure(
-        Kind::Network,
-        "proxy_refused",
+        "check the proxy's address, in --proxy or HTTPS_PROXY and HTTP_PROXY, or name hosts to reach without one in NO_PROXY";
+    Network: ProxyRefused = "proxy_refused",
         "the proxy wants a user and a password (407)",
-        "in the \"env\" of this entry set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT, and leave out --proxy",
-    ),
-    failure(
-        Kind::Network,
-        "proxy_forbids",
+        "in the \"env\" of this entry set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT, and leave out --proxy";
+    Network: ProxyForbids = "proxy_forbids",
         "the proxy does not lead to this server; its own words follow",
-        "name another proxy with --proxy, or the hosts to reach without one in NO_PROXY",
-    ),
-    failure(
-        Kind::Network,
-        "certificate_not_trusted",
+        "name another proxy with --proxy, or the hosts to reach without one in NO_PROXY";
+    Network: CertificateNotTrusted = "certificate_not_trusted",
         "this computer does not trust whoever has issued the server's certificate; the sentence names them: often a company proxy",
-        "if that is your company or your own authority, give its certificate: --ca-cert FILE",
-    ),
-    failure(
-        Kind::Network,
-        "certificate_expired",
+        "if that is your company or your own authority, give its certificate: --ca-cert FILE";
+    Network: CertificateExpired = "certificate_expired",
         "the server's certificate has ended, or has not begun",
-        "check this computer's clock; if it is right, the server's certificate must be renewed",
-    ),
-    failure(
-        Kind::Network,
-        "certificate_wrong_name",
+        "check this computer's clock; if it is right, the server's certificate must be renewed";
+    Network: CertificateWrongName = "certificate_wrong_name",
         "the server's certificate is for other names; the sentence tells them",
-        "use a name that the certificate has in the server's address",
-    ),
-    failure(
-        Kind::Network,
-        "client_certificate_needed",
+        "use a name that the certificate has in the server's address";
+    Network: ClientCertificateNeeded = "client_certificate_needed",
         "the server wants a certificate from this side",
-        "give the one that it asks for: --client-cert FILE --client-key FILE",
-    ),
-    failure(
-        Kind::Network,
-        "tls_failed",
+        "give the one that it asks for: --client-cert FILE --client-key FILE";
+    Network: TlsFailed = "tls_failed",
         "no secure connection, for another reason: most often that port speaks no TLS",
-        "check that https and the port in the server's address are right",
-    ),
-    failure(
-        Kind::Network,
-        "timed_out",
+        "check that https and the port in the server's address are right";
+    Network: TimedOut = "timed_out",
         "the server accepts but does not answer",
-        "if the server needs longer, raise --headers-timeout, --body-timeout or --initialize-timeout (seconds; 0 waits for ever)",
-    ),
-    failure(
-        Kind::Network,
-        "connection_broken",
+        "if the server needs longer, raise --headers-timeout, --body-timeout or --initialize-timeout (seconds; 0 waits for ever)";
+    Network: ConnectionBroken = "connection_broken",
         "the connection broke before the answer was complete",
-        "the server may have acted on the request: look before you send it again",
-    ),
-    failure(
-        Kind::Network,
-        "authorization_server_unreachable",
+        "the server may have acted on the request: look before you send it again";
+    Network: AuthorizationServerUnreachable = "authorization_server_unreachable",
         "no answer from where one signs in",
-        "check the network, and whether that host needs --proxy or --ca-cert FILE",
-    ),
-    failure(
-        Kind::SignIn,
-        "sign_in_needed",
+        "check the network, and whether that host needs --proxy or --ca-cert FILE";
+    SignIn: SignInNeeded = "sign_in_needed",
         "a person has to sign in, and has not yet; if the sign-in page itself shows an error, look at `unknown_client` and `redirect_uri_refused`",
-        "sign in ahead of time in a terminal: mcp-remote login, with the arguments of this entry",
-    ),
-    failure(
-        Kind::SignIn,
-        "sign_in_timed_out",
+        "sign in ahead of time in a terminal: mcp-remote login, with the arguments of this entry";
+    SignIn: SignInTimedOut = "sign_in_timed_out",
         "nobody finished the sign-in in time",
-        "sign in again: mcp-remote login, with the arguments of this entry",
-    ),
-    failure(
-        Kind::SignIn,
-        "sign_in_denied",
+        "sign in again: mcp-remote login, with the arguments of this entry";
+    SignIn: SignInDenied = "sign_in_denied",
         "the person, or the authorization server for them, said no (`access_denied`)",
-        "if that was not meant, try again and allow it",
-    ),
-    failure(
-        Kind::SignIn,
-        "no_browser",
+        "if that was not meant, try again and allow it";
+    SignIn: NoBrowser = "no_browser",
         "a warning: none could be opened",
-        "open the address that is shown in any browser; if that is on another computer, run mcp-remote-client finish here",
-    ),
-    failure(
-        Kind::SignIn,
-        "no_refresh_token",
+        "open the address that is shown in any browser; if that is on another computer, run mcp-remote-client finish here";
+    SignIn: NoRefreshToken = "no_refresh_token",
         "a warning: the sign-in cannot be renewed and ends with its token",
-        "ask for one: --authorize-param access_type=offline at Google, elsewhere the scope offline_access in --static-oauth-client-metadata",
-    ),
-    failure(
-        Kind::SignIn,
-        "credential_refused",
+        "ask for one: --authorize-param access_type=offline at Google, elsewhere the scope offline_access in --static-oauth-client-metadata";
+    SignIn: CredentialRefused = "credential_refused",
         "401, in spite of your `Authorization` header",
-        "check the value of the header Authorization, or leave it out if the server lets you sign in with a browser",
-    ),
-    failure(
-        Kind::SignIn,
-        "unauthorized",
+        "check the value of the header Authorization, or leave it out if the server lets you sign in with a browser";
+    SignIn: Unauthorized = "unauthorized",
         "401, and the server offers no sign-in",
-        "if it takes a key: --header \"Authorization:${AUTH}\" with AUTH in the \"env\" of this entry, or --header-file FILE",
-    ),
-    failure(
-        Kind::SignIn,
-        "insufficient_scope",
+        "if it takes a key: --header \"Authorization:${AUTH}\" with AUTH in the \"env\" of this entry, or --header-file FILE";
+    SignIn: InsufficientScope = "insufficient_scope",
         "the server still wants more than was granted",
-        "ask for access to this, or sign in as somebody who has it",
-    ),
-    failure(
-        Kind::SignIn,
-        "token_refused",
+        "ask for access to this, or sign in as somebody who has it";
+    SignIn: TokenRefused = "token_refused",
         "the server refuses a token that it has just had made",
-        "name the resource that it expects: --resource URI",
-    ),
-    failure(
-        Kind::SignIn,
-        "registration_refused",
+        "name the resource that it expects: --resource URI";
+    SignIn: RegistrationRefused = "registration_refused",
         "the authorization server does not register this program",
-        "give a client that was registered by hand: --static-oauth-client-info @FILE",
-    ),
-    failure(
-        Kind::SignIn,
-        "no_client",
+        "give a client that was registered by hand: --static-oauth-client-info @FILE";
+    SignIn: NoClient = "no_client",
         "the authorization server registers nobody by itself",
-        "give a client that was registered by hand: --static-oauth-client-info @FILE",
-    ),
-    failure(
-        Kind::SignIn,
-        "unknown_client",
+        "give a client that was registered by hand: --static-oauth-client-info @FILE";
+    SignIn: UnknownClient = "unknown_client",
         "the authorization server does not know the client, or not for this",
-        "correct --static-oauth-client-info, or forget the registration: mcp-remote logout, with the arguments of this entry",
-    ),
-    failure(
-        Kind::SignIn,
-        "other_issuer",
+        "correct --static-oauth-client-info, or forget the registration: mcp-remote logout, with the arguments of this entry";
+    SignIn: OtherIssuer = "other_issuer",
         "the given client belongs to another authorization server",
-        "register the client there, and correct --static-oauth-client-info",
-    ),
-    failure(
-        Kind::SignIn,
-        "redirect_uri_refused",
+        "register the client there, and correct --static-oauth-client-info";
+    SignIn: RedirectUriRefused = "redirect_uri_refused",
         "the authorization server does not send people back to that address",
-        "let the redirect name the other of localhost and 127.0.0.1: --host NAME",
-    ),
-    failure(
-        Kind::SignIn,
-        "scope_refused",
+        "let the redirect name the other of localhost and 127.0.0.1: --host NAME";
+    SignIn: ScopeRefused = "scope_refused",
         "the authorization server does not know the scopes that were asked for",
-        "name the scopes to ask for: --static-oauth-client-metadata '{\"scope\":\"…\"}'",
-    ),
-    failure(
-        Kind::SignIn,
-        "resource_refused",
+        "name the scopes to ask for: --static-oauth-client-metadata '{\"scope\":\"…\"}'";
+    SignIn: ResourceRefused = "resource_refused",
         "the authorization server does not take the resource that was asked for (`invalid_target`, AADSTS9010010)",
-        "leave it out: --disable-resource-parameter",
-    ),
-    failure(
-        Kind::SignIn,
-        "resource_mismatch",
+        "leave it out: --disable-resource-parameter";
+    SignIn: ResourceMismatch = "resource_mismatch",
         "the server's metadata are those of another address",
-        "use the address that the metadata name as the server's address",
-    ),
-    failure(
-        Kind::SignIn,
-        "wrong_issuer",
+        "use the address that the metadata name as the server's address";
+    SignIn: WrongIssuer = "wrong_issuer",
         "the answer came from another authorization server (`iss`)",
-        "try again; if it stays, tell the server's maintainers",
-    ),
-    failure(
-        Kind::SignIn,
-        "no_pkce",
+        "try again; if it stays, tell the server's maintainers";
+    SignIn: NoPkce = "no_pkce",
         "the authorization server does not say that it knows PKCE with S256",
-        "if you know that it does: --assume-pkce",
-    ),
-    failure(
-        Kind::SignIn,
-        "grant_not_offered",
+        "if you know that it does: --assume-pkce";
+    SignIn: GrantNotOffered = "grant_not_offered",
         "the authorization server does not offer what the flags ask for",
-        "leave out the flag that asks for it",
-    ),
-    failure(
-        Kind::SignIn,
-        "bad_metadata",
+        "leave out the flag that asks for it";
+    SignIn: BadMetadata = "bad_metadata",
         "what the server says about signing in makes no sense",
-        "check the server's address, or tell its maintainers",
-    ),
-    failure(
-        Kind::SignIn,
-        "bad_address",
+        "check the server's address, or tell its maintainers";
+    SignIn: BadAddress = "bad_address",
         "the server names an address for the sign-in that is none, or is not encrypted",
-        "tell the server's maintainers",
-    ),
-    failure(
-        Kind::SignIn,
-        "private_address",
+        "tell the server's maintainers";
+    SignIn: PrivateAddress = "private_address",
         "the server names an address for the sign-in that is nearer to this computer than the server is",
-        "if that is right: --allow-private-addresses",
-    ),
-    failure(
-        Kind::SignIn,
-        "authorization_server_failed",
+        "if that is right: --allow-private-addresses";
+    SignIn: AuthorizationServerFailed = "authorization_server_failed",
         "the authorization server answers with what no standard knows",
-        "try again later; if it stays, tell the server's maintainers",
-    ),
-    failure(
-        Kind::SignIn,
-        "sign_in_refused",
+        "try again later; if it stays, tell the server's maintainers";
+    SignIn: SignInRefused = "sign_in_refused",
         "the authorization server said no; its own code and words follow",
-        "sign in again: mcp-remote login, with the arguments of this entry",
-    ),
-    failure(
-        Kind::SignIn,
-        "sign_in_failed",
+        "sign in again: mcp-remote login, with the arguments of this entry";
+    SignIn: SignInFailed = "sign_in_failed",
         "a file, a key or a program on this computer; the sentence names it",
-        "put right what is named, then sign in: mcp-remote login, with the arguments of this entry",
-    ),
-    failure(
-        Kind::Refusal,
-        "not_mcp",
+        "put right what is named, then sign in: mcp-remote login, with the arguments of this entry";
+    Refusal: NotMcp = "not_mcp",
         "something else answers, such as a web page",
-        "check the path of the server's address; it often ends in /mcp or /sse",
-    ),
-    failure(
-        Kind::Refusal,
-        "no_transport",
+        "check the path of the server's address; it often ends in /mcp or /sse";
+    Refusal: NoTransport = "no_transport",
         "neither transport is there, as with a wrong path",
-        "check the path of the server's address; it often ends in /mcp or /sse",
-    ),
-    failure(
-        Kind::Refusal,
-        "not_found",
+        "check the path of the server's address; it often ends in /mcp or /sse";
+    Refusal: NotFound = "not_found",
         "404 where only one transport was to be tried, or in a session",
-        "check the path of the server's address; it often ends in /mcp or /sse",
-    ),
-    failure(
-        Kind::Refusal,
-        "redirected",
+        "check the path of the server's address; it often ends in /mcp or /sse";
+    Refusal: Redirected = "redirected",
         "the server is elsewhere",
-        "if the address that is named is the server you mean, use it instead",
-    ),
-    failure(
-        Kind::Refusal,
-        "forbidden",
+        "if the address that is named is the server you mean, use it instead";
+    Refusal: Forbidden = "forbidden",
         "403: the credential is not enough for this server",
-        "ask for access to this server, or check the credential given with --header",
-    ),
-    failure(Kind::Refusal, "too_many_requests", "429, and not over in 45 s", "wait, then try again"),
-    failure(
-        Kind::Refusal,
-        "server_failed",
+        "ask for access to this server, or check the credential given with --header";
+    Refusal: TooManyRequests = "too_many_requests",
+        "429, and not over in 45 s",
+        "wait, then try again";
+    Refusal: ServerFailed = "server_failed",
         "5xx; the server's own words follow",
-        "try again later; if it stays, tell the server's maintainers",
-    ),
-    failure(
-        Kind::Refusal,
-        "refused",
+        "try again later; if it stays, tell the server's maintainers";
+    Refusal: Refused = "refused",
         "another 4xx; the server's own words follow",
-        "check the server's address and the headers given with --header",
-    ),
-    failure(
-        Kind::Refusal,
-        "server_error",
+        "check the server's address and the headers given with --header";
+    Refusal: ServerError = "server_error",
         "`mcp-remote-client`: the server answers with an error of its own, which a host gets as it is",
-        "tell the server's maintainers",
-    ),
-    failure(
-        Kind::Refusal,
-        "session_lost",
+        "tell the server's maintainers";
+    Refusal: SessionLost = "session_lost",
         "the server forgot the session and gives no new one",
-        "restart this server's entry in the host",
-    ),
-    failure(
-        Kind::Refusal,
-        "protocol_version_not_shared",
+        "restart this server's entry in the host";
+    Refusal: ProtocolVersionNotShared = "protocol_version_not_shared",
         "the host and the server have no protocol version in common",
-        "restart this server's entry in the host, then look for an update of the host or of the server",
-    ),
-    failure(
-        Kind::Refusal,
-        "no_answer",
+        "restart this server's entry in the host, then look for an update of the host or of the server";
+    Refusal: NoAnswer = "no_answer",
         "the server ended its answer without answering",
-        "the server may have acted on the request: look before you send it again",
-    ),
-    failure(
-        Kind::Refusal,
-        "no_event_stream",
+        "the server may have acted on the request: look before you send it again";
+    Refusal: NoEventStream = "no_event_stream",
         "HTTP+SSE: the stream names no endpoint, or one elsewhere",
-        "check the server's address, or try --transport http-only",
-    ),
-    failure(
-        Kind::Refusal,
-        "bad_message",
+        "check the server's address, or try --transport http-only";
+    Refusal: BadMessage = "bad_message",
         "the server's answer is no JSON-RPC",
-        "report this to the server's maintainers",
-    ),
-    failure(Kind::Refusal, "too_large", "a message beyond the limit", "raise the limit with --max-message-size"),
-    failure(
-        Kind::Local,
-        "port_taken",
+        "report this to the server's maintainers";
+    Refusal: TooLarge = "too_large",
+        "a message beyond the limit",
+        "raise the limit with --max-message-size";
+    Local: PortTaken = "port_taken",
         "another program has the port of the way back from the sign-in",
-        "end that program, or name another port after the server's address",
-    ),
-    failure(
-        Kind::Local,
-        "store_not_writable",
+        "end that program, or name another port after the server's address";
+    Local: StoreNotWritable = "store_not_writable",
         "a warning: the sign-in cannot be kept, and is asked for again at the next start",
-        "make the folder that is named writable, or name another: --config-dir FOLDER",
-    ),
-    failure(
-        Kind::Local,
-        "store_damaged",
+        "make the folder that is named writable, or name another: --config-dir FOLDER";
+    Local: StoreDamaged = "store_damaged",
         "a warning: a stored file cannot be read and is left out",
-        "remove the file that is named; the next sign-in writes it anew",
-    ),
-    failure(
-        Kind::Local,
-        "bad_entry",
+        "remove the file that is named; the next sign-in writes it anew";
+    Local: BadEntry = "bad_entry",
         "`mcp-remote-client`: an entry in a host's settings cannot work, mostly since its command is not there",
-        "write the whole path of a program that is there into \"command\"",
-    ),
-    failure(Kind::Local, "too_many", "thousands of requests are open at once", "wait for the answers to some of them"),
-    failure(
-        Kind::Local,
-        "session_replaced",
+        "write the whole path of a program that is there into \"command\"";
+    Local: TooMany = "too_many",
+        "thousands of requests are open at once",
+        "wait for the answers to some of them";
+    Local: SessionReplaced = "session_replaced",
         "the host sent `initialize` again before this request was answered",
-        "send the request again in the new session",
-    ),
-    failure(
-        Kind::Local,
-        "host_closed",
+        "send the request again in the new session";
+    Local: HostClosed = "host_closed",
         "the host ended the connection before the server answered",
-        "start this server's entry in the host again",
-    ),
-];
+        "start this server's entry in the host again";
+}
+
+impl Code {
+    /// Returns the entry of this failure.
+    #[must_use]
+    pub const fn entry(self) -> &'static Entry {
+        &CATALOGUE[self as usize]
+    }
+
+    /// Returns the text of the code, for people and scripts.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.entry().text
+    }
+
+    /// Returns the code with this text.
+    #[must_use]
+    pub fn of(text: &str) -> Option<Self> {
+        CATALOGUE.iter().find(|entry| entry.text == text).map(|entry| entry.code)
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -477,7 +342,7 @@ mod tests {
     #[test]
     fn each_failure_has_a_code_of_its_own_a_meaning_and_one_thing_to_do() {
         let mut codes = HashSet::new();
-        for Entry { code, meaning, action, .. } in CATALOGUE {
+        for Entry { text: code, meaning, action, .. } in CATALOGUE {
             assert!(codes.insert(code), "{code} is there twice");
             assert!(code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{code}");
             assert!(!meaning.is_empty() && !action.is_empty(), "{code}");
@@ -489,7 +354,7 @@ mod tests {
 
     /// As the README writes an entry.
     fn row(entry: &Entry) -> String {
-        format!("| `{}` | {} | {} |", entry.code, entry.meaning, entry.action)
+        format!("| `{}` | {} | {} |", entry.text, entry.meaning, entry.action)
     }
 
     #[test]

@@ -20,6 +20,7 @@ use log::Level;
 use reqwest::Url;
 use serde::Serialize;
 
+pub use self::catalogue::Code;
 use crate::message::Id;
 
 /// The code of every JSON-RPC error that is this program's own. Outside the ranges that JSON-RPC 2.0
@@ -46,7 +47,7 @@ const SHOWN: usize = 200;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Its name in the [`catalogue`].
-    pub code: &'static str,
+    pub code: Code,
     /// What and why, without the program's name.
     pub sentence: String,
     /// One thing to do.
@@ -58,7 +59,7 @@ pub struct Report {
 /// The member `data` of our errors.
 #[derive(Serialize)]
 struct Data<'a> {
-    code: &'a str,
+    code: Code,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,14 +69,10 @@ struct Data<'a> {
 impl Report {
     /// A failure of the catalogue. What to do is what stands there, unless `hint` says it more exactly.
     #[must_use]
-    pub fn new(code: &'static str, sentence: impl Into<String>, hint: Option<&str>) -> Self {
-        let entry = catalogue::entry(code);
-        debug_assert!(entry.is_some(), "{code} is not in the catalogue");
-        debug_assert!(
-            entry.zip(hint).is_none_or(|(entry, hint)| catalogue::is_ours(entry, hint)),
-            "{hint:?} is not in the catalogue"
-        );
-        let hint = hint.or_else(|| entry.map(|entry| entry.action)).map(Into::into);
+    pub fn new(code: Code, sentence: impl Into<String>, hint: Option<&str>) -> Self {
+        let entry = code.entry();
+        debug_assert!(hint.is_none_or(|hint| catalogue::is_ours(entry, hint)), "{hint:?} is not in the catalogue");
+        let hint = Some(hint.unwrap_or(entry.action).to_owned());
         Self { code, sentence: sentence.into(), hint, status: None }
     }
 
@@ -103,7 +100,7 @@ impl Report {
 /// Returns the one form in which a failure is printed. The tip comes last and without a full stop, and a space follows
 /// the sentence, because both often end in text to copy: a command, a URL.
 #[must_use]
-pub fn line(sentence: &str, code: &str, hint: Option<&str>) -> String {
+pub fn line(sentence: &str, code: Code, hint: Option<&str>) -> String {
     match hint {
         Some(hint) => format!("{sentence} [{code}]. Tip: {hint}"),
         None => format!("{sentence} [{code}]"),
@@ -113,7 +110,7 @@ pub fn line(sentence: &str, code: &str, hint: Option<&str>) -> String {
 /// Returns the sentence in the `message` of an error with this code and hint in its `data`: the inverse of
 /// [`Report::answer`].
 #[must_use]
-pub fn sentence<'a>(message: &'a str, code: &str, hint: Option<&str>) -> &'a str {
+pub fn sentence<'a>(message: &'a str, code: Code, hint: Option<&str>) -> &'a str {
     let message = message.strip_prefix(NAME_FIRST).unwrap_or(message);
     message.strip_suffix(&line("", code, hint)).unwrap_or(message)
 }
@@ -126,7 +123,7 @@ pub fn sentence_of<'a>(message: &'a str, entry: &catalogue::Entry) -> Option<&'a
 
 /// Logs a failure that is no answer to anything, in the words of the catalogue; the same one once in the
 /// life of the process, since a damaged file is read again and again.
-pub fn warn(code: &'static str, sentence: impl Into<String>) -> Report {
+pub fn warn(code: Code, sentence: impl Into<String>) -> Report {
     static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let report = Report::new(code, sentence, None);
     let line = report.line();
@@ -298,23 +295,27 @@ mod tests {
 
     #[test]
     fn answer_message_carries_code_and_tip() {
-        let report = Report::new("too_many_requests", "a:1: \"busy\"", None);
+        let report = Report::new(Code::TooManyRequests, "a:1: \"busy\"", None);
         assert_eq!(
             report.answer(&Id::from_json(b"1e2")),
-            r#"{"jsonrpc":"2.0","id":1e2,"error":{"code":-31000,"message":"mcp-remote: a:1: \"busy\" [too_many_requests]. Tip: wait, then try again","data":{"code":"too_many_requests","hint":"wait, then try again"}}}"#
+            r#"{"jsonrpc":"2.0","id":1e2,"error":{"code":-31000,"message":"mcp-remote: a:1: \"busy\" [too_many_requests]. Tip: wait, then try again","data":{"code":Code::TooManyRequests,"hint":"wait, then try again"}}}"#
         );
     }
 
     #[test]
     fn sentence_inverts_message() {
         for (message, code, hint) in [
-            ("mcp-remote: a:1: no [x] [refused]. Tip: wait", "refused", Some("wait")),
-            ("mcp-remote: a:1: no [x] [refused]", "refused", None),
-            ("a:1: no [x]", "refused", Some("wait")),
+            ("mcp-remote: a:1: no [x] [refused]. Tip: wait", Code::Refused, Some("wait")),
+            ("mcp-remote: a:1: no [x] [refused]", Code::Refused, None),
+            ("a:1: no [x]", Code::Refused, Some("wait")),
         ] {
             assert_eq!(sentence(message, code, hint), "a:1: no [x]");
         }
-        assert_eq!(sentence("no [a]. Tip: wait", "a", Some("other")), "no [a]. Tip: wait", "it is another's");
+        assert_eq!(
+            sentence("no [refused]. Tip: wait", Code::Refused, Some("other")),
+            "no [refused]. Tip: wait",
+            "it is another's"
+        );
     }
 
     #[test]
@@ -346,7 +347,7 @@ mod tests {
     #[test]
     fn repeated_failure_is_counted() {
         let (down, busy) =
-            (Report::new("cannot_connect", "a:1: no", None), Report::new("server_failed", "a:1: 503", None));
+            (Report::new(Code::CannotConnect, "a:1: no", None), Report::new(Code::ServerFailed, "a:1: 503", None));
         let mut failures = FailureLog::default();
         let lines = |failures: &mut FailureLog, report, times| {
             (0..times).filter_map(|_| failures.note(report)).collect::<Vec<_>>()

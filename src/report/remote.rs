@@ -8,7 +8,7 @@ use reqwest::{StatusCode, Url};
 use rustls::{AlertDescription, CertificateError};
 
 use super::{
-    Report,
+    Code, Report,
     catalogue::{CHECK_ADDRESS, CHECK_HEADERS, NAME_ITSELF, STILL_TRIED},
     chain, deepest, host,
 };
@@ -32,61 +32,62 @@ impl Report {
         let (code, sentence) = match error {
             // What speaks no TLS, or does not want to with us, hangs up.
             Error::Connect(_) if chain(error).contains("tls handshake eof") => {
-                ("tls_failed", format!("no secure connection to {host}: it hangs up in the TLS handshake"))
+                (Code::TlsFailed, format!("no secure connection to {host}: it hangs up in the TLS handshake"))
             }
             Error::Connect(_) => {
                 // hyper-util's words, and rustls'; what stands behind them differs from system to system.
                 let name = ["dns error", "dns name"].iter().any(|words| chain(error).contains(words));
-                let code = if name { "name_not_found" } else { "cannot_connect" };
+                let code = if name { Code::NameNotFound } else { Code::CannotConnect };
                 (code, format!("cannot connect to {host}: {cause}"))
             }
             Error::ProxyDown { proxy, .. } => (
-                "proxy_unreachable",
+                Code::ProxyUnreachable,
                 format!("cannot connect to the proxy {proxy}, which is to lead to {host}: {cause}"),
             ),
             Error::Tls { source, certificate } => of_tls(source, certificate.as_deref(), &host, &cause),
             Error::Proxy { source, words } => {
-                let code = if wants_password(source) { "proxy_refused" } else { "proxy_forbids" };
+                let code = if wants_password(source) { Code::ProxyRefused } else { Code::ProxyForbids };
                 let cause = words.as_ref().unwrap_or(&cause);
                 (code, format!("the proxy does not lead to {host}: {cause}"))
             }
-            Error::Broken(_) => {
-                ("connection_broken", format!("the connection to {host} broke before the answer was complete: {cause}"))
-            }
+            Error::Broken(_) => (
+                Code::ConnectionBroken,
+                format!("the connection to {host} broke before the answer was complete: {cause}"),
+            ),
             Error::Silent { what, after } => {
-                ("timed_out", format!("{host} was silent: no {what} within {} s", after.as_secs_f32()))
+                (Code::TimedOut, format!("{host} was silent: no {what} within {} s", after.as_secs_f32()))
             }
             Error::Refused(refusal) => (of_status(refusal.status), format!("{host} answered {refusal}")),
             Error::Unauthorized(error) => return Self::of_authorization(error, server),
             Error::SessionLost(refusal) => {
-                ("session_lost", format!("{host} has lost the session and refuses a new one: {refusal}"))
+                (Code::SessionLost, format!("{host} has lost the session and refuses a new one: {refusal}"))
             }
             Error::NoNewSession(why) => {
-                ("session_lost", format!("{host} has lost the session and refuses a new one: {why}"))
+                (Code::SessionLost, format!("{host} has lost the session and refuses a new one: {why}"))
             }
             Error::Redirected { status, to } => {
-                ("redirected", format!("{host} answered HTTP {} and points to {to}", status.as_u16()))
+                (Code::Redirected, format!("{host} answered HTTP {} and points to {to}", status.as_u16()))
             }
-            Error::NotMcp(what) => ("not_mcp", format!("{host} does not answer as an MCP server: {what}")),
+            Error::NotMcp(what) => (Code::NotMcp, format!("{host} does not answer as an MCP server: {what}")),
             Error::BadMessage(malformed) => {
-                ("bad_message", format!("{host} sent an answer that is no message: {malformed}"))
+                (Code::BadMessage, format!("{host} sent an answer that is no message: {malformed}"))
             }
-            Error::TooLarge { limit } => ("too_large", format!("{host} sent an answer of more than {limit} bytes")),
-            Error::NoAnswer(what) => ("no_answer", format!("{host}: {what}")),
-            Error::NoEndpoint(what) | Error::BadEndpoint(what) => ("no_event_stream", format!("{host}: {what}")),
+            Error::TooLarge { limit } => (Code::TooLarge, format!("{host} sent an answer of more than {limit} bytes")),
+            Error::NoAnswer(what) => (Code::NoAnswer, format!("{host}: {what}")),
+            Error::NoEndpoint(what) | Error::BadEndpoint(what) => (Code::NoEventStream, format!("{host}: {what}")),
             Error::LegacyServer { words } => {
                 let words = words.as_ref().map_or_else(String::new, |words| format!(" ({words})"));
                 let sentence = format!(
                     "protocol version not shared: this host asks in MCP 2026-07-28, and {host} speaks earlier versions only{words}"
                 );
-                ("protocol_version_not_shared", sentence)
+                (Code::ProtocolVersionNotShared, sentence)
             }
-            Error::ModernServer { sentence, .. } => ("protocol_version_not_shared", sentence.clone()),
+            Error::ModernServer { sentence, .. } => (Code::ProtocolVersionNotShared, sentence.clone()),
             Error::BothTransports { first, second } => {
                 let (first, second) = (Self::of_remote(first, server), Self::of_remote(second, server));
                 let (first, second) = (first.sentence, second.sentence);
                 let both = if first == second { first } else { format!("{first}; {second}") };
-                ("no_transport", format!("neither transport works: {both}"))
+                (Code::NoTransport, format!("neither transport works: {both}"))
             }
         };
         let status = error.status().map(|status| status.as_u16());
@@ -103,7 +104,7 @@ impl Report {
     #[must_use]
     pub fn of_slow_opening(server: &Url, after: Duration) -> Self {
         let sentence = format!("{} has not answered initialize within {} s", host(server), after.as_secs_f32());
-        Self::new("timed_out", sentence, Some(STILL_TRIED))
+        Self::new(Code::TimedOut, sentence, Some(STILL_TRIED))
     }
 
     /// The same where `initialize` was to open a connection: nothing was asked for that the server may have done.
@@ -117,26 +118,26 @@ impl Report {
     }
 }
 
-fn of_status(status: StatusCode) -> &'static str {
+fn of_status(status: StatusCode) -> Code {
     match status.as_u16() {
-        401 => "unauthorized",
-        403 => "forbidden",
-        404 => "not_found",
-        407 => "proxy_refused",
-        429 => "too_many_requests",
+        401 => Code::Unauthorized,
+        403 => Code::Forbidden,
+        404 => Code::NotFound,
+        407 => Code::ProxyRefused,
+        429 => Code::TooManyRequests,
         // RFC 9110 §15.6.2: it does not know POST at all.
-        501 => "not_mcp",
-        400..=499 => "refused",
-        _ => "server_failed",
+        501 => Code::NotMcp,
+        400..=499 => Code::Refused,
+        _ => Code::ServerFailed,
     }
 }
 
 /// TLS failed: whose certificate it was, as far as somebody has looked.
-fn of_tls(error: &reqwest::Error, certificate: Option<&Presented>, host: &str, cause: &str) -> (&'static str, String) {
+fn of_tls(error: &reqwest::Error, certificate: Option<&Presented>, host: &str, cause: &str) -> (Code, String) {
     use CertificateError as Fault;
     match tls_cause(error) {
         Some(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)) => (
-            "client_certificate_needed",
+            Code::ClientCertificateNeeded,
             format!("no secure connection to {host}: it wants a certificate from this side ({cause})"),
         ),
         // What an operating system's verifier has no other word for is `Other`.
@@ -147,7 +148,7 @@ fn of_tls(error: &reqwest::Error, certificate: Option<&Presented>, host: &str, c
                 let sentence = format!(
                     "the certificate of {host} is an authority's own{whose}, trusted as a server's only if it is itself named{why}"
                 );
-                return ("certificate_not_trusted", sentence);
+                return (Code::CertificateNotTrusted, sentence);
             }
             let issuer = match certificate {
                 Some(shown) if shown.issuer == shown.subject => format!("itself ({})", shown.issuer),
@@ -155,21 +156,21 @@ fn of_tls(error: &reqwest::Error, certificate: Option<&Presented>, host: &str, c
                 None => "somebody".to_owned(),
             };
             (
-                "certificate_not_trusted",
+                Code::CertificateNotTrusted,
                 format!("the certificate of {host} was issued by {issuer}, which this computer does not trust{why}"),
             )
         }
         Some(rustls::Error::InvalidCertificate(Fault::Expired | Fault::ExpiredContext { .. })) => {
             let end = certificate.map(|shown| format!(" on {}", shown.not_after.strftime("%F")));
             (
-                "certificate_expired",
+                Code::CertificateExpired,
                 format!("the certificate of {host} has ended{}", end.unwrap_or_else(|| said(cause))),
             )
         }
         Some(rustls::Error::InvalidCertificate(Fault::NotValidYet | Fault::NotValidYetContext { .. })) => {
             let begin = certificate.map(|shown| format!(" before {}", shown.not_before.strftime("%F")));
             let begin = begin.unwrap_or_else(|| said(cause));
-            ("certificate_expired", format!("the certificate of {host} is not good{begin}"))
+            (Code::CertificateExpired, format!("the certificate of {host} is not good{begin}"))
         }
         Some(rustls::Error::InvalidCertificate(Fault::NotValidForName | Fault::NotValidForNameContext { .. })) => {
             let names = match certificate {
@@ -181,9 +182,9 @@ fn of_tls(error: &reqwest::Error, certificate: Option<&Presented>, host: &str, c
                 Some(_) => "for no name at all".to_owned(),
                 None => format!("not for this name: {cause}"),
             };
-            ("certificate_wrong_name", format!("the certificate of {host} is {names}"))
+            (Code::CertificateWrongName, format!("the certificate of {host} is {names}"))
         }
-        _ => ("tls_failed", format!("no secure connection to {host}: {cause}")),
+        _ => (Code::TlsFailed, format!("no secure connection to {host}: {cause}")),
     }
 }
 

@@ -19,7 +19,10 @@ use md5::{Digest, Md5};
 use reqwest::Url;
 use serde_json::Value;
 
-use crate::{config::Resource, report};
+use crate::{
+    config::Resource,
+    report::{self, Code},
+};
 
 pub mod description;
 pub mod eras;
@@ -76,7 +79,7 @@ impl Store {
             // Where the folder is none, it is for whoever writes to say so.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
             Err(error) => {
-                report::warn("store_damaged", format!("{} cannot be read and is left out: {error}", path.display()));
+                report::warn(Code::StoreDamaged, format!("{} cannot be read and is left out: {error}", path.display()));
                 None
             }
         }
@@ -88,7 +91,7 @@ impl Store {
         let content = self.read(name)?;
         let parsed = parse(&content);
         if parsed.is_none() {
-            report::warn("store_damaged", format!("{} is damaged and is left out", self.path(name).display()));
+            report::warn(Code::StoreDamaged, format!("{} is damaged and is left out", self.path(name).display()));
         }
         parsed
     }

@@ -43,7 +43,7 @@ impl Remedies {
             serde_json::to_vec_pretty(&kept).map_err(Into::into).and_then(|text| store.write(REMEDIES, &text));
         if let Err(error) = written {
             // Found out again at the next start.
-            crate::report::warn("store_not_writable", format!("the remedy is not kept: {error:#}"));
+            crate::report::warn(crate::report::Code::StoreNotWritable, format!("the remedy is not kept: {error:#}"));
         }
     }
 
