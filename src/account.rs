@@ -25,13 +25,13 @@ use crate::{
         redirect,
         revocation::{Revoked, revoke},
     },
-    report::{host, shown},
     store::{
         Store,
         grant::Provenance,
         sign_in::SignIn,
         tokens::{Drawer, Tokens},
     },
+    text::{host, one_line},
 };
 
 /// How long a waiting sign-in may take to redeem a code.
@@ -207,7 +207,7 @@ pub fn status(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
             [("by", sign_in.issuer), ("scope", sign_in.scope), ("grant", sign_in.grant), ("client", sign_in.client_id)]
         {
             if let Some(value) = value {
-                writeln!(out, "  {what} {}", shown(value.as_bytes()))?;
+                writeln!(out, "  {what} {}", one_line(value.as_bytes()))?;
             }
         }
     }
@@ -271,7 +271,7 @@ async fn hand_over(folder: &Path, pasted: &str) -> anyhow::Result<()> {
             bail!("it takes a second sign-in: open {next}, and paste the address that the browser ends at then")
         }
         Ok(Ok((200..400, _))) => Ok(()),
-        Ok(Ok((_, page))) => bail!("{}", shown(page.as_bytes())),
+        Ok(Ok((_, page))) => bail!("{}", one_line(page.as_bytes())),
         Ok(Err(error)) => bail!("the sign-in does not listen any more ({error}); start the host's entry again"),
         Err(_) => bail!("the sign-in was silent for {} s", REDEEM_PATIENCE.as_secs()),
     }

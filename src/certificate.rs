@@ -36,6 +36,7 @@ use x509_parser::{
 use crate::{
     config::{Network, ProxyChoice, is_loopback},
     secret::Secret,
+    text,
 };
 
 /// Longest look, whatever the connect time-out: somebody waits for the sentence.
@@ -269,7 +270,7 @@ fn readable(name: &X509Name<'_>) -> String {
 
 /// A stranger's words as one line of text.
 fn fit(text: impl AsRef<[u8]>) -> String {
-    crate::report::shown(text.as_ref())
+    text::one_line(text.as_ref())
 }
 
 fn address(bytes: &[u8]) -> Option<String> {

@@ -33,9 +33,9 @@ use crate::{
     report::{
         self, OWN_ERROR, Report,
         catalogue::{CHECK_RESOURCE, CHECK_TOOL, Code, SIGN_IN_THERE, START_AGAIN, is_ours},
-        chain, is_obeyed, shown,
     },
     store::description::Shelf,
+    text::{self, chain, is_obeyed, one_line},
 };
 
 /// Bytes in flight inside the process: a few messages.
@@ -208,9 +208,9 @@ impl Failure {
         // A modern server's refusal keeps the server's code and data: only its message names the failure.
         let not_shared = Code::ProtocolVersionNotShared;
         if let Some(sentence) = report::sentence_of(&answer.message, not_shared.entry()) {
-            return Self::told(Report::new(not_shared, shown(sentence.as_bytes()), None));
+            return Self::told(Report::new(not_shared, one_line(sentence.as_bytes()), None));
         }
-        let (code, message) = (answer.code.0, shown(answer.message.as_bytes()));
+        let (code, message) = (answer.code.0, one_line(answer.message.as_bytes()));
         // MCP 2025-11-25, Tools and Resources, Error Handling: what was asked for is not there.
         let absent = [ErrorCode::INVALID_PARAMS, ErrorCode::RESOURCE_NOT_FOUND].contains(&answer.code);
         let hint = match asked {
@@ -230,7 +230,7 @@ impl Failure {
     }
 
     fn other(error: &dyn std::error::Error, asked: &str, host: &str) -> Self {
-        let why = shown(chain(error).as_bytes());
+        let why = one_line(chain(error).as_bytes());
         Self::told(Report::new(
             Code::BadMessage,
             format!("{host} sent an answer to {asked} that makes no sense: {why}"),
@@ -253,7 +253,7 @@ impl Failure {
 /// # Errors
 /// The first step that failed, with the server's reason.
 pub async fn sign_in(config: &Config) -> anyhow::Result<bool> {
-    let host = report::host(config.server.url());
+    let host = text::host(config.server.url());
     let told = |failure: Failure| {
         let line = report::line(&failure.sentence, failure.code, failure.hint.as_deref());
         anyhow::Error::msg(line)

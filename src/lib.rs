@@ -90,6 +90,7 @@ pub mod secret;
 pub mod description;
 pub mod era;
 pub mod message;
+pub mod text;
 
 pub mod forward;
 pub mod known_hosts;
@@ -211,7 +212,7 @@ fn refuse(reader: Reader, report: &Report) -> ExitCode {
 /// Returns the first lines of the log: which version runs, for which server, and in a terminal what to type instead.
 /// `sole` says that the server's URL is the only argument.
 fn introduction(config: &Config, sole: bool) -> Vec<String> {
-    let url = report::url(config.server.url());
+    let url = text::url(config.server.url());
     let mut lines = vec![format!("mcp-remote {}, server {url}", env!("CARGO_PKG_VERSION"))];
     if io::stdin().is_terminal() {
         let whole = sole && url == config.server.url().as_str();

@@ -13,7 +13,7 @@ use std::{
 
 use log::{Level, LevelFilter, Metadata};
 
-use crate::{config::LogMode, report::is_obeyed};
+use crate::{config::LogMode, text::is_obeyed};
 
 /// Lines that may wait for stderr; what comes on top is dropped.
 const QUEUE: usize = 4096;

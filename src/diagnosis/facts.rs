@@ -18,7 +18,8 @@ use crate::{
         registration::Origin,
     },
     observer::{Fact, Transport},
-    report::{Code, shown},
+    report::Code,
+    text::one_line,
 };
 
 /// Scopes that are listed by name; some servers have hundreds.
@@ -52,7 +53,7 @@ pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, fell_back: bool) -
                 Origin::Stored => "registered earlier",
                 Origin::Registered => "registered just now (dynamic client registration)",
             };
-            (vec![Line::ok(Step::Client, format!("{}: {how}", shown(id.as_bytes())))], Some(Step::SignIn))
+            (vec![Line::ok(Step::Client, format!("{}: {how}", one_line(id.as_bytes())))], Some(Step::SignIn))
         }
         Fact::Asking { url, code } => {
             let at = url.host_str().unwrap_or_default();
@@ -95,7 +96,7 @@ fn of_challenge(status: StatusCode, challenge: &Challenge) -> String {
         (true, false, _) => "Bearer".to_owned(),
         (false, true, _) => "DPoP".to_owned(),
         (false, false, []) => "without a challenge".to_owned(),
-        (false, false, others) => format!("only {}", shown(others.join(", ").as_bytes())),
+        (false, false, others) => format!("only {}", one_line(others.join(", ").as_bytes())),
     };
     _ = write!(text, ", {schemes}");
     for (what, value) in [
@@ -105,7 +106,7 @@ fn of_challenge(status: StatusCode, challenge: &Challenge) -> String {
         ("error_description", &challenge.error_description),
     ] {
         if let Some(value) = value {
-            _ = write!(text, "; {what} {}", shown(value.as_bytes()));
+            _ = write!(text, "; {what} {}", one_line(value.as_bytes()));
         }
     }
     text
@@ -114,7 +115,7 @@ fn of_challenge(status: StatusCode, challenge: &Challenge) -> String {
 fn of_discovered(discovered: &Discovered) -> Vec<Line> {
     let resource = match &discovered.resource {
         Some(resource) => {
-            let mut text = shown(resource.resource.as_bytes());
+            let mut text = one_line(resource.resource.as_bytes());
             text.push_str(&listed("; scopes", &resource.scopes));
             if resource.wants_dpop {
                 text.push_str("; tokens are to be bound to a key (DPoP)");
@@ -124,7 +125,7 @@ fn of_discovered(discovered: &Discovered) -> Vec<Line> {
         None => Line::info(Step::Resource, "the server publishes no metadata, as before revision 2025-06-18"),
     };
     let AuthorizationServer { issuer, metadata, published } = &discovered.server;
-    let mut text = shown(issuer.as_bytes());
+    let mut text = one_line(issuer.as_bytes());
     if !published {
         text.push_str("; publishes nothing, so its endpoints are those of revision 2025-03-26");
         return vec![resource, Line::info(Step::AuthorizationServer, text)];
@@ -152,7 +153,7 @@ fn listed(what: &str, scopes: &[String]) -> String {
     }
     let more = scopes.len().saturating_sub(MOST_SCOPES);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let first: Vec<_> = scopes.iter().take(MOST_SCOPES).map(|scope| shown(scope.as_bytes())).collect();
+    let first: Vec<_> = scopes.iter().take(MOST_SCOPES).map(|scope| one_line(scope.as_bytes())).collect();
     format!("{what} {}{more}", first.join(" "))
 }
 
@@ -164,9 +165,9 @@ fn of_credential(credential: &Credential) -> Line {
         Obtained::SignedIn => "just signed in",
     }
     .to_owned();
-    _ = write!(text, "; {}", shown(tokens.kind().as_bytes()));
+    _ = write!(text, "; {}", one_line(tokens.kind().as_bytes()));
     if let Some(scope) = tokens.scope() {
-        _ = write!(text, "; scope {}", shown(scope.as_bytes()));
+        _ = write!(text, "; scope {}", one_line(scope.as_bytes()));
     }
     let expired = tokens.has_expired(SystemTime::now());
     let end = tokens.expires_at().and_then(|end| Timestamp::try_from(end).ok()?.round(Unit::Second).ok());

@@ -27,7 +27,8 @@ use crate::{
     client::{self, Connection, Failure, Inventory, Listed, listed},
     config::Config,
     observer::{Fact, Observer},
-    report::{self, Code, Report},
+    report::{Code, Report},
+    text,
 };
 
 /// Most lines below one step, where a server decides how many there are.
@@ -106,7 +107,7 @@ type Service = RunningService<RoleClient, ClientConfig>;
 impl<'a> Diagnosis<'a> {
     fn new(config: &'a Config, teller: Teller<'a>) -> Self {
         let (observer, facts) = Observer::new();
-        let host = report::host(config.server.url());
+        let host = text::host(config.server.url());
         let (asked, step) = (Step::Transport, Step::Transport);
         let (fell_back, refused, held, failed) = (false, false, Vec::new(), None);
         let since = Instant::now();

@@ -14,11 +14,12 @@ use serde_json::Value;
 
 use crate::{
     config::{Config, ProxyChoice},
-    report::{Code, Report, is_key, is_obeyed},
+    report::{Code, Report},
     store::{
         Store,
         tokens::{Drawer, Tokens},
     },
+    text::{is_key, is_obeyed},
 };
 
 /// Shorter texts are no secrets, and would be struck out of words that they are part of.

@@ -57,6 +57,7 @@ use crate::{
     remote::{self, cancelled::cancels, error::Error},
     report::{self, Code, FailureLog, Report},
     shutdown::Stop,
+    text,
     tools::{self, ToolPattern},
 };
 
@@ -817,7 +818,7 @@ impl Forward {
     }
 
     fn sign_of_life(&mut self, serial: u64) {
-        let server = report::host(&self.server);
+        let server = text::host(&self.server);
         if let Some(line) = self.progress.as_mut().and_then(|progress| progress.sign_of_life(serial, &server)) {
             self.write(Body::One(line.into()));
             self.actions.push_back(Action::Remind(SILENCE, Reminder::Progress(serial)));

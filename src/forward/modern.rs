@@ -18,6 +18,7 @@ use crate::{
     message::{Body, Id, Message, Shape},
     remote::{error::Error, modern::DISCOVER},
     report::{self, Report},
+    text,
 };
 
 /// How long `server/discover` may wait for the server: the most impatient host goes on after 2.5 s.
@@ -78,7 +79,7 @@ impl Forward {
         let why = if self.is_signing_in() {
             self.sign_in_needed().sentence
         } else {
-            format!("{} has not answered yet", report::host(&self.server))
+            format!("{} has not answered yet", text::host(&self.server))
         };
         self.refuse(&id, &format!("server/discover cannot be answered: {why}"));
         self.leave_modern();

@@ -30,7 +30,8 @@ use crate::{
     message::{Id, Message, Shape},
     oauth::{AskedBy, Need},
     remote::{error::Error, handshake::Initialized},
-    report::{self, Code, Report},
+    report::{Code, Report},
+    text,
 };
 
 /// How long a request is held: hosts give up after 60 s, and an answer that comes before says more than
@@ -265,7 +266,7 @@ impl Forward {
         result.insert("protocolVersion".to_owned(), Value::String(revision.clone()));
         result.insert("capabilities".to_owned(), Value::Object(capabilities.clone()));
         if stand_in.known.is_none() {
-            let info = json!({ "name": "mcp-remote", "title": report::host(&self.server), "version": env!("CARGO_PKG_VERSION") });
+            let info = json!({ "name": "mcp-remote", "title": text::host(&self.server), "version": env!("CARGO_PKG_VERSION") });
             result.insert("serverInfo".to_owned(), info);
             let words = format!(
                 "{}. Until then this server has one tool, {}, which says how it stands; its own tools appear by \
@@ -574,7 +575,7 @@ impl Forward {
         };
         self.memory.keep(Learned::Initialize { request: provisional.initialize.clone(), answer: answer.body.clone() });
         if !carries_over(&provisional.revision, &chosen) {
-            let report = not_shared(&report::host(&self.server), &provisional.revision, &chosen);
+            let report = not_shared(&text::host(&self.server), &provisional.revision, &chosen);
             warn!("{}", report.line());
             return self.give_up(&report.clone(), Stage::Useless(report));
         }
@@ -641,12 +642,12 @@ pub(super) fn log_refusal(answer: &Message, server: &Url) {
 }
 
 fn refusal(error: &str, server: &Url) -> Report {
-    let sentence = format!("{} refuses the session: {}", report::host(server), report::shown(error.as_bytes()));
+    let sentence = format!("{} refuses the session: {}", text::host(server), text::one_line(error.as_bytes()));
     Report::new(Code::Refused, sentence, None)
 }
 
 fn not_shared(host: &str, told: &str, chosen: &str) -> Report {
-    let chosen = report::shown(chosen.as_bytes());
+    let chosen = text::one_line(chosen.as_bytes());
     let sentence =
         format!("protocol version not shared: the host was told {told} in {host}'s place, which has chosen {chosen}");
     Report::new(Code::ProtocolVersionNotShared, sentence, None)

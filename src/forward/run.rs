@@ -19,8 +19,8 @@ use crate::{
     message::Message,
     oauth::Need,
     remote::{EventReceiver, Opener, Remote, error::Error},
-    report::chain,
     shutdown::Stop,
+    text::chain,
 };
 
 /// From the end of input to the end of the program, everything included: a host that closes stdin

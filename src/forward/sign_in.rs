@@ -20,7 +20,8 @@ use crate::{
     era::Era,
     message::{Body, Id, Message, Shape},
     oauth::{self, AskedBy, Asking, Need},
-    report::{self, Code, Report, catalogue::STILL_TRIED},
+    report::{Code, Report, catalogue::STILL_TRIED},
+    text,
 };
 
 /// An address that the host was asked to open (MCP 2025-11-25, Elicitation, URL mode).
@@ -70,7 +71,7 @@ impl Forward {
     fn signed_in(&mut self) {
         let Some(stand_in) = &mut self.stand_in else { return };
         if stand_in.trouble.code == Code::SignInNeeded {
-            let sentence = format!("{} has not answered yet", report::host(&self.server));
+            let sentence = format!("{} has not answered yet", text::host(&self.server));
             let trouble = Report::new(Code::TimedOut, sentence, Some(STILL_TRIED));
             **stand_in = StandIn::new(stand_in.known.take(), trouble);
         }
@@ -172,7 +173,7 @@ impl Forward {
             "mode": "url",
             "elicitationId": elicitation,
             "url": url,
-            "message": format!("Sign in to {}: {prompt}", report::host(&self.server)),
+            "message": format!("Sign in to {}: {prompt}", text::host(&self.server)),
         });
         let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"elicitation/create","params":{params}}}"#);
         self.asked_host.push(id);

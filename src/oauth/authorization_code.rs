@@ -30,8 +30,9 @@ use super::{
 };
 use crate::{
     observer::Fact,
-    report::{self, Code, Report, host, shown},
+    report::{self, Code, Report},
     store::sign_in::{LIFE, SignIn, Tabs},
+    text::{host, one_line},
 };
 
 /// Ports tried from the derived one on, as npm does.
@@ -287,8 +288,8 @@ async fn look(desk: &Desk, errand: &Errand, client: &Client, redirect_uri: &str)
     let answer = tokio::time::timeout(PAGE_PATIENCE, desk.door.get(&url)).await.ok()?.ok()?; // else the person will see
     let refused = |error: &str, description: Option<&str>| Error::Refused {
         step: "the sign-in",
-        error: shown(error.as_bytes()),
-        description: description.map(|text| shown(text.as_bytes())),
+        error: one_line(error.as_bytes()),
+        description: description.map(|text| one_line(text.as_bytes())),
     };
     let location = answer.headers.get(reqwest::header::LOCATION).and_then(|value| value.to_str().ok());
     let redirect = location.and_then(|location| url.join(location).ok());
@@ -315,7 +316,7 @@ async fn look(desk: &Desk, errand: &Errand, client: &Client, redirect_uri: &str)
         let refusal = match provider::refusal_in(&errand.discovered.server, &answer.body) {
             Some(known) => refused(known, None),
             None => {
-                let words = Some(shown(&answer.body)).filter(|words| !words.is_empty());
+                let words = Some(one_line(&answer.body)).filter(|words| !words.is_empty());
                 Error::of_refusal(SIGN_IN_PAGE, format!("HTTP {}", answer.status.as_u16()), words, redirect_uri)
             }
         };
@@ -556,8 +557,13 @@ async fn redeem(
     let code = match outcome {
         Outcome::Code(code) => code,
         Outcome::Refused { error, description } => {
-            let description = description.as_ref().map(|text| shown(text.as_bytes()));
-            return Err(Error::of_refusal("the sign-in", shown(error.as_bytes()), description, &sign_in.redirect_uri));
+            let description = description.as_ref().map(|text| one_line(text.as_bytes()));
+            return Err(Error::of_refusal(
+                "the sign-in",
+                one_line(error.as_bytes()),
+                description,
+                &sign_in.redirect_uri,
+            ));
         }
     };
     let states = InMemoryStateStore::new();

@@ -9,7 +9,7 @@ use anyhow::Context;
 use serde_json::json;
 
 use super::jws::{SigningKey, numeric_date, random_id};
-use crate::{report::shown, secret::Secret};
+use crate::{secret::Secret, text::one_line};
 
 /// How long an assertion is good for. It is used at once, so the rest is room for a clock that is slow
 /// here; servers that set a limit set it at five minutes of their own clock.
@@ -48,7 +48,7 @@ fn algorithm(key: &SigningKey, supported: Option<&[String]>) -> anyhow::Result<&
     key.algorithms().iter().find(taken).copied().with_context(|| {
         format!(
             "the authorization server takes client assertions signed with {}, but the key signs with {}",
-            shown(supported.unwrap_or_default().join(", ").as_bytes()),
+            one_line(supported.unwrap_or_default().join(", ").as_bytes()),
             key.algorithms().join(" or ")
         )
     })

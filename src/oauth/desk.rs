@@ -34,7 +34,7 @@ use crate::{
     config::{Authorization, Dpop, Grant, Resource},
     message::Message,
     observer::{Fact, Observer},
-    report::{self, Code, host, shown},
+    report::{self, Code},
     secret::Secret,
     store::{
         Store,
@@ -44,6 +44,7 @@ use crate::{
         sign_in::Tabs,
         tokens::{Drawer, Tokens},
     },
+    text::{host, one_line},
 };
 
 /// Pause after a refresh that failed while the token is still good.
@@ -400,7 +401,7 @@ impl Desk {
         let what = if tokens.is_dpop() && errand.prover.is_some() {
             return Ok(());
         } else if !kind.eq_ignore_ascii_case("bearer") {
-            format!("tokens of the type {:?}, which cannot be used here", shown(kind.as_bytes()))
+            format!("tokens of the type {:?}, which cannot be used here", one_line(kind.as_bytes()))
         } else if self.settings.dpop == Dpop::Require {
             "tokens that are not bound to our key, which --dpop require rules out".to_owned()
         } else {
@@ -527,7 +528,7 @@ impl Desk {
         let message: Value = serde_json::from_slice(&initialize.body.to_bytes()).ok()?;
         let info = &message["params"]["clientInfo"];
         let name = info["title"].as_str().or_else(|| info["name"].as_str())?;
-        Some(shown(name.as_bytes()))
+        Some(one_line(name.as_bytes()))
     }
 }
 

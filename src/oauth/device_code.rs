@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     observer::Fact,
-    report::{host, shown},
     store::sign_in::Tabs,
+    text::{host, one_line},
 };
 
 /// The grant (RFC 8628 §3.4).
@@ -100,7 +100,7 @@ async fn tell(desk: &Desk, errand: &Errand, details: &StandardDeviceAuthorizatio
         Some(complete) => desk.door.address(what, complete.secret()).await?,
         None => plain.clone(),
     };
-    let code = shown(details.user_code().secret().as_bytes());
+    let code = one_line(details.user_code().secret().as_bytes());
     info!("sign in to {server}: open {plain} on any device and enter the code {code}");
     if std::io::stderr().is_terminal()
         && let Ok(code) = fast_qr::QRBuilder::new(url.as_str()).build()

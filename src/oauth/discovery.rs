@@ -21,7 +21,7 @@ use super::{
     error::Error,
     registration::same_issuer,
 };
-use crate::report::{host, is_obeyed, shown};
+use crate::text::{host, is_obeyed, one_line};
 
 /// What is known of the server and of who issues tokens for it.
 #[derive(Clone, Debug)]
@@ -190,11 +190,11 @@ async fn protected_resource(
             }
         };
         let Ok(found) = serde_json::from_slice::<ResourceMetadata>(&body) else {
-            debug!("{} is no protected resource metadata: {}", without_query(&url), shown(&body));
+            debug!("{} is no protected resource metadata: {}", without_query(&url), one_line(&body));
             continue;
         };
         if !describes(&found.resource, door.server()) {
-            return Err(Error::OtherResource { named: shown(found.resource.as_bytes()) });
+            return Err(Error::OtherResource { named: one_line(found.resource.as_bytes()) });
         }
         let resource = ProtectedResource {
             resource: found.resource.clone(),
@@ -269,7 +269,7 @@ pub async fn published(door: &Door, issuer: &str) -> Result<AuthorizationServer,
             }
         };
         let Ok(metadata) = serde_json::from_slice::<Metadata>(&body) else {
-            debug!("{place} is no authorization server metadata: {}", shown(&body));
+            debug!("{place} is no authorization server metadata: {}", one_line(&body));
             continue;
         };
         // RFC 8414 §3.3: identical, or the document must not be used. Simple string comparison.
@@ -279,7 +279,7 @@ pub async fn published(door: &Door, issuer: &str) -> Result<AuthorizationServer,
         };
         if published != issuer {
             if published.strip_suffix('/') != Some(issuer) && issuer.strip_suffix('/') != Some(&published) {
-                let shown = shown(published.as_bytes());
+                let shown = one_line(published.as_bytes());
                 unusable.get_or_insert_with(|| {
                     Error::Metadata(format!("the metadata at {place} are those of {shown}, not of {issuer}"))
                 });

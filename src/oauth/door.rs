@@ -23,7 +23,7 @@ use crate::{
     config::{PlainHttp, ServerUrl, is_loopback},
     network::{Outlet, Reach},
     remote::http::{EVENT_STREAM, PROTOCOL_VERSION},
-    report::{chain, host},
+    text::{chain, host},
 };
 
 /// The most of an answer that is read, in bytes. Metadata and tokens are a few KB.

@@ -17,7 +17,7 @@ use super::{
     exchange::{Exchange, Parts},
     registration::{self, AuthMethod, Client, Origin},
 };
-use crate::{report::shown, secret::Secret};
+use crate::{secret::Secret, text::one_line};
 
 /// The kind of token that is asked for (draft-ietf-oauth-identity-assertion-authz-grant §4).
 const ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
@@ -93,7 +93,7 @@ async fn id_jag(
     let member = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default();
     let (kind, use_as) = (member("issued_token_type"), member("token_type"));
     if kind != ID_JAG || !use_as.eq_ignore_ascii_case("n_a") {
-        let what = format!("a token of the type {:?} came, not an ID-JAG", shown(kind.as_bytes()));
+        let what = format!("a token of the type {:?} came, not an ID-JAG", one_line(kind.as_bytes()));
         return Err(Error::Answer { step, what, status: None });
     }
     Ok(Secret::new(member("access_token").to_owned()))

@@ -35,7 +35,7 @@ use super::{
     jws::SigningKey,
     registration::{AuthMethod, Client},
 };
-use crate::{report::shown, store::sign_in::LIFE};
+use crate::{store::sign_in::LIFE, text::one_line};
 
 /// A client at an authorization server.
 #[derive(Clone, Debug)]
@@ -170,7 +170,7 @@ impl Exchange {
                 Error::Refused { step, error: "expired_token".to_owned(), description: None }
             }
             Some(refused) => named(refused, step),
-            None => Error::Answer { step, what: shown(told.to_string().as_bytes()), status: None },
+            None => Error::Answer { step, what: one_line(told.to_string().as_bytes()), status: None },
         }
     }
 }
@@ -232,7 +232,7 @@ impl Inner {
         let secrets: Vec<String> = secrets.flat_map(|secret| [encode_one(&secret), secret]).collect();
         let clean = |text: &[u8]| {
             let text = String::from_utf8_lossy(text).into_owned();
-            shown(secrets.iter().fold(text, |text, secret| text.replace(secret.as_str(), "…")).as_bytes())
+            one_line(secrets.iter().fold(text, |text, secret| text.replace(secret.as_str(), "…")).as_bytes())
         };
         let content = serde_json::from_slice::<Map<String, Value>>(&answer.body).ok();
         let member = |name: &str| content.as_ref()?.get(name)?.as_str().map(|text| clean(text.as_bytes()));

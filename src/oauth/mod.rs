@@ -65,8 +65,8 @@ use crate::{
     config::{Authorization, Grant, Start},
     message::Message,
     observer::{Fact, Observer},
-    report::shown,
     store::{Store, description::AccountNow, grant::Provenance, lock::Purpose, sign_in::SignIn},
+    text::one_line,
 };
 
 /// How long a request that is not `initialize` waits for a sign-in: hosts give up after 60 s, and an
@@ -538,7 +538,7 @@ async fn obtain(
     if !step_up && refused == Some(last_resort) {
         let why = challenge.error_description.as_deref().unwrap_or("it does not say why");
         let Some(remedied) = desk.remedied_token(&errand) else {
-            return Err(Error::TokenRefused(shown(why.as_bytes())));
+            return Err(Error::TokenRefused(one_line(why.as_bytes())));
         };
         errand = remedied;
     }

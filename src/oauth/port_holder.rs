@@ -16,7 +16,7 @@ pub(crate) fn of(_port: u16) -> Option<String> {
 mod linux {
     use std::fs;
 
-    use crate::report::shown;
+    use crate::text::one_line;
 
     /// `TCP_LISTEN` of the kernel's include/net/tcp_states.h.
     const LISTENING: &str = "0A";
@@ -39,7 +39,7 @@ mod linux {
         let entries = fs::read_dir("/proc").ok()?.flatten();
         let pid = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(has_one)?;
         let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
-        Some(format!("process {pid} ({})", shown(&name)))
+        Some(format!("process {pid} ({})", one_line(&name)))
     }
 
     /// The inodes of the sockets that listen at a port.

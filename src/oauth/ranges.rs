@@ -585,7 +585,7 @@ mod tests {
         let (resolver, _) = resolver(SERVER, false, answers);
         _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().dns_resolver(resolver).build().unwrap();
-        let refused = crate::report::chain(&client.get(to).send().await.unwrap_err());
+        let refused = crate::text::chain(&client.get(to).send().await.unwrap_err());
         assert!(refused.contains("rebound.example is on this machine"), "{refused}");
         assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }

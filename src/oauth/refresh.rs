@@ -21,12 +21,13 @@ use serde_json::Value;
 use super::{Credential, Desk, Errand, Obtained, error::Error, provider::Remedy, registration, scope::OFFLINE_ACCESS};
 use crate::{
     observer::Fact,
-    report::{self, Code, host},
+    report::{self, Code},
     store::{
         grant::Provenance,
         lock::Purpose,
         tokens::{Drawer, Tokens},
     },
+    text::host,
 };
 
 /// What came of it.

@@ -23,9 +23,10 @@ use super::{
 };
 use crate::{
     config::{Authorization, Grant},
-    report::{self, Code, shown},
+    report::{self, Code},
     secret::Secret,
     store::Store,
+    text::one_line,
 };
 
 /// The grant of a person in a browser (RFC 7591 §2).
@@ -323,11 +324,11 @@ pub async fn register(
     }
     let content = serde_json::from_slice::<Map<String, Value>>(&answer.body);
     if !answer.status.is_success() {
-        let member = |name: &str| content.as_ref().ok()?.get(name)?.as_str().map(|text| shown(text.as_bytes()));
+        let member = |name: &str| content.as_ref().ok()?.get(name)?.as_str().map(|text| one_line(text.as_bytes()));
         return Err(match member("error") {
             Some(error) => Error::of_refusal(step, error, member("error_description"), wanted.redirect_uri),
             None => {
-                let what = format!("HTTP {} {}", answer.status.as_u16(), shown(&answer.body));
+                let what = format!("HTTP {} {}", answer.status.as_u16(), one_line(&answer.body));
                 Error::Answer { step, what, status: Some(answer.status) }
             }
         });
@@ -355,7 +356,7 @@ pub async fn register(
     }
     info.insert("issuer".to_owned(), server.issuer.as_str().into());
     let client = Client::of(&info, server, Origin::Registered).ok_or_else(unusable)?;
-    info!("registered with {} as {}", server.issuer, shown(client.id.as_bytes()));
+    info!("registered with {} as {}", server.issuer, one_line(client.id.as_bytes()));
     let mut all = ours(store);
     all.insert(0, info);
     all.truncate(MOST_REGISTRATIONS);

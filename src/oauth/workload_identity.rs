@@ -16,7 +16,7 @@ use super::{
     error::Error,
     registration::{self, AuthMethod, Client, Origin},
 };
-use crate::{config::AssertionSource, report::shown, secret::Secret};
+use crate::{config::AssertionSource, secret::Secret, text::one_line};
 
 /// How long the program may take that prints the assertion.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -82,7 +82,7 @@ async fn from_command(program: &str, arguments: &[String]) -> Result<Secret<Stri
         Err(_) => return Err(fault(&format!("nothing within {} s", PATIENCE.as_secs()))),
     };
     if !output.status.success() {
-        return Err(fault(&format!("{}: {}", output.status, shown(&output.stderr))));
+        return Err(fault(&format!("{}: {}", output.status, one_line(&output.stderr))));
     }
     String::from_utf8(output.stdout).map(Secret::new).map_err(|_| fault(&"not a text"))
 }

@@ -35,8 +35,8 @@ use crate::{
     network::{Outlet, Reach},
     oauth::{self, Authorizer, Credential, Need, Patience, Waiter, challenge::Challenge},
     observer::{Fact, Observer},
-    report::shown,
     store::description::{Account, AccountNow},
+    text::one_line,
 };
 
 /// `Mcp-Session-Id` (MCP 2025-03-26 to 2025-11-25, Transports, Session Management).
@@ -465,7 +465,7 @@ fn essence(response: &Response) -> Option<String> {
 
 fn not_mcp(response: &Response, beginning: &[u8]) -> Error {
     let kind = essence(response).unwrap_or_else(|| "no content type".to_owned());
-    let text = shown(beginning);
+    let text = one_line(beginning);
     Error::NotMcp(if text.is_empty() { format!("{kind} came back") } else { format!("{kind} came back: {text}") })
 }
 
@@ -490,7 +490,7 @@ async fn refusal(mut response: Response) -> Refusal {
         }
     };
     _ = tokio::time::timeout(REFUSAL_PATIENCE, read).await;
-    let shown = shown(&text);
+    let shown = one_line(&text);
     let mut assembly = Assembly::default();
     let message = assembly.push(text.into()).and_then(|()| assembly.finish()).ok();
     let answer =
@@ -519,7 +519,7 @@ fn is_json_rpc_error(answer: &Message) -> bool {
 /// The `message` of a JSON-RPC error: what a person should see of it.
 fn error_message(answer: &Message) -> Option<String> {
     let value: serde_json::Value = serde_json::from_slice(&answer.body.to_bytes()).ok()?;
-    Some(shown(value.get("error")?.get("message")?.as_str()?.as_bytes()))
+    Some(one_line(value.get("error")?.get("message")?.as_str()?.as_bytes()))
 }
 
 /// Seconds or a date (RFC 9110 §10.2.3), from now.

@@ -35,7 +35,7 @@ use super::{
 use crate::{
     message::{Id, Message, Shape},
     oauth::Waiter,
-    report::{chain, shown},
+    text::{chain, one_line},
 };
 
 /// How long the `endpoint` event may take. It is the first thing a server sends.
@@ -131,7 +131,7 @@ impl HttpSse {
         };
         let answer = shared.ask(initialize, &endpoint, false).await?;
         if let Initialized::Version(version) = Initialized::read(&answer) {
-            info!("connected over HTTP+SSE, revision {}", shown(version.as_bytes()));
+            info!("connected over HTTP+SSE, revision {}", one_line(version.as_bytes()));
         }
         if let Some(every) = shared.timing.ping {
             self.tasks.spawn(shared.clone().keep_alive(every));
@@ -220,7 +220,7 @@ fn endpoint(server: &Url, data: &[u8]) -> Result<Url, Error> {
     let text = String::from_utf8_lossy(data);
     let url = server
         .join(text.trim())
-        .map_err(|_| Error::BadEndpoint(format!("the endpoint is no address: {}", shown(data))))?;
+        .map_err(|_| Error::BadEndpoint(format!("the endpoint is no address: {}", one_line(data))))?;
     if same_origin(&url, server) {
         Ok(url)
     } else {
@@ -451,7 +451,7 @@ impl Shared {
         let hands = async {
             let answer = self.ask(&initialize, &endpoint, true).await?;
             if let Initialized::Error(error) = Initialized::read(&answer) {
-                return Err(Error::NoNewSession(shown(error.as_bytes())));
+                return Err(Error::NoNewSession(one_line(error.as_bytes())));
             }
             if let Some(initialized) = self.handshake.initialized() {
                 self.http.post(&endpoint, self.http.headers(), &initialized).await?;

@@ -21,8 +21,9 @@ use crate::{
     message::{Id, Message},
     oauth::{self, Waiter},
     observer::{Fact, Transport},
-    report::{self, Code, Report, chain},
+    report::{Code, Report},
     store::eras::{Eras, KnownEra},
+    text::{self, chain},
 };
 
 pub mod cancelled;
@@ -246,8 +247,8 @@ impl Opener {
             if refusal.supported.is_empty() { era::FIRST_MODERN.to_owned() } else { refusal.supported.join(", ") };
         let sentence = format!(
             "protocol version not shared: this host begins with initialize (MCP 2025-11-25 and earlier), and {} speaks {} only",
-            report::host(self.http.server()),
-            report::shown(versions.as_bytes()),
+            text::host(self.http.server()),
+            text::one_line(versions.as_bytes()),
         );
         let message = Report::new(Code::ProtocolVersionNotShared, sentence.clone(), None).message();
         Error::ModernServer { answer: refusal.answer(&message).map(Box::new), sentence }

@@ -41,8 +41,9 @@ use crate::{
     },
     message::{Id, Message, Part, Shape},
     observer::{Fact, Transport},
-    report::{self, chain},
+    report::{self},
     store::eras::{Eras, KnownEra},
+    text::{self, chain},
     tools,
 };
 
@@ -324,7 +325,7 @@ impl Shared {
         let method = exchange.message.method();
         if method == Some(DISCOVER) {
             let verdict = verdict::of_answer(&message);
-            let words = report::shown(&message.body.copy(0..EVIDENCE));
+            let words = text::one_line(&message.body.copy(0..EVIDENCE));
             self.remember(verdict, words.clone(), verdict::supported_versions(&message)).await;
             if verdict == Verdict::Legacy {
                 return Err(Error::LegacyServer { words: Some(words) });
@@ -378,7 +379,7 @@ impl Shared {
             let mut known = self.tools();
             let is_new = known.get(&name) != Some(&marks);
             if let (Err(why), true) = (&marks, is_new) {
-                warn!("the tool {} is hidden: {why}", report::shown(name.as_bytes()));
+                warn!("the tool {} is hidden: {why}", text::one_line(name.as_bytes()));
             }
             let hidden = marks.is_err();
             if name.len() <= LONGEST_NAME && known.len() < MOST_TOOLS || known.contains_key(&name) {

@@ -10,7 +10,7 @@ use reqwest::StatusCode;
 use super::error::Error;
 use crate::{
     message::{Message, Shape},
-    report::chain,
+    text::chain,
 };
 
 /// The longest wait a `Retry-After` gets, all tries together. Hosts give up after 60 s, and an

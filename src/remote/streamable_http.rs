@@ -42,7 +42,7 @@ use super::{
 use crate::{
     message::{Id, Message, Part, Shape},
     oauth::Waiter,
-    report::{chain, shown},
+    text::{chain, one_line},
 };
 
 /// Reconnection time of a stream that named none.
@@ -363,7 +363,7 @@ impl Shared {
         let answer = self.own_answer(initialize, response, &blank).await?;
         let session = match Initialized::read(&answer) {
             Initialized::Version(version) => Arc::new(Session::new(epoch, &self.http, id, &version)),
-            Initialized::Error(error) => return Err(Error::NoNewSession(shown(error.as_bytes()))),
+            Initialized::Error(error) => return Err(Error::NoNewSession(one_line(error.as_bytes()))),
         };
         if let Some(initialized) = self.handshake.initialized()
             && let Err(error) = self.post(&initialized, &session).await
@@ -602,10 +602,10 @@ impl Shared {
     fn begin(&self, session_id: Option<HeaderValue>, answer: &Message) {
         match Initialized::read(answer) {
             Initialized::Version(version) => {
-                info!("connected over Streamable HTTP, revision {}", shown(version.as_bytes()));
+                info!("connected over Streamable HTTP, revision {}", one_line(version.as_bytes()));
                 self.session.send_replace(Arc::new(Session::new(1, &self.http, session_id, &version)));
             }
-            Initialized::Error(error) => debug!("the server refuses the session: {}", shown(error.as_bytes())),
+            Initialized::Error(error) => debug!("the server refuses the session: {}", one_line(error.as_bytes())),
         }
     }
 
@@ -759,7 +759,7 @@ pub(super) fn sole_answer(message: Message, unanswered: &[Id]) -> Result<Message
             if has_outcome(&text) {
                 Ok(message.with_id(asked))
             } else {
-                Err(Error::NotMcp(format!("JSON came back that is no answer: {}", shown(&text))))
+                Err(Error::NotMcp(format!("JSON came back that is no answer: {}", one_line(&text))))
             }
         }
         _ => Ok(message),

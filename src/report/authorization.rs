@@ -8,9 +8,11 @@ use reqwest::Url;
 use super::{
     Code, Report,
     catalogue::{FINISH_IN_BROWSER, NAME_LOCALHOST, NAME_THE_ADDRESS, SIGN_IN_THERE},
-    host,
 };
-use crate::oauth::error::{Error, REGISTRATION, SIGN_IN_PAGE};
+use crate::{
+    oauth::error::{Error, REGISTRATION, SIGN_IN_PAGE},
+    text::host,
+};
 
 impl Report {
     /// Tells why there is no authorization.

@@ -10,14 +10,12 @@ mod remote;
 
 use std::{
     collections::BTreeSet,
-    error::Error as StdError,
     fmt::Write as _,
     sync::{Mutex, PoisonError},
 };
 
 use bytes::Bytes;
 use log::Level;
-use reqwest::Url;
 use serde::Serialize;
 
 pub use self::catalogue::Code;
@@ -40,8 +38,6 @@ pub const INTERNAL_ERROR: i32 = -32603;
 
 /// Begins the `message` of every error that is this program's own.
 const NAME_FIRST: &str = "mcp-remote: ";
-/// How much of a server's words is shown, in characters.
-const SHOWN: usize = 200;
 
 /// A failure, told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,108 +186,9 @@ pub(crate) fn error_line(id: &Id, code: i32, message: &str, data: Option<&impl S
     line.into()
 }
 
-/// What a server says, made fit for one line of text: the title of a page, or its first characters.
-#[must_use]
-pub fn shown(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&body[..body.len().min(16 * 1024)]);
-    let lower = text.to_ascii_lowercase();
-    let title = lower.find("<title>").and_then(|start| {
-        let start = start + "<title>".len();
-        let end = start + lower[start..].find("</title>")?;
-        text.get(start..end)
-    });
-    let words: Vec<&str> = title
-        .unwrap_or(&text)
-        .split(|character: char| character.is_whitespace() || is_obeyed(character))
-        .filter(|word| !word.is_empty())
-        .collect();
-    let line: String = words.join(" ").chars().take(SHOWN + 1).collect();
-    if line.chars().count() > SHOWN { line.chars().take(SHOWN).chain(['…']).collect() } else { line }
-}
-
-/// What a terminal obeys: controls, the ends of lines that are none of them, and what turns the direction
-/// of writing.
-pub(crate) fn is_obeyed(character: char) -> bool {
-    character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// Returns a URL as it may be logged: without user, password and query, and without what looks like a key in the path.
-#[must_use]
-pub fn url(url: &Url) -> String {
-    let path: Vec<_> = url.path().split('/').map(|part| if is_key(part) { "…" } else { part }).collect();
-    let query = if url.query().is_some() { "?…" } else { "" };
-    format!("{}://{}{}{query}", url.scheme(), host(url), path.join("/"))
-}
-
-/// Returns whether a part of a path is a key: long, and of letters and digits. Some services have it there.
-pub(crate) fn is_key(part: &str) -> bool {
-    const SHORTEST_KEY: usize = 20;
-    part.len() >= SHORTEST_KEY
-        && part.bytes().any(|byte| byte.is_ascii_digit())
-        && part.bytes().any(|byte| byte.is_ascii_alphabetic())
-}
-
-/// Host and port as a person would write them.
-#[must_use]
-pub fn host(server: &Url) -> String {
-    match (server.host_str(), server.port()) {
-        (Some(host), Some(port)) => format!("{host}:{port}"),
-        (Some(host), None) => host.to_owned(),
-        (None, _) => server.to_string(),
-    }
-}
-
-/// An error and what caused it, in one line.
-#[must_use]
-pub fn chain(error: &dyn StdError) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let text = inner.to_string();
-        // Libraries like to repeat their cause in their own text, and reqwest to name the address.
-        if !line.contains(&text) && !inner.is::<reqwest::Error>() {
-            _ = write!(line, ": {text}");
-        }
-        cause = inner.source();
-    }
-    without_number(line)
-}
-
-/// The innermost cause: what the operating system or the TLS library said.
-fn deepest(error: &(dyn StdError + 'static)) -> String {
-    let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    match (inside, error.source()) {
-        (Some(inside), _) => deepest(inside),
-        (None, Some(source)) => deepest(source),
-        (None, None) => without_number(error.to_string()),
-    }
-}
-
-/// Removes the operating system's number of an error, which stands behind the words for it.
-fn without_number(mut text: String) -> String {
-    const BEFORE: &str = " (os error ";
-    while let Some(start) = text.find(BEFORE) {
-        let number = &text[start + BEFORE.len()..];
-        let digits = number.bytes().take_while(u8::is_ascii_digit).count();
-        if digits == 0 || !number[digits..].starts_with(')') {
-            break;
-        }
-        text.replace_range(start..start + BEFORE.len() + digits + 1, "");
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_page_is_shown_by_its_title_and_a_text_by_its_beginning() {
-        assert_eq!(shown(b"<html><head><TITLE>Sign\n in</TITLE>"), "Sign in");
-        assert_eq!(shown(b"  no\tsuch \x07 thing\r\n"), "no such thing");
-        assert_eq!(shown("ab\u{202e}dc\u{2066}e\u{2028}f".as_bytes()), "ab dc e f", "nothing turns the text around");
-        assert_eq!(shown("x".repeat(300).as_bytes()).chars().count(), SHOWN + 1);
-    }
 
     #[test]
     fn answer_message_carries_code_and_tip() {
@@ -316,32 +213,6 @@ mod tests {
             "no [refused]. Tip: wait",
             "it is another's"
         );
-    }
-
-    #[test]
-    fn cause_has_no_error_number() {
-        let refused = std::io::Error::from_raw_os_error(111);
-        assert_eq!(deepest(&refused), chain(&refused));
-        assert!(!chain(&refused).contains("os error"), "{}", chain(&refused));
-        for (text, expected) in [
-            ("a (os error 2): b (os error 10061)", "a: b"),
-            ("a (os error", "a (os error"),
-            ("a (os error x)", "a (os error x)"),
-        ] {
-            assert_eq!(without_number(text.to_owned()), expected);
-        }
-    }
-
-    #[test]
-    fn logged_url_has_no_secret() {
-        for (whole, logged) in [
-            ("https://a.example", "https://a.example/"),
-            ("http://127.0.0.1:8080/mcp", "http://127.0.0.1:8080/mcp"),
-            ("https://me:hush@a.example/mcp?api_key=hush", "https://a.example/mcp?…"),
-            ("https://a.example/s/0f8fad5b-d9cb-469f-a165-70867728950e/mcp", "https://a.example/s/…/mcp"),
-        ] {
-            assert_eq!(url(&Url::parse(whole).unwrap()), logged);
-        }
     }
 
     #[test]

@@ -10,11 +10,11 @@ use rustls::{AlertDescription, CertificateError};
 use super::{
     Code, Report,
     catalogue::{CHECK_ADDRESS, CHECK_HEADERS, NAME_ITSELF, STILL_TRIED},
-    chain, deepest, host,
 };
 use crate::{
     certificate::Presented,
     remote::error::{Error, tls_cause, wants_password},
+    text::{chain, deepest, host},
 };
 
 /// How many of a certificate's names are told: the rest says no more.

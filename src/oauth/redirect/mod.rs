@@ -36,7 +36,7 @@ use self::{
     wire::{Answer, Browser, Request, read_head},
 };
 use super::page::Page;
-use crate::{report::shown, secret::Secret};
+use crate::{secret::Secret, text::one_line};
 
 /// Status of the answer that sends the browser to sign in once more (RFC 9110 §15.4.8), so that whoever
 /// has pasted the redirect elsewhere can tell it from the end.
@@ -354,8 +354,8 @@ impl Parameters {
             code: given(seen.code),
             state: given(seen.state),
             issuer: given(seen.issuer),
-            error: given(seen.error).map(|error| shown(error.as_bytes())),
-            description: given(seen.description).map(|description| shown(description.as_bytes())),
+            error: given(seen.error).map(|error| one_line(error.as_bytes())),
+            description: given(seen.description).map(|description| one_line(description.as_bytes())),
         })
     }
 }
