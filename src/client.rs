@@ -28,6 +28,7 @@ use crate::{
     config::Config,
     forward::{self, Ends, Forward},
     local::{Incoming, Lines, Writer},
+    mcp::method,
     message::{Message, Shape},
     observer::{Fact, Observer},
     report::{
@@ -214,8 +215,8 @@ impl Failure {
         // MCP 2025-11-25, Tools and Resources, Error Handling: what was asked for is not there.
         let absent = [ErrorCode::INVALID_PARAMS, ErrorCode::RESOURCE_NOT_FOUND].contains(&answer.code);
         let hint = match asked {
-            "tools/call" if absent => Some(CHECK_TOOL),
-            "resources/read" if absent => Some(CHECK_RESOURCE),
+            method::TOOLS_CALL if absent => Some(CHECK_TOOL),
+            method::RESOURCES_READ if absent => Some(CHECK_RESOURCE),
             _ => None,
         };
         Self::told(Report::new(
@@ -266,7 +267,7 @@ pub async fn sign_in(config: &Config) -> anyhow::Result<bool> {
     match asked {
         // What the server itself has against the request has nothing to do with the sign-in.
         Err(ServiceError::McpError(answer)) if answer.code.0 == OWN_ERROR => {
-            Err(told(Failure::of_answer(&answer, "tools/list", &host))).context("tools/list failed")
+            Err(told(Failure::of_answer(&answer, method::TOOLS_LIST, &host))).context("tools/list failed")
         }
         _ => Ok(std::iter::from_fn(|| facts.try_recv().ok()).any(|fact| matches!(fact, Fact::Credential(_)))),
     }
@@ -283,7 +284,7 @@ pub(crate) async fn connect(
     // The newest that has an `initialize`; rmcp's own choice is newer.
     info.protocol_version = ProtocolVersion::V_2025_11_25;
     info.serve(connection).await.map_err(|error| match &error {
-        ClientInitializeError::JsonRpcError(answer) => Failure::of_answer(answer, "initialize", host),
-        error => Failure::other(error, "initialize", host),
+        ClientInitializeError::JsonRpcError(answer) => Failure::of_answer(answer, method::INITIALIZE, host),
+        error => Failure::other(error, method::INITIALIZE, host),
     })
 }

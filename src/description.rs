@@ -13,7 +13,8 @@ use tokio::sync::oneshot;
 
 use crate::{
     known_hosts::HostName,
-    message::{Body, Message},
+    mcp::method,
+    message::{Body, Message, peek},
 };
 
 /// The lists that a host shows to its user.
@@ -43,10 +44,10 @@ impl List {
     #[must_use]
     pub const fn method(self) -> &'static str {
         match self {
-            Self::Tools => "tools/list",
-            Self::Prompts => "prompts/list",
-            Self::Resources => "resources/list",
-            Self::Templates => "resources/templates/list",
+            Self::Tools => method::TOOLS_LIST,
+            Self::Prompts => method::PROMPTS_LIST,
+            Self::Resources => method::RESOURCES_LIST,
+            Self::Templates => method::TEMPLATES_LIST,
         }
     }
 
@@ -75,9 +76,9 @@ impl List {
     #[must_use]
     pub const fn changed(self) -> &'static str {
         match self {
-            Self::Tools => "notifications/tools/list_changed",
-            Self::Prompts => "notifications/prompts/list_changed",
-            Self::Resources | Self::Templates => "notifications/resources/list_changed",
+            Self::Tools => method::TOOLS_CHANGED,
+            Self::Prompts => method::PROMPTS_CHANGED,
+            Self::Resources | Self::Templates => method::RESOURCES_CHANGED,
         }
     }
 
@@ -210,11 +211,7 @@ impl Description {
     pub fn learn(&mut self, learned: &Learned) -> bool {
         match learned {
             Learned::Initialize { request, answer } => {
-                #[derive(Deserialize)]
-                struct Answer {
-                    result: Map<String, Value>,
-                }
-                let Ok(Answer { result }) = serde_json::from_slice(&answer.to_bytes()) else { return false };
+                let Some(result) = peek::result::<Map<String, Value>>(answer) else { return false };
                 let chosen = result.get("protocolVersion").and_then(Value::as_str).map(ToOwned::to_owned);
                 let mut new = self.initialize != result;
                 if let (Some(asked), Some(chosen)) = (Wish::of(request).revision, chosen) {
@@ -271,31 +268,12 @@ impl Wish {
     /// Reads it.
     #[must_use]
     pub fn of(initialize: &Message) -> Self {
-        let Ok(request) = serde_json::from_slice::<Value>(&initialize.body.to_bytes()) else { return Self::default() };
-        let params = &request["params"];
+        let Some(params) = peek::params::<Value>(initialize) else { return Self::default() };
         Self {
             revision: params["protocolVersion"].as_str().map(ToOwned::to_owned),
             opens_urls: params["capabilities"]["elicitation"]["url"].is_object(),
         }
     }
-}
-
-/// Whether a request for a list asks for a later page of it.
-#[must_use]
-pub fn has_cursor(request: &Message) -> bool {
-    #[derive(Deserialize)]
-    struct Request<'a> {
-        #[serde(borrow, default)]
-        params: Option<Params<'a>>,
-    }
-    #[derive(Deserialize)]
-    struct Params<'a> {
-        #[serde(borrow, default)]
-        cursor: Option<&'a RawValue>,
-    }
-    let text = request.body.to_bytes();
-    let params = serde_json::from_slice::<Request<'_>>(&text).ok().and_then(|request| request.params);
-    params.is_some_and(|params| params.cursor.is_some())
 }
 
 /// The cursor of the page after this one, as its JSON text.
@@ -331,11 +309,7 @@ fn is_last(page: &Body) -> bool {
 }
 
 fn result(page: &Body) -> Option<BTreeMap<String, Box<RawValue>>> {
-    #[derive(Deserialize)]
-    struct Answer {
-        result: BTreeMap<String, Box<RawValue>>,
-    }
-    Some(serde_json::from_slice::<Answer>(&page.to_bytes()).ok()?.result)
+    peek::result(page)
 }
 
 #[cfg(test)]
@@ -405,7 +379,7 @@ mod tests {
     fn a_cursor_is_one_inside_the_params() {
         let has = |params: &str| {
             let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list"{params}}}"#);
-            has_cursor(&Message::from_text(text).unwrap())
+            peek::has_cursor(&Message::from_text(text).unwrap())
         };
         assert!(has(r#","params":{"cursor":"x"}"#));
         assert!(!has(r#","params":{"_meta":{"cursor":"x"}}"#) && !has(r#","params":{}"#) && !has(""));

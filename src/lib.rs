@@ -89,7 +89,9 @@ pub mod secret;
 
 pub mod description;
 pub mod era;
+mod mcp;
 pub mod message;
+mod sync;
 pub mod text;
 
 pub mod forward;

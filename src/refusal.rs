@@ -16,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{cli::Reader, local::Patient, message::Message, report::Report};
+use crate::{cli::Reader, local::Patient, mcp::method, message::Message, report::Report};
 
 /// How long the first request of a host is awaited: hosts send it at once. And how long requests that follow the
 /// answer to `initialize` are answered.
@@ -73,7 +73,7 @@ fn answer_requests(report: &Report, lines: &Receiver<Vec<u8>>) {
             }
             awaited = match awaited {
                 Awaited::End(until) => Awaited::End(until),
-                _ if message.method() == Some("initialize") => Awaited::End(Instant::now() + PATIENCE),
+                _ if message.method() == Some(method::INITIALIZE) => Awaited::End(Instant::now() + PATIENCE),
                 Awaited::Request(_) | Awaited::Initialize => Awaited::Initialize,
             };
         }

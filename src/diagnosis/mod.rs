@@ -26,6 +26,7 @@ use crate::{
     cli::{Output, Visit, Wish},
     client::{self, Connection, Failure, Inventory, Listed, listed},
     config::Config,
+    mcp::method,
     observer::{Fact, Observer},
     report::{Code, Report},
     text,
@@ -150,14 +151,14 @@ impl<'a> Diagnosis<'a> {
                             self.failed = Some((Step::Call, Exit::Failed));
                         }
                     }
-                    Err(error) => self.fail(Failure::of(&error, "tools/call", &self.host))?,
+                    Err(error) => self.fail(Failure::of(&error, method::TOOLS_CALL, &self.host))?,
                 }
             }
             Wish::Read { uri } => {
                 self.ask(Step::Read);
                 match self.heard(trial::read(&service, uri)).await? {
                     Ok(result) => trial::print_read(&result, output, out)?,
-                    Err(error) => self.fail(Failure::of(&error, "resources/read", &self.host))?,
+                    Err(error) => self.fail(Failure::of(&error, method::RESOURCES_READ, &self.host))?,
                 }
             }
         }
@@ -197,7 +198,7 @@ impl<'a> Diagnosis<'a> {
             .list(
                 Step::Tools,
                 tools,
-                "tools/list",
+                method::TOOLS_LIST,
                 listed(async |page| service.list_tools(Some(page)).await.map(|page| (page.tools, page.next_cursor))),
                 |tool| (tool.name.to_string(), tool.description.as_deref().unwrap_or_default().to_owned()),
             )
@@ -206,7 +207,7 @@ impl<'a> Diagnosis<'a> {
             .list(
                 Step::Resources,
                 resources,
-                "resources/list",
+                method::RESOURCES_LIST,
                 listed(async |page| {
                     service.list_resources(Some(page)).await.map(|page| (page.resources, page.next_cursor))
                 }),
@@ -218,7 +219,7 @@ impl<'a> Diagnosis<'a> {
             Ok((page.resource_templates, page.next_cursor))
         });
         inventory.resource_templates = self
-            .list(Step::ResourceTemplates, resources, "resources/templates/list", templates, |template| {
+            .list(Step::ResourceTemplates, resources, method::TEMPLATES_LIST, templates, |template| {
                 (template.uri_template.clone(), template.name.clone())
             })
             .await?;
@@ -226,7 +227,7 @@ impl<'a> Diagnosis<'a> {
             .list(
                 Step::Prompts,
                 prompts,
-                "prompts/list",
+                method::PROMPTS_LIST,
                 listed(async |page| {
                     service.list_prompts(Some(page)).await.map(|page| (page.prompts, page.next_cursor))
                 }),

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::{
     config::{Config, ProxyChoice},
+    mcp::method,
     report::{Code, Report},
     store::{
         Store,
@@ -80,7 +81,7 @@ impl Step {
             Self::Client => "client",
             Self::SignIn => "sign-in",
             Self::Token => "token",
-            Self::Initialize => "initialize",
+            Self::Initialize => method::INITIALIZE,
             Self::Tools => "tools",
             Self::Resources => "resources",
             Self::ResourceTemplates => "resource-templates",

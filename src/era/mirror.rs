@@ -15,14 +15,14 @@ use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
 use super::Metadata;
-use crate::message::Message;
+use crate::{
+    mcp::{
+        header::{METHOD, NAME, PROTOCOL_VERSION},
+        method,
+    },
+    message::Message,
+};
 
-/// `MCP-Protocol-Version`
-const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
-/// `Mcp-Method`
-const METHOD: HeaderName = HeaderName::from_static("mcp-method");
-/// `Mcp-Name`
-const NAME: HeaderName = HeaderName::from_static("mcp-name");
 /// What the header of a marked parameter begins with.
 const PARAM_PREFIX: &str = "mcp-param-";
 /// The mark in a tool's schema.
@@ -38,7 +38,7 @@ const DEEPEST: usize = 64;
 #[must_use]
 pub fn headers(message: &Message, metadata: &Metadata, marks: Option<&Marks>) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    let version = metadata.version().unwrap_or_else(|| super::FIRST_MODERN.to_owned());
+    let version = metadata.version().unwrap_or_else(|| crate::mcp::version::FIRST_MODERN.to_owned());
     if let Ok(version) = HeaderValue::from_str(&version) {
         headers.insert(PROTOCOL_VERSION, version);
     }
@@ -98,9 +98,9 @@ struct Params {
 /// The member of `params` that `Mcp-Name` repeats; tasks are an extension that says the same of `taskId`.
 fn name_member(method: &str) -> Option<&'static str> {
     match method {
-        "tools/call" | "prompts/get" => Some("name"),
-        "resources/read" => Some("uri"),
-        "tasks/get" | "tasks/update" | "tasks/cancel" | "tasks/result" => Some("taskId"),
+        method::TOOLS_CALL | method::PROMPTS_GET => Some("name"),
+        method::RESOURCES_READ => Some("uri"),
+        method::TASKS_GET | method::TASKS_UPDATE | method::TASKS_CANCEL | method::TASKS_RESULT => Some("taskId"),
         _ => None,
     }
 }

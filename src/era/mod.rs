@@ -16,10 +16,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::message::Message;
-
-/// The first modern version. Versions are dates, so their order is that of the text.
-pub const FIRST_MODERN: &str = "2026-07-28";
+use crate::{
+    mcp::{method, version::FIRST_MODERN},
+    message::{Message, peek},
+};
 
 /// The key of a request's protocol version in `_meta` (MCP 2026-07-28, Overview, `_meta`).
 const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
@@ -45,16 +45,11 @@ impl Metadata {
     #[must_use]
     pub fn of(message: &Message) -> Option<Self> {
         #[derive(Deserialize)]
-        struct Request {
-            params: Params,
-        }
-        #[derive(Deserialize)]
         struct Params {
             #[serde(rename = "_meta")]
             meta: BTreeMap<String, Box<RawValue>>,
         }
-        let request = serde_json::from_slice::<Request>(&message.body.to_bytes()).ok()?;
-        let mut meta = request.params.meta;
+        let Params { mut meta } = peek::params(message)?;
         meta.retain(|key, _| key.starts_with(PREFIX));
         let metadata = Self(meta);
         metadata.version().is_some_and(|version| is_modern(&version)).then_some(metadata)
@@ -84,8 +79,8 @@ pub fn is_modern(version: &str) -> bool {
 #[must_use]
 pub fn begins_modern(first: &Message) -> bool {
     match first.method() {
-        Some("initialize") | None => false,
-        Some("server/discover") => true,
+        Some(method::INITIALIZE) | None => false,
+        Some(method::DISCOVER) => true,
         Some(_) => Metadata::of(first).is_some(),
     }
 }

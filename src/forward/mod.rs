@@ -478,7 +478,7 @@ impl Forward {
                     self.write(Body::One(report.answer(id)));
                     return;
                 }
-                let page = || if description::has_cursor(&message) { Page::Later } else { Page::First };
+                let page = || if crate::message::peek::has_cursor(&message) { Page::Later } else { Page::First };
                 self.owe(id, Asked::by(method, page));
                 let waits = self.progress.as_mut().and_then(|progress| progress.begin(id, &message));
                 self.actions.extend(waits.map(|serial| Action::Remind(SILENCE, Reminder::Progress(serial))));

@@ -11,6 +11,7 @@
 
 mod body;
 mod id;
+pub(crate) mod peek;
 mod scanner;
 mod skim;
 

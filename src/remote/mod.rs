@@ -243,8 +243,11 @@ impl Opener {
         let Some(refusal) = verdict::modern_refusal(answer) else { return refused };
         let evidence = format!("initialize: {}", chain(&refused));
         self.eras.keep(KnownEra::new(Era::Modern, refusal.supported.clone(), evidence)).await;
-        let versions =
-            if refusal.supported.is_empty() { era::FIRST_MODERN.to_owned() } else { refusal.supported.join(", ") };
+        let versions = if refusal.supported.is_empty() {
+            crate::mcp::version::FIRST_MODERN.to_owned()
+        } else {
+            refusal.supported.join(", ")
+        };
         let sentence = format!(
             "protocol version not shared: this host begins with initialize (MCP 2025-11-25 and earlier), and {} speaks {} only",
             text::host(self.http.server()),

@@ -460,7 +460,7 @@ impl Shared {
     fn prove(&self) {
         let before = std::mem::replace(&mut *self.proven.lock().unwrap_or_else(PoisonError::into_inner), true);
         if !before {
-            info!("connected over Streamable HTTP, protocol version {}", crate::era::FIRST_MODERN);
+            info!("connected over Streamable HTTP, protocol version {}", crate::mcp::version::FIRST_MODERN);
             self.http.observer.tell(|| Fact::Opened(Transport::StreamableHttp));
         }
     }

@@ -1,0 +1,17 @@
+//! Locks that a panic elsewhere does not close: the program aborts on a panic, so a poisoned lock is only met in tests.
+
+#![allow(dead_code)]
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks without the question of poison.
+pub(crate) trait Lock<T> {
+    /// Waits for the lock and returns its guard.
+    fn guard(&self) -> MutexGuard<'_, T>;
+}
+
+impl<T> Lock<T> for Mutex<T> {
+    fn guard(&self) -> MutexGuard<'_, T> {
+        self.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
