@@ -28,7 +28,7 @@ const PRINT_SECRETS: [&str; 4] = ["cookie_store", "h2", "hyper", "rmcp::transpor
 
 /// The open log; finish it before the program ends.
 #[derive(Debug)]
-pub struct Log {
+pub(crate) struct Log {
     writer: Option<(SyncSender<Entry>, Receiver<()>)>,
 }
 
@@ -40,7 +40,7 @@ enum Entry {
 
 /// Opens the log. `file` is where `--debug` also writes.
 #[must_use]
-pub fn start(mode: LogMode, file: PathBuf, filters: Option<&str>) -> Log {
+pub(crate) fn start(mode: LogMode, file: PathBuf, filters: Option<&str>) -> Log {
     if mode == LogMode::Silent {
         return Log { writer: None };
     }
@@ -93,7 +93,7 @@ pub fn start(mode: LogMode, file: PathBuf, filters: Option<&str>) -> Log {
 
 impl Log {
     /// Writes what is waiting, if somebody takes it.
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         let Some((sender, end)) = self.writer else { return };
         _ = sender.try_send(Entry::End);
         _ = end.recv_timeout(LAST_LINES);

@@ -14,7 +14,7 @@ const LONGEST: usize = 200;
 
 /// What a server says, made fit for one line of text: the title of a page, or its first characters.
 #[must_use]
-pub fn one_line(body: &[u8]) -> String {
+pub(crate) fn one_line(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(16 * 1024)]);
     let lower = text.to_ascii_lowercase();
     let title = lower.find("<title>").and_then(|start| {
@@ -39,7 +39,7 @@ pub(crate) fn is_obeyed(character: char) -> bool {
 
 /// Returns a URL as it may be logged: without user, password and query, and without what looks like a key in the path.
 #[must_use]
-pub fn url(url: &Url) -> String {
+pub(crate) fn url(url: &Url) -> String {
     let path: Vec<_> = url.path().split('/').map(|part| if is_key(part) { "…" } else { part }).collect();
     let query = if url.query().is_some() { "?…" } else { "" };
     format!("{}://{}{}{query}", url.scheme(), host(url), path.join("/"))
@@ -55,7 +55,7 @@ pub(crate) fn is_key(part: &str) -> bool {
 
 /// Host and port as a person would write them.
 #[must_use]
-pub fn host(server: &Url) -> String {
+pub(crate) fn host(server: &Url) -> String {
     match (server.host_str(), server.port()) {
         (Some(host), Some(port)) => format!("{host}:{port}"),
         (Some(host), None) => host.to_owned(),
@@ -65,7 +65,7 @@ pub fn host(server: &Url) -> String {
 
 /// An error and what caused it, in one line.
 #[must_use]
-pub fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -16,9 +16,8 @@ use std::{
 
 use mcp_remote::{
     cli::{self, Command, Program},
-    forward::{self, Ends, Forward},
-    local::{Lines, Writer},
-    store::description::Shelf,
+    compose::Forwarder,
+    observer::Observer,
 };
 use serde_json::{Value, json};
 use support::{
@@ -121,19 +120,9 @@ impl Sleeper {
         let Ok(Command::Forward(config)) = cli::parse(Program::Adapter, arguments, &|_| None) else { unreachable!() };
         let (near, far) = tokio::io::duplex(64 * 1024);
         let (reader, writer) = tokio::io::split(far);
-        let (opener, events) = mcp_remote::opener(&config, mcp_remote::observer::Observer::default()).unwrap();
+        let forwarder = Forwarder::new(&config, Observer::default()).unwrap();
         let (wakes, watched) = mpsc::channel(1);
-        let shelf = Shelf::new(&config, opener.http.account_now());
-        let forward = Forward::new(mcp_remote::settings(&config), Box::new(shelf));
-        let ends = Ends {
-            lines: Lines::new(reader, config.max_message),
-            writer: Writer::new(writer),
-            opener,
-            events,
-            stops: mpsc::channel(1).1,
-            wakes: watched,
-        };
-        tokio::spawn(forward::run(forward, ends));
+        tokio::spawn(forwarder.run(reader, writer, mpsc::channel(1).1, watched));
         Self { near: BufReader::new(near), wakes, _home: home }
     }
 

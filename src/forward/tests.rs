@@ -557,7 +557,7 @@ impl Outside {
         let Ok(Command::Forward(config)) = cli::parse(Program::Adapter, arguments, &|_| None) else {
             panic!("the arguments are right")
         };
-        let (opener, events) = crate::opener(&config, crate::observer::Observer::default()).unwrap();
+        let (opener, events) = crate::compose::remote_end(&config, crate::observer::Observer::default()).unwrap();
         let ((input, reader), (output, writer)) = (tokio::io::duplex(8), tokio::io::duplex(8));
         let (stops, watched) = mpsc::channel(1);
         let (lines, writer) = (Lines::new(reader, LIMIT), Writer::new(writer));

@@ -6,7 +6,6 @@
 
 use std::{io, sync::Arc};
 
-use anyhow::Context;
 use bytes::Bytes;
 use rmcp::{
     RoleClient, ServiceError, ServiceExt,
@@ -25,18 +24,17 @@ use tokio::{
 };
 
 use crate::{
+    compose::Forwarder,
     config::Config,
-    forward::{self, Ends, Forward},
-    local::{Incoming, Lines, Writer},
+    local::{Incoming, Lines},
     mcp::method,
     message::{Message, Shape},
-    observer::{Fact, Observer},
+    observer::Observer,
     report::{
         self, OWN_ERROR, Report,
         catalogue::{CHECK_RESOURCE, CHECK_TOOL, Code, SIGN_IN_THERE, START_AGAIN, is_ours},
     },
-    store::description::Shelf,
-    text::{self, chain, is_obeyed, one_line},
+    text::{chain, is_obeyed, one_line},
 };
 
 /// Bytes in flight inside the process: a few messages.
@@ -50,7 +48,7 @@ const LARGEST_LIST: usize = 32 * 1024 * 1024;
 
 /// A connection to the remote server that any rmcp client service can run on.
 #[derive(Debug)]
-pub struct Connection {
+pub(super) struct Connection {
     lines: Lines<ReadHalf<DuplexStream>>,
     writer: Arc<Mutex<Option<WriteHalf<DuplexStream>>>>,
     /// The loop; it ends with the connection.
@@ -65,26 +63,17 @@ impl Connection {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn new(config: &Config, observer: Observer) -> anyhow::Result<Self> {
+    pub(super) fn new(config: &Config, observer: Observer) -> anyhow::Result<Self> {
         let (near, far) = tokio::io::duplex(PIPE);
         let (reader, writer) = tokio::io::split(near);
         let (far_reader, far_writer) = tokio::io::split(far);
-        let (opener, events) = crate::opener(config, observer)?;
-        let shelf = Shelf::new(config, opener.http.account_now());
-        let forward = Forward::new(crate::settings(config), Box::new(shelf));
+        let forwarder = Forwarder::new(config, observer)?;
         let (stop, stops) = mpsc::channel(1);
-        let ends = Ends {
-            lines: Lines::new(far_reader, config.max_message),
-            writer: Writer::new(far_writer),
-            opener,
-            events,
-            stops,
-            wakes: mpsc::channel(1).1, // a command for people is over before they sleep
-        };
+        let (_, wakes) = mpsc::channel(1); // a command for people is over before the machine sleeps
         let mut forwarding = JoinSet::new();
         forwarding.spawn(async move {
             let _open = stop; // nothing but the end of input stops it
-            forward::run(forward, ends).await;
+            forwarder.run(far_reader, far_writer, stops, wakes).await;
         });
         let lines = Lines::new(reader, config.max_message);
         Ok(Self { lines, writer: Arc::new(Mutex::new(Some(writer))), forwarding })
@@ -191,7 +180,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    fn of_answer(answer: &ErrorData, asked: &str, host: &str) -> Self {
+    pub(super) fn of_answer(answer: &ErrorData, asked: &str, host: &str) -> Self {
         let data = |member| Some(answer.data.as_ref()?.get(member)?.as_str()?.to_owned());
         // A server can send what looks like ours, but no code and nothing to do that is not in the catalogue.
         if answer.code.0 == OWN_ERROR
@@ -245,31 +234,6 @@ impl Failure {
             ServiceError::McpError(answer) => Self::of_answer(answer, asked, host),
             error => Self::other(error, asked, host),
         }
-    }
-}
-
-/// Connects and asks for the tools, which some servers protect where `initialize` is open to all. Whether
-/// there is a token to show now.
-///
-/// # Errors
-/// The first step that failed, with the server's reason.
-pub async fn sign_in(config: &Config) -> anyhow::Result<bool> {
-    let host = text::host(config.server.url());
-    let told = |failure: Failure| {
-        let line = report::line(&failure.sentence, failure.code, failure.hint.as_deref());
-        anyhow::Error::msg(line)
-    };
-    let (observer, mut facts) = Observer::new();
-    let service = connect(Connection::new(config, observer)?, "mcp-remote login", &host).await.map_err(told)?;
-    let declared = service.peer_info().is_some_and(|server| server.capabilities.tools.is_some());
-    let asked = if declared { service.list_tools(None).await.map(drop) } else { Ok(()) };
-    service.cancel().await.context("the connection did not end well")?;
-    match asked {
-        // What the server itself has against the request has nothing to do with the sign-in.
-        Err(ServiceError::McpError(answer)) if answer.code.0 == OWN_ERROR => {
-            Err(told(Failure::of_answer(&answer, method::TOOLS_LIST, &host))).context("tools/list failed")
-        }
-        _ => Ok(std::iter::from_fn(|| facts.try_recv().ok()).any(|fact| matches!(fact, Fact::Credential(_)))),
     }
 }
 

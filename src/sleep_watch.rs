@@ -16,7 +16,7 @@ const LATE: Duration = Duration::from_secs(10);
 
 /// Watches until the set is dropped; tells how long the machine has slept.
 #[must_use]
-pub fn watch() -> (mpsc::Receiver<Duration>, JoinSet<()>) {
+pub(crate) fn watch() -> (mpsc::Receiver<Duration>, JoinSet<()>) {
     let (sender, wakes) = mpsc::channel(1);
     let mut watchers = JoinSet::new();
     watchers.spawn(async move {

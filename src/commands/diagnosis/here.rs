@@ -9,8 +9,8 @@ use serde::de::IgnoredAny;
 
 use super::teller::{Line, Outcome, Step, Teller};
 use crate::{
-    account,
     cli::Terminal,
+    commands::status,
     config::{Config, Grant},
     oauth::{
         error::Error,
@@ -42,7 +42,7 @@ pub(super) async fn look(config: &Config, terminal: &Terminal, teller: &mut Tell
     }
     teller.tell(store(&config.store))?;
     let store = Store::new(config.store.clone(), config.server_hash.clone());
-    let sign_ins = account::sign_ins(&store);
+    let sign_ins = status::sign_ins(&store);
     for sign_in in &sign_ins {
         let by = sign_in.issuer.as_ref().map(|issuer| format!(", by {issuer}")).unwrap_or_default();
         let outcome = if sign_in.expired && !sign_in.refreshable { Outcome::Info } else { Outcome::Ok };

@@ -15,7 +15,7 @@ use rmcp::{
 use serde_json::Value;
 
 use super::teller::{json_text, plain};
-use crate::{cli::Output, client::listed};
+use crate::{cli::Output, commands::client::listed};
 
 type Service = RunningService<RoleClient, ClientConfig>;
 

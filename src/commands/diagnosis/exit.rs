@@ -6,7 +6,7 @@ use crate::report::catalogue::{Code, Kind};
 
 /// How a diagnosis, a call or a reading ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// All is well.
     Well = 0,
     /// Something failed: on this computer, in an entry of a host, or a tool that says so.
@@ -22,7 +22,7 @@ pub enum Exit {
 impl Exit {
     /// By the code of the report.
     #[must_use]
-    pub fn of(code: Code) -> Self {
+    pub(crate) fn of(code: Code) -> Self {
         match code.entry().kind {
             Kind::Network => Self::Network,
             Kind::SignIn => Self::SignIn,

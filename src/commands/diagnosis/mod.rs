@@ -24,7 +24,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{
     cli::{Output, Visit, Wish},
-    client::{self, Connection, Failure, Inventory, Listed, listed},
+    commands::client::{self, Connection, Failure, Inventory, Listed, listed},
     config::Config,
     mcp::method,
     observer::{Fact, Observer},
@@ -45,7 +45,7 @@ mod teller;
 mod trial;
 mod way;
 
-pub use exit::Exit;
+pub(crate) use exit::Exit;
 use exit::{is_proxy, is_tls};
 use teller::{Line, Outcome, Redactor, Step, Teller, json_text, plain};
 
@@ -54,7 +54,7 @@ use teller::{Line, Outcome, Redactor, Step, Teller, json_text, plain};
 ///
 /// # Errors
 /// Where the settings do not fit together, or nothing can be written.
-pub async fn run(config: &Config, visit: &Visit, out: &mut (dyn Write + Send)) -> anyhow::Result<Exit> {
+pub(crate) async fn run(config: &Config, visit: &Visit, out: &mut (dyn Write + Send)) -> anyhow::Result<Exit> {
     let redactor = Redactor::new(config, visit.terminal.home.clone());
     let aside =
         || -> Box<dyn Write + Send> { if visit.silent { Box::new(io::sink()) } else { Box::new(io::stderr()) } };

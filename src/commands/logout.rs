@@ -1,0 +1,76 @@
+//! `mcp-remote logout`: forgets the sign-in with one server or with all of them, and revokes the tokens (RFC 7009).
+
+use std::io::Write;
+
+use crate::{
+    cli::AllServers,
+    compose,
+    config::{Authorization, Config, PlainHttp, ServerUrl},
+    oauth::revocation::{Revoked, revoke},
+    store::{
+        Store,
+        grant::Provenance,
+        tokens::{Drawer, Tokens},
+    },
+    text::host,
+};
+
+/// Forgets one server.
+///
+/// # Errors
+/// Where nothing can be written to `out`.
+pub(crate) async fn server(config: &Config, out: &mut impl Write) -> anyhow::Result<()> {
+    let store = compose::store(config);
+    let revoked = revoke(compose::revocation_client(config)?, &config.authorization, &store).await;
+    tell(out, &host(config.server.url()), &revoked)
+}
+
+/// Forgets every server.
+///
+/// # Errors
+/// Where nothing can be written to `out`.
+pub(crate) async fn all(all: &AllServers, out: &mut impl Write) -> anyhow::Result<()> {
+    let stores = Store::servers(&all.store);
+    if stores.is_empty() {
+        writeln!(out, "Nobody is signed in ({}).", all.store.display())?;
+    }
+    for store in stores {
+        let mut signed_in = Drawer::ALL.iter().filter_map(|drawer| Some((*drawer, Tokens::load(&store, *drawer)?)));
+        let address = signed_in.next().and_then(|(drawer, tokens)| {
+            let noted = Provenance::load(&store, drawer, &tokens).map(|from| from.server);
+            noted.or_else(|| tokens.issuer().map(ToOwned::to_owned))
+        });
+        let address = address.unwrap_or_default();
+        let Ok(server) = ServerUrl::parse(&address, PlainHttp::Allowed) else {
+            let nowhere = ServerUrl::parse("https://invalid./", PlainHttp::ForLoopback).map_err(anyhow::Error::msg)?;
+            forget(all, &nowhere, &store, out, store.server_hash()).await?;
+            continue;
+        };
+        forget(all, &server, &store, out, &host(server.url())).await?;
+    }
+    Ok(())
+}
+
+async fn forget(
+    all: &AllServers,
+    server: &ServerUrl,
+    store: &Store,
+    out: &mut impl Write,
+    name: &str,
+) -> anyhow::Result<()> {
+    let revoked = revoke(compose::revocation_client_of(server, all)?, &Authorization::default(), store).await;
+    tell(out, name, &revoked)
+}
+
+fn tell(out: &mut impl Write, name: &str, revoked: &Revoked) -> anyhow::Result<()> {
+    match revoked {
+        Revoked::Nothing => {
+            writeln!(out, "{name}: nobody was signed in; a registration, if there was one, is forgotten.")?
+        }
+        Revoked::AtServer => writeln!(out, "{name}: signed out; the tokens are revoked.")?,
+        Revoked::HereOnly(why) => {
+            writeln!(out, "{name}: signed out here; the tokens could not be revoked: {why}")?;
+        }
+    }
+    Ok(())
+}

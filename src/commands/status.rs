@@ -1,0 +1,113 @@
+//! `mcp-remote status`: the sign-ins in the store.
+//!
+//! # Invariants
+//!
+//! - Nothing secret is shown.
+
+use std::{io::Write, time::SystemTime};
+
+use jiff::{Timestamp, Unit};
+use serde::Serialize;
+
+use crate::{
+    cli::{Output, Status},
+    store::{
+        Store,
+        grant::Provenance,
+        tokens::{Drawer, Tokens},
+    },
+    text::one_line,
+};
+
+/// A sign-in, without anything secret.
+#[derive(Debug, Serialize)]
+pub(crate) struct StoredSignIn {
+    /// Address, where it was noted: npm does not.
+    server: Option<String>,
+    /// npm's name for it.
+    hash: String,
+    pub(crate) issuer: Option<String>,
+    grant: Option<String>,
+    client_id: Option<String>,
+    scope: Option<String>,
+    /// RFC 3339, UTC.
+    expires_at: Option<String>,
+    pub(crate) expired: bool,
+    /// Whether a new token can be had without a person.
+    pub(crate) refreshable: bool,
+}
+
+impl StoredSignIn {
+    /// How long it is good for, in words.
+    pub(crate) fn until(&self) -> String {
+        match (&self.expires_at, self.expired, self.refreshable) {
+            (Some(end), false, true) => format!("token until {end}, then refreshed"),
+            (Some(end), false, false) => format!("token until {end}, then sign in again"),
+            (Some(_), true, true) => "token to be refreshed".to_owned(),
+            (Some(end), true, false) => format!("token ended {end}: sign in again"),
+            (None, ..) => "token without an end".to_owned(),
+        }
+    }
+}
+
+/// The sign-ins of one server.
+pub(crate) fn sign_ins(store: &Store) -> Vec<StoredSignIn> {
+    let now = SystemTime::now();
+    Drawer::ALL.into_iter().filter_map(|drawer| show(store, drawer, now)).collect()
+}
+
+/// Shows who is signed in where.
+///
+/// # Errors
+/// Where nothing can be written to `out`.
+pub(crate) fn run(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
+    let stores = match &status.server {
+        Some((_, hash)) => vec![Store::new(status.store.clone(), hash.clone())],
+        None => Store::servers(&status.store),
+    };
+    let mut all: Vec<StoredSignIn> = stores.iter().flat_map(sign_ins).collect();
+    if let (Some((server, _)), [only]) = (&status.server, all.as_mut_slice()) {
+        only.server.get_or_insert_with(|| server.url().to_string());
+    }
+    if status.output == Output::Json {
+        return Ok(writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?);
+    }
+    if all.is_empty() {
+        return Ok(writeln!(out, "Nobody is signed in ({}).", status.store.display())?);
+    }
+    for sign_in in all {
+        let until = sign_in.until();
+        let name = sign_in
+            .server
+            .unwrap_or_else(|| format!("a server that npm's mcp-remote has signed in to ({})", sign_in.hash));
+        writeln!(out, "{name}")?;
+        writeln!(out, "  {until}")?;
+        for (what, value) in
+            [("by", sign_in.issuer), ("scope", sign_in.scope), ("grant", sign_in.grant), ("client", sign_in.client_id)]
+        {
+            if let Some(value) = value {
+                writeln!(out, "  {what} {}", one_line(value.as_bytes()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn show(store: &Store, drawer: Drawer, now: SystemTime) -> Option<StoredSignIn> {
+    let tokens = Tokens::load(store, drawer)?;
+    let from = Provenance::load(store, drawer, &tokens);
+    let people = matches!(drawer, Drawer::Npm | Drawer::Dpop);
+    Some(StoredSignIn {
+        server: from.as_ref().map(|from| from.server.clone()),
+        hash: store.server_hash().to_owned(),
+        issuer: tokens.issuer().map(ToOwned::to_owned),
+        grant: from.as_ref().map(|from| from.grant.clone()),
+        client_id: from.map(|from| from.client_id),
+        scope: tokens.scope().map(ToOwned::to_owned),
+        expires_at: tokens
+            .expires_at()
+            .and_then(|end| Some(Timestamp::try_from(end).ok()?.round(Unit::Second).ok()?.to_string())),
+        expired: tokens.has_expired(now),
+        refreshable: tokens.refresh_token().is_some() || !people,
+    })
+}

@@ -1,0 +1,135 @@
+//! The composition of the program: from a [`Config`] to the network, the authorizer, the remote end and the loop. Every
+//! command takes its parts from here.
+//!
+//! # Invariants
+//!
+//! - Nothing here connects, opens a file or starts a task.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+};
+
+use crate::{
+    cli::AllServers,
+    config::{Config, Grant, ServerUrl},
+    forward::{self, Clock, Ends, Forward, Settings},
+    local::{Lines, Writer},
+    network::Outlet,
+    oauth::{Authorizer, door::Door},
+    observer::Observer,
+    remote::{self, EventReceiver, Opener, Timing, http::Http},
+    shutdown::Stop,
+    store::{Store, description::Shelf, eras::Eras},
+};
+
+/// The loop with all that belongs to it, ready to run between a host and the server.
+#[derive(Debug)]
+pub struct Forwarder {
+    forward: Forward,
+    opener: Opener,
+    events: EventReceiver,
+    max_message: usize,
+}
+
+impl Forwarder {
+    /// Puts the program together. `observer` hears what a host does not.
+    ///
+    /// # Errors
+    /// If the settings contradict each other.
+    pub fn new(config: &Config, observer: Observer) -> anyhow::Result<Self> {
+        let (opener, events) = remote_end(config, observer)?;
+        let descriptions = Shelf::new(config, opener.http.account_now());
+        let settings = Settings {
+            server: config.server.url().clone(),
+            ignored_tools: config.ignored_tools.clone(),
+            max_message: config.max_message,
+            protocol: config.protocol(),
+            start: config.authorization.start,
+            hold: config.hold,
+            host_environment: config.host_environment.clone(),
+            retry_for: config.retry_for,
+            clock: Clock::monotonic(),
+            progress: config.progress,
+        };
+        let forward = Forward::new(settings, Box::new(descriptions));
+        Ok(Self { forward, opener, events, max_message: config.max_message })
+    }
+
+    /// Forwards between a host at `reader` and `writer` and the server, until the host closes its end or a stop comes.
+    /// A value of `wakes` says how long the machine has slept.
+    pub async fn run<R, W>(self, reader: R, writer: W, stops: mpsc::Receiver<Stop>, wakes: mpsc::Receiver<Duration>)
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let ends = Ends {
+            lines: Lines::new(reader, self.max_message),
+            writer: Writer::new(writer),
+            opener: self.opener,
+            events: self.events,
+            stops,
+            wakes,
+        };
+        forward::run(self.forward, ends).await;
+    }
+}
+
+/// Returns what opens the remote end, and where the events of the remote end arrive.
+pub(crate) fn remote_end(config: &Config, observer: Observer) -> anyhow::Result<(Opener, EventReceiver)> {
+    let network = Arc::new(Outlet::new(&config.server, config.network.clone())?);
+    let authorizer = Authorizer::new(
+        config.authorization.clone(),
+        authorization_client(config, network.clone()),
+        store(config),
+        observer.clone(),
+    );
+    let http =
+        Http::new(network, &config.server, &config.headers, &config.network, authorizer, config.max_message, observer)?;
+    let (sender, events) = remote::events::channel();
+    let opener = Opener {
+        http: Arc::new(http),
+        strategy: config.transport,
+        timing: Timing {
+            retry_for: config.retry_for,
+            initialize_patience: config.initialize_patience,
+            ping: config.ping,
+            start: config.authorization.start,
+        },
+        protocol: config.protocol(),
+        eras: Eras::new(store(config), config.server.url()),
+        events: sender,
+    };
+    Ok((opener, events))
+}
+
+/// Returns the files of the configured server.
+pub(crate) fn store(config: &Config) -> Store {
+    Store::new(config.store.clone(), config.server_hash.clone())
+}
+
+/// Returns the client for the authorization server's endpoints, for `logout` of the configured server.
+pub(crate) fn revocation_client(config: &Config) -> anyhow::Result<Arc<Door>> {
+    let network = Arc::new(Outlet::new(&config.server, config.network.clone())?);
+    let private_addresses = config.authorization.private_addresses;
+    Ok(Arc::new(Door::new(network, config.server.clone(), config.plain_http, private_addresses, &[])))
+}
+
+/// The same for a server that only the store knows.
+pub(crate) fn revocation_client_of(server: &ServerUrl, all: &AllServers) -> anyhow::Result<Arc<Door>> {
+    let network = Arc::new(Outlet::new(server, all.network.clone())?);
+    Ok(Arc::new(Door::new(network, server.clone(), all.plain_http, false, &[])))
+}
+
+fn authorization_client(config: &Config, network: Arc<Outlet>) -> Door {
+    let settings = &config.authorization;
+    let named = match &settings.grant {
+        Grant::ClientCredentials { token_endpoint: Some(url), .. } | Grant::Enterprise { token_endpoint: url, .. } => {
+            vec![url]
+        }
+        _ => Vec::new(),
+    };
+    Door::new(network, config.server.clone(), config.plain_http, settings.private_addresses, &named)
+}

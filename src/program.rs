@@ -1,0 +1,166 @@
+//! The program: a parsed command becomes an exit code.
+//!
+//! # Invariants
+//!
+//! - Each command opens its log before it does anything else, and ends through [`run_to_end`].
+//! - Only a command for people writes to stdout here; the messages for a host come from [`local`].
+
+use std::{
+    ffi::OsString,
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use crate::{
+    cli::{self, Command, Logout, Program, Reader, Usage},
+    commands,
+    compose::Forwarder,
+    config::{Config, LogMode},
+    local, logging,
+    observer::Observer,
+    refusal,
+    report::{Code, Report},
+    shutdown::{self, Parent},
+    sleep_watch, text,
+};
+
+/// Exit code for arguments that cannot be understood, as of most programs.
+const USAGE: u8 = 2;
+
+/// The whole program: arguments and environment in, exit code out.
+#[must_use]
+pub fn main(program: Program) -> ExitCode {
+    main_with(program, std::env::args_os().skip(1).collect())
+}
+
+/// [`main`] with the arguments (without the program's name) given, for a program that has this one
+/// inside it.
+#[must_use]
+pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
+    let parent = Parent::now();
+    let sole = arguments.len() == 1;
+    let environment = |name: &str| std::env::var(name).ok();
+    match cli::parse(program, arguments, &environment) {
+        Ok(Command::Print(text)) => match io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        Ok(Command::Forward(config)) => {
+            match start_with(&introduction(&config, sole), &config, forward(&config, parent)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => refuse(Reader::Host, &Report::new(Code::BadArguments, format!("{error:#}"), None)),
+            }
+        }
+        Ok(Command::Client(config, visit)) => {
+            end_with("mcp-remote-client", start(&config, commands::diagnosis::run(&config, &visit, &mut io::stdout())))
+        }
+        Ok(Command::Login(config)) => {
+            end("mcp-remote login", start(&config, commands::login::run(&config, &mut io::stdout())))
+        }
+        Ok(Command::Logout(Logout::Server(config))) => {
+            end("mcp-remote logout", start(&config, commands::logout::server(&config, &mut io::stdout())))
+        }
+        Ok(Command::Logout(Logout::All(all))) => {
+            let log = logging::start(all.log, all.store.join("debug.log"), all.log_filters.as_deref());
+            end("mcp-remote logout", run_to_end(log, &all.remarks, commands::logout::all(&all, &mut io::stdout())))
+        }
+        Ok(Command::Status(status)) => end("mcp-remote status", commands::status::run(&status, &mut io::stdout())),
+        Ok(Command::Finish(finish)) => {
+            let log = logging::start(LogMode::Normal, PathBuf::new(), None);
+            end(
+                "mcp-remote-client finish",
+                run_to_end(log, &[], commands::finish::run(&finish.store, &mut io::stdout())),
+            )
+        }
+        Err(Usage { reader, report }) => refuse(reader, &report),
+    }
+}
+
+/// How a command for people ends.
+fn end(name: &str, done: anyhow::Result<()>) -> ExitCode {
+    end_with(name, done.map(|()| ExitCode::SUCCESS))
+}
+
+fn end_with(name: &str, done: anyhow::Result<impl Into<ExitCode>>) -> ExitCode {
+    match done {
+        Ok(code) => code.into(),
+        // Whoever reads has seen enough.
+        Err(error)
+            if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) =>
+        {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            _ = writeln!(io::stderr(), "{name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn refuse(reader: Reader, report: &Report) -> ExitCode {
+    refusal::refuse(reader, report);
+    ExitCode::from(USAGE)
+}
+
+/// Returns the first lines of the log: which version runs, for which server, and in a terminal what to type instead.
+/// `sole` says that the server's URL is the only argument.
+fn introduction(config: &Config, sole: bool) -> Vec<String> {
+    let url = text::url(config.server.url());
+    let mut lines = vec![format!("mcp-remote {}, server {url}", env!("CARGO_PKG_VERSION"))];
+    if io::stdin().is_terminal() {
+        let whole = sole && url == config.server.url().as_str();
+        let arguments = if whole { &url } else { "and the same arguments" };
+        lines.push(format!(
+            "mcp-remote waits for an MCP host on stdin. To test the connection, press Ctrl+C and type: \
+             mcp-remote-client {arguments}"
+        ));
+    }
+    lines
+}
+
+/// Opens the log and runs to the end.
+fn start<T>(config: &Config, run: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    start_with(&[], config, run)
+}
+
+/// The same, with these as the first lines of the log.
+fn start_with<T>(
+    introduction: &[String],
+    config: &Config,
+    run: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let file = config.store.join(format!("{}_debug.log", config.server_hash));
+    let log = logging::start(config.log, file, config.log_filters.as_deref());
+    for line in introduction {
+        log::info!("{line}");
+    }
+    run_to_end(log, &config.remarks, run)
+}
+
+/// Runs on a runtime of one thread.
+fn run_to_end<T>(
+    log: logging::Log,
+    remarks: &[String],
+    run: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    for remark in remarks {
+        log::warn!("{remark}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(run);
+    runtime.shutdown_background(); // a name look-up or a read of a terminal is not waited for
+    log.finish();
+    done
+}
+
+/// Forwards between this process's stdin and stdout and the server until the host, of which `parent` is the process,
+/// closes its end.
+async fn forward(config: &Config, parent: Parent) -> anyhow::Result<()> {
+    let forwarder = Forwarder::new(config, Observer::default())?;
+    let (reader, writer) = local::stdio();
+    let (stops, _stop_watchers) = shutdown::watch(parent);
+    let (wakes, _wake_watchers) = sleep_watch::watch();
+    forwarder.run(reader, writer, stops, wakes).await;
+    Ok(())
+}
