@@ -195,7 +195,7 @@ mod tests {
         let report = Report::new(Code::TooManyRequests, "a:1: \"busy\"", None);
         assert_eq!(
             report.answer(&Id::from_json(b"1e2")),
-            r#"{"jsonrpc":"2.0","id":1e2,"error":{"code":-31000,"message":"mcp-remote: a:1: \"busy\" [too_many_requests]. Tip: wait, then try again","data":{"code":Code::TooManyRequests,"hint":"wait, then try again"}}}"#
+            r#"{"jsonrpc":"2.0","id":1e2,"error":{"code":-31000,"message":"mcp-remote: a:1: \"busy\" [too_many_requests]. Tip: wait, then try again","data":{"code":"too_many_requests","hint":"wait, then try again"}}}"#
         );
     }
 
