@@ -2,14 +2,12 @@
 //! or a key (RFC 6749 §4.4, RFC 7523), enterprise-managed authorization, workload identity; and tokens
 //! that are bound to a key (DPoP, RFC 9449).
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{os::unix::fs::PermissionsExt as _, path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use support::{
+use tempfile::TempDir;
+
+use crate::support::{
     authorization_server::{AuthorizationServer, Client, Counts, Place, Resource, Settings, edit, proof, scopes},
     browser::Browser,
     host::{Handles, Host, initialize_params, request},
@@ -17,7 +15,6 @@ use support::{
     server::Reply,
     stored,
 };
-use tempfile::TempDir;
 
 /// A server, a browser that nobody should need, a home, and a folder for the user's files.
 struct Desk {

@@ -1,10 +1,6 @@
 //! HTTP+SSE, the transport of MCP 2024-11-05, seen from both ends: a real host process in front, a
 //! scripted server behind.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{
     sync::{
         Arc, Mutex,
@@ -14,7 +10,8 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::{
+
+use crate::support::{
     event_streams::EventStreams,
     host::{Host, initialize_params, notification, request},
     server::{Reply, Request, Server, answer, initialize_result, ordinary},

@@ -1,10 +1,5 @@
 //! What the log on stderr says of a start, and how often.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{
     process::{Command, Stdio},
     sync::Arc,
@@ -12,7 +7,8 @@ use std::{
 };
 
 use serde_json::json;
-use support::{
+
+use crate::support::{
     host::{Handles, Host, initialize_params, request},
     server::{Reply, Server, ordinary, reserved_port},
 };

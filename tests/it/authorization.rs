@@ -1,17 +1,16 @@
 //! Signing in with a browser, seen from outside: a real process between a host, a protected server,
 //! its authorization server and a browser (MCP 2025-11-25 and 2026-07-28, Authorization).
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
-use support::{
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{
     authorization_server::{
         Addresses, Arrived, AuthorizationServer, Client, Counts, Form, Iss, Place, Resource, Settings, edit, scopes,
     },
@@ -22,8 +21,6 @@ use support::{
     server::{Reply, ordinary},
     soon, stored,
 };
-use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
 
 type Change = fn(&mut Settings);
 type Answer = fn() -> Reply;

@@ -1,15 +1,13 @@
 //! Authorization servers with wishes of their own, under their own names: what they refuse is tried
 //! once more as they want it, said, and remembered. The names lead to this machine, through a proxy.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{process::Stdio, sync::Arc};
 
 use serde_json::{Value, json};
-use support::{
+use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt as _, process::Command};
+
+use crate::support::{
     PATIENCE,
     authorization_server::{AuthorizationServer, Client, Form, Resource, Settings, edit, scopes},
     browser::{Browser, Page, get, redirect_of},
@@ -19,8 +17,6 @@ use support::{
     server::{Reply, Request},
     soon, stored,
 };
-use tempfile::TempDir;
-use tokio::{io::AsyncWriteExt as _, process::Command};
 
 const CLIENT: [&str; 2] = ["--static-oauth-client-info", r#"{"client_id":"app"}"#];
 const SCOPE: &str = "api://app/mcp.read";

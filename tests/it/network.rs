@@ -1,11 +1,6 @@
 //! The way to the server: TLS and private authorities, client certificates, proxies, IPv4, the
 //! user's headers.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},
@@ -16,11 +11,6 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use serde_json::{Value, json};
-use support::{
-    host::{Handles, Host, initialize_params, request},
-    server::{Reply, Server, ordinary},
-    soon,
-};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
@@ -35,6 +25,12 @@ use tokio_rustls::{
         pki_types::{CertificateDer, PrivateKeyDer},
         server::WebPkiClientVerifier,
     },
+};
+
+use crate::support::{
+    host::{Handles, Host, initialize_params, request},
+    server::{Reply, Server, ordinary},
+    soon,
 };
 
 /// A private authority, and its files.

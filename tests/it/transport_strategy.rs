@@ -1,14 +1,11 @@
 //! Which transport is taken, and what happens while the server is down (MCP 2025-11-25, Transports,
 //! Backwards Compatibility). The host's own `initialize` is the only probe.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{
+
+use crate::support::{
     event_streams::EventStreams,
     host::{Host, initialize_params, request},
     server::{Reply, Request, Server, bind, ordinary, reserved_port},

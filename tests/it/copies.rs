@@ -1,14 +1,13 @@
 //! Many copies of the program for one server, as hosts start them: real processes that share a home,
 //! killed at the worst moments; and npm's mcp-remote 0.15.1 beside them.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use support::{
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use crate::support::{
     authorization_server::{AuthorizationServer, Counts, Form, Settings},
     browser::{Browser, get, visit},
     host::{Host, initialize_params, request},
@@ -16,8 +15,6 @@ use support::{
     server::{Reply, Server},
     stored,
 };
-use tempfile::TempDir;
-use tokio::net::TcpListener;
 
 /// A home that several copies share.
 struct House {

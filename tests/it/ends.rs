@@ -1,10 +1,5 @@
 //! How the program starts, what it takes from a host, how it ends, and what it says meanwhile.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Write},
@@ -17,13 +12,14 @@ use std::{
 
 use rustix::pty::{self, OpenptFlags};
 use serde_json::{Value, json};
-use support::{
+use tokio::process::Command;
+
+use crate::support::{
     PATIENCE,
     host::{Handles, Host, initialize_params, notification, request},
-    server::{Events, Reply, Request, Server, ordinary},
+    server::{Events, Reply, Request, Server, initialize_result, ordinary},
     soon,
 };
-use tokio::process::Command;
 
 const BOTH: [Handles; 2] = [Handles::SocketPairs, Handles::Pipes];
 const URL_OF_NOBODY: &str = "http://127.0.0.1:1/mcp";
@@ -557,7 +553,7 @@ async fn a_debug_file_that_cannot_be_written_is_told_and_stops_nothing() {
 /// A life with a secret in every place that has one; what was said of it.
 async fn told_of_a_secret_life(environment: &[(&str, &str)]) -> String {
     let server = Server::with(|request| match (request.method.as_str(), request.rpc().as_str()) {
-        (_, "initialize") => Reply::result(request, support::server::initialize_result(request))
+        (_, "initialize") => Reply::result(request, initialize_result(request))
             .with("mcp-session-id", "hush-session")
             .with("set-cookie", "sticky=hush-cookie; Path=/"),
         (_, "tools/call") => Reply::status(401, "text/plain", "who are you"),

@@ -1,11 +1,6 @@
 //! The catalogue of failures, from outside: each row of the table sets up what is broken for real, and
 //! says what must be told of it (sentence, code, what to do) and in which places.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{
     any::Any,
     collections::BTreeSet,
@@ -25,14 +20,6 @@ use rcgen::{
 };
 use reqwest::Url;
 use serde_json::{Value, json};
-use support::{
-    authorization_server::{AuthorizationServer, Client, Iss, Settings, edit, refusal},
-    browser::Browser,
-    event_streams::EventStreams,
-    host::{Handles, Host, initialize_params, request},
-    server::{Reply, Request, Server, answer, ordinary, reserved_port},
-    soon, stored,
-};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
@@ -49,6 +36,15 @@ use tokio_rustls::{
         pki_types::{CertificateDer, PrivateKeyDer},
         server::WebPkiClientVerifier,
     },
+};
+
+use crate::support::{
+    authorization_server::{AuthorizationServer, Client, Iss, Settings, edit, refusal},
+    browser::Browser,
+    event_streams::EventStreams,
+    host::{Handles, Host, initialize_params, request},
+    server::{Reply, Request, Server, answer, ordinary, reserved_port},
+    soon, stored,
 };
 
 // How it is told.

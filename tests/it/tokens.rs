@@ -1,10 +1,6 @@
 //! What becomes of tokens: used, refreshed, widened, kept on disk, lost (RFC 6749 §5 and §6, MCP
 //! 2025-11-25 Authorization "Token Handling" and "Scope Challenge Handling"; npm's files).
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
@@ -16,15 +12,16 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::{
+use tempfile::TempDir;
+
+use crate::support::{
     authorization_server::{AuthorizationServer, Client, Counts, Place, Settings, edit, proof, scopes},
     browser::Browser,
-    host::Host,
+    host::{Host, initialize_params, request},
     own_error,
     server::{Reply, Request, Server, ordinary},
     stored,
 };
-use tempfile::TempDir;
 
 type Answer = fn() -> Reply;
 
@@ -140,7 +137,7 @@ async fn many_requests_refused_at_once_are_one_refresh() {
     let desk = Desk::with(|settings| settings.token_delay = Duration::from_millis(200)).await;
     let mut host = desk.host(&[]).await;
     desk.server.revoke_access_tokens();
-    let calls: Vec<_> = (1..=10).map(|id| support::host::request(id, "tools/call", call("a"))).collect();
+    let calls: Vec<_> = (1..=10).map(|id| request(id, "tools/call", call("a"))).collect();
     for answer in host.talk(&calls, 10).await {
         assert_answered(&serde_json::from_str(&answer).unwrap(), &host);
     }
@@ -461,8 +458,8 @@ async fn a_403_that_does_not_ask_for_scope_is_an_error_and_no_sign_in() {
 
 // What is on disk.
 
-const KEPT_BY_NPM: &str = include_str!("../fixtures/npm-store/tokens.json");
-const REGISTERED_BY_NPM: &str = include_str!("../fixtures/npm-store/client_info.json");
+const KEPT_BY_NPM: &str = include_str!("../../fixtures/npm-store/tokens.json");
+const REGISTERED_BY_NPM: &str = include_str!("../../fixtures/npm-store/client_info.json");
 
 /// A home where npm's mcp-remote 0.15.1 has signed in to this server.
 async fn after_npm() -> Desk {
@@ -658,7 +655,7 @@ async fn a_refresh_lease_of_npms_is_respected() {
         json!({"pid": std::process::id(), "nonce": "11111111-2222-3333-4444-555555555555", "at": stored::now()});
     stored::write(desk.home.path(), &desk.server.url(), "refresh_in_progress.json", &lease);
     let mut host = desk.browser.host_at(&desk.home, &desk.server.url(), &[]);
-    host.send(support::host::request(0, "initialize", support::host::initialize_params("2025-11-25"))).await;
+    host.send(request(0, "initialize", initialize_params("2025-11-25"))).await;
     assert!(host.is_quiet(Duration::from_millis(500)).await);
     assert_eq!(desk.server.counts().refreshes, 0);
     // And is done.
