@@ -32,6 +32,7 @@ pub mod ranges;
 pub mod redirect;
 pub mod refresh;
 pub mod registration;
+mod report;
 pub mod revocation;
 pub mod scope;
 mod stay;

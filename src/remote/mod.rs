@@ -36,6 +36,7 @@ pub mod http_sse;
 pub mod modern;
 pub mod order;
 pub mod reading;
+mod report;
 pub mod retry;
 pub mod streamable_http;
 pub mod window;

@@ -1,12 +1,10 @@
 //! What a person is told of a failure: one sentence (what, where, why), one thing to do, one code; the
 //! same on stderr, in the JSON-RPC error's `message`, on the page in the browser and in `mcp-remote-client`. Codes
-//! and what to do stand in the [`catalogue`], the sentences in `remote` and `authorization`.
+//! and what to do stand in the [`catalogue`], the sentences where the failure is met (`remote/report.rs`, `oauth/report.rs`).
 //!
 //! Must never: say what failed without saying where; give a hint that is not something to do.
 
-mod authorization;
 pub mod catalogue;
-mod remote;
 
 use std::{
     collections::BTreeSet,

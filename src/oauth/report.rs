@@ -1,16 +1,17 @@
-//! What is told where no authorization came about.
+//! Reports of authorizations that failed.
 //!
-//! Must never: leave out the server it was for, or the authorization server's own words where it has
-//! some.
+//! # Invariants
+//!
+//! - A report names the MCP server, and has the authorization server's own words where there are some.
 
 use reqwest::Url;
 
-use super::{
-    Code, Report,
-    catalogue::{FINISH_IN_BROWSER, NAME_LOCALHOST, NAME_THE_ADDRESS, SIGN_IN_THERE},
-};
+use super::error::{Error, REGISTRATION, SIGN_IN_PAGE};
 use crate::{
-    oauth::error::{Error, REGISTRATION, SIGN_IN_PAGE},
+    report::{
+        Code, Report,
+        catalogue::{FINISH_IN_BROWSER, NAME_LOCALHOST, NAME_THE_ADDRESS, SIGN_IN_THERE},
+    },
     text::host,
 };
 

@@ -1,19 +1,21 @@
-//! What is told of a failure at the remote end.
+//! Reports of failures at the remote end.
 //!
-//! Must never: leave out where, or the server's own words where it has some.
+//! # Invariants
+//!
+//! - A report names the server, and has the server's own words where there are some.
 
 use std::time::Duration;
 
 use reqwest::{StatusCode, Url};
 use rustls::{AlertDescription, CertificateError};
 
-use super::{
-    Code, Report,
-    catalogue::{CHECK_ADDRESS, CHECK_HEADERS, NAME_ITSELF, STILL_TRIED},
-};
+use super::error::{Error, tls_cause, wants_password};
 use crate::{
     certificate::Presented,
-    remote::error::{Error, tls_cause, wants_password},
+    report::{
+        Code, Report,
+        catalogue::{CHECK_ADDRESS, CHECK_HEADERS, NAME_ITSELF, STILL_TRIED},
+    },
     text::{chain, deepest, host},
 };
 
