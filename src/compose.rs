@@ -17,7 +17,7 @@ use crate::{
     config::{Config, Grant, ServerUrl},
     forward::{self, Clock, Ends, Forward, Settings},
     local::{Lines, Writer},
-    network::Outlet,
+    network::ClientFactory,
     oauth::{Authorizer, door::Door},
     observer::Observer,
     remote::{self, EventReceiver, Opener, Timing, http::Http},
@@ -79,7 +79,7 @@ impl Forwarder {
 
 /// Returns what opens the remote end, and where the events of the remote end arrive.
 pub(crate) fn remote_end(config: &Config, observer: Observer) -> anyhow::Result<(Opener, EventReceiver)> {
-    let network = Arc::new(Outlet::new(&config.server, config.network.clone())?);
+    let network = Arc::new(ClientFactory::new(&config.server, config.network.clone())?);
     let authorizer = Authorizer::new(
         config.authorization.clone(),
         authorization_client(config, network.clone()),
@@ -112,18 +112,18 @@ pub(crate) fn store(config: &Config) -> Store {
 
 /// Returns the client for the authorization server's endpoints, for `logout` of the configured server.
 pub(crate) fn revocation_client(config: &Config) -> anyhow::Result<Arc<Door>> {
-    let network = Arc::new(Outlet::new(&config.server, config.network.clone())?);
+    let network = Arc::new(ClientFactory::new(&config.server, config.network.clone())?);
     let private_addresses = config.authorization.private_addresses;
     Ok(Arc::new(Door::new(network, config.server.clone(), config.plain_http, private_addresses, &[])))
 }
 
 /// The same for a server that only the store knows.
 pub(crate) fn revocation_client_of(server: &ServerUrl, all: &AllServers) -> anyhow::Result<Arc<Door>> {
-    let network = Arc::new(Outlet::new(server, all.network.clone())?);
+    let network = Arc::new(ClientFactory::new(server, all.network.clone())?);
     Ok(Arc::new(Door::new(network, server.clone(), all.plain_http, false, &[])))
 }
 
-fn authorization_client(config: &Config, network: Arc<Outlet>) -> Door {
+fn authorization_client(config: &Config, network: Arc<ClientFactory>) -> Door {
     let settings = &config.authorization;
     let named = match &settings.grant {
         Grant::ClientCredentials { token_endpoint: Some(url), .. } | Grant::Enterprise { token_endpoint: url, .. } => {

@@ -49,8 +49,8 @@
 //!    known for a refusal; lists that the host has seen are asked for again after a session was replaced;
 //!    a `ping` goes out after the machine has slept, or where the user wants one; and the tools are listed
 //!    where a modern server wants headers for a call whose schema was never seen. The first request a
-//!    server sees is the host's own. After a connection has failed, [`certificate`] looks on one of its
-//!    own, without a request.
+//!    server sees is the host's own. After a proxy has refused a
+//!    tunnel, one CONNECT of its own asks for the proxy's words (`network/proxy.rs`).
 //! 5. A `tools/call` that may have run is never sent twice. A request goes out again at most once for
 //!    each challenge.
 //! 6. Headers given by the user, cookies, tokens and message bodies go to the server's origin only: not
@@ -101,7 +101,6 @@ pub mod remote;
 
 pub mod oauth;
 
-pub mod certificate;
 pub mod network;
 pub mod store;
 

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     config::{PlainHttp, ServerUrl, is_loopback},
-    network::{Outlet, Reach},
+    network::{ClientFactory, Route},
     remote::http::{EVENT_STREAM, PROTOCOL_VERSION},
     text::{chain, host},
 };
@@ -41,7 +41,7 @@ const REVISION: &str = "2025-11-25";
 /// The way out.
 #[derive(Debug)]
 pub struct Door {
-    outlet: Arc<Outlet>,
+    outlet: Arc<ClientFactory>,
     server: ServerUrl,
     plain_http: PlainHttp,
     /// Origins that the user has named.
@@ -69,7 +69,7 @@ impl Door {
     /// they may be anywhere.
     #[must_use]
     pub fn new(
-        outlet: Arc<Outlet>,
+        outlet: Arc<ClientFactory>,
         server: ServerUrl,
         plain_http: PlainHttp,
         private_addresses: bool,
@@ -182,7 +182,7 @@ impl Door {
     /// [`Error::Network`].
     pub async fn send(&self, method: Method, url: &Url, mut headers: HeaderMap, body: Bytes) -> Result<Answer, Error> {
         let network = |why: String| Error::Network { host: host(url), why };
-        let failed = async |error: reqwest::Error| match self.outlet.distrusted(&error, url, self.resolver()).await {
+        let failed = |error: reqwest::Error| match self.outlet.distrusted_issuer(&error, url) {
             Some(issuer) => {
                 network(format!("its certificate was issued by {issuer}, which this computer does not trust"))
             }
@@ -197,7 +197,7 @@ impl Door {
             }
             let mut response = match request.send().await {
                 Ok(response) => response,
-                Err(error) => return Err(failed(error).await),
+                Err(error) => return Err(failed(error)),
             };
             let mut body = Vec::new();
             // A server that streams events at every path would keep us reading.
@@ -223,7 +223,7 @@ impl Door {
 
     fn client(&self, url: &Url) -> anyhow::Result<&Client> {
         let near = is_loopback(url);
-        let (slot, reach) = if near { (&self.near, Reach::Loopback) } else { (&self.far, Reach::World) };
+        let (slot, reach) = if near { (&self.near, Route::Loopback) } else { (&self.far, Route::Anywhere) };
         if let Some(client) = slot.get() {
             return Ok(client);
         }
@@ -270,7 +270,7 @@ mod tests {
             headers_timeout: None,
             body_timeout: None,
         };
-        let outlet = Arc::new(Outlet::new(&server, Arc::new(network)).unwrap());
+        let outlet = Arc::new(ClientFactory::new(&server, Arc::new(network)).unwrap());
         Door::new(outlet, server, PlainHttp::ForLoopback, private_addresses, named)
     }
 

@@ -29,10 +29,9 @@ use super::{
     window::Window,
 };
 use crate::{
-    certificate,
     config::{Network, ServerUrl},
     message::{Assembly, Body, Message, Shape},
-    network::{Outlet, Reach},
+    network::{ClientFactory, Route},
     oauth::{self, Authorizer, Credential, Need, Patience, Waiter, challenge::Challenge},
     observer::{Fact, Observer},
     store::description::{Account, AccountNow},
@@ -68,8 +67,8 @@ const MOST_COOKIES: usize = 200;
 /// The client, and what goes with every request to the server.
 #[derive(Debug)]
 pub struct Http {
-    outlet: Arc<Outlet>,
-    reach: Reach,
+    outlet: Arc<ClientFactory>,
+    reach: Route,
     /// Replaced when its connections may be dead.
     client: RwLock<Client>,
     server: Url,
@@ -92,7 +91,7 @@ impl Http {
     /// # Errors
     /// Where a proxy's address is none.
     pub fn new(
-        outlet: Arc<Outlet>,
+        outlet: Arc<ClientFactory>,
         server: &ServerUrl,
         headers: &HeaderMap,
         network: &Arc<Network>,
@@ -100,7 +99,7 @@ impl Http {
         limit: usize,
         observer: Observer,
     ) -> anyhow::Result<Self> {
-        let reach = Reach::of(server);
+        let reach = Route::of(server);
         let client = RwLock::new(outlet.client(&reach, None)?);
         let server = server.url().clone();
         let mut all = HeaderMap::new();
@@ -233,7 +232,7 @@ impl Http {
             let response = match answer {
                 Ok(response) => response,
                 // Boxed, as below.
-                Err(error) => return Err(Box::pin(Error::of_request(error).looked_into(&url, &self.network)).await),
+                Err(error) => return Err(Box::pin(Error::of_request(error).looked_into(&url, &self.outlet)).await),
             };
             if let Some(cookies) = &self.cookies {
                 cookies.keep(response.headers(), &url);
@@ -292,7 +291,7 @@ impl Http {
         let mut challenge = Challenge::of(response.headers());
         // A proxy's address is not the server's.
         if let (Some(authorizer), Some(from)) = (&self.authorizer, response.remote_addr())
-            && certificate::proxy(&self.server, &self.network).is_none()
+            && self.outlet.proxy_to(&self.server).is_none()
         {
             authorizer.note_server_at(from.ip());
         }

@@ -9,9 +9,12 @@ use std::time::Duration;
 use reqwest::{StatusCode, Url};
 use rustls::{AlertDescription, CertificateError};
 
-use super::error::{Error, tls_cause, wants_password};
+use super::error::Error;
 use crate::{
-    certificate::Presented,
+    network::{
+        certificate::CertificateInfo,
+        failure::{tls_cause, wants_password},
+    },
     report::{
         Code, Report,
         catalogue::{CHECK_ADDRESS, CHECK_HEADERS, NAME_ITSELF, STILL_TRIED},
@@ -135,7 +138,7 @@ fn of_status(status: StatusCode) -> Code {
 }
 
 /// TLS failed: whose certificate it was, as far as somebody has looked.
-fn of_tls(error: &reqwest::Error, certificate: Option<&Presented>, host: &str, cause: &str) -> (Code, String) {
+fn of_tls(error: &reqwest::Error, certificate: Option<&CertificateInfo>, host: &str, cause: &str) -> (Code, String) {
     use CertificateError as Fault;
     match tls_cause(error) {
         Some(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)) => (

@@ -40,10 +40,11 @@ const LONGEST: usize = 1000;
 mod entries;
 mod exit;
 mod facts;
+mod handshake;
 mod here;
+mod reachability;
 mod teller;
 mod trial;
-mod way;
 
 pub(crate) use exit::Exit;
 use exit::{is_proxy, is_tls};
@@ -125,7 +126,7 @@ impl<'a> Diagnosis<'a> {
         self.teller.note(&format!("mcp-remote-client {}: {url}", env!("CARGO_PKG_VERSION")))?;
         self.teller.note("")?;
         here::look(self.config, &visit.terminal, &mut self.teller).await?;
-        let way = way::look(self.config, &mut self.teller).await?;
+        let way = reachability::check(self.config, &mut self.teller).await?;
         self.held.extend(way.certificate);
         self.step = way.failed_at.unwrap_or(Step::Transport);
         let mut inventory = Inventory::default();

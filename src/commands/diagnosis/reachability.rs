@@ -1,7 +1,9 @@
-//! The way to the server, looked at before it is gone: the proxy, the name's addresses, TCP to each of
-//! them, the certificate. Connections of its own, on which nothing is sent.
+//! Whether the server can be reached: the proxy, the name's addresses, TCP to each of them, the certificate. On
+//! connections of their own, on which nothing is sent.
 //!
-//! Must never: decide what a failure means. The real connection meets the same, and its report is told.
+//! # Invariants
+//!
+//! - This module does not say what a failure means: the real connection meets the same failure, and reports it.
 
 use std::{
     io,
@@ -14,28 +16,31 @@ use tokio::{
     time::timeout,
 };
 
-use super::teller::{Line, Step, Teller};
+use super::{
+    handshake::{self, Presented},
+    teller::{Line, Step, Teller},
+};
 use crate::{
-    certificate::{self, Presented},
     config::{Config, ProxyChoice},
+    network::{certificate::CertificateInfo, proxy},
 };
 
-/// What became of the look.
+/// How far the server was reached.
 #[derive(Debug, Default)]
-pub(super) struct Way {
+pub(super) struct Reached {
     /// Where it ended; the connection's report is about this step.
     pub(super) failed_at: Option<Step>,
     /// The certificate, which nobody has judged yet.
     pub(super) certificate: Option<Line>,
 }
 
-/// Looks, and tells what is seen.
-pub(super) async fn look(config: &Config, teller: &mut Teller<'_>) -> io::Result<Way> {
+/// Tries each step, and prints what is found.
+pub(super) async fn check(config: &Config, teller: &mut Teller<'_>) -> io::Result<Reached> {
     let (url, network) = (config.server.url(), &*config.network);
     let mut host = bare(url.host_str().unwrap_or_default());
     let mut port = url.port_or_known_default().unwrap_or_default();
-    let proxy = certificate::proxy(url, network);
-    match &proxy {
+    let through = proxy::to(url, &network.proxy);
+    match &through {
         Some(proxy) => {
             let uri = proxy.uri();
             let scheme = uri.scheme_str().unwrap_or("http");
@@ -51,22 +56,22 @@ pub(super) async fn look(config: &Config, teller: &mut Teller<'_>) -> io::Result
         }
         None => teller.tell(Line::skip(Step::Proxy, "none leads there"))?,
     }
-    let failed = |step| Way { failed_at: Some(step), certificate: None };
+    let failed = |step| Reached { failed_at: Some(step), certificate: None };
     let Some(addresses) = addresses(config, &host, port, teller).await? else { return Ok(failed(Step::Name)) };
     if !connect(&addresses, network.connect_timeout, teller).await? {
-        return Ok(failed(if proxy.is_some() { Step::Proxy } else { Step::Tcp }));
+        return Ok(failed(if through.is_some() { Step::Proxy } else { Step::Tcp }));
     }
     if url.scheme() != "https" {
         let why = if config.server.is_loopback() { "not needed on this machine" } else { "none: --allow-http" };
         teller.tell(Line::skip(Step::Tls, why))?;
-        return Ok(Way::default());
+        return Ok(Reached::default());
     }
     let begun = Instant::now();
-    match certificate::presented(url, network).await {
-        Ok(seen) => Ok(Way { failed_at: None, certificate: Some(of_certificate(&seen).after(begun.elapsed())) }),
-        Err(certificate::Error::Proxy { .. }) if proxy.is_some() => {
+    match handshake::perform(url, network).await {
+        Ok(seen) => Ok(Reached { failed_at: None, certificate: Some(of_certificate(&seen).after(begun.elapsed())) }),
+        Err(handshake::Error::Proxy) if through.is_some() => {
             teller.tell(Line::skip(Step::Tls, "the certificate is behind the proxy"))?;
-            Ok(Way::default())
+            Ok(Reached::default())
         }
         Err(_) => Ok(failed(Step::Tls)),
     }
@@ -131,7 +136,7 @@ async fn connect(addresses: &[SocketAddr], patience: Duration, teller: &mut Tell
 }
 
 fn of_certificate(seen: &Presented) -> Line {
-    let Presented { protocol, issuer, not_after, .. } = seen;
+    let Presented { protocol, certificate: CertificateInfo { issuer, not_after, .. } } = seen;
     Line::ok(Step::Tls, format!("{protocol}; certificate from {issuer}, until {not_after}"))
 }
 
