@@ -18,7 +18,7 @@ use crate::{
     forward::{self, Clock, Ends, Forward, Settings},
     local::{Lines, Writer},
     network::ClientFactory,
-    oauth::{Authorizer, door::Door},
+    oauth::{Authorizer, http::client::HttpClient},
     observer::Observer,
     remote::{self, EventReceiver, Opener, Timing, http::Http},
     shutdown::Stop,
@@ -111,19 +111,19 @@ pub(crate) fn store(config: &Config) -> Store {
 }
 
 /// Returns the client for the authorization server's endpoints, for `logout` of the configured server.
-pub(crate) fn revocation_client(config: &Config) -> anyhow::Result<Arc<Door>> {
+pub(crate) fn revocation_client(config: &Config) -> anyhow::Result<Arc<HttpClient>> {
     let network = Arc::new(ClientFactory::new(&config.server, config.network.clone())?);
     let private_addresses = config.authorization.private_addresses;
-    Ok(Arc::new(Door::new(network, config.server.clone(), config.plain_http, private_addresses, &[])))
+    Ok(Arc::new(HttpClient::new(network, config.server.clone(), config.plain_http, private_addresses, &[])))
 }
 
 /// The same for a server that only the store knows.
-pub(crate) fn revocation_client_of(server: &ServerUrl, all: &AllServers) -> anyhow::Result<Arc<Door>> {
+pub(crate) fn revocation_client_of(server: &ServerUrl, all: &AllServers) -> anyhow::Result<Arc<HttpClient>> {
     let network = Arc::new(ClientFactory::new(server, all.network.clone())?);
-    Ok(Arc::new(Door::new(network, server.clone(), all.plain_http, false, &[])))
+    Ok(Arc::new(HttpClient::new(network, server.clone(), all.plain_http, false, &[])))
 }
 
-fn authorization_client(config: &Config, network: Arc<ClientFactory>) -> Door {
+fn authorization_client(config: &Config, network: Arc<ClientFactory>) -> HttpClient {
     let settings = &config.authorization;
     let named = match &settings.grant {
         Grant::ClientCredentials { token_endpoint: Some(url), .. } | Grant::Enterprise { token_endpoint: url, .. } => {
@@ -131,5 +131,5 @@ fn authorization_client(config: &Config, network: Arc<ClientFactory>) -> Door {
         }
         _ => Vec::new(),
     };
-    Door::new(network, config.server.clone(), config.plain_http, settings.private_addresses, &named)
+    HttpClient::new(network, config.server.clone(), config.plain_http, settings.private_addresses, &named)
 }

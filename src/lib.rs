@@ -13,11 +13,11 @@
 //!
 //! # The walk of a challenge
 //!
-//! [`remote::http`] meets 401, or 403 that names a scope → [`oauth::challenge`] → [`oauth::Authorizer`]
-//! (one flight per process) → [`store`] (has another copy done it?) → [`oauth::discovery`] →
-//! [`oauth::refresh`] (one per machine: [`store::lock`]) → [`oauth::authorization_code`]: first
-//! [`oauth::redirect`] is bound, its port is part of who we are; then [`oauth::registration`], the
-//! [`oauth::browser`], the redirect, the exchange → [`store`] → the same request goes out again. Or one
+//! [`remote::http`] meets 401, or 403 that names a scope → [`oauth::protocol::challenge`] → [`oauth::Authorizer`]
+//! (one flight per process) → [`store`] (has another copy done it?) → [`oauth::protocol::discovery`] →
+//! [`oauth::grants::refresh`] (one per machine: [`store::lock`]) → [`oauth::grants::authorization_code`]: first
+//! [`oauth::person::redirect`] is bound, its port is part of who we are; then [`oauth::client`], the
+//! [`oauth::person::browser`], the redirect, the exchange → [`store`] → the same request goes out again. Or one
 //! of the other grants, each in its file. The layers above have seen a slow request.
 //!
 //! # The walk of a modern message
@@ -63,7 +63,7 @@
 //! 10. The loop is one closed event enum and a synchronous handler; a state is an enum variant with
 //!     its data inside.
 //! 11. Files of the store are replaced, never written in place (but for the key of proofs, which is made once
-//!     under its own lock: [`oauth::dpop`]), and belong to their owner; a lost race never removes a newer
+//!     under its own lock: [`oauth::protocol::dpop`]), and belong to their owner; a lost race never removes a newer
 //!     token.
 //! 12. The redirect's listener is on loopback, exists only while a sign-in is under way, and ignores
 //!     what is not its own.

@@ -10,7 +10,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::{
-    oauth::{Credential, challenge::Challenge, discovery::Discovered, registration::Origin},
+    oauth::{
+        client::Origin,
+        credential::Credential,
+        protocol::{challenge::Challenge, discovery::Discovered},
+    },
     report::Report,
 };
 

@@ -29,7 +29,7 @@ use crate::{
         ProxyChoice, Resource, ServerUrl, Start, TransportStrategy,
     },
     known_hosts::HostEnvironment,
-    oauth::browser::Surroundings,
+    oauth::person::browser::Surroundings,
     secret::Secret,
     store,
     tools::ToolPattern,

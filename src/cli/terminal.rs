@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::{Config, Grant, is_loopback},
-    oauth::browser::Surroundings,
+    oauth::person::browser::Surroundings,
     secret::Secret,
 };
 

@@ -32,7 +32,9 @@ use crate::{
     config::{Network, ServerUrl},
     message::{Assembly, Body, Message, Shape},
     network::{ClientFactory, Route},
-    oauth::{self, Authorizer, Credential, Need, Patience, Waiter, challenge::Challenge},
+    oauth::{
+        self, Authorizer, Credential, Deadline as Patience, Need, Requester as Waiter, protocol::challenge::Challenge,
+    },
     observer::{Fact, Observer},
     store::description::{Account, AccountNow},
     text::one_line,

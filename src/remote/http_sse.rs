@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     message::{Id, Message, Shape},
-    oauth::Waiter,
+    oauth::Requester as Waiter,
     text::{chain, one_line},
 };
 

@@ -19,7 +19,7 @@ use crate::{
     config::{Protocol, Start, TransportStrategy},
     era::{self, Era, verdict},
     message::{Id, Message},
-    oauth::{self, Waiter},
+    oauth::{self, Requester as Waiter},
     observer::{Fact, Transport},
     report::{Code, Report},
     store::eras::{Eras, KnownEra},

@@ -41,7 +41,7 @@ use super::{
 };
 use crate::{
     message::{Id, Message, Part, Shape},
-    oauth::Waiter,
+    oauth::Requester as Waiter,
     text::{chain, one_line},
 };
 

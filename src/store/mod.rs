@@ -3,7 +3,7 @@
 //!
 //! npm's files hold what npm would put there; what it would misread is in files of ours beside them.
 //! Files are replaced whole, never written in place (a reader sees the old one or the new one; the key of
-//! proofs is [`crate::oauth::dpop`]'s own affair), and belong to the owner only.
+//! proofs is [`crate::oauth::protocol::dpop`]'s own affair), and belong to the owner only.
 //!
 //! Must never: change a name, that would sign people out; take a file that cannot be read for a
 //! reason to fail.
@@ -26,13 +26,9 @@ use crate::{
 
 pub mod description;
 pub mod eras;
-pub mod grant;
 mod hosts;
 pub mod lease;
 pub mod lock;
-pub mod remedies;
-pub mod sign_in;
-pub mod tokens;
 
 /// The folder below the configuration folder: npm's name for the layout, not a version of ours.
 pub const LAYOUT: &str = "mcp-remote-v1";

@@ -11,11 +11,12 @@ use super::teller::{Line, Outcome, Step};
 use crate::{
     config::TransportStrategy,
     oauth::{
-        Credential,
-        challenge::Challenge,
-        credential::Obtained,
-        discovery::{AuthorizationServer, Discovered},
-        registration::Origin,
+        client::Origin,
+        credential::{Credential, Obtained},
+        protocol::{
+            challenge::Challenge,
+            discovery::{AuthorizationServer, Discovered},
+        },
     },
     observer::{Fact, Transport},
     report::Code,

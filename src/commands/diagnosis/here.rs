@@ -14,14 +14,14 @@ use crate::{
     config::{Config, Grant},
     oauth::{
         error::Error,
-        port_holder,
-        redirect::{Listener, Place, sibling},
+        person::{
+            port_holder,
+            redirect::{Listener, Place, sibling},
+        },
+        stored::tokens::{TokenFile, Tokens},
     },
     report::{Code, Report},
-    store::{
-        Store,
-        tokens::{Drawer, Tokens},
-    },
+    store::Store,
 };
 
 /// Tells all of it.
@@ -49,8 +49,8 @@ pub(super) async fn look(config: &Config, terminal: &Terminal, teller: &mut Tell
         teller.tell(Line::new(Step::StoredSignIn, outcome, format!("{}{by}", sign_in.until())))?;
     }
     for name in store.names("").iter().filter(|name| name.ends_with(".json")) {
-        let is_sound = match Drawer::ALL.into_iter().find(|drawer| drawer.tokens() == *name) {
-            Some(drawer) => Tokens::load(&store, drawer).is_some(),
+        let is_sound = match TokenFile::ALL.into_iter().find(|file| file.name() == *name) {
+            Some(file) => Tokens::load(&store, file).is_some(),
             None => store.read(name).is_none_or(|content| serde_json::from_slice::<IgnoredAny>(&content).is_ok()),
         };
         if !is_sound {

@@ -15,11 +15,9 @@ use serde_json::Value;
 use crate::{
     config::{Config, ProxyChoice},
     mcp::method,
+    oauth::stored::tokens::{TokenFile, Tokens},
     report::{Code, Report},
-    store::{
-        Store,
-        tokens::{Drawer, Tokens},
-    },
+    store::Store,
     text::{is_key, is_obeyed},
 };
 
@@ -293,8 +291,8 @@ impl Redactor {
         let store = Store::new(config.store.clone(), config.server_hash.clone());
         let mut redactor = Self { secrets: Vec::new(), home };
         redactor.learn(secrets);
-        for drawer in Drawer::ALL {
-            Tokens::load(&store, drawer).iter().for_each(|tokens| redactor.learn_tokens(tokens));
+        for file in TokenFile::ALL {
+            Tokens::load(&store, file).iter().for_each(|tokens| redactor.learn_tokens(tokens));
         }
         redactor
     }
