@@ -31,6 +31,7 @@ use super::{
 use crate::{
     observer::Fact,
     report::{self, Code, Report},
+    status::Disposition,
     store::sign_in::{LIFE, SignIn, Tabs},
     text::{host, one_line},
 };
@@ -312,7 +313,7 @@ async fn look(desk: &Desk, errand: &Errand, client: &Client, redirect_uri: &str)
         return Some((standing, refused(error, member("error_description"))));
     }
     // Not of the busy, who say nothing about the client.
-    if answer.status.is_client_error() && !matches!(answer.status.as_u16(), 408 | 425 | 429) {
+    if answer.status.is_client_error() && !Disposition::of(answer.status).may_pass() {
         let refusal = match provider::refusal_in(&errand.discovered.server, &answer.body) {
             Some(known) => refused(known, None),
             None => {

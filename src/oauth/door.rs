@@ -23,6 +23,7 @@ use crate::{
     config::{PlainHttp, ServerUrl, is_loopback},
     network::{Outlet, Reach},
     remote::http::{EVENT_STREAM, PROTOCOL_VERSION},
+    status::Disposition,
     text::{chain, host},
 };
 
@@ -140,7 +141,7 @@ impl Door {
         match answer.status {
             StatusCode::OK => Ok(Some(answer.body)),
             // Busy, not absent: what follows from there being none would be wrong.
-            status if matches!(status.as_u16(), 408 | 425 | 429 | 502..=504) => {
+            status if Disposition::of(status).is_busy() => {
                 Err(Error::Network { host: host(url), why: format!("HTTP {}", status.as_u16()) })
             }
             _ => Ok(None),

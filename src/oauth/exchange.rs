@@ -35,7 +35,7 @@ use super::{
     jws::SigningKey,
     registration::{AuthMethod, Client},
 };
-use crate::{store::sign_in::LIFE, text::one_line};
+use crate::{status::Disposition, store::sign_in::LIFE, text::one_line};
 
 /// A client at an authorization server.
 #[derive(Clone, Debug)]
@@ -304,7 +304,7 @@ impl Inner {
         let answer = self.post(&url, decode(request.body())).await?;
         // As it is kept: without what the answer repeats of our secrets.
         let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let (true, Some(error @ Error::Answer { .. })) = (answer.status.is_server_error(), &refusal) {
+        if let (true, Some(error @ Error::Answer { .. })) = (Disposition::of(answer.status).may_pass(), &refusal) {
             return Err(error.clone()); // a failed request to oauth2, which goes on polling then
         }
         let mut status = answer.status;
