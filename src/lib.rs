@@ -114,6 +114,7 @@ pub mod report;
 pub mod secret;
 pub mod shutdown;
 mod sleep_watch;
+mod status;
 mod sync;
 mod text;
 

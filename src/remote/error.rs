@@ -14,6 +14,8 @@ use crate::{
         certificate::CertificateInfo,
         failure::{refused_by_proxy, tls_cause, wants_password},
     },
+    oauth,
+    status::Disposition,
 };
 
 /// A failure at the remote end.
@@ -63,7 +65,7 @@ pub enum Error {
     Refused(Box<Refusal>),
     /// The server asks for authorization, and there is none.
     #[error("{0}")]
-    Unauthorized(Box<crate::oauth::error::Error>),
+    Unauthorized(Box<oauth::error::Error>),
     /// The server no longer knows the session: the message was not run, and a new session may take it.
     #[error("the session is lost")]
     SessionLost(Box<Refusal>),
@@ -206,6 +208,29 @@ impl Error {
             Self::Refused(refusal) | Self::SessionLost(refusal) => Some(refusal.status),
             Self::Redirected { status, .. } => Some(*status),
             Self::BothTransports { first, .. } => first.status(),
+            _ => None,
+        }
+    }
+
+    /// Whether the same request may succeed later: the server could not be reached, broke off or is busy.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::ProxyDown { .. } | Self::Broken(_) | Self::Silent { .. } | Self::NoAnswer(_) => {
+                true
+            }
+            Self::Unauthorized(error) => matches!(&**error, oauth::error::Error::Network { .. }),
+            Self::Refused(refusal) => Disposition::of(refusal.status).may_pass(),
+            Self::BothTransports { first, second } => first.may_pass() || second.may_pass(),
+            _ => false,
+        }
+    }
+
+    /// How long the server asks to wait.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(refusal) => refusal.retry_after,
             _ => None,
         }
     }

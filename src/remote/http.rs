@@ -36,6 +36,7 @@ use crate::{
         self, Authorizer, Credential, Deadline as Patience, Need, Requester as Waiter, protocol::challenge::Challenge,
     },
     observer::{Fact, Observer},
+    status,
     store::description::{Account, AccountNow},
     text::one_line,
 };
@@ -479,8 +480,7 @@ fn redirect(response: &Response, from: &Url) -> Option<Url> {
 }
 
 async fn refusal(mut response: Response) -> Refusal {
-    let status = response.status();
-    let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
+    let (status, retry_after) = (response.status(), status::retry_after(response.headers()));
     let mut text = Vec::new();
     let read = async {
         while let Ok(Some(piece)) = response.chunk().await {
@@ -521,15 +521,6 @@ fn is_json_rpc_error(answer: &Message) -> bool {
 fn error_message(answer: &Message) -> Option<String> {
     let value: serde_json::Value = serde_json::from_slice(&answer.body.to_bytes()).ok()?;
     Some(one_line(value.get("error")?.get("message")?.as_str()?.as_bytes()))
-}
-
-/// Seconds or a date (RFC 9110 §10.2.3), from now.
-fn retry_after(value: &str) -> Option<Duration> {
-    if let Ok(seconds) = value.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(std::time::SystemTime::now()).unwrap_or_default())
 }
 
 /// Cookies go back to the exact origin that set them, as npm's do: `Domain` and `Secure` are
@@ -614,13 +605,6 @@ fn identity(cookie: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(retry_after("soon"), None);
-    }
 
     #[test]
     fn cookies_return_to_the_origin_that_set_them_and_to_no_other() {

@@ -417,10 +417,12 @@ impl Shared {
     }
 
     async fn reopen(&self, retry: Option<Duration>, backoff: &mut Backoff) -> Stream {
+        let retry = retry.unwrap_or(Backoff::FIRST);
+        let mut retry_after = None;
         loop {
             // What the server asked for is waited in any case; our own patience grows, and ends when a
             // message needs the stream.
-            let asked = retry.unwrap_or(Backoff::FIRST).min(LONGEST_RETRY);
+            let asked = retry.max(retry_after.take().unwrap_or_default()).min(LONGEST_RETRY);
             tokio::time::sleep(asked).await;
             tokio::select! {
                 () = tokio::time::sleep(backoff.pause().saturating_sub(asked)) => {}
@@ -439,7 +441,10 @@ impl Shared {
                     }
                     Err(error) => warn!("the new event stream is no good: {}", chain(&error)),
                 },
-                Err(error) => debug!("the event stream does not open: {}", chain(&error)),
+                Err(error) => {
+                    debug!("the event stream does not open: {}", chain(&error));
+                    retry_after = error.retry_after();
+                }
             }
         }
     }

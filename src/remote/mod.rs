@@ -19,7 +19,7 @@ use crate::{
     config::{Protocol, Start, TransportStrategy},
     era::{self, Era, verdict},
     message::{Id, Message},
-    oauth::{self, Requester as Waiter},
+    oauth::Requester as Waiter,
     observer::{Fact, Transport},
     report::{Code, Report},
     store::eras::{Eras, KnownEra},
@@ -147,11 +147,11 @@ impl Opener {
         loop {
             let since = Instant::now();
             let error = match self.open_once(&first, Duration::ZERO).await {
-                Err(error) if passes(&error) => error,
+                Err(error) if error.may_pass() => error,
                 opened => return opened,
             };
             // What the server asks for is waited for, whoever is in a hurry.
-            let asked = retry_after(&error).unwrap_or_default().min(LONGEST_RETRY_AFTER);
+            let asked = error.retry_after().unwrap_or_default().min(LONGEST_RETRY_AFTER);
             let longest = if began.elapsed() < HOLD { LONGEST_PAUSE_IN_HOLD } else { LONGEST_PAUSE };
             let pause = backoff.pause().min(longest).max(asked);
             let hurried = (since + SHORTEST_PAUSE).max(Instant::now() + asked);
@@ -340,36 +340,6 @@ impl Remote {
             Self::StreamableHttp(remote) => remote.close().await,
             Self::HttpSse(remote) => remote.close(),
             Self::Modern(mut remote) => remote.abandon(),
-        }
-    }
-}
-
-/// Whether what an `initialize` met may pass by itself.
-fn passes(error: &Error) -> bool {
-    match error {
-        Error::Connect(_) | Error::ProxyDown { .. } | Error::Broken(_) | Error::Silent { .. } | Error::NoAnswer(_) => {
-            true
-        }
-        Error::Unauthorized(error) => matches!(&**error, oauth::error::Error::Network { .. }),
-        Error::Refused(refusal) => is_passing(refusal.status),
-        Error::BothTransports { first, second } => passes(first) || passes(second),
-        _ => false,
-    }
-}
-
-fn retry_after(error: &Error) -> Option<Duration> {
-    match error {
-        Error::Refused(refusal) => refusal.retry_after,
-        _ => None,
-    }
-}
-
-/// Whether a status speaks of the server's present state and not of the request.
-fn is_passing(status: StatusCode) -> bool {
-    match status {
-        StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => false,
-        status => {
-            status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
         }
     }
 }

@@ -201,7 +201,7 @@ impl Shared {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            if exchange.acknowledged.is_some() && may_reopen(&error) {
+            if exchange.acknowledged.is_some() && (error.may_pass() || matches!(error, Error::TooLarge { .. })) {
                 if since.elapsed() >= STABLE {
                     backoff = Backoff::up_to(LONGEST_PAUSE);
                 }
@@ -506,20 +506,6 @@ fn words_of(error: &Error) -> Option<String> {
     match error {
         Error::LegacyServer { words } => words.clone(),
         error => Some(chain(error)),
-    }
-}
-
-/// Whether a stream of notifications is lost, and not refused.
-fn may_reopen(error: &Error) -> bool {
-    match error {
-        Error::Connect(_)
-        | Error::ProxyDown { .. }
-        | Error::Broken(_)
-        | Error::Silent { .. }
-        | Error::NoAnswer(_)
-        | Error::TooLarge { .. } => true,
-        Error::Refused(refusal) => refusal.status.is_server_error() || refusal.status.as_u16() == 429,
-        _ => false,
     }
 }
 

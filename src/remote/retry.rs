@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use log::info;
-use reqwest::StatusCode;
 
 use super::error::Error;
 use crate::{
     message::{Message, Shape},
+    status::Disposition,
     text::chain,
 };
 
@@ -111,13 +111,10 @@ impl Tries {
     fn again(&mut self, error: &Error) -> Option<Duration> {
         let (allowed, named) = match error {
             Error::Connect(_) | Error::ProxyDown { .. } => (true, None), // nothing was sent
-            Error::Refused(refusal) => match refusal.status {
-                // RFC 6585 §4: refused before it ran.
-                StatusCode::TOO_MANY_REQUESTS => (true, refusal.retry_after),
-                StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
-                    (self.replay == Replay::Safe, refusal.retry_after)
-                }
-                _ => (false, None),
+            Error::Refused(refusal) => match Disposition::of(refusal.status) {
+                Disposition::Throttled => (true, refusal.retry_after),
+                Disposition::Busy => (self.replay == Replay::Safe, refusal.retry_after),
+                Disposition::Failed | Disposition::Refused => (false, None),
             },
             Error::Broken(_) => (self.replay == Replay::Safe, None),
             _ => (false, None),

@@ -42,6 +42,7 @@ use super::{
 use crate::{
     message::{Id, Message, Part, Shape},
     oauth::Requester as Waiter,
+    status::Disposition,
     text::{chain, one_line},
 };
 
@@ -340,7 +341,7 @@ impl Shared {
             }
             // It is only busy or starting: the message may be tried again as after any such answer. The
             // server's words are about our request, so they are no answer to the host's.
-            Err(Error::Refused(mut refusal)) if is_passing(refusal.status) => {
+            Err(Error::Refused(mut refusal)) if Disposition::of(refusal.status).may_pass() => {
                 refusal.answer = None;
                 Err(Error::Refused(refusal))
             }
@@ -515,8 +516,7 @@ impl Shared {
             tokio::time::sleep(pause).await;
             match self.http.listen(self.http.server(), &session.headers, Some(&last_id), Waiter::Stream).await {
                 Ok(response) => return Some(response),
-                Err(Error::Connect(_) | Error::ProxyDown { .. } | Error::Broken(_) | Error::Silent { .. }) => {}
-                Err(Error::Refused(refusal)) if is_passing(refusal.status) => {}
+                Err(error) if error.may_pass() => {}
                 Err(error) => {
                     debug!("cannot resume: {}", chain(&error));
                     return None;
@@ -736,11 +736,6 @@ impl Shared {
             Err(error) => warn!("ping: {}", chain(&error)),
         }
     }
-}
-
-/// Whether the same may be had a little later: the server fails, or is busy.
-fn is_passing(status: StatusCode) -> bool {
-    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }
 
 /// Takes `id` off the list, under the text it was asked with.

@@ -36,6 +36,7 @@ use crate::{
     },
     observer::Fact,
     report::{self, Code, Report},
+    status::Disposition,
     text::{host, one_line},
 };
 
@@ -326,7 +327,7 @@ async fn look(
         return Some((standing, refused(error, member("error_description"))));
     }
     // Not of the busy, who say nothing about the client.
-    if answer.status.is_client_error() && !matches!(answer.status.as_u16(), 408 | 425 | 429) {
+    if answer.status.is_client_error() && !Disposition::of(answer.status).may_pass() {
         let refusal = match providers::refusal_in(&attempt.discovered.server, &answer.body) {
             Some(known) => refused(known, None),
             None => {

@@ -24,6 +24,7 @@ use crate::{
         http::address::{GuardedResolver, Refused},
     },
     remote::http::EVENT_STREAM,
+    status::Disposition,
     text::{chain, host},
 };
 
@@ -141,7 +142,7 @@ impl HttpClient {
         match answer.status {
             StatusCode::OK => Ok(Some(answer.body)),
             // Busy, not absent: what follows from there being none would be wrong.
-            status if matches!(status.as_u16(), 408 | 425 | 429 | 502..=504) => {
+            status if Disposition::of(status).is_busy() => {
                 Err(Error::Network { host: host(url), why: format!("HTTP {}", status.as_u16()) })
             }
             _ => Ok(None),

@@ -34,6 +34,7 @@ use crate::{
         protocol::{client_assertion::client_assertion, discovery::AuthorizationServer, dpop::Prover, jws::SigningKey},
         stored::sign_in::LIFE,
     },
+    status::Disposition,
     text::one_line,
 };
 
@@ -304,7 +305,7 @@ impl Inner {
         let answer = self.post(&url, decode(request.body())).await?;
         // As it is kept: without what the answer repeats of our secrets.
         let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let (true, Some(error @ Error::Answer { .. })) = (answer.status.is_server_error(), &refusal) {
+        if let (true, Some(error @ Error::Answer { .. })) = (Disposition::of(answer.status).may_pass(), &refusal) {
             return Err(error.clone()); // a failed request to oauth2, which goes on polling then
         }
         let mut status = answer.status;
