@@ -15,6 +15,8 @@ use tokio::{
 use crate::{
     cli::AllServers,
     config::{Config, Grant, ServerUrl},
+    description::store::Shelf,
+    era::known::Eras,
     forward::{self, Clock, Ends, Forward, Settings},
     local::{Lines, Writer},
     network::ClientFactory,
@@ -22,7 +24,7 @@ use crate::{
     observer::Observer,
     remote::{self, EventReceiver, Opener, Timing, http::Http},
     shutdown::Stop,
-    store::{Store, description::Shelf, eras::Eras},
+    store::Store,
 };
 
 /// The loop with all that belongs to it, ready to run between a host and the server.

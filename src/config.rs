@@ -8,7 +8,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 use reqwest::{Url, header::HeaderMap};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::{known_hosts::HostEnvironment, oauth::person::browser::Surroundings, secret::Secret, tools::ToolPattern};
+use crate::{known_hosts::HostEnvironment, secret::Secret, surroundings::Surroundings, tools::ToolPattern};
 
 /// Everything the program was told.
 #[derive(Debug)]

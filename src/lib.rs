@@ -25,13 +25,13 @@
 //! The first message decides the [`era`] of a connection. A request of MCP 2026-07-28 → [`forward`] (`modern.rs`:
 //! `server/discover` is never held; `listens.rs`: the streams that owe nobody) → [`remote::modern`] (one POST and one
 //! stream each, headers by [`era::mirror`], what the answer says of the server by [`era::verdict`], kept by
-//! [`store::eras`]) → back as above.
+//! [`era::known`]) → back as above.
 //!
 //! # The walk of a start that the server does not answer
 //!
 //! [`remote`] meets a hurdle, or [`oauth::Authorizer`] needs a person (`forward/sign_in.rs`) → [`forward`] holds
 //! the host's `initialize` for as long as this host waits (`hold.rs`, [`known_hosts`]), then answers it itself
-//! (`provisional.rs`); a server whose last [`description`] is known ([`store::description`]) is shown at once
+//! (`provisional.rs`); a server whose last [`description`] is known ([`description::store`]) is shown at once
 //! → lists are answered, or one tool stands in for them (`stand_in.rs`), calls are held → the connection stands: the host's own handshake goes to the server, then what was held; the host is
 //! told which lists are others, and answered where it asks for what the server has not (`told.rs`); lists
 //! that it has seen are looked at again (`survey.rs`). With a server that answers, nothing of this happens.
@@ -105,7 +105,7 @@ pub mod network;
 pub mod store;
 
 pub mod description;
-mod mcp;
+pub mod mcp;
 pub mod message;
 
 mod logging;
@@ -115,6 +115,7 @@ pub mod secret;
 pub mod shutdown;
 mod sleep_watch;
 mod status;
+pub mod surroundings;
 mod sync;
 mod text;
 

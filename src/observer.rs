@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use reqwest::{StatusCode, Url};
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::{
+    mcp::Transport,
     oauth::{
         client::Origin,
         credential::Credential,
@@ -69,16 +69,6 @@ pub enum Fact {
     Remedied(String),
     /// There is a token to send.
     Credential(Arc<Credential>),
-}
-
-/// A transport of MCP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Transport {
-    /// MCP 2025-03-26 and later.
-    StreamableHttp,
-    /// MCP 2024-11-05.
-    HttpSse,
 }
 
 /// Who looks on, if anybody does.

@@ -29,9 +29,9 @@ use crate::{
         ProxyChoice, Resource, ServerUrl, Start, TransportStrategy,
     },
     known_hosts::HostEnvironment,
-    oauth::person::browser::Surroundings,
     secret::Secret,
     store,
+    surroundings::Surroundings,
     tools::ToolPattern,
 };
 

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     config::{Config, Grant, is_loopback},
-    oauth::person::browser::Surroundings,
     secret::Secret,
+    surroundings::Surroundings,
 };
 
 /// This terminal, as far as a host differs.

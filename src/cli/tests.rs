@@ -558,7 +558,7 @@ fn what_a_host_may_not_pass_on_is_named_where_this_connection_uses_it() {
     let proxies = ["HTTPS_PROXY", "NO_PROXY"];
     let screen: &[&str] = if cfg!(any(windows, target_vendor = "apple")) { &[] } else { &["DISPLAY"] };
     assert_eq!(names(&[URL])[..4], [&proxies[..], &everything].concat());
-    let stripped = crate::oauth::person::browser::Surroundings::of(&|_| None);
+    let stripped = crate::surroundings::Surroundings::of(&|_| None);
     if !stripped.may_have_browser() {
         assert_eq!(names(&[URL])[4..], *screen);
     }

@@ -26,6 +26,7 @@ use tokio::{
 
 use crate::{
     config::{Authorization, Grant, Start},
+    description::store::AccountNow,
     message::Message,
     oauth::{
         context::{AuthorizationAttempt, Context, has_all},
@@ -42,7 +43,7 @@ use crate::{
         stored::{provenance::Provenance, sign_in::SignIn},
     },
     observer::{Fact, Observer},
-    store::{Store, description::AccountNow, lock::Purpose},
+    store::{Store, lock::Purpose},
     text::one_line,
 };
 

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     config::{Authorization, Dpop, Grant, Resource},
+    description::store::Account,
     message::Message,
     oauth::{
         client::{self, Client},
@@ -42,7 +43,7 @@ use crate::{
     observer::{Fact, Observer},
     report::{self, Code},
     secret::Secret,
-    store::{Store, description::Account, lock::Purpose},
+    store::{Store, lock::Purpose},
     text::{host, one_line},
 };
 

@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     config::{Network, ServerUrl},
+    description::store::{Account, AccountNow},
     message::{Assembly, Body, Message, Shape},
     network::{ClientFactory, Route},
     oauth::{
@@ -37,7 +38,6 @@ use crate::{
     },
     observer::{Fact, Observer},
     status,
-    store::description::{Account, AccountNow},
     text::one_line,
 };
 

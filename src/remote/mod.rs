@@ -17,12 +17,13 @@ use tokio::{
 
 use crate::{
     config::{Protocol, Start, TransportStrategy},
+    era::known::{Eras, KnownEra},
     era::{self, Era, verdict},
+    mcp::Transport,
     message::{Id, Message},
     oauth::Requester as Waiter,
-    observer::{Fact, Transport},
+    observer::Fact,
     report::{Code, Report},
-    store::eras::{Eras, KnownEra},
     text::{self, chain},
 };
 

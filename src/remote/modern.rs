@@ -34,15 +34,16 @@ use super::{
 use crate::{
     config::Protocol,
     description::next_cursor,
+    era::known::{Eras, KnownEra},
     era::{
         Era, Metadata,
         mirror::{self, Marks, Tool},
         verdict::{self, HEADER_MISMATCH, Verdict},
     },
+    mcp::Transport,
     message::{Id, Message, Part, Shape},
-    observer::{Fact, Transport},
+    observer::Fact,
     report::{self},
-    store::eras::{Eras, KnownEra},
     text::{self, chain},
     tools,
 };

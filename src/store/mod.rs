@@ -24,9 +24,6 @@ use crate::{
     report::{self, Code},
 };
 
-pub mod description;
-pub mod eras;
-mod hosts;
 pub mod lease;
 pub mod lock;
 
@@ -103,12 +100,12 @@ impl Store {
     }
 
     /// The content of a file that all servers share, if it can be read.
-    fn read_shared(&self, name: &str) -> Option<Vec<u8>> {
+    pub(crate) fn read_shared(&self, name: &str) -> Option<Vec<u8>> {
         fs::read(self.folder.join(name)).ok()
     }
 
     /// Replaces a file that all servers share.
-    fn write_shared(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
+    pub(crate) fn write_shared(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
         let path = self.folder.join(name);
         replace(&path, content, Loss::IsCheap)
             .map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))

@@ -10,6 +10,7 @@ use reqwest::StatusCode;
 use super::teller::{Line, Outcome, Step};
 use crate::{
     config::TransportStrategy,
+    mcp::Transport,
     oauth::{
         client::Origin,
         credential::{Credential, Obtained},
@@ -18,7 +19,7 @@ use crate::{
             discovery::{AuthorizationServer, Discovered},
         },
     },
-    observer::{Fact, Transport},
+    observer::Fact,
     report::Code,
     text::one_line,
 };

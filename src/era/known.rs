@@ -8,7 +8,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -17,8 +17,8 @@ use reqwest::Url;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use super::Store;
-use crate::{era::Era, observer::Transport};
+use super::Era;
+use crate::{mcp::Transport, store::Store, sync::Lock};
 
 const FILE: &str = "eras.json";
 /// How long a legacy server is not asked again: it may be updated.
@@ -94,7 +94,7 @@ impl Eras {
     }
 
     fn last(&self) -> MutexGuard<'_, Option<KnownEra>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last.guard()
     }
 
     /// Keeps what was learned; returns when it is on disk.

@@ -15,11 +15,11 @@ use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::{Store, hosts};
+use super::{Description, Learned, Memory};
 use crate::{
     config::{Config, Grant},
-    description::{Description, HostLimits, Learned, Memory},
-    known_hosts::HostName,
+    known_hosts::{HostLimits, HostName, limits},
+    store::Store,
 };
 
 const FILE: &str = "description.json";
@@ -86,7 +86,7 @@ impl Memory for Shelf {
     }
 
     fn host_limits(&mut self, host: &HostName) -> HostLimits {
-        hosts::limits(&self.shared.store, host, SystemTime::now())
+        limits::limits(&self.shared.store, host, SystemTime::now())
     }
 
     fn keep(&mut self, learned: Learned) {
@@ -128,12 +128,12 @@ impl Shared {
         let now = SystemTime::now();
         match learned {
             Learned::HostLimit { host, request, after, evidence } => {
-                return hosts::keep(&self.store, host, *request, (*after, *evidence), now);
+                return limits::keep(&self.store, host, *request, (*after, *evidence), now);
             }
             Learned::HostWaits { host, after, evidence } => {
-                return hosts::note_waiting(&self.store, host, (*after, *evidence), now);
+                return limits::note_waiting(&self.store, host, (*after, *evidence), now);
             }
-            Learned::HostHasAnswer { host } => return hosts::note_answered(&self.store, host, now),
+            Learned::HostHasAnswer { host } => return limits::note_answered(&self.store, host, now),
             Learned::Initialize { .. } | Learned::List(..) | Learned::Discover(_) => {}
         }
         let account = match (self.account)() {

@@ -2,7 +2,11 @@
 //! Initialization; Tools; Prompts; Resources). Kept from one connection for the start of the next one,
 //! where the server cannot be asked.
 //!
-//! Must never: be taken for what the server says now.
+//! # Invariants
+//!
+//! - A description is not taken for what the server says now.
+
+pub mod store;
 
 use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
@@ -16,6 +20,8 @@ use crate::{
     mcp::method,
     message::{Body, Message, peek},
 };
+
+pub use crate::known_hosts::{Evidence, HeldRequest, HostLimits};
 
 /// The lists that a host shows to its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,34 +134,6 @@ pub enum Learned {
         /// How sure that is.
         evidence: Evidence,
     },
-}
-
-/// How sure it is that a host has given up on a held request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Evidence {
-    /// It has said so, or it is known to wait longer than its users like to.
-    Certain,
-    /// It has ended without a word: that counts if it happens twice in a row.
-    Suspicion,
-}
-
-/// A request that is held for a host that limits it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeldRequest {
-    /// `initialize`
-    Initialize,
-    /// The first `tools/list`
-    ToolsList,
-}
-
-/// How long a host was seen to wait before it gave up; `None` where that was never seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HostLimits {
-    /// For the answer to `initialize`.
-    pub initialize: Option<Duration>,
-    /// For the answer to the first `tools/list`.
-    pub list: Option<Duration>,
 }
 
 impl Learned {

@@ -13,11 +13,8 @@ use std::{
 use log::debug;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, lease::is_alive};
-use crate::{
-    description::{Evidence, HeldRequest, HostLimits},
-    known_hosts::HostName,
-};
+use super::{Evidence, HeldRequest, HostLimits, HostName};
+use crate::store::{Store, lease::is_alive};
 
 const FILE: &str = "hosts.json";
 /// After this long a limit is tried again: a user may have raised it, or have closed the host by chance.
@@ -75,7 +72,7 @@ impl Seen {
 type Hosts = BTreeMap<String, Seen>;
 
 /// How long this host was seen to wait.
-pub(super) fn limits(store: &Store, host: &HostName, now: SystemTime) -> HostLimits {
+pub(crate) fn limits(store: &Store, host: &HostName, now: SystemTime) -> HostLimits {
     let seen = load(store, now).remove(&key(host)).unwrap_or_default();
     // The process was ended while it held the host: the host waits no longer than that.
     let ended = seen.waiting.and_then(|waiting| waiting.ended(now)).filter(|ended| seen.convinces(ended.evidence));
@@ -88,7 +85,7 @@ pub(super) fn limits(store: &Store, host: &HostName, now: SystemTime) -> HostLim
 }
 
 /// Keeps that the host has waited for so long, and waits still.
-pub(super) fn note_waiting(store: &Store, host: &HostName, (after, evidence): (Duration, Evidence), now: SystemTime) {
+pub(crate) fn note_waiting(store: &Store, host: &HostName, (after, evidence): (Duration, Evidence), now: SystemTime) {
     change(store, host, now, |seen| {
         if let Some(ended) = seen.waiting.and_then(|waiting| waiting.ended(now)) {
             if seen.convinces(ended.evidence) {
@@ -102,7 +99,7 @@ pub(super) fn note_waiting(store: &Store, host: &HostName, (after, evidence): (D
 }
 
 /// Keeps that the host waits no longer.
-pub(super) fn note_answered(store: &Store, host: &HostName, now: SystemTime) {
+pub(crate) fn note_answered(store: &Store, host: &HostName, now: SystemTime) {
     change(store, host, now, |seen| {
         seen.suspected = false;
         seen.waiting = seen.waiting.filter(|waiting| waiting.pid != std::process::id());
@@ -110,7 +107,7 @@ pub(super) fn note_answered(store: &Store, host: &HostName, now: SystemTime) {
 }
 
 /// Keeps that the host gave up `after` this long, unless a shorter time is known.
-pub(super) fn keep(
+pub(crate) fn keep(
     store: &Store,
     host: &HostName,
     request: HeldRequest,

@@ -10,9 +10,11 @@
 //! - A hold is shorter than the limit of the host it was measured at.
 //! - A host with an unknown name is treated like the most impatient library that hides behind such names.
 
+pub(crate) mod limits;
+
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::message::Message;
 
@@ -241,6 +243,34 @@ fn hold_of(row: &Row) -> Hold {
 
 fn seconds(seconds: f32) -> Duration {
     Duration::from_secs_f32(seconds)
+}
+
+/// How sure it is that a host has given up on a held request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Evidence {
+    /// It has said so, or it is known to wait longer than its users like to.
+    Certain,
+    /// It has ended without a word: that counts if it happens twice in a row.
+    Suspicion,
+}
+
+/// A request that is held for a host that limits it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldRequest {
+    /// `initialize`
+    Initialize,
+    /// The first `tools/list`
+    ToolsList,
+}
+
+/// How long a host was seen to wait before it gave up; `None` where that was never seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostLimits {
+    /// For the answer to `initialize`.
+    pub initialize: Option<Duration>,
+    /// For the answer to the first `tools/list`.
+    pub list: Option<Duration>,
 }
 
 #[cfg(test)]
