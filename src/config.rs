@@ -292,6 +292,17 @@ pub enum Resource {
     Omitted,
 }
 
+impl Resource {
+    /// Returns what the user says.
+    #[must_use]
+    pub fn named(&self) -> Option<&str> {
+        match self {
+            Self::Named(named) => Some(named),
+            Self::Published | Self::Omitted => None,
+        }
+    }
+}
+
 /// Whether tokens are bound to a key of ours (RFC 9449).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Dpop {

@@ -21,6 +21,9 @@ pub enum Transport {
     HttpSse,
 }
 
+/// The media type of an event stream (HTML Living Standard, Server-Sent Events).
+pub(crate) const EVENT_STREAM: &str = "text/event-stream";
+
 /// Methods of requests and notifications.
 pub(crate) mod method {
     pub(crate) const INITIALIZE: &str = "initialize";

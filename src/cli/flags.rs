@@ -335,7 +335,7 @@ fn addressed(args: &Args) -> Result<Addressed, Mistake> {
         args.token_endpoint.as_deref().map(|url| token_endpoint("--token-endpoint", url)).transpose()?;
     let server_hash = store::server_hash(
         url,
-        &resource,
+        resource.named(),
         &authorize_params,
         &written.iter().map(|header| (header.name.clone(), header.value.clone())).collect::<Vec<_>>(),
         client_metadata_url.as_ref(),

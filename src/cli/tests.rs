@@ -336,14 +336,8 @@ fn what_is_stored_is_shown_and_forgotten_without_the_secrets_of_the_entry() {
     let entry = [URL, "--header", "X-Key:${NOT_SET}", "--resource", "https://r.example"];
     let Ok(Command::Status(status)) = run(&[&["status", "--json"], &entry[..]].concat()) else { panic!("status") };
     let (_, hash) = status.server.unwrap();
-    let others = store::server_hash(
-        URL,
-        &Resource::Named("https://r.example".into()),
-        &[],
-        &[("X-Key".into(), "${NOT_SET}".into())],
-        None,
-        None,
-    );
+    let others =
+        store::server_hash(URL, Some("https://r.example"), &[], &[("X-Key".into(), "${NOT_SET}".into())], None, None);
     assert_eq!((hash, status.output), (others, Output::Json));
     let Ok(Command::Status(Status { store, server: None, .. })) = run(&["status"]) else { panic!("status") };
     assert_eq!(store, Path::new("/store/mcp-remote-v1"));

@@ -48,7 +48,7 @@ pub const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-v
 /// `Last-Event-ID` (WHATWG HTML §9.2.4).
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// What an event stream calls itself.
-pub const EVENT_STREAM: &str = "text/event-stream";
+pub(crate) use crate::mcp::EVENT_STREAM;
 
 /// Redirects followed for one request: a mounted application adds a slash, a proxy another.
 const MOST_REDIRECTS: usize = 5;
