@@ -47,17 +47,17 @@ impl Forwarder {
         let settings = Settings {
             server: config.server.url().clone(),
             ignored_tools: config.ignored_tools.clone(),
-            max_message: config.max_message,
+            max_message: config.limits.max_message_size,
             protocol: config.protocol(),
             start: config.authorization.start,
-            hold: config.hold,
+            hold: config.limits.hold,
             host_environment: config.host_environment.clone(),
-            retry_for: config.retry_for,
+            retry_for: config.limits.retry_for,
             clock: Clock::monotonic(),
-            progress: config.progress,
+            progress: config.limits.progress_keepalive,
         };
         let forward = Forward::new(settings, Box::new(descriptions));
-        Ok(Self { forward, opener, events, max_message: config.max_message })
+        Ok(Self { forward, opener, events, max_message: config.limits.max_message_size })
     }
 
     /// Forwards between a host at `reader` and `writer` and the server, until the host closes its end or a stop comes.
@@ -88,16 +88,23 @@ pub(crate) fn remote_end(config: &Config, observer: Observer) -> anyhow::Result<
         store(config),
         observer.clone(),
     );
-    let http =
-        Http::new(network, &config.server, &config.headers, &config.network, authorizer, config.max_message, observer)?;
+    let http = Http::new(
+        network,
+        &config.server,
+        &config.headers,
+        &config.network,
+        authorizer,
+        config.limits.max_message_size,
+        observer,
+    )?;
     let (sender, events) = remote::events::channel();
     let opener = Opener {
         http: Arc::new(http),
         strategy: config.transport,
         timing: Timing {
-            retry_for: config.retry_for,
-            initialize_patience: config.initialize_patience,
-            ping: config.ping,
+            retry_for: config.limits.retry_for,
+            initialize_patience: config.limits.initialize_timeout,
+            ping: config.limits.ping(),
             start: config.authorization.start,
         },
         protocol: config.protocol(),

@@ -12,8 +12,9 @@ use clap::{
 };
 
 use self::{
-    flags::{Args, LOGS, NETWORK, all_servers, config, names_sign_in, status, store_folder},
+    flags::{Args, LOGS, NETWORK, names_sign_in},
     mistakes::{Mistake, mangled, mistake, no_command},
+    settings::{all_servers, config, status, store_folder},
 };
 use crate::{
     config::{Authorization, Config, LogMode, Network, PlainHttp, ServerUrl, Start},
@@ -21,8 +22,12 @@ use crate::{
     report::Report,
 };
 
+mod authorization;
 mod flags;
+mod headers;
 mod mistakes;
+mod network;
+mod settings;
 mod terminal;
 #[cfg(test)]
 mod tests;

@@ -9,10 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    Environment,
-    flags::{Args, variables},
-};
+use super::{Environment, flags::Args, headers::variables};
 use crate::{
     config::{Config, Grant, is_loopback},
     secret::Secret,

@@ -5,11 +5,11 @@ use std::{path::Path, time::Duration};
 use reqwest::Url;
 
 use super::{
-    flags::{CLIENT, CONNECTING, LIMITS, SIGN_IN},
+    flags::{CLIENT, CONNECTING, SIGN_IN},
     *,
 };
 use crate::{
-    config::{AssertionSource, Authorization, Dpop, Grant, Resource, TransportStrategy},
+    config::{AssertionSource, Authorization, Dpop, Grant, Resource, TransportStrategy, limits},
     store,
 };
 
@@ -116,7 +116,7 @@ fn every_flag_of_npm_is_understood_in_any_order_and_both_forms() {
     assert_eq!(config.headers["x-api-key"], "t\"o\\k");
     assert_eq!(config.headers["other"], "plain");
     assert_eq!(config.transport, TransportStrategy::SseFirst);
-    assert_eq!(config.ping, Some(Duration::from_millis(500)));
+    assert_eq!(config.limits.ping(), Some(Duration::from_millis(500)));
     assert_eq!((config.network.headers_timeout, config.network.body_timeout), (None, Some(Duration::from_secs(2))));
     assert_eq!(config.authorization.callback_port, Some(3334));
     assert_eq!(config.authorization.client_info.as_ref().unwrap().expose()["client_secret"], "t\"o\\k");
@@ -446,7 +446,7 @@ fn no_secret_shows_in_the_settings() {
 #[test]
 fn help_is_grouped_by_purpose_and_names_the_commands() {
     let Ok(Command::Print(help)) = run(&["--help"]) else { panic!("no help") };
-    for heading in [CONNECTING, NETWORK, SIGN_IN, CLIENT, LIMITS, LOGS] {
+    for heading in [CONNECTING, NETWORK, SIGN_IN, CLIENT, limits::HEADING, LOGS] {
         assert!(help.contains(heading), "{heading}");
     }
     for (_, verb) in Verb::NAMED {
@@ -511,9 +511,9 @@ fn one_thing_to_try_comes_after_the_address_and_the_flags() {
         (&[URL, "--header", "X: read"], Wish::Diagnosis),
     ] {
         let (config, visit) = visit(arguments);
-        assert_eq!((visit.wish, config.retry_for), (expected, Duration::ZERO), "{arguments:?}");
+        assert_eq!((visit.wish, config.limits.retry_for), (expected, Duration::ZERO), "{arguments:?}");
     }
-    assert_eq!(config(&[URL]).retry_for, Duration::from_secs(15));
+    assert_eq!(config(&[URL]).limits.retry_for, Duration::from_secs(15));
     assert_eq!(visit(&[URL, "call", "add", "--json"]).1.output, Output::Json);
 }
 

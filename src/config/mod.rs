@@ -1,14 +1,25 @@
-//! The settings, as types that cannot be wrong: made in [`crate::cli`] from arguments and environment, read
-//! everywhere.
+//! The settings, made in [`crate::cli`] from arguments and environment.
 //!
-//! Must never: be changed once the program runs.
+//! # Invariants
+//!
+//! - A value of these types is valid: it was checked when it was made.
+//! - Settings do not change once the program runs.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+mod authorization;
+pub mod limits;
+mod network;
+pub(crate) mod values;
+
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use reqwest::{Url, header::HeaderMap};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::{known_hosts::HostEnvironment, secret::Secret, surroundings::Surroundings, tools::ToolPattern};
+pub use self::{
+    authorization::{AssertionSource, Authorization, Dpop, Grant, Resource},
+    limits::Limits,
+    network::{Identity, Network, ProxyChoice},
+};
+use crate::{known_hosts::HostEnvironment, tools::ToolPattern};
 
 /// Everything the program was told.
 #[derive(Debug)]
@@ -25,22 +36,12 @@ pub struct Config {
     pub transport: TransportStrategy,
     /// How to reach the network.
     pub network: Arc<Network>,
-    /// Longest line from the host, longest answer and longest event of the server, in bytes.
-    pub max_message: usize,
-    /// How long a message waits for a server that is down or only starting.
-    pub retry_for: Duration,
-    /// How long a server may take to answer `initialize`.
-    pub initialize_patience: Duration,
-    /// How long the host's `initialize` is held, instead of for as long as this host is known to wait.
-    pub hold: Option<Duration>,
+    /// Time limits, sizes and pauses.
+    pub limits: Limits,
     /// What the host says about itself in the environment.
     pub host_environment: HostEnvironment,
     /// Which protocol eras may be spoken with the server.
     pub protocol: Protocol,
-    /// Pause between pings of our own.
-    pub ping: Option<Duration>,
-    /// Whether the host is told of progress where the server tells none.
-    pub progress: bool,
     /// Tools to hide from the host and to refuse.
     pub ignored_tools: Vec<ToolPattern>,
     /// How much is said on stderr.
@@ -174,56 +175,6 @@ pub enum Start {
     Wait,
 }
 
-/// How to reach the network.
-#[derive(Debug)]
-pub struct Network {
-    /// Trusted besides the operating system's roots.
-    pub roots: Vec<CertificateDer<'static>>,
-    /// `SSL_CERT_FILE` is set, which would hide the operating system's roots.
-    pub hidden_roots: bool,
-    /// Shown to servers that ask who we are.
-    pub identity: Option<Identity>,
-    /// Which proxy.
-    pub proxy: ProxyChoice,
-    /// No IPv6.
-    pub ipv4: bool,
-    /// Keep the server's cookies.
-    pub cookies: bool,
-    /// For TCP and TLS together.
-    pub connect_timeout: Duration,
-    /// From a request to its response headers.
-    pub headers_timeout: Option<Duration>,
-    /// Between two pieces of a body.
-    pub body_timeout: Option<Duration>,
-}
-
-/// A client certificate (RFC 8446 §4.4.2).
-#[derive(Debug)]
-pub struct Identity {
-    /// Own certificate first.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// Its key.
-    pub key: Secret<PrivateKeyDer<'static>>,
-}
-
-/// Which proxy leads to the server. None ever does to loopback.
-#[derive(Debug)]
-pub enum ProxyChoice {
-    /// None.
-    Direct,
-    /// What the operating system is set to.
-    System,
-    /// What the user or the environment says.
-    Explicit {
-        /// For `http` servers.
-        http: Option<Secret<Url>>,
-        /// For `https` servers.
-        https: Option<Secret<Url>>,
-        /// Hosts without proxy, as in `NO_PROXY`.
-        except: String,
-    },
-}
-
 /// How much is said on stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogMode {
@@ -234,128 +185,6 @@ pub enum LogMode {
     Silent,
     /// Every message and request, with times, also to a file.
     Debug,
-}
-
-/// How to obtain authorization where the server asks for it.
-#[derive(Clone, Debug, Default)]
-pub struct Authorization {
-    /// Port of the redirect, if the user named one.
-    pub callback_port: Option<u16>,
-    /// Host name in the redirect URI.
-    pub callback_host: String,
-    /// Path of the redirect URI.
-    pub callback_path: String,
-    /// How long a host's request waits for a person.
-    pub timeout: Duration,
-    /// Whether the host's `initialize` waits at all.
-    pub start: Start,
-    /// Where the browser goes after success.
-    pub success_url: Option<Url>,
-    /// The resource indicator (RFC 8707).
-    pub resource: Resource,
-    /// Added to the authorization request.
-    pub authorize_params: Vec<(String, String)>,
-    /// Merged into the registration (RFC 7591 §2).
-    pub client_metadata: Option<serde_json::Map<String, serde_json::Value>>,
-    /// A registration made elsewhere: `client_id` and perhaps `client_secret`.
-    pub client_info: Option<Secret<serde_json::Map<String, serde_json::Value>>>,
-    /// A client id metadata document.
-    pub client_metadata_url: Option<Url>,
-    /// Send the id token in place of the access token.
-    pub use_id_token: bool,
-    /// Go on where the authorization server does not say that it knows S256 (`--assume-pkce`).
-    pub assume_pkce: bool,
-    /// Whether the server's metadata may name addresses nearer than the server is
-    /// (`--allow-private-addresses`).
-    pub private_addresses: bool,
-    /// Whether tokens are bound to a key (RFC 9449).
-    pub dpop: Dpop,
-    /// Print the address and open no browser.
-    pub no_browser: bool,
-    /// A person has asked for this very sign-in, at a terminal: nothing else waits for it.
-    pub asked_for: bool,
-    /// Where we run, as far as a browser cares.
-    pub surroundings: Surroundings,
-    /// Which grant.
-    pub grant: Grant,
-}
-
-/// The resource indicator to send.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Resource {
-    /// What the server publishes.
-    #[default]
-    Published,
-    /// What the user says.
-    Named(String),
-    /// None.
-    Omitted,
-}
-
-impl Resource {
-    /// Returns what the user says.
-    #[must_use]
-    pub fn named(&self) -> Option<&str> {
-        match self {
-            Self::Named(named) => Some(named),
-            Self::Published | Self::Omitted => None,
-        }
-    }
-}
-
-/// Whether tokens are bound to a key of ours (RFC 9449).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Dpop {
-    /// Where a challenge or the authorization server's metadata ask for it.
-    #[default]
-    Auto,
-    /// Always.
-    Require,
-    /// Never.
-    Off,
-}
-
-/// The OAuth grant.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Grant {
-    /// RFC 6749 §4.1, in a browser.
-    #[default]
-    AuthorizationCode,
-    /// RFC 8628.
-    DeviceCode,
-    /// RFC 6749 §4.4.
-    ClientCredentials {
-        /// Where, if the server's metadata are not to be asked.
-        token_endpoint: Option<Url>,
-        /// File with the private key (PEM) that signs the client's assertions (RFC 7523 §2.2),
-        /// in place of a client secret.
-        key: Option<PathBuf>,
-    },
-    /// Enterprise-managed authorization (MCP extension): an identity provider's ID-JAG is the grant.
-    Enterprise {
-        /// File with the identity token of the person, read afresh each time.
-        token: PathBuf,
-        /// Token endpoint of the identity provider.
-        token_endpoint: Url,
-        /// Who we are to the identity provider.
-        client_id: String,
-    },
-    /// Workload identity (SEP-1933, a proposal): the platform's assertion is the grant (RFC 7523 §2.1).
-    WorkloadIdentity(AssertionSource),
-}
-
-/// Where a platform's assertion comes from, read afresh each time since platforms rotate them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AssertionSource {
-    /// A file.
-    File(PathBuf),
-    /// What a program prints; started without a shell.
-    Command {
-        /// Which.
-        program: String,
-        /// With these.
-        arguments: Vec<String>,
-    },
 }
 
 #[cfg(test)]
