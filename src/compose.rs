@@ -7,6 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use reqwest::header::AUTHORIZATION;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::mpsc,
@@ -22,7 +23,11 @@ use crate::{
     observer::Observer,
     remote::{self, EventReceiver, Opener, Timing, http::Http},
     shutdown::Stop,
-    store::{Store, description::Shelf, eras::Eras},
+    store::{
+        Store,
+        description::{Account, AccountNow, Shelf},
+        eras::Eras,
+    },
 };
 
 /// The loop with all that belongs to it, ready to run between a host and the server.
@@ -41,7 +46,11 @@ impl Forwarder {
     /// If the settings contradict each other.
     pub fn new(config: &Config, observer: Observer) -> anyhow::Result<Self> {
         let (opener, events) = remote_end(config, observer)?;
-        let descriptions = Shelf::new(config, opener.http.account_now());
+        let account: AccountNow = match &opener.authorizer {
+            Some(authorizer) => authorizer.account_now(),
+            None => Arc::new(|| Account::Nobody),
+        };
+        let descriptions = Shelf::new(config, account);
         let settings = Settings {
             server: config.server.url().clone(),
             ignored_tools: config.ignored_tools.clone(),
@@ -80,17 +89,24 @@ impl Forwarder {
 /// Returns what opens the remote end, and where the events of the remote end arrive.
 pub(crate) fn remote_end(config: &Config, observer: Observer) -> anyhow::Result<(Opener, EventReceiver)> {
     let network = Arc::new(ClientFactory::new(&config.server, config.network.clone())?);
-    let authorizer = Authorizer::new(
-        config.authorization.clone(),
-        authorization_client(config, network.clone()),
-        store(config),
-        observer.clone(),
-    );
-    let http =
-        Http::new(network, &config.server, &config.headers, &config.network, authorizer, config.max_message, observer)?;
+    // A header `Authorization` is the credential of the user, and no other is obtained.
+    let authorizer = (!config.headers.contains_key(AUTHORIZATION)).then(|| {
+        let client = authorization_client(config, network.clone());
+        Arc::new(Authorizer::new(config.authorization.clone(), client, store(config), observer.clone()))
+    });
+    let http = Http::new(
+        network,
+        &config.server,
+        &config.headers,
+        &config.network,
+        authorizer.clone(),
+        config.max_message,
+        observer,
+    )?;
     let (sender, events) = remote::events::channel();
     let opener = Opener {
         http: Arc::new(http),
+        authorizer,
         strategy: config.transport,
         timing: Timing {
             retry_for: config.retry_for,

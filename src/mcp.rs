@@ -10,6 +10,9 @@ use reqwest::header::HeaderName;
 /// TypeScript and Python SDKs), and an answer that comes before says more than their timeout.
 pub(crate) const HOST_PATIENCE: Duration = Duration::from_secs(45);
 
+/// The media type of an event stream (WHATWG HTML §9.2.5).
+pub(crate) const EVENT_STREAM: &str = "text/event-stream";
+
 /// Methods of requests and notifications.
 pub(crate) mod method {
     pub(crate) const INITIALIZE: &str = "initialize";

@@ -17,13 +17,12 @@ use reqwest::{Client, StatusCode, Url, dns::Resolve, header};
 
 use crate::{
     config::{PlainHttp, ServerUrl, is_loopback},
-    mcp::header::PROTOCOL_VERSION,
+    mcp::{EVENT_STREAM, header::PROTOCOL_VERSION},
     network::{ClientFactory, Route},
     oauth::{
         error::Error,
         http::address::{GuardedResolver, Refused},
     },
-    remote::http::EVENT_STREAM,
     status::Disposition,
     text::{chain, host},
 };
