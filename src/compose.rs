@@ -7,6 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use reqwest::header::AUTHORIZATION;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::mpsc,
@@ -15,7 +16,7 @@ use tokio::{
 use crate::{
     cli::AllServers,
     config::{Config, Grant, ServerUrl},
-    description::store::Shelf,
+    description::store::{Account, AccountNow, Shelf},
     era::known::Eras,
     forward::{self, Clock, Ends, Forward, Settings},
     local::{Lines, Writer},
@@ -43,7 +44,11 @@ impl Forwarder {
     /// If the settings contradict each other.
     pub fn new(config: &Config, observer: Observer) -> anyhow::Result<Self> {
         let (opener, events) = remote_end(config, observer)?;
-        let descriptions = Shelf::new(config, opener.http.account_now());
+        let account: AccountNow = match &opener.authorizer {
+            Some(authorizer) => authorizer.account_now(),
+            None => Arc::new(|| Account::Nobody),
+        };
+        let descriptions = Shelf::new(config, account);
         let settings = Settings {
             server: config.server.url().clone(),
             ignored_tools: config.ignored_tools.clone(),
@@ -82,24 +87,24 @@ impl Forwarder {
 /// Returns what opens the remote end, and where the events of the remote end arrive.
 pub(crate) fn remote_end(config: &Config, observer: Observer) -> anyhow::Result<(Opener, EventReceiver)> {
     let network = Arc::new(ClientFactory::new(&config.server, config.network.clone())?);
-    let authorizer = Authorizer::new(
-        config.authorization.clone(),
-        authorization_client(config, network.clone()),
-        store(config),
-        observer.clone(),
-    );
+    // A header `Authorization` is the credential of the user, and no other is obtained.
+    let authorizer = (!config.headers.contains_key(AUTHORIZATION)).then(|| {
+        let client = authorization_client(config, network.clone());
+        Arc::new(Authorizer::new(config.authorization.clone(), client, store(config), observer.clone()))
+    });
     let http = Http::new(
         network,
         &config.server,
         &config.headers,
         &config.network,
-        authorizer,
+        authorizer.clone(),
         config.limits.max_message_size,
         observer,
     )?;
     let (sender, events) = remote::events::channel();
     let opener = Opener {
         http: Arc::new(http),
+        authorizer,
         strategy: config.transport,
         timing: Timing {
             retry_for: config.limits.retry_for,

@@ -78,7 +78,7 @@
 //! Both transports share how an event stream is parsed ([`remote::event_stream`]), what a new session must
 //! be told ([`remote::handshake`]), what must not overtake what ([`remote::order`]), when a message may go
 //! out again ([`remote::retry`], and not at all once the host has cancelled it: [`remote::cancelled`]), and
-//! how many go out at once ([`remote::window`]). Only Streamable HTTP resumes a stream ([`remote::reading`]).
+//! how many go out at once (`remote::http`). Only Streamable HTTP resumes a stream ([`remote::reading`]).
 
 #![forbid(unsafe_code)]
 

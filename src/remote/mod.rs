@@ -21,7 +21,7 @@ use crate::{
     era::{self, Era, verdict},
     mcp::Transport,
     message::{Id, Message},
-    oauth::Requester as Waiter,
+    oauth::{Authorizer, Requester as Waiter},
     observer::Fact,
     report::{Code, Report},
     text::{self, chain},
@@ -40,7 +40,6 @@ pub mod reading;
 mod report;
 pub mod retry;
 pub mod streamable_http;
-pub mod window;
 
 use error::Error;
 pub use events::{EventReceiver, EventSender};
@@ -105,8 +104,10 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// What is needed to open a connection.
 #[derive(Clone, Debug)]
 pub struct Opener {
-    /// The door.
+    /// What sends the requests.
     pub http: Arc<Http>,
+    /// What obtains credentials; `None` if the user has given one.
+    pub authorizer: Option<Arc<Authorizer>>,
     /// Which transports, in which order.
     pub strategy: TransportStrategy,
     /// How long things may take.
@@ -174,7 +175,7 @@ impl Opener {
     async fn open_once(&self, first: &Message, retry_for: Duration) -> Result<Remote, Error> {
         use TransportStrategy::{HttpFirst, HttpOnly, SseFirst, SseOnly};
         if self.speaks_modern(first) {
-            self.http.note_initialize(first);
+            self.note_initialize(first);
             let (events, eras) = (self.events.clone(), self.eras.clone());
             let mut remote = Modern::new(self.http.clone(), self.timing, self.protocol, events, eras);
             remote.send(first.clone());
@@ -188,7 +189,7 @@ impl Opener {
             remote.send(first.clone());
             return Ok(remote);
         }
-        self.http.note_initialize(first);
+        self.note_initialize(first);
         match self.strategy_for_initialize().await {
             HttpOnly => self.over_streamable_http(first, retry_for).await,
             SseOnly => self.over_http_sse(first, retry_for).await,
@@ -208,6 +209,13 @@ impl Opener {
                 }
                 opened => opened,
             },
+        }
+    }
+
+    /// Keeps the host's `initialize`, because it names the host.
+    fn note_initialize(&self, first: &Message) {
+        if let Some(authorizer) = &self.authorizer {
+            authorizer.note_initialize(first);
         }
     }
 

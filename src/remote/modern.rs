@@ -26,7 +26,7 @@ use super::{
     Event, EventSender, Timing,
     cancelled::cancels,
     error::Error,
-    http::{Http, is_event_stream},
+    http::{Http, body::is_event_stream},
     reading::Reading,
     retry::{Backoff, Tries},
     streamable_http::{settle, sole_answer},

@@ -34,12 +34,13 @@ use super::{
     cancelled::Cancelled,
     error::{Error, Refusal},
     handshake::{Handshake, Initialized},
-    http::{Http, PROTOCOL_VERSION, SESSION_ID, is_event_stream},
+    http::{Http, body::is_event_stream},
     order::Order,
     reading::Reading,
     retry::{Backoff, Tries},
 };
 use crate::{
+    mcp::header::{PROTOCOL_VERSION, SESSION_ID},
     message::{Id, Message, Part, Shape},
     oauth::Requester as Waiter,
     status::Disposition,

@@ -1,40 +1,44 @@
-//! How many POSTs may wait for their response headers at once.
+//! The limit on POSTs that wait for their response headers at once.
 //!
 //! A burst of quick calls is done fastest over a few connections; a connection for each would cost
-//! more than the calls. Slow calls must not wait for each other. So a POST holds a place only for a
+//! more than the calls. Slow calls must not wait for each other. So a POST holds a permit only for a
 //! moment: while others wait, a clock ticks, and a POST that has been out for a whole tick is slow,
-//! gives its place back and makes room for one more. A hundred slow calls are all out after a few
+//! gives its permit back and makes room for one more. A hundred slow calls are all out after a few
 //! ticks; a thousand quick ones share a handful of connections. While nobody waits there is no clock.
 //!
-//! Must never: let slow calls wait for each other's answers.
+//! # Invariants
+//!
+//! - Slow calls do not wait for the answers of each other.
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
     time::Duration,
 };
 
 use tokio::{sync::oneshot, time::Instant};
 
-/// Places at the start: what saturates a loopback server, and few enough for any server.
-const PLACES: usize = 32;
-/// The most that places may grow to.
-const MOST_PLACES: usize = 256;
+use crate::sync::Lock;
+
+/// Permits at the start: what saturates a loopback server, and few enough for any server.
+const PERMITS: usize = 32;
+/// The most that permits may grow to.
+const MOST_PERMITS: usize = 256;
 /// A tick. Above the time a quick call takes in a burst, below the round trip of most networks.
 const TICK: Duration = Duration::from_millis(4);
-/// A tick while very many calls are out: then places are given up late, so that even a thousand
+/// A tick while very many calls are out: then permits are given up late, so that even a thousand
 /// calls at once to a far server do not open a thousand connections.
 const TICK_IN_A_CROWD: Duration = Duration::from_millis(100);
 /// Calls without headers that make a crowd.
 const CROWD: usize = 192;
 
-/// The places, and who waits for one.
+/// The permits, and who waits for one.
 #[derive(Debug)]
-pub struct Window(Mutex<State>);
+pub(super) struct ConcurrencyLimit(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    places: usize,
+    permits: usize,
     /// Which tick it is.
     tick: u64,
     next_tick: Instant,
@@ -45,12 +49,11 @@ struct State {
     waiting: VecDeque<oneshot::Sender<u64>>,
 }
 
-impl Window {
-    /// All places free.
-    #[must_use]
-    pub fn new() -> Self {
+impl ConcurrencyLimit {
+    /// All permits free.
+    pub(super) fn new() -> Self {
         let state = State {
-            places: PLACES,
+            permits: PERMITS,
             tick: 0,
             next_tick: Instant::now(),
             young: 0,
@@ -61,14 +64,14 @@ impl Window {
         Self(Mutex::new(state))
     }
 
-    /// A place for a POST, to be held up to its response headers.
-    pub async fn enter(&self) -> Place<'_> {
+    /// A permit for a POST, to be held up to its response headers.
+    pub(super) async fn enter(&self) -> Permit<'_> {
         let mut turn = {
             let mut state = self.state();
             if state.waiting.is_empty() {
                 if state.has_room() {
                     let began = state.begin();
-                    return Place { window: self, began };
+                    return Permit { limit: self, began };
                 }
                 // Nobody has waited, so nobody has kept the time: it begins now.
                 state.next_tick = Instant::now() + state.tick_length();
@@ -83,7 +86,7 @@ impl Window {
                 biased;
                 began = &mut turn => {
                     let began = began.unwrap_or_else(|_| self.state().begin());
-                    return Place { window: self, began };
+                    return Permit { limit: self, began };
                 }
                 () = tokio::time::sleep_until(next_tick) => self.state().tick_at(Instant::now()),
             }
@@ -91,19 +94,13 @@ impl Window {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Default for Window {
-    fn default() -> Self {
-        Self::new()
+        self.0.guard()
     }
 }
 
 impl State {
     fn has_room(&self) -> bool {
-        self.young + self.old < self.places
+        self.young + self.old < self.permits
     }
 
     fn begin(&mut self) -> u64 {
@@ -118,7 +115,7 @@ impl State {
             _ => self.slow -= 1,
         }
         if self.young + self.old + self.slow == 0 {
-            self.places = PLACES; // the next burst may be a quick one
+            self.permits = PERMITS; // the next burst may be a quick one
         }
         self.admit();
     }
@@ -129,7 +126,7 @@ impl State {
             return;
         }
         self.tick += 1;
-        self.places = (self.places + self.old).min(MOST_PLACES);
+        self.permits = (self.permits + self.old).min(MOST_PERMITS);
         self.slow += std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
         self.next_tick = now + self.tick_length();
         self.admit();
@@ -152,15 +149,15 @@ impl State {
 
 /// Given back when dropped.
 #[derive(Debug)]
-pub struct Place<'a> {
-    window: &'a Window,
+pub(super) struct Permit<'a> {
+    limit: &'a ConcurrencyLimit,
     /// The tick in which the POST began.
     began: u64,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.window.state().end(self.began);
+        self.limit.state().end(self.began);
     }
 }
 
@@ -177,14 +174,14 @@ mod tests {
     use super::*;
 
     async fn most_at_once(calls: usize, each: Duration) -> (usize, Duration) {
-        let (window, now, most) =
-            (Arc::new(Window::new()), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (limit, now, most) =
+            (Arc::new(ConcurrencyLimit::new()), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let started = Instant::now();
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..calls {
-            let (window, now, most) = (window.clone(), now.clone(), most.clone());
+            let (limit, now, most) = (limit.clone(), now.clone(), most.clone());
             tasks.spawn(async move {
-                let _place = window.enter().await;
+                let _permit = limit.enter().await;
                 most.fetch_max(now.fetch_add(1, Relaxed) + 1, Relaxed);
                 tokio::time::sleep(each).await;
                 now.fetch_sub(1, Relaxed);
@@ -195,9 +192,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_burst_of_quick_calls_shares_a_few_connections() {
+    async fn burst_of_quick_calls_shares_few_connections() {
         let (most, _) = most_at_once(1000, Duration::from_millis(1)).await;
-        assert!(most <= 2 * PLACES, "{most} at once");
+        assert!(most <= 2 * PERMITS, "{most} at once");
     }
 
     #[tokio::test(start_paused = true)]
@@ -208,28 +205,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_thousand_calls_to_a_far_server_do_not_open_a_thousand_connections() {
+    async fn calls_to_far_server_share_connections() {
         let (most, took) = most_at_once(1000, Duration::from_millis(25)).await;
         assert!(most < 500, "{most} at once");
         assert!(took < Duration::from_millis(400), "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_thousand_endless_calls_all_go_out() {
+    async fn endless_calls_are_all_sent() {
         let (most, _) = most_at_once(1000, Duration::from_secs(60)).await;
         assert_eq!(most, 1000);
     }
 
     #[tokio::test]
-    async fn a_call_that_is_given_up_leaves_its_place() {
-        let window = Window::new();
-        for _ in 0..2 * PLACES {
+    async fn abandoned_call_returns_its_permit() {
+        let limit = ConcurrencyLimit::new();
+        for _ in 0..2 * PERMITS {
             let given_up = async {
-                let _place = window.enter().await;
+                let _permit = limit.enter().await;
                 std::future::pending::<()>().await;
             };
             assert!(tokio::time::timeout(Duration::ZERO, given_up).await.is_err());
         }
-        drop(window.enter().await);
+        drop(limit.enter().await);
     }
 }
