@@ -15,6 +15,9 @@ use log::{Level, LevelFilter, Metadata};
 
 use crate::{config::LogMode, text::is_obeyed};
 
+/// The target of the loop's lines ([`crate::forward`]). A command that prints how its own requests fail turns them off.
+pub(crate) const LOOP: &str = concat!(env!("CARGO_CRATE_NAME"), "::forward");
+
 /// Lines that may wait for stderr; what comes on top is dropped.
 const QUEUE: usize = 4096;
 /// Size in bytes at which the debug file is put aside as `.1`, in place of the one before.

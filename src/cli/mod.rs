@@ -18,7 +18,7 @@ use self::{
 };
 use crate::{
     config::{Authorization, Config, LogMode, Network, PlainHttp, ServerUrl, Start},
-    forward,
+    logging,
     report::Report,
 };
 
@@ -436,7 +436,7 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
             config.authorization =
                 Arc::new(Authorization { asked_for: true, start: Start::Wait, ..(*config.authorization).clone() });
             if config.log == LogMode::Normal && config.log_filters.is_none() {
-                config.log_filters = Some(format!("{}=off", forward::LOG_TARGET)); // the command prints its failure
+                config.log_filters = Some(format!("{}=off", logging::LOOP)); // the command prints its failure
             }
             Command::Login(Box::new(config))
         }

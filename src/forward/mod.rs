@@ -61,9 +61,6 @@ use crate::{
     tools::{self, ToolPattern},
 };
 
-/// The target of the loop's log lines. A command that prints how its own requests fail turns these off.
-pub const LOG_TARGET: &str = module_path!();
-
 /// Requests the host may have open; one more is refused. The input is read on in any case: it may
 /// bring what settles them, and its end must be noticed.
 const MOST_OWED: usize = 16 * 1024;

@@ -6,18 +6,14 @@
 
 pub mod catalogue;
 
-use std::{
-    collections::BTreeSet,
-    fmt::Write as _,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::BTreeSet, fmt::Write as _, sync::Mutex};
 
 use bytes::Bytes;
 use log::Level;
 use serde::Serialize;
 
 pub use self::catalogue::Code;
-use crate::message::Id;
+use crate::{logging, message::Id, sync::Lock};
 
 /// The code of every JSON-RPC error that is this program's own. Outside the ranges that JSON-RPC 2.0
 /// §5.1 (-32768 to -32000) and MCP 2026-07-28 (-32020 to -32099) keep for themselves, so that nobody
@@ -121,7 +117,7 @@ pub fn warn(code: Code, sentence: impl Into<String>) -> Report {
     static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let report = Report::new(code, sentence, None);
     let line = report.line();
-    if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(line.clone()) {
+    if TOLD.guard().insert(line.clone()) {
         log::warn!("{line}");
     }
     report
@@ -145,7 +141,7 @@ impl FailureLog {
     /// Logs a failed attempt.
     pub(crate) fn log(&mut self, report: &Report) {
         if let Some((level, line)) = self.note(report) {
-            log::log!(target: crate::forward::LOG_TARGET, level, "{line}");
+            log::log!(target: logging::LOOP, level, "{line}");
         }
     }
 
