@@ -52,9 +52,10 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
                 Err(error) => refuse(Reader::Host, &Report::new(Code::BadArguments, format!("{error:#}"), None)),
             }
         }
-        Ok(Command::Client(config, visit)) => {
-            end_with("mcp-remote-client", start(&config, commands::diagnosis::run(&config, &visit, &mut io::stdout())))
-        }
+        Ok(Command::Client(config, options)) => end_with(
+            "mcp-remote-client",
+            start(&config, commands::diagnosis::run(&config, &options, &mut io::stdout())),
+        ),
         Ok(Command::Login(config)) => {
             end("mcp-remote login", start(&config, commands::login::run(&config, &mut io::stdout())))
         }

@@ -42,7 +42,7 @@ pub enum Command {
     Forward(Box<Config>),
     /// `mcp-remote-client`: tell the connection step by step and show what the server has, or try one
     /// thing.
-    Client(Box<Config>, Box<Visit>),
+    Client(Box<Config>, Box<ClientOptions>),
     /// `login`: sign in ahead of time.
     Login(Box<Config>),
     /// `logout`: forget what is stored, and revoke it.
@@ -57,11 +57,11 @@ pub enum Command {
 
 /// What `mcp-remote-client` is to do.
 #[derive(Debug)]
-pub struct Visit {
+pub struct ClientOptions {
     /// For whom.
     pub output: Output,
     /// What.
-    pub wish: Wish,
+    pub action: ClientAction,
     /// This terminal, which a host is not.
     pub terminal: Terminal,
     /// Nothing on stderr.
@@ -70,7 +70,7 @@ pub struct Visit {
 
 /// What a person wants of a server.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub enum Wish {
+pub enum ClientAction {
     /// Everything looked at, and told.
     #[command(skip)]
     Diagnosis,
@@ -232,7 +232,7 @@ struct ClientArgs {
     json: bool,
 
     #[command(subcommand)]
-    wish: Option<Wish>,
+    action: Option<ClientAction>,
 }
 
 #[derive(Debug, Parser)]
@@ -419,7 +419,7 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
             Command::Forward(Box::new(config(&args, environment)?))
         }
         Verb::Client => {
-            let ClientArgs { args, json, wish } = ClientArgs::from_arg_matches(&matches).map_err(told)?;
+            let ClientArgs { args, json, action } = ClientArgs::from_arg_matches(&matches).map_err(told)?;
             let mut config = config(&args, environment)?;
             config.authorization = Arc::new(Authorization { start: Start::Wait, ..(*config.authorization).clone() });
             let silent = config.log == LogMode::Silent;
@@ -427,8 +427,13 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
                 config.log = LogMode::Silent; // the steps tell it all
             }
             let terminal = Terminal::of(&args, &config, arguments, environment);
-            let visit = Visit { output: output(json), wish: wish.unwrap_or(Wish::Diagnosis), terminal, silent };
-            Command::Client(Box::new(config), Box::new(visit))
+            let options = ClientOptions {
+                output: output(json),
+                action: action.unwrap_or(ClientAction::Diagnosis),
+                terminal,
+                silent,
+            };
+            Command::Client(Box::new(config), Box::new(options))
         }
         Verb::Login => {
             let LoginArgs { args } = LoginArgs::from_arg_matches(&matches).map_err(told)?;

@@ -481,40 +481,40 @@ fn help_of_a_command_lists_what_matters_to_it() {
     }
 }
 
-fn visit(arguments: &[&str]) -> (Config, Visit) {
+fn options(arguments: &[&str]) -> (Config, ClientOptions) {
     let environment = |name: &str| match name {
         "TOKEN" | "SECRET" | "HTTPS_PROXY" | "NO_PROXY" | "HTTP_PROXY" => Some("http://p.example".to_owned()),
         "NODE_EXTRA_CA_CERTS" | "MCP_REMOTE_CONFIG_DIR" | "DISPLAY" => Some("/there".to_owned()),
         _ => None,
     };
     match parse(Program::Client, arguments.iter().map(OsString::from).collect(), &environment) {
-        Ok(Command::Client(config, visit)) => (*config, *visit),
+        Ok(Command::Client(config, options)) => (*config, *options),
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn one_thing_to_try_comes_after_the_address_and_the_flags() {
-    let call = |arguments: &[(&str, &str)]| Wish::Call {
+    let call = |arguments: &[(&str, &str)]| ClientAction::Call {
         tool: "add".into(),
         arguments: arguments.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
     };
     for (arguments, expected) in [
-        (&[URL][..], Wish::Diagnosis),
+        (&[URL][..], ClientAction::Diagnosis),
         (&[URL, "call", "add"], call(&[])),
         (
             &[URL, "3334", "--transport", "http-only", "call", "add", "a=1", "b=x=y", "c="],
             call(&[("a", "1"), ("b", "x=y"), ("c", "")]),
         ),
         (&["--debug", URL, "--header", "call: me", "call", "add", "--json"], call(&[])),
-        (&[URL, "read", "file:///a"], Wish::Read { uri: "file:///a".into() }),
-        (&[URL, "--header", "X: read"], Wish::Diagnosis),
+        (&[URL, "read", "file:///a"], ClientAction::Read { uri: "file:///a".into() }),
+        (&[URL, "--header", "X: read"], ClientAction::Diagnosis),
     ] {
-        let (config, visit) = visit(arguments);
-        assert_eq!((visit.wish, config.limits.retry_for), (expected, Duration::ZERO), "{arguments:?}");
+        let (config, options) = options(arguments);
+        assert_eq!((options.action, config.limits.retry_for), (expected, Duration::ZERO), "{arguments:?}");
     }
     assert_eq!(config(&[URL]).limits.retry_for, Duration::from_secs(15));
-    assert_eq!(visit(&[URL, "call", "add", "--json"]).1.output, Output::Json);
+    assert_eq!(options(&[URL, "call", "add", "--json"]).1.output, Output::Json);
 }
 
 #[test]
@@ -546,7 +546,7 @@ fn a_try_that_is_written_wrongly_is_told_with_its_form_and_without_its_words() {
 #[test]
 fn what_a_host_may_not_pass_on_is_named_where_this_connection_uses_it() {
     let names = |arguments: &[&str]| -> Vec<String> {
-        visit(arguments).1.terminal.borrowed.into_iter().map(|borrowed| borrowed.name).collect()
+        options(arguments).1.terminal.borrowed.into_iter().map(|borrowed| borrowed.name).collect()
     };
     let everything = ["NODE_EXTRA_CA_CERTS", "MCP_REMOTE_CONFIG_DIR"];
     let proxies = ["HTTPS_PROXY", "NO_PROXY"];
@@ -567,7 +567,7 @@ fn what_a_host_may_not_pass_on_is_named_where_this_connection_uses_it() {
 
 #[test]
 fn the_words_kept_for_comparison_are_those_of_an_entry() {
-    let terminal = visit(&[URL, "--json", "--header", "X-A:${TOKEN}", "--debug"]).1.terminal;
+    let terminal = options(&[URL, "--json", "--header", "X-A:${TOKEN}", "--debug"]).1.terminal;
     assert_eq!(*terminal.arguments.expose(), [URL, "--header", "X-A:${TOKEN}"]);
     assert!(!format!("{:?}", terminal.borrowed).contains("p.example"));
     assert!(!format!("{terminal:?}").contains("X-A"), "their values may be secret");

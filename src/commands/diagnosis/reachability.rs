@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     handshake::{self, Presented},
-    teller::{Line, Step, Teller},
+    printer::{Finding, Printer, Step},
 };
 use crate::{
     config::{Config, ProxyChoice},
@@ -31,11 +31,11 @@ pub(super) struct Reached {
     /// Where it ended; the connection's report is about this step.
     pub(super) failed_at: Option<Step>,
     /// The certificate, which nobody has judged yet.
-    pub(super) certificate: Option<Line>,
+    pub(super) certificate: Option<Finding>,
 }
 
 /// Tries each step, and prints what is found.
-pub(super) async fn check(config: &Config, teller: &mut Teller<'_>) -> io::Result<Reached> {
+pub(super) async fn check(config: &Config, printer: &mut Printer<'_>) -> io::Result<Reached> {
     let (url, network) = (config.server.url(), &*config.network);
     let mut host = bare(url.host_str().unwrap_or_default());
     let mut port = url.port_or_known_default().unwrap_or_default();
@@ -52,25 +52,25 @@ pub(super) async fn check(config: &Config, teller: &mut Teller<'_>) -> io::Resul
             });
             let whose =
                 if matches!(network.proxy, ProxyChoice::System) { ", as the operating system says" } else { "" };
-            teller.tell(Line::ok(Step::Proxy, format!("{scheme}://{host}:{port}{whose}")))?;
+            printer.print(Finding::ok(Step::Proxy, format!("{scheme}://{host}:{port}{whose}")))?;
         }
-        None => teller.tell(Line::skip(Step::Proxy, "none leads there"))?,
+        None => printer.print(Finding::skip(Step::Proxy, "none leads there"))?,
     }
     let failed = |step| Reached { failed_at: Some(step), certificate: None };
-    let Some(addresses) = addresses(config, &host, port, teller).await? else { return Ok(failed(Step::Name)) };
-    if !connect(&addresses, network.connect_timeout, teller).await? {
+    let Some(addresses) = addresses(config, &host, port, printer).await? else { return Ok(failed(Step::Name)) };
+    if !connect(&addresses, network.connect_timeout, printer).await? {
         return Ok(failed(if through.is_some() { Step::Proxy } else { Step::Tcp }));
     }
     if url.scheme() != "https" {
         let why = if config.server.is_loopback() { "not needed on this machine" } else { "none: --allow-http" };
-        teller.tell(Line::skip(Step::Tls, why))?;
+        printer.print(Finding::skip(Step::Tls, why))?;
         return Ok(Reached::default());
     }
     let begun = Instant::now();
     match handshake::perform(url, network).await {
         Ok(seen) => Ok(Reached { failed_at: None, certificate: Some(of_certificate(&seen).after(begun.elapsed())) }),
         Err(handshake::Error::Proxy) if through.is_some() => {
-            teller.tell(Line::skip(Step::Tls, "the certificate is behind the proxy"))?;
+            printer.print(Finding::skip(Step::Tls, "the certificate is behind the proxy"))?;
             Ok(Reached::default())
         }
         Err(_) => Ok(failed(Step::Tls)),
@@ -82,11 +82,11 @@ async fn addresses(
     config: &Config,
     host: &str,
     port: u16,
-    teller: &mut Teller<'_>,
+    printer: &mut Printer<'_>,
 ) -> io::Result<Option<Vec<SocketAddr>>> {
     let wanted = |address: &SocketAddr| address.is_ipv4() || !config.network.ipv4;
     if let Ok(address) = host.parse::<IpAddr>() {
-        teller.tell(Line::skip(Step::Name, format!("{host} is an address ({})", family(address))))?;
+        printer.print(Finding::skip(Step::Name, format!("{host} is an address ({})", family(address))))?;
         return Ok(Some(vec![SocketAddr::new(address, port)]));
     }
     let begun = Instant::now();
@@ -97,13 +97,13 @@ async fn addresses(
     addresses.dedup();
     let told: Vec<String> =
         addresses.iter().map(|address| format!("{} ({})", address.ip(), family(address.ip()))).collect();
-    teller.tell(Line::ok(Step::Name, format!("{host} is {}", told.join(", "))).after(begun.elapsed()))?;
+    printer.print(Finding::ok(Step::Name, format!("{host} is {}", told.join(", "))).after(begun.elapsed()))?;
     addresses.retain(wanted);
     Ok((!addresses.is_empty()).then_some(addresses))
 }
 
 /// Whether any of the addresses takes a connection. All are tried at once, and told in their order.
-async fn connect(addresses: &[SocketAddr], patience: Duration, teller: &mut Teller<'_>) -> io::Result<bool> {
+async fn connect(addresses: &[SocketAddr], patience: Duration, printer: &mut Printer<'_>) -> io::Result<bool> {
     let attempt = |address: SocketAddr| async move {
         let begun = Instant::now();
         let connected = timeout(patience, TcpStream::connect(address)).await;
@@ -117,27 +117,27 @@ async fn connect(addresses: &[SocketAddr], patience: Duration, teller: &mut Tell
         match result {
             Ok(()) => {
                 any = true;
-                teller.tell(Line::ok(Step::Tcp, address.to_string()).after(time))?;
+                printer.print(Finding::ok(Step::Tcp, address.to_string()).after(time))?;
             }
             // One address that does not answer is told by the connection's own report.
             Err(_) if addresses.len() == 1 => {}
             // Servers of this machine often listen on one family.
             Err(error) if address.ip().is_loopback() => {
-                teller.tell(Line::info(Step::Tcp, format!("{address}: {error}")).after(time))?;
+                printer.print(Finding::info(Step::Tcp, format!("{address}: {error}")).after(time))?;
             }
             Err(error) => {
-                let line = Line::warn(Step::Tcp, format!("{address}: {error}"), "if connecting is slow, add --ipv4");
+                let line = Finding::warn(Step::Tcp, format!("{address}: {error}"), "if connecting is slow, add --ipv4");
                 let line = if address.is_ipv6() { line } else { line.with_action(None) };
-                teller.tell(line.after(time))?;
+                printer.print(line.after(time))?;
             }
         }
     }
     Ok(any)
 }
 
-fn of_certificate(seen: &Presented) -> Line {
+fn of_certificate(seen: &Presented) -> Finding {
     let Presented { protocol, certificate: CertificateInfo { issuer, not_after, .. } } = seen;
-    Line::ok(Step::Tls, format!("{protocol}; certificate from {issuer}, until {not_after}"))
+    Finding::ok(Step::Tls, format!("{protocol}; certificate from {issuer}, until {not_after}"))
 }
 
 fn bare(host: &str) -> String {

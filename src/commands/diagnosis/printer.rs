@@ -126,7 +126,7 @@ impl Outcome {
 
 /// One line.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Line {
+pub(super) struct Finding {
     step: Step,
     outcome: Outcome,
     text: String,
@@ -141,7 +141,7 @@ pub(super) struct Line {
     below: Vec<String>,
 }
 
-impl Line {
+impl Finding {
     pub(super) fn new(step: Step, outcome: Outcome, text: impl Into<String>) -> Self {
         Self { step, outcome, text: text.into(), code: None, action: None, ms: None, below: Vec::new() }
     }
@@ -195,21 +195,21 @@ impl Line {
 }
 
 /// Writes lines, and keeps them.
-pub(super) struct Teller<'a> {
+pub(super) struct Printer<'a> {
     out: Box<dyn Write + Send + 'a>,
     /// Only what a person has to see: what is wrong, and what is to be done.
     sparing: bool,
-    lines: Vec<Line>,
+    lines: Vec<Finding>,
     redactor: Redactor,
 }
 
-impl<'a> Teller<'a> {
+impl<'a> Printer<'a> {
     pub(super) fn new(out: Box<dyn Write + Send + 'a>, sparing: bool, redactor: Redactor) -> Self {
         Self { out, sparing, lines: Vec::new(), redactor }
     }
 
     /// Tells a line at once.
-    pub(super) fn tell(&mut self, line: Line) -> io::Result<()> {
+    pub(super) fn print(&mut self, line: Finding) -> io::Result<()> {
         let mut line = line;
         line.text = self.redactor.clean(&line.text);
         line.action = line.action.map(|action| self.redactor.clean(&action));
@@ -243,7 +243,7 @@ impl<'a> Teller<'a> {
         Ok(())
     }
 
-    pub(super) fn lines(&self) -> &[Line] {
+    pub(super) fn lines(&self) -> &[Finding] {
         &self.lines
     }
 

@@ -7,7 +7,7 @@ use std::{fs, io, path::Path, sync::Arc};
 
 use serde::de::IgnoredAny;
 
-use super::teller::{Line, Outcome, Step, Teller};
+use super::printer::{Finding, Outcome, Printer, Step};
 use crate::{
     cli::Terminal,
     commands::status,
@@ -25,28 +25,29 @@ use crate::{
 };
 
 /// Tells all of it.
-pub(super) async fn look(config: &Config, terminal: &Terminal, teller: &mut Teller<'_>) -> io::Result<()> {
+pub(super) async fn check(config: &Config, terminal: &Terminal, printer: &mut Printer<'_>) -> io::Result<()> {
     for remark in &config.remarks {
-        teller.tell(Line::new(Step::Settings, Outcome::Warn, remark))?;
+        printer.print(Finding::new(Step::Settings, Outcome::Warn, remark))?;
     }
     for borrowed in &terminal.borrowed {
         let text = format!("{} is set here and used; a host may not pass it on", borrowed.name);
-        teller.tell(Line::warn(Step::Environment, text, &borrowed.safe))?;
+        printer.print(Finding::warn(Step::Environment, text, &borrowed.safe))?;
     }
     if terminal.borrowed.is_empty() {
-        teller.tell(Line::ok(Step::Environment, "nothing is used that a host might not pass on"))?;
+        printer.print(Finding::ok(Step::Environment, "nothing is used that a host might not pass on"))?;
     }
-    super::entries::look(config, terminal, teller)?;
+    super::entries::check(config, terminal, printer)?;
     if config.headers.contains_key(reqwest::header::AUTHORIZATION) {
-        return teller.tell(Line::skip(Step::StoredSignIn, "--header gives an Authorization, so there is no sign-in"));
+        return printer
+            .print(Finding::skip(Step::StoredSignIn, "--header gives an Authorization, so there is no sign-in"));
     }
-    teller.tell(store(&config.store))?;
+    printer.print(store(&config.store))?;
     let store = Store::new(config.store.clone(), config.server_hash.clone());
     let sign_ins = status::sign_ins(&store);
     for sign_in in &sign_ins {
         let by = sign_in.issuer.as_ref().map(|issuer| format!(", by {issuer}")).unwrap_or_default();
         let outcome = if sign_in.expired && !sign_in.refreshable { Outcome::Info } else { Outcome::Ok };
-        teller.tell(Line::new(Step::StoredSignIn, outcome, format!("{}{by}", sign_in.until())))?;
+        printer.print(Finding::new(Step::StoredSignIn, outcome, format!("{}{by}", sign_in.until())))?;
     }
     for name in store.names("").iter().filter(|name| name.ends_with(".json")) {
         let is_sound = match TokenFile::ALL.into_iter().find(|file| file.name() == *name) {
@@ -56,31 +57,31 @@ pub(super) async fn look(config: &Config, terminal: &Terminal, teller: &mut Tell
         if !is_sound {
             let text = format!("{} is damaged and is left out", store.path(name).display());
             let report = Report::new(Code::StoreDamaged, text, None);
-            teller.tell(Line::report(Step::StoredSignIn, Outcome::Warn, report))?;
+            printer.print(Finding::report(Step::StoredSignIn, Outcome::Warn, report))?;
         }
     }
     if sign_ins.is_empty() {
-        teller.tell(Line::skip(Step::StoredSignIn, "nobody is signed in to this server with these flags"))?;
+        printer.print(Finding::skip(Step::StoredSignIn, "nobody is signed in to this server with these flags"))?;
     }
     if config.authorization.grant == Grant::AuthorizationCode {
-        teller.tell(callback_port(config, &store).await)?;
+        printer.print(callback_port(config, &store).await)?;
     }
     Ok(())
 }
 
 /// Whether the folder of sign-ins can be used, and belongs to its owner only.
-fn store(folder: &Path) -> Line {
+fn store(folder: &Path) -> Finding {
     let name = folder.display();
     // What is not there yet is made in what is.
     let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(folder);
     let trial = there.join(format!("{:016x}.tmp", fastrand::u64(..)));
     if let Err(error) = fs::OpenOptions::new().create_new(true).write(true).open(&trial) {
         let report = Report::new(Code::StoreNotWritable, format!("no sign-in can be kept in {name}: {error}"), None);
-        return Line::report(Step::Store, Outcome::Warn, report);
+        return Finding::report(Step::Store, Outcome::Warn, report);
     }
     _ = fs::remove_file(&trial);
     let Some(metadata) = fs::metadata(folder).ok().filter(|_| there == folder) else {
-        return Line::skip(Step::Store, format!("{name} is made with the first sign-in"));
+        return Finding::skip(Step::Store, format!("{name} is made with the first sign-in"));
     };
     #[cfg(unix)]
     {
@@ -91,22 +92,22 @@ fn store(folder: &Path) -> Line {
         match (open(&metadata), readable) {
             (true, _) => {
                 let action = format!("chmod 700 {name}");
-                return Line::warn(Step::Store, format!("others on this computer may look into {name}"), action);
+                return Finding::warn(Step::Store, format!("others on this computer may look into {name}"), action);
             }
             // Nobody gets to them through a folder that is closed.
             (false, 1..) => {
-                return Line::info(Step::Store, format!("{name} is yours only, {readable} of its files are not"));
+                return Finding::info(Step::Store, format!("{name} is yours only, {readable} of its files are not"));
             }
             (false, 0) => {}
         }
     }
     #[cfg(not(unix))]
     let _ = metadata;
-    Line::ok(Step::Store, format!("{name} can be written, by you only"))
+    Finding::ok(Step::Store, format!("{name} can be written, by you only"))
 }
 
 /// Whether the port of the way back is free, where one is fixed, or any of those that come after it.
-async fn callback_port(config: &Config, store: &Store) -> Line {
+async fn callback_port(config: &Config, store: &Store) -> Finding {
     let settings = &config.authorization;
     let port = settings.callback_port.unwrap_or_else(|| store.derived_port());
     let place = Place {
@@ -115,9 +116,9 @@ async fn callback_port(config: &Config, store: &Store) -> Line {
         server_hash: config.server_hash.clone(),
     };
     match Listener::bind(&place, port) {
-        Ok(_) => Line::ok(Step::CallbackPort, format!("{port} is free")),
+        Ok(_) => Finding::ok(Step::CallbackPort, format!("{port} is free")),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && sibling(port, &config.server_hash).await => {
-            Line::info(Step::CallbackPort, format!("another mcp-remote signs in to this server on port {port}"))
+            Finding::info(Step::CallbackPort, format!("another mcp-remote signs in to this server on port {port}"))
         }
         Err(error) => {
             let source = Arc::new(error);
@@ -125,9 +126,9 @@ async fn callback_port(config: &Config, store: &Store) -> Line {
             let report = Report::of_authorization(&Error::Port { port, source, holder }, config.server.url());
             let fixed = settings.client_info.is_some() || settings.client_metadata_url.is_some();
             if fixed || settings.callback_port.is_some() {
-                Line::report(Step::CallbackPort, Outcome::Warn, report)
+                Finding::report(Step::CallbackPort, Outcome::Warn, report)
             } else {
-                Line::info(Step::CallbackPort, format!("{port} is taken; a sign-in takes the next free one"))
+                Finding::info(Step::CallbackPort, format!("{port} is taken; a sign-in takes the next free one"))
             }
         }
     }

@@ -14,7 +14,7 @@ use rmcp::{
 };
 use serde_json::Value;
 
-use super::teller::{json_text, plain};
+use super::printer::{json_text, plain};
 use crate::{cli::Output, commands::client::listed};
 
 type Service = RunningService<RoleClient, ClientConfig>;
