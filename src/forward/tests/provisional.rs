@@ -665,7 +665,7 @@ fn of_pages_that_do_not_end_no_more_is_kept_than_of_what_the_host_was_shown() {
     server(&mut forward, r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#);
     let answer = Message::from_text(introduction("2025-11-25", r#"{"tools":{}}"#)).unwrap();
     let mut out = does(&mut forward, Event::Remote(remote::Event::Renewed(answer)));
-    let much = format!(r#"{{"name":"{}"}}"#, "x".repeat(owed::MOST_SHOWN / 2));
+    let much = format!(r#"{{"name":"{}"}}"#, "x".repeat(list_refresh::MOST_SHOWN / 2));
     for _ in 0..3 {
         let Some(sent) = out.first().and_then(|sent| sent.strip_prefix("send ")) else { break };
         let asked: Value = serde_json::from_str(sent).unwrap();
@@ -698,7 +698,7 @@ fn a_list_on_a_new_connection_is_answered_for_the_server_while_somebody_is_still
 fn a_list_of_very_many_short_pages_is_not_kept_and_is_announced_as_one_that_is_too_long() {
     let kept = Arc::default();
     let mut forward = start(Start::Answer, None, &[]);
-    forward.memory = Box::new(Known(None, Arc::clone(&kept)));
+    forward.cx.memory = Box::new(Known(None, Arc::clone(&kept)));
     let mut forward = open(forward, INITIALIZE);
     server(&mut forward, &result(0));
     for page in 1..1000 {
