@@ -13,11 +13,8 @@ use super::{Forward, Link, owed::Asked};
 use crate::{
     description::List,
     era::Era,
-    message::{Body, Id, Message, Shape},
-    remote::{
-        cancelled::cancels,
-        modern::{ACKNOWLEDGED, LISTEN},
-    },
+    mcp::method::{ACKNOWLEDGED, LISTEN},
+    message::{Body, Id, Message, Shape, peek::cancelled_id},
 };
 
 /// What each stream is about, by the id of its request; `None` until the server has acknowledged it.
@@ -75,7 +72,7 @@ impl Forward {
             }
             // MCP 2026-07-28, Cancellation: the server ends that stream, and answers nothing more.
             Some("notifications/cancelled") => {
-                if let Some(id) = cancels(notification).filter(|id| self.listens.0.contains_key(id)) {
+                if let Some(id) = cancelled_id(notification).filter(|id| self.listens.0.contains_key(id)) {
                     _ = self.forget(&id);
                 }
             }

@@ -52,9 +52,9 @@ use crate::{
     era::Era,
     known_hosts::HostEnvironment,
     local::Incoming,
-    message::{Body, Id, Malformed, Message, Part, Shape},
+    message::{Body, Id, Malformed, Message, Part, Shape, peek::cancelled_id},
     oauth::Need,
-    remote::{self, cancelled::cancels, error::Error},
+    remote::{self, error::Error},
     report::{self, Code, FailureLog, Report},
     shutdown::Stop,
     text,
@@ -575,7 +575,7 @@ impl Forward {
 
     /// Notes that the host does not want an answer any more; whether the server is to be told.
     fn cancel(&mut self, message: &Message) -> bool {
-        let Some(id) = cancels(message) else { return true };
+        let Some(id) = cancelled_id(message) else { return true };
         let Some(debt) = self.owed.get(&id) else { return !matches!(self.link, Link::Closed) };
         let asked = debt.asked;
         self.note_given_up(Some(&id));

@@ -15,8 +15,9 @@ use crate::{
     config::Protocol,
     era::{self, Era},
     known_hosts,
+    mcp::method::DISCOVER,
     message::{Body, Id, Message, Shape},
-    remote::{error::Error, modern::DISCOVER},
+    remote::error::Error,
     report::{self, Report},
     text,
 };

@@ -6,8 +6,8 @@
 use super::Forward;
 use crate::{
     description::{Learned, List},
+    mcp::method::{DISCOVER, LISTEN},
     message::{Body, Id, Message},
-    remote::modern::{DISCOVER, LISTEN},
     report::Report,
     tools,
 };
