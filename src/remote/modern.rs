@@ -45,7 +45,7 @@ use crate::{
         method::{ACKNOWLEDGED, DISCOVER, LISTEN, TOOLS_CALL, TOOLS_LIST},
         version::FIRST_MODERN,
     },
-    message::{Id, Message, Part, Shape},
+    message::{Id, Message, Part, Shape, peek},
     observer::Fact,
     report::{self},
     sync::Lock,
@@ -213,7 +213,7 @@ impl Modern {
                 return Err(Error::LegacyServer { words: Some(words) });
             }
         }
-        if verdict::error_code(&message).is_none() {
+        if peek::error(&message.body).is_none() {
             self.prove();
         }
         let message = if method == Some(TOOLS_LIST) { self.learn_tools(message) } else { message };
@@ -432,7 +432,10 @@ impl Transport for Modern {
             return Ok(());
         }
         // MCP 2026-07-28, Streamable HTTP, Client Behavior: the schema has changed, or was never seen.
-        let mismatch = error.answer().and_then(verdict::error_code) == Some(HEADER_MISMATCH);
+        let mismatch = error
+            .answer()
+            .and_then(|answer| peek::error(&answer.body))
+            .is_some_and(|error| error.code == HEADER_MISMATCH);
         if mismatch && message.method() == Some(TOOLS_CALL) && !std::mem::replace(&mut attempt.has_listed, true) {
             info!("the server wants other headers for this tool; reading its schema");
             if self.read_schema(attempt).await {
