@@ -23,7 +23,7 @@
 //! # The walk of a modern message
 //!
 //! The first message decides the [`era`] of a connection. A request of MCP 2026-07-28 → [`forward`] (`modern.rs`:
-//! `server/discover` is never held; `listens.rs`: the streams that owe nobody) → [`remote::modern`] (one POST and one
+//! `server/discover` is never held; `listens.rs`: the streams that owe nobody) → `remote/modern.rs` (one POST and one
 //! stream each, headers by [`era::mirror`], what the answer says of the server by [`era::verdict`], kept by
 //! [`era::known`]) → back as above.
 //!
@@ -75,10 +75,9 @@
 //!
 //! # What surrounds a message at the remote end
 //!
-//! Both transports share how an event stream is parsed ([`remote::event_stream`]), what a new session must
-//! be told ([`remote::handshake`]), what must not overtake what ([`remote::order`]), when a message may go
-//! out again ([`remote::retry`], and not at all once the host has cancelled it: [`remote::cancelled`]), and
-//! how many go out at once (`remote::http`). Only Streamable HTTP resumes a stream ([`remote::reading`]).
+//! All transports share one connection (`remote/connection.rs`): the order of messages, cancellation, retries, the handshake
+//! of a new session, the keep-alive. A transport is one implementation of its trait: `remote/streamable_http/`,
+//! `remote/http_sse.rs`, `remote/modern.rs`. What an HTTP status means for a retry is decided once (`status.rs`).
 
 #![forbid(unsafe_code)]
 

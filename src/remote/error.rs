@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::{StatusCode, Url};
 
 use crate::{
-    message::{Malformed, Message, Shape},
+    message::{Id, Malformed, Message, Shape},
     network::{
         ClientFactory,
         certificate::CertificateInfo,
@@ -231,6 +231,15 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused(refusal) => refusal.retry_after,
+            _ => None,
+        }
+    }
+
+    /// The answer to the host: the server's own words, if they are for one request only.
+    #[must_use]
+    pub fn answer_to(&self, unanswered: &[Id]) -> Option<Message> {
+        match unanswered {
+            [id] => Some(self.answer()?.with_id(id)),
             _ => None,
         }
     }

@@ -6,10 +6,7 @@
 //! - No header, cookie, credential or body reaches another origin than that of the server.
 //! - A redirect to another origin is reported, not followed.
 
-use std::{
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use log::debug;
@@ -179,21 +176,6 @@ impl Http {
     /// DELETEs the session; the response does not matter.
     pub async fn delete(&self, url: &Url, headers: &HeaderMap) {
         _ = self.request(Method::DELETE, url, headers, Requester::End, |_| {}).await;
-    }
-
-    /// Waits for what the server does, for `after` at most, without the time a user takes to sign in.
-    pub(super) async fn patiently<T>(&self, after: Duration, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = std::pin::pin!(work);
-        let Some(authorizer) = &self.authorizer else { return tokio::time::timeout(after, work).await.ok() };
-        let mut need = authorizer.need();
-        loop {
-            let signing_in = need.borrow_and_update().is_under_way();
-            tokio::select! {
-                done = &mut work => return Some(done),
-                () = tokio::time::sleep(after), if !signing_in => return None,
-                Ok(()) = need.changed() => {}
-            }
-        }
     }
 
     async fn request(

@@ -1,7 +1,8 @@
-//! An event stream being read: messages come out, and it is known where it stands, so that it can be
-//! resumed over another response (MCP 2025-11-25, Transports, Resumability and Redelivery).
+//! An event stream that can be resumed over another response (MCP 2025-11-25, Transports, Resumability and Redelivery).
 //!
-//! Must never: deliver an event again that a resuming server replays.
+//! # Invariants
+//!
+//! - An event that a resuming server replays is not delivered again.
 
 use std::{
     collections::VecDeque,
@@ -25,60 +26,58 @@ const REMEMBERED_IDS: usize = 1024;
 /// How much of an event's data is compared, in bytes.
 const COMPARED: usize = 256;
 
-/// A stream, over all the responses that carry it.
+/// A stream over all the responses that carry it.
 #[derive(Debug)]
-pub struct Reading {
+pub(super) struct ResumableStream {
     response: Response,
     parser: EventStream,
     /// What `Last-Event-ID` is to hold; none if the stream cannot be resumed.
-    pub last_id: Option<Bytes>,
+    pub(super) last_id: Option<Bytes>,
     /// The reconnection time the server asked for.
-    pub retry: Option<Duration>,
+    pub(super) retry: Option<Duration>,
     /// Responses in a row that brought no message.
-    pub barren: u32,
+    pub(super) empty_resumptions: u32,
     resumed: bool,
     hasher: RandomState,
     seen: VecDeque<u64>,
 }
 
-impl Reading {
-    /// The stream that `response` begins, with events of at most `limit` bytes.
-    #[must_use]
-    pub fn new(response: Response, limit: usize) -> Self {
+impl ResumableStream {
+    /// Returns the stream that `response` begins, with events of at most `limit` bytes.
+    pub(super) fn new(response: Response, limit: usize) -> Self {
         Self {
             response,
             parser: EventStream::new(limit),
             last_id: None,
             retry: None,
-            barren: 0,
+            empty_resumptions: 0,
             resumed: false,
             hasher: RandomState::new(),
             seen: VecDeque::new(),
         }
     }
 
-    /// Goes on with another response.
-    pub fn resume(&mut self, response: Response, limit: usize) {
+    /// Continues with another response.
+    pub(super) fn resume(&mut self, response: Response, limit: usize) {
         self.response = response;
         self.parser = EventStream::new(limit);
         self.resumed = true;
-        self.barren += 1;
+        self.empty_resumptions += 1;
     }
 
-    /// The next message; `None` when the response has ended. What is not a `message` event, or is
-    /// one again, is passed over.
+    /// Returns the next message; `None` when the response has ended. Other events and replayed ones are skipped.
     ///
     /// # Errors
     /// [`Error::BadMessage`], after which the stream can be read on, [`Error::TooLarge`], and those of
     /// [`Http::chunk`].
-    pub async fn next(&mut self, http: &Http) -> Result<Option<Message>, Error> {
+    pub(super) async fn next(&mut self, http: &Http) -> Result<Option<Message>, Error> {
         loop {
             let event = self.parser.next().map_err(|too_long| Error::TooLarge { limit: too_long.limit })?;
             self.advance();
             match event {
                 Some(event) => {
                     if matches!(&event.name[..], b"" | b"message") && !self.replayed(&event) {
-                        self.barren = 0;
+                        self.empty_resumptions = 0;
                         return Message::from_remote(event.data).map(Some).map_err(Error::BadMessage);
                     }
                 }
@@ -101,14 +100,14 @@ impl Reading {
         }
     }
 
-    /// Gives up the place: the next response begins a new stream.
-    pub fn forget(&mut self) {
+    /// Forgets the last event, so that the next response begins a new stream.
+    pub(super) fn forget(&mut self) {
         self.last_id = None;
         self.seen.clear();
     }
 
-    /// Whether a resuming server sends again what came before. By id and beginning of the data: some
-    /// servers number their events anew on each response, and what they say is no replay.
+    /// Returns whether a resuming server sends this event again. Compares id and beginning of the data, because some
+    /// servers number their events anew on each response, which is no replay.
     fn replayed(&mut self, event: &Event) -> bool {
         let Some(id) = event.id.as_ref().filter(|id| !id.is_empty()) else { return false };
         let hash = self.hasher.hash_one((id, event.data.len(), event.data.copy(0..COMPARED)));
