@@ -385,7 +385,9 @@ impl World {
                 let method = "notifications/subscriptions/acknowledged";
                 self.happens(from_server(&format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params}}}"#)));
             }
-            Step::EndsStream(at) if self.open && at < self.sent.len() && self.streams.contains(&self.sent[at]) => {
+            Step::EndsStream(at)
+                if self.is_modern() && self.open && at < self.sent.len() && self.streams.contains(&self.sent[at]) =>
+            {
                 let id = self.sent.swap_remove(at);
                 if let Some(asked) = self.asked.get_mut(&id) {
                     asked.2 = true;
@@ -458,6 +460,10 @@ impl World {
             self.has_tools = capabilities.contains("tools");
             self.happens(from_server(&introduction(&first, capabilities)));
         }
+    }
+
+    fn is_modern(&self) -> bool {
+        matches!(&self.forward.link, Link::Open(open) if matches!(open.session, open::Session::Modern))
     }
 
     fn is_ours(&self, id: &str) -> bool {
