@@ -1,7 +1,9 @@
-//! Why the remote did not answer: the kinds a caller chooses by. What a person is told of them, and
-//! what to do, stands in [`crate::report`].
+//! The kinds of failure at the remote end, by which callers decide. Their reports are in `report.rs`.
 //!
-//! Must never: call a message safe to send again that may have gone out; hold a secret of ours.
+//! # Invariants
+//!
+//! - An error that says that nothing was sent is never one after which a message may have been sent.
+//! - No error holds a secret of the user.
 
 use std::time::Duration;
 

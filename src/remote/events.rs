@@ -1,7 +1,9 @@
-//! What comes from the remote end on its way to the loop: a few messages, and no more bytes than a
-//! host that does not read may cost in memory.
+//! The channel of events from the remote end to the loop.
 //!
-//! Must never: drop an event, or let one overtake another.
+//! # Invariants
+//!
+//! - No event is dropped, and none overtakes another.
+//! - The events in the channel take no more memory than a host that does not read may cost.
 
 use std::sync::Arc;
 

@@ -400,7 +400,7 @@ impl Stream {
     async fn open(core: &Core, requester: Requester) -> Result<Self, Error> {
         let http = &core.http;
         let wait = async {
-            let mut response = http.listen(http.server(), http.headers(), None, requester).await?;
+            let mut response = http.listen(http.headers(), None, requester).await?;
             let mut parser = EventStream::new(http.limit);
             loop {
                 while let Some(event) = parser.next().map_err(|too_long| Error::TooLarge { limit: too_long.limit })? {

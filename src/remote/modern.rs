@@ -280,7 +280,7 @@ impl Modern {
             let meta = attempt.metadata.to_json();
             let text = format!(
                 r#"{{"jsonrpc":"2.0","id":{},"method":"tools/list","params":{{{cursor}"_meta":{meta}}}}}"#,
-                own_id()
+                self.core.handshake.own_id()
             );
             let Ok(request) = Message::from_text(text) else { return false };
             let page = match self.ask(&request, &attempt.metadata).await {
@@ -409,7 +409,7 @@ impl Transport for Modern {
     ) -> Result<(), Error> {
         if std::mem::take(&mut attempt.may_have_run) && message.method() != Some(LISTEN) {
             // MCP 2026-07-28, Overview, Requests: an id is used once.
-            attempt.sent = message.with_id(&own_id());
+            attempt.sent = message.with_id(&self.core.handshake.own_id());
         }
         attempt.since = Instant::now();
         self.exchange(attempt, unanswered).await
@@ -488,11 +488,6 @@ fn words_of(error: &Error) -> Option<String> {
     }
 }
 
-/// An id that no request of the host's has: it holds random bits that the host never sees.
-fn own_id() -> Id {
-    Id::own(&format!("mcp-remote-{:016x}", fastrand::u64(..)))
-}
-
 /// What a stream of notifications covers (MCP 2026-07-28, Subscriptions, Notification Filter).
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -506,17 +501,12 @@ struct Filter {
 impl Filter {
     /// Reads the filter of a request or an acknowledgment.
     fn of(message: &Message) -> Self {
-        #[derive(Deserialize)]
-        struct Envelope {
-            params: Params,
-        }
-        #[derive(Deserialize)]
+        #[derive(Default, Deserialize)]
         struct Params {
             #[serde(default)]
             notifications: Filter,
         }
-        let read = serde_json::from_slice::<Envelope>(&message.body.to_bytes());
-        read.map(|read| read.params.notifications).unwrap_or_default()
+        peek::params::<Params>(message).unwrap_or_default().notifications
     }
 
     /// What of it was `asked` for: a server cannot agree to more.

@@ -157,7 +157,6 @@ impl Http {
     /// [`Error`]; [`Error::NotMcp`] if the response is no event stream.
     pub async fn listen(
         &self,
-        url: &Url,
         headers: &HeaderMap,
         last_id: Option<&Bytes>,
         requester: Requester,
@@ -169,13 +168,13 @@ impl Http {
                 headers.insert(LAST_EVENT_ID, last_id);
             }
         };
-        let response = self.request(Method::GET, url, headers, requester, fill).await?;
+        let response = self.request(Method::GET, &self.server, headers, requester, fill).await?;
         if is_event_stream(&response) { Ok(response) } else { Err(not_mcp(&response, &[])) }
     }
 
     /// DELETEs the session; the response does not matter.
-    pub async fn delete(&self, url: &Url, headers: &HeaderMap) {
-        _ = self.request(Method::DELETE, url, headers, Requester::End, |_| {}).await;
+    pub async fn delete(&self, headers: &HeaderMap) {
+        _ = self.request(Method::DELETE, &self.server, headers, Requester::End, |_| {}).await;
     }
 
     async fn request(

@@ -137,12 +137,7 @@ impl StreamableHttp {
         }
         for _ in 0..MOST_RESUMPTIONS {
             tokio::time::sleep(pause).await;
-            match self
-                .core
-                .http
-                .listen(self.core.http.server(), &session.headers, Some(&last_id), Requester::Stream)
-                .await
-            {
+            match self.core.http.listen(&session.headers, Some(&last_id), Requester::Stream).await {
                 Ok(response) => return Some(response),
                 Err(error) if error.may_pass() => {}
                 Err(error) => {

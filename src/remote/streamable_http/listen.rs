@@ -95,7 +95,7 @@ impl StreamableHttp {
         loop {
             let last_id = stream.as_ref().and_then(|stream| stream.last_id.clone());
             let since = Instant::now();
-            let opened = http.listen(http.server(), &session.headers, last_id.as_ref(), Requester::Stream).await;
+            let opened = http.listen(&session.headers, last_id.as_ref(), Requester::Stream).await;
             let error = match (opened, &mut stream) {
                 (Ok(response), stream) => {
                     let stream = match stream {

@@ -181,7 +181,7 @@ impl Transport for StreamableHttp {
         self.trailing.guard().abort_all();
         let session = self.session.borrow().clone();
         if session.has_id() {
-            self.core.http.delete(self.core.http.server(), &session.headers).await;
+            self.core.http.delete(&session.headers).await;
         }
     }
 }
