@@ -29,7 +29,7 @@
 //!
 //! # The walk of a start that the server does not answer
 //!
-//! [`remote`] meets a hurdle, or [`oauth::Authorizer`] needs a person (`forward/sign_in.rs`) → [`forward`] holds
+//! [`remote`] is blocked, or [`oauth::Authorizer`] needs a person (`forward/sign_in.rs`) → [`forward`] holds
 //! the host's `initialize` for as long as this host waits (`hold.rs`, [`known_hosts`]), then answers it itself
 //! (`provisional.rs`); a server whose last [`description`] is known ([`description::store`]) is shown at once
 //! → lists are answered, or one tool stands in for them (`stand_in.rs`), calls are held → the connection stands: the host's own handshake goes to the server, then what was held; the host is

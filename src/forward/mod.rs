@@ -317,7 +317,7 @@ impl Forward {
             }
             Event::Remote(remote::Event::Message(message)) => self.server_message(message),
             Event::Remote(remote::Event::Lost { ids, method, error }) => self.lost(&ids, method.as_deref(), &error),
-            Event::Remote(remote::Event::Hurdle(error)) => self.step(LinkEvent::Blocked(error)),
+            Event::Remote(remote::Event::Blocked(error)) => self.step(LinkEvent::Blocked(error)),
             Event::Remote(remote::Event::Renewed(answer)) => self.step(LinkEvent::Renewed(answer)),
             Event::Need(need) => {
                 self.cx.person.need = need;

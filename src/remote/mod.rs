@@ -69,8 +69,8 @@ pub enum Event {
         /// Why.
         error: Arc<Error>,
     },
-    /// The connection does not come about for now; it goes on being tried.
-    Hurdle(Arc<Error>),
+    /// The connection is not established for now; it is tried again.
+    Blocked(Arc<Error>),
     /// A lost session has been replaced; this is the server's answer to the host's `initialize`, sent
     /// again.
     Renewed(Message),
@@ -156,7 +156,7 @@ impl Opener {
             let pause = backoff.pause().min(longest).max(asked);
             let hurried = (since + SHORTEST_PAUSE).max(Instant::now() + asked);
             debug!("next try in {:.1} s: {}", pause.as_secs_f32(), chain(&error));
-            self.events.send(Event::Hurdle(Arc::new(error))).await;
+            self.events.send(Event::Blocked(Arc::new(error))).await;
             let mut over = pin!(sleep(pause));
             loop {
                 tokio::select! {

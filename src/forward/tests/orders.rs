@@ -73,7 +73,7 @@ enum Step {
     /// Whether that is known before the answer is read.
     Opens(bool),
     Fails(bool),
-    Hurdle,
+    Blocked,
     Needs(u8),
     Renews(&'static str),
     /// A reminder that is due, whichever it is.
@@ -131,7 +131,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Refuses),
         4 => prop::bool::weighted(0.2).prop_map(Step::Opens),
         2 => any::<bool>().prop_map(Step::Fails),
-        2 => Just(Step::Hurdle),
+        2 => Just(Step::Blocked),
         4 => (0..5_u8).prop_map(Step::Needs),
         2 => capabilities().prop_map(Step::Renews),
         2 => (0..9_usize).prop_map(Step::Reminds),
@@ -427,8 +427,8 @@ impl World {
                 };
                 self.happens(Event::Opened(Err(error)));
             }
-            Step::Hurdle if self.first.is_some() && !self.open => {
-                self.happens(Event::Remote(remote::Event::Hurdle(Arc::new(Error::NoAnswer("down")))));
+            Step::Blocked if self.first.is_some() && !self.open => {
+                self.happens(Event::Remote(remote::Event::Blocked(Arc::new(Error::NoAnswer("down")))));
             }
             Step::Needs(which) => self.happens(Event::Need(match which {
                 0 => Need::Nothing,

@@ -62,7 +62,7 @@ fn sign_in() -> Event {
 }
 
 fn unreachable_server() -> Event {
-    Event::Remote(remote::Event::Hurdle(Arc::new(Error::NoAnswer("it is down"))))
+    Event::Remote(remote::Event::Blocked(Arc::new(Error::NoAnswer("it is down"))))
 }
 
 fn names(answer: &Value) -> Vec<&str> {
@@ -276,7 +276,7 @@ fn a_server_that_cannot_be_reached_is_told_of_by_a_status_tool_and_goes_on_being
 
 #[test]
 fn the_same_trouble_in_other_words_is_no_new_list() {
-    let down = |why| Event::Remote(remote::Event::Hurdle(Arc::new(Error::NoAnswer(why))));
+    let down = |why| Event::Remote(remote::Event::Blocked(Arc::new(Error::NoAnswer(why))));
     let mut forward = start(Start::Answer, None, &[]);
     host(&mut forward, HELLO);
     does(&mut forward, down("it is down"));
@@ -284,7 +284,7 @@ fn the_same_trouble_in_other_words_is_no_new_list() {
     host(&mut forward, &request(1, "tools/list"));
     assert_eq!(does(&mut forward, down("it is away")), NOTHING);
     assert!(only(&host(&mut forward, &request(2, "tools/list"))).contains("it is away"));
-    let other = Event::Remote(remote::Event::Hurdle(Arc::new(Error::NotMcp("text/html came back".to_owned()))));
+    let other = Event::Remote(remote::Event::Blocked(Arc::new(Error::NotMcp("text/html came back".to_owned()))));
     assert_eq!(does(&mut forward, other), [TOOLS_CHANGED]);
 }
 
