@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use log::warn;
+use log::{debug, warn};
 
 use super::{
     Action, Reminder, Settings,
@@ -94,22 +94,8 @@ impl Context {
         self.person.offer(initialize, &mut self.host, &self.settings.server);
     }
 
-    pub(super) fn complete_offer(&mut self) {
-        self.person.complete_offer(&mut self.host);
-    }
-
-    pub(super) fn refresh_lists(&mut self) {
-        self.lists.refresh(&mut self.host);
-    }
-
-    /// Takes an answer to a request of this program; returns whether it was that.
-    pub(super) fn refreshed(&mut self, id: &Id, answer: &Message) -> bool {
-        self.lists.refreshed(id, &answer.body, &mut self.host, self.memory.as_mut())
-    }
-
-    /// Passes the server's answer on, and learns from it; `initialize` is the host's own of this connection. Returns
-    /// whether the answer was owed.
-    pub(super) fn pay(&mut self, id: &Id, answer: Message, initialize: Option<&Message>) -> bool {
+    /// Passes the server's answer on, and learns from it; `initialize` is the host's own of this connection.
+    pub(super) fn pay(&mut self, id: &Id, answer: Message, initialize: Option<&Message>) {
         match (self.host.asked(id), initialize) {
             (Some(Asked::List(list, page)), _) => {
                 if page == Page::First {
@@ -128,7 +114,9 @@ impl Context {
             }
             _ => {}
         }
-        self.host.pay(id, answer)
+        if !self.host.pay(id, answer) {
+            debug!("a response to {id} is dropped: nothing with that id is open");
+        }
     }
 
     /// More waits for the connection than is held.

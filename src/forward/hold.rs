@@ -258,9 +258,9 @@ impl Holding {
         self.list = FirstList::Answered;
     }
 
-    /// The host gave up on its `initialize`: it cancelled the request, or ended without a word.
-    pub(super) fn on_initialize_given_up(&mut self, end: GivenUp, cx: &mut Context) {
-        self.on_given_up(HeldRequest::Initialize, self.since, self.hold.slow, end, cx);
+    /// The host gave up on its `initialize`: it `cancelled` the request, or ended without a word.
+    pub(super) fn on_initialize_given_up(&mut self, cancelled: Option<&Id>, cx: &mut Context) {
+        self.on_given_up(HeldRequest::Initialize, self.since, self.hold.slow, cancelled, cx);
     }
 
     /// The same of its first `tools/list`, if that is held and is the one that the host cancelled, if any.
@@ -269,17 +269,23 @@ impl Holding {
             && cancelled.is_none_or(|cancelled| cancelled == id)
         {
             let hold = self.hold.list.left(since.saturating_sub(self.since));
-            let end = if cancelled.is_some() { GivenUp::Cancelled } else { GivenUp::Silent };
-            self.on_given_up(HeldRequest::ToolsList, *since, hold, end, cx);
+            self.on_given_up(HeldRequest::ToolsList, *since, hold, cancelled, cx);
         }
     }
 
-    fn on_given_up(&mut self, request: HeldRequest, since: Duration, hold: Duration, end: GivenUp, cx: &mut Context) {
+    fn on_given_up(
+        &mut self,
+        request: HeldRequest,
+        since: Duration,
+        hold: Duration,
+        cancelled: Option<&Id>,
+        cx: &mut Context,
+    ) {
         let after = cx.now().saturating_sub(since);
         // A host that ends early was perhaps closed by its user.
-        let (enough, evidence) = match end {
-            GivenUp::Cancelled => (FIRST_LOOK, Evidence::Certain),
-            GivenUp::Silent => (FIRST_LOOK.max(hold / SHARE_FOR_SILENT_END), evidence(hold)),
+        let (enough, evidence) = match cancelled {
+            Some(_) => (FIRST_LOOK, Evidence::Certain),
+            None => (FIRST_LOOK.max(hold / SHARE_FOR_SILENT_END), evidence(hold)),
         };
         if after < enough || cx.settings.start != Start::Hold {
             return self.note_that_host_has_answer(cx);
@@ -287,14 +293,6 @@ impl Holding {
         info!("{} gave up on {request:?} after {:.1} s", self.host.name, after.as_secs_f32());
         cx.memory.keep(Learned::HostLimit { host: self.host.clone(), request, after, evidence });
     }
-}
-
-/// How a host gives up on a held request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum GivenUp {
-    Cancelled,
-    /// It ends without a word.
-    Silent,
 }
 
 /// What the silent end of a host says that is held for so long: behind generic names there are scripts, which their

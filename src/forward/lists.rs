@@ -1,19 +1,28 @@
-//! What the host was last shown of the server's lists, by which it is told later that they have changed.
+//! What the host was last shown of the server's lists, by which it is told later that they have changed (MCP 2025-11-25,
+//! Tools, List Changed Notification, and the same of prompts and resources). After a session was replaced, this program
+//! asks for those lists again. Beside `ping`, and what a new session is told ([`crate::remote::handshake`]), these are
+//! the only requests of this program to the server.
 //!
 //! # Invariants
 //!
-//! - `Lists` keeps no list without a limit.
+//! - `Lists` keeps no list without a limit, and gives a server up whose pages do not end.
+//! - `Lists` asks for no list that the host has not asked for.
 
 use super::{
     Action,
-    host::Host,
-    list_refresh::{ListRefresh, MOST_PAGES, MOST_SHOWN, Refreshed},
+    host::{Host, own_id},
 };
 use crate::{
-    description::{self, Learned, List, Memory},
+    description::{self, Learned, List, Memory, next_cursor},
     era::Era,
-    message::{Body, Id},
+    message::{Body, Id, Message},
 };
+
+/// Of each list, what is kept in memory to tell later whether it has changed, in bytes; a longer one is
+/// taken to have.
+pub(super) const MOST_SHOWN: usize = 1024 * 1024;
+/// The same in pages: each keeps alive what came with it, however short it is. So many are followed, too.
+const MOST_PAGES: usize = 200;
 
 /// What the host was last shown of a list.
 #[derive(Debug, Default)]
@@ -29,7 +38,6 @@ pub(super) enum LastListed {
 }
 
 impl LastListed {
-    /// Returns whether this is the server's own list.
     pub(super) fn is_of_server(&self) -> bool {
         matches!(self, Self::Pages(_) | Self::TooMuch)
     }
@@ -38,16 +46,29 @@ impl LastListed {
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     last: [LastListed; 4],
-    refresh: ListRefresh,
+    /// The lists that this program asks for.
+    refreshes: Vec<ListRefresh>,
+}
+
+/// A list that this program asks for, as far as it has been answered.
+#[derive(Debug)]
+struct ListRefresh {
+    id: Id,
+    list: List,
+    pages: Vec<Body>,
+}
+
+impl ListRefresh {
+    fn request(&self, cursor: Option<&str>) -> Option<Action> {
+        let params = cursor.map(|cursor| format!(r#","params":{{"cursor":{cursor}}}"#)).unwrap_or_default();
+        let text = format!(r#"{{"jsonrpc":"2.0","id":{},"method":"{}"{params}}}"#, self.id, self.list.method());
+        Message::from_text(text).ok().map(Action::Send)
+    }
 }
 
 impl Lists {
     pub(super) fn last(&self, list: List) -> &LastListed {
         &self.last[list.index()]
-    }
-
-    pub(super) fn is_placeholder(&self, list: List) -> bool {
-        matches!(self.last(list), LastListed::Placeholder)
     }
 
     pub(super) fn set(&mut self, list: List, last: LastListed) {
@@ -60,7 +81,7 @@ impl Lists {
         let LastListed::Pages(pages) = last else { return };
         pages.push(page.clone());
         memory.keep(Learned::List(list, pages.clone()));
-        if pages.len() > MOST_PAGES || pages.iter().map(Body::len).sum::<usize>() > MOST_SHOWN {
+        if is_too_much(pages) || pages.len() > MOST_PAGES {
             *last = LastListed::TooMuch;
         }
     }
@@ -74,47 +95,64 @@ impl Lists {
     #[must_use]
     pub(super) fn reconcile(&mut self, is_other: impl Fn(List, &LastListed) -> bool) -> Vec<List> {
         let changed = self.filter(is_other);
-        for list in &changed {
-            self.set(*list, LastListed::Nothing);
-        }
+        changed.iter().for_each(|list| self.set(*list, LastListed::Nothing));
         changed
     }
 
-    /// Returns the lists of the server that the host was shown and that are not being asked for: their session is gone.
-    pub(super) fn refreshed_before(&self) -> Vec<List> {
-        self.filter(|list, last| last.is_of_server() && !self.refresh.asks_for(list))
+    /// The session was replaced: asks for the lists that the host was shown, to tell whether they are still the same.
+    ///
+    /// A request that met the session's end goes to the new one by itself; begun anew, a server that loses its session
+    /// over a list would be asked for that list forever.
+    pub(super) fn refresh_if_idle(&mut self, host: &mut Host) {
+        if self.refreshes.is_empty() {
+            return self.refresh(host);
+        }
+        // What was answered before is of a session that is gone.
+        let is_asked_for = |list| self.refreshes.iter().any(|refresh| refresh.list == list);
+        host.announce(Era::Legacy, &self.filter(|list, last| last.is_of_server() && !is_asked_for(list)));
     }
 
-    pub(super) fn is_refreshing(&self) -> bool {
-        !self.refresh.is_idle()
-    }
-
-    /// Asks for the lists that the host was shown, to tell whether they are still the same.
+    /// The same, in any case; an earlier refresh, whose answers are of a session that is gone, is given up.
     pub(super) fn refresh(&mut self, host: &mut Host) {
         host.announce(Era::Legacy, &self.filter(|_, last| matches!(last, LastListed::TooMuch)));
-        let requests = self.refresh.begin(self.filter(|_, last| matches!(last, LastListed::Pages(_))));
-        host.actions.extend(requests.into_iter().map(Action::Send));
+        let lists = self.filter(|_, last| matches!(last, LastListed::Pages(_))).into_iter();
+        self.refreshes = lists.map(|list| ListRefresh { id: own_id(), list, pages: Vec::new() }).collect();
+        host.actions.extend(self.refreshes.iter().filter_map(|refresh| refresh.request(None)));
     }
 
     /// Takes an answer to a request of this program; returns whether it was that.
     pub(super) fn refreshed(&mut self, id: &Id, answer: &Body, host: &mut Host, memory: &mut dyn Memory) -> bool {
-        match self.refresh.answered(id, answer) {
-            None => return false,
-            Some(Refreshed::Next(request)) => host.actions.push_back(Action::Send(request)),
-            Some(Refreshed::Whole(list, pages)) => {
-                if matches!(self.last(list), LastListed::Pages(last) if !description::same(list, last, &pages)) {
-                    host.announce(Era::Legacy, &[list]);
-                }
-                memory.keep(Learned::List(list, pages));
+        let Some(at) = self.refreshes.iter().position(|refresh| refresh.id == *id) else { return false };
+        let mut refresh = self.refreshes.swap_remove(at);
+        let list = refresh.list;
+        refresh.pages.push(answer.clone());
+        if is_too_much(&refresh.pages) {
+            host.announce(Era::Legacy, &[list]); // it is more than the host can have been shown
+        } else if let Some(cursor) = next_cursor(answer) {
+            if refresh.pages.len() >= MOST_PAGES {
+                host.announce(Era::Legacy, &[list]);
+                return true;
             }
-            Some(Refreshed::TooMuch(list)) => host.announce(Era::Legacy, &[list]),
-            Some(Refreshed::Nothing) => {}
+            refresh.id = own_id();
+            if let Some(next) = refresh.request(Some(&cursor)) {
+                host.actions.push_back(next);
+                self.refreshes.push(refresh);
+            }
+        } else {
+            if matches!(self.last(list), LastListed::Pages(last) if !description::same(list, last, &refresh.pages)) {
+                host.announce(Era::Legacy, &[list]);
+            }
+            memory.keep(Learned::List(list, refresh.pages));
         }
         true
     }
 
     /// These requests will not be answered.
     pub(super) fn lost(&mut self, ids: &[Id]) {
-        self.refresh.lost(ids);
+        self.refreshes.retain(|refresh| !ids.contains(&refresh.id));
     }
+}
+
+fn is_too_much(pages: &[Body]) -> bool {
+    pages.iter().map(Body::len).sum::<usize>() > MOST_SHOWN
 }

@@ -15,7 +15,6 @@ mod clock;
 mod context;
 mod hold;
 mod host;
-mod list_refresh;
 mod lists;
 mod messages;
 mod modern;
@@ -194,9 +193,15 @@ impl Next {
     }
 }
 
-impl<T: Into<Link>> From<T> for Next {
-    fn from(link: T) -> Self {
-        Self::Link(link.into())
+impl From<Link> for Next {
+    fn from(link: Link) -> Self {
+        Self::Link(link)
+    }
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self::Closed { discovered: None }
     }
 }
 
@@ -244,24 +249,6 @@ impl Link {
     }
 }
 
-impl From<Box<Opening>> for Link {
-    fn from(opening: Box<Opening>) -> Self {
-        Self::Opening(opening)
-    }
-}
-
-impl From<Box<Provisional>> for Link {
-    fn from(provisional: Box<Provisional>) -> Self {
-        Self::Provisional(provisional)
-    }
-}
-
-impl From<Box<Open>> for Link {
-    fn from(open: Box<Open>) -> Self {
-        Self::Open(open)
-    }
-}
-
 /// An event, as far as the connection decides what it leads to.
 #[derive(Debug)]
 enum LinkEvent {
@@ -299,7 +286,7 @@ impl Forward {
     /// Nothing has happened yet.
     #[must_use]
     pub fn new(settings: Settings, memory: Box<dyn Memory>) -> Self {
-        Self { link: Link::Closed { discovered: None }, cx: Context::new(settings, memory) }
+        Self { link: Link::default(), cx: Context::new(settings, memory) }
     }
 
     /// What an event leads to; take the actions with [`action`](Self::action).
@@ -408,93 +395,87 @@ impl Forward {
     fn step(&mut self, event: LinkEvent) {
         use LinkEvent as On;
         let cx = &mut self.cx;
-        let next = match (std::mem::replace(&mut self.link, Link::Closed { discovered: None }), event) {
-            (closed @ Link::Closed { .. }, On::Message(message) | On::Waited(message)) => {
+        let next = match (std::mem::take(&mut self.link), event) {
+            (link @ Link::Closed { .. }, On::Message(message) | On::Waited(message)) => {
                 if ends_here(&message, cx) {
-                    closed.into()
+                    link.into()
                 } else {
-                    Next::begin(closed, message)
+                    Next::begin(link, message)
                 }
             }
-            (Link::Opening(opening), On::Message(message) | On::Waited(message)) => {
-                stay(opening, |opening| opening.wait(message, cx))
+            (Link::Opening(state), On::Message(message) | On::Waited(message)) => {
+                stay(Link::Opening, state, |state| state.wait(message, cx))
             }
-            (Link::Provisional(left), On::Message(first)) if first.method() == Some(method::INITIALIZE) => {
-                Next::begin(left.into(), first)
+            (link @ Link::Provisional(_), On::Message(first)) if first.method() == Some(method::INITIALIZE) => {
+                Next::begin(link, first)
             }
-            (Link::Provisional(provisional), On::Message(message) | On::Waited(message)) => {
-                provisional.hold_or_answer(message, cx)
-            }
-            (Link::Open(open), On::Message(message)) => open.on_message(message, cx),
-            (Link::Open(open), On::Waited(message)) => open.forward(message, cx),
+            (Link::Provisional(state), On::Message(message) | On::Waited(message)) => state.hold_or_answer(message, cx),
+            (Link::Open(state), On::Message(message)) => state.on_message(message, cx),
+            (Link::Open(state), On::Waited(message)) => state.forward(message, cx),
 
-            (Link::Opening(opening), On::GivenUp(cancelled)) => {
-                stay(opening, |opening| opening.on_given_up(cancelled.as_ref(), cx))
+            (Link::Opening(state), On::GivenUp(id)) => {
+                stay(Link::Opening, state, |state| state.on_given_up(id.as_ref(), cx))
             }
-            (Link::Provisional(provisional), On::GivenUp(cancelled)) => {
-                stay(provisional, |provisional| provisional.hold_mut().on_list_given_up(cancelled.as_ref(), cx))
+            (Link::Provisional(state), On::GivenUp(id)) => {
+                stay(Link::Provisional, state, |state| state.hold_mut().on_list_given_up(id.as_ref(), cx))
             }
-            (Link::Open(open), On::GivenUp(cancelled)) => stay(open, |open| open.on_given_up(cancelled.as_ref(), cx)),
-            (Link::Opening(opening), On::EndHold) => opening.end_hold(cx),
-            (Link::Provisional(provisional), On::Release) => {
-                stay(provisional, |provisional| provisional.release_all(cx))
-            }
+            (Link::Open(state), On::GivenUp(id)) => stay(Link::Open, state, |state| state.on_given_up(id.as_ref(), cx)),
+            (Link::Opening(state), On::EndHold) => state.end_hold(cx),
+            (Link::Provisional(state), On::Release) => stay(Link::Provisional, state, |state| state.release_all(cx)),
 
-            (Link::Opening(opening), On::Answer(id, answer)) => {
-                stay(opening, |opening| opening.on_answer(&id, answer, cx))
+            (Link::Opening(state), On::Answer(id, answer)) => {
+                stay(Link::Opening, state, |state| state.on_answer(&id, answer, cx))
             }
-            (Link::Provisional(provisional), On::Answer(id, answer)) => provisional.on_answer(&id, answer, cx),
-            (Link::Open(open), On::Answer(id, answer)) => stay(open, |open| open.on_answer(&id, answer, cx)),
-            (closed @ Link::Closed { .. }, On::Answer(id, answer)) => {
-                if !cx.pay(&id, answer, None) {
-                    debug!("a response to {id} is dropped: nothing with that id is open");
-                }
-                closed.into()
+            (Link::Provisional(state), On::Answer(id, answer)) => state.on_answer(&id, answer, cx),
+            (Link::Open(state), On::Answer(id, answer)) => {
+                stay(Link::Open, state, |state| state.on_answer(&id, answer, cx))
             }
-            (Link::Provisional(provisional), On::Renewed(answer)) => {
-                stay(provisional, |provisional| provisional.on_renewed(answer))
-            }
-            (Link::Opening(opening), On::Renewed(answer)) => stay(opening, |opening| opening.on_renewed(answer, cx)),
-            (Link::Open(open), On::Renewed(answer)) => stay(open, |open| open.on_renewed(answer, cx)),
-            (Link::Open(open), On::DiscoverRefused) => open.on_discover_refused(cx),
-
-            (Link::Opening(opening), On::Opened) => opening.on_opened(),
-            (Link::Provisional(provisional), On::Opened) => provisional.on_opened(cx),
-            (Link::Opening(opening), On::NotOpened(error)) => opening.on_not_opened(&error, cx),
-            (Link::Provisional(provisional), On::NotOpened(error)) => {
-                stay(provisional, |provisional| provisional.on_not_opened(&error, cx))
-            }
-            (Link::Opening(opening), On::Blocked(error)) => opening.on_blocked(&error, cx),
-            (Link::Provisional(provisional), On::Blocked(error)) => {
-                stay(provisional, |provisional| provisional.on_blocked(&error, cx))
-            }
-            (link, On::NotOpened(error)) => {
-                cx.openings.log(&Report::of_opening(&error, &cx.settings.server));
+            (link @ Link::Closed { .. }, On::Answer(id, answer)) => {
+                cx.pay(&id, answer, None);
                 link.into()
+            }
+            (Link::Opening(state), On::Renewed(answer)) => {
+                stay(Link::Opening, state, |state| state.on_renewed(answer, cx))
+            }
+            (Link::Provisional(state), On::Renewed(answer)) => {
+                stay(Link::Provisional, state, |state| state.on_renewed(answer))
+            }
+            (Link::Open(state), On::Renewed(answer)) => stay(Link::Open, state, |state| state.on_renewed(answer, cx)),
+            (Link::Open(state), On::DiscoverRefused) => state.on_discover_refused(cx),
+
+            (Link::Opening(state), On::Opened) => state.on_opened(),
+            (Link::Provisional(state), On::Opened) => state.on_opened(cx),
+            (Link::Opening(state), On::NotOpened(error)) => state.on_not_opened(&error, cx),
+            (Link::Provisional(state), On::NotOpened(error)) => {
+                stay(Link::Provisional, state, |state| state.on_not_opened(&error, cx))
+            }
+            (Link::Opening(state), On::Blocked(error)) => state.on_blocked(&error, cx),
+            (Link::Provisional(state), On::Blocked(error)) => {
+                stay(Link::Provisional, state, |state| state.on_blocked(&error, cx))
             }
             (link, On::Blocked(error)) => {
                 cx.openings.log(&Report::of_opening(&error, &cx.settings.server));
                 link.into()
             }
 
-            (Link::Opening(opening), On::Need | On::Reminder(Reminder::Hold)) => opening.consider(cx),
-            (Link::Provisional(provisional), On::Need) => stay(provisional, |provisional| provisional.on_need(cx)),
-            (Link::Open(open), On::Need) => open.on_need(cx),
-            (Link::Opening(opening), On::Reminder(Reminder::HostWaits)) => {
-                stay(opening, |opening| opening.on_host_waits(cx))
+            (Link::Opening(state), On::Need | On::Reminder(Reminder::Hold)) => state.consider(cx),
+            (Link::Provisional(state), On::Need) => stay(Link::Provisional, state, |state| state.on_need(cx)),
+            (Link::Open(state), On::Need) => state.on_need(cx),
+            (Link::Opening(state), On::Reminder(Reminder::HostWaits)) => {
+                stay(Link::Opening, state, |state| state.on_host_waits(cx))
             }
-            (Link::Provisional(provisional), On::Reminder(Reminder::Overdue(serial))) => {
-                stay(provisional, |provisional| provisional.on_overdue(serial, cx))
+            (Link::Provisional(state), On::Reminder(Reminder::Overdue(serial))) => {
+                stay(Link::Provisional, state, |state| state.on_overdue(serial, cx))
             }
-            (Link::Open(open), On::Reminder(Reminder::List(serial))) => stay(open, |open| open.on_list_due(serial, cx)),
-            (Link::Provisional(provisional), On::Retry | On::Woke) => {
-                stay(provisional, |provisional| provisional.retry(cx))
+            (Link::Open(state), On::Reminder(Reminder::List(serial))) => {
+                stay(Link::Open, state, |state| state.on_list_due(serial, cx))
             }
-            (opening @ Link::Opening(_), On::Woke) => {
+            (Link::Provisional(state), On::Retry | On::Woke) => stay(Link::Provisional, state, |state| state.retry(cx)),
+            (link @ Link::Opening(_), On::Woke) => {
                 cx.act(Action::Hurry); // no more of a pause that began before
-                opening.into()
+                link.into()
             }
-            // What is due comes to nothing where the connection has gone on since.
+            // It came too late, or is nothing to this state.
             (
                 link,
                 On::GivenUp(_)
@@ -503,6 +484,7 @@ impl Forward {
                 | On::Renewed(_)
                 | On::DiscoverRefused
                 | On::Opened
+                | On::NotOpened(_)
                 | On::Need
                 | On::Reminder(_)
                 | On::Retry
@@ -520,7 +502,7 @@ impl Forward {
                 self.link = link;
                 while let Some(message) = waiting.pop_front() {
                     if message.method() == Some(method::INITIALIZE) {
-                        let left = std::mem::replace(&mut self.link, Link::Closed { discovered: None });
+                        let left = std::mem::take(&mut self.link);
                         return self.follow(Next::Begin { left, first: message, waiting });
                     }
                     if let Link::Provisional(_) = self.link {
@@ -545,12 +527,9 @@ impl Forward {
 }
 
 /// An event that leaves the state what it is.
-fn stay<S>(mut state: Box<S>, act: impl FnOnce(&mut S)) -> Next
-where
-    Box<S>: Into<Link>,
-{
+fn stay<S>(link: fn(Box<S>) -> Link, mut state: Box<S>, act: impl FnOnce(&mut S)) -> Next {
     act(&mut state);
-    Next::Link(state.into())
+    Next::Link(link(state))
 }
 
 /// Returns whether a message of the host needs no connection where there is none; it is answered then, or dropped.

@@ -81,7 +81,7 @@ impl Open {
 
     /// A message of the host.
     pub(super) fn on_message(mut self: Box<Self>, message: Message, cx: &mut Context) -> Next {
-        if self.answer_in_place(&message, cx) { self.into() } else { self.forward(message, cx) }
+        if self.answer_in_place(&message, cx) { Link::Open(self).into() } else { self.forward(message, cx) }
     }
 
     /// A message of the host that is not for the placeholder.
@@ -93,7 +93,7 @@ impl Open {
         if !self.promised.as_ref().is_some_and(|promised| promised.answer_for_missing(&message, cx)) {
             cx.act(Action::Send(message));
         }
-        self.into()
+        Link::Open(self).into()
     }
 
     /// Answers a request while somebody has to sign in; returns whether it is answered.
@@ -137,7 +137,7 @@ impl Open {
     fn go_on(&mut self, cx: &mut Context) {
         let Speaker::StandIn(_) = std::mem::replace(&mut self.speaker, Speaker::Server) else { return };
         self.promised.get_or_insert_default();
-        cx.complete_offer();
+        cx.person.complete_offer(&mut cx.host);
         let changed = cx.lists.reconcile(|_, last| matches!(last, LastListed::Placeholder));
         cx.host.announce(
             self.era(),
@@ -148,18 +148,16 @@ impl Open {
             },
         );
         if let Session::Legacy { .. } = self.session {
-            cx.refresh_lists();
+            cx.lists.refresh(&mut cx.host);
         }
     }
 
     pub(super) fn on_answer(&mut self, id: &Id, answer: Message, cx: &mut Context) {
         let asked = cx.host.asked(id);
-        if asked.is_none() && cx.refreshed(id, &answer) {
+        if asked.is_none() && cx.lists.refreshed(id, &answer.body, &mut cx.host, cx.memory.as_mut()) {
             return;
         }
-        if !cx.pay(id, answer, self.initialize()) {
-            debug!("a response to {id} is dropped: nothing with that id is open");
-        }
+        cx.pay(id, answer, self.initialize());
         if asked == Some(Asked::Initialize)
             && let Some(hold) = &mut self.hold
         {
@@ -173,7 +171,7 @@ impl Open {
             && cx.person.is_signing_in()
             && let Some(discover) = modern::on_sign_in(cx, self.hold.as_ref())
         {
-            return if discover == Discover::Refused { self.on_discover_refused(cx) } else { self.into() };
+            return if discover == Discover::Refused { self.on_discover_refused(cx) } else { Link::Open(self).into() };
         }
         let era = self.era();
         match (&cx.person.need, &mut self.speaker) {
@@ -196,7 +194,7 @@ impl Open {
             (Need::Nothing, _) => self.go_on(cx),
             _ => {}
         }
-        self.into()
+        Link::Open(self).into()
     }
 
     /// The `server/discover` that began the connection is refused: the next message decides the era again.
@@ -204,7 +202,7 @@ impl Open {
         if matches!(self.session, Session::Modern) && cx.host.owes() == 0 {
             return Link::Closed { discovered: self.hold.map(|hold| hold.since()) }.into();
         }
-        self.into()
+        Link::Open(self).into()
     }
 
     /// A lost session was replaced: the server may be another than it was.
@@ -215,13 +213,7 @@ impl Open {
         if let Some(request) = self.initialize().cloned() {
             cx.memory.keep(Learned::Initialize { request, answer: answer.body });
         }
-        // A request that met the session's end goes to the new one by itself; begun anew, a server that
-        // loses its session over a list would be asked for that list forever.
-        if cx.lists.is_refreshing() {
-            cx.host.announce(self.era(), &cx.lists.refreshed_before());
-        } else {
-            cx.refresh_lists();
-        }
+        cx.lists.refresh_if_idle(&mut cx.host);
     }
 
     /// A list that waits at the server has been held for long enough.

@@ -12,7 +12,7 @@ use log::{debug, warn};
 use super::{
     Action, Link, MOST_WAITING, Next,
     context::Context,
-    hold::{GivenUp, Holding, Time},
+    hold::{Holding, Time},
     lists::LastListed,
     modern,
     open::{Open, Session},
@@ -109,13 +109,13 @@ impl Opening {
     pub(super) fn consider(mut self: Box<Self>, cx: &mut Context) -> Next {
         let has_reason = self.has_reason(cx);
         let is_certain = self.is_unreachable() || matches!(cx.person.need, Need::Person(_));
-        let Beginning::Held(hold) = &mut self.beginning else { return self.into() };
+        let Beginning::Held(hold) = &mut self.beginning else { return Link::Opening(self).into() };
         if matches!(&cx.person.need, Need::Person(Asking { by: AskedBy::EndedProcess, .. })) {
             hold.extend_for_open_tab(cx);
         }
         if !has_reason && hold.time(cx) != Time::InAnyCase {
             hold.apply_limits(cx);
-            return self.into();
+            return Link::Opening(self).into();
         }
         let known = cx.known_server();
         if known.is_none() {
@@ -128,7 +128,7 @@ impl Opening {
             };
             if !is_due {
                 self.answer_waiting(cx);
-                return self.into();
+                return Link::Opening(self).into();
             }
         }
         let report = self.report(cx);
@@ -138,7 +138,7 @@ impl Opening {
     /// The host waits no longer for its `initialize`.
     pub(super) fn end_hold(mut self: Box<Self>, cx: &mut Context) -> Next {
         if !self.has_reason(cx) {
-            return self.into();
+            return Link::Opening(self).into();
         }
         let (known, report) = (cx.known_server(), self.report(cx));
         self.introduce(known, report, Stage::Opening { answer: None }, cx)
@@ -150,7 +150,7 @@ impl Opening {
                 let provisional = Provisional::begin(first, hold, StandIn::new(known, report), stage, cx);
                 Next::Replay(Link::Provisional(provisional), waiting)
             }
-            opening => Box::new(opening).into(),
+            opening => Link::Opening(Box::new(opening)).into(),
         }
     }
 
@@ -227,8 +227,7 @@ impl Opening {
         if let Beginning::Held(hold) = &mut self.beginning
             && is_first
         {
-            let end = if cancelled.is_some() { GivenUp::Cancelled } else { GivenUp::Silent };
-            hold.on_initialize_given_up(end, cx);
+            hold.on_initialize_given_up(cancelled, cx);
         }
     }
 
@@ -239,9 +238,7 @@ impl Opening {
         if matches!(self.beginning, Beginning::Held(_) | Beginning::Awaited) {
             log_refusal(&answer, &cx.settings.server);
         }
-        if !cx.pay(id, answer, self.initialize()) {
-            debug!("a response to {id} is dropped: nothing with that id is open");
-        }
+        cx.pay(id, answer, self.initialize());
         self.beginning = match std::mem::replace(&mut self.beginning, Beginning::Other) {
             Beginning::Held(mut hold) => {
                 hold.note_that_host_has_answer(cx);
@@ -292,7 +289,7 @@ impl Opening {
         for message in &self.waiting {
             cx.host.fail_all(message, &report);
         }
-        Link::Closed { discovered: None }.into()
+        Link::default().into()
     }
 
     /// The connection cannot be opened for now.

@@ -20,7 +20,7 @@ use reqwest::Url;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Action, MOST_WAITING, Next, Reminder,
+    Action, Link, MOST_WAITING, Next, Reminder,
     context::{Context, RetryReminder},
     hold::Holding,
     host::own_id,
@@ -172,7 +172,7 @@ impl Provisional {
             }
             _ => {
                 self.hold(message, cx);
-                return self.into();
+                return Link::Provisional(self).into();
             }
         };
         if &*method != method::PING {
@@ -180,7 +180,7 @@ impl Provisional {
                 self.readiness = Readiness::Shown;
             }
             self = match self.complete(cx) {
-                Ok(open) => return Next::Replay(open.into(), VecDeque::from([message])),
+                Ok(open) => return Next::Replay(Link::Open(open), VecDeque::from([message])),
                 Err(provisional) => provisional,
             };
         }
@@ -206,7 +206,7 @@ impl Provisional {
             }
             _ => self.hold(message, cx),
         }
-        self.into()
+        Link::Provisional(self).into()
     }
 
     fn is_under_way(&self) -> bool {
@@ -356,7 +356,7 @@ impl Provisional {
             }
             _ => {
                 debug!("a response to {id} is dropped: nothing with that id was sent");
-                self.into()
+                Link::Provisional(self).into()
             }
         }
     }
@@ -393,7 +393,7 @@ impl Provisional {
     }
 
     fn complete_if_ready(self: Box<Self>, cx: &mut Context) -> Next {
-        self.complete(cx).map_or_else(Into::into, Into::into)
+        self.complete(cx).map_or_else(Link::Provisional, Link::Open).into()
     }
 
     /// Goes on with the server itself, if it is there.
@@ -442,7 +442,7 @@ impl Provisional {
         let speaker = if matches!(cx.person.need, Need::Person(_)) {
             Speaker::StandIn(stand_in)
         } else {
-            cx.complete_offer();
+            cx.person.complete_offer(&mut cx.host);
             Speaker::Server
         };
         let changed = cx.lists.reconcile(|list, last| {
@@ -454,7 +454,7 @@ impl Provisional {
             }
         });
         cx.host.announce(Era::Legacy, &changed);
-        cx.refresh_lists();
+        cx.lists.refresh(&mut cx.host);
         Box::new(Open {
             session: Session::Legacy { initialize: Some(initialize) },
             speaker,

@@ -51,7 +51,7 @@ impl StandIn {
         let same = self.report.code == report.code
             && (report.code != Code::SignInNeeded || self.report.sentence == report.sentence);
         self.replace_report(report);
-        if !same && cx.lists.is_placeholder(List::Tools) {
+        if !same && matches!(cx.lists.last(List::Tools), LastListed::Placeholder) {
             cx.host.announce(era, &[List::Tools]);
         }
     }

@@ -665,7 +665,7 @@ fn of_pages_that_do_not_end_no_more_is_kept_than_of_what_the_host_was_shown() {
     server(&mut forward, r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#);
     let answer = Message::from_text(introduction("2025-11-25", r#"{"tools":{}}"#)).unwrap();
     let mut out = does(&mut forward, Event::Remote(remote::Event::Renewed(answer)));
-    let much = format!(r#"{{"name":"{}"}}"#, "x".repeat(list_refresh::MOST_SHOWN / 2));
+    let much = format!(r#"{{"name":"{}"}}"#, "x".repeat(lists::MOST_SHOWN / 2));
     for _ in 0..3 {
         let Some(sent) = out.first().and_then(|sent| sent.strip_prefix("send ")) else { break };
         let asked: Value = serde_json::from_str(sent).unwrap();
