@@ -107,7 +107,7 @@ pub mod description;
 pub mod mcp;
 pub mod message;
 
-mod logging;
+pub mod logging;
 pub mod observer;
 pub mod report;
 pub mod secret;

@@ -16,7 +16,7 @@ use crate::{
     cli::{self, Command, Logout, Program, Reader, Usage},
     commands,
     compose::Forwarder,
-    config::{Config, LogMode},
+    config::Config,
     local, logging,
     observer::Observer,
     refusal,
@@ -68,7 +68,7 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
         }
         Ok(Command::Status(status)) => end("mcp-remote status", commands::status::run(&status, &mut io::stdout())),
         Ok(Command::Finish(finish)) => {
-            let log = logging::start(LogMode::Normal, PathBuf::new(), None);
+            let log = logging::start(logging::LogMode::Normal, PathBuf::new(), None);
             end(
                 "mcp-remote-client finish",
                 run_to_end(log, &[], commands::finish::run(&finish.store, &mut io::stdout())),

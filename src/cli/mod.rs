@@ -17,8 +17,9 @@ use self::{
     settings::{all_servers, config, status, store_folder},
 };
 use crate::{
-    config::{Authorization, Config, LogMode, Network, PlainHttp, ServerUrl, Start},
+    config::{Authorization, Config, Network, PlainHttp, ServerUrl, Start},
     logging,
+    logging::LogMode,
     report::Report,
 };
 

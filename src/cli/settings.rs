@@ -15,8 +15,9 @@ use super::{
     network::network,
 };
 use crate::{
-    config::{Authorization, Config, LogMode, PlainHttp, Resource, ServerUrl},
+    config::{Authorization, Config, PlainHttp, Resource, ServerUrl},
     known_hosts::HostEnvironment,
+    logging::LogMode,
     store,
     surroundings::Surroundings,
     tools::ToolPattern,

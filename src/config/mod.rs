@@ -19,7 +19,7 @@ pub use self::{
     limits::Limits,
     network::{Identity, Network, ProxyChoice},
 };
-use crate::{known_hosts::HostEnvironment, tools::ToolPattern};
+use crate::{known_hosts::HostEnvironment, logging::LogMode, tools::ToolPattern};
 
 /// Everything the program was told.
 #[derive(Debug)]
@@ -173,18 +173,6 @@ pub enum Start {
     Answer,
     /// Let it wait, for as long as --auth-timeout and --retry-for allow
     Wait,
-}
-
-/// How much is said on stderr.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogMode {
-    /// A line for each change of state.
-    #[default]
-    Normal,
-    /// Nothing.
-    Silent,
-    /// Every message and request, with times, also to a file.
-    Debug,
 }
 
 #[cfg(test)]

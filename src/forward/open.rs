@@ -8,8 +8,6 @@
 
 use std::collections::VecDeque;
 
-use log::debug;
-
 use super::{
     Action, Link, Next,
     context::{Context, Stdin},

@@ -21,6 +21,10 @@ use super::{
 };
 use crate::message::Message;
 
+/// Reconnection time of a stream that named none.
+pub(super) const DEFAULT_RETRY: Duration = Duration::from_secs(1);
+/// After this many resumptions in a row that bring nothing, a server that asks for no pause gets one all the same.
+pub(super) const EMPTY_AND_HASTY: u32 = 3;
 /// Event ids kept of a stream, to know what a server replays after a resumption.
 const REMEMBERED_IDS: usize = 1024;
 /// How much of an event's data is compared, in bytes.

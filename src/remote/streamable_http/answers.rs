@@ -10,11 +10,7 @@ use std::{sync::Arc, time::Duration};
 use log::{debug, info, warn};
 use reqwest::{Response, header::HeaderValue};
 
-use super::{
-    StreamableHttp,
-    listen::{DEFAULT_RETRY, EMPTY_AND_HASTY},
-    session::Session,
-};
+use super::{StreamableHttp, session::Session};
 use crate::{
     message::{Id, Message, Part, Shape},
     oauth::Requester,
@@ -24,7 +20,7 @@ use crate::{
         handshake::Initialized,
         http::body::is_event_stream,
         matching::{sole_answer, take},
-        resumable::ResumableStream,
+        resumable::{DEFAULT_RETRY, EMPTY_AND_HASTY, ResumableStream},
         retry::Backoff,
     },
     sync::Lock,

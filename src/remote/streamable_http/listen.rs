@@ -20,14 +20,14 @@ use super::{
 };
 use crate::{
     oauth::Requester,
-    remote::{error::Error, resumable::ResumableStream, retry::Backoff},
+    remote::{
+        error::Error,
+        resumable::{DEFAULT_RETRY, EMPTY_AND_HASTY, ResumableStream},
+        retry::Backoff,
+    },
     text::chain,
 };
 
-/// Reconnection time of a stream that named none.
-pub(super) const DEFAULT_RETRY: Duration = Duration::from_secs(1);
-/// After this many resumptions in a row that bring nothing, a server that asks for no pause gets one all the same.
-pub(super) const EMPTY_AND_HASTY: u32 = 3;
 /// Longest pause between tries to open the GET stream. An idle stream is worth little traffic.
 const LONGEST_STREAM_PAUSE: Duration = Duration::from_secs(60);
 /// The GET stream waits for the first answer, so as not to take the one warm connection from the

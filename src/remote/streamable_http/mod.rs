@@ -2,7 +2,7 @@
 //!
 //! Each message is a POST of its own (here), whose answer is JSON or an event stream (`answers.rs`). Beside them one GET
 //! stream carries what the server sends unasked (`listen.rs`). A session that the server has lost is replaced, once for all
-//! messages that notice (`session.rs`).
+//! messages that notice (`renewal.rs`).
 //!
 //! # Invariants
 //!
@@ -24,7 +24,8 @@ use tokio::{
 use self::{
     answers::{MOST_TRAILING, Recipient},
     listen::Steering,
-    session::{Renewal, Session, names_the_session},
+    renewal::Renewal,
+    session::{Session, names_the_session},
 };
 use super::{
     Event,
@@ -45,6 +46,7 @@ use crate::{
 
 mod answers;
 mod listen;
+mod renewal;
 mod session;
 
 /// The transport.
