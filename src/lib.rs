@@ -84,38 +84,56 @@
 // In reading order.
 mod program;
 
-pub mod cli;
+mod cli;
 mod commands;
-pub mod compose;
-pub mod config;
+mod compose;
+mod config;
 mod refusal;
 
-pub mod forward;
-pub mod known_hosts;
-pub mod local;
-pub mod tools;
+mod forward;
+mod known_hosts;
+mod local;
+mod tools;
 
-pub mod era;
-pub mod remote;
+mod era;
+mod remote;
 
-pub mod oauth;
+mod oauth;
 
-pub mod network;
-pub mod store;
+mod network;
+mod store;
 
-pub mod description;
-pub mod mcp;
-pub mod message;
+mod description;
+mod mcp;
+mod message;
 
-pub mod logging;
-pub mod observer;
-pub mod report;
-pub mod secret;
-pub mod shutdown;
+mod logging;
+mod observer;
+mod report;
+mod secret;
+mod shutdown;
 mod sleep_watch;
 mod status;
-pub mod surroundings;
+mod surroundings;
 mod sync;
 mod text;
 
+pub use cli::Program;
 pub use program::{main, main_with};
+
+/// What tests, fuzz targets and benchmarks use. It changes without notice.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::{
+        known_hosts::{Hold, HostEnvironment, HostName, ListHold, hold},
+        local::{Incoming, Lines, Writer},
+        message::{Body, Id, Malformed, Message, Part, Shape, Skim},
+        program::forward_between,
+        remote::event_stream::{Event, EventStream, TooLong},
+        report::{
+            Code,
+            catalogue::{CATALOGUE, Entry, Kind, NAME_THE_ADDRESS, START_AGAIN},
+        },
+        tools::{Call, ToolPattern, hide, judge},
+    };
+}

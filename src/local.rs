@@ -248,9 +248,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 }
 
 /// The reading half of the host's end.
-pub type HostReader = Box<dyn AsyncRead + Send + Unpin>;
+pub(crate) type HostReader = Box<dyn AsyncRead + Send + Unpin>;
 /// The writing half of the host's end.
-pub type HostWriter = Box<dyn AsyncWrite + Send + Unpin>;
+pub(crate) type HostWriter = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// This process's stdin and stdout, without a thread between wherever that can be: pipes by rmcp
 /// (Linux), sockets, which is what Node and Electron hosts hand over, here. What is left (terminals,
@@ -259,7 +259,7 @@ pub type HostWriter = Box<dyn AsyncWrite + Send + Unpin>;
 /// # Panics
 /// Outside a tokio runtime.
 #[must_use]
-pub fn stdio() -> (HostReader, HostWriter) {
+pub(crate) fn stdio() -> (HostReader, HostWriter) {
     #[cfg(target_os = "linux")]
     if unix::are_pipes() {
         let (reader, writer) = rmcp::transport::stdio_pipes();
@@ -285,7 +285,7 @@ pub fn stdio() -> (HostReader, HostWriter) {
 
 /// A blocking reader even if somebody has made its file non-blocking, as those who share it can.
 #[derive(Debug)]
-pub struct Patient<R>(pub R);
+pub(crate) struct Patient<R>(pub R);
 
 impl<R: io::Read> io::Read for Patient<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

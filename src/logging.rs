@@ -31,7 +31,7 @@ const PRINT_SECRETS: [&str; 4] = ["cookie_store", "h2", "hyper", "rmcp::transpor
 
 /// How much is said on stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogMode {
+pub(crate) enum LogMode {
     /// A line for each change of state.
     #[default]
     Normal,

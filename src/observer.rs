@@ -20,7 +20,7 @@ use crate::{
 
 /// Something that became known of a connection.
 #[derive(Clone, Debug)]
-pub enum Fact {
+pub(crate) enum Fact {
     /// A transport was not accepted, and the other one is tried.
     FellBack {
         /// Which.
@@ -73,18 +73,18 @@ pub enum Fact {
 
 /// Who looks on, if anybody does.
 #[derive(Clone, Debug, Default)]
-pub struct Observer(Option<UnboundedSender<Fact>>);
+pub(crate) struct Observer(Option<UnboundedSender<Fact>>);
 
 impl Observer {
     /// One, and where it hears.
     #[must_use]
-    pub fn new() -> (Self, UnboundedReceiver<Fact>) {
+    pub(crate) fn new() -> (Self, UnboundedReceiver<Fact>) {
         let (sender, facts) = unbounded_channel();
         (Self(Some(sender)), facts)
     }
 
     /// Tells a fact, which is made only if somebody hears it.
-    pub fn tell(&self, fact: impl FnOnce() -> Fact) {
+    pub(crate) fn tell(&self, fact: impl FnOnce() -> Fact) {
         if let Some(sender) = &self.0 {
             _ = sender.send(fact()); // somebody who has gone does not want to know
         }

@@ -6,10 +6,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use mcp_remote::{
-    message::{Body, Id, Malformed, Message, Part, Shape, Skim},
-    remote::event_stream::EventStream,
-    tools::{Call, ToolPattern, hide, judge},
+use mcp_remote::internals::{
+    Body, Call, EventStream, Id, Malformed, Message, Part, Shape, Skim, ToolPattern, hide, judge,
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Value, value::RawValue};

@@ -18,7 +18,7 @@ use crate::{
 
 /// This terminal, as far as a host differs.
 #[derive(Clone, Debug)]
-pub struct Terminal {
+pub(crate) struct Terminal {
     /// Variables that this connection uses.
     pub borrowed: Vec<Borrowed>,
     /// The flags and addresses as they were written, without the client's own.
@@ -35,7 +35,7 @@ pub struct Terminal {
 
 /// A variable that is set here and used, and that a host may not pass on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Borrowed {
+pub(crate) struct Borrowed {
     /// Its name.
     pub name: String,
     /// What to write into the host's entry.

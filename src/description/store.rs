@@ -29,7 +29,7 @@ const MOST: usize = 4 * 1024 * 1024;
 
 /// Who is signed in, as far as the files tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Account {
+pub(crate) enum Account {
     /// Nobody: whoever comes back is expected to be the one who was there last.
     Nobody,
     /// The sign-in of this name.
@@ -39,10 +39,10 @@ pub enum Account {
 }
 
 /// Tells who is signed in now.
-pub type AccountNow = Arc<dyn Fn() -> Account + Send + Sync>;
+pub(crate) type AccountNow = Arc<dyn Fn() -> Account + Send + Sync>;
 
 /// The description of one server, for one credential.
-pub struct Shelf {
+pub(crate) struct Shelf {
     shared: Arc<Shared>,
     /// The thread that writes, from the first thing to write on.
     writer: Option<(mpsc::Sender<Learned>, oneshot::Receiver<()>)>,
@@ -67,7 +67,7 @@ struct Kept {
 impl Shelf {
     /// Touches nothing yet.
     #[must_use]
-    pub fn new(config: &Config, account: AccountNow) -> Self {
+    pub(crate) fn new(config: &Config, account: AccountNow) -> Self {
         let store = Store::new(config.store.clone(), config.server_hash.clone());
         let shared = Shared { store, credential: credential(config), account };
         Self { shared: Arc::new(shared), writer: None }

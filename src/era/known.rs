@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// What is known of one server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct KnownEra {
+pub(crate) struct KnownEra {
     /// The era that the server was seen to speak; modern also if it speaks both.
     pub era: Era,
     /// The transport on which it has answered `initialize`, if it was asked.
@@ -50,7 +50,7 @@ type Servers = BTreeMap<String, KnownEra>;
 
 /// The memory of one server's era.
 #[derive(Clone, Debug)]
-pub struct Eras {
+pub(crate) struct Eras {
     store: Store,
     key: String,
     /// What was read or written last, in this process.
@@ -60,7 +60,7 @@ pub struct Eras {
 impl KnownEra {
     /// What has just been learned.
     #[must_use]
-    pub fn new(era: Era, versions: Vec<String>, evidence: String) -> Self {
+    pub(crate) fn new(era: Era, versions: Vec<String>, evidence: String) -> Self {
         Self { era, legacy_transport: None, versions, evidence, seen: 0 }
     }
 }
@@ -68,7 +68,7 @@ impl KnownEra {
 impl Eras {
     /// Of the server at this URL. Touches nothing.
     #[must_use]
-    pub fn new(store: Store, server: &Url) -> Self {
+    pub(crate) fn new(store: Store, server: &Url) -> Self {
         let place = format!("{}{}", server.origin().ascii_serialization(), server.path());
         let digest = digest(&SHA256, place.as_bytes());
         let key = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
@@ -76,7 +76,7 @@ impl Eras {
     }
 
     /// What is known.
-    pub async fn recall(&self) -> Option<KnownEra> {
+    pub(crate) async fn recall(&self) -> Option<KnownEra> {
         let memory = self.clone();
         let now = seconds(SystemTime::now());
         let read = tokio::task::spawn_blocking(move || memory.load().remove(&memory.key));
@@ -89,7 +89,7 @@ impl Eras {
 
     /// What was read or written last: `None` if nothing was in this process.
     #[must_use]
-    pub fn known(&self) -> Option<KnownEra> {
+    pub(crate) fn known(&self) -> Option<KnownEra> {
         self.last().clone()
     }
 
@@ -98,7 +98,7 @@ impl Eras {
     }
 
     /// Keeps what was learned; returns when it is on disk.
-    pub async fn keep(&self, mut known: KnownEra) {
+    pub(crate) async fn keep(&self, mut known: KnownEra) {
         let memory = self.clone();
         known.seen = seconds(SystemTime::now());
         *self.last() = Some(known.clone());

@@ -36,7 +36,7 @@ const DEEPEST: usize = 64;
 
 /// The headers of a modern message. They replace whatever the user has set under their names.
 #[must_use]
-pub fn headers(message: &Message, metadata: &Metadata, marks: Option<&Marks>) -> HeaderMap {
+pub(crate) fn headers(message: &Message, metadata: &Metadata, marks: Option<&Marks>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let version = metadata.version().unwrap_or_else(|| crate::mcp::version::FIRST_MODERN.to_owned());
     if let Ok(version) = HeaderValue::from_str(&version) {
@@ -66,13 +66,13 @@ pub fn headers(message: &Message, metadata: &Metadata, marks: Option<&Marks>) ->
 
 /// Whether a header belongs to the specification, so that no value of the user's is sent in it.
 #[must_use]
-pub fn is_mirrored(name: &HeaderName) -> bool {
+pub(crate) fn is_mirrored(name: &HeaderName) -> bool {
     *name == PROTOCOL_VERSION || *name == METHOD || *name == NAME || name.as_str().starts_with(PARAM_PREFIX)
 }
 
 /// The tool that a `tools/call` names.
 #[must_use]
-pub fn called_tool(call: &Message) -> Option<String> {
+pub(crate) fn called_tool(call: &Message) -> Option<String> {
     let text = call.body.to_bytes();
     let Request { params } = serde_json::from_slice(&text).ok()?;
     serde_json::from_str(params.get("name")?.get()).ok()
@@ -138,7 +138,7 @@ fn as_text(value: &Value) -> Option<String> {
 
 /// The marked parameters of one tool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Marks(Vec<Mark>);
+pub(crate) struct Marks(Vec<Mark>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Mark {
@@ -148,7 +148,7 @@ struct Mark {
 
 /// A tool of a `tools/list` answer.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Tool {
+pub(crate) struct Tool {
     /// Its name.
     pub name: String,
     /// Its marked parameters, or why the tool must be hidden.
@@ -157,7 +157,7 @@ pub struct Tool {
 
 /// Reads a tool; `None` for what has no name.
 #[must_use]
-pub fn read_tool(tool: &str) -> Option<Tool> {
+pub(crate) fn read_tool(tool: &str) -> Option<Tool> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Definition<'a> {

@@ -14,8 +14,8 @@ use log::{debug, info};
 use super::{Reminder, context::Context};
 use crate::{
     config::Start,
-    description::{Evidence, HeldRequest, HostLimits, Learned, List},
-    known_hosts::{self, Hold, HostName},
+    description::{Learned, List},
+    known_hosts::{self, Evidence, HeldRequest, Hold, HostLimits, HostName, ListHold},
     message::{Id, Message},
 };
 
@@ -93,9 +93,7 @@ impl Holding {
         let host = HostName::of(first);
         let mut hold = match start {
             Start::Wait => return None,
-            Start::Answer => {
-                Hold { initialize: Duration::ZERO, slow: SLOW, list: known_hosts::List::For(Duration::ZERO) }
-            }
+            Start::Answer => Hold { initialize: Duration::ZERO, slow: SLOW, list: ListHold::For(Duration::ZERO) },
             Start::Hold => known_hosts::hold(&host, &cx.settings.host_environment),
         };
         if let Some(user) = user {
@@ -188,8 +186,8 @@ impl Holding {
         if let Some(limit) = list {
             let below = limit.mul_f32(SHARE_OF_LIMIT);
             self.hold.list = match self.hold.list {
-                known_hosts::List::For(hold) => known_hosts::List::For(hold.min(below)),
-                known_hosts::List::Within(hold) => known_hosts::List::Within(hold.min(below)),
+                ListHold::For(hold) => ListHold::For(hold.min(below)),
+                ListHold::Within(hold) => ListHold::Within(hold.min(below)),
             };
         }
     }

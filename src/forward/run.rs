@@ -36,7 +36,7 @@ const GATHERED: usize = 256 * 1024;
 
 /// The two ends that the loop stands between.
 #[derive(Debug)]
-pub struct Ends<R, W> {
+pub(crate) struct Ends<R, W> {
     /// Lines from the host.
     pub lines: Lines<R>,
     /// Lines to the host.
@@ -52,7 +52,7 @@ pub struct Ends<R, W> {
 }
 
 /// Runs the loop until the host goes, or the program is told to.
-pub async fn run<R, W>(mut forward: Forward, mut ends: Ends<R, W>)
+pub(crate) async fn run<R, W>(mut forward: Forward, mut ends: Ends<R, W>)
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,

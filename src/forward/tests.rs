@@ -26,8 +26,8 @@ use tokio::{
 use super::{messages::MOST_OWED, *};
 use crate::{
     cli::{self, Command, Program},
-    description::{Description, HostLimits, Learned, List},
-    known_hosts::HostName,
+    description::{Description, Learned, List},
+    known_hosts::{HostLimits, HostName},
     local::{Lines, Writer},
     remote::error::Refusal,
     report,

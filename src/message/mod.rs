@@ -218,7 +218,7 @@ enum Strictness {
 /// Puts a message together from the pieces of a response body or an event, checking while they
 /// come: nothing is a message before its last byte is here.
 #[derive(Default)]
-pub struct Assembly {
+pub(crate) struct Assembly {
     scanner: Scanner,
     body: Body,
 }
@@ -228,7 +228,7 @@ impl Assembly {
     ///
     /// # Errors
     /// [`Malformed::NotJson`] as soon as the text cannot be JSON any more.
-    pub fn push(&mut self, piece: Bytes) -> Result<(), Malformed> {
+    pub(crate) fn push(&mut self, piece: Bytes) -> Result<(), Malformed> {
         self.scanner.feed(&piece)?;
         self.body.push(piece);
         Ok(())
@@ -238,7 +238,7 @@ impl Assembly {
     ///
     /// # Errors
     /// [`Malformed`] if the text ended early or is not JSON-RPC.
-    pub fn finish(mut self) -> Result<Message, Malformed> {
+    pub(crate) fn finish(mut self) -> Result<Message, Malformed> {
         self.scanner.finish()?;
         self.body.take_out_line_breaks();
         Message::read(self.body, self.scanner, Strictness::Remote)

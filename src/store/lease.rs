@@ -26,14 +26,14 @@ struct Content {
 
 /// Our lease; dropping it removes the file.
 #[derive(Debug)]
-pub struct Lease {
+pub(crate) struct Lease {
     store: Store,
     nonce: String,
 }
 
 impl Store {
     /// Waits until no copy of npm's is refreshing, and says that we are.
-    pub async fn lease(&self) -> Lease {
+    pub(crate) async fn lease(&self) -> Lease {
         let nonce = format!("{:032x}", fastrand::u128(..));
         loop {
             let at = u64::try_from(now().as_millis()).unwrap_or_default();

@@ -6,7 +6,7 @@ mod cuts;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use mcp_remote::message::{Body, Id, Malformed, Message, Part, Shape, Skim};
+use mcp_remote::internals::{Body, Id, Malformed, Message, Part, Shape, Skim};
 use serde_json::{Value, value::RawValue};
 
 fuzz_target!(|input: &[u8]| {

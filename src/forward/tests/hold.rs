@@ -2,7 +2,7 @@
 
 use super::{orders::asking, *};
 use crate::{
-    description::HeldRequest,
+    known_hosts::HeldRequest,
     oauth::{AskedBy, Asking},
 };
 
