@@ -129,7 +129,7 @@ pub mod internals {
         local::{Incoming, Lines, Writer},
         message::{Body, Id, Malformed, Message, Part, Shape, Skim},
         program::forward_between,
-        remote::event_stream::{Event, EventStream, TooLong},
+        remote::event_stream::{EventStream, EventTooLong, ServerSentEvent},
         report::{
             Code,
             catalogue::{CATALOGUE, Entry, Kind, NAME_THE_ADDRESS, START_AGAIN},

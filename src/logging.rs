@@ -44,11 +44,11 @@ pub(crate) enum LogMode {
 /// The open log; finish it before the program ends.
 #[derive(Debug)]
 pub(crate) struct Log {
-    writer: Option<(SyncSender<Entry>, Receiver<()>)>,
+    writer: Option<(SyncSender<LogEntry>, Receiver<()>)>,
 }
 
 #[derive(Debug)]
-enum Entry {
+enum LogEntry {
     Line(Vec<u8>),
     End,
 }
@@ -110,7 +110,7 @@ impl Log {
     /// Writes what is waiting, if somebody takes it.
     pub(crate) fn finish(self) {
         let Some((sender, end)) = self.writer else { return };
-        _ = sender.try_send(Entry::End);
+        _ = sender.try_send(LogEntry::End);
         _ = end.recv_timeout(LAST_LINES);
     }
 }
@@ -120,11 +120,11 @@ fn prints_secrets(line: &Metadata<'_>) -> bool {
     line.level() > Level::Info && PRINT_SECRETS.iter().any(|library| line.target().starts_with(library))
 }
 
-struct Queue(SyncSender<Entry>);
+struct Queue(SyncSender<LogEntry>);
 
 impl Write for Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match self.0.try_send(Entry::Line(line.to_vec())) {
+        match self.0.try_send(LogEntry::Line(line.to_vec())) {
             Ok(()) | Err(TrySendError::Full(_)) => Ok(line.len()),
             Err(TrySendError::Disconnected(_)) => Err(io::ErrorKind::BrokenPipe.into()),
         }
@@ -135,7 +135,7 @@ impl Write for Queue {
     }
 }
 
-fn write(entries: &Receiver<Entry>, path: Option<&Path>) {
+fn write(entries: &Receiver<LogEntry>, path: Option<&Path>) {
     let mut file = path.and_then(|path| match open(path) {
         Ok(file) => Some(file),
         Err(error) => {
@@ -143,7 +143,7 @@ fn write(entries: &Receiver<Entry>, path: Option<&Path>) {
             None
         }
     });
-    while let Ok(Entry::Line(line)) = entries.recv() {
+    while let Ok(LogEntry::Line(line)) = entries.recv() {
         _ = io::stderr().write_all(&line);
         if let (Some(open), Some(path)) = (&mut file, path) {
             _ = open.write_all(&line);

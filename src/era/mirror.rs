@@ -52,7 +52,7 @@ pub(crate) fn headers(message: &Message, metadata: &Metadata, marks: Option<&Mar
         headers.insert(NAME, encoded(&name));
     }
     if let Some(marks) = marks.filter(|marks| !marks.0.is_empty())
-        && let Ok(Call { params }) = serde_json::from_slice::<Call>(&text)
+        && let Ok(MirroredCall { params }) = serde_json::from_slice::<MirroredCall>(&text)
     {
         for mark in &marks.0 {
             let value = mark.path.iter().try_fold(&params.arguments, |value, key| value.get(key));
@@ -85,7 +85,7 @@ struct Request<'a> {
 }
 
 #[derive(Deserialize)]
-struct Call {
+struct MirroredCall {
     params: Params,
 }
 

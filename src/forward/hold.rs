@@ -43,14 +43,14 @@ pub(super) struct Holding {
     hold: Hold,
     /// When `initialize` came, by the loop's clock.
     since: Duration,
-    limits: Limits,
+    limits: KeptLimits,
     note: Note,
     list: FirstList,
 }
 
 /// What the store knows of this host's limits.
 #[derive(Debug)]
-enum Limits {
+enum KeptLimits {
     NotRead,
     /// Read, or overruled by the user.
     Applied,
@@ -113,7 +113,7 @@ impl Holding {
         }
         debug!("{} {} is held for {:?} at most", host.name, host.version, hold.initialize);
         // What the user says is not overruled by what was seen.
-        let limits = if user.is_some() || start == Start::Answer { Limits::Applied } else { Limits::NotRead };
+        let limits = if user.is_some() || start == Start::Answer { KeptLimits::Applied } else { KeptLimits::NotRead };
         Some(Self { host, hold, since, limits, note: Note::Absent, list: FirstList::Awaited })
     }
 
@@ -169,7 +169,7 @@ impl Holding {
 
     /// Shortens the hold to what this host was seen to wait.
     pub(super) fn apply_limits(&mut self, cx: &mut Context) {
-        let Limits::NotRead = std::mem::replace(&mut self.limits, Limits::Applied) else { return };
+        let KeptLimits::NotRead = std::mem::replace(&mut self.limits, KeptLimits::Applied) else { return };
         let HostLimits { initialize, list } = cx.memory.host_limits(&self.host);
         if let Some(limit) = initialize {
             let below = limit.mul_f32(SHARE_OF_LIMIT);

@@ -57,7 +57,7 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut link = Connection::default();
+    let mut link = RemoteEnd::default();
     let authorizer = ends.opener.authorizer.clone();
     let mut need = authorizer.as_ref().map(|authorizer| authorizer.need());
     let mut reminders = Reminders::default();
@@ -131,7 +131,7 @@ where
 fn carry_out<R, W: AsyncWrite + Unpin>(
     forward: &mut Forward,
     ends: &mut Ends<R, W>,
-    link: &mut Connection,
+    link: &mut RemoteEnd,
     reminders: &mut Reminders,
 ) {
     while let Some(action) = forward.action() {
@@ -189,7 +189,7 @@ impl Reminders {
 
 /// The remote end as the loop holds it.
 #[derive(Default)]
-struct Connection {
+struct RemoteEnd {
     opening: Option<JoinHandle<Result<Remote, Error>>>,
     /// Somebody waits for the opening.
     hurry: Arc<Notify>,
@@ -198,7 +198,7 @@ struct Connection {
     closing: JoinSet<()>,
 }
 
-impl Connection {
+impl RemoteEnd {
     fn open(&mut self, opener: Opener, first: Message) {
         if let Some(mut replaced) = self.remote.take() {
             replaced.abandon(); // at once: nothing of it may answer what comes now

@@ -153,14 +153,14 @@ fn files(terminal: &Terminal) -> Vec<(&'static str, PathBuf)> {
 
 /// A server in a host's settings.
 #[derive(Debug)]
-struct Entry {
+struct ServerEntry {
     command: String,
     arguments: Vec<String>,
     /// Whether its arguments are one text in the file, which no host takes apart.
     in_one: bool,
 }
 
-impl Entry {
+impl ServerEntry {
     /// A program that is started; `None` for a server that the host reaches by itself.
     fn of(entry: &Value) -> Option<Self> {
         let texts = |value: &Value| -> Vec<String> {
@@ -223,12 +223,12 @@ fn words(text: &str) -> Vec<String> {
 }
 
 /// Everything below the keys under which hosts list servers.
-fn entries(settings: &Value) -> Vec<(String, Entry)> {
+fn entries(settings: &Value) -> Vec<(String, ServerEntry)> {
     const KEYS: [&str; 4] = ["mcpServers", "servers", "context_servers", "mcp"];
     let mut found = Vec::new();
     let mut collect = |scope: &Map<String, Value>| {
         for servers in KEYS.iter().filter_map(|key| scope.get(*key)?.as_object()) {
-            found.extend(servers.iter().filter_map(|(name, entry)| Some((name.clone(), Entry::of(entry)?))));
+            found.extend(servers.iter().filter_map(|(name, entry)| Some((name.clone(), ServerEntry::of(entry)?))));
         }
     };
     let Some(all) = settings.as_object() else { return found };
@@ -240,7 +240,7 @@ fn entries(settings: &Value) -> Vec<(String, Entry)> {
     found
 }
 
-fn judge(here: &str, entry: &Entry, config: &Config, terminal: &Terminal) -> Finding {
+fn judge(here: &str, entry: &ServerEntry, config: &Config, terminal: &Terminal) -> Finding {
     let begins = entry.begins(config);
     let outcome = if begins.is_some() { Outcome::Fail } else { Outcome::Warn };
     let command = &entry.command;
@@ -424,7 +424,7 @@ mod tests {
             r#"{"projects":{"/p":{"mcpServers":{"n":{"command":"c","args":["a"]}}}}}"#,
         ] {
             let found = entries(&serde_json::from_str(settings).unwrap());
-            let [(name, Entry { command, arguments, .. })] = &found[..] else { panic!("{settings}: {found:?}") };
+            let [(name, ServerEntry { command, arguments, .. })] = &found[..] else { panic!("{settings}: {found:?}") };
             assert_eq!((name.as_str(), command.as_str(), arguments), ("n", "c", &vec!["a".to_owned()]), "{settings}");
         }
     }

@@ -24,7 +24,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{
     cli::{ClientAction, ClientOptions, Output},
-    commands::client::{self, Connection, Failure, Inventory, Listed, listed},
+    commands::client::{self, ClientTransport, Failure, Inventory, Listed, listed},
     config::Config,
     mcp::method,
     observer::{Fact, Observer},
@@ -172,7 +172,7 @@ impl<'a> Diagnosis<'a> {
 
     async fn connect(&mut self) -> anyhow::Result<Option<Service>> {
         self.since = Instant::now();
-        let connection = Connection::new(self.config, self.observer.clone())?;
+        let connection = ClientTransport::new(self.config, self.observer.clone())?;
         let host = self.host.clone();
         let service = match self.heard(client::connect(connection, "mcp-remote-client", &host)).await? {
             Ok(service) => service,
