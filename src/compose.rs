@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     cli::AllServers,
     config::{Config, Grant, ServerUrl},
-    description::store::{Account, AccountNow, Shelf},
+    description::store::{Account, AccountNow, DescriptionStore},
     era::known::Eras,
     forward::{self, Clock, Ends, Forward, Settings},
     local::{Lines, Writer},
@@ -48,7 +48,7 @@ impl Forwarder {
             Some(authorizer) => authorizer.account_now(),
             None => Arc::new(|| Account::Nobody),
         };
-        let descriptions = Shelf::new(config, account);
+        let descriptions = DescriptionStore::new(config, account);
         let settings = Settings {
             server: config.server.url().clone(),
             ignored_tools: config.ignored_tools.clone(),

@@ -127,7 +127,7 @@ pub mod internals {
     pub use crate::{
         known_hosts::{Hold, HostEnvironment, HostName, ListHold, hold},
         local::{Incoming, Lines, Writer},
-        message::{Body, Id, Malformed, Message, Part, Shape, Skim},
+        message::{Body, Id, Malformed, Message, OversizedLine, Part, Shape},
         program::forward_between,
         remote::event_stream::{EventStream, EventTooLong, ServerSentEvent},
         report::{

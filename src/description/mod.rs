@@ -190,7 +190,7 @@ impl Description {
                 let Some(result) = peek::result::<Map<String, Value>>(answer) else { return false };
                 let chosen = result.get("protocolVersion").and_then(Value::as_str).map(ToOwned::to_owned);
                 let mut new = self.initialize != result;
-                if let (Some(asked), Some(chosen)) = (Wish::of(request).revision, chosen) {
+                if let (Some(asked), Some(chosen)) = (ClientCapabilities::of(request).revision, chosen) {
                     new |= self.negotiated.get(&asked) != Some(&chosen);
                     self.negotiated.insert(asked, chosen);
                 }
@@ -220,27 +220,27 @@ impl Description {
 }
 
 /// Where descriptions are kept.
-pub(crate) trait Memory: Debug + Send {
+pub(crate) trait Descriptions: Debug + Send {
     /// What is known of this server for whoever is signed in.
-    fn recall(&mut self) -> Option<Description>;
+    fn load(&mut self) -> Option<Description>;
     /// How long this host was seen to wait.
     fn host_limits(&mut self, host: &HostName) -> HostLimits;
     /// Keeps what was learned, later; nobody waits for it.
-    fn keep(&mut self, learned: Learned);
+    fn save(&mut self, learned: Learned);
     /// Nothing more is to be kept; what is returned comes when everything is.
     fn end(&mut self) -> Option<oneshot::Receiver<()>>;
 }
 
 /// Of a host's `initialize`: what matters to whoever answers it in the server's place.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wish {
+pub(crate) struct ClientCapabilities {
     /// The revision it asks for.
     pub revision: Option<String>,
     /// Whether it opens addresses for its user when asked (MCP 2025-11-25, Elicitation, URL mode).
     pub opens_urls: bool,
 }
 
-impl Wish {
+impl ClientCapabilities {
     /// Reads it.
     #[must_use]
     pub(crate) fn of(initialize: &Message) -> Self {
@@ -364,9 +364,12 @@ mod tests {
     #[test]
     fn a_wish_is_read_from_the_hosts_own_words() {
         let text = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"elicitation":{"url":{}}}}}"#;
-        let wish = Wish::of(&Message::from_text(text.to_owned()).unwrap());
-        assert_eq!(wish, Wish { revision: Some("2025-11-25".to_owned()), opens_urls: true });
+        let wish = ClientCapabilities::of(&Message::from_text(text.to_owned()).unwrap());
+        assert_eq!(wish, ClientCapabilities { revision: Some("2025-11-25".to_owned()), opens_urls: true });
         let bare = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"capabilities":{"elicitation":{}}}}"#;
-        assert_eq!(Wish::of(&Message::from_text(bare.to_owned()).unwrap()), Wish::default());
+        assert_eq!(
+            ClientCapabilities::of(&Message::from_text(bare.to_owned()).unwrap()),
+            ClientCapabilities::default()
+        );
     }
 }

@@ -76,10 +76,10 @@ impl Eras {
     }
 
     /// What is known.
-    pub(crate) async fn recall(&self) -> Option<KnownEra> {
-        let memory = self.clone();
+    pub(crate) async fn load(&self) -> Option<KnownEra> {
+        let eras = self.clone();
         let now = seconds(SystemTime::now());
-        let read = tokio::task::spawn_blocking(move || memory.load().remove(&memory.key));
+        let read = tokio::task::spawn_blocking(move || eras.read().remove(&eras.key));
         let known = tokio::time::timeout(PATIENCE, read).await.ok()?.ok()??;
         let is_old = known.era == Era::Legacy && now.saturating_sub(known.seen) >= LIFE_OF_LEGACY.as_secs();
         let known = (!is_old).then_some(known);
@@ -98,22 +98,22 @@ impl Eras {
     }
 
     /// Keeps what was learned; returns when it is on disk.
-    pub(crate) async fn keep(&self, mut known: KnownEra) {
-        let memory = self.clone();
+    pub(crate) async fn save(&self, mut known: KnownEra) {
+        let eras = self.clone();
         known.seen = seconds(SystemTime::now());
         *self.last() = Some(known.clone());
-        let write = tokio::task::spawn_blocking(move || memory.write(known));
+        let write = tokio::task::spawn_blocking(move || eras.write(known));
         if tokio::time::timeout(PATIENCE, write).await.is_err() {
             debug!("the era of the server is not kept: the disk does not answer");
         }
     }
 
-    fn load(&self) -> Servers {
+    fn read(&self) -> Servers {
         self.store.read_shared(FILE).and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
     fn write(&self, known: KnownEra) {
-        let mut servers = self.load();
+        let mut servers = self.read();
         let before = servers.get(&self.key);
         let known = KnownEra {
             legacy_transport: known.legacy_transport.or_else(|| before.and_then(|before| before.legacy_transport)),
@@ -152,15 +152,15 @@ mod tests {
     async fn era_is_known_by_origin_and_path() {
         let folder = tempfile::tempdir().unwrap();
         let at = |url| eras(folder.path(), url);
-        assert_eq!(at("https://a.example/mcp").recall().await, None);
-        at("https://a.example/mcp?key=1").keep(known(Era::Modern)).await;
-        assert_eq!(at("https://a.example/mcp?key=2").recall().await.unwrap().era, Era::Modern);
-        assert_eq!(at("https://a.example/other").recall().await, None);
+        assert_eq!(at("https://a.example/mcp").load().await, None);
+        at("https://a.example/mcp?key=1").save(known(Era::Modern)).await;
+        assert_eq!(at("https://a.example/mcp?key=2").load().await.unwrap().era, Era::Modern);
+        assert_eq!(at("https://a.example/other").load().await, None);
         let mut legacy = known(Era::Legacy);
         legacy.legacy_transport = Some(Transport::HttpSse);
-        at("https://a.example/mcp").keep(legacy).await;
-        at("https://a.example/mcp").keep(known(Era::Legacy)).await;
-        let kept = at("https://a.example/mcp").recall().await.unwrap();
+        at("https://a.example/mcp").save(legacy).await;
+        at("https://a.example/mcp").save(known(Era::Legacy)).await;
+        let kept = at("https://a.example/mcp").load().await.unwrap();
         assert_eq!((kept.era, kept.legacy_transport), (Era::Legacy, Some(Transport::HttpSse)));
         let text = std::fs::read_to_string(folder.path().join(FILE)).unwrap();
         assert!(!text.contains("a.example"), "{text}");
@@ -172,7 +172,7 @@ mod tests {
         let eras = eras(folder.path(), "https://a.example/mcp");
         for (era, remembered) in [(Era::Legacy, false), (Era::Modern, true)] {
             eras.write(KnownEra { seen: seconds(SystemTime::now()) - LIFE_OF_LEGACY.as_secs(), ..known(era) });
-            assert_eq!(eras.recall().await.is_some(), remembered);
+            assert_eq!(eras.load().await.is_some(), remembered);
         }
     }
 
@@ -181,8 +181,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(FILE), "[").unwrap();
         let eras = eras(folder.path(), "https://a.example/mcp");
-        assert_eq!(eras.recall().await, None);
-        eras.keep(known(Era::Modern)).await;
-        assert!(eras.recall().await.is_some());
+        assert_eq!(eras.load().await, None);
+        eras.save(known(Era::Modern)).await;
+        assert!(eras.load().await.is_some());
     }
 }

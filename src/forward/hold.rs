@@ -152,7 +152,7 @@ impl Holding {
         if after >= FIRST_LOOK.max(self.hold.slow / SHARE_FOR_SILENT_END) {
             self.note = Note::Kept;
             let evidence = evidence(self.hold.slow);
-            cx.memory.keep(Learned::HostWaits { host: self.host.clone(), after, evidence });
+            cx.descriptions.save(Learned::HostWaits { host: self.host.clone(), after, evidence });
         }
         let next = after.max(FIRST_LOOK).mul_f32(NEXT_NOTE);
         if next < self.hold.slow {
@@ -163,14 +163,14 @@ impl Holding {
     /// The host has the answer to its `initialize`, or has given up.
     pub(super) fn note_that_host_has_answer(&mut self, cx: &mut Context) {
         if let Note::Kept = std::mem::replace(&mut self.note, Note::Absent) {
-            cx.memory.keep(Learned::HostHasAnswer { host: self.host.clone() });
+            cx.descriptions.save(Learned::HostHasAnswer { host: self.host.clone() });
         }
     }
 
     /// Shortens the hold to what this host was seen to wait.
     pub(super) fn apply_limits(&mut self, cx: &mut Context) {
         let KeptLimits::NotRead = std::mem::replace(&mut self.limits, KeptLimits::Applied) else { return };
-        let HostLimits { initialize, list } = cx.memory.host_limits(&self.host);
+        let HostLimits { initialize, list } = cx.descriptions.host_limits(&self.host);
         if let Some(limit) = initialize {
             let below = limit.mul_f32(SHARE_OF_LIMIT);
             self.hold.initialize = self.hold.initialize.min(below);
@@ -289,7 +289,7 @@ impl Holding {
             return self.note_that_host_has_answer(cx);
         }
         info!("{} gave up on {request:?} after {:.1} s", self.host.name, after.as_secs_f32());
-        cx.memory.keep(Learned::HostLimit { host: self.host.clone(), request, after, evidence });
+        cx.descriptions.save(Learned::HostLimit { host: self.host.clone(), request, after, evidence });
     }
 }
 

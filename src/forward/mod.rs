@@ -48,7 +48,7 @@ use self::{
 };
 use crate::{
     config::{Protocol, Start},
-    description::Memory,
+    description::Descriptions,
     known_hosts::HostEnvironment,
     local::Incoming,
     mcp::method,
@@ -285,8 +285,8 @@ pub(crate) struct Forward {
 impl Forward {
     /// Nothing has happened yet.
     #[must_use]
-    pub(crate) fn new(settings: Settings, memory: Box<dyn Memory>) -> Self {
-        Self { link: Link::default(), cx: Context::new(settings, memory) }
+    pub(crate) fn new(settings: Settings, descriptions: Box<dyn Descriptions>) -> Self {
+        Self { link: Link::default(), cx: Context::new(settings, descriptions) }
     }
 
     /// What an event leads to; take the actions with [`action`](Self::action).
@@ -349,9 +349,9 @@ impl Forward {
         self.cx.host.actions.pop_front()
     }
 
-    /// Ends the memory; what it returns comes when everything is kept.
-    pub(crate) fn end_memory(&mut self) -> Option<oneshot::Receiver<()>> {
-        self.cx.memory.end()
+    /// Ends the descriptions; what it returns comes when everything is kept.
+    pub(crate) fn end_descriptions(&mut self) -> Option<oneshot::Receiver<()>> {
+        self.cx.descriptions.end()
     }
 
     /// The end: everything still owed is answered.

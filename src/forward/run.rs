@@ -102,7 +102,7 @@ where
     forward.close();
     carry_out(&mut forward, &mut ends, &mut link, &mut reminders);
     let end = Instant::now().max(deadline.min(Instant::now() + GRACE - GRACE_FOR_DELETE)) + GRACE_FOR_DELETE;
-    let kept = forward.end_memory();
+    let kept = forward.end_descriptions();
     tokio::select! {
         () = async {
             tokio::join!(

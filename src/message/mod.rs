@@ -11,9 +11,9 @@
 
 mod body;
 mod id;
+mod oversized_line;
 pub(crate) mod peek;
 mod scanner;
-mod skim;
 
 use std::ops::Range;
 
@@ -21,8 +21,8 @@ use bytes::{Bytes, BytesMut};
 
 pub use body::Body;
 pub use id::Id;
+pub use oversized_line::OversizedLine;
 use scanner::{Envelope, Scanner};
-pub use skim::Skim;
 
 /// A JSON-RPC message (or batch) as it crosses: bytes and envelope.
 #[derive(Clone, Debug)]
@@ -401,7 +401,7 @@ mod tests {
             (format!(r#"{{"jsonrpc":"2.0","id":1,"result":["{long}"]}}"#), None),
             (format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":["{long}"]"#), None),
         ] {
-            let mut skim = Skim::default();
+            let mut skim = OversizedLine::default();
             text.as_bytes().chunks(700).for_each(|piece| skim.push(piece));
             assert_eq!(skim.request().map(|id| id.to_string()).as_deref(), expected);
         }

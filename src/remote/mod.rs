@@ -226,7 +226,7 @@ impl Opener {
         if self.strategy != TransportStrategy::HttpFirst {
             return self.strategy;
         }
-        match self.eras.recall().await.and_then(|known| known.legacy_transport) {
+        match self.eras.load().await.and_then(|known| known.legacy_transport) {
             Some(Transport::HttpSse) => TransportStrategy::SseFirst,
             _ => self.strategy,
         }
@@ -241,7 +241,7 @@ impl Opener {
             (None, Transport::StreamableHttp) => return,
             (None, Transport::HttpSse) => KnownEra::new(Era::Legacy, Vec::new(), "initialize over HTTP+SSE".to_owned()),
         };
-        self.eras.keep(KnownEra { legacy_transport: Some(transport), ..known }).await;
+        self.eras.save(KnownEra { legacy_transport: Some(transport), ..known }).await;
     }
 
     /// A refusal of `initialize` in the words of the modern era: the server speaks no other.
@@ -249,7 +249,7 @@ impl Opener {
         let Some(answer) = refused.answer() else { return refused };
         let Some(refusal) = verdict::modern_refusal(answer) else { return refused };
         let evidence = format!("initialize: {}", chain(&refused));
-        self.eras.keep(KnownEra::new(Era::Modern, refusal.supported.clone(), evidence)).await;
+        self.eras.save(KnownEra::new(Era::Modern, refusal.supported.clone(), evidence)).await;
         let versions =
             if refusal.supported.is_empty() { FIRST_MODERN.to_owned() } else { refusal.supported.join(", ") };
         let sentence = format!(

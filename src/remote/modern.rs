@@ -343,7 +343,7 @@ impl Modern {
 
     async fn is_known_as_legacy(&self) -> bool {
         // A user who forces the modern era wants the server to be asked.
-        self.protocol == Protocol::Auto && self.eras.recall().await.is_some_and(|known| known.era == Era::Legacy)
+        self.protocol == Protocol::Auto && self.eras.load().await.is_some_and(|known| known.era == Era::Legacy)
     }
 
     /// Keeps what the answer to `server/discover` says, before the host has it: hosts end the process that asks.
@@ -353,8 +353,8 @@ impl Modern {
             Verdict::Legacy => Era::Legacy,
             Verdict::Open => return,
         };
-        if self.eras.recall().await.is_none_or(|before| before.era != era) {
-            self.eras.keep(KnownEra::new(era, versions, format!("{DISCOVER}: {evidence}"))).await;
+        if self.eras.load().await.is_none_or(|before| before.era != era) {
+            self.eras.save(KnownEra::new(era, versions, format!("{DISCOVER}: {evidence}"))).await;
         }
     }
 }
