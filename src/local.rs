@@ -1,7 +1,9 @@
 //! The host's end: one line is one message, in and out (MCP, Transports, stdio).
 //!
-//! Must never: write anything but messages to stdout; block the loop on a host that does not read;
-//! hold up the exit.
+//! # Invariants
+//!
+//! - Nothing but messages goes to stdout.
+//! - A host that does not read blocks neither the loop nor the exit.
 
 use std::{
     collections::VecDeque,

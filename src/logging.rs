@@ -1,7 +1,10 @@
 //! The log: env_logger's lines, each with our pid, on stderr, and with `--debug` also in a file.
 //!
-//! Must never: write to stdout; hold the loop up because nobody reads stderr (hosts forget to); keep
-//! a file that others can read. What is secret never gets here: it is in types that do not print.
+//! # Invariants
+//!
+//! - The log does not write to stdout.
+//! - The loop does not wait for a reader of stderr, because hosts forget to read it.
+//! - The debug file belongs to its user alone. Secrets do not get here: they are in types that do not print.
 
 use std::{
     fs::{self, File, OpenOptions},

@@ -1,7 +1,10 @@
 //! What a connection tells somebody who looks on: `mcp-remote-client`. A closed list of facts, each said
 //! where it is found out; the adapter has no observer, and pays nothing.
 //!
-//! Must never: change what a connection does; be told a secret.
+//! # Invariants
+//!
+//! - An observer does not change what a connection does.
+//! - An observer hears no secret.
 
 use std::sync::Arc;
 

@@ -1,7 +1,9 @@
 //! A value that cannot be printed by accident.
 //!
-//! Must never: implement `Display` or `Serialize`; the only way out is [`Secret::expose`], which
-//! marks the boundary in the code that calls it.
+//! # Invariants
+//!
+//! - `Secret` implements neither `Display` nor `Serialize`; [`Secret::expose`] is the only way out, and marks the
+//!   boundary in the code that calls it.
 
 use std::fmt;
 

@@ -1,7 +1,9 @@
 //! Reasons to end that do not come through the pipe: signals, and a host that died without closing
 //! it.
 //!
-//! Must never: end the program by itself; what is owed is answered first.
+//! # Invariants
+//!
+//! - A signal does not end the program by itself, because pending requests are answered first.
 
 use std::{fmt, time::Duration};
 

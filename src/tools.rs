@@ -1,8 +1,10 @@
 //! Ignored tools: hidden from what `tools/list` answers, refused in `tools/call` (npm's
 //! `--ignore-tool`).
 //!
-//! Must never: let a call of an ignored tool through, however its name is written; change anything
-//! of a list but the tools taken out.
+//! # Invariants
+//!
+//! - No call of an ignored tool passes, however its name is written.
+//! - A list changes in nothing but the tools that are taken out.
 
 use std::fmt;
 

@@ -1,8 +1,10 @@
 //! The command line: forwarding, and the commands for a person (`login`, `logout`, `status`, `finish`).
 //! Everything becomes a [`Command`] or one clear sentence.
 //!
-//! Must never: put a secret into a message; let a typo pass (npm ignores unknown flags, and then
-//! starts without the header somebody misspelt).
+//! # Invariants
+//!
+//! - No message contains a secret.
+//! - An unknown flag is an error (npm mcp-remote ignores it, and then starts without the header that was misspelled).
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc};
 

@@ -1,7 +1,9 @@
 //! What a person's terminal has and a host may not: hosts start programs with little of the user's
 //! environment (the MCP SDKs pass on `HOME`, `PATH` and a few more), so what works here may fail there.
 //!
-//! Must never: take the value of a variable along.
+//! # Invariants
+//!
+//! - The value of a variable is not copied.
 
 use std::{
     collections::BTreeSet,

@@ -2,7 +2,11 @@
 //! What is told of it stands in [`crate::diagnosis`].
 //!
 //! An rmcp client service runs over our own remote end, through the same loop as a host's messages:
-//! [`ClientTransport`] is an rmcp transport. Must never: send anything that does not go through that loop.
+//! [`ClientTransport`] is an rmcp transport.
+//!
+//! # Invariants
+//!
+//! - Nothing is sent that does not go through that loop.
 
 use std::{io, sync::Arc};
 

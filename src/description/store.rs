@@ -1,7 +1,9 @@
 //! The last known description of a server on disk: for one credential and one account, and shown to no
 //! other.
 //!
-//! Must never: let a message wait for a disk.
+//! # Invariants
+//!
+//! - No message waits for a disk.
 
 use std::{
     sync::{Arc, mpsc},

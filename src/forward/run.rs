@@ -1,7 +1,10 @@
 //! The loop's hands: it waits for whatever happens first, lets [`Forward`] decide, and does what was
 //! decided.
 //!
-//! Must never: wait for one thing only; outlive the end of input by more than a second.
+//! # Invariants
+//!
+//! - The loop does not wait for one thing only.
+//! - The loop does not outlive the end of input by more than a second.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

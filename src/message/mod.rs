@@ -6,8 +6,10 @@
 //! `id` and `method`. One pass over the bytes finds all of that, whether they come in one piece or
 //! in a thousand.
 //!
-//! Must never: change a byte, except a line break between two tokens, which becomes a space because
-//! a line break ends a message on stdio (MCP, Transports, stdio).
+//! # Invariants
+//!
+//! - No byte of a message changes, except a line break between two tokens, which becomes a space because a line break
+//!   ends a message on stdio (MCP, Transports, stdio).
 
 mod body;
 mod id;

@@ -5,7 +5,10 @@
 //! parsers that check pieces build values, and that is what a forwarder must not do. Its tests
 //! compare it with serde_json (`tests/properties.rs`).
 //!
-//! Must never: accept what is not JSON, or read a member that lies deeper than the envelope.
+//! # Invariants
+//!
+//! - `Scanner` does not accept what is not JSON.
+//! - `Scanner` reads no member that lies deeper than the envelope.
 
 use std::ops::Range;
 

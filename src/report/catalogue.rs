@@ -1,7 +1,10 @@
 //! Every failure that a person can meet, by its code: what it means and the one thing to do. The tables
 //! under "When something does not work" in the README are this one.
 //!
-//! Must never: change or give away a code that was once told; have an entry with nothing to do.
+//! # Invariants
+//!
+//! - A published code keeps its meaning, and is not given to another failure.
+//! - Each entry says what to do.
 
 use std::fmt;
 

@@ -2,7 +2,10 @@
 //! same on stderr, in the JSON-RPC error's `message`, on the page in the browser and in `mcp-remote-client`. Codes
 //! and what to do stand in the [`catalogue`], the sentences where the failure is met (`remote/report.rs`, `oauth/report.rs`).
 //!
-//! Must never: say what failed without saying where; give a hint that is not something to do.
+//! # Invariants
+//!
+//! - A report says what failed and where.
+//! - A hint is something to do.
 
 pub(crate) mod catalogue;
 

@@ -2,7 +2,9 @@
 //! while it spends a refresh token. We wait for theirs and show them ours; among ourselves the lock
 //! counts.
 //!
-//! Must never: wait for a lease whose holder is dead or that is old.
+//! # Invariants
+//!
+//! - Nobody waits for a lease whose holder is dead, or that is old.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

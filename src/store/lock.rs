@@ -1,7 +1,11 @@
 //! One process at a time: locks that the kernel releases when their holder dies.
 //!
 //! The lock file is no data file and is never removed: removing it would give two processes a lock
-//! each. Must never: hold the lock of tokens while a person is waited for.
+//! each.
+//!
+//! # Invariants
+//!
+//! - The lock of tokens is not held while a person is waited for.
 
 use std::{fs::File, time::Duration};
 

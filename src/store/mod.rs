@@ -5,8 +5,10 @@
 //! Files are replaced whole, never written in place (a reader sees the old one or the new one; the key of
 //! proofs is [`crate::oauth::protocol::dpop`]'s own affair), and belong to the owner only.
 //!
-//! Must never: change a name, that would sign people out; take a file that cannot be read for a
-//! reason to fail.
+//! # Invariants
+//!
+//! - File names do not change, because that would sign people out.
+//! - A file that cannot be read is not a reason to fail.
 
 use std::{
     fs::{self, File, OpenOptions},

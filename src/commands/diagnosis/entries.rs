@@ -3,7 +3,12 @@
 //!
 //! The files and their shapes are those of Claude Desktop, Claude Code, Cursor, Windsurf, VS Code, Zed,
 //! Gemini CLI, opencode, Cline and Copilot CLI; Codex (TOML) and goose (YAML) are only searched for our
-//! name. Must never: write; tell the value of an argument or of a variable.
+//! name.
+//!
+//! # Invariants
+//!
+//! - Nothing is written.
+//! - The value of an argument or a variable is not shown.
 
 use std::{
     collections::BTreeMap,

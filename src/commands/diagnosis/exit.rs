@@ -1,6 +1,8 @@
 //! The exit codes of `mcp-remote-client`.
 //!
-//! Must never: mean another thing in another version; they are in people's scripts.
+//! # Invariants
+//!
+//! - An exit code keeps its meaning, because people use it in scripts.
 
 use crate::report::catalogue::{Code, Kind};
 

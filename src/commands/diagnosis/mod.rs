@@ -5,7 +5,9 @@
 //! connection, the adapter's own, which tells what it finds (`facts`). A failure is told in the words that
 //! a host would get ([`crate::report`]), at the step where it happened.
 //!
-//! Must never: send the server what the adapter would not, but for connections that carry nothing.
+//! # Invariants
+//!
+//! - The server gets nothing that the adapter would not send, except connections that carry nothing.
 
 use std::{
     io::{self, Write},
