@@ -260,7 +260,6 @@ pub(crate) type HostWriter = Box<dyn AsyncWrite + Send + Unpin>;
 ///
 /// # Panics
 /// Outside a tokio runtime.
-#[must_use]
 pub(crate) fn stdio() -> (HostReader, HostWriter) {
     #[cfg(target_os = "linux")]
     if unix::are_pipes() {

@@ -80,7 +80,6 @@ pub(crate) struct Observer(Option<UnboundedSender<Fact>>);
 
 impl Observer {
     /// One, and where it hears.
-    #[must_use]
     pub(crate) fn new() -> (Self, UnboundedReceiver<Fact>) {
         let (sender, facts) = unbounded_channel();
         (Self(Some(sender)), facts)

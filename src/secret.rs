@@ -13,13 +13,11 @@ pub(crate) struct Secret<T>(T);
 
 impl<T> Secret<T> {
     /// Closes the lid.
-    #[must_use]
     pub(crate) const fn new(value: T) -> Self {
         Self(value)
     }
 
     /// The value itself: from here on the caller answers for it.
-    #[must_use]
     pub(crate) const fn expose(&self) -> &T {
         &self.0
     }

@@ -33,7 +33,6 @@ pub(crate) struct Parent(#[cfg(unix)] u32);
 
 impl Parent {
     /// To be taken first of all: a parent that dies before is never known.
-    #[must_use]
     pub(crate) fn now() -> Self {
         #[cfg(unix)]
         return Self(std::os::unix::process::parent_id());

@@ -42,7 +42,6 @@ impl Default for Surroundings {
 
 impl Surroundings {
     /// Reads the variables; the file system is looked at when a browser is wanted.
-    #[must_use]
     pub(crate) fn of(environment: &dyn Fn(&str) -> Option<String>) -> Self {
         let set = |name: &str| environment(name).filter(|value| !value.is_empty());
         Self {
@@ -130,7 +129,6 @@ impl Surroundings {
     }
 
     /// Whether there may be a browser that the person sees; otherwise they are elsewhere.
-    #[must_use]
     pub(crate) fn may_have_browser(&self) -> bool {
         self.browser.is_some() || self.obstacle().is_none()
     }

@@ -65,7 +65,6 @@ pub(crate) enum Resource {
 
 impl Resource {
     /// Returns what the user says.
-    #[must_use]
     pub(crate) fn named(&self) -> Option<&str> {
         match self {
             Self::Named(named) => Some(named),

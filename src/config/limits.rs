@@ -52,7 +52,6 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// Returns the pause between pings of this program, if there are to be any.
-    #[must_use]
     pub(crate) fn ping(&self) -> Option<Duration> {
         self.ping_interval.or_else(|| self.keep_alive.then_some(PING_INTERVAL))
     }

@@ -58,7 +58,6 @@ pub(crate) struct Config {
 
 impl Config {
     /// The eras that can be spoken: modern versions know Streamable HTTP only (MCP 2026-07-28, Transports).
-    #[must_use]
     pub(crate) fn protocol(&self) -> Protocol {
         if self.transport.has_http_first() { self.protocol } else { Protocol::Legacy }
     }
@@ -98,20 +97,17 @@ impl ServerUrl {
     }
 
     /// The address.
-    #[must_use]
     pub(crate) const fn url(&self) -> &Url {
         &self.0
     }
 
     /// Whether the server is on this machine.
-    #[must_use]
     pub(crate) fn is_loopback(&self) -> bool {
         is_loopback(&self.0)
     }
 }
 
 /// Whether a URL leads to this machine (RFC 6761 §6.3 for `localhost`).
-#[must_use]
 pub(crate) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
@@ -143,7 +139,6 @@ pub(crate) enum TransportStrategy {
 
 impl TransportStrategy {
     /// Whether the server is asked over Streamable HTTP first; only there are modern versions spoken.
-    #[must_use]
     pub(crate) const fn has_http_first(self) -> bool {
         matches!(self, Self::HttpFirst | Self::HttpOnly)
     }

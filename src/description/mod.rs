@@ -39,13 +39,11 @@ impl List {
     pub(crate) const ALL: [Self; 4] = [Self::Tools, Self::Prompts, Self::Resources, Self::Templates];
 
     /// The list that a method asks for.
-    #[must_use]
     pub(crate) fn of_method(method: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|list| list.method() == method)
     }
 
     /// The method that asks for it.
-    #[must_use]
     pub(crate) const fn method(self) -> &'static str {
         match self {
             Self::Tools => method::TOOLS_LIST,
@@ -56,7 +54,6 @@ impl List {
     }
 
     /// The member of the result that it is.
-    #[must_use]
     pub(crate) const fn member(self) -> &'static str {
         match self {
             Self::Tools => "tools",
@@ -67,7 +64,6 @@ impl List {
     }
 
     /// The capability that a server with such a list declares.
-    #[must_use]
     pub(crate) const fn capability(self) -> &'static str {
         match self {
             Self::Tools => "tools",
@@ -77,7 +73,6 @@ impl List {
     }
 
     /// The notification that it has changed; templates have none of their own.
-    #[must_use]
     pub(crate) const fn changed(self) -> &'static str {
         match self {
             Self::Tools => method::TOOLS_CHANGED,
@@ -87,7 +82,6 @@ impl List {
     }
 
     /// Its place in [`ALL`](Self::ALL).
-    #[must_use]
     pub(crate) const fn index(self) -> usize {
         self as usize
     }
@@ -163,14 +157,12 @@ pub(crate) struct Description {
 
 impl Description {
     /// The capabilities it declares.
-    #[must_use]
     pub(crate) fn capabilities(&self) -> Map<String, Value> {
         self.initialize.get("capabilities").and_then(Value::as_object).cloned().unwrap_or_default()
     }
 
     /// The revision to name to a host that asks for `asked`: what this server has chosen for the same
     /// wish, or else the older one of its last choice and the wish.
-    #[must_use]
     pub(crate) fn revision(&self, asked: &str) -> String {
         let last = self.initialize.get("protocolVersion").and_then(Value::as_str).unwrap_or(asked);
         // Revisions are dates: their order is that of the text.
@@ -178,7 +170,6 @@ impl Description {
     }
 
     /// The items of a list, if it was ever seen.
-    #[must_use]
     pub(crate) fn items(&self, list: List) -> Option<&[Box<RawValue>]> {
         self.lists.get(list.member()).map(Vec::as_slice)
     }
@@ -242,7 +233,6 @@ pub(crate) struct ClientCapabilities {
 
 impl ClientCapabilities {
     /// Reads it.
-    #[must_use]
     pub(crate) fn of(initialize: &Message) -> Self {
         let Some(params) = peek::params::<Value>(initialize) else { return Self::default() };
         Self {
@@ -253,13 +243,11 @@ impl ClientCapabilities {
 }
 
 /// The cursor of the page after this one, as its JSON text.
-#[must_use]
 pub(crate) fn next_cursor(page: &Body) -> Option<String> {
     result(page)?.get("nextCursor").filter(|cursor| cursor.get() != "null").map(|cursor| cursor.get().to_owned())
 }
 
 /// Whether two answers have the same items in the same order, or neither has any that can be read.
-#[must_use]
 pub(crate) fn same(list: List, one: &[Body], other: &[Body]) -> bool {
     match (items(list, one), items(list, other)) {
         (Some(one), Some(other)) => alike(&one, &other),

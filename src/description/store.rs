@@ -68,7 +68,6 @@ struct Kept {
 
 impl DescriptionStore {
     /// Touches nothing yet.
-    #[must_use]
     pub(crate) fn new(config: &Config, account: AccountNow) -> Self {
         let store = Store::new(config.store.clone(), config.server_hash.clone());
         let shared = Shared { store, credential: credential(config), account };

@@ -59,7 +59,6 @@ pub(crate) struct Eras {
 
 impl KnownEra {
     /// What has just been learned.
-    #[must_use]
     pub(crate) fn new(era: Era, versions: Vec<String>, evidence: String) -> Self {
         Self { era, legacy_transport: None, versions, evidence, seen: 0 }
     }
@@ -67,7 +66,6 @@ impl KnownEra {
 
 impl Eras {
     /// Of the server at this URL. Touches nothing.
-    #[must_use]
     pub(crate) fn new(store: Store, server: &Url) -> Self {
         let place = format!("{}{}", server.origin().ascii_serialization(), server.path());
         let digest = digest(&SHA256, place.as_bytes());
@@ -88,7 +86,6 @@ impl Eras {
     }
 
     /// What was read or written last: `None` if nothing was in this process.
-    #[must_use]
     pub(crate) fn known(&self) -> Option<KnownEra> {
         self.last().clone()
     }

@@ -35,7 +35,6 @@ const MOST_MARKS: usize = 64;
 const DEEPEST: usize = 64;
 
 /// The headers of a modern message. They replace whatever the user has set under their names.
-#[must_use]
 pub(crate) fn headers(message: &Message, metadata: &Metadata, marks: Option<&Marks>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let version = metadata.version().unwrap_or_else(|| crate::mcp::version::FIRST_MODERN.to_owned());
@@ -65,13 +64,11 @@ pub(crate) fn headers(message: &Message, metadata: &Metadata, marks: Option<&Mar
 }
 
 /// Whether a header belongs to the specification, so that no value of the user's is sent in it.
-#[must_use]
 pub(crate) fn is_mirrored(name: &HeaderName) -> bool {
     *name == PROTOCOL_VERSION || *name == METHOD || *name == NAME || name.as_str().starts_with(PARAM_PREFIX)
 }
 
 /// The tool that a `tools/call` names.
-#[must_use]
 pub(crate) fn called_tool(call: &Message) -> Option<String> {
     let text = call.body.to_bytes();
     let Request { params } = serde_json::from_slice(&text).ok()?;
@@ -156,7 +153,6 @@ pub(crate) struct Tool {
 }
 
 /// Reads a tool; `None` for what has no name.
-#[must_use]
 pub(crate) fn read_tool(tool: &str) -> Option<Tool> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]

@@ -43,7 +43,6 @@ pub(crate) struct Metadata(BTreeMap<String, Box<RawValue>>);
 
 impl Metadata {
     /// Reads the metadata; `None` if the message names no modern protocol version.
-    #[must_use]
     pub(crate) fn of(message: &Message) -> Option<Self> {
         #[derive(Deserialize)]
         struct Params {
@@ -57,27 +56,23 @@ impl Metadata {
     }
 
     /// The protocol version of the request.
-    #[must_use]
     pub(crate) fn version(&self) -> Option<String> {
         serde_json::from_str(self.0.get(PROTOCOL_VERSION)?.get()).ok()
     }
 
     /// The metadata as the JSON text of a `_meta` member, for a request that this program adds.
-    #[must_use]
     pub(crate) fn to_json(&self) -> String {
         serde_json::to_string(&self.0).unwrap_or_else(|_| "{}".to_owned())
     }
 }
 
 /// Whether a protocol version is modern. Not every text is a version: `DRAFT-…` is none.
-#[must_use]
 pub(crate) fn is_modern(version: &str) -> bool {
     version.starts_with(|first: char| first.is_ascii_digit()) && version >= FIRST_MODERN
 }
 
 /// Whether the first message of a connection makes it a modern one. `server/discover` is one also where a host
 /// leaves its metadata out: no legacy version has that method.
-#[must_use]
 pub(crate) fn begins_modern(first: &Message) -> bool {
     match first.method() {
         Some(method::INITIALIZE) | None => false,

@@ -33,7 +33,6 @@ pub(crate) enum Verdict {
 }
 
 /// The verdict of a JSON-RPC answer to a modern request, with whatever status it came.
-#[must_use]
 pub(crate) fn of_answer(answer: &Message) -> Verdict {
     if let Some(error) = peek::error(&answer.body) {
         return of_error(&error);
@@ -75,7 +74,6 @@ pub(crate) struct ModernRefusal {
 
 impl ModernRefusal {
     /// The same refusal with another message; its id is `null`.
-    #[must_use]
     pub(crate) fn answer(&self, message: &str) -> Option<Message> {
         let message = serde_json::to_string(message).ok()?;
         let ErrorObject { code, data, .. } = &self.error;
@@ -86,14 +84,12 @@ impl ModernRefusal {
 }
 
 /// Reads the answer to an `initialize`; `None` unless it says that the server speaks modern versions only.
-#[must_use]
 pub(crate) fn modern_refusal(answer: &Message) -> Option<ModernRefusal> {
     let error = peek::error(&answer.body).filter(|error| of_error(error) == Verdict::Modern)?;
     Some(ModernRefusal { supported: versions_of(&error), error })
 }
 
 /// The versions that an answer to `server/discover` names (MCP 2026-07-28, Discovery).
-#[must_use]
 pub(crate) fn supported_versions(answer: &Message) -> Vec<String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -113,7 +109,6 @@ fn plausible(versions: Vec<String>) -> Vec<String> {
 }
 
 /// The verdict of a status that came without a JSON-RPC answer.
-#[must_use]
 pub(crate) fn of_status(status: StatusCode) -> Verdict {
     match status {
         StatusCode::INTERNAL_SERVER_ERROR | StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => {

@@ -12,7 +12,6 @@ pub(crate) struct Clock(Arc<dyn Fn() -> Duration + Send + Sync>);
 
 impl Clock {
     /// The time of this machine, which never goes back.
-    #[must_use]
     pub(crate) fn monotonic() -> Self {
         let since = Instant::now();
         Self::new(move || since.elapsed())

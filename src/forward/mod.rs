@@ -284,7 +284,6 @@ pub(crate) struct Forward {
 
 impl Forward {
     /// Nothing has happened yet.
-    #[must_use]
     pub(crate) fn new(settings: Settings, descriptions: Box<dyn Descriptions>) -> Self {
         Self { link: Link::default(), cx: Context::new(settings, descriptions) }
     }

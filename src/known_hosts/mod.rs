@@ -202,7 +202,6 @@ pub fn hold(host: &HostName, environment: &HostEnvironment) -> Hold {
 }
 
 /// Whether this host is known to go on with `initialize` when `server/discover` is refused.
-#[must_use]
 pub(crate) fn falls_back(host: &HostName) -> bool {
     FALL_BACK.contains(&host.name.as_str())
 }

@@ -54,7 +54,6 @@ pub(crate) enum Route {
 
 impl Route {
     /// Of a server.
-    #[must_use]
     pub(crate) fn of(server: &ServerUrl) -> Self {
         if server.is_loopback() { Self::Loopback } else { Self::Anywhere }
     }
@@ -72,7 +71,6 @@ impl ClientFactory {
     }
 
     /// The proxies' hosts, which may be anywhere.
-    #[must_use]
     pub(crate) fn proxy_hosts(&self) -> Vec<String> {
         match &self.network.proxy {
             ProxyChoice::Explicit { http, https, .. } => {
@@ -84,19 +82,16 @@ impl ClientFactory {
     }
 
     /// Whether the operating system may have a proxy that only it knows: macOS and Windows.
-    #[must_use]
     pub(crate) fn has_unknown_proxy(&self) -> bool {
         cfg!(any(windows, target_os = "macos")) && matches!(self.network.proxy, ProxyChoice::System)
     }
 
     /// Whether IPv6 is ruled out.
-    #[must_use]
     pub(crate) fn is_ipv4_only(&self) -> bool {
         self.network.ipv4
     }
 
     /// Returns the proxy that leads to `url`.
-    #[must_use]
     pub(crate) fn proxy_to(&self, url: &Url) -> Option<Intercept> {
         proxy::to(url, &self.network.proxy)
     }
@@ -108,13 +103,11 @@ impl ClientFactory {
     }
 
     /// Returns the certificate that the server at `url` presented last, if it was refused.
-    #[must_use]
     pub(crate) fn refused_certificate(&self, url: &Url) -> Option<CertificateInfo> {
         self.tls.refused_certificate(url.host_str()?.trim_start_matches('[').trim_end_matches(']'))
     }
 
     /// Returns who issued the certificate at `url`, if a connection failed because this computer does not trust it.
-    #[must_use]
     pub(crate) fn distrusted_issuer(&self, error: &reqwest::Error, url: &Url) -> Option<String> {
         match tls_cause(error) {
             Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_))) => {

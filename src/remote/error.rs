@@ -145,7 +145,6 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// Whether the body is the server's answer to a request of this very message: then it has
     /// understood it, and may have acted on it.
-    #[must_use]
     pub(crate) fn answers(&self, message: &Message) -> bool {
         match self.answer.as_ref().map(|answer| &answer.shape) {
             Some(Shape::Response { id: Some(id) }) => message.requests().any(|asked| asked.same_value(id)),
@@ -163,7 +162,6 @@ impl std::fmt::Display for Refusal {
 
 impl Error {
     /// Of a request that got no response.
-    #[must_use]
     pub(crate) fn of_request(error: reqwest::Error) -> Self {
         match (tls_cause(&error).is_some(), refused_by_proxy(&error), error.is_connect()) {
             (true, _, _) => Self::Tls { source: error, certificate: None },
@@ -174,7 +172,6 @@ impl Error {
     }
 
     /// Of a response whose body broke off.
-    #[must_use]
     pub(crate) fn of_body(error: reqwest::Error) -> Self {
         if tls_cause(&error).is_some() { Self::Tls { source: error, certificate: None } } else { Self::Broken(error) }
     }
@@ -204,7 +201,6 @@ impl Error {
     }
 
     /// The status, where there was one.
-    #[must_use]
     pub(crate) fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Refused(refusal) | Self::SessionLost(refusal) => Some(refusal.status),
@@ -215,7 +211,6 @@ impl Error {
     }
 
     /// Whether the same request may succeed later: the server could not be reached, broke off or is busy.
-    #[must_use]
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Connect(_) | Self::ProxyDown { .. } | Self::Broken(_) | Self::Silent { .. } | Self::NoAnswer(_) => {
@@ -229,7 +224,6 @@ impl Error {
     }
 
     /// How long the server asks to wait.
-    #[must_use]
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused(refusal) => refusal.retry_after,
@@ -238,7 +232,6 @@ impl Error {
     }
 
     /// The answer to the host: the server's own words, if they are for one request only.
-    #[must_use]
     pub(crate) fn answer_to(&self, unanswered: &[Id]) -> Option<Message> {
         match unanswered {
             [id] => Some(self.answer()?.with_id(id)),
@@ -247,7 +240,6 @@ impl Error {
     }
 
     /// The server's own JSON-RPC answer, where it came with a status that is no success.
-    #[must_use]
     pub(crate) fn answer(&self) -> Option<&Message> {
         match self {
             Self::Refused(refusal) | Self::SessionLost(refusal) => refusal.answer.as_ref(),
@@ -258,7 +250,6 @@ impl Error {
 }
 
 /// Scheme, host and port: what headers, cookies and tokens are bound to (RFC 6454 §4).
-#[must_use]
 pub(crate) fn same_origin(one: &Url, other: &Url) -> bool {
     one.origin() == other.origin()
 }

@@ -76,7 +76,6 @@ pub(crate) const LEAVE_OUT_NPX: &str = "leave out \"-y\" and \"mcp-remote\" befo
 
 /// Whether this is what is to be done about a failure, in our own words: anybody can send an error that
 /// looks like ours.
-#[must_use]
 pub(crate) fn is_ours(entry: &Entry, action: &str) -> bool {
     const MORE_EXACT: [&str; 14] = [
         SIGN_IN_THERE,

@@ -61,7 +61,6 @@ struct Data<'a> {
 
 impl Report {
     /// A failure of the catalogue. What to do is what stands there, unless `hint` says it more exactly.
-    #[must_use]
     pub(crate) fn new(code: Code, sentence: impl Into<String>, hint: Option<&str>) -> Self {
         let entry = code.entry();
         debug_assert!(hint.is_none_or(|hint| catalogue::is_ours(entry, hint)), "{hint:?} is not in the catalogue");
@@ -70,7 +69,6 @@ impl Report {
     }
 
     /// Returns the failure as the answer to a request.
-    #[must_use]
     pub(crate) fn answer(&self, id: &Id) -> Bytes {
         let data = Data { code: self.code, hint: self.hint.as_deref(), status: self.status };
         error_line(id, OWN_ERROR, &self.message(), Some(&data))
@@ -78,13 +76,11 @@ impl Report {
 
     /// Returns the `message` of a JSON-RPC error: the whole [`line`](Self::line), because hosts show nothing else.
     /// `data` is for programs.
-    #[must_use]
     pub(crate) fn message(&self) -> String {
         format!("{NAME_FIRST}{}", self.line())
     }
 
     /// Returns the failure as one line for people.
-    #[must_use]
     pub(crate) fn line(&self) -> String {
         line(&self.sentence, self.code, self.hint.as_deref())
     }
@@ -92,7 +88,6 @@ impl Report {
 
 /// Returns the one form in which a failure is printed. The tip comes last and without a full stop, and a space follows
 /// the sentence, because both often end in text to copy: a command, a URL.
-#[must_use]
 pub(crate) fn line(sentence: &str, code: Code, hint: Option<&str>) -> String {
     match hint {
         Some(hint) => format!("{sentence} [{code}]. Tip: {hint}"),
@@ -102,14 +97,12 @@ pub(crate) fn line(sentence: &str, code: Code, hint: Option<&str>) -> String {
 
 /// Returns the sentence in the `message` of an error with this code and hint in its `data`: the inverse of
 /// [`Report::answer`].
-#[must_use]
 pub(crate) fn sentence<'a>(message: &'a str, code: Code, hint: Option<&str>) -> &'a str {
     let message = message.strip_prefix(NAME_FIRST).unwrap_or(message);
     message.strip_suffix(&line("", code, hint)).unwrap_or(message)
 }
 
 /// Returns the sentence if `message` is the whole [`Report::message`] of this entry, with the entry's own tip.
-#[must_use]
 pub(crate) fn sentence_of<'a>(message: &'a str, entry: &catalogue::Entry) -> Option<&'a str> {
     message.strip_prefix(NAME_FIRST)?.strip_suffix(&line("", entry.code, Some(entry.action)))
 }

@@ -38,32 +38,27 @@ pub(crate) struct Store {
 
 impl Store {
     /// Of the server with this hash, in this folder. Touches nothing.
-    #[must_use]
     pub(crate) fn new(folder: PathBuf, server_hash: String) -> Self {
         Self { folder, server_hash }
     }
 
     /// npm's name for the server.
-    #[must_use]
     pub(crate) fn server_hash(&self) -> &str {
         &self.server_hash
     }
 
     /// The port of the redirect that npm derives: 3335 and up, from the first four digits of the hash.
-    #[must_use]
     pub(crate) fn derived_port(&self) -> u16 {
         let digits = self.server_hash.get(..4).and_then(|digits| u16::from_str_radix(digits, 16).ok());
         3335 + digits.unwrap_or_default() % 45816
     }
 
     /// Where a file of this server is.
-    #[must_use]
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{}_{name}", self.server_hash))
     }
 
     /// A file's content; `None` if there is none or, with a warning, if it cannot be read.
-    #[must_use]
     pub(crate) fn read(&self, name: &str) -> Option<Vec<u8>> {
         let path = self.path(name);
         match fs::read(&path) {
@@ -78,7 +73,6 @@ impl Store {
     }
 
     /// A file's JSON, read by `parse`; `None` if there is none or, with a warning, if it is damaged.
-    #[must_use]
     pub(crate) fn parse<T>(&self, name: &str, parse: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
         let content = self.read(name)?;
         let parsed = parse(&content);
@@ -124,7 +118,6 @@ impl Store {
 
     /// The names (without the hash) of this server's files that begin with `prefix`, also of those that
     /// somebody is writing, or died while writing.
-    #[must_use]
     pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
         let start = format!("{}_", self.server_hash);
         let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
@@ -136,7 +129,6 @@ impl Store {
     }
 
     /// The servers that have files in `folder`, by hash.
-    #[must_use]
     pub(crate) fn servers(folder: &Path) -> Vec<Self> {
         let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
@@ -257,7 +249,6 @@ fn owner_only(options: &mut OpenOptions) {
 /// npm's name for what belongs to one server: a hash over everything that makes its credentials
 /// others. `url` is as it was typed, `headers` are as they were written, before `${NAME}` is
 /// expanded, so that a new secret keeps the name.
-#[must_use]
 pub(crate) fn server_hash(
     url: &str,
     resource: Option<&str>,

@@ -122,13 +122,11 @@ impl Http {
     }
 
     /// The URL of the server.
-    #[must_use]
     pub(crate) fn server(&self) -> &Url {
         &self.server
     }
 
     /// The headers every request carries.
-    #[must_use]
     pub(crate) fn headers(&self) -> &HeaderMap {
         &self.headers
     }
