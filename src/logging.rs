@@ -1,7 +1,10 @@
 //! The log: env_logger's lines, each with our pid, on stderr, and with `--debug` also in a file.
 //!
-//! Must never: write to stdout; hold the loop up because nobody reads stderr (hosts forget to); keep
-//! a file that others can read. What is secret never gets here: it is in types that do not print.
+//! # Invariants
+//!
+//! - The log does not write to stdout.
+//! - The loop does not wait for a reader of stderr, because hosts forget to read it.
+//! - The debug file belongs to its user alone. Secrets do not get here: they are in types that do not print.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,7 +16,10 @@ use std::{
 
 use log::{Level, LevelFilter, Metadata};
 
-use crate::{config::LogMode, text::is_obeyed};
+use crate::text::is_obeyed;
+
+/// The target of the loop's lines ([`crate::forward`]). A command that prints how its own requests fail turns them off.
+pub(crate) const LOOP: &str = concat!(env!("CARGO_CRATE_NAME"), "::forward");
 
 /// Lines that may wait for stderr; what comes on top is dropped.
 const QUEUE: usize = 4096;
@@ -26,14 +32,26 @@ const LAST_LINES: Duration = Duration::from_millis(50);
 /// whatever `RUST_LOG` says.
 const PRINT_SECRETS: [&str; 4] = ["cookie_store", "h2", "hyper", "rmcp::transport::auth"];
 
+/// How much is said on stderr.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LogMode {
+    /// A line for each change of state.
+    #[default]
+    Normal,
+    /// Nothing.
+    Silent,
+    /// Every message and request, with times, also to a file.
+    Debug,
+}
+
 /// The open log; finish it before the program ends.
 #[derive(Debug)]
 pub(crate) struct Log {
-    writer: Option<(SyncSender<Entry>, Receiver<()>)>,
+    writer: Option<(SyncSender<LogEntry>, Receiver<()>)>,
 }
 
 #[derive(Debug)]
-enum Entry {
+enum LogEntry {
     Line(Vec<u8>),
     End,
 }
@@ -95,7 +113,7 @@ impl Log {
     /// Writes what is waiting, if somebody takes it.
     pub(crate) fn finish(self) {
         let Some((sender, end)) = self.writer else { return };
-        _ = sender.try_send(Entry::End);
+        _ = sender.try_send(LogEntry::End);
         _ = end.recv_timeout(LAST_LINES);
     }
 }
@@ -105,11 +123,11 @@ fn prints_secrets(line: &Metadata<'_>) -> bool {
     line.level() > Level::Info && PRINT_SECRETS.iter().any(|library| line.target().starts_with(library))
 }
 
-struct Queue(SyncSender<Entry>);
+struct Queue(SyncSender<LogEntry>);
 
 impl Write for Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match self.0.try_send(Entry::Line(line.to_vec())) {
+        match self.0.try_send(LogEntry::Line(line.to_vec())) {
             Ok(()) | Err(TrySendError::Full(_)) => Ok(line.len()),
             Err(TrySendError::Disconnected(_)) => Err(io::ErrorKind::BrokenPipe.into()),
         }
@@ -120,7 +138,7 @@ impl Write for Queue {
     }
 }
 
-fn write(entries: &Receiver<Entry>, path: Option<&Path>) {
+fn write(entries: &Receiver<LogEntry>, path: Option<&Path>) {
     let mut file = path.and_then(|path| match open(path) {
         Ok(file) => Some(file),
         Err(error) => {
@@ -128,7 +146,7 @@ fn write(entries: &Receiver<Entry>, path: Option<&Path>) {
             None
         }
     });
-    while let Ok(Entry::Line(line)) = entries.recv() {
+    while let Ok(LogEntry::Line(line)) = entries.recv() {
         _ = io::stderr().write_all(&line);
         if let (Some(open), Some(path)) = (&mut file, path) {
             _ = open.write_all(&line);

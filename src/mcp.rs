@@ -1,14 +1,26 @@
 //! Names of the Model Context Protocol: methods, headers and protocol versions, each written once.
 
-#![allow(dead_code)]
-
 use std::time::Duration;
 
 use reqwest::header::HeaderName;
+use serde::{Deserialize, Serialize};
 
 /// How long a request may wait before this program answers it: MCP hosts give up after 60 s (the default of the
 /// TypeScript and Python SDKs), and an answer that comes before says more than their timeout.
 pub(crate) const HOST_PATIENCE: Duration = Duration::from_secs(45);
+
+/// A transport of MCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Transport {
+    /// MCP 2025-03-26 and later.
+    StreamableHttp,
+    /// MCP 2024-11-05.
+    HttpSse,
+}
+
+/// The media type of an event stream (HTML Living Standard, Server-Sent Events).
+pub(crate) const EVENT_STREAM: &str = "text/event-stream";
 
 /// Methods of requests and notifications.
 pub(crate) mod method {
@@ -30,9 +42,7 @@ pub(crate) mod method {
     pub(crate) const RESOURCES_SUBSCRIBE: &str = "resources/subscribe";
     pub(crate) const RESOURCES_UNSUBSCRIBE: &str = "resources/unsubscribe";
     pub(crate) const RESOURCES_CHANGED: &str = "notifications/resources/list_changed";
-    pub(crate) const RESOURCE_UPDATED: &str = "notifications/resources/updated";
     pub(crate) const SET_LEVEL: &str = "logging/setLevel";
-    pub(crate) const COMPLETE: &str = "completion/complete";
 
     pub(crate) const ELICITATION_CREATE: &str = "elicitation/create";
     pub(crate) const ELICITATION_COMPLETE: &str = "notifications/elicitation/complete";

@@ -1,22 +1,29 @@
 //! What a connection tells somebody who looks on: `mcp-remote-client`. A closed list of facts, each said
 //! where it is found out; the adapter has no observer, and pays nothing.
 //!
-//! Must never: change what a connection does; be told a secret.
+//! # Invariants
+//!
+//! - An observer does not change what a connection does.
+//! - An observer hears no secret.
 
 use std::sync::Arc;
 
 use reqwest::{StatusCode, Url};
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::{
-    oauth::{Credential, challenge::Challenge, discovery::Discovered, registration::Origin},
+    mcp::Transport,
+    oauth::{
+        client::Origin,
+        credential::Credential,
+        protocol::{challenge::Challenge, discovery::Discovered},
+    },
     report::Report,
 };
 
 /// Something that became known of a connection.
 #[derive(Clone, Debug)]
-pub enum Fact {
+pub(crate) enum Fact {
     /// A transport was not accepted, and the other one is tried.
     FellBack {
         /// Which.
@@ -67,30 +74,19 @@ pub enum Fact {
     Credential(Arc<Credential>),
 }
 
-/// A transport of MCP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Transport {
-    /// MCP 2025-03-26 and later.
-    StreamableHttp,
-    /// MCP 2024-11-05.
-    HttpSse,
-}
-
 /// Who looks on, if anybody does.
 #[derive(Clone, Debug, Default)]
-pub struct Observer(Option<UnboundedSender<Fact>>);
+pub(crate) struct Observer(Option<UnboundedSender<Fact>>);
 
 impl Observer {
     /// One, and where it hears.
-    #[must_use]
-    pub fn new() -> (Self, UnboundedReceiver<Fact>) {
+    pub(crate) fn new() -> (Self, UnboundedReceiver<Fact>) {
         let (sender, facts) = unbounded_channel();
         (Self(Some(sender)), facts)
     }
 
     /// Tells a fact, which is made only if somebody hears it.
-    pub fn tell(&self, fact: impl FnOnce() -> Fact) {
+    pub(crate) fn tell(&self, fact: impl FnOnce() -> Fact) {
         if let Some(sender) = &self.0 {
             _ = sender.send(fact()); // somebody who has gone does not want to know
         }

@@ -10,13 +10,19 @@ use std::{
     io::{self, IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
 };
 
 use crate::{
     cli::{self, Command, Logout, Program, Reader, Usage},
     commands,
     compose::Forwarder,
-    config::{Config, LogMode},
+    config::Config,
     local, logging,
     observer::Observer,
     refusal,
@@ -52,9 +58,10 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
                 Err(error) => refuse(Reader::Host, &Report::new(Code::BadArguments, format!("{error:#}"), None)),
             }
         }
-        Ok(Command::Client(config, visit)) => {
-            end_with("mcp-remote-client", start(&config, commands::diagnosis::run(&config, &visit, &mut io::stdout())))
-        }
+        Ok(Command::Client(config, options)) => end_with(
+            "mcp-remote-client",
+            start(&config, commands::diagnosis::run(&config, &options, &mut io::stdout())),
+        ),
         Ok(Command::Login(config)) => {
             end("mcp-remote login", start(&config, commands::login::run(&config, &mut io::stdout())))
         }
@@ -67,7 +74,7 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
         }
         Ok(Command::Status(status)) => end("mcp-remote status", commands::status::run(&status, &mut io::stdout())),
         Ok(Command::Finish(finish)) => {
-            let log = logging::start(LogMode::Normal, PathBuf::new(), None);
+            let log = logging::start(logging::LogMode::Normal, PathBuf::new(), None);
             end(
                 "mcp-remote-client finish",
                 run_to_end(log, &[], commands::finish::run(&finish.store, &mut io::stdout())),
@@ -156,6 +163,29 @@ fn run_to_end<T>(
 
 /// Forwards between this process's stdin and stdout and the server until the host, of which `parent` is the process,
 /// closes its end.
+/// Forwards as the program does with these arguments, but between the ends that are passed in; a value of `wakes` says how
+/// long the machine has slept. For tests.
+///
+/// # Errors
+/// If the arguments are not those of the adapter, or contradict each other.
+#[doc(hidden)]
+pub fn forward_between<R, W>(
+    arguments: Vec<OsString>,
+    reader: R,
+    writer: W,
+    wakes: mpsc::Receiver<Duration>,
+) -> anyhow::Result<impl Future<Output = ()>>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    let Ok(Command::Forward(config)) = cli::parse(Program::Adapter, arguments, &|_| None) else {
+        anyhow::bail!("these arguments do not start the adapter");
+    };
+    let forwarder = Forwarder::new(&config, Observer::default())?;
+    Ok(forwarder.run(reader, writer, mpsc::channel(1).1, wakes))
+}
+
 async fn forward(config: &Config, parent: Parent) -> anyhow::Result<()> {
     let forwarder = Forwarder::new(config, Observer::default())?;
     let (reader, writer) = local::stdio();

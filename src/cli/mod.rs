@@ -1,8 +1,10 @@
 //! The command line: forwarding, and the commands for a person (`login`, `logout`, `status`, `finish`).
 //! Everything becomes a [`Command`] or one clear sentence.
 //!
-//! Must never: put a secret into a message; let a typo pass (npm ignores unknown flags, and then
-//! starts without the header somebody misspelt).
+//! # Invariants
+//!
+//! - No message contains a secret.
+//! - An unknown flag is an error (npm mcp-remote ignores it, and then starts without the header that was misspelled).
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
@@ -12,32 +14,38 @@ use clap::{
 };
 
 use self::{
-    flags::{Args, LOGS, NETWORK, all_servers, config, names_sign_in, status, store_folder},
+    flags::{Args, LOGS, NETWORK, names_sign_in},
     mistakes::{Mistake, mangled, mistake, no_command},
+    settings::{all_servers, config, status, store_folder},
 };
 use crate::{
-    config::{Authorization, Config, LogMode, Network, PlainHttp, ServerUrl, Start},
-    forward,
+    config::{Authorization, Config, Network, PlainHttp, ServerUrl, Start},
+    logging,
+    logging::LogMode,
     report::Report,
 };
 
+mod authorization;
 mod flags;
+mod headers;
 mod mistakes;
+mod network;
+mod settings;
 mod terminal;
 #[cfg(test)]
 mod tests;
 mod words;
 
-pub use terminal::{Borrowed, Terminal};
+pub(crate) use terminal::Terminal;
 
 /// What the arguments ask for.
 #[derive(Debug)]
-pub enum Command {
+pub(crate) enum Command {
     /// Forward between a host on stdio and the server.
     Forward(Box<Config>),
     /// `mcp-remote-client`: tell the connection step by step and show what the server has, or try one
     /// thing.
-    Client(Box<Config>, Box<Visit>),
+    Client(Box<Config>, Box<ClientOptions>),
     /// `login`: sign in ahead of time.
     Login(Box<Config>),
     /// `logout`: forget what is stored, and revoke it.
@@ -52,11 +60,11 @@ pub enum Command {
 
 /// What `mcp-remote-client` is to do.
 #[derive(Debug)]
-pub struct Visit {
+pub(crate) struct ClientOptions {
     /// For whom.
     pub output: Output,
     /// What.
-    pub wish: Wish,
+    pub action: ClientAction,
     /// This terminal, which a host is not.
     pub terminal: Terminal,
     /// Nothing on stderr.
@@ -65,7 +73,7 @@ pub struct Visit {
 
 /// What a person wants of a server.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub enum Wish {
+pub(crate) enum ClientAction {
     /// Everything looked at, and told.
     #[command(skip)]
     Diagnosis,
@@ -113,7 +121,7 @@ fn misplaced(verb: Verb, arguments: &[OsString], error: &clap::Error) -> Option<
 
 /// What `logout` forgets.
 #[derive(Debug)]
-pub enum Logout {
+pub(crate) enum Logout {
     /// One server.
     Server(Box<Config>),
     /// Everything in the store.
@@ -122,7 +130,7 @@ pub enum Logout {
 
 /// What is needed to forget every server.
 #[derive(Debug)]
-pub struct AllServers {
+pub(crate) struct AllServers {
     /// The folder of stored sign-ins.
     pub store: PathBuf,
     /// Whether addresses without TLS are allowed.
@@ -139,7 +147,7 @@ pub struct AllServers {
 
 /// What `status` shows.
 #[derive(Debug)]
-pub struct Status {
+pub(crate) struct Status {
     /// The folder of stored sign-ins.
     pub store: PathBuf,
     /// One server only: its address, and npm's name for it in the store.
@@ -150,14 +158,14 @@ pub struct Status {
 
 /// What `finish` needs; the redirect itself is asked for, never an argument.
 #[derive(Debug)]
-pub struct Finish {
+pub(crate) struct Finish {
     /// The folder of stored sign-ins, where those that wait are noted.
     pub store: PathBuf,
 }
 
 /// How `mcp-remote-client` and `status` print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
+pub(crate) enum Output {
     /// For a person.
     Text,
     /// For a program.
@@ -175,7 +183,7 @@ pub enum Program {
 
 /// Who learns that the arguments cannot be understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reader {
+pub(crate) enum Reader {
     /// A host that has started the adapter: its first request is to be answered too.
     Host,
     /// A person; stderr is enough, and nothing on stdin is theirs.
@@ -184,7 +192,7 @@ pub enum Reader {
 
 /// Arguments that cannot be understood.
 #[derive(Debug)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// For whom.
     pub reader: Reader,
     /// What is wrong.
@@ -192,7 +200,7 @@ pub struct Usage {
 }
 
 /// Environment variables, passed in.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 const TAKEN_OVER: &str = "\
 Give the address and the flags as they stand in the host's entry; every flag is accepted. A sign-in is kept under the \
@@ -227,7 +235,7 @@ struct ClientArgs {
     json: bool,
 
     #[command(subcommand)]
-    wish: Option<Wish>,
+    action: Option<ClientAction>,
 }
 
 #[derive(Debug, Parser)]
@@ -383,7 +391,11 @@ impl Verb {
 ///
 /// # Errors
 /// [`Usage`].
-pub fn parse(program: Program, arguments: Vec<OsString>, environment: Environment<'_>) -> Result<Command, Usage> {
+pub(crate) fn parse(
+    program: Program,
+    arguments: Vec<OsString>,
+    environment: Environment<'_>,
+) -> Result<Command, Usage> {
     let mut arguments = arguments;
     let verb = Verb::take(program, &mut arguments);
     let reader = if verb == Verb::Forward { Reader::Host } else { Reader::Person };
@@ -414,7 +426,7 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
             Command::Forward(Box::new(config(&args, environment)?))
         }
         Verb::Client => {
-            let ClientArgs { args, json, wish } = ClientArgs::from_arg_matches(&matches).map_err(told)?;
+            let ClientArgs { args, json, action } = ClientArgs::from_arg_matches(&matches).map_err(told)?;
             let mut config = config(&args, environment)?;
             config.authorization = Arc::new(Authorization { start: Start::Wait, ..(*config.authorization).clone() });
             let silent = config.log == LogMode::Silent;
@@ -422,8 +434,13 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
                 config.log = LogMode::Silent; // the steps tell it all
             }
             let terminal = Terminal::of(&args, &config, arguments, environment);
-            let visit = Visit { output: output(json), wish: wish.unwrap_or(Wish::Diagnosis), terminal, silent };
-            Command::Client(Box::new(config), Box::new(visit))
+            let options = ClientOptions {
+                output: output(json),
+                action: action.unwrap_or(ClientAction::Diagnosis),
+                terminal,
+                silent,
+            };
+            Command::Client(Box::new(config), Box::new(options))
         }
         Verb::Login => {
             let LoginArgs { args } = LoginArgs::from_arg_matches(&matches).map_err(told)?;
@@ -431,7 +448,7 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
             config.authorization =
                 Arc::new(Authorization { asked_for: true, start: Start::Wait, ..(*config.authorization).clone() });
             if config.log == LogMode::Normal && config.log_filters.is_none() {
-                config.log_filters = Some(format!("{}=off", forward::LOG_TARGET)); // the command prints its failure
+                config.log_filters = Some(format!("{}=off", logging::LOOP)); // the command prints its failure
             }
             Command::Login(Box::new(config))
         }

@@ -14,8 +14,8 @@ use anyhow::{Context, bail};
 use reqwest::Url;
 
 use crate::{
-    oauth::redirect,
-    store::{Store, sign_in::SignIn},
+    oauth::{person::redirect, stored::sign_in::SignIn},
+    store::Store,
     text::one_line,
 };
 

@@ -6,12 +6,14 @@ use crate::{
     cli::AllServers,
     compose,
     config::{Authorization, Config, PlainHttp, ServerUrl},
-    oauth::revocation::{Revoked, revoke},
-    store::{
-        Store,
-        grant::Provenance,
-        tokens::{Drawer, Tokens},
+    oauth::{
+        grants::revocation::{Revoked, revoke},
+        stored::{
+            provenance::Provenance,
+            tokens::{TokenFile, Tokens},
+        },
     },
+    store::Store,
     text::host,
 };
 
@@ -35,9 +37,9 @@ pub(crate) async fn all(all: &AllServers, out: &mut impl Write) -> anyhow::Resul
         writeln!(out, "Nobody is signed in ({}).", all.store.display())?;
     }
     for store in stores {
-        let mut signed_in = Drawer::ALL.iter().filter_map(|drawer| Some((*drawer, Tokens::load(&store, *drawer)?)));
-        let address = signed_in.next().and_then(|(drawer, tokens)| {
-            let noted = Provenance::load(&store, drawer, &tokens).map(|from| from.server);
+        let mut signed_in = TokenFile::ALL.iter().filter_map(|file| Some((*file, Tokens::load(&store, *file)?)));
+        let address = signed_in.next().and_then(|(file, tokens)| {
+            let noted = Provenance::load(&store, file, &tokens).map(|from| from.server);
             noted.or_else(|| tokens.issuer().map(ToOwned::to_owned))
         });
         let address = address.unwrap_or_default();

@@ -11,11 +11,11 @@ use serde::Serialize;
 
 use crate::{
     cli::{Output, Status},
-    store::{
-        Store,
-        grant::Provenance,
-        tokens::{Drawer, Tokens},
+    oauth::stored::{
+        provenance::Provenance,
+        tokens::{TokenFile, Tokens},
     },
+    store::Store,
     text::one_line,
 };
 
@@ -53,7 +53,7 @@ impl StoredSignIn {
 /// The sign-ins of one server.
 pub(crate) fn sign_ins(store: &Store) -> Vec<StoredSignIn> {
     let now = SystemTime::now();
-    Drawer::ALL.into_iter().filter_map(|drawer| show(store, drawer, now)).collect()
+    TokenFile::ALL.into_iter().filter_map(|file| show(store, file, now)).collect()
 }
 
 /// Shows who is signed in where.
@@ -93,10 +93,10 @@ pub(crate) fn run(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show(store: &Store, drawer: Drawer, now: SystemTime) -> Option<StoredSignIn> {
-    let tokens = Tokens::load(store, drawer)?;
-    let from = Provenance::load(store, drawer, &tokens);
-    let people = matches!(drawer, Drawer::Npm | Drawer::Dpop);
+fn show(store: &Store, file: TokenFile, now: SystemTime) -> Option<StoredSignIn> {
+    let tokens = Tokens::load(store, file)?;
+    let from = Provenance::load(store, file, &tokens);
+    let people = matches!(file, TokenFile::Npm | TokenFile::Dpop);
     Some(StoredSignIn {
         server: from.as_ref().map(|from| from.server.clone()),
         hash: store.server_hash().to_owned(),

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::{
@@ -22,13 +23,14 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::*;
+use super::{messages::MOST_OWED, *};
 use crate::{
     cli::{self, Command, Program},
-    description::{Description, HostLimits},
-    known_hosts::HostName,
+    description::{Description, Learned, List},
+    known_hosts::{HostLimits, HostName},
     local::{Lines, Writer},
     remote::error::Refusal,
+    report,
 };
 
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize"}"#;
@@ -39,8 +41,8 @@ const LIMIT: usize = 1000;
 #[derive(Debug)]
 struct Nothing;
 
-impl Memory for Nothing {
-    fn recall(&mut self) -> Option<Description> {
+impl Descriptions for Nothing {
+    fn load(&mut self) -> Option<Description> {
         None
     }
 
@@ -48,7 +50,7 @@ impl Memory for Nothing {
         HostLimits::default()
     }
 
-    fn keep(&mut self, _: Learned) {}
+    fn save(&mut self, _: Learned) {}
 
     fn end(&mut self) -> Option<oneshot::Receiver<()>> {
         None

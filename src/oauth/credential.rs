@@ -7,14 +7,17 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use http::{HeaderMap, HeaderValue, Method};
 use reqwest::{Url, header};
+use tokio::time::Instant;
 
-use super::{dpop::Prover, error::Error};
-use crate::{secret::Secret, store::tokens::Tokens};
+use crate::{
+    oauth::{error::Error, protocol::dpop::Prover, stored::tokens::Tokens},
+    secret::Secret,
+};
 
 /// A token this young that the server has never taken will not be helped by another of its kind.
 const FRESH: Duration = Duration::from_secs(60);
@@ -44,7 +47,7 @@ pub enum Obtained {
 }
 
 impl Credential {
-    pub(super) fn new(
+    pub(crate) fn new(
         tokens: Tokens,
         token: Secret<String>,
         account: String,
@@ -82,13 +85,13 @@ impl Credential {
     }
 
     /// How it came, if the server has refused it from the first.
-    pub(super) fn refused_when_new(&self, now: SystemTime) -> Option<Obtained> {
+    pub(crate) fn refused_when_new(&self, now: SystemTime) -> Option<Obtained> {
         let is_new = !self.accepted.load(Relaxed) && self.since.elapsed() < FRESH && !self.tokens.has_expired(now);
         is_new.then_some(self.obtained)
     }
 
     /// Whether it has been in use for this long.
-    pub(super) fn is_older_than(&self, age: Duration) -> bool {
+    pub(crate) fn is_older_than(&self, age: Duration) -> bool {
         self.since.elapsed() >= age
     }
 
@@ -99,7 +102,7 @@ impl Credential {
     }
 
     /// Whose it is: the name of the sign-in that it came from.
-    pub(super) fn account(&self) -> &str {
+    pub(crate) fn account(&self) -> &str {
         &self.account
     }
 
@@ -109,11 +112,11 @@ impl Credential {
         &self.tokens
     }
 
-    pub(super) fn is_bound(&self) -> bool {
+    pub(crate) fn is_bound(&self) -> bool {
         self.prover.is_some()
     }
 
-    pub(super) fn is(&self, other: &Self) -> bool {
+    pub(crate) fn is(&self, other: &Self) -> bool {
         self.token == other.token
     }
 }

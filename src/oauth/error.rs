@@ -7,6 +7,8 @@ use std::{sync::Arc, time::Duration};
 
 use reqwest::StatusCode;
 
+use crate::status::Disposition;
+
 /// The step that registers a client, by name.
 pub const REGISTRATION: &str = "the registration";
 /// The look at the page before a person sees it.
@@ -190,7 +192,7 @@ impl Error {
             Self::Refused { error, .. } => !BUSY.contains(&error.as_str()),
             Self::RedirectRefused { .. } => true,
             Self::Answer { status: Some(status), .. } => {
-                status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429)
+                status.is_client_error() && !Disposition::of(*status).may_pass()
             }
             _ => false,
         }

@@ -2,7 +2,9 @@
 //! while it spends a refresh token. We wait for theirs and show them ours; among ourselves the lock
 //! counts.
 //!
-//! Must never: wait for a lease whose holder is dead or that is old.
+//! # Invariants
+//!
+//! - Nobody waits for a lease whose holder is dead, or that is old.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,14 +28,14 @@ struct Content {
 
 /// Our lease; dropping it removes the file.
 #[derive(Debug)]
-pub struct Lease {
+pub(crate) struct Lease {
     store: Store,
     nonce: String,
 }
 
 impl Store {
     /// Waits until no copy of npm's is refreshing, and says that we are.
-    pub async fn lease(&self) -> Lease {
+    pub(crate) async fn lease(&self) -> Lease {
         let nonce = format!("{:032x}", fastrand::u128(..));
         loop {
             let at = u64::try_from(now().as_millis()).unwrap_or_default();
@@ -84,7 +86,7 @@ fn now() -> Duration {
 
 /// Whether a process runs.
 #[cfg(unix)]
-pub(super) fn is_alive(pid: u32) -> bool {
+pub(crate) fn is_alive(pid: u32) -> bool {
     let known = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
     // EPERM: it lives, as somebody else's.
     known.is_some_and(|known| rustix::process::test_kill_process(known) != Err(rustix::io::Errno::SRCH))
@@ -100,7 +102,7 @@ fn is_zombie(pid: u32) -> bool {
 }
 
 #[cfg(not(unix))]
-pub(super) fn is_alive(_pid: u32) -> bool {
+pub(crate) fn is_alive(_pid: u32) -> bool {
     true // its age decides
 }
 

@@ -3,10 +3,12 @@
 //!
 //! npm's files hold what npm would put there; what it would misread is in files of ours beside them.
 //! Files are replaced whole, never written in place (a reader sees the old one or the new one; the key of
-//! proofs is [`crate::oauth::dpop`]'s own affair), and belong to the owner only.
+//! proofs is [`crate::oauth::protocol::dpop`]'s own affair), and belong to the owner only.
 //!
-//! Must never: change a name, that would sign people out; take a file that cannot be read for a
-//! reason to fail.
+//! # Invariants
+//!
+//! - File names do not change, because that would sign people out.
+//! - A file that cannot be read is not a reason to fail.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -19,60 +21,45 @@ use md5::{Digest, Md5};
 use reqwest::Url;
 use serde_json::Value;
 
-use crate::{
-    config::Resource,
-    report::{self, Code},
-};
+use crate::report::{self, Code};
 
-pub mod description;
-pub mod eras;
-pub mod grant;
-mod hosts;
-pub mod lease;
-pub mod lock;
-pub mod remedies;
-pub mod sign_in;
-pub mod tokens;
+pub(crate) mod lease;
+pub(crate) mod lock;
 
 /// The folder below the configuration folder: npm's name for the layout, not a version of ours.
-pub const LAYOUT: &str = "mcp-remote-v1";
+pub(crate) const LAYOUT: &str = "mcp-remote-v1";
 
 /// What is stored for one server.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub(crate) struct Store {
     folder: PathBuf,
     server_hash: String,
 }
 
 impl Store {
     /// Of the server with this hash, in this folder. Touches nothing.
-    #[must_use]
-    pub fn new(folder: PathBuf, server_hash: String) -> Self {
+    pub(crate) fn new(folder: PathBuf, server_hash: String) -> Self {
         Self { folder, server_hash }
     }
 
     /// npm's name for the server.
-    #[must_use]
-    pub fn server_hash(&self) -> &str {
+    pub(crate) fn server_hash(&self) -> &str {
         &self.server_hash
     }
 
     /// The port of the redirect that npm derives: 3335 and up, from the first four digits of the hash.
-    #[must_use]
-    pub fn derived_port(&self) -> u16 {
+    pub(crate) fn derived_port(&self) -> u16 {
         let digits = self.server_hash.get(..4).and_then(|digits| u16::from_str_radix(digits, 16).ok());
         3335 + digits.unwrap_or_default() % 45816
     }
 
     /// Where a file of this server is.
-    #[must_use]
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{}_{name}", self.server_hash))
     }
 
     /// A file's content; `None` if there is none or, with a warning, if it cannot be read.
-    #[must_use]
-    pub fn read(&self, name: &str) -> Option<Vec<u8>> {
+    pub(crate) fn read(&self, name: &str) -> Option<Vec<u8>> {
         let path = self.path(name);
         match fs::read(&path) {
             Ok(content) => Some(content),
@@ -86,8 +73,7 @@ impl Store {
     }
 
     /// A file's JSON, read by `parse`; `None` if there is none or, with a warning, if it is damaged.
-    #[must_use]
-    pub fn parse<T>(&self, name: &str, parse: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
+    pub(crate) fn parse<T>(&self, name: &str, parse: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
         let content = self.read(name)?;
         let parsed = parse(&content);
         if parsed.is_none() {
@@ -100,26 +86,26 @@ impl Store {
     ///
     /// # Errors
     /// The operating system's, with the file's name.
-    pub fn write(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
         let path = self.path(name);
         replace(&path, content, Loss::Matters)
             .map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))
     }
 
     /// The content of a file that all servers share, if it can be read.
-    fn read_shared(&self, name: &str) -> Option<Vec<u8>> {
+    pub(crate) fn read_shared(&self, name: &str) -> Option<Vec<u8>> {
         fs::read(self.folder.join(name)).ok()
     }
 
     /// Replaces a file that all servers share.
-    fn write_shared(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
+    pub(crate) fn write_shared(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
         let path = self.folder.join(name);
         replace(&path, content, Loss::IsCheap)
             .map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))
     }
 
     /// Removes a file that may be there.
-    pub fn remove(&self, name: &str) {
+    pub(crate) fn remove(&self, name: &str) {
         let path = self.path(name);
         match fs::remove_file(&path) {
             // Without a folder, or with a file in its place, there is nothing to remove.
@@ -132,8 +118,7 @@ impl Store {
 
     /// The names (without the hash) of this server's files that begin with `prefix`, also of those that
     /// somebody is writing, or died while writing.
-    #[must_use]
-    pub fn names(&self, prefix: &str) -> Vec<String> {
+    pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
         let start = format!("{}_", self.server_hash);
         let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
@@ -144,8 +129,7 @@ impl Store {
     }
 
     /// The servers that have files in `folder`, by hash.
-    #[must_use]
-    pub fn servers(folder: &Path) -> Vec<Self> {
+    pub(crate) fn servers(folder: &Path) -> Vec<Self> {
         let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         let mut hashes: Vec<String> = names
@@ -265,22 +249,17 @@ fn owner_only(options: &mut OpenOptions) {
 /// npm's name for what belongs to one server: a hash over everything that makes its credentials
 /// others. `url` is as it was typed, `headers` are as they were written, before `${NAME}` is
 /// expanded, so that a new secret keeps the name.
-#[must_use]
-pub fn server_hash(
+pub(crate) fn server_hash(
     url: &str,
-    resource: &Resource,
+    resource: Option<&str>,
     authorize_params: &[(String, String)],
     headers: &[(String, String)],
     client_metadata_url: Option<&Url>,
     token_endpoint: Option<&Url>,
 ) -> String {
-    let named = match resource {
-        Resource::Named(named) => Some(named.clone()),
-        Resource::Published | Resource::Omitted => None,
-    };
     let parts = [
         Some(url.to_owned()),
-        named,
+        resource.map(ToOwned::to_owned),
         json_object(authorize_params),
         json_object(headers),
         client_metadata_url.map(Url::to_string),
@@ -340,12 +319,12 @@ mod tests {
 
     #[test]
     fn the_hash_is_npms() {
-        let plain = |url| server_hash(url, &Resource::Published, &[], &[], None, None);
+        let plain = |url| server_hash(url, None, &[], &[], None, None);
         assert_eq!(plain("http://127.0.0.1:7802/mcp"), "9ca486285bd01d5fdc4abad83d5bb5d5");
         assert_eq!(plain("http://127.0.0.1:7804/mcp"), "ff12414734d711ab210706ed355b5813");
         let everything = server_hash(
             "http://127.0.0.1:7812/mcp",
-            &Resource::Published,
+            None,
             &[pair("prompt", "login"), pair("a", "b=c")],
             &[pair("X-Z", "1")],
             Some(&Url::parse("https://c.example/m.json").unwrap()),

@@ -300,14 +300,14 @@ async fn the_older_transport_is_told_with_why_it_was_taken() {
                         reply
                     }
                     ("POST", "/messages") => {
-                        let answer = match request.rpc().as_str() {
+                        let result = match request.rpc().as_str() {
                             "initialize" => Some(initialize_result(&request)),
                             "tools/list" => Some(r#"{"tools":[]}"#.to_owned()),
                             _ => None,
                         };
-                        if let Some(answer) = answer {
+                        if let Some(result) = result {
                             let events = stream.lock().unwrap().clone().unwrap();
-                            events.message(answer(&request, answer));
+                            events.message(answer(&request, result));
                         }
                         Reply::empty(202)
                     }

@@ -1,6 +1,6 @@
 //! What the README says in numbers is what the program does.
 
-use mcp_remote::known_hosts::{HostEnvironment, HostName, hold};
+use mcp_remote::internals::{HostEnvironment, HostName, hold};
 
 /// A host's name for people, its name and version in the protocol, and its environment.
 type Known = (&'static str, &'static str, &'static str, Option<&'static str>);

@@ -2,7 +2,7 @@
 
 use super::{orders::asking, *};
 use crate::{
-    description::HeldRequest,
+    known_hosts::HeldRequest,
     oauth::{AskedBy, Asking},
 };
 
@@ -14,8 +14,8 @@ struct Store {
     kept: Arc<std::sync::Mutex<Vec<Learned>>>,
 }
 
-impl Memory for Store {
-    fn recall(&mut self) -> Option<Description> {
+impl Descriptions for Store {
+    fn load(&mut self) -> Option<Description> {
         self.known.map(|text| serde_json::from_str(text).unwrap())
     }
 
@@ -23,7 +23,7 @@ impl Memory for Store {
         self.limits
     }
 
-    fn keep(&mut self, learned: Learned) {
+    fn save(&mut self, learned: Learned) {
         self.kept.lock().unwrap().push(learned);
     }
 
@@ -132,7 +132,7 @@ fn person() -> Event {
 }
 
 fn unreachable_server() -> Event {
-    Event::Remote(remote::Event::Hurdle(Arc::new(Error::NoAnswer("it is down"))))
+    Event::Remote(remote::Event::Blocked(Arc::new(Error::NoAnswer("it is down"))))
 }
 
 fn tools(id: u64) -> String {
@@ -236,7 +236,7 @@ fn busy_server_is_only_slow() {
         had_headers: false,
         answer: None,
     };
-    held.does(Event::Remote(remote::Event::Hurdle(Arc::new(Error::Refused(Box::new(busy))))));
+    held.does(Event::Remote(remote::Event::Blocked(Arc::new(Error::Refused(Box::new(busy))))));
     let told = held.until(30_000);
     assert_eq!(told[0].0, 20_000);
     assert!(told[0].1.contains("503"), "{told:?}");

@@ -18,8 +18,8 @@ const RESOURCES_CHANGED: &str = r#"host {"jsonrpc":"2.0","method":"notifications
 #[derive(Debug)]
 struct Known(Option<String>, Arc<Mutex<Vec<Learned>>>);
 
-impl Memory for Known {
-    fn recall(&mut self) -> Option<Description> {
+impl Descriptions for Known {
+    fn load(&mut self) -> Option<Description> {
         self.0.as_ref().map(|text| serde_json::from_str(text).unwrap())
     }
 
@@ -27,7 +27,7 @@ impl Memory for Known {
         HostLimits::default()
     }
 
-    fn keep(&mut self, learned: Learned) {
+    fn save(&mut self, learned: Learned) {
         self.1.lock().unwrap().push(learned);
     }
 
@@ -62,7 +62,7 @@ fn sign_in() -> Event {
 }
 
 fn unreachable_server() -> Event {
-    Event::Remote(remote::Event::Hurdle(Arc::new(Error::NoAnswer("it is down"))))
+    Event::Remote(remote::Event::Blocked(Arc::new(Error::NoAnswer("it is down"))))
 }
 
 fn names(answer: &Value) -> Vec<&str> {
@@ -276,7 +276,7 @@ fn a_server_that_cannot_be_reached_is_told_of_by_a_status_tool_and_goes_on_being
 
 #[test]
 fn the_same_trouble_in_other_words_is_no_new_list() {
-    let down = |why| Event::Remote(remote::Event::Hurdle(Arc::new(Error::NoAnswer(why))));
+    let down = |why| Event::Remote(remote::Event::Blocked(Arc::new(Error::NoAnswer(why))));
     let mut forward = start(Start::Answer, None, &[]);
     host(&mut forward, HELLO);
     does(&mut forward, down("it is down"));
@@ -284,7 +284,7 @@ fn the_same_trouble_in_other_words_is_no_new_list() {
     host(&mut forward, &request(1, "tools/list"));
     assert_eq!(does(&mut forward, down("it is away")), NOTHING);
     assert!(only(&host(&mut forward, &request(2, "tools/list"))).contains("it is away"));
-    let other = Event::Remote(remote::Event::Hurdle(Arc::new(Error::NotMcp("text/html came back".to_owned()))));
+    let other = Event::Remote(remote::Event::Blocked(Arc::new(Error::NotMcp("text/html came back".to_owned()))));
     assert_eq!(does(&mut forward, other), [TOOLS_CHANGED]);
 }
 
@@ -665,7 +665,7 @@ fn of_pages_that_do_not_end_no_more_is_kept_than_of_what_the_host_was_shown() {
     server(&mut forward, r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#);
     let answer = Message::from_text(introduction("2025-11-25", r#"{"tools":{}}"#)).unwrap();
     let mut out = does(&mut forward, Event::Remote(remote::Event::Renewed(answer)));
-    let much = format!(r#"{{"name":"{}"}}"#, "x".repeat(owed::MOST_SHOWN / 2));
+    let much = format!(r#"{{"name":"{}"}}"#, "x".repeat(lists::MOST_SHOWN / 2));
     for _ in 0..3 {
         let Some(sent) = out.first().and_then(|sent| sent.strip_prefix("send ")) else { break };
         let asked: Value = serde_json::from_str(sent).unwrap();
@@ -698,7 +698,7 @@ fn a_list_on_a_new_connection_is_answered_for_the_server_while_somebody_is_still
 fn a_list_of_very_many_short_pages_is_not_kept_and_is_announced_as_one_that_is_too_long() {
     let kept = Arc::default();
     let mut forward = start(Start::Answer, None, &[]);
-    forward.memory = Box::new(Known(None, Arc::clone(&kept)));
+    forward.cx.descriptions = Box::new(Known(None, Arc::clone(&kept)));
     let mut forward = open(forward, INITIALIZE);
     server(&mut forward, &result(0));
     for page in 1..1000 {

@@ -1,0 +1,289 @@
+//! The way to authorization servers, and to the MCP server's metadata: what may be asked, how long it
+//! may take, how much may come.
+//!
+//! Obeys MCP Security Best Practices (SSRF) and RFC 9728 §7.7. Must never: carry a header, a cookie or
+//! a token of the MCP server; follow a redirect of a request that has a secret in it.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method};
+use log::debug;
+use reqwest::{Client, StatusCode, Url, dns::Resolve, header};
+
+use crate::{
+    config::{PlainHttp, ServerUrl, is_loopback},
+    mcp::{EVENT_STREAM, header::PROTOCOL_VERSION},
+    network::{ClientFactory, Route},
+    oauth::{
+        error::Error,
+        http::address::{GuardedResolver, Refused},
+    },
+    status::Disposition,
+    text::{chain, host},
+};
+
+/// The most of an answer that is read, in bytes. Metadata and tokens are a few KB.
+const LARGEST_ANSWER: usize = 1024 * 1024;
+/// How long an answer may take, from the request to its last byte.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a metadata document may take: there are several places to look at, and a person waits.
+const METADATA_PATIENCE: Duration = Duration::from_secs(10);
+/// Redirects of one metadata document.
+const MOST_REDIRECTS: usize = 5;
+/// The revision whose discovery rules we follow, said to servers that ask (MCP 2025-03-26,
+/// Authorization, Server Metadata Discovery).
+const REVISION: &str = "2025-11-25";
+
+/// The way out.
+#[derive(Debug)]
+pub struct HttpClient {
+    outlet: Arc<ClientFactory>,
+    server: ServerUrl,
+    plain_http: PlainHttp,
+    /// Origins that the user has named.
+    named: Vec<String>,
+    /// Whether addresses may be nearer than the server is.
+    private_addresses: bool,
+    resolver: GuardedResolver,
+    near: OnceLock<Client>,
+    far: OnceLock<Client>,
+}
+
+/// An answer, whole.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl HttpClient {
+    /// On behalf of `server`. Makes no client yet. `named` are addresses that the user has named:
+    /// they may be anywhere.
+    #[must_use]
+    pub fn new(
+        outlet: Arc<ClientFactory>,
+        server: ServerUrl,
+        plain_http: PlainHttp,
+        private_addresses: bool,
+        named: &[&Url],
+    ) -> Self {
+        let hosts = named.iter().filter_map(|url| url.host_str().map(ToOwned::to_owned)).collect();
+        let unguarded = [outlet.proxy_hosts(), hosts].concat();
+        let named = named.iter().map(|url| url.origin().ascii_serialization()).collect();
+        let resolver = GuardedResolver::new(server.url(), unguarded, outlet.is_ipv4_only());
+        Self {
+            outlet,
+            server,
+            plain_http,
+            named,
+            private_addresses,
+            resolver,
+            near: OnceLock::new(),
+            far: OnceLock::new(),
+        }
+    }
+
+    /// The MCP server.
+    #[must_use]
+    pub fn server(&self) -> &Url {
+        self.server.url()
+    }
+
+    /// The server's challenge has come from this address.
+    pub fn note_server_at(&self, address: IpAddr) {
+        self.resolver.note_server_at(address);
+    }
+
+    /// Reads an address that somebody else has named, and checks that it may be gone to.
+    ///
+    /// # Errors
+    /// [`Error::Address`].
+    pub async fn address(&self, what: &str, text: &str) -> Result<Url, Error> {
+        let no_url = |error| Error::Address { what: what.to_owned(), why: format!("not a URL ({error})"), near: false };
+        let url = Url::parse(text).map_err(no_url)?;
+        self.check(what, &url).await?;
+        Ok(url)
+    }
+
+    async fn check(&self, what: &str, url: &Url) -> Result<(), Error> {
+        if self.named.contains(&url.origin().ascii_serialization()) {
+            return Ok(()); // where the user sends us
+        }
+        match self.resolver.may_name(url, self.plain_http).await {
+            Ok(()) => Ok(()),
+            Err(Refused::TooNear { .. }) if self.private_addresses => Ok(()),
+            Err(refused) => Err(Error::Address {
+                what: what.to_owned(),
+                near: matches!(refused, Refused::TooNear { .. }),
+                why: refused.to_string(),
+            }),
+        }
+    }
+
+    /// GETs a metadata document. `None` if there is none: any status but 200.
+    ///
+    /// # Errors
+    /// [`Error::Network`], [`Error::Address`] for a redirect that leads where it must not.
+    pub async fn metadata(&self, url: &Url) -> Result<Option<Bytes>, Error> {
+        let silent =
+            || Error::Network { host: host(url), why: format!("nothing within {} s", METADATA_PATIENCE.as_secs()) };
+        let answer = tokio::time::timeout(METADATA_PATIENCE, self.follow(url)).await.unwrap_or_else(|_| Err(silent()));
+        let answer = answer.inspect_err(|error| debug!("GET {}: {error}", without_query(url)))?;
+        match answer.status {
+            StatusCode::OK => Ok(Some(answer.body)),
+            // Busy, not absent: what follows from there being none would be wrong.
+            status if Disposition::of(status).is_busy() => {
+                Err(Error::Network { host: host(url), why: format!("HTTP {}", status.as_u16()) })
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn follow(&self, url: &Url) -> Result<Answer, Error> {
+        let mut url = url.clone();
+        for _ in 0..=MOST_REDIRECTS {
+            let answer = self.get(&url).await?;
+            let location = answer.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
+            match location {
+                Some(location) if answer.status.is_redirection() => {
+                    let next = url.join(location).map_err(|error| Error::Metadata(format!("redirected: {error}")))?;
+                    // Each hop anew: MCP Security Best Practices, SSRF, "Validate redirect targets".
+                    self.check("a redirect", &next).await?;
+                    url = next;
+                }
+                _ => return Ok(answer),
+            }
+        }
+        Err(Error::Metadata(format!("more than {MOST_REDIRECTS} redirects")))
+    }
+
+    /// GETs a URL, following nothing.
+    ///
+    /// # Errors
+    /// [`Error::Network`].
+    pub async fn get(&self, url: &Url) -> Result<Answer, Error> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(REVISION));
+        self.send(Method::GET, url, headers, Bytes::new()).await
+    }
+
+    /// One request and all of its answer.
+    ///
+    /// # Errors
+    /// [`Error::Network`].
+    pub async fn send(&self, method: Method, url: &Url, mut headers: HeaderMap, body: Bytes) -> Result<Answer, Error> {
+        let network = |why: String| Error::Network { host: host(url), why };
+        let failed = |error: reqwest::Error| match self.outlet.distrusted_issuer(&error, url) {
+            Some(issuer) => {
+                network(format!("its certificate was issued by {issuer}, which this computer does not trust"))
+            }
+            None => network(told(error)),
+        };
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("mcp-remote/", env!("CARGO_PKG_VERSION"))));
+        let client = self.client(url).map_err(|error| network(format!("{error:#}")))?;
+        let whole = async {
+            let mut request = client.request(method.clone(), url.clone()).headers(headers);
+            if !body.is_empty() {
+                request = request.body(body);
+            }
+            let mut response = match request.send().await {
+                Ok(response) => response,
+                Err(error) => return Err(failed(error)),
+            };
+            let mut body = Vec::new();
+            // A server that streams events at every path would keep us reading.
+            let streams = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == EVENT_STREAM);
+            if streams {
+                return Ok(Answer { status: response.status(), headers: HeaderMap::new(), body: Bytes::new() });
+            }
+            while let Some(piece) = response.chunk().await.map_err(|error| network(told(error)))? {
+                if body.len() + piece.len() > LARGEST_ANSWER {
+                    return Err(network(format!("an answer of more than {LARGEST_ANSWER} bytes")));
+                }
+                body.extend_from_slice(&piece);
+            }
+            let headers = std::mem::take(response.headers_mut());
+            Ok(Answer { status: response.status(), headers, body: body.into() })
+        };
+        let answer = tokio::time::timeout(PATIENCE, whole)
+            .await
+            .map_err(|_| network(format!("nothing within {} s", PATIENCE.as_secs())))??;
+        debug!("{method} {}: HTTP {}", without_query(url), answer.status);
+        Ok(answer)
+    }
+
+    fn client(&self, url: &Url) -> anyhow::Result<&Client> {
+        let near = is_loopback(url);
+        let (slot, reach) = if near { (&self.near, Route::Loopback) } else { (&self.far, Route::Anywhere) };
+        if let Some(client) = slot.get() {
+            return Ok(client);
+        }
+        let client = self.outlet.client(&reach, self.resolver())?;
+        Ok(slot.get_or_init(|| client))
+    }
+
+    /// Who looks names up. It is asked for the proxy's name, too; the operating system's proxy is not
+    /// known by it and may be near.
+    fn resolver(&self) -> Option<Arc<dyn Resolve>> {
+        let free = self.private_addresses || self.outlet.has_unknown_proxy();
+        (!free).then(|| Arc::new(self.resolver.clone()) as Arc<dyn Resolve>)
+    }
+}
+
+/// What happened, without the address, the query of which may be secret.
+fn told(error: reqwest::Error) -> String {
+    chain(&error.without_url())
+}
+
+/// For the log: what comes after the path may be secret.
+pub(crate) fn without_query(url: &Url) -> Url {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Network, ProxyChoice};
+
+    fn http(private_addresses: bool, named: &[&Url]) -> HttpClient {
+        let server = ServerUrl::parse("https://203.0.113.1/mcp", PlainHttp::ForLoopback).unwrap();
+        let network = Network {
+            roots: Vec::new(),
+            hidden_roots: false,
+            identity: None,
+            proxy: ProxyChoice::Direct,
+            ipv4: false,
+            cookies: false,
+            connect_timeout: PATIENCE,
+            headers_timeout: None,
+            body_timeout: None,
+        };
+        let outlet = Arc::new(ClientFactory::new(&server, Arc::new(network)).unwrap());
+        HttpClient::new(outlet, server, PlainHttp::ForLoopback, private_addresses, named)
+    }
+
+    #[tokio::test]
+    async fn a_near_address_is_for_those_who_ask_for_it_and_never_without_tls() {
+        let near = Url::parse("https://10.0.0.1/token").unwrap();
+        assert!(http(false, &[]).address("it", near.as_str()).await.is_err());
+        assert!(http(true, &[]).address("it", near.as_str()).await.is_ok());
+        assert!(http(false, &[&near]).address("it", near.as_str()).await.is_ok());
+        for other in ["http://10.0.0.1/token", "https://10.0.0.1:9200/token"] {
+            assert!(http(false, &[&near]).address("it", other).await.is_err(), "{other}");
+        }
+        assert!(http(true, &[]).address("it", "http://10.0.0.1/token").await.is_err());
+    }
+}

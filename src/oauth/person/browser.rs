@@ -1,0 +1,438 @@
+//! Opening the person's browser (RFC 8252 §4.1), and what to tell a person who sits elsewhere.
+//!
+//! `$BROWSER` comes first, then what the platform has: the `webbrowser` crate on macOS and Windows;
+//! elsewhere the launchers it would start, since there it gives our stdin to desktop entries with
+//! `Terminal=true`, never waits for its children, and looks for the screen in an environment that
+//! hosts have emptied.
+//!
+//! Must never: start a shell, or anything with a URL that is not http or https (CVE-2025-6514); let a
+//! browser have our stdin, stdout or stderr; start a browser that needs a terminal; leave a zombie.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use reqwest::Url;
+use tokio::{sync::oneshot, time::timeout};
+
+use crate::surroundings::Surroundings;
+
+/// How long a launcher may take to say that it failed; one that still runs then is the browser.
+const HANDED_OVER: Duration = Duration::from_secs(2);
+/// Browsers that need a terminal.
+const TEXT_BROWSERS: [&str; 9] = ["browsh", "elinks", "eww", "links", "links2", "lynx", "netrik", "w3m", "www-browser"];
+/// Between the commands in `$BROWSER`.
+const SEPARATOR: char = if cfg!(windows) { ';' } else { ':' };
+/// Why no browser was opened.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no browser was opened: {why}")]
+pub struct NoBrowser {
+    /// A fragment.
+    pub why: String,
+}
+
+impl NoBrowser {
+    fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into() }
+    }
+}
+
+/// The commands in `$BROWSER`: words, no shell; `%s` is the URL, else it comes last.
+fn named(surroundings: &Surroundings, url: &Url) -> Vec<Command> {
+    let entries = surroundings.browser.iter().flat_map(|list| list.split(SEPARATOR));
+    entries
+        .filter_map(|entry| {
+            let mut words: Vec<_> =
+                entry.split_ascii_whitespace().map(|word| word.replace("%s", url.as_str())).collect();
+            if !entry.contains("%s") {
+                words.push(url.to_string());
+            }
+            let words: Vec<_> = words.iter().map(String::as_str).collect();
+            let (program, arguments) = words.split_first()?;
+            let name = Path::new(program).file_name()?.to_str()?;
+            if TEXT_BROWSERS.contains(&name) {
+                log::info!("{name} in BROWSER needs a terminal and is not started");
+                return None;
+            }
+            (!arguments.is_empty()).then(|| surroundings.command(program, arguments))
+        })
+        .collect()
+}
+
+/// What opens the person's browser on a desktop of Linux, of a BSD, or of Windows around WSL.
+#[cfg(not(any(windows, target_vendor = "apple")))]
+fn launchers(surroundings: &Surroundings, url: &Url) -> Vec<Command> {
+    /// For xdg-open, which would otherwise end with text browsers.
+    const GRAPHICAL: &str = "x-www-browser:firefox:epiphany:konqueror:chromium:chromium-browser:google-chrome";
+    let url = url.as_str();
+    let mut launchers = Vec::new();
+    // The command line that Windows gets is one string: no word may end early in it.
+    if surroundings.is_wsl() && !url.contains(['"', '\\']) {
+        for program in ["rundll32.exe", "/mnt/c/Windows/System32/rundll32.exe"] {
+            launchers.push(surroundings.command(program, &["url.dll,FileProtocolHandler", url]));
+        }
+    }
+    let mut xdg_open = surroundings.command("xdg-open", &[url]);
+    xdg_open.env("BROWSER", GRAPHICAL);
+    launchers.extend([
+        xdg_open,
+        surroundings.command("gio", &["open", url]),
+        surroundings.command("x-www-browser", &[url]),
+    ]);
+    launchers
+}
+
+/// Opens the URL in a browser: done once a launcher has succeeded, or runs on.
+///
+/// # Errors
+/// [`NoBrowser`] where there is none to be seen by the person, or none that starts.
+pub async fn open(url: &Url, surroundings: &Surroundings) -> Result<(), NoBrowser> {
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(NoBrowser::new(format!("its address would be {}:", url.scheme())));
+    }
+    // Wherever we are: who sets BROWSER knows how to reach the person.
+    let named = start_one(named(surroundings, url)).await;
+    if named.is_ok() {
+        return Ok(());
+    }
+    match surroundings.obstacle() {
+        Some(why) => Err(NoBrowser::new(why)),
+        None => open_on_desktop(url, surroundings).await,
+    }
+}
+
+#[cfg(not(any(windows, target_vendor = "apple")))]
+async fn open_on_desktop(url: &Url, surroundings: &Surroundings) -> Result<(), NoBrowser> {
+    start_one(launchers(surroundings, url)).await
+}
+
+#[cfg(any(windows, target_vendor = "apple"))]
+async fn open_on_desktop(url: &Url, _: &Surroundings) -> Result<(), NoBrowser> {
+    let url = url.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let mut options = webbrowser::BrowserOptions::new();
+        options.with_suppress_output(true);
+        webbrowser::open_browser_with_options(webbrowser::Browser::Default, url.as_str(), &options)
+    });
+    match opened.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(NoBrowser::new(error.to_string())),
+        Err(error) => Err(NoBrowser::new(error.to_string())),
+    }
+}
+
+/// Starts one after the other until one does not fail.
+async fn start_one(commands: Vec<Command>) -> Result<(), NoBrowser> {
+    let mut why = "no program that opens a browser is installed".to_owned();
+    for command in commands {
+        let name = command.get_program().to_string_lossy().into_owned();
+        match start(command).await {
+            Ok(()) => return Ok(()),
+            Err(Failure::NotInstalled) => {}
+            Err(Failure::Other(what)) => {
+                log::debug!("{name}: {what}");
+                why = format!("{name}: {what}");
+            }
+        }
+    }
+    Err(NoBrowser { why })
+}
+
+enum Failure {
+    NotInstalled,
+    Other(String),
+}
+
+/// Starts a program that has nothing of ours, on a thread that waits for its end however late.
+async fn start(mut command: Command) -> Result<(), Failure> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // What ends us, from a terminal or a host, is not meant for the person's browser.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let (sender, ended) = oneshot::channel();
+    let work = move || _ = sender.send(command.status());
+    std::thread::Builder::new()
+        .name("browser".into())
+        .spawn(work)
+        .map_err(|error| Failure::Other(error.to_string()))?;
+    match timeout(HANDED_OVER, ended).await {
+        Err(_) => Ok(()),
+        Ok(Ok(Ok(status))) if status.success() => Ok(()),
+        Ok(Ok(Ok(status))) => Err(Failure::Other(status.to_string())),
+        Ok(Ok(Err(error))) if error.kind() == std::io::ErrorKind::NotFound => Err(Failure::NotInstalled),
+        Ok(Ok(Err(error))) => Err(Failure::Other(error.to_string())),
+        Ok(Err(_)) => Err(Failure::Other("it could not be waited for".into())),
+    }
+}
+
+/// What a person needs to sign in from the computer they sit at, where a browser of this one would
+/// not reach them.
+#[must_use]
+pub fn from_elsewhere(port: u16, surroundings: &Surroundings) -> Option<String> {
+    surroundings.obstacle()?;
+    let paste = "open the address in any browser, sign in, and give the address of the page that then cannot be loaded \
+                 to this, here:\n  mcp-remote-client finish";
+    if surroundings.ssh.is_none() && surroundings.is_container() {
+        return Some(paste.to_owned()); // the way in is not SSH's
+    }
+    // RFC 4253 has no say in it: OpenSSH gives "client-address port server-address port".
+    let mut here = surroundings.ssh.as_deref().unwrap_or_default().split_ascii_whitespace().skip(2);
+    let name = fs::read_to_string(surroundings.root.join("etc/hostname")).unwrap_or_default();
+    let host = here.next().or_else(|| name.split_ascii_whitespace().next()).unwrap_or("HOST");
+    let ssh_port = here.next().filter(|port| *port != "22").map(|port| format!(" -p {port}")).unwrap_or_default();
+    let user = surroundings.user.as_deref().unwrap_or("USER");
+    Some(format!(
+        "on the computer you sit at, run this, then open the address in its browser:\n  \
+         ssh -L {port}:127.0.0.1:{port}{ssh_port} {user}@{host}\nor {paste}"
+    ))
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use std::{io::Write, os::unix::net::UnixListener, path::PathBuf};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const URL: &str = "https://as.example/authorize?a=$(touch%20x)&b=%27;`id`|%22&state=%s";
+
+    /// A file system with nothing in it, and programs that write down how they were started.
+    struct Machine {
+        root: TempDir,
+    }
+
+    impl Machine {
+        fn new() -> Self {
+            let root = TempDir::new().unwrap();
+            fs::create_dir(root.path().join("bin")).unwrap();
+            Self { root }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.root.path().join(name)
+        }
+
+        /// A program, written by another process: a file that this one has open for writing cannot be
+        /// started (ETXTBSY), and a fork of another test may hold it open.
+        fn program(&self, name: &str, last_line: &str) -> String {
+            let file = self.path("bin").join(name);
+            let record = self.path(name);
+            let script = format!(
+                "#!/bin/sh\nPATH=/usr/bin:/bin\nstreams=$(for f in 0 1 2; do readlink /proc/$$/fd/$f; done)\n\
+                 read -r _ _ _ _ group _ < /proc/$$/stat\n{{ echo $$; echo $group; echo \"$streams\"; \
+                 echo \"$DISPLAY $WAYLAND_DISPLAY $XDG_RUNTIME_DIR $DBUS_SESSION_BUS_ADDRESS $BROWSER\"; \
+                 for a in \"$@\"; do echo \"$a\"; done; }} > {0}.tmp; mv {0}.tmp {0}\n{last_line}\n",
+                record.display()
+            );
+            let mut writer = Command::new("/bin/sh")
+                .args(["-c", "cat > \"$0\" && chmod +x \"$0\""])
+                .arg(&file)
+                .stdin(Stdio::piped())
+                .spawn()
+                .unwrap();
+            writer.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+            assert!(writer.wait().unwrap().success());
+            file.to_str().unwrap().to_owned()
+        }
+
+        /// What a program wrote: its pid, its group, its three streams, its variables, its arguments.
+        fn record(&self, name: &str) -> Option<Vec<String>> {
+            let text = fs::read_to_string(self.path(name)).ok()?;
+            Some(text.lines().map(str::to_owned).collect())
+        }
+
+        fn socket(&self, name: &str) -> UnixListener {
+            fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+            UnixListener::bind(self.path(name)).unwrap()
+        }
+
+        fn surroundings(&self, variables: &[(&str, &str)]) -> Surroundings {
+            let path = format!("{}:/usr/bin:/bin", self.path("bin").display());
+            let mut surroundings = Surroundings::of(&|name| {
+                let given = variables.iter().find(|(other, _)| *other == name);
+                given.map(|(_, value)| (*value).to_owned()).or_else(|| (name == "PATH").then(|| path.clone()))
+            });
+            surroundings.root = self.root.path().into();
+            // Programs of the machine under the test are not to be started.
+            surroundings.path = Some(self.path("bin").display().to_string());
+            surroundings
+        }
+    }
+
+    fn url() -> Url {
+        URL.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_browser_gets_the_url_as_one_argument_and_none_of_our_streams_and_leaves_no_zombie() {
+        let machine = Machine::new();
+        let browser = format!("{} --new-tab", machine.program("firefox", ""));
+        open(&url(), &machine.surroundings(&[("BROWSER", &browser)])).await.unwrap();
+
+        let record = machine.record("firefox").unwrap();
+        assert_eq!(record[2..5], ["/dev/null"; 3]);
+        assert_eq!(record[6..], ["--new-tab", url().as_str()]);
+        assert_eq!(record[0], record[1], "what ends our group ends it too");
+        let pid = rustix::process::Pid::from_raw(record[0].parse().unwrap()).unwrap();
+        assert_eq!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH));
+    }
+
+    #[tokio::test]
+    async fn a_place_for_the_url_is_filled() {
+        let machine = Machine::new();
+        let browser = format!("{} --app=%s --quiet", machine.program("firefox", ""));
+        open(&url(), &machine.surroundings(&[("BROWSER", &browser)])).await.unwrap();
+        assert_eq!(machine.record("firefox").unwrap()[6..], [format!("--app={}", url()), "--quiet".into()]);
+    }
+
+    #[tokio::test]
+    async fn only_the_web_is_opened() {
+        let machine = Machine::new();
+        let surroundings = machine.surroundings(&[("BROWSER", &machine.program("firefox", ""))]);
+        for text in ["file:///etc/passwd", "javascript:alert(1)", "ms-word:ofe|u|x", "data:,x"] {
+            let NoBrowser { why } = open(&text.parse().unwrap(), &surroundings).await.unwrap_err();
+            assert!(why.contains("its address would be"), "{why}");
+        }
+        assert_eq!(machine.record("firefox"), None);
+    }
+
+    #[tokio::test]
+    async fn a_browser_that_fails_or_needs_a_terminal_gives_way_to_the_next() {
+        let machine = Machine::new();
+        let browsers = format!(
+            "{}:/no/such/thing:{}:{}",
+            machine.program("lynx", ""),
+            machine.program("broken", "exit 3"),
+            machine.program("firefox", "")
+        );
+        open(&url(), &machine.surroundings(&[("BROWSER", &browsers)])).await.unwrap();
+        assert_eq!(machine.record("lynx"), None);
+        assert!(machine.record("broken").is_some());
+        assert!(machine.record("firefox").is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_browser_that_stays_was_opened_and_is_waited_for() {
+        let machine = Machine::new();
+        let gate = machine.path("gate");
+        assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+        let browser = machine.program("firefox", &format!("read line < {}", gate.display()));
+        open(&url(), &machine.surroundings(&[("BROWSER", &browser)])).await.unwrap();
+
+        fs::write(&gate, "close\n").unwrap(); // waits for the browser to open it
+        let pid = machine.record("firefox").unwrap()[0].parse().unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        let start = std::time::Instant::now();
+        while rustix::process::test_kill_process(pid).is_ok() {
+            assert!(start.elapsed() < Duration::from_secs(10), "nobody waits for it");
+            std::thread::yield_now();
+        }
+    }
+
+    #[tokio::test]
+    async fn the_screen_is_found_by_its_sockets_when_the_host_has_stripped_the_variables() {
+        let machine = Machine::new();
+        machine.program("xdg-open", "");
+        let runtime = format!("run/user/{}", rustix::process::getuid().as_raw());
+        let _sockets = [
+            machine.socket(&format!("{runtime}/wayland-0")),
+            machine.socket(&format!("{runtime}/bus")),
+            machine.socket("tmp/.X11-unix/X0"),
+        ];
+        open(&url(), &machine.surroundings(&[])).await.unwrap();
+
+        let record = machine.record("xdg-open").unwrap();
+        let runtime = machine.path(&runtime).display().to_string();
+        let session = format!(":0 wayland-0 {runtime} unix:path={runtime}/bus x-www-browser:firefox");
+        assert!(record[5].starts_with(&session), "{} is not {session}", record[5]);
+        assert_eq!(record[6..], [url().as_str()]);
+    }
+
+    #[tokio::test]
+    async fn what_the_host_has_left_is_kept() {
+        let machine = Machine::new();
+        machine.program("xdg-open", "");
+        let _other = machine.socket("tmp/.X11-unix/X0");
+        open(&url(), &machine.surroundings(&[("WAYLAND_DISPLAY", "wayland-7"), ("XDG_RUNTIME_DIR", "/r")]))
+            .await
+            .unwrap();
+        let record = machine.record("xdg-open").unwrap();
+        assert!(record[5].contains(" wayland-7 /r "), "{}", record[5]);
+        assert!(!record[5].contains(":0"), "{}", record[5]);
+    }
+
+    #[tokio::test]
+    async fn without_a_screen_in_front_of_the_person_no_browser_opens() {
+        let machine = Machine::new();
+        machine.program("xdg-open", "");
+        let why =
+            async |variables: &[(&str, &str)]| open(&url(), &machine.surroundings(variables)).await.unwrap_err().why;
+        assert_eq!(why(&[]).await, "there is no display");
+        assert_eq!(why(&[("CODESPACES", "true")]).await, "this is a container without a display");
+        fs::write(machine.path(".dockerenv"), "").unwrap();
+        assert_eq!(why(&[]).await, "this is a container without a display");
+        let _screen = machine.socket("tmp/.X11-unix/X0"); // somebody else's, seen from afar
+        assert_eq!(why(&[("SSH_TTY", "/dev/pts/0")]).await, "this is a session over SSH");
+        assert_eq!(why(&[("CI", "true")]).await, "this runs in continuous integration (CI is set)");
+        assert_eq!(machine.record("xdg-open"), None);
+    }
+
+    #[tokio::test]
+    async fn the_environments_browser_is_used_without_a_screen_too() {
+        let machine = Machine::new();
+        let browser = machine.program("code-helper", "");
+        let _screen = machine.socket("tmp/.X11-unix/X0"); // in front of somebody else, over SSH
+        for place in ["CI", "SSH_TTY", "REMOTE_CONTAINERS"] {
+            open(&url(), &machine.surroundings(&[("BROWSER", &browser), (place, "true")])).await.unwrap();
+            assert_eq!(machine.record("code-helper").unwrap()[5].starts_with(":0 "), place != "SSH_TTY");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_the_launcher_is_told() {
+        let machine = Machine::new();
+        let _screen = machine.socket("tmp/.X11-unix/X0");
+        let why = async || open(&url(), &machine.surroundings(&[])).await.unwrap_err().why;
+        assert_eq!(why().await, "no program that opens a browser is installed");
+        machine.program("xdg-open", "exit 3");
+        assert_eq!(why().await, "xdg-open: exit status: 3");
+        machine.program("x-www-browser", "");
+        open(&url(), &machine.surroundings(&[])).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn around_wsl_the_browser_of_windows_opens() {
+        let machine = Machine::new();
+        machine.program("rundll32.exe", "");
+        fs::create_dir_all(machine.path("proc/sys/fs/binfmt_misc")).unwrap();
+        fs::write(machine.path("proc/sys/fs/binfmt_misc/WSLInterop-late"), "enabled\n").unwrap();
+        open(&url(), &machine.surroundings(&[])).await.unwrap();
+        let record = machine.record("rundll32.exe").unwrap();
+        assert_eq!(record[6..], ["url.dll,FileProtocolHandler", url().as_str()]);
+    }
+
+    #[test]
+    fn a_person_elsewhere_is_told_the_exact_tunnel() {
+        let machine = Machine::new();
+        let tell = |variables: &[(&str, &str)]| from_elsewhere(5598, &machine.surroundings(variables));
+        let text = tell(&[("SSH_CONNECTION", "10.0.0.2 50000 10.0.0.5 2222"), ("USER", "ann")]).unwrap();
+        assert!(text.contains("\n  ssh -L 5598:127.0.0.1:5598 -p 2222 ann@10.0.0.5\n"), "{text}");
+        assert!(text.ends_with("\n  mcp-remote-client finish"), "{text}");
+
+        // What a host that strips SSH_CONNECTION leaves.
+        fs::create_dir(machine.path("etc")).unwrap();
+        fs::write(machine.path("etc/hostname"), "build-7\n").unwrap();
+        let text = tell(&[("LOGNAME", "ann")]).unwrap();
+        assert!(text.contains("ssh -L 5598:127.0.0.1:5598 ann@build-7\n"), "{text}");
+
+        let text = tell(&[("REMOTE_CONTAINERS", "true")]).unwrap();
+        assert!(!text.contains("ssh") && text.contains("mcp-remote-client finish"), "{text}");
+
+        assert_eq!(tell(&[("DISPLAY", ":0")]), None);
+    }
+}

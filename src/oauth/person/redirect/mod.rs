@@ -1,0 +1,360 @@
+//! The loopback redirect (RFC 8252 §7.3, §8.3, §8.10; RFC 6749 §3.1, §4.1.2; RFC 9207 §2): a port that
+//! is open while a sign-in is in flight, waits for the browser to come back, and tells copies of
+//! mcp-remote who is here (`/.mcp-remote/id`, npm's own).
+//!
+//! Must never: listen on anything but loopback; hand over what no sign-in here waits for, or the same
+//! redirect twice; show success by itself ([`Redirect::answer`] does, once the tokens are there);
+//! let a silent connection, a body or a slow reader hold up the next request.
+
+mod copies;
+mod port;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    future::pending,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use reqwest::Url;
+use tiny_http::Method;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+pub use self::copies::{hand_over, sibling};
+use self::{
+    copies::{IDENTITY, Identity},
+    port::accept,
+    wire::{Answer, Browser, Request, read_head},
+};
+use crate::{oauth::person::page::Page, secret::Secret, text::one_line};
+
+/// Status of the answer that sends the browser to sign in once more (RFC 9110 §15.4.8), so that whoever
+/// has pasted the redirect elsewhere can tell it from the end.
+pub const GO_ON: u16 = 307;
+/// Where older copies of npm's mcp-remote ask whether the sign-in is done; "not yet" makes them ask on.
+const WAIT_FOR_AUTH: &str = "/wait-for-auth";
+/// How long a request may take to arrive. Browsers open connections ahead of need, and a tunnel over
+/// SSH is slow to begin.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Connections that may be silent at a time; one more, and the oldest goes. A browser opens six.
+const MOST_SILENT: usize = 32;
+/// Pause before the next `accept`, where the machine has no socket left.
+const SHORTAGE: Duration = Duration::from_millis(200);
+/// Longest address looked at, in bytes: codes that are encrypted tokens have some thousand.
+const LONGEST_URL: usize = 16 * 1024;
+
+/// Where the redirect comes to, apart from the port.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Host name in the redirect URI: `localhost`, `127.0.0.1`, `[::1]`, …
+    pub host: String,
+    /// Path of the redirect URI, with its slash.
+    pub path: String,
+    /// npm's name for the server, told to other copies.
+    pub server_hash: String,
+}
+
+/// An open port. Dropping it closes the port at once and ends its tasks.
+pub struct Listener {
+    shared: Arc<Shared>,
+    redirects: mpsc::UnboundedReceiver<Redirect>,
+    // Only held, for the port to close in the very moment they are dropped.
+    _sockets: Vec<Arc<TcpListener>>,
+    _serving: JoinSet<()>,
+}
+
+/// What every connection needs.
+struct Shared {
+    place: Place,
+    port: u16,
+    /// [`Place::path`] as browsers write it.
+    path: String,
+    redirects: mpsc::UnboundedSender<Redirect>,
+    /// By `state`.
+    sign_ins: Mutex<HashMap<String, SignIn>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SignIn {
+    Waiting,
+    HandedOver,
+}
+
+/// A redirect that belongs to a sign-in of ours; the browser waits for its page.
+pub struct Redirect {
+    /// Which sign-in (RFC 6749 §4.1.2).
+    pub state: String,
+    /// Which authorization server says so (RFC 9207 §2), as it stands.
+    pub issuer: Option<String>,
+    /// What it says.
+    pub outcome: Outcome,
+    browser: Browser,
+}
+
+/// What the authorization server answered.
+#[derive(Debug)]
+pub enum Outcome {
+    /// RFC 6749 §4.1.2.
+    Code(Secret<String>),
+    /// RFC 6749 §4.1.2.1, fit for one line of text.
+    Refused {
+        /// The error code.
+        error: String,
+        /// What it adds.
+        description: Option<String>,
+    },
+}
+
+impl Listener {
+    /// Opens the port in the loopback families of the host name: both, unless it is an address. A port
+    /// counts as free if every family that this machine has can be bound (RFC 8252 §7.3: the browser
+    /// chooses the family). Port 0 is any. Needs the runtime around it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AddrInUse`] if the port is taken.
+    pub fn bind(place: &Place, port: u16) -> io::Result<Self> {
+        Self::bind_with(place, port, PATIENCE)
+    }
+
+    fn bind_with(place: &Place, port: u16, patience: Duration) -> io::Result<Self> {
+        let sockets = port::open(&place.host, port)?;
+        let port = sockets[0].local_addr()?.port();
+        let (sender, redirects) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            path: Url::parse(&redirect_uri(place, port))
+                .map_or_else(|_| place.path.clone(), |uri| uri.path().to_owned()),
+            place: place.clone(),
+            port,
+            redirects: sender,
+            sign_ins: Mutex::default(),
+        });
+        let mut serving = JoinSet::new();
+        serving.spawn(serve(shared.clone(), sockets.iter().map(Arc::downgrade).collect(), patience));
+        Ok(Self { shared, redirects, _sockets: sockets, _serving: serving })
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.shared.port
+    }
+
+    /// The redirect URI, for registration, authorization and token request alike (RFC 6749 §4.1.3).
+    #[must_use]
+    pub fn redirect_uri(&self) -> String {
+        redirect_uri(&self.shared.place, self.shared.port)
+    }
+
+    /// A sign-in whose redirect is to be handed over, once. Redirects of others are answered and
+    /// ignored.
+    pub fn expect(&self, state: &str) {
+        self.shared.sign_ins().insert(state.to_owned(), SignIn::Waiting);
+    }
+
+    /// The next redirect that is ours. Nothing is lost if the future is dropped.
+    pub async fn next(&mut self) -> Redirect {
+        match self.redirects.recv().await {
+            Some(redirect) => redirect,
+            None => pending().await, // never: the shared holds a sender
+        }
+    }
+}
+
+impl Redirect {
+    /// Shows the page. It is on its way when this returns, even if the program ends.
+    pub fn answer(mut self, page: &Page) {
+        self.browser.answer(&Answer::from(page), false);
+    }
+
+    /// Sends the browser on: the sign-in is done (RFC 9110 §15.4.4).
+    pub fn send_to(self, url: &Url) {
+        self.send(303, url);
+    }
+
+    /// Sends the browser back: the sign-in is not done yet.
+    pub fn go_on_at(self, url: &Url) {
+        self.send(GO_ON, url);
+    }
+
+    fn send(mut self, status: u16, url: &Url) {
+        let headers = vec![("Location", url.to_string())];
+        self.browser.answer(&Answer { status, headers, body: String::new() }, false);
+    }
+}
+
+fn redirect_uri(place: &Place, port: u16) -> String {
+    format!("http://{}:{port}{}", place.host, place.path)
+}
+
+/// Takes connections until the sockets are gone.
+async fn serve(shared: Arc<Shared>, sockets: Vec<Weak<TcpListener>>, patience: Duration) {
+    let mut connections = JoinSet::new();
+    let mut by_age = VecDeque::new();
+    while let Some(accepted) = accept(&sockets).await {
+        while connections.try_join_next().is_some() {}
+        by_age.retain(|connection: &tokio::task::AbortHandle| !connection.is_finished());
+        if by_age.len() >= MOST_SILENT {
+            _ = by_age.pop_front().map(|oldest| oldest.abort());
+        }
+        match accepted {
+            Ok(stream) => {
+                let shared = shared.clone();
+                by_age.push_back(connections.spawn(async move {
+                    _ = timeout(patience, shared.receive(stream)).await;
+                }));
+            }
+            Err(error) => {
+                log::debug!("the redirect listener on port {} pauses: {error}", shared.port);
+                sleep(SHORTAGE).await;
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn sign_ins(&self) -> MutexGuard<'_, HashMap<String, SignIn>> {
+        self.sign_ins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One request, one answer. What follows on the connection, a body too, is not read.
+    async fn receive(&self, mut stream: TcpStream) -> Option<()> {
+        let head = read_head(&mut stream).await?;
+        let mut browser = Browser::of(stream.into_std().ok()?);
+        let request = Request::parse(&head);
+        match request.as_ref().map_or_else(|| Page::Malformed.into(), |request| self.read(request)) {
+            Verdict::Ours { state, issuer, outcome } => {
+                _ = self.redirects.send(Redirect { state, issuer, outcome, browser });
+            }
+            Verdict::Stray(answer) => {
+                browser.answer(&answer, request.is_some_and(|request| request.method == Method::Head));
+            }
+        }
+        Some(())
+    }
+
+    fn read(&self, request: &Request) -> Verdict {
+        let mut hosts = request.headers.iter().filter(|header| header.field.equiv("Host"));
+        // RFC 9110 §7.4: a page elsewhere may lead a name of its own here (DNS rebinding).
+        if !matches!((hosts.next(), hosts.next()), (Some(host), None) if self.is_our_name(host.value.as_str())) {
+            return Page::Misdirected.into();
+        }
+        if !matches!(request.method, Method::Get | Method::Head) {
+            return Page::MethodNotAllowed.into();
+        }
+        if request.target.len() > LONGEST_URL {
+            return Page::TooLong.into();
+        }
+        let origin_form = request.target.starts_with('/').then(|| format!("http://localhost{}", request.target));
+        let Some(url) = origin_form.and_then(|url| Url::parse(&url).ok()) else { return Page::NotFound.into() };
+        match url.path() {
+            IDENTITY => {
+                let identity = Identity { mcp_remote: true, server_url_hash: self.place.server_hash.clone() };
+                Answer::of(200, "application/json", serde_json::to_string(&identity).unwrap_or_default()).into()
+            }
+            WAIT_FOR_AUTH => Answer::of(202, "text/plain", "Authentication in progress".into()).into(),
+            // Who only asks whether the address is good does not use the code up.
+            path if path == self.path && request.method == Method::Head => {
+                Answer::of(200, "text/html", String::new()).into()
+            }
+            path if path == self.path => self.read_redirect(&url),
+            "/favicon.ico" => Answer { status: 204, headers: Vec::new(), body: String::new() }.into(),
+            _ => Page::NotFound.into(),
+        }
+    }
+
+    fn is_our_name(&self, host: &str) -> bool {
+        let Some((name, port)) = host.rsplit_once(':') else { return false };
+        port == self.port.to_string()
+            && [&self.place.host, "localhost", "127.0.0.1", "[::1]"].iter().any(|ours| name.eq_ignore_ascii_case(ours))
+    }
+
+    fn read_redirect(&self, url: &Url) -> Verdict {
+        let Some(Parameters { code, state, issuer, error, description }) = Parameters::of(url) else {
+            return Page::Malformed.into();
+        };
+        let mut sign_ins = self.sign_ins();
+        // RFC 6749 §10.12: without our state it is not our redirect, whatever else is right.
+        let mut sign_in = match state.map(|state| sign_ins.entry(state)) {
+            Some(Entry::Occupied(sign_in)) => sign_in,
+            Some(Entry::Vacant(_)) | None => {
+                log::debug!("ignored a redirect that no sign-in here waits for");
+                return Page::NotWaiting.into();
+            }
+        };
+        if *sign_in.get() == SignIn::HandedOver {
+            return Page::AlreadyHandled.into();
+        }
+        let outcome = match (error, code) {
+            (Some(error), _) => Outcome::Refused { error, description },
+            (None, Some(code)) => Outcome::Code(Secret::new(code)),
+            (None, None) => return Page::Malformed.into(),
+        };
+        *sign_in.get_mut() = SignIn::HandedOver;
+        Verdict::Ours { state: sign_in.key().clone(), issuer, outcome }
+    }
+}
+
+/// What a request turned out to be.
+enum Verdict {
+    Ours { state: String, issuer: Option<String>, outcome: Outcome },
+    Stray(Answer),
+}
+
+impl From<Answer> for Verdict {
+    fn from(answer: Answer) -> Self {
+        Self::Stray(answer)
+    }
+}
+
+impl From<Page> for Verdict {
+    fn from(page: Page) -> Self {
+        Answer::from(&page).into()
+    }
+}
+
+/// The query of a redirect; others than these are ignored (RFC 6749 §4.1.2).
+#[derive(Default)]
+struct Parameters {
+    code: Option<String>,
+    state: Option<String>,
+    issuer: Option<String>,
+    error: Option<String>,
+    description: Option<String>,
+}
+
+impl Parameters {
+    /// RFC 6749 §3.1: none may come twice; one without a value counts as omitted.
+    fn of(url: &Url) -> Option<Self> {
+        let mut seen = Self::default();
+        for (name, value) in url.query_pairs() {
+            let slot = match &*name {
+                "code" => &mut seen.code,
+                "state" => &mut seen.state,
+                "iss" => &mut seen.issuer,
+                "error" => &mut seen.error,
+                "error_description" => &mut seen.description,
+                _ => continue,
+            };
+            if slot.replace(value.into_owned()).is_some() {
+                return None;
+            }
+        }
+        let given = |value: Option<String>| value.filter(|value| !value.is_empty());
+        Some(Self {
+            code: given(seen.code),
+            state: given(seen.state),
+            issuer: given(seen.issuer),
+            error: given(seen.error).map(|error| one_line(error.as_bytes())),
+            description: given(seen.description).map(|description| one_line(description.as_bytes())),
+        })
+    }
+}

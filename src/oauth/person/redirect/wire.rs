@@ -1,0 +1,110 @@
+//! One request of a browser and its one answer, as bytes (RFC 9112).
+//!
+//! The HTTP is tiny_http's, the connections are not: its `Server` panics when a client resets its
+//! connection early (`peer_addr().unwrap()`), which would end the program; it leaves connections
+//! unserved behind silent ones when several come at once; and it has no limit of time, size or number.
+//!
+//! Must never: keep a head without end; wait for a slow reader.
+
+use std::io::Write;
+
+use memchr::memmem;
+use tiny_http::{HTTPVersion, Header, Method, Response, StatusCode};
+use tokio::{io::AsyncReadExt, net::TcpStream};
+
+use crate::oauth::person::page::Page;
+
+/// Largest head of a request, in bytes: every program of a developer leaves cookies at `localhost`.
+pub(super) const LARGEST_HEAD: usize = 256 * 1024;
+
+/// The head of a request, to its empty line (RFC 9112 §2.1).
+pub(super) async fn read_head(stream: &mut TcpStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    loop {
+        if let Some(end) = memmem::find(&bytes, b"\r\n\r\n") {
+            bytes.truncate(end);
+            return String::from_utf8(bytes).ok();
+        }
+        if bytes.len() > LARGEST_HEAD || stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+/// The head of a request.
+pub(super) struct Request {
+    pub(super) method: Method,
+    pub(super) target: String,
+    pub(super) headers: Vec<Header>,
+}
+
+impl Request {
+    pub(super) fn parse(head: &str) -> Option<Self> {
+        let mut lines = head.split("\r\n");
+        let mut words = lines.next()?.split(' ');
+        let (method, target, version) = (words.next()?.parse().ok()?, words.next()?.to_owned(), words.next()?);
+        if words.next().is_some() || !matches!(version, "HTTP/1.1" | "HTTP/1.0") {
+            return None;
+        }
+        let headers = lines.map(|line| line.parse().ok()).collect::<Option<_>>()?;
+        Some(Self { method, target, headers })
+    }
+}
+
+/// What a browser gets.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) body: String,
+}
+
+impl Answer {
+    pub(super) fn of(status: u16, kind: &str, body: String) -> Self {
+        Self { status, headers: vec![("Content-Type", kind.to_owned())], body }
+    }
+}
+
+impl From<&Page> for Answer {
+    fn from(page: &Page) -> Self {
+        let headers = Page::headers().into_iter().map(|(name, value)| (name, value.to_owned())).collect();
+        Self { status: page.status(), headers, body: page.html() }
+    }
+}
+
+/// Who waits for an answer, and gets one whatever happens.
+pub(super) struct Browser(Option<std::net::TcpStream>);
+
+impl Browser {
+    /// Whoever has sent one request on this connection.
+    pub(super) fn of(connection: std::net::TcpStream) -> Self {
+        Self(Some(connection))
+    }
+
+    /// Answers, once.
+    pub(super) fn answer(&mut self, answer: &Answer, without_body: bool) {
+        // The address has a code in it: kept by no cache, told to no page that follows (RFC 9700 §4.2.4).
+        const ALWAYS: [(&str, &str); 3] =
+            [("Cache-Control", "no-store"), ("Referrer-Policy", "no-referrer"), ("X-Content-Type-Options", "nosniff")];
+        let Some(mut stream) = self.0.take() else { return };
+        // RFC 9110 §15.5.6.
+        let allow: &[_] = if answer.status == 405 { &[("Allow", "GET, HEAD")] } else { &[] };
+        let headers = answer.headers.iter().map(|(name, value)| (*name, value.as_str()));
+        let headers = headers.chain(ALWAYS).chain(allow.iter().copied());
+        let headers = headers.filter_map(|(name, value)| Header::from_bytes(name, value).ok()).collect();
+        let (body, length) = (answer.body.as_bytes(), answer.body.len());
+        let response = Response::new(StatusCode(answer.status), headers, body, Some(length), None);
+        let mut bytes = Vec::new();
+        // HTTP/1.0 says that the connection ends here; tiny_http has no other way to.
+        _ = response.raw_print(&mut bytes, HTTPVersion(1, 0), &[], without_body, None);
+        // Does not block, and need not: it fits into the buffer of a socket that was not written to.
+        if let Err(error) = stream.write_all(&bytes) {
+            log::debug!("the browser did not take its page: {error}");
+        }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        self.answer(&Answer::from(&Page::Interrupted), false);
+    }
+}

@@ -1,0 +1,525 @@
+//! From a challenge to the authorization server: protected resource metadata (RFC 9728), then the
+//! authorization server's own (RFC 8414, OpenID Connect Discovery), as MCP 2025-11-25 and 2026-07-28
+//! (Authorization, Discovery) order them; and what MCP 2025-03-26 did before there was either.
+//!
+//! rmcp's own discovery is not used: it asks the MCP server itself once more, asks at a place between
+//! the two that RFC 9728 knows, adds a slash to issuers and resources, forgives a missing S256, falls
+//! back to the authorization server's scopes, and gives up at the first HTTP 500 (3.11.0, auth.rs).
+//!
+//! Must never: use a document whose issuer is not the one that was asked for; take the MCP server's
+//! own origin where its metadata name somebody else.
+
+use log::{debug, warn};
+use reqwest::Url;
+use rmcp::transport::auth::AuthorizationMetadata;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::{
+    oauth::{
+        client::same_issuer,
+        error::Error,
+        http::client::{HttpClient, without_query},
+        protocol::challenge::Challenge,
+    },
+    text::{host, is_obeyed, one_line},
+};
+
+/// What is known of the server and of who issues tokens for it.
+#[derive(Clone, Debug)]
+pub struct Discovered {
+    /// The MCP server's metadata; `None` if it publishes none.
+    pub resource: Option<ProtectedResource>,
+    /// Who issues tokens.
+    pub server: AuthorizationServer,
+}
+
+/// Protected resource metadata (RFC 9728 §2), what we need of them.
+#[derive(Clone, Debug)]
+pub struct ProtectedResource {
+    /// The resource indicator, as it was published.
+    pub resource: String,
+    /// All scopes there are.
+    pub scopes: Vec<String>,
+    /// Where the document was, if the challenge said so.
+    pub advertised: Option<String>,
+    /// Whether tokens must be bound to a key (RFC 9449): `dpop_bound_access_tokens_required`.
+    pub wants_dpop: bool,
+}
+
+/// An authorization server.
+#[derive(Clone, Debug)]
+pub struct AuthorizationServer {
+    /// Its name as it stands in its own metadata; for one without metadata, the base of its endpoints.
+    pub issuer: String,
+    /// Its endpoints and abilities.
+    pub metadata: Metadata,
+    /// Whether the metadata are published, or the defaults of MCP 2025-03-26.
+    pub published: bool,
+}
+
+/// Authorization server metadata (RFC 8414 §2), what we need of them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Metadata {
+    issuer: Option<String>,
+    /// For the browser.
+    pub authorization_endpoint: Option<String>,
+    /// For grants.
+    pub token_endpoint: Option<String>,
+    /// RFC 7591.
+    pub registration_endpoint: Option<String>,
+    /// RFC 8628 §4.
+    pub device_authorization_endpoint: Option<String>,
+    /// RFC 7009.
+    pub revocation_endpoint: Option<String>,
+    /// All scopes there are.
+    pub scopes_supported: Option<Vec<String>>,
+    response_types_supported: Option<Vec<String>>,
+    /// All grants there are.
+    pub grant_types_supported: Option<Vec<String>>,
+    /// How clients may authenticate.
+    pub token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    /// How assertions may be signed.
+    pub token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
+    code_challenge_methods_supported: Option<Vec<String>>,
+    /// A client id may be the address of a document.
+    pub client_id_metadata_document_supported: Option<bool>,
+    authorization_response_iss_parameter_supported: Option<bool>,
+    /// RFC 9449 §5.1.
+    pub dpop_signing_alg_values_supported: Option<Vec<String>>,
+}
+
+/// Authorization servers that support S256 but do not list it: how the issuer's host begins and ends,
+/// and the place where they say so.
+const KNOWN_PKCE: [(&str, &str, &str); 5] = [
+    ("login.", "login.microsoftonline.com", "learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow"),
+    ("sts.", "sts.windows.net", "learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow"),
+    ("", ".ciamlogin.com", "learn.microsoft.com/entra/external-id/customers/how-to-web-app-node-sign-in-overview"),
+    ("", ".b2clogin.com", "learn.microsoft.com/azure/active-directory-b2c/authorization-code-flow"),
+    (
+        "cognito-idp.",
+        ".amazonaws.com",
+        "docs.aws.amazon.com/cognito/latest/developerguide/using-pkce-in-authorization-code.html",
+    ),
+];
+
+/// Authorization servers that are looked at, of those that one server names: each takes three requests, to
+/// wherever the server likes, while a person waits. Servers name one or two.
+const MOST_ISSUERS: usize = 8;
+/// Longest issuer, in bytes, as much as of any address that people see: it is told to them.
+const LONGEST_ISSUER: usize = 2000;
+
+/// Finds the authorization server of the MCP server. `present` is the one that our tokens come from: of
+/// several it stays, and where it does not answer, that is told.
+///
+/// # Errors
+/// [`Error`], if there is none, or none that may be used.
+pub async fn discover(http: &HttpClient, challenge: &Challenge, present: Option<&str>) -> Result<Discovered, Error> {
+    let Some(resource) = protected_resource(http, challenge).await? else {
+        return Ok(Discovered { resource: None, server: of_2025_03_26(http).await? });
+    };
+    let ResourceMetadata { authorization_servers, .. } = &resource.1;
+    let mut named: Vec<&String> = authorization_servers.iter().flatten().collect();
+    let is_present = |issuer: &str| present.is_some_and(|present| same_issuer(present, issuer));
+    named.sort_by_key(|issuer| !is_present(issuer));
+    if named.len() > MOST_ISSUERS {
+        debug!("of {} authorization servers only {MOST_ISSUERS} are looked at", named.len());
+        named.truncate(MOST_ISSUERS);
+    }
+    if named.is_empty() {
+        // Which the specification demands of the server. Its own origin counts only if it says itself
+        // that it is an authorization server, as with npm; nothing is guessed.
+        let origin = origin(http.server());
+        let server = published(http, &origin).await.map_err(|_| {
+            Error::Metadata(format!("the metadata of {} name no authorization server", host(http.server())))
+        })?;
+        return Ok(Discovered { resource: Some(resource.0), server });
+    }
+    let mut reasons = Vec::new();
+    for issuer in &named {
+        match published(http, issuer).await {
+            Ok(server) => return Ok(Discovered { resource: Some(resource.0), server }),
+            Err(error @ Error::Network { .. }) if is_present(issuer) => return Err(error),
+            Err(error) => {
+                debug!("{error}");
+                reasons.push(error);
+            }
+        }
+    }
+    match (<[Error; 1]>::try_from(reasons), named.as_slice()) {
+        (Ok([only]), _) => Err(only),
+        (Err(reasons), _) => {
+            let told: Vec<_> = reasons.iter().map(ToString::to_string).collect();
+            Err(Error::Metadata(format!("no authorization server can be used: {}", told.join("; "))))
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct ResourceMetadata {
+    resource: String,
+    #[serde(default)]
+    authorization_servers: Option<Vec<String>>,
+    #[serde(default)]
+    scopes_supported: Option<Vec<String>>,
+    #[serde(default)]
+    dpop_bound_access_tokens_required: Option<bool>,
+}
+
+/// The MCP server's metadata: where the challenge says, else at the well-known places, the one with
+/// the path first (MCP 2025-11-25, Authorization, Protected Resource Metadata Discovery).
+async fn protected_resource(
+    http: &HttpClient,
+    challenge: &Challenge,
+) -> Result<Option<(ProtectedResource, ResourceMetadata)>, Error> {
+    let mut advertised = None;
+    if let Some(text) = &challenge.resource_metadata {
+        // May be relative; servers have done that.
+        let text = http.server().join(text).map_or_else(|_| text.clone(), Into::into);
+        advertised = Some(http.address("the address of the server's metadata", &text).await?);
+    }
+    let mut trouble = None;
+    let places = advertised.iter().cloned().map(|url| (url, true));
+    let well_known = well_known_resources(http.server());
+    for (url, is_advertised) in places.chain(well_known.into_iter().map(|url| (url, false))) {
+        let body = match http.metadata(&url).await {
+            Ok(Some(body)) => body,
+            Ok(None) => continue,
+            Err(error) => {
+                trouble.get_or_insert(error);
+                continue;
+            }
+        };
+        let Ok(found) = serde_json::from_slice::<ResourceMetadata>(&body) else {
+            debug!("{} is no protected resource metadata: {}", without_query(&url), one_line(&body));
+            continue;
+        };
+        if !describes(&found.resource, http.server()) {
+            return Err(Error::OtherResource { named: one_line(found.resource.as_bytes()) });
+        }
+        let resource = ProtectedResource {
+            resource: found.resource.clone(),
+            scopes: found.scopes_supported.clone().unwrap_or_default(),
+            advertised: is_advertised.then(|| url.to_string()),
+            wants_dpop: found.dpop_bound_access_tokens_required == Some(true),
+        };
+        return Ok(Some((resource, found)));
+    }
+    // Without metadata the server would be its own authorization server (MCP 2025-03-26). One that has
+    // some, which cannot be had now, is not that.
+    match (trouble, &advertised) {
+        (Some(trouble), _) => Err(trouble),
+        (None, Some(_)) => {
+            Err(Error::Metadata(format!("the metadata that {} names are not there", host(http.server()))))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// RFC 9728 §3.1: the segment goes between host and path; then at the root.
+fn well_known_resources(server: &Url) -> Vec<Url> {
+    const SEGMENT: &str = "/.well-known/oauth-protected-resource";
+    let mut root = server.clone();
+    root.set_fragment(None);
+    root.set_query(None);
+    root.set_path(SEGMENT);
+    if server.path() == "/" {
+        return vec![root];
+    }
+    let mut inserted = server.clone();
+    inserted.set_fragment(None);
+    inserted.set_path(&format!("{SEGMENT}{}", server.path()));
+    vec![inserted, root]
+}
+
+/// Whether a resource indicator is the server, or something that contains it: same origin, and a
+/// path that begins the server's (RFC 9728 §3.3 wants equality; servers publish their origin, and the
+/// conformance suite has them do so).
+fn describes(resource: &str, server: &Url) -> bool {
+    let Ok(resource) = Url::parse(resource) else { return false };
+    let path = resource.path().trim_end_matches('/');
+    let rest = server.path().trim_end_matches('/').strip_prefix(path);
+    resource.fragment().is_none()
+        && resource.origin() == server.origin()
+        && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The published metadata of a named issuer.
+///
+/// # Errors
+/// [`Error::NoMetadata`], [`Error::Metadata`] for such as may not be used, [`Error::Address`],
+/// [`Error::Network`].
+pub async fn published(http: &HttpClient, issuer: &str) -> Result<AuthorizationServer, Error> {
+    let what = "the authorization server";
+    let refused = |why: &str| Error::Address { what: what.to_owned(), why: why.to_owned(), near: false };
+    if issuer.len() > LONGEST_ISSUER {
+        return Err(refused("it is longer than any address"));
+    }
+    let url = http.address(what, issuer).await?;
+    if issuer.chars().any(|character| is_obeyed(character) || character.is_whitespace()) {
+        return Err(refused("it has characters that no address has")); // the parser drops some of them
+    }
+    let mut unusable = None;
+    for place in well_known_servers(&url) {
+        let body = match http.metadata(&place).await {
+            Ok(Some(body)) => body,
+            Ok(None) => continue,
+            Err(error) => {
+                unusable.get_or_insert(error);
+                continue;
+            }
+        };
+        let Ok(metadata) = serde_json::from_slice::<Metadata>(&body) else {
+            debug!("{place} is no authorization server metadata: {}", one_line(&body));
+            continue;
+        };
+        // RFC 8414 §3.3: identical, or the document must not be used. Simple string comparison.
+        let Some(published) = metadata.issuer.clone() else {
+            unusable.get_or_insert_with(|| Error::Metadata(format!("the metadata at {place} name no issuer")));
+            continue;
+        };
+        if published != issuer {
+            if published.strip_suffix('/') != Some(issuer) && issuer.strip_suffix('/') != Some(&published) {
+                let shown = one_line(published.as_bytes());
+                unusable.get_or_insert_with(|| {
+                    Error::Metadata(format!("the metadata at {place} are those of {shown}, not of {issuer}"))
+                });
+                continue;
+            }
+            warn!("the issuer is called {issuer} in one place and {published} in the other");
+        }
+        return checked(http, AuthorizationServer { issuer: published, metadata, published: true }).await;
+    }
+    Err(unusable.unwrap_or_else(|| Error::NoMetadata { issuer: issuer.to_owned() }))
+}
+
+/// MCP 2025-11-25, Authorization Server Metadata Discovery: the order for issuers with and without
+/// a path.
+fn well_known_servers(issuer: &Url) -> Vec<Url> {
+    const OAUTH: &str = "/.well-known/oauth-authorization-server";
+    const OPENID: &str = "/.well-known/openid-configuration";
+    let path = issuer.path().trim_end_matches('/');
+    let paths = if path.is_empty() {
+        vec![OAUTH.to_owned(), OPENID.to_owned()]
+    } else {
+        vec![format!("{OAUTH}{path}"), format!("{OPENID}{path}"), format!("{path}{OPENID}")]
+    };
+    let at = |path: String| {
+        let mut url = issuer.clone();
+        url.set_query(None);
+        url.set_fragment(None);
+        url.set_path(&path);
+        url
+    };
+    paths.into_iter().map(at).collect()
+}
+
+/// MCP 2025-03-26, Authorization: the MCP server is its own authorization server, with metadata at the
+/// root of its origin, else with endpoints at fixed places.
+async fn of_2025_03_26(http: &HttpClient) -> Result<AuthorizationServer, Error> {
+    let issuer = origin(http.server());
+    match published(http, &issuer).await {
+        Err(Error::NoMetadata { .. }) => {
+            let endpoint = |path: &str| Some(format!("{issuer}{path}"));
+            let metadata = Metadata {
+                authorization_endpoint: endpoint("/authorize"),
+                token_endpoint: endpoint("/token"),
+                registration_endpoint: endpoint("/register"),
+                ..Metadata::default()
+            };
+            Ok(AuthorizationServer { issuer, metadata, published: false })
+        }
+        published => published,
+    }
+}
+
+/// Scheme, host and port, without a slash at the end.
+fn origin(server: &Url) -> String {
+    server.origin().ascii_serialization()
+}
+
+/// All endpoints may be gone to: https, or loopback (MCP 2025-11-25, Communication Security).
+async fn checked(http: &HttpClient, mut server: AuthorizationServer) -> Result<AuthorizationServer, Error> {
+    let metadata = &mut server.metadata;
+    for (what, endpoint) in [
+        ("the authorization endpoint", &metadata.authorization_endpoint),
+        ("the token endpoint", &metadata.token_endpoint),
+    ] {
+        if let Some(endpoint) = endpoint {
+            http.address(what, endpoint).await?;
+        }
+    }
+    // Without these there is another way.
+    for (what, endpoint) in [
+        ("the registration endpoint", &mut metadata.registration_endpoint),
+        ("the device authorization endpoint", &mut metadata.device_authorization_endpoint),
+        ("the revocation endpoint", &mut metadata.revocation_endpoint),
+    ] {
+        if let Some(named) = endpoint
+            && let Err(error) = http.address(what, named).await
+        {
+            warn!("{error}; it is left out");
+            *endpoint = None;
+        }
+    }
+    Ok(server)
+}
+
+impl AuthorizationServer {
+    /// One endpoint that was named on the command line, with nothing published.
+    #[must_use]
+    pub fn of_token_endpoint(endpoint: &Url) -> Self {
+        let metadata = Metadata { token_endpoint: Some(endpoint.to_string()), ..Metadata::default() };
+        Self { issuer: origin(endpoint), metadata, published: false }
+    }
+
+    /// Whether the authorization-code grant may be used: `code`, and S256 listed (MCP 2025-11-25,
+    /// Authorization Code Protection). Where nothing is published there is nothing to look at.
+    ///
+    /// # Errors
+    /// [`Error::NoPkce`], [`Error::Unsupported`].
+    pub fn allows_codes(&self, assume_pkce: bool) -> Result<(), Error> {
+        let issuer = || self.issuer.clone();
+        let metadata = &self.metadata;
+        if metadata.response_types_supported.as_ref().is_some_and(|types| !types.iter().any(|kind| kind == "code")) {
+            return Err(Error::Unsupported { issuer: issuer(), what: "does not offer the authorization-code grant" });
+        }
+        let listed = metadata.code_challenge_methods_supported.iter().flatten().any(|method| method == "S256");
+        if !self.published || listed || assume_pkce {
+            return Ok(());
+        }
+        let host = Url::parse(&self.issuer).ok().and_then(|url| url.host_str().map(ToOwned::to_owned));
+        let known =
+            |host: String| KNOWN_PKCE.iter().find(|(start, end, _)| host.starts_with(start) && host.ends_with(end));
+        match host.and_then(known) {
+            Some((_, _, source)) if metadata.code_challenge_methods_supported.is_none() => {
+                debug!("{} supports S256 without listing it: {source}", self.issuer);
+                Ok(())
+            }
+            _ => Err(Error::NoPkce { issuer: issuer() }),
+        }
+    }
+
+    /// Whether redirects carry `iss` (RFC 9207 §3).
+    fn sends_issuer(&self) -> bool {
+        self.metadata.authorization_response_iss_parameter_supported == Some(true)
+    }
+
+    /// Whether `name` is among the scopes it knows.
+    #[must_use]
+    pub fn knows_scope(&self, name: &str) -> bool {
+        self.metadata.scopes_supported.iter().flatten().any(|scope| scope == name)
+    }
+
+    /// The token endpoint.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`] if there is none.
+    pub fn token_endpoint(&self) -> Result<Url, Error> {
+        let endpoint = self.metadata.token_endpoint.as_deref();
+        let missing = || Error::Metadata(format!("the metadata of {} name no token endpoint", self.issuer));
+        Url::parse(endpoint.ok_or_else(missing)?).map_err(|_| missing())
+    }
+
+    /// As rmcp wants it. It insists on an authorization endpoint, which a server without a browser's
+    /// grant has not; the placeholder leads nowhere.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`] where an endpoint is missing.
+    pub fn for_rmcp(&self) -> Result<AuthorizationMetadata, Error> {
+        let mut map = Map::new();
+        map.insert("token_endpoint".to_owned(), self.token_endpoint()?.as_str().into());
+        let authorize = self.metadata.authorization_endpoint.as_deref().unwrap_or("https://invalid./");
+        map.insert("authorization_endpoint".to_owned(), authorize.into());
+        if self.published {
+            map.insert("issuer".to_owned(), self.issuer.as_str().into());
+        }
+        // Judged by `allows_codes` already, with the exceptions that rmcp does not know.
+        map.insert("code_challenge_methods_supported".to_owned(), vec!["S256"].into());
+        map.insert("authorization_response_iss_parameter_supported".to_owned(), self.sends_issuer().into());
+        serde_json::from_value(Value::Object(map)).map_err(|error| Error::Metadata(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    fn texts(urls: Vec<Url>) -> Vec<String> {
+        urls.into_iter().map(Into::into).collect()
+    }
+
+    #[test]
+    fn the_servers_metadata_are_looked_for_at_the_path_and_then_at_the_root() {
+        assert_eq!(
+            texts(well_known_resources(&url("https://h:8443/a/b?tenant=1"))),
+            [
+                "https://h:8443/.well-known/oauth-protected-resource/a/b?tenant=1",
+                "https://h:8443/.well-known/oauth-protected-resource"
+            ]
+        );
+        assert_eq!(texts(well_known_resources(&url("https://h/"))), ["https://h/.well-known/oauth-protected-resource"]);
+    }
+
+    #[test]
+    fn an_issuers_metadata_are_looked_for_in_the_specifications_order() {
+        assert_eq!(
+            texts(well_known_servers(&url("https://h/t1/"))),
+            [
+                "https://h/.well-known/oauth-authorization-server/t1",
+                "https://h/.well-known/openid-configuration/t1",
+                "https://h/t1/.well-known/openid-configuration"
+            ]
+        );
+        assert_eq!(
+            texts(well_known_servers(&url("https://h"))),
+            ["https://h/.well-known/oauth-authorization-server", "https://h/.well-known/openid-configuration"]
+        );
+    }
+
+    #[test]
+    fn metadata_are_the_servers_own_if_they_are_of_it_or_of_what_contains_it() {
+        let server = url("https://h/a/mcp");
+        for resource in
+            ["https://h/a/mcp", "https://h/a/mcp/", "https://h", "https://h/", "https://h/a", "https://h:443/a/"]
+        {
+            assert!(describes(resource, &server), "{resource}");
+        }
+        for resource in ["https://h/a/m", "https://h/a/mcp/x", "http://h/a/mcp", "https://g/a/mcp", "https://h/#a", "h"]
+        {
+            assert!(!describes(resource, &server), "{resource}");
+        }
+    }
+
+    #[test]
+    fn s256_must_be_listed_unless_the_issuer_is_known_for_it_or_the_user_says_so() {
+        let server = |issuer: &str, methods: Option<Vec<&str>>| AuthorizationServer {
+            issuer: issuer.to_owned(),
+            metadata: Metadata {
+                code_challenge_methods_supported: methods
+                    .map(|methods| methods.into_iter().map(ToOwned::to_owned).collect()),
+                ..Metadata::default()
+            },
+            published: true,
+        };
+        assert!(server("https://as.example", Some(vec!["plain", "S256"])).allows_codes(false).is_ok());
+        assert!(server("https://as.example", None).allows_codes(false).is_err());
+        assert!(server("https://as.example", None).allows_codes(true).is_ok());
+        assert!(server("https://as.example", Some(vec!["plain"])).allows_codes(false).is_err());
+        assert!(server("https://login.microsoftonline.com/t/v2.0", None).allows_codes(false).is_ok());
+        assert!(server("https://login.microsoftonline.com/t/v2.0", Some(vec!["plain"])).allows_codes(false).is_err());
+        for stranger in [
+            "https://login.microsoftonline.com.evil.example",
+            "https://login.evil.example/login.microsoftonline.com",
+            "https://evilciamlogin.com",
+            "https://evil.execute-api.amazonaws.com",
+        ] {
+            assert!(server(stranger, None).allows_codes(false).is_err(), "{stranger}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Which scopes to ask for (MCP 2025-11-25 and 2026-07-28, Authorization, Scope Selection Strategy and
+//! Step-Up Authorization Flow).
+//!
+//! Must never: make up a scope, or take the authorization server's list for the resource's.
+
+use crate::{
+    config::{Authorization, Grant},
+    oauth::protocol::{challenge::Challenge, discovery::Discovered},
+};
+
+/// Asks for a refresh token (OpenID Connect Core §11).
+pub const OFFLINE_ACCESS: &str = "offline_access";
+
+/// The scopes to ask for: the user's, else the challenge's, else all of the resource's, else none.
+/// `held` is what a step-up must not lose.
+#[must_use]
+pub fn wanted(
+    settings: &Authorization,
+    challenge: &Challenge,
+    discovered: &Discovered,
+    held: &[String],
+) -> Vec<String> {
+    let mut scopes: Vec<String> = held.to_vec();
+    let mut add = |more: &[String]| {
+        for scope in more {
+            if !scopes.contains(scope) {
+                scopes.push(scope.clone());
+            }
+        }
+    };
+    let challenged = split(challenge.scope.as_deref());
+    if let Some(pinned) = pinned(settings) {
+        add(&pinned);
+        if !held.is_empty() {
+            add(&challenged); // a step-up without the challenge's scopes would lead to the same challenge
+        }
+        return scopes;
+    }
+    match &discovered.resource {
+        _ if !challenged.is_empty() => add(&challenged),
+        Some(resource) if held.is_empty() => add(&resource.scopes),
+        _ => {}
+    }
+    // SEP-2207: only where the authorization server lists it.
+    let with_person = matches!(settings.grant, Grant::AuthorizationCode | Grant::DeviceCode);
+    if with_person && discovered.server.knows_scope(OFFLINE_ACCESS) {
+        add(&[OFFLINE_ACCESS.to_owned()]);
+    }
+    scopes
+}
+
+/// What the user has written in `--static-oauth-client-metadata`.
+#[must_use]
+pub fn pinned(settings: &Authorization) -> Option<Vec<String>> {
+    let scope = settings.client_metadata.as_ref()?.get("scope")?.as_str()?;
+    Some(split(Some(scope)))
+}
+
+/// Whether the person must be asked again: OpenID Connect Core §11 wants consent for offline access.
+#[must_use]
+pub fn needs_consent(scopes: &[String]) -> bool {
+    scopes.iter().any(|scope| scope == OFFLINE_ACCESS)
+}
+
+/// The scopes of a text (RFC 6749 §3.3).
+#[must_use]
+pub fn split(text: Option<&str>) -> Vec<String> {
+    text.unwrap_or_default().split_ascii_whitespace().map(ToOwned::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oauth::protocol::discovery::{AuthorizationServer, Metadata, ProtectedResource};
+
+    fn discovered(resource: &str, server: &str) -> Discovered {
+        let resource = ProtectedResource {
+            resource: "https://h".to_owned(),
+            scopes: split(Some(resource)),
+            advertised: None,
+            wants_dpop: false,
+        };
+        let mut metadata = Metadata::default();
+        metadata.scopes_supported = Some(split(Some(server)));
+        let server = AuthorizationServer { issuer: "https://as".to_owned(), metadata, published: true };
+        Discovered { resource: Some(resource), server }
+    }
+
+    fn asked(pinned: Option<&str>, challenge: Option<&str>, published: (&str, &str), held: &str) -> String {
+        let member = |scope: &str| serde_json::Map::from_iter([("scope".to_owned(), scope.into())]);
+        let settings = Authorization { client_metadata: pinned.map(member), ..Authorization::default() };
+        let challenge = Challenge { scope: challenge.map(ToOwned::to_owned), ..Challenge::default() };
+        wanted(&settings, &challenge, &discovered(published.0, published.1), &split(Some(held))).join(" ")
+    }
+
+    #[test]
+    fn the_users_scope_counts_then_the_challenges_then_all_of_the_resources_then_none() {
+        assert_eq!(asked(Some("u"), Some("c"), ("r s", "a"), ""), "u");
+        assert_eq!(asked(None, Some("c d"), ("r s", "a"), ""), "c d");
+        assert_eq!(asked(None, None, ("r s", "a"), ""), "r s");
+        assert_eq!(
+            asked(None, None, ("", "a openid"), ""),
+            "",
+            "the authorization server's list is not the resource's"
+        );
+    }
+
+    #[test]
+    fn a_refresh_token_is_asked_for_where_that_is_offered_and_the_user_names_nothing() {
+        assert_eq!(asked(None, Some("c"), ("", "offline_access"), ""), "c offline_access");
+        assert_eq!(asked(Some("u"), None, ("", "offline_access"), ""), "u");
+    }
+
+    #[test]
+    fn a_step_up_keeps_what_is_held_and_adds_only_the_challenge() {
+        assert_eq!(asked(None, Some("b c"), ("r", ""), "a b"), "a b c");
+        assert_eq!(asked(None, None, ("r", ""), "a"), "a");
+        assert_eq!(asked(Some("u"), Some("c"), ("r", ""), "u"), "u c");
+    }
+}

@@ -1,0 +1,56 @@
+//! What a server's authorization server was found to need ([`Remedy`]), so that it is not found out
+//! again by failing.
+//!
+//! Must never: be used for another issuer than the one it was found with.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    oauth::{client::same_issuer, protocol::scope::OFFLINE_ACCESS, providers::Remedy},
+    store::Store,
+};
+
+/// Name of the record.
+const REMEDIES: &str = "remedies.json";
+
+/// What has helped, and with whom.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remedies {
+    issuer: String,
+    remedies: Vec<Remedy>,
+    /// What was asked for with them: without a resource indicator, scopes alone say what a token is for.
+    #[serde(default)]
+    scopes: Vec<String>,
+}
+
+impl Remedies {
+    /// What is known to help with this issuer, where these scopes are asked for.
+    #[must_use]
+    pub fn load(store: &Store, issuer: &str, scopes: &[String]) -> Vec<Remedy> {
+        let kept: Option<Self> = store.parse(REMEDIES, |content| serde_json::from_slice(content).ok());
+        let Some(mut kept) = kept.filter(|kept| same_issuer(&kept.issuer, issuer)) else { return Vec::new() };
+        if !scopes.iter().all(|scope| scope == OFFLINE_ACCESS || kept.scopes.contains(scope)) {
+            kept.remedies.retain(|remedy| *remedy != Remedy::OmitResource); // perhaps another application's
+        }
+        kept.remedies
+    }
+
+    /// Keeps what helps with this issuer, in place of all that was known.
+    pub fn save(store: &Store, issuer: &str, remedies: &[Remedy], scopes: &[String]) {
+        if Self::load(store, issuer, scopes) == remedies {
+            return;
+        }
+        let kept = Self { issuer: issuer.to_owned(), remedies: remedies.to_vec(), scopes: scopes.to_vec() };
+        let written =
+            serde_json::to_vec_pretty(&kept).map_err(Into::into).and_then(|text| store.write(REMEDIES, &text));
+        if let Err(error) = written {
+            // Found out again at the next start.
+            crate::report::warn(crate::report::Code::StoreNotWritable, format!("the remedy is not kept: {error:#}"));
+        }
+    }
+
+    /// It does not help any more.
+    pub fn forget(store: &Store) {
+        store.remove(REMEDIES);
+    }
+}

@@ -1,0 +1,283 @@
+//! Tokens as npm's mcp-remote 0.15.1 stores them: `tokens.json`, the token response (RFC 6749 §5.1)
+//! and three members of npm's own.
+//!
+//! Must never: write what npm would misread there; lose a member somebody else has written.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value};
+
+use crate::{secret::Secret, store::Store};
+
+/// How long before its end a token is replaced, at most. Requests on their way, and clocks, differ
+/// by less.
+const LONGEST_SKEW: Duration = Duration::from_secs(60);
+/// Share of a token's life that is left at its end: a token of seconds must not be replaced for
+/// each request.
+const SKEW_SHARE: u32 = 10;
+
+/// Which file tokens are kept in. npm's holds only what npm can use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenFile {
+    /// npm's own: bearer tokens of a person.
+    Npm,
+    /// Tokens bound to a key (RFC 9449).
+    Dpop,
+    /// Tokens obtained without a person: client credentials.
+    ClientCredentials,
+    /// Tokens obtained for an ID-JAG.
+    Enterprise,
+    /// Tokens obtained for a platform's assertion.
+    WorkloadIdentity,
+}
+
+impl TokenFile {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Npm, Self::Dpop, Self::ClientCredentials, Self::Enterprise, Self::WorkloadIdentity];
+
+    /// Name of the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Npm => "tokens.json",
+            Self::Dpop => "dpop_tokens.json",
+            Self::ClientCredentials => "client_credentials_tokens.json",
+            Self::Enterprise => "enterprise_tokens.json",
+            Self::WorkloadIdentity => "workload_tokens.json",
+        }
+    }
+
+    /// Name of the file that says how the tokens were obtained.
+    #[must_use]
+    pub const fn provenance_name(self) -> &'static str {
+        match self {
+            Self::Npm => "grant.json",
+            Self::Dpop => "dpop_grant.json",
+            Self::ClientCredentials => "client_credentials_grant.json",
+            Self::Enterprise => "enterprise_grant.json",
+            Self::WorkloadIdentity => "workload_grant.json",
+        }
+    }
+}
+
+/// A token response, and when it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// Everything, as stored.
+    all: Secret<Map<String, Value>>,
+}
+
+impl Tokens {
+    /// Of a token response that came `now`, from the authorization server called `issuer`.
+    #[must_use]
+    pub fn of_response(mut response: Map<String, Value>, issuer: Option<&str>, now: SystemTime) -> Self {
+        if let Some(lifetime) = response.get("expires_in").and_then(Value::as_u64).filter(|seconds| *seconds > 0) {
+            let at = since_epoch(now).as_millis().saturating_add(u128::from(lifetime) * 1000);
+            response.insert("expires_at".to_owned(), Value::from(u64::try_from(at).unwrap_or(u64::MAX)));
+        }
+        if let Some(issuer) = issuer {
+            response.insert("issuer".to_owned(), issuer.into());
+        }
+        Self { all: Secret::new(response) }
+    }
+
+    /// Reads a file's content.
+    #[must_use]
+    pub fn from_json(content: &[u8]) -> Option<Self> {
+        let all: Map<String, Value> = serde_json::from_slice(content).ok()?;
+        all.get("access_token").is_some_and(Value::is_string).then_some(Self { all: Secret::new(all) })
+    }
+
+    /// A file's content, as npm writes it.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self.all.expose()).unwrap_or_default()
+    }
+
+    /// The stored tokens.
+    #[must_use]
+    pub fn load(store: &Store, file: TokenFile) -> Option<Self> {
+        store.parse(file.name(), Self::from_json)
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.all.expose().get(name)?.as_str()
+    }
+
+    /// A name for the access token that gives nothing away: half of its SHA-256, in hexadecimal.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let digest = ring::digest::digest(&ring::digest::SHA256, self.access_token().expose().as_bytes());
+        digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The access token.
+    #[must_use]
+    pub fn access_token(&self) -> Secret<&str> {
+        Secret::new(self.text("access_token").unwrap_or_default())
+    }
+
+    /// The refresh token.
+    #[must_use]
+    pub fn refresh_token(&self) -> Option<Secret<&str>> {
+        self.text("refresh_token").filter(|token| !token.is_empty()).map(Secret::new)
+    }
+
+    /// The id token (OpenID Connect Core §2).
+    #[must_use]
+    pub fn id_token(&self) -> Option<Secret<&str>> {
+        self.text("id_token").map(Secret::new)
+    }
+
+    /// The type of the access token (RFC 6749 §7.1).
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.text("token_type").unwrap_or_default()
+    }
+
+    /// Whether the access token is one to send in a proof's company (RFC 9449 §5).
+    #[must_use]
+    pub fn is_dpop(&self) -> bool {
+        self.kind().eq_ignore_ascii_case("dpop")
+    }
+
+    /// Who issued them, if that was noted.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.text("issuer")
+    }
+
+    /// The granted scope, as it was written.
+    #[must_use]
+    pub fn scope(&self) -> Option<&str> {
+        self.text("scope")
+    }
+
+    /// The granted scopes.
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        self.scope().unwrap_or_default().split_ascii_whitespace()
+    }
+
+    /// When the access token ends, if that is known.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        // npm writes a number of JavaScript, which may have a fraction.
+        let at = self.all.expose().get("expires_at")?.as_f64().filter(|at| *at > 0.0)?;
+        UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(at / 1000.0).ok()?)
+    }
+
+    /// Whether the access token has come to its end. One that names none never does.
+    #[must_use]
+    pub fn has_expired(&self, now: SystemTime) -> bool {
+        self.expires_at().is_some_and(|end| end <= now)
+    }
+
+    /// Whether it is time to replace the access token: a little before its end.
+    #[must_use]
+    pub fn is_due(&self, now: SystemTime) -> bool {
+        let lifetime = self.all.expose().get("expires_in").and_then(Value::as_u64).map(Duration::from_secs);
+        let skew = lifetime.map_or(LONGEST_SKEW, |lifetime| LONGEST_SKEW.min(lifetime / SKEW_SHARE));
+        self.expires_at().is_some_and(|end| end <= now + skew)
+    }
+
+    /// What stays of these tokens when a refresh brought `new`: RFC 6749 §6, a refresh token that is
+    /// not replaced lives on; likewise the id token and the scope, which an answer may leave out.
+    #[must_use]
+    pub fn refreshed(&self, new: Self) -> Self {
+        let mut all = new.all.expose().clone();
+        for kept in ["refresh_token", "id_token", "scope", "issuer", "requested_scope"] {
+            if let Some(value) = self.all.expose().get(kept)
+                && !all.contains_key(kept)
+            {
+                all.insert(kept.to_owned(), value.clone());
+            }
+        }
+        Self { all: Secret::new(all) }
+    }
+
+    /// The same with a scope, where the response named none.
+    #[must_use]
+    pub fn with_scope(&self, scopes: &[String]) -> Self {
+        let mut all = self.all.expose().clone();
+        if !scopes.is_empty() {
+            all.insert("scope".to_owned(), scopes.join(" ").into());
+        }
+        Self { all: Secret::new(all) }
+    }
+
+    /// The same without the refresh token, which was refused.
+    #[must_use]
+    pub fn without_refresh_token(&self) -> Self {
+        let mut all = self.all.expose().clone();
+        all.remove("refresh_token");
+        Self { all: Secret::new(all) }
+    }
+
+    /// The token response, without what is ours and npm's.
+    #[must_use]
+    pub fn response(&self) -> Secret<Value> {
+        let mut all = self.all.expose().clone();
+        for own in ["expires_at", "issuer", "requested_scope"] {
+            all.remove(own);
+        }
+        Secret::new(Value::Object(all))
+    }
+}
+
+fn since_epoch(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: SystemTime = UNIX_EPOCH;
+
+    fn tokens(json: &str) -> Tokens {
+        Tokens::of_response(serde_json::from_str(json).unwrap(), Some("https://as.example"), NOW)
+    }
+
+    #[test]
+    fn a_token_is_due_a_tenth_of_its_life_before_its_end_and_a_minute_at_most() {
+        let at = |seconds| NOW + Duration::from_secs(seconds);
+        let short = tokens(r#"{"access_token":"a","expires_in":20}"#);
+        assert!(
+            !short.is_due(at(17)) && short.is_due(at(18)) && !short.has_expired(at(19)) && short.has_expired(at(20))
+        );
+        let long = tokens(r#"{"access_token":"a","expires_in":86400}"#);
+        assert!(!long.is_due(at(86339)) && long.is_due(at(86340)));
+        for endless in [r#"{"access_token":"a"}"#, r#"{"access_token":"a","expires_in":0}"#] {
+            assert!(!tokens(endless).is_due(at(1 << 40)), "{endless}");
+        }
+    }
+
+    #[test]
+    fn a_refresh_keeps_what_its_answer_leaves_out() {
+        let old = tokens(r#"{"access_token":"a","refresh_token":"r","id_token":"i","scope":"x y","expires_in":9}"#);
+        let new = old.refreshed(tokens(r#"{"access_token":"b"}"#));
+        assert_eq!(new.access_token().expose(), &"b");
+        assert_eq!((new.refresh_token().unwrap().expose(), new.id_token().unwrap().expose()), (&"r", &"i"));
+        assert_eq!(new.scope(), Some("x y"));
+        assert_eq!(new.expires_at(), None, "the old end is not the new token's");
+        let rotated = old.refreshed(tokens(r#"{"access_token":"b","refresh_token":"s"}"#));
+        assert_eq!(rotated.refresh_token().unwrap().expose(), &"s");
+    }
+
+    #[test]
+    fn the_file_is_npms() {
+        let text = String::from_utf8(tokens(r#"{"access_token":"a","token_type":"Bearer","expires_in":9}"#).to_json());
+        assert_eq!(
+            text.unwrap(),
+            "{\n  \"access_token\": \"a\",\n  \"expires_at\": 9000,\n  \"expires_in\": 9,\n  \"issuer\": \"https://as.example\",\n  \"token_type\": \"Bearer\"\n}"
+        );
+        assert_eq!(Tokens::from_json(b"{\"access_token\":1}"), None);
+        assert_eq!(Tokens::from_json(b"{\"access_tok"), None);
+    }
+
+    #[test]
+    fn no_token_shows() {
+        assert!(!format!("{:?}", tokens(r#"{"access_token":"hush"}"#)).contains("hush"));
+    }
+}
