@@ -1231,7 +1231,7 @@ const CASES: &[Case] = &[
             })
         },
         says: if cfg!(target_os = "linux") {
-            &["the sign-in to {host} needs port ", "which cannot be had: process {pid} (catalogue"]
+            &["the sign-in to {host} needs port ", "which cannot be had: process {pid} (it-"]
         } else {
             &["the sign-in to {host} needs port ", "which cannot be had"]
         },

@@ -509,7 +509,7 @@ async fn a_stream_that_ends_before_initialize_is_answered_fails_it_and_the_next_
         })
     })
     .await;
-    let mut host = Host::start(&server.url("/sse"), &SSE);
+    let mut host = Host::waiting(&server.url("/sse"), &SSE);
     let lost = host.ask(1, "initialize", initialize_params("2024-11-05")).await;
     assert_eq!((&lost["id"], &lost["error"]["code"]), (&json!(1), &json!(-31000)));
     let answered = host.ask(2, "initialize", initialize_params("2024-11-05")).await;

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::support::{
     authorization_server::{AuthorizationServer, Client, Counts, Place, Settings, edit, proof, scopes},
     browser::Browser,
-    host::{Host, initialize_params, request},
+    host::{Host, WAIT, initialize_params, request},
     own_error,
     server::{Reply, Request, Server, ordinary},
     stored,
@@ -219,7 +219,7 @@ async fn without_a_refresh_token_an_expired_sign_in_is_made_anew() {
     let desk = Desk::signed_in(|settings| settings.refresh_tokens = false).await;
     desk.expire();
     desk.server.revoke_access_tokens();
-    desk.host(&[]).await;
+    desk.host(&WAIT).await;
     assert_eq!(desk.spent(), (2, 1, 0));
 }
 
@@ -256,7 +256,7 @@ async fn an_authorization_server_that_is_down_signs_nobody_out() {
     let kept = desk.tokens()["refresh_token"].clone();
     desk.server.revoke_access_tokens();
     desk.server.change(|settings| at_token(settings, || Reply::status(503, "text/plain", "later")));
-    let mut host = desk.browser.host_at(&desk.home, &desk.server.url(), &["--retry-for", "0"]);
+    let mut host = desk.browser.host_at(&desk.home, &desk.server.url(), &["--retry-for", "0", WAIT[0], WAIT[1]]);
     own_error(&host.initialize().await);
     assert_eq!(desk.tokens()["refresh_token"], kept);
     desk.server.change(|settings| settings.first = Arc::new(|_| None));
