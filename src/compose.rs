@@ -7,6 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use reqwest::header::AUTHORIZATION;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::mpsc,
@@ -14,15 +15,17 @@ use tokio::{
 
 use crate::{
     cli::AllServers,
-    config::{Config, Grant, ServerUrl},
+    config::{Config, ServerUrl},
+    description::store::{Account, AccountNow, Shelf},
+    era::known::Eras,
     forward::{self, Clock, Ends, Forward, Settings},
     local::{Lines, Writer},
-    network::Outlet,
+    network::ClientFactory,
     oauth::{Authorizer, http::client::HttpClient},
     observer::Observer,
     remote::{self, EventReceiver, Opener, Timing, http::Http},
     shutdown::Stop,
-    store::{Store, description::Shelf, eras::Eras},
+    store::Store,
 };
 
 /// The loop with all that belongs to it, ready to run between a host and the server.
@@ -41,21 +44,25 @@ impl Forwarder {
     /// If the settings contradict each other.
     pub fn new(config: &Config, observer: Observer) -> anyhow::Result<Self> {
         let (opener, events) = remote_end(config, observer)?;
-        let descriptions = Shelf::new(config, opener.http.account_now());
+        let account: AccountNow = match &opener.authorizer {
+            Some(authorizer) => authorizer.account_now(),
+            None => Arc::new(|| Account::Nobody),
+        };
+        let descriptions = Shelf::new(config, account);
         let settings = Settings {
             server: config.server.url().clone(),
             ignored_tools: config.ignored_tools.clone(),
-            max_message: config.max_message,
+            max_message: config.limits.max_message_size,
             protocol: config.protocol(),
             start: config.authorization.start,
-            hold: config.hold,
+            hold: config.limits.hold,
             host_environment: config.host_environment.clone(),
-            retry_for: config.retry_for,
+            retry_for: config.limits.retry_for,
             clock: Clock::monotonic(),
-            progress: config.progress,
+            progress: config.limits.progress_keepalive,
         };
         let forward = Forward::new(settings, Box::new(descriptions));
-        Ok(Self { forward, opener, events, max_message: config.max_message })
+        Ok(Self { forward, opener, events, max_message: config.limits.max_message_size })
     }
 
     /// Forwards between a host at `reader` and `writer` and the server, until the host closes its end or a stop comes.
@@ -79,23 +86,30 @@ impl Forwarder {
 
 /// Returns what opens the remote end, and where the events of the remote end arrive.
 pub(crate) fn remote_end(config: &Config, observer: Observer) -> anyhow::Result<(Opener, EventReceiver)> {
-    let network = Arc::new(Outlet::new(&config.server, config.network.clone())?);
-    let authorizer = Authorizer::new(
-        config.authorization.clone(),
-        authorization_client(config, network.clone()),
-        store(config),
-        observer.clone(),
-    );
-    let http =
-        Http::new(network, &config.server, &config.headers, &config.network, authorizer, config.max_message, observer)?;
+    let network = Arc::new(ClientFactory::new(&config.server, config.network.clone())?);
+    // A header `Authorization` is the credential of the user, and no other is obtained.
+    let authorizer = (!config.headers.contains_key(AUTHORIZATION)).then(|| {
+        let client = authorization_client(config, network.clone());
+        Arc::new(Authorizer::new(config.authorization.clone(), client, store(config), observer.of_authorization()))
+    });
+    let http = Http::new(
+        network,
+        &config.server,
+        &config.headers,
+        &config.network,
+        authorizer.clone(),
+        config.limits.max_message_size,
+        observer,
+    )?;
     let (sender, events) = remote::events::channel();
     let opener = Opener {
         http: Arc::new(http),
+        authorizer,
         strategy: config.transport,
         timing: Timing {
-            retry_for: config.retry_for,
-            initialize_patience: config.initialize_patience,
-            ping: config.ping,
+            retry_for: config.limits.retry_for,
+            initialize_patience: config.limits.initialize_timeout,
+            ping: config.limits.ping(),
             start: config.authorization.start,
         },
         protocol: config.protocol(),
@@ -112,24 +126,19 @@ pub(crate) fn store(config: &Config) -> Store {
 
 /// Returns the client for the authorization server's endpoints, for `logout` of the configured server.
 pub(crate) fn revocation_client(config: &Config) -> anyhow::Result<Arc<HttpClient>> {
-    let network = Arc::new(Outlet::new(&config.server, config.network.clone())?);
+    let network = Arc::new(ClientFactory::new(&config.server, config.network.clone())?);
     let private_addresses = config.authorization.private_addresses;
     Ok(Arc::new(HttpClient::new(network, config.server.clone(), config.plain_http, private_addresses, &[])))
 }
 
 /// The same for a server that only the store knows.
 pub(crate) fn revocation_client_of(server: &ServerUrl, all: &AllServers) -> anyhow::Result<Arc<HttpClient>> {
-    let network = Arc::new(Outlet::new(server, all.network.clone())?);
+    let network = Arc::new(ClientFactory::new(server, all.network.clone())?);
     Ok(Arc::new(HttpClient::new(network, server.clone(), all.plain_http, false, &[])))
 }
 
-fn authorization_client(config: &Config, network: Arc<Outlet>) -> HttpClient {
+fn authorization_client(config: &Config, network: Arc<ClientFactory>) -> HttpClient {
     let settings = &config.authorization;
-    let named = match &settings.grant {
-        Grant::ClientCredentials { token_endpoint: Some(url), .. } | Grant::Enterprise { token_endpoint: url, .. } => {
-            vec![url]
-        }
-        _ => Vec::new(),
-    };
+    let named = settings.grant.named_endpoints();
     HttpClient::new(network, config.server.clone(), config.plain_http, settings.private_addresses, &named)
 }

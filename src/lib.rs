@@ -23,15 +23,15 @@
 //! # The walk of a modern message
 //!
 //! The first message decides the [`era`] of a connection. A request of MCP 2026-07-28 → [`forward`] (`modern.rs`:
-//! `server/discover` is never held; `listens.rs`: the streams that owe nobody) → [`remote::modern`] (one POST and one
+//! `server/discover` is never held; `listens.rs`: the streams that owe nobody) → `remote/modern.rs` (one POST and one
 //! stream each, headers by [`era::mirror`], what the answer says of the server by [`era::verdict`], kept by
-//! [`store::eras`]) → back as above.
+//! [`era::known`]) → back as above.
 //!
 //! # The walk of a start that the server does not answer
 //!
-//! [`remote`] meets a hurdle, or [`oauth::Authorizer`] needs a person (`forward/sign_in.rs`) → [`forward`] holds
+//! [`remote`] is blocked, or [`oauth::Authorizer`] needs a person (`forward/sign_in.rs`) → [`forward`] holds
 //! the host's `initialize` for as long as this host waits (`hold.rs`, [`known_hosts`]), then answers it itself
-//! (`provisional.rs`); a server whose last [`description`] is known ([`store::description`]) is shown at once
+//! (`provisional.rs`); a server whose last [`description`] is known ([`description::store`]) is shown at once
 //! → lists are answered, or one tool stands in for them (`stand_in.rs`), calls are held → the connection stands: the host's own handshake goes to the server, then what was held; the host is
 //! told which lists are others, and answered where it asks for what the server has not (`told.rs`); lists
 //! that it has seen are looked at again (`survey.rs`). With a server that answers, nothing of this happens.
@@ -49,8 +49,8 @@
 //!    known for a refusal; lists that the host has seen are asked for again after a session was replaced;
 //!    a `ping` goes out after the machine has slept, or where the user wants one; and the tools are listed
 //!    where a modern server wants headers for a call whose schema was never seen. The first request a
-//!    server sees is the host's own. After a connection has failed, [`certificate`] looks on one of its
-//!    own, without a request.
+//!    server sees is the host's own. After a proxy has refused a
+//!    tunnel, one CONNECT of its own asks for the proxy's words (`network/proxy.rs`).
 //! 5. A `tools/call` that may have run is never sent twice. A request goes out again at most once for
 //!    each challenge.
 //! 6. Headers given by the user, cookies, tokens and message bodies go to the server's origin only: not
@@ -75,10 +75,9 @@
 //!
 //! # What surrounds a message at the remote end
 //!
-//! Both transports share how an event stream is parsed ([`remote::event_stream`]), what a new session must
-//! be told ([`remote::handshake`]), what must not overtake what ([`remote::order`]), when a message may go
-//! out again ([`remote::retry`], and not at all once the host has cancelled it: [`remote::cancelled`]), and
-//! how many go out at once ([`remote::window`]). Only Streamable HTTP resumes a stream ([`remote::reading`]).
+//! All transports share one connection (`remote/connection.rs`): the order of messages, cancellation, retries, the handshake
+//! of a new session, the keep-alive. A transport is one implementation of its trait: `remote/streamable_http/`,
+//! `remote/http_sse.rs`, `remote/modern.rs`. What an HTTP status means for a retry is decided once (`status.rs`).
 
 #![forbid(unsafe_code)]
 
@@ -101,20 +100,21 @@ pub mod remote;
 
 pub mod oauth;
 
-pub mod certificate;
 pub mod network;
 pub mod store;
 
 pub mod description;
-mod mcp;
+pub mod mcp;
 pub mod message;
 
-mod logging;
+pub mod logging;
 pub mod observer;
 pub mod report;
 pub mod secret;
 pub mod shutdown;
 mod sleep_watch;
+mod status;
+pub mod surroundings;
 mod sync;
 mod text;
 

@@ -13,7 +13,10 @@ use std::{
 
 use log::{Level, LevelFilter, Metadata};
 
-use crate::{config::LogMode, text::is_obeyed};
+use crate::text::is_obeyed;
+
+/// The target of the loop's lines ([`crate::forward`]). A command that prints how its own requests fail turns them off.
+pub(crate) const LOOP: &str = concat!(env!("CARGO_CRATE_NAME"), "::forward");
 
 /// Lines that may wait for stderr; what comes on top is dropped.
 const QUEUE: usize = 4096;
@@ -25,6 +28,18 @@ const LAST_LINES: Duration = Duration::from_millis(50);
 /// Libraries that print cookies, authorization codes or whole heads of requests below this level,
 /// whatever `RUST_LOG` says.
 const PRINT_SECRETS: [&str; 4] = ["cookie_store", "h2", "hyper", "rmcp::transport::auth"];
+
+/// How much is said on stderr.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogMode {
+    /// A line for each change of state.
+    #[default]
+    Normal,
+    /// Nothing.
+    Silent,
+    /// Every message and request, with times, also to a file.
+    Debug,
+}
 
 /// The open log; finish it before the program ends.
 #[derive(Debug)]

@@ -5,10 +5,24 @@
 use std::time::Duration;
 
 use reqwest::header::HeaderName;
+use serde::{Deserialize, Serialize};
 
 /// How long a request may wait before this program answers it: MCP hosts give up after 60 s (the default of the
 /// TypeScript and Python SDKs), and an answer that comes before says more than their timeout.
 pub(crate) const HOST_PATIENCE: Duration = Duration::from_secs(45);
+
+/// A transport of MCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// MCP 2025-03-26 and later.
+    StreamableHttp,
+    /// MCP 2024-11-05.
+    HttpSse,
+}
+
+/// The media type of an event stream (HTML Living Standard, Server-Sent Events).
+pub(crate) const EVENT_STREAM: &str = "text/event-stream";
 
 /// Methods of requests and notifications.
 pub(crate) mod method {

@@ -3,24 +3,17 @@
 //!
 //! Must never: change what a connection does; be told a secret.
 
-use std::sync::Arc;
-
-use reqwest::{StatusCode, Url};
-use serde::{Deserialize, Serialize};
+use reqwest::StatusCode;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::{
-    oauth::{
-        client::Origin,
-        credential::Credential,
-        protocol::{challenge::Challenge, discovery::Discovered},
-    },
-    report::Report,
+    mcp::Transport,
+    oauth::{self, fact::Facts, protocol::challenge::Challenge},
 };
 
 /// Something that became known of a connection.
 #[derive(Clone, Debug)]
-pub enum Fact {
+pub(crate) enum Fact {
     /// A transport was not accepted, and the other one is tried.
     FellBack {
         /// Which.
@@ -37,48 +30,8 @@ pub enum Fact {
         /// What it says about it.
         challenge: Box<Challenge>,
     },
-    /// Where tokens for the server come from.
-    Discovered(Box<Discovered>),
-    /// Who we are there.
-    Client {
-        /// The client id.
-        id: String,
-        /// How it was come by.
-        origin: Origin,
-    },
-    /// A person is asked to sign in.
-    Asking {
-        /// What to open.
-        url: Url,
-        /// What to enter there.
-        code: Option<String>,
-    },
-    /// Another copy has asked a person, and is waited for.
-    AnotherAsks {
-        /// What to open, if that is known.
-        url: Option<String>,
-    },
-    /// Something that is no failure yet.
-    Warned {
-        /// What.
-        report: Report,
-        /// How a browser on another computer can be used, where none was opened.
-        way: Option<String>,
-    },
-    /// What is tried once more in another way, and why.
-    Remedied(String),
-    /// There is a token to send.
-    Credential(Arc<Credential>),
-}
-
-/// A transport of MCP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Transport {
-    /// MCP 2025-03-26 and later.
-    StreamableHttp,
-    /// MCP 2024-11-05.
-    HttpSse,
+    /// From the authorizer.
+    Authorization(oauth::fact::Fact),
 }
 
 /// Who looks on, if anybody does.
@@ -87,16 +40,23 @@ pub struct Observer(Option<UnboundedSender<Fact>>);
 
 impl Observer {
     /// One, and where it hears.
-    #[must_use]
-    pub fn new() -> (Self, UnboundedReceiver<Fact>) {
+    pub(crate) fn new() -> (Self, UnboundedReceiver<Fact>) {
         let (sender, facts) = unbounded_channel();
         (Self(Some(sender)), facts)
     }
 
     /// Tells a fact, which is made only if somebody hears it.
-    pub fn tell(&self, fact: impl FnOnce() -> Fact) {
+    pub(crate) fn tell(&self, fact: impl FnOnce() -> Fact) {
         if let Some(sender) = &self.0 {
             _ = sender.send(fact()); // somebody who has gone does not want to know
+        }
+    }
+
+    /// Returns where the authorizer reports its facts.
+    pub(crate) fn of_authorization(&self) -> Facts {
+        match self.0.clone() {
+            Some(sender) => Facts::new(move |fact| _ = sender.send(Fact::Authorization(fact))),
+            None => Facts::default(),
         }
     }
 }

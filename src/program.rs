@@ -16,7 +16,7 @@ use crate::{
     cli::{self, Command, Logout, Program, Reader, Usage},
     commands,
     compose::Forwarder,
-    config::{Config, LogMode},
+    config::Config,
     local, logging,
     observer::Observer,
     refusal,
@@ -52,9 +52,10 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
                 Err(error) => refuse(Reader::Host, &Report::new(Code::BadArguments, format!("{error:#}"), None)),
             }
         }
-        Ok(Command::Client(config, visit)) => {
-            end_with("mcp-remote-client", start(&config, commands::diagnosis::run(&config, &visit, &mut io::stdout())))
-        }
+        Ok(Command::Client(config, options)) => end_with(
+            "mcp-remote-client",
+            start(&config, commands::diagnosis::run(&config, &options, &mut io::stdout())),
+        ),
         Ok(Command::Login(config)) => {
             end("mcp-remote login", start(&config, commands::login::run(&config, &mut io::stdout())))
         }
@@ -67,7 +68,7 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
         }
         Ok(Command::Status(status)) => end("mcp-remote status", commands::status::run(&status, &mut io::stdout())),
         Ok(Command::Finish(finish)) => {
-            let log = logging::start(LogMode::Normal, PathBuf::new(), None);
+            let log = logging::start(logging::LogMode::Normal, PathBuf::new(), None);
             end(
                 "mcp-remote-client finish",
                 run_to_end(log, &[], commands::finish::run(&finish.store, &mut io::stdout())),

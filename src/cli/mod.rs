@@ -12,17 +12,23 @@ use clap::{
 };
 
 use self::{
-    flags::{Args, LOGS, NETWORK, all_servers, config, names_sign_in, status, store_folder},
+    flags::{Args, LOGS, NETWORK, names_sign_in},
     mistakes::{Mistake, mangled, mistake, no_command},
+    settings::{all_servers, config, status, store_folder},
 };
 use crate::{
-    config::{Authorization, Config, LogMode, Network, PlainHttp, ServerUrl, Start},
-    forward,
+    config::{Authorization, Config, Network, PlainHttp, ServerUrl, Start},
+    logging,
+    logging::LogMode,
     report::Report,
 };
 
+mod authorization;
 mod flags;
+mod headers;
 mod mistakes;
+mod network;
+mod settings;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -37,7 +43,7 @@ pub enum Command {
     Forward(Box<Config>),
     /// `mcp-remote-client`: tell the connection step by step and show what the server has, or try one
     /// thing.
-    Client(Box<Config>, Box<Visit>),
+    Client(Box<Config>, Box<ClientOptions>),
     /// `login`: sign in ahead of time.
     Login(Box<Config>),
     /// `logout`: forget what is stored, and revoke it.
@@ -52,11 +58,11 @@ pub enum Command {
 
 /// What `mcp-remote-client` is to do.
 #[derive(Debug)]
-pub struct Visit {
+pub struct ClientOptions {
     /// For whom.
     pub output: Output,
     /// What.
-    pub wish: Wish,
+    pub action: ClientAction,
     /// This terminal, which a host is not.
     pub terminal: Terminal,
     /// Nothing on stderr.
@@ -65,7 +71,7 @@ pub struct Visit {
 
 /// What a person wants of a server.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub enum Wish {
+pub enum ClientAction {
     /// Everything looked at, and told.
     #[command(skip)]
     Diagnosis,
@@ -227,7 +233,7 @@ struct ClientArgs {
     json: bool,
 
     #[command(subcommand)]
-    wish: Option<Wish>,
+    action: Option<ClientAction>,
 }
 
 #[derive(Debug, Parser)]
@@ -414,7 +420,7 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
             Command::Forward(Box::new(config(&args, environment)?))
         }
         Verb::Client => {
-            let ClientArgs { args, json, wish } = ClientArgs::from_arg_matches(&matches).map_err(told)?;
+            let ClientArgs { args, json, action } = ClientArgs::from_arg_matches(&matches).map_err(told)?;
             let mut config = config(&args, environment)?;
             config.authorization = Arc::new(Authorization { start: Start::Wait, ..(*config.authorization).clone() });
             let silent = config.log == LogMode::Silent;
@@ -422,8 +428,13 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
                 config.log = LogMode::Silent; // the steps tell it all
             }
             let terminal = Terminal::of(&args, &config, arguments, environment);
-            let visit = Visit { output: output(json), wish: wish.unwrap_or(Wish::Diagnosis), terminal, silent };
-            Command::Client(Box::new(config), Box::new(visit))
+            let options = ClientOptions {
+                output: output(json),
+                action: action.unwrap_or(ClientAction::Diagnosis),
+                terminal,
+                silent,
+            };
+            Command::Client(Box::new(config), Box::new(options))
         }
         Verb::Login => {
             let LoginArgs { args } = LoginArgs::from_arg_matches(&matches).map_err(told)?;
@@ -431,7 +442,7 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
             config.authorization =
                 Arc::new(Authorization { asked_for: true, start: Start::Wait, ..(*config.authorization).clone() });
             if config.log == LogMode::Normal && config.log_filters.is_none() {
-                config.log_filters = Some(format!("{}=off", forward::LOG_TARGET)); // the command prints its failure
+                config.log_filters = Some(format!("{}=off", logging::LOOP)); // the command prints its failure
             }
             Command::Login(Box::new(config))
         }

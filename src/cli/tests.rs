@@ -5,11 +5,11 @@ use std::{path::Path, time::Duration};
 use reqwest::Url;
 
 use super::{
-    flags::{CLIENT, CONNECTING, LIMITS, SIGN_IN},
+    flags::{CLIENT, CONNECTING, SIGN_IN},
     *,
 };
 use crate::{
-    config::{AssertionSource, Authorization, Dpop, Grant, Resource, TransportStrategy},
+    config::{AssertionSource, Authorization, Dpop, Grant, Resource, TransportStrategy, limits},
     store,
 };
 
@@ -116,7 +116,7 @@ fn every_flag_of_npm_is_understood_in_any_order_and_both_forms() {
     assert_eq!(config.headers["x-api-key"], "t\"o\\k");
     assert_eq!(config.headers["other"], "plain");
     assert_eq!(config.transport, TransportStrategy::SseFirst);
-    assert_eq!(config.ping, Some(Duration::from_millis(500)));
+    assert_eq!(config.limits.ping(), Some(Duration::from_millis(500)));
     assert_eq!((config.network.headers_timeout, config.network.body_timeout), (None, Some(Duration::from_secs(2))));
     assert_eq!(config.authorization.callback_port, Some(3334));
     assert_eq!(config.authorization.client_info.as_ref().unwrap().expose()["client_secret"], "t\"o\\k");
@@ -336,14 +336,8 @@ fn what_is_stored_is_shown_and_forgotten_without_the_secrets_of_the_entry() {
     let entry = [URL, "--header", "X-Key:${NOT_SET}", "--resource", "https://r.example"];
     let Ok(Command::Status(status)) = run(&[&["status", "--json"], &entry[..]].concat()) else { panic!("status") };
     let (_, hash) = status.server.unwrap();
-    let others = store::server_hash(
-        URL,
-        &Resource::Named("https://r.example".into()),
-        &[],
-        &[("X-Key".into(), "${NOT_SET}".into())],
-        None,
-        None,
-    );
+    let others =
+        store::server_hash(URL, Some("https://r.example"), &[], &[("X-Key".into(), "${NOT_SET}".into())], None, None);
     assert_eq!((hash, status.output), (others, Output::Json));
     let Ok(Command::Status(Status { store, server: None, .. })) = run(&["status"]) else { panic!("status") };
     assert_eq!(store, Path::new("/store/mcp-remote-v1"));
@@ -452,7 +446,7 @@ fn no_secret_shows_in_the_settings() {
 #[test]
 fn help_is_grouped_by_purpose_and_names_the_commands() {
     let Ok(Command::Print(help)) = run(&["--help"]) else { panic!("no help") };
-    for heading in [CONNECTING, NETWORK, SIGN_IN, CLIENT, LIMITS, LOGS] {
+    for heading in [CONNECTING, NETWORK, SIGN_IN, CLIENT, limits::HEADING, LOGS] {
         assert!(help.contains(heading), "{heading}");
     }
     for (_, verb) in Verb::NAMED {
@@ -487,40 +481,40 @@ fn help_of_a_command_lists_what_matters_to_it() {
     }
 }
 
-fn visit(arguments: &[&str]) -> (Config, Visit) {
+fn options(arguments: &[&str]) -> (Config, ClientOptions) {
     let environment = |name: &str| match name {
         "TOKEN" | "SECRET" | "HTTPS_PROXY" | "NO_PROXY" | "HTTP_PROXY" => Some("http://p.example".to_owned()),
         "NODE_EXTRA_CA_CERTS" | "MCP_REMOTE_CONFIG_DIR" | "DISPLAY" => Some("/there".to_owned()),
         _ => None,
     };
     match parse(Program::Client, arguments.iter().map(OsString::from).collect(), &environment) {
-        Ok(Command::Client(config, visit)) => (*config, *visit),
+        Ok(Command::Client(config, options)) => (*config, *options),
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn one_thing_to_try_comes_after_the_address_and_the_flags() {
-    let call = |arguments: &[(&str, &str)]| Wish::Call {
+    let call = |arguments: &[(&str, &str)]| ClientAction::Call {
         tool: "add".into(),
         arguments: arguments.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
     };
     for (arguments, expected) in [
-        (&[URL][..], Wish::Diagnosis),
+        (&[URL][..], ClientAction::Diagnosis),
         (&[URL, "call", "add"], call(&[])),
         (
             &[URL, "3334", "--transport", "http-only", "call", "add", "a=1", "b=x=y", "c="],
             call(&[("a", "1"), ("b", "x=y"), ("c", "")]),
         ),
         (&["--debug", URL, "--header", "call: me", "call", "add", "--json"], call(&[])),
-        (&[URL, "read", "file:///a"], Wish::Read { uri: "file:///a".into() }),
-        (&[URL, "--header", "X: read"], Wish::Diagnosis),
+        (&[URL, "read", "file:///a"], ClientAction::Read { uri: "file:///a".into() }),
+        (&[URL, "--header", "X: read"], ClientAction::Diagnosis),
     ] {
-        let (config, visit) = visit(arguments);
-        assert_eq!((visit.wish, config.retry_for), (expected, Duration::ZERO), "{arguments:?}");
+        let (config, options) = options(arguments);
+        assert_eq!((options.action, config.limits.retry_for), (expected, Duration::ZERO), "{arguments:?}");
     }
-    assert_eq!(config(&[URL]).retry_for, Duration::from_secs(15));
-    assert_eq!(visit(&[URL, "call", "add", "--json"]).1.output, Output::Json);
+    assert_eq!(config(&[URL]).limits.retry_for, Duration::from_secs(15));
+    assert_eq!(options(&[URL, "call", "add", "--json"]).1.output, Output::Json);
 }
 
 #[test]
@@ -552,13 +546,13 @@ fn a_try_that_is_written_wrongly_is_told_with_its_form_and_without_its_words() {
 #[test]
 fn what_a_host_may_not_pass_on_is_named_where_this_connection_uses_it() {
     let names = |arguments: &[&str]| -> Vec<String> {
-        visit(arguments).1.terminal.borrowed.into_iter().map(|borrowed| borrowed.name).collect()
+        options(arguments).1.terminal.borrowed.into_iter().map(|borrowed| borrowed.name).collect()
     };
     let everything = ["NODE_EXTRA_CA_CERTS", "MCP_REMOTE_CONFIG_DIR"];
     let proxies = ["HTTPS_PROXY", "NO_PROXY"];
     let screen: &[&str] = if cfg!(any(windows, target_vendor = "apple")) { &[] } else { &["DISPLAY"] };
     assert_eq!(names(&[URL])[..4], [&proxies[..], &everything].concat());
-    let stripped = crate::oauth::person::browser::Surroundings::of(&|_| None);
+    let stripped = crate::surroundings::Surroundings::of(&|_| None);
     if !stripped.may_have_browser() {
         assert_eq!(names(&[URL])[4..], *screen);
     }
@@ -573,7 +567,7 @@ fn what_a_host_may_not_pass_on_is_named_where_this_connection_uses_it() {
 
 #[test]
 fn the_words_kept_for_comparison_are_those_of_an_entry() {
-    let terminal = visit(&[URL, "--json", "--header", "X-A:${TOKEN}", "--debug"]).1.terminal;
+    let terminal = options(&[URL, "--json", "--header", "X-A:${TOKEN}", "--debug"]).1.terminal;
     assert_eq!(*terminal.arguments.expose(), [URL, "--header", "X-A:${TOKEN}"]);
     assert!(!format!("{:?}", terminal.borrowed).contains("p.example"));
     assert!(!format!("{terminal:?}").contains("X-A"), "their values may be secret");

@@ -75,7 +75,7 @@ impl Connection {
             let _open = stop; // nothing but the end of input stops it
             forwarder.run(far_reader, far_writer, stops, wakes).await;
         });
-        let lines = Lines::new(reader, config.max_message);
+        let lines = Lines::new(reader, config.limits.max_message_size);
         Ok(Self { lines, writer: Arc::new(Mutex::new(Some(writer))), forwarding })
     }
 }

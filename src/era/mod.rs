@@ -8,6 +8,7 @@
 //!
 //! - A message of a legacy connection is never looked into for its era: the first message of a connection decides.
 
+pub mod known;
 pub mod mirror;
 pub mod verdict;
 

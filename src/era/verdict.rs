@@ -7,10 +7,12 @@
 
 use reqwest::StatusCode;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::is_modern;
-use crate::message::Message;
+use crate::message::{
+    Message,
+    peek::{self, ErrorObject},
+};
 
 /// `HeaderMismatch` (MCP 2026-07-28, Error Codes).
 pub const HEADER_MISMATCH: i64 = -32020;
@@ -33,36 +35,34 @@ pub enum Verdict {
 /// The verdict of a JSON-RPC answer to a modern request, with whatever status it came.
 #[must_use]
 pub fn of_answer(answer: &Message) -> Verdict {
-    #[derive(Deserialize)]
-    struct Answer<'a> {
-        #[serde(borrow)]
-        result: Option<&'a RawValue>,
-        error: Option<Failure>,
+    if let Some(error) = peek::error(&answer.body) {
+        return of_error(&error);
     }
-    #[derive(Deserialize)]
-    struct Failure {
-        code: i64,
-        data: Option<serde_json::Value>,
-    }
-    let text = answer.body.to_bytes();
-    match serde_json::from_slice::<Answer<'_>>(&text) {
-        Ok(Answer { error: Some(Failure { code, data }), .. }) => match code {
-            HEADER_MISMATCH | MISSING_CAPABILITY => Verdict::Modern,
-            UNSUPPORTED_VERSION => {
-                let supported = data.as_ref().and_then(|data| data.get("supported")?.as_array());
-                let versions = || supported.into_iter().flatten().filter_map(serde_json::Value::as_str);
-                // A server that names legacy versions only is asked in their way.
-                if versions().next().is_some() && !versions().any(is_modern) {
-                    Verdict::Legacy
-                } else {
-                    Verdict::Modern
-                }
-            }
-            _ => Verdict::Legacy,
-        },
-        Ok(Answer { result: Some(result), .. }) => of_result(result.get()),
+    // Else `{}`, or a server that answers with legacy versions only (go-sdk, stateful).
+    if supported_versions(answer).iter().any(|version| is_modern(version)) { Verdict::Modern } else { Verdict::Legacy }
+}
+
+fn of_error(error: &ErrorObject) -> Verdict {
+    let supported = versions_of(error);
+    match error.code {
+        // A server that names legacy versions only is asked in their way.
+        HEADER_MISMATCH | MISSING_CAPABILITY | UNSUPPORTED_VERSION
+            if supported.is_empty() || supported.iter().any(|version| is_modern(version)) =>
+        {
+            Verdict::Modern
+        }
         _ => Verdict::Legacy,
     }
+}
+
+/// The versions that an error names.
+fn versions_of(error: &ErrorObject) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Data {
+        supported: Vec<String>,
+    }
+    let read = error.data.as_ref().and_then(|data| serde_json::from_str::<Data>(data.get()).ok());
+    plausible(read.map(|data| data.supported).unwrap_or_default())
 }
 
 /// A refusal in the words of the modern era.
@@ -70,8 +70,7 @@ pub fn of_answer(answer: &Message) -> Verdict {
 pub struct ModernRefusal {
     /// The versions that the server names.
     pub supported: Vec<String>,
-    code: i64,
-    data: Option<Box<RawValue>>,
+    error: ErrorObject,
 }
 
 impl ModernRefusal {
@@ -79,9 +78,9 @@ impl ModernRefusal {
     #[must_use]
     pub fn answer(&self, message: &str) -> Option<Message> {
         let message = serde_json::to_string(message).ok()?;
-        let data = self.data.as_ref().map_or_else(String::new, |data| format!(r#","data":{}"#, data.get()));
-        let text =
-            format!(r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":{},"message":{message}{data}}}}}"#, self.code);
+        let ErrorObject { code, data, .. } = &self.error;
+        let data = data.as_ref().map_or_else(String::new, |data| format!(r#","data":{}"#, data.get()));
+        let text = format!(r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":{code},"message":{message}{data}}}}}"#);
         Message::from_text(text).ok()
     }
 }
@@ -89,51 +88,20 @@ impl ModernRefusal {
 /// Reads the answer to an `initialize`; `None` unless it says that the server speaks modern versions only.
 #[must_use]
 pub fn modern_refusal(answer: &Message) -> Option<ModernRefusal> {
-    #[derive(Deserialize)]
-    struct Answer {
-        error: Failure,
-    }
-    #[derive(Deserialize)]
-    struct Failure {
-        code: i64,
-        data: Option<Box<RawValue>>,
-    }
-    #[derive(Deserialize)]
-    struct Data {
-        supported: Vec<String>,
-    }
-    let Answer { error: Failure { code, data } } = serde_json::from_slice(&answer.body.to_bytes()).ok()?;
-    if !matches!(code, HEADER_MISMATCH | MISSING_CAPABILITY | UNSUPPORTED_VERSION) {
-        return None;
-    }
-    let read = data.as_ref().and_then(|data| serde_json::from_str::<Data>(data.get()).ok());
-    let supported = plausible(read.map(|data| data.supported).unwrap_or_default());
-    let legacy = !supported.is_empty() && !supported.iter().any(|version| is_modern(version));
-    (!legacy).then_some(ModernRefusal { supported, code, data })
+    let error = peek::error(&answer.body).filter(|error| of_error(error) == Verdict::Modern)?;
+    Some(ModernRefusal { supported: versions_of(&error), error })
 }
 
-/// A DiscoverResult (MCP 2026-07-28, Discovery).
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct DiscoverResult {
-    supported_versions: Vec<String>,
-}
-
-fn of_result(result: &str) -> Verdict {
-    let DiscoverResult { supported_versions } = serde_json::from_str(result).unwrap_or_default();
-    // Else `{}`, or a server that answers with legacy versions only (go-sdk, stateful).
-    if supported_versions.iter().any(|version| is_modern(version)) { Verdict::Modern } else { Verdict::Legacy }
-}
-
-/// The versions that an answer to `server/discover` names.
+/// The versions that an answer to `server/discover` names (MCP 2026-07-28, Discovery).
 #[must_use]
 pub fn supported_versions(answer: &Message) -> Vec<String> {
     #[derive(Deserialize)]
-    struct Answer {
-        result: DiscoverResult,
+    #[serde(rename_all = "camelCase")]
+    struct DiscoverResult {
+        supported_versions: Vec<String>,
     }
-    let answer = serde_json::from_slice::<Answer>(&answer.body.to_bytes());
-    plausible(answer.map(|answer| answer.result.supported_versions).unwrap_or_default())
+    let read = peek::result::<DiscoverResult>(&answer.body);
+    plausible(read.map(|result| result.supported_versions).unwrap_or_default())
 }
 
 /// No more and no longer versions than a protocol has: they are kept and shown.
@@ -159,20 +127,6 @@ pub fn of_status(status: StatusCode) -> Verdict {
         status if status.is_server_error() || status.is_redirection() => Verdict::Open,
         _ => Verdict::Legacy,
     }
-}
-
-/// The code of a JSON-RPC error.
-#[must_use]
-pub fn error_code(answer: &Message) -> Option<i64> {
-    #[derive(Deserialize)]
-    struct Answer {
-        error: Failure,
-    }
-    #[derive(Deserialize)]
-    struct Failure {
-        code: i64,
-    }
-    serde_json::from_slice::<Answer>(&answer.body.to_bytes()).ok().map(|answer| answer.error.code)
 }
 
 #[cfg(test)]

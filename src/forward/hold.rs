@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use log::{debug, info};
 
-use super::{Action, Beginning, Forward, Link, Reminder};
+use super::{Reminder, context::Context};
 use crate::{
     config::Start,
     description::{Evidence, HeldRequest, HostLimits, Learned, List},
@@ -43,11 +43,24 @@ pub(super) struct Holding {
     hold: Hold,
     /// When `initialize` came, by the loop's clock.
     since: Duration,
-    /// Whether the store was asked for what this host was seen to do.
-    looked: bool,
-    /// Whether the store holds that the host waits.
-    noted: bool,
+    limits: Limits,
+    note: Note,
     list: FirstList,
+}
+
+/// What the store knows of this host's limits.
+#[derive(Debug)]
+enum Limits {
+    NotRead,
+    /// Read, or overruled by the user.
+    Applied,
+}
+
+/// Whether the store has the note that the host waits.
+#[derive(Debug)]
+enum Note {
+    Absent,
+    Kept,
 }
 
 /// The first `tools/list` of the host.
@@ -61,16 +74,6 @@ enum FirstList {
     Answered,
 }
 
-impl Holding {
-    pub(super) fn since(&self) -> Duration {
-        self.since
-    }
-
-    pub(super) fn host(&self) -> &HostName {
-        &self.host
-    }
-}
-
 /// Whether it is time for a placeholder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Time {
@@ -82,45 +85,59 @@ pub(super) enum Time {
     InAnyCase,
 }
 
-impl Forward {
-    /// The host's first message has come, or its `initialize` after a `server/discover` that came at `since`: some hosts
-    /// have one limit for both.
-    pub(super) fn begin_hold(&mut self, first: &Message, since: Option<Duration>) {
+impl Holding {
+    /// Begins with the host's first message, or with its `initialize` after a `server/discover` that came at `since`:
+    /// some hosts have one limit for both. `None` if the host is answered by the server alone.
+    pub(super) fn begin(first: &Message, since: Option<Duration>, cx: &mut Context) -> Option<Self> {
+        let (start, user) = (cx.settings.start, cx.settings.hold);
         let host = HostName::of(first);
-        let mut hold = match self.start {
-            Start::Wait => return,
+        let mut hold = match start {
+            Start::Wait => return None,
             Start::Answer => {
                 Hold { initialize: Duration::ZERO, slow: SLOW, list: known_hosts::List::For(Duration::ZERO) }
             }
-            Start::Hold => known_hosts::hold(&host, &self.host_environment),
+            Start::Hold => known_hosts::hold(&host, &cx.settings.host_environment),
         };
-        if let Some(user) = self.hold {
+        if let Some(user) = user {
             hold.slow = user.max(FIRST_LOOK); // a server that answers at once is not overtaken
-            if self.start == Start::Hold {
+            if start == Start::Hold {
                 hold.initialize = user;
             }
         }
-        let now = self.clock.now();
+        let now = cx.now();
         let since = since.unwrap_or(now);
         let left = |time: Duration| (since + time).saturating_sub(now);
-        let times = [FIRST_LOOK, hold.initialize, hold.slow].into_iter().filter(|time| !time.is_zero());
-        self.actions.extend(times.map(|time| Action::Remind(left(time), Reminder::Hold)));
-        if self.start == Start::Hold {
-            self.actions.push_back(Action::Remind(left(FIRST_LOOK), Reminder::HostWaits));
+        for time in [FIRST_LOOK, hold.initialize, hold.slow].into_iter().filter(|time| !time.is_zero()) {
+            cx.remind(left(time), Reminder::Hold);
+        }
+        if start == Start::Hold {
+            cx.remind(left(FIRST_LOOK), Reminder::HostWaits);
         }
         debug!("{} {} is held for {:?} at most", host.name, host.version, hold.initialize);
         // What the user says is not overruled by what was seen.
-        let looked = self.hold.is_some() || self.start == Start::Answer;
-        self.holding = Some(Holding { host, hold, since, looked, noted: false, list: FirstList::Awaited });
+        let limits = if user.is_some() || start == Start::Answer { Limits::Applied } else { Limits::NotRead };
+        Some(Self { host, hold, since, limits, note: Note::Absent, list: FirstList::Awaited })
     }
 
-    /// Whether it is time to answer `initialize` with a placeholder.
-    pub(super) fn time_of_hold(&self) -> Time {
-        let Some(holding) = &self.holding else { return Time::Early };
-        let elapsed = self.clock.now().saturating_sub(holding.since);
-        if elapsed >= holding.hold.slow {
+    pub(super) fn since(&self) -> Duration {
+        self.since
+    }
+
+    pub(super) fn host(&self) -> &HostName {
+        &self.host
+    }
+
+    /// Returns how long a slow server is waited for.
+    pub(super) fn slow(&self) -> Duration {
+        self.hold.slow
+    }
+
+    /// Returns whether it is time to answer `initialize` with a placeholder.
+    pub(super) fn time(&self, cx: &Context) -> Time {
+        let elapsed = cx.now().saturating_sub(self.since);
+        if elapsed >= self.hold.slow {
             Time::InAnyCase
-        } else if elapsed >= holding.hold.initialize {
+        } else if elapsed >= self.hold.initialize {
             Time::ForReason
         } else {
             Time::Early
@@ -129,56 +146,48 @@ impl Forward {
 
     /// Notes that the host still waits for its `initialize`, in case that it ends this process without a word, as
     /// Codex does.
-    pub(super) fn note_that_host_waits(&mut self) {
-        if self.start != Start::Hold || !self.may_be_introduced() {
+    pub(super) fn note_that_host_waits(&mut self, cx: &mut Context) {
+        if cx.settings.start != Start::Hold {
             return;
         }
-        let Some(holding) = &mut self.holding else { return };
-        let after = self.clock.now().saturating_sub(holding.since);
-        if after >= FIRST_LOOK.max(holding.hold.slow / SHARE_FOR_SILENT_END) {
-            holding.noted = true;
-            let evidence = evidence(holding.hold.slow);
-            self.memory.keep(Learned::HostWaits { host: holding.host.clone(), after, evidence });
+        let after = cx.now().saturating_sub(self.since);
+        if after >= FIRST_LOOK.max(self.hold.slow / SHARE_FOR_SILENT_END) {
+            self.note = Note::Kept;
+            let evidence = evidence(self.hold.slow);
+            cx.memory.keep(Learned::HostWaits { host: self.host.clone(), after, evidence });
         }
         let next = after.max(FIRST_LOOK).mul_f32(NEXT_NOTE);
-        if next < holding.hold.slow {
-            self.actions.push_back(Action::Remind(next - after, Reminder::HostWaits));
+        if next < self.hold.slow {
+            cx.remind(next - after, Reminder::HostWaits);
         }
     }
 
     /// The host has the answer to its `initialize`, or has given up.
-    pub(super) fn note_that_host_has_answer(&mut self) {
-        if let Some(holding) = self.holding.as_mut().filter(|holding| holding.noted) {
-            holding.noted = false;
-            self.memory.keep(Learned::HostHasAnswer { host: holding.host.clone() });
+    pub(super) fn note_that_host_has_answer(&mut self, cx: &mut Context) {
+        if let Note::Kept = std::mem::replace(&mut self.note, Note::Absent) {
+            cx.memory.keep(Learned::HostHasAnswer { host: self.host.clone() });
         }
-    }
-
-    /// How long a slow server was waited for.
-    pub(super) fn held_for(&self) -> Duration {
-        self.holding.as_ref().map(|holding| holding.hold.slow).unwrap_or_default()
     }
 
     /// Shortens the hold to what this host was seen to wait.
-    pub(super) fn look_at_limits(&mut self) {
-        let Some(holding) = self.holding.as_mut().filter(|holding| !holding.looked) else { return };
-        holding.looked = true;
-        let HostLimits { initialize, list } = self.memory.host_limits(&holding.host);
+    pub(super) fn apply_limits(&mut self, cx: &mut Context) {
+        let Limits::NotRead = std::mem::replace(&mut self.limits, Limits::Applied) else { return };
+        let HostLimits { initialize, list } = cx.memory.host_limits(&self.host);
         if let Some(limit) = initialize {
             let below = limit.mul_f32(SHARE_OF_LIMIT);
-            holding.hold.initialize = holding.hold.initialize.min(below);
-            holding.hold.slow = holding.hold.slow.min(below);
-            let left = (holding.since + below).saturating_sub(self.clock.now());
+            self.hold.initialize = self.hold.initialize.min(below);
+            self.hold.slow = self.hold.slow.min(below);
+            let left = (self.since + below).saturating_sub(cx.now());
             info!(
                 "{} gave up after {:.1} s before; holding its initialize for less",
-                holding.host.name,
+                self.host.name,
                 limit.as_secs_f32()
             );
-            self.actions.push_back(Action::Remind(left, Reminder::Hold));
+            cx.remind(left, Reminder::Hold);
         }
         if let Some(limit) = list {
             let below = limit.mul_f32(SHARE_OF_LIMIT);
-            holding.hold.list = match holding.hold.list {
+            self.hold.list = match self.hold.list {
                 known_hosts::List::For(hold) => known_hosts::List::For(hold.min(below)),
                 known_hosts::List::Within(hold) => known_hosts::List::Within(hold.min(below)),
             };
@@ -186,57 +195,58 @@ impl Forward {
     }
 
     /// An ended process has opened a browser tab: the person is signing in, so this start is worth a longer hold.
-    pub(super) fn hold_for_open_tab(&mut self) {
-        if self.start == Start::Hold
-            && let Some(holding) = &mut self.holding
-        {
-            holding.hold.initialize = holding.hold.slow;
+    pub(super) fn extend_for_open_tab(&mut self, cx: &Context) {
+        if cx.settings.start == Start::Hold {
+            self.hold.initialize = self.hold.slow;
         }
     }
 
-    /// Whether the answer to this list is held, while the connection is established behind a placeholder.
-    pub(super) fn holds_list(&mut self, id: &Id, list: List, later_page: bool) -> Option<(u64, Duration)> {
-        let knows = self.stand_in.as_ref().is_some_and(|stand_in| stand_in.knows(List::Tools));
-        if list != List::Tools || later_page || knows {
+    /// Holds the first `tools/list`, if it is that and is worth it; returns the number and the time of its reminder.
+    pub(super) fn hold_list(
+        &mut self,
+        id: &Id,
+        list: List,
+        is_known: bool,
+        cx: &mut Context,
+    ) -> Option<(u64, Duration)> {
+        let is_later_page = cx.host.asked(id).is_some_and(|asked| asked.is_later_page());
+        if list != List::Tools || is_later_page || is_known {
             return None;
         }
-        self.look_at_limits();
-        let holding = self.holding.as_mut()?;
-        if !matches!(holding.list, FirstList::Awaited) {
+        self.apply_limits(cx);
+        if !matches!(self.list, FirstList::Awaited) {
             return None;
         }
-        let since = self.clock.now();
-        let left = holding.hold.list.left(since.saturating_sub(holding.since));
+        let since = cx.now();
+        let left = self.hold.list.left(since.saturating_sub(self.since));
         if left.is_zero() {
-            holding.list = FirstList::Answered;
+            self.list = FirstList::Answered;
             return None;
         }
-        self.serial += 1;
-        holding.list = FirstList::Held { id: id.clone(), since, serial: self.serial };
-        Some((self.serial, left))
+        let serial = cx.next_serial();
+        self.list = FirstList::Held { id: id.clone(), since, serial };
+        Some((serial, left))
     }
 
-    /// The same for a list that waits at the server for authorization; the reminder follows by itself.
-    pub(super) fn holds_list_in_flight(&mut self, id: &Id, list: List, later_page: bool) -> bool {
-        if let Some(FirstList::Held { id: held, .. }) = self.holding.as_ref().map(|holding| &holding.list)
-            && held == id
-        {
+    /// The same for a list that waits at the server for authorization; returns whether it is held.
+    pub(super) fn hold_list_in_flight(&mut self, id: &Id, list: List, is_known: bool, cx: &mut Context) -> bool {
+        if matches!(&self.list, FirstList::Held { id: held, .. } if held == id) {
             return true;
         }
-        let held = self.holds_list(id, list, later_page);
-        let remind =
-            |(serial, left): (u64, Duration)| Action::Remind(left.min(LONGEST_LIST_IN_FLIGHT), Reminder::List(serial));
-        self.actions.extend(held.map(remind));
+        let held = self.hold_list(id, list, is_known, cx);
+        if let Some((serial, left)) = held {
+            cx.remind(left.min(LONGEST_LIST_IN_FLIGHT), Reminder::List(serial));
+        }
         held.is_some()
     }
 
-    /// The hold of a list in flight is over: the id, if it was held.
-    pub(super) fn list_hold_is_over(&mut self, serial: u64) -> Option<Id> {
-        let holding = self.holding.as_mut()?;
-        match &holding.list {
+    /// The time of the list's reminder has come; returns the id, if it is held.
+    #[must_use]
+    pub(super) fn end_list(&mut self, serial: u64) -> Option<Id> {
+        match &self.list {
             FirstList::Held { id, serial: held, .. } if *held == serial => {
                 let id = id.clone();
-                holding.list = FirstList::Answered;
+                self.list = FirstList::Answered;
                 Some(id)
             }
             _ => None,
@@ -245,42 +255,43 @@ impl Forward {
 
     /// The first list was answered.
     pub(super) fn list_was_answered(&mut self) {
-        if let Some(holding) = &mut self.holding {
-            holding.list = FirstList::Answered;
+        self.list = FirstList::Answered;
+    }
+
+    /// The host gave up on its `initialize`: it `cancelled` the request, or ended without a word.
+    pub(super) fn on_initialize_given_up(&mut self, cancelled: Option<&Id>, cx: &mut Context) {
+        self.on_given_up(HeldRequest::Initialize, self.since, self.hold.slow, cancelled, cx);
+    }
+
+    /// The same of its first `tools/list`, if that is held and is the one that the host cancelled, if any.
+    pub(super) fn on_list_given_up(&mut self, cancelled: Option<&Id>, cx: &mut Context) {
+        if let FirstList::Held { id, since, .. } = &self.list
+            && cancelled.is_none_or(|cancelled| cancelled == id)
+        {
+            let hold = self.hold.list.left(since.saturating_sub(self.since));
+            self.on_given_up(HeldRequest::ToolsList, *since, hold, cancelled, cx);
         }
     }
 
-    /// The host gave up on a held request: it said so, or `ended` without a word.
-    pub(super) fn note_given_up(&mut self, cancelled: Option<&Id>) {
-        let waits_for_initialize = self.may_be_introduced();
-        let Some(holding) = &self.holding else { return };
-        let now = self.clock.now();
-        let (request, after, hold) = match (&holding.list, &self.link) {
-            (FirstList::Held { id, since, .. }, _) if cancelled.is_none_or(|cancelled| cancelled == id) => {
-                let hold = holding.hold.list.left(since.saturating_sub(holding.since));
-                (HeldRequest::ToolsList, now.saturating_sub(*since), hold)
-            }
-            (_, Link::Opening(opening))
-                if waits_for_initialize && cancelled.is_none_or(|cancelled| opening.first.contains(cancelled)) =>
-            {
-                (HeldRequest::Initialize, now.saturating_sub(holding.since), holding.hold.slow)
-            }
-            _ => return,
-        };
+    fn on_given_up(
+        &mut self,
+        request: HeldRequest,
+        since: Duration,
+        hold: Duration,
+        cancelled: Option<&Id>,
+        cx: &mut Context,
+    ) {
+        let after = cx.now().saturating_sub(since);
         // A host that ends early was perhaps closed by its user.
-        let enough = if cancelled.is_some() { FIRST_LOOK } else { FIRST_LOOK.max(hold / SHARE_FOR_SILENT_END) };
-        if after < enough || self.start != Start::Hold {
-            return self.note_that_host_has_answer();
+        let (enough, evidence) = match cancelled {
+            Some(_) => (FIRST_LOOK, Evidence::Certain),
+            None => (FIRST_LOOK.max(hold / SHARE_FOR_SILENT_END), evidence(hold)),
+        };
+        if after < enough || cx.settings.start != Start::Hold {
+            return self.note_that_host_has_answer(cx);
         }
-        info!("{} gave up on {request:?} after {:.1} s", holding.host.name, after.as_secs_f32());
-        let evidence = if cancelled.is_some() { Evidence::Certain } else { evidence(hold) };
-        self.memory.keep(Learned::HostLimit { host: holding.host.clone(), request, after, evidence });
-    }
-
-    /// Whether the host waits for the answer to its `initialize`, and may have ours.
-    pub(super) fn may_be_introduced(&self) -> bool {
-        let Link::Opening(opening) = &self.link else { return false };
-        self.start != Start::Wait && matches!(opening.beginning, Beginning::Initialize(_))
+        info!("{} gave up on {request:?} after {:.1} s", self.host.name, after.as_secs_f32());
+        cx.memory.keep(Learned::HostLimit { host: self.host.clone(), request, after, evidence });
     }
 }
 

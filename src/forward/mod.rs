@@ -3,75 +3,64 @@
 //! [`Forward`] decides and does no I/O: an event goes in, actions and a verdict come out. [`run()`]
 //! waits for events and carries the actions out.
 //!
-//! Must never: leave a request of the host unanswered, or answer one twice; write a response that
-//! nobody asked for.
+//! The connection is a [`Link`], each state of which is a file and owns its data; what survives it is the [`Context`].
+//! This file has the only `match` over both a state and an event, and the only assignments of the state.
+//!
+//! # Invariants
+//!
+//! - `Forward` leaves no request of the host unanswered, and answers none twice.
+//! - `Forward` writes no response that the host has not asked for.
 
 mod clock;
+mod context;
 mod hold;
-mod listens;
+mod host;
+mod lists;
+mod messages;
 mod modern;
-mod owed;
+mod open;
+mod opening;
+mod person;
 mod progress;
+mod promised;
 mod provisional;
 mod run;
-mod sign_in;
 mod stand_in;
-mod survey;
 #[cfg(test)]
 mod tests;
-mod told;
 
-use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use log::{debug, info, warn};
 use reqwest::Url;
-use serde_json::Value;
 use tokio::sync::oneshot;
 
 pub use clock::Clock;
 pub use run::{Ends, run};
 
 use self::{
+    context::{Context, RetryReminder, Stdin},
     hold::Holding,
-    listens::Listens,
-    owed::{Asked, Debt, Page, Shown},
-    progress::{Progress, SILENCE},
+    modern::Discover,
+    open::Open,
+    opening::Opening,
     provisional::Provisional,
-    sign_in::Offer,
-    stand_in::StandIn,
-    survey::{Survey, Surveyed},
-    told::Told,
 };
 use crate::{
     config::{Protocol, Start},
-    description::{self, Learned, List, Memory},
-    era::Era,
+    description::Memory,
     known_hosts::HostEnvironment,
     local::Incoming,
-    message::{Body, Id, Malformed, Message, Part, Shape},
+    mcp::method,
+    message::{Body, Id, Message, Shape, peek},
     oauth::Need,
-    remote::{self, cancelled::cancels, error::Error},
-    report::{self, Code, FailureLog, Report},
+    remote::{self, error::Error},
+    report::{Code, Report},
     shutdown::Stop,
     text,
-    tools::{self, ToolPattern},
+    tools::ToolPattern,
 };
 
-/// The target of the loop's log lines. A command that prints how its own requests fail turns these off.
-pub const LOG_TARGET: &str = module_path!();
-
-/// Requests the host may have open; one more is refused. The input is read on in any case: it may
-/// bring what settles them, and its end must be noticed.
-const MOST_OWED: usize = 16 * 1024;
-/// Cancelled requests remembered, for an answer that was on its way.
-const MOST_CANCELLED: usize = 1024;
-/// How a message of the Language Server Protocol begins. Cline's CLI tries this framing when it has given up on the
-/// one of MCP.
-const CONTENT_LENGTH: &[u8] = b"Content-Length:";
 /// Messages that may wait for a connection that is being opened.
 const MOST_WAITING: usize = 4096;
 
@@ -144,60 +133,6 @@ pub enum Verdict {
     Stop,
 }
 
-/// The connection, as the loop sees it.
-#[derive(Debug)]
-enum Link {
-    /// There is none; the next message that wants one opens it.
-    Closed,
-    /// It is being opened with a message; these wait.
-    Opening(Box<Opening>),
-    /// It comes about behind an answer that the host has.
-    Provisional(Box<Provisional>),
-    /// It is there.
-    Open(Era),
-}
-
-/// A connection that is being opened.
-#[derive(Debug)]
-struct Opening {
-    /// Who asks in the message that opens it.
-    first: Vec<Id>,
-    beginning: Beginning,
-    waiting: VecDeque<Message>,
-    /// What stands in the way.
-    hurdle: Option<Hurdle>,
-}
-
-/// What stands in the way of a connection.
-#[derive(Debug)]
-struct Hurdle {
-    report: Report,
-    /// The server answers, and says that it is busy: it may only be slow.
-    passing: bool,
-}
-
-/// How a connection begins.
-#[derive(Debug)]
-enum Beginning {
-    /// With the host's `initialize`, which waits for its answer.
-    Initialize(Message),
-    /// With one that the server has answered.
-    Introduced,
-    /// With a request of the modern era, which knows no handshake.
-    Modern,
-    /// With something else; there is no handshake.
-    Other,
-}
-
-impl Opening {
-    /// The server has answered what opens it.
-    fn answered(&mut self) {
-        if matches!(self.beginning, Beginning::Initialize(_)) {
-            self.beginning = Beginning::Introduced;
-        }
-    }
-}
-
 /// How the loop is to be.
 #[derive(Debug)]
 pub struct Settings {
@@ -223,629 +158,395 @@ pub struct Settings {
     pub progress: bool,
 }
 
+/// The connection, as the loop sees it.
+#[derive(Debug)]
+enum Link {
+    /// There is none; the next message that wants one opens it.
+    Closed {
+        /// When a `server/discover` came that was refused just now.
+        discovered: Option<Duration>,
+    },
+    /// It is being opened with a message; the others wait.
+    Opening(Box<Opening>),
+    /// It is established behind a placeholder that the host has.
+    Provisional(Box<Provisional>),
+    /// It is there.
+    Open(Box<Open>),
+}
+
+/// What an event makes of the connection.
+#[must_use]
+#[derive(Debug)]
+enum Next {
+    /// It is this now, or still.
+    Link(Link),
+    /// It is this now, and what waited for it follows in order.
+    Replay(Link, VecDeque<Message>),
+    /// A new one is opened with the host's message in place of this one; then what waits follows.
+    Begin { left: Link, first: Message, waiting: VecDeque<Message> },
+}
+
+impl Next {
+    /// A new connection is opened, for which nothing waits yet.
+    fn begin(left: Link, first: Message) -> Self {
+        Self::Begin { left, first, waiting: VecDeque::new() }
+    }
+}
+
+impl From<Link> for Next {
+    fn from(link: Link) -> Self {
+        Self::Link(link)
+    }
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self::Closed { discovered: None }
+    }
+}
+
+impl Link {
+    fn hold_mut(&mut self) -> Option<&mut Holding> {
+        match self {
+            Self::Closed { .. } => None,
+            Self::Opening(opening) => opening.hold_mut(),
+            Self::Provisional(provisional) => Some(provisional.hold_mut()),
+            Self::Open(open) => open.hold.as_mut(),
+        }
+    }
+
+    /// Takes a request back that is not sent yet; returns whether it was there.
+    fn take_back(&mut self, id: &Id) -> bool {
+        match self {
+            Self::Closed { .. } | Self::Open(_) => false,
+            Self::Opening(opening) => opening.take_back(id),
+            Self::Provisional(provisional) => provisional.take_back(id),
+        }
+    }
+
+    /// Returns whether a batch of the host goes on whole.
+    fn takes_batches(&self) -> bool {
+        match self {
+            Self::Closed { .. } | Self::Opening(_) => true,
+            Self::Provisional(_) => false,
+            Self::Open(open) => open.takes_batches(),
+        }
+    }
+
+    /// Returns whether a batch of the server passes whole. A host that was answered with a placeholder may have been told a
+    /// version without batches.
+    fn passes_batches(&self) -> bool {
+        !matches!(self, Self::Open(open) if open.promised.is_some())
+    }
+
+    /// Returns whether a batch of the server may answer this.
+    fn takes_in_batch(&self, id: &Id) -> bool {
+        match self {
+            Self::Closed { .. } | Self::Provisional(_) => false,
+            Self::Opening(opening) => opening.takes_in_batch(id),
+            Self::Open(_) => true,
+        }
+    }
+}
+
+/// An event, as far as the connection decides what it leads to.
+#[derive(Debug)]
+enum LinkEvent {
+    /// The host's.
+    Message(Message),
+    /// The host's, which has waited for the connection.
+    Waited(Message),
+    /// The host gave up on this request, or sends no more at all.
+    GivenUp(Option<Id>),
+    /// The host waits for its `initialize` no longer.
+    EndHold,
+    /// What is held is answered now.
+    Release,
+    /// The server's.
+    Answer(Id, Message),
+    Blocked(Arc<Error>),
+    Renewed(Message),
+    DiscoverRefused,
+    Opened,
+    NotOpened(Error),
+    Need,
+    Reminder(Reminder),
+    Retry,
+    Woke,
+}
+
 /// The state of the loop.
 #[derive(Debug)]
 pub struct Forward {
-    server: Url,
-    ignored_tools: Vec<ToolPattern>,
-    max_message: usize,
-    protocol: Protocol,
-    start: Start,
-    hold: Option<Duration>,
-    host_environment: HostEnvironment,
-    retry_for: Duration,
-    clock: Clock,
-    memory: Box<dyn Memory>,
     link: Link,
-    owed: HashMap<Id, Debt>,
-    /// The host's last one.
-    initialize: Option<Message>,
-    /// The `server/discover` that began the connection, until it is answered.
-    discovering: Option<Id>,
-    /// Streams of notifications that the host has open, in the modern era.
-    listens: Listens,
-    need: Need,
-    /// Since the host's last `initialize`.
-    holding: Option<Holding>,
-    shown: [Shown; 4],
-    survey: Survey,
-    /// While lists are answered in the server's place.
-    stand_in: Option<Box<StandIn>>,
-    /// Once the host was answered in the server's place.
-    told: Option<Box<Told>>,
-    offer: Option<Offer>,
-    /// Requests of our own to the host.
-    asked_host: Vec<Id>,
-    /// Of the last message that was held.
-    serial: u64,
-    /// Whether a reminder to try again is on its way.
-    tries_again: bool,
-    openings: FailureLog,
-    /// Where the user wants it.
-    progress: Option<Progress>,
-    /// Requests the host has given up, the latest ones.
-    cancelled: VecDeque<Id>,
-    draining: bool,
-    actions: VecDeque<Action>,
+    cx: Context,
 }
 
 impl Forward {
     /// Nothing has happened yet.
     #[must_use]
     pub fn new(settings: Settings, memory: Box<dyn Memory>) -> Self {
-        let Settings {
-            server,
-            ignored_tools,
-            max_message,
-            protocol,
-            start,
-            hold,
-            host_environment,
-            retry_for,
-            clock,
-            progress,
-        } = settings;
-        Self {
-            server,
-            ignored_tools,
-            max_message,
-            protocol,
-            start,
-            hold,
-            host_environment,
-            retry_for,
-            clock,
-            memory,
-            link: Link::Closed,
-            owed: HashMap::new(),
-            initialize: None,
-            discovering: None,
-            listens: Listens::default(),
-            need: Need::Nothing,
-            holding: None,
-            shown: Default::default(),
-            survey: Survey::default(),
-            stand_in: None,
-            told: None,
-            offer: None,
-            asked_host: Vec::new(),
-            serial: 0,
-            tries_again: false,
-            openings: FailureLog::default(),
-            progress: progress.then(Progress::default),
-            cancelled: VecDeque::new(),
-            draining: false,
-            actions: VecDeque::new(),
-        }
+        Self { link: Link::default(), cx: Context::new(settings, memory) }
     }
 
     /// What an event leads to; take the actions with [`action`](Self::action).
     pub fn handle(&mut self, event: Event) -> Verdict {
         match event {
             Event::Host(Incoming::Line(line)) => self.line(line),
-            Event::Host(Incoming::TooLong(id)) => self.too_long(id),
+            Event::Host(Incoming::TooLong(id)) => self.too_long(id.as_ref()),
             Event::Host(Incoming::End) => {
                 debug!("the host has closed its end");
-                self.draining = true;
-                self.end_holds();
+                self.end_input();
             }
             Event::Stop(stop) => {
                 info!("ending: {stop}");
-                self.draining = true;
-                self.end_holds();
+                self.end_input();
             }
             Event::Remote(remote::Event::Message(message)) => self.server_message(message),
             Event::Remote(remote::Event::Lost { ids, method, error }) => self.lost(&ids, method.as_deref(), &error),
-            Event::Remote(remote::Event::Hurdle(error)) => self.hurdle(&error),
-            Event::Remote(remote::Event::Renewed(answer)) => self.renewed(answer),
-            Event::Need(need) => self.needs(need),
-            Event::Reminder(reminder) => self.reminded(reminder),
+            Event::Remote(remote::Event::Blocked(error)) => self.step(LinkEvent::Blocked(error)),
+            Event::Remote(remote::Event::Renewed(answer)) => self.step(LinkEvent::Renewed(answer)),
+            Event::Need(need) => {
+                self.cx.person.need = need;
+                if self.cx.settings.start != Start::Wait {
+                    self.step(LinkEvent::Need);
+                }
+            }
+            Event::Reminder(Reminder::Progress(serial)) => {
+                let server = text::host(&self.cx.settings.server);
+                self.cx.host.keep_alive(serial, &server);
+            }
+            Event::Reminder(Reminder::Discover) => {
+                let discover = modern::on_due(&mut self.cx);
+                self.after(discover);
+            }
+            Event::Reminder(Reminder::TryAgain) => {
+                self.cx.retry_reminder = RetryReminder::Unset;
+                self.step(LinkEvent::Retry);
+            }
+            Event::Reminder(reminder) => self.step(LinkEvent::Reminder(reminder)),
             Event::Woke(slept) => {
                 info!("awake again after {} s; looking after the connection", slept.as_secs());
-                self.actions.push_back(Action::Check);
-                if matches!(self.link, Link::Opening(_)) {
-                    self.actions.push_back(Action::Hurry); // no more of a pause that began before
-                }
-                self.try_unasked();
+                self.cx.act(Action::Check);
+                self.step(LinkEvent::Woke);
             }
-            Event::Opened(Ok(())) => self.opened(),
-            Event::Opened(Err(error)) => self.not_opened(&error),
+            Event::Opened(Ok(())) => {
+                self.cx.openings.clear();
+                self.step(LinkEvent::Opened);
+            }
+            Event::Opened(Err(error)) => self.step(LinkEvent::NotOpened(error)),
         }
-        match (self.draining, &self.link) {
-            (false, _) => Verdict::Continue,
-            (true, Link::Opening(_)) => Verdict::Drain,
-            (true, _) if self.owes_nothing() => Verdict::Stop,
-            (true, _) => Verdict::Drain,
+        match (self.cx.stdin, &self.link) {
+            (Stdin::Open, _) => Verdict::Continue,
+            (Stdin::Ended, Link::Opening(_)) => Verdict::Drain,
+            (Stdin::Ended, _) if self.cx.host.waits_for_nothing() => Verdict::Stop,
+            (Stdin::Ended, _) => Verdict::Drain,
         }
     }
 
     /// The next thing to do.
     pub fn action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        self.cx.host.actions.pop_front()
     }
 
     /// Ends the memory; what it returns comes when everything is kept.
     pub fn end_memory(&mut self) -> Option<oneshot::Receiver<()>> {
-        self.memory.end()
+        self.cx.memory.end()
     }
 
     /// The end: everything still owed is answered.
     pub fn close(&mut self) {
         let report = Report::new(Code::HostClosed, "the host closed the connection before the server answered", None);
-        self.end_listens();
-        for (id, count) in self.debts() {
-            (0..count).for_each(|_| self.fail(&id, &report));
+        if let Link::Open(open) = &self.link {
+            open.close(&mut self.cx);
+        }
+        for (id, count) in self.cx.host.debts() {
+            (0..count).for_each(|_| self.cx.host.fail(&id, &report));
+        }
+        if let Some(hold) = self.link.hold_mut() {
+            hold.note_that_host_has_answer(&mut self.cx);
         }
     }
 
-    fn line(&mut self, line: Bytes) {
-        let framed = line.get(..CONTENT_LENGTH.len()).is_some_and(|start| start.eq_ignore_ascii_case(CONTENT_LENGTH));
-        match Message::from_host(line) {
-            Ok(message) => self.accept(message),
-            Err(Malformed::NotJsonRpc { id }) => {
-                warn!("the host sent JSON that is not JSON-RPC");
-                self.malformed(
-                    id.as_ref(),
-                    report::INVALID_REQUEST,
-                    "mcp-remote: Invalid Request: not a JSON-RPC 2.0 message",
-                );
-            }
-            Err(error @ Malformed::NotJson { .. }) => {
-                if framed {
-                    warn!(
-                        "the host frames its messages with Content-Length, as the Language Server Protocol does; MCP over stdio is one message a line"
-                    );
-                } else {
-                    warn!("the host sent a line that is {error}");
-                }
-                self.malformed(None, report::PARSE_ERROR, &format!("mcp-remote: Parse error: the line is {error}"));
-            }
-        }
-    }
-
-    fn malformed(&mut self, id: Option<&Id>, code: i32, message: &str) {
-        let null = Id::from_json(b"null"); // JSON-RPC 2.0 §5: where the id cannot be told
-        let line = report::error_line(id.unwrap_or(&null), code, message, None::<&()>);
-        self.write(Body::One(line));
-    }
-
-    fn too_long(&mut self, id: Option<Id>) {
-        let what = format!("the host's message is longer than {} bytes", self.max_message);
-        let report = Report::new(Code::TooLarge, what, Some("raise the limit with --max-message-size"));
-        warn!("{}", report.line());
-        if let Some(id) = id {
-            self.write(Body::One(report.answer(&id)));
-        }
-    }
-
-    fn accept(&mut self, message: Message) {
-        debug!("host: {} bytes, {:?}", message.body.len(), message.shape);
-        match &message.shape {
-            Shape::Batch(parts) => {
-                // Taken apart where some of it does not go on as it is; `initialize` is never part
-                // of a batch (MCP 2025-03-26, Lifecycle).
-                let plain = |part: &Part| match part {
-                    Part::Message(Shape::Request { method, .. }, _) => {
-                        &**method != "initialize" && (&**method != "tools/call" || self.ignored_tools.is_empty())
-                    }
-                    Part::Message(Shape::Notification { method }, _) => {
-                        !matches!(&**method, "notifications/initialized" | "notifications/cancelled")
-                    }
-                    Part::Message(Shape::Response { .. }, _) => true,
-                    Part::Message(Shape::Batch(_), _) | Part::Invalid(_) => false,
-                };
-                let direct = self.told.is_none() && self.stand_in.is_none();
-                if self.owed.len() + parts.len() <= MOST_OWED && direct && parts.iter().all(plain) {
-                    for part in parts {
-                        if let Part::Message(Shape::Request { id, method }, _) = part {
-                            self.owe(id, Asked::by(method, || Page::Unknown));
-                        }
-                    }
-                    self.pass_on(message);
-                } else {
-                    for part in message.split() {
-                        match part {
-                            Ok(message) => self.accept(message),
-                            Err(id) => self.malformed(
-                                id.as_ref(),
-                                report::INVALID_REQUEST,
-                                "mcp-remote: Invalid Request: not a JSON-RPC 2.0 message",
-                            ),
-                        }
-                    }
-                }
-            }
-            Shape::Request { id, method } => {
-                if &**method == "tools/call"
-                    && !self.ignored_tools.is_empty()
-                    && let tools::Call::Ignored(name) = tools::judge(&self.ignored_tools, &message)
-                {
-                    let text = format!("Tool \"{name}\" is not available");
-                    let line = report::error_line(id, report::INTERNAL_ERROR, &text, None::<&()>);
-                    self.write(Body::One(line));
-                    return;
-                }
-                if &**method == "initialize" && self.protocol == Protocol::Modern {
-                    let sentence =
-                        "protocol version not shared: this host begins with initialize, and --protocol modern is set";
-                    let report = Report::new(Code::ProtocolVersionNotShared, sentence, None);
-                    warn!("{}", report.line());
-                    self.write(Body::One(report.answer(id)));
-                    return;
-                }
-                if self.owed.len() >= MOST_OWED {
-                    let report = Report::new(Code::TooMany, format!("more than {MOST_OWED} requests are open"), None);
-                    self.write(Body::One(report.answer(id)));
-                    return;
-                }
-                let page = || if crate::message::peek::has_cursor(&message) { Page::Later } else { Page::First };
-                self.owe(id, Asked::by(method, page));
-                let waits = self.progress.as_mut().and_then(|progress| progress.begin(id, &message));
-                self.actions.extend(waits.map(|serial| Action::Remind(SILENCE, Reminder::Progress(serial))));
-                if !(self.answers_discover(&message) || self.stands_in(&message) || self.was_misled(&message)) {
-                    self.note_listen(&message);
-                    self.pass_on(message);
-                }
-            }
-            Shape::Notification { method } if &**method == "notifications/cancelled" => {
-                if self.cancel(&message) {
-                    self.pass_on(message);
-                }
-            }
-            Shape::Notification { .. } => self.pass_on(message),
-            Shape::Response { id: Some(id) } if self.asked_host.contains(id) => {
-                debug!("the host has answered {id}");
-                self.asked_host.retain(|asked| asked != id);
-            }
-            // Nobody can have asked before there was a connection.
-            Shape::Response { .. } if matches!(self.link, Link::Closed) => {
-                debug!("a response of the host is dropped: there is no connection")
-            }
-            Shape::Response { .. } => self.pass_on(message),
-        }
-    }
-
-    fn pass_on(&mut self, message: Message) {
-        match &mut self.link {
-            Link::Opening(opening) => {
-                let waiting = &mut opening.waiting;
-                let before: usize = waiting.iter().map(|message| message.body.len()).sum();
-                if waiting.len() < MOST_WAITING && before <= self.max_message {
-                    waiting.push_back(message);
-                    self.answer_what_waits();
-                } else {
-                    self.refuse_to_hold(&message);
-                }
-            }
-            // An `initialize` begins anew, whatever is open.
-            Link::Open(_) if message.method() != Some("initialize") => self.actions.push_back(Action::Send(message)),
-            Link::Provisional(_) if message.method() != Some("initialize") => self.meanwhile(message),
-            Link::Open(_) | Link::Closed | Link::Provisional(_) => self.open(message, VecDeque::new()),
-        }
-    }
-
-    /// More waits for the connection than is held.
-    fn refuse_to_hold(&mut self, message: &Message) {
-        let report = Report::new(Code::TooMany, "too much waits for the connection", None);
-        warn!("{}: {}", message.method().unwrap_or("a response"), report.line());
-        self.fail_all(message, &report);
-    }
-
-    /// Opens a connection with `first`; then the `waiting` follow.
-    fn open(&mut self, first: Message, waiting: VecDeque<Message>) {
-        self.leave_session(&first, &waiting);
-        let ids = first.requests().cloned().collect();
-        self.initialize = (first.method() == Some("initialize")).then(|| first.clone());
-        let beginning = match &self.initialize {
-            Some(initialize) => Beginning::Initialize(initialize.clone()),
-            None if self.begins_modern(&first) => Beginning::Modern,
-            None => Beginning::Other,
-        };
-        let opener = matches!(beginning, Beginning::Modern).then(|| first.clone());
-        (self.shown, self.survey) = (Default::default(), Survey::default());
-        (self.stand_in, self.told, self.offer) = (None, None, None);
-        // Of a `server/discover` that was refused just now.
-        let since = self.holding.take().filter(|_| matches!(self.link, Link::Closed)).map(|holding| holding.since());
-        self.link = Link::Opening(Box::new(Opening { first: ids, beginning, waiting, hurdle: None }));
-        self.actions.push_back(Action::Open(first));
-        (self.discovering, self.listens) = (None, Listens::default());
-        if let Some(initialize) = self.initialize.clone() {
-            self.begin_hold(&initialize, since);
-        }
-        if let Some(opener) = opener {
-            self.note_listen(&opener);
-            self.begin_modern(&opener);
-        }
-        self.consider(); // somebody may be asked already
-    }
-
-    /// What was sent on a connection that the host leaves will not be answered there.
-    fn leave_session(&mut self, first: &Message, waiting: &VecDeque<Message>) {
-        let mut still_to_send = HashMap::<&Id, u32>::new();
-        for id in std::iter::once(first).chain(waiting).flat_map(Message::requests) {
-            *still_to_send.entry(id).or_default() += 1;
-        }
-        let report = Report::new(Code::SessionReplaced, "the host has begun a new session", None);
-        for (id, count) in self.debts() {
-            for _ in still_to_send.get(&id).copied().unwrap_or_default()..count {
-                self.fail(&id, &report);
-            }
-        }
-    }
-
-    /// Notes that the host does not want an answer any more; whether the server is to be told.
-    fn cancel(&mut self, message: &Message) -> bool {
-        let Some(id) = cancels(message) else { return true };
-        let Some(debt) = self.owed.get(&id) else { return !matches!(self.link, Link::Closed) };
-        let asked = debt.asked;
-        self.note_given_up(Some(&id));
-        if asked == Asked::Initialize {
-            debug!("initialize cannot be cancelled"); // MCP 2025-11-25, Cancellation
-            self.end_hold_of_initialize();
-            return false;
-        }
-        // Nobody waits for it any more (MCP, Cancellation): none is made up, but one that comes passes.
-        self.forget(&id);
-        if self.cancelled.len() == MOST_CANCELLED {
-            self.cancelled.pop_front();
-        }
-        self.cancelled.push_back(id.clone());
-        // Not sent yet: then the server need not hear of either.
-        if self.take_back(&id) {
-            return false;
-        }
-        if let Link::Opening(opening) = &mut self.link
-            && let Some(at) = opening
-                .waiting
-                .iter()
-                .position(|waiting| matches!(&waiting.shape, Shape::Request { id: waits, .. } if *waits == id))
-        {
-            opening.waiting.remove(at);
-            return false;
-        }
-        true
-    }
-
-    fn opened(&mut self) {
-        self.openings.clear();
-        if matches!(self.link, Link::Provisional(_)) {
-            return self.opened_behind();
-        }
-        let Link::Opening(opening) = &self.link else { return };
-        let era = match opening.beginning {
-            Beginning::Modern => Era::Modern,
-            Beginning::Initialize(_) | Beginning::Introduced | Beginning::Other => Era::Legacy,
-        };
-        let Link::Opening(opening) = std::mem::replace(&mut self.link, Link::Open(era)) else { return };
-        let mut waiting = opening.waiting;
-        while let Some(message) = waiting.pop_front() {
-            if message.method() == Some("initialize") {
-                return self.open(message, waiting);
-            }
-            self.actions.push_back(Action::Send(message));
-        }
-    }
-
-    fn not_opened(&mut self, error: &Error) {
-        if matches!(self.link, Link::Provisional(_)) {
-            return self.not_opened_behind(error);
-        }
-        let report = self.why_not_open(error);
-        self.openings.log(&report);
-        if error.answer().is_none() && self.falls_back(error, &report) {
-            return;
-        }
-        let Link::Opening(opening) = std::mem::replace(&mut self.link, Link::Closed) else { return };
-        self.holding = None;
-        let Opening { first, beginning, waiting, .. } = *opening;
-        for id in &first {
-            match error.answer() {
-                Some(answer) if !matches!(beginning, Beginning::Other) => {
-                    if let Some(body) = self.pay(id, answer.with_id(id)) {
-                        self.write(body);
-                    }
-                }
-                _ => self.fail(id, &report),
-            }
-        }
-        for message in waiting {
-            self.fail_all(&message, &report);
-        }
-    }
-
-    fn server_message(&mut self, message: Message) {
-        debug!("server: {} bytes, {:?}", message.body.len(), message.shape);
-        match &message.shape {
-            Shape::Notification { method }
-                if &**method == "notifications/progress"
-                    && self.progress.as_mut().is_some_and(|progress| !progress.passes(&message)) =>
-            {
-                debug!("progress that is none is dropped");
-            }
-            Shape::Request { .. } | Shape::Notification { .. } => {
-                self.note_stream_of_notifications(&message);
-                self.write(message.body);
-            }
-            Shape::Response { id: Some(id) } => {
-                let id = id.clone();
-                match &mut self.link {
-                    Link::Provisional(_) => return self.server_introduced(&id, message),
-                    Link::Opening(opening) if opening.first.contains(&id) => {
-                        if matches!(opening.beginning, Beginning::Initialize(_)) {
-                            provisional::log_refusal(&message, &self.server);
-                        }
-                        opening.answered();
-                    }
-                    Link::Opening(_) => {
-                        return debug!("a response to {id} is dropped: nothing with that id was sent yet");
-                    }
-                    Link::Open(_) | Link::Closed => {}
-                }
-                if !self.owed.contains_key(&id) && self.surveyed(&id, &message) {
-                    return;
-                }
-                match self.pay(&id, message) {
-                    Some(body) => self.write(body),
-                    None => debug!("a response to {id} is dropped: nothing with that id is open"),
-                }
-            }
-            Shape::Response { id: None } => warn!("a response without an id is dropped"),
-            Shape::Batch(parts) => {
-                let sent = |id: &Id| match &self.link {
-                    Link::Open(_) => true,
-                    Link::Opening(opening) => {
-                        matches!(opening.beginning, Beginning::Other | Beginning::Modern) && opening.first.contains(id)
-                    }
-                    Link::Closed | Link::Provisional(_) => false,
-                };
-                let settles = |part: &Part| match part {
-                    Part::Message(Shape::Response { id: Some(id) }, _) if sent(id) => {
-                        self.owed.get(id).is_some_and(|debt| match debt.asked {
-                            Asked::Other => true,
-                            Asked::List(_, Page::Unknown) => self.ignored_tools.is_empty(),
-                            Asked::List(..) | Asked::Initialize | Asked::Discover | Asked::Listen => false,
-                        })
-                    }
-                    Part::Message(Shape::Request { .. } | Shape::Notification { .. }, _) => true,
-                    _ => false,
-                };
-                let mut ids = HashSet::new();
-                let distinct = |part: &Part| match part {
-                    Part::Message(Shape::Response { id: Some(id) }, _) => ids.insert(id.clone()),
-                    _ => true,
-                };
-                // A host that was answered in the server's place may have been told a revision without batches.
-                let direct = self.told.is_none();
-                if direct && parts.iter().all(settles) && parts.iter().all(distinct) {
-                    for id in &ids {
-                        self.forget(id);
-                    }
-                    self.write(message.body);
-                } else {
-                    message.split().into_iter().flatten().for_each(|part| self.server_message(part));
-                }
-            }
-        }
-    }
-
-    fn why_not_open(&self, error: &Error) -> Report {
-        match &self.link {
-            // What a server may have done with what opens the connection, nobody knows.
-            Link::Opening(opening) if matches!(opening.beginning, Beginning::Other | Beginning::Modern) => {
-                Report::of_remote(error, &self.server)
-            }
-            _ => Report::of_opening(error, &self.server),
-        }
-    }
-
-    /// The connection does not come about for now.
-    fn hurdle(&mut self, error: &Error) {
-        let report = self.why_not_open(error);
-        let passing = error.status().is_some();
-        self.openings.log(&report);
-        match &mut self.link {
-            Link::Opening(opening) => {
-                opening.hurdle = Some(Hurdle { report, passing });
-                self.consider();
-            }
-            Link::Provisional(_) => {
-                // While a person is asked the server has nothing to answer.
-                if !matches!(self.need, Need::SignIn | Need::Person(_)) {
-                    self.restate(report);
-                }
-            }
-            Link::Closed | Link::Open(_) => {}
-        }
-    }
-
-    /// A lost session was replaced: the server may be another than it was.
-    fn renewed(&mut self, answer: Message) {
-        if self.introduced_again(&answer) {
-            return; // the lists are looked at when the handshake is done
-        }
-        self.has_other(&answer);
-        if let Some(request) = self.initialize.clone() {
-            self.memory.keep(Learned::Initialize { request, answer: answer.body });
-        }
-        // A request that met the session's end goes to the new one by itself; begun anew, a server that
-        // loses its session over a list would be asked for that list for ever.
-        if self.survey.is_idle() {
-            return self.look_again();
-        }
-        // What was answered before is of a session that is gone.
-        let seen = |list: &List| matches!(self.shown[list.index()], Shown::Pages(_) | Shown::TooMuch);
-        let answered: Vec<List> =
-            List::ALL.into_iter().filter(|list| seen(list) && !self.survey.asks_for(*list)).collect();
-        self.announce(&answered);
-    }
-
-    /// Asks for the lists that the host has seen, to tell whether they are still the same.
-    fn look_again(&mut self) {
-        let too_much: Vec<List> =
-            List::ALL.into_iter().filter(|list| matches!(self.shown[list.index()], Shown::TooMuch)).collect();
-        self.announce(&too_much);
-        let seen = List::ALL.into_iter().filter(|list| matches!(self.shown[list.index()], Shown::Pages(_)));
-        self.actions.extend(self.survey.begin(seen).into_iter().map(Action::Send));
-    }
-
-    /// Takes an answer to a request of our own. Whether it was one.
-    fn surveyed(&mut self, id: &Id, message: &Message) -> bool {
-        match self.survey.answered(id, &message.body) {
-            Surveyed::NotOurs => return false,
-            Surveyed::Next(request) => self.actions.push_back(Action::Send(request)),
-            Surveyed::Whole(list, pages) => {
-                if matches!(&self.shown[list.index()], Shown::Pages(shown) if !description::same(list, shown, &pages)) {
-                    self.announce(&[list]);
-                }
-                self.memory.keep(Learned::List(list, pages));
-            }
-            Surveyed::TooMuch(list) => self.announce(&[list]),
-            Surveyed::Nothing => {}
-        }
-        true
+    fn end_input(&mut self) {
+        self.cx.stdin = Stdin::Ended;
+        self.step(LinkEvent::GivenUp(None));
+        self.step(LinkEvent::EndHold);
+        self.step(LinkEvent::Release);
     }
 
     fn lost(&mut self, ids: &[Id], method: Option<&str>, error: &Error) {
-        if self.refuse_discover(ids, error) {
-            return;
+        if let Some(discover) = modern::on_lost(ids, error, &mut self.cx) {
+            return self.after(discover);
         }
-        let report = Report::of_remote(error, &self.server);
+        let report = Report::of_remote(error, &self.cx.settings.server);
         warn!("{}: {}", method.unwrap_or("a message"), report.line());
-        self.survey.lost(ids);
-        for id in ids {
-            self.fail(id, &report);
+        self.cx.lists.lost(ids);
+        ids.iter().for_each(|id| self.cx.host.fail(id, &report));
+    }
+
+    fn after(&mut self, discover: Discover) {
+        if discover == Discover::Refused {
+            self.step(LinkEvent::DiscoverRefused);
         }
     }
 
-    fn sign_of_life(&mut self, serial: u64) {
-        let server = text::host(&self.server);
-        if let Some(line) = self.progress.as_mut().and_then(|progress| progress.sign_of_life(serial, &server)) {
-            self.write(Body::One(line.into()));
-            self.actions.push_back(Action::Remind(SILENCE, Reminder::Progress(serial)));
-        }
-    }
-
-    /// Tells the host that these lists are others now.
-    fn announce(&mut self, lists: &[List]) {
-        let mut told = Vec::new();
-        for list in lists {
-            if !told.contains(&list.changed()) {
-                told.push(list.changed());
-                match self.link {
-                    Link::Open(Era::Modern) => self.announce_on_listens(*list),
-                    _ => self.notify(list.changed(), None),
+    /// One event in the life of the connection.
+    fn step(&mut self, event: LinkEvent) {
+        use LinkEvent as On;
+        let cx = &mut self.cx;
+        let next = match (std::mem::take(&mut self.link), event) {
+            (link @ Link::Closed { .. }, On::Message(message) | On::Waited(message)) => {
+                if ends_here(&message, cx) {
+                    link.into()
+                } else {
+                    Next::begin(link, message)
                 }
+            }
+            (Link::Opening(state), On::Message(message) | On::Waited(message)) => {
+                stay(Link::Opening, state, |state| state.wait(message, cx))
+            }
+            (link @ Link::Provisional(_), On::Message(first)) if first.method() == Some(method::INITIALIZE) => {
+                Next::begin(link, first)
+            }
+            (Link::Provisional(state), On::Message(message) | On::Waited(message)) => state.hold_or_answer(message, cx),
+            (Link::Open(state), On::Message(message)) => state.on_message(message, cx),
+            (Link::Open(state), On::Waited(message)) => state.forward(message, cx),
+
+            (Link::Opening(state), On::GivenUp(id)) => {
+                stay(Link::Opening, state, |state| state.on_given_up(id.as_ref(), cx))
+            }
+            (Link::Provisional(state), On::GivenUp(id)) => {
+                stay(Link::Provisional, state, |state| state.hold_mut().on_list_given_up(id.as_ref(), cx))
+            }
+            (Link::Open(state), On::GivenUp(id)) => stay(Link::Open, state, |state| state.on_given_up(id.as_ref(), cx)),
+            (Link::Opening(state), On::EndHold) => state.end_hold(cx),
+            (Link::Provisional(state), On::Release) => stay(Link::Provisional, state, |state| state.release_all(cx)),
+
+            (Link::Opening(state), On::Answer(id, answer)) => {
+                stay(Link::Opening, state, |state| state.on_answer(&id, answer, cx))
+            }
+            (Link::Provisional(state), On::Answer(id, answer)) => state.on_answer(&id, answer, cx),
+            (Link::Open(state), On::Answer(id, answer)) => {
+                stay(Link::Open, state, |state| state.on_answer(&id, answer, cx))
+            }
+            (link @ Link::Closed { .. }, On::Answer(id, answer)) => {
+                cx.pay(&id, answer, None);
+                link.into()
+            }
+            (Link::Opening(state), On::Renewed(answer)) => {
+                stay(Link::Opening, state, |state| state.on_renewed(answer, cx))
+            }
+            (Link::Provisional(state), On::Renewed(answer)) => {
+                stay(Link::Provisional, state, |state| state.on_renewed(answer))
+            }
+            (Link::Open(state), On::Renewed(answer)) => stay(Link::Open, state, |state| state.on_renewed(answer, cx)),
+            (Link::Open(state), On::DiscoverRefused) => state.on_discover_refused(cx),
+
+            (Link::Opening(state), On::Opened) => state.on_opened(),
+            (Link::Provisional(state), On::Opened) => state.on_opened(cx),
+            (Link::Opening(state), On::NotOpened(error)) => state.on_not_opened(&error, cx),
+            (Link::Provisional(state), On::NotOpened(error)) => {
+                stay(Link::Provisional, state, |state| state.on_not_opened(&error, cx))
+            }
+            (Link::Opening(state), On::Blocked(error)) => state.on_blocked(&error, cx),
+            (Link::Provisional(state), On::Blocked(error)) => {
+                stay(Link::Provisional, state, |state| state.on_blocked(&error, cx))
+            }
+            (link, On::Blocked(error)) => {
+                cx.openings.log(&Report::of_opening(&error, &cx.settings.server));
+                link.into()
+            }
+
+            (Link::Opening(state), On::Need | On::Reminder(Reminder::Hold)) => state.consider(cx),
+            (Link::Provisional(state), On::Need) => stay(Link::Provisional, state, |state| state.on_need(cx)),
+            (Link::Open(state), On::Need) => state.on_need(cx),
+            (Link::Opening(state), On::Reminder(Reminder::HostWaits)) => {
+                stay(Link::Opening, state, |state| state.on_host_waits(cx))
+            }
+            (Link::Provisional(state), On::Reminder(Reminder::Overdue(serial))) => {
+                stay(Link::Provisional, state, |state| state.on_overdue(serial, cx))
+            }
+            (Link::Open(state), On::Reminder(Reminder::List(serial))) => {
+                stay(Link::Open, state, |state| state.on_list_due(serial, cx))
+            }
+            (Link::Provisional(state), On::Retry | On::Woke) => stay(Link::Provisional, state, |state| state.retry(cx)),
+            (link @ Link::Opening(_), On::Woke) => {
+                cx.act(Action::Hurry); // no more of a pause that began before
+                link.into()
+            }
+            // It came too late, or is nothing to this state.
+            (
+                link,
+                On::GivenUp(_)
+                | On::EndHold
+                | On::Release
+                | On::Renewed(_)
+                | On::DiscoverRefused
+                | On::Opened
+                | On::NotOpened(_)
+                | On::Need
+                | On::Reminder(_)
+                | On::Retry
+                | On::Woke,
+            ) => link.into(),
+        };
+        self.follow(next);
+    }
+
+    /// Makes the connection what an event has made of it.
+    fn follow(&mut self, next: Next) {
+        match next {
+            Next::Link(link) => self.link = link,
+            Next::Replay(link, mut waiting) => {
+                self.link = link;
+                while let Some(message) = waiting.pop_front() {
+                    if message.method() == Some(method::INITIALIZE) {
+                        let left = std::mem::take(&mut self.link);
+                        return self.follow(Next::Begin { left, first: message, waiting });
+                    }
+                    if let Link::Provisional(_) = self.link {
+                        // A batch was kept whole for a server that answers.
+                        message.split().into_iter().flatten().for_each(|part| self.step(LinkEvent::Waited(part)));
+                    } else {
+                        self.step(LinkEvent::Waited(message));
+                    }
+                }
+            }
+            Next::Begin { mut left, first, waiting } => {
+                self.cx.leave_session(&first, &waiting);
+                if let Some(hold) = left.hold_mut() {
+                    hold.note_that_host_has_answer(&mut self.cx);
+                }
+                let since = if let Link::Closed { discovered } = left { discovered } else { None };
+                let next = Opening::begin(first, waiting, since, &mut self.cx);
+                self.follow(next);
             }
         }
     }
+}
 
-    fn notify(&mut self, method: &str, params: Option<&Value>) {
-        let params = params.map(|params| format!(r#","params":{params}"#)).unwrap_or_default();
-        let text = format!(r#"{{"jsonrpc":"2.0","method":"{method}"{params}}}"#);
-        self.write(Body::One(text.into()));
-    }
+/// An event that leaves the state what it is.
+fn stay<S>(link: fn(Box<S>) -> Link, mut state: Box<S>, act: impl FnOnce(&mut S)) -> Next {
+    act(&mut state);
+    Next::Link(link(state))
+}
 
-    fn write(&mut self, body: Body) {
-        self.actions.push_back(Action::ToHost(body));
+/// Returns whether a message of the host needs no connection where there is none; it is answered then, or dropped.
+fn ends_here(message: &Message, cx: &mut Context) -> bool {
+    match &message.shape {
+        // Nobody can have asked before there was a connection.
+        Shape::Response { .. } => debug!("a response of the host is dropped: there is no connection"),
+        Shape::Notification { method } if &**method == method::CANCELLED => {
+            return peek::cancelled_id(message).is_some();
+        }
+        // Where only legacy versions are spoken the host goes on with `initialize`.
+        Shape::Request { id, method } if &**method == method::DISCOVER && cx.settings.protocol == Protocol::Legacy => {
+            let why =
+                "server/discover is not supported: --protocol legacy, or a transport that begins with SSE, is set";
+            _ = modern::refuse(id, why, cx);
+        }
+        _ => return false,
     }
+    true
 }

@@ -3,133 +3,102 @@
 //!
 //! # Invariants
 //!
-//! - The `server/discover` that begins a connection is never held: where the server cannot answer, it is answered from the kept description, or
-//!   refused so that the host goes on with `initialize`, which can be held.
+//! - The `server/discover` that begins a connection is never held: where the server cannot answer, it is answered from the
+//!   kept description, or refused so that the host goes on with `initialize`, which can be held.
 
 use std::time::Duration;
 
 use log::info;
+use serde_json::{Map, Value};
 
-use super::{Action, Forward, Link, Reminder};
+use super::{Reminder, context::Context, hold::Holding};
 use crate::{
-    config::Protocol,
-    era::{self, Era},
     known_hosts,
-    message::{Body, Id, Message, Shape},
-    remote::{error::Error, modern::DISCOVER},
-    report::{self, Report},
+    mcp::method,
+    message::{Id, Message, Shape},
+    remote::error::Error,
+    report::Report,
     text,
 };
 
 /// How long `server/discover` may wait for the server: the most impatient host goes on after 2.5 s.
 const DISCOVER_PATIENCE: Duration = Duration::from_secs(2);
 
-impl Forward {
-    /// Whether a connection that begins with this message is a modern one.
-    pub(super) fn begins_modern(&self, first: &Message) -> bool {
-        self.protocol != Protocol::Legacy && era::begins_modern(first)
-    }
+/// What became of the `server/discover` that began the connection.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Discover {
+    /// It waits, or is answered as the server would.
+    Kept,
+    /// It is refused: the next message decides the era again.
+    Refused,
+}
 
-    /// A modern connection begins.
-    pub(super) fn begin_modern(&mut self, first: &Message) {
-        self.begin_hold(first, None);
-        if let Shape::Request { id, method } = &first.shape
-            && &**method == DISCOVER
-        {
-            self.discovering = Some(id.clone());
-            self.actions.push_back(Action::Remind(DISCOVER_PATIENCE, Reminder::Discover));
-            self.refuses_discover_for_sign_in();
-        }
-    }
-
-    /// `server/discover` where only legacy versions are spoken: the host goes on with `initialize`. Whether it was that.
-    pub(super) fn answers_discover(&mut self, message: &Message) -> bool {
-        let Shape::Request { id, method } = &message.shape else { return false };
-        if &**method != DISCOVER || self.protocol != Protocol::Legacy || !matches!(self.link, Link::Closed) {
-            return false;
-        }
-        let id = id.clone();
-        self.refuse(
-            &id,
-            "server/discover is not supported: --protocol legacy, or a transport that begins with SSE, is set",
-        );
-        true
-    }
-
-    /// Refuses `server/discover` while a person has to sign in, if the host is known to continue with `initialize`. Any
-    /// other host may still get the server's answer in time. Returns whether `server/discover` is what waits.
-    pub(super) fn refuses_discover_for_sign_in(&mut self) -> bool {
-        if self.discovering.is_none() {
-            return false;
-        }
-        let falls_back = self.holding.as_ref().is_some_and(|holding| known_hosts::falls_back(holding.host()));
-        if self.is_signing_in() && (falls_back || self.knows_discover()) {
-            self.discover_is_due();
-        }
-        true
-    }
-
-    /// The `server/discover` that began the connection can wait no longer.
-    pub(super) fn discover_is_due(&mut self) {
-        let Some(id) = self.discovering.clone() else { return };
-        if let Some(result) = self.memory.recall().and_then(|known| known.discover) {
-            info!("answering server/discover as the server was last known");
-            return self.answer(&id, &expired(result.get()));
-        }
-        let why = if self.is_signing_in() {
-            self.sign_in_needed().sentence
-        } else {
-            format!("{} has not answered yet", text::host(&self.server))
-        };
-        self.refuse(&id, &format!("server/discover cannot be answered: {why}"));
-        self.leave_modern();
-    }
-
-    /// The server does not speak a modern version, or cannot be reached: a host that has asked goes on with
-    /// `initialize`, which can be held. Whether it was that.
-    pub(super) fn refuse_discover(&mut self, ids: &[Id], error: &Error) -> bool {
-        let [id] = ids else { return false };
-        if self.discovering.as_ref() != Some(id) {
-            return false;
-        }
-        if !matches!(error, Error::LegacyServer { .. }) && self.knows_discover() {
-            self.discover_is_due();
-            return true;
-        }
-        self.refuse(id, &Report::of_remote(error, &self.server).sentence);
-        self.leave_modern();
-        true
-    }
-
-    /// The next message decides the era again.
-    fn leave_modern(&mut self) {
-        if self.owed.is_empty() && matches!(self.link, Link::Open(Era::Modern)) {
-            self.link = Link::Closed;
-        }
-    }
-
-    /// With a code outside those of MCP 2026-07-28, after which hosts would not go on with `initialize` (stdio,
-    /// Backward Compatibility).
-    fn refuse(&mut self, id: &Id, why: &str) {
-        info!("{why}; the host can continue with initialize");
-        if self.forget(id).is_some() {
-            let text = format!("mcp-remote: {why}");
-            let line = report::error_line(id, report::METHOD_NOT_FOUND, &text, None::<&()>);
-            self.write(Body::One(line));
-        }
-    }
-
-    fn knows_discover(&mut self) -> bool {
-        self.memory.recall().is_some_and(|known| known.discover.is_some())
+/// A modern connection begins with this message. Nothing is left to do where it is refused: the connection is open in a
+/// moment.
+pub(super) fn begin(first: &Message, cx: &mut Context, hold: Option<&Holding>) {
+    if let Shape::Request { id, method } = &first.shape
+        && &**method == method::DISCOVER
+    {
+        cx.host.begins_with_discover(id);
+        cx.remind(DISCOVER_PATIENCE, Reminder::Discover);
+        _ = on_sign_in(cx, hold);
     }
 }
 
-/// A kept result, which is good for this moment only (MCP 2026-07-28, Caching).
+/// Refuses `server/discover` while a person has to sign in, if the host is known to continue with `initialize`. Any
+/// other host may still get the server's answer in time. Returns `None` if `server/discover` is not what waits.
+pub(super) fn on_sign_in(cx: &mut Context, hold: Option<&Holding>) -> Option<Discover> {
+    cx.host.first_discover()?;
+    let falls_back = hold.is_some_and(|hold| known_hosts::falls_back(hold.host()));
+    let is_due = cx.person.is_signing_in() && (falls_back || knows_discover(cx));
+    Some(if is_due { on_due(cx) } else { Discover::Kept })
+}
+
+/// The `server/discover` that began the connection can wait no longer.
+pub(super) fn on_due(cx: &mut Context) -> Discover {
+    let Some(id) = cx.host.first_discover() else { return Discover::Kept };
+    if let Some(result) = cx.memory.recall().and_then(|known| known.discover) {
+        info!("answering server/discover as the server was last known");
+        cx.host.answer(&id, &expired(result.get()));
+        return Discover::Kept;
+    }
+    let why = if cx.person.is_signing_in() {
+        cx.sign_in_needed().sentence
+    } else {
+        format!("{} has not answered yet", text::host(&cx.settings.server))
+    };
+    refuse(&id, &format!("server/discover cannot be answered: {why}"), cx)
+}
+
+/// The server does not speak a modern version, or cannot be reached: a host that has asked goes on with
+/// `initialize`, which can be held. Returns `None` if `server/discover` is not what was lost.
+pub(super) fn on_lost(ids: &[Id], error: &Error, cx: &mut Context) -> Option<Discover> {
+    let id = cx.host.first_discover().filter(|id| ids == [id.clone()])?;
+    if !matches!(error, Error::LegacyServer { .. }) && knows_discover(cx) {
+        return Some(on_due(cx));
+    }
+    Some(refuse(&id, &Report::of_remote(error, &cx.settings.server).sentence, cx))
+}
+
+/// With a code outside those of MCP 2026-07-28, after which hosts would not go on with `initialize` (stdio,
+/// Backward Compatibility).
+pub(super) fn refuse(id: &Id, why: &str, cx: &mut Context) -> Discover {
+    info!("{why}; the host can continue with initialize");
+    cx.host.fail_method(id, why);
+    Discover::Refused
+}
+
+fn knows_discover(cx: &mut Context) -> bool {
+    cx.memory.recall().is_some_and(|known| known.discover.is_some())
+}
+
+/// Returns a kept result, which is good for this moment only (MCP 2026-07-28, Caching).
 fn expired(result: &str) -> String {
-    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(result) {
+    match serde_json::from_str::<Map<String, Value>>(result) {
         Ok(mut result) => {
             result.insert("ttlMs".to_owned(), 0.into());
-            serde_json::Value::Object(result).to_string()
+            Value::Object(result).to_string()
         }
         Err(_) => result.to_owned(),
     }

@@ -58,7 +58,8 @@ where
     W: AsyncWrite + Unpin,
 {
     let mut link = Connection::default();
-    let mut need = ends.opener.http.need();
+    let authorizer = ends.opener.authorizer.clone();
+    let mut need = authorizer.as_ref().map(|authorizer| authorizer.need());
     let mut reminders = Reminders::default();
     // Far away until the end begins.
     let mut deadline = Instant::now() + Duration::from_secs(u64::from(u32::MAX));
@@ -101,7 +102,6 @@ where
     forward.close();
     carry_out(&mut forward, &mut ends, &mut link, &mut reminders);
     let end = Instant::now().max(deadline.min(Instant::now() + GRACE - GRACE_FOR_DELETE)) + GRACE_FOR_DELETE;
-    let http = ends.opener.http.clone();
     let kept = forward.end_memory();
     tokio::select! {
         () = async {
@@ -112,7 +112,11 @@ where
                     }
                 },
                 link.close(end),
-                async { _ = tokio::time::timeout_at(end, http.settle()).await },
+                async {
+                    if let Some(authorizer) = &authorizer {
+                        _ = tokio::time::timeout_at(end, authorizer.settle()).await;
+                    }
+                },
                 async {
                     if let Some(kept) = kept {
                         _ = tokio::time::timeout_at(end, kept).await;
@@ -136,7 +140,11 @@ fn carry_out<R, W: AsyncWrite + Unpin>(
             Action::Open(first) => link.open(ends.opener.clone(), first),
             Action::Send(message) => link.send(message),
             Action::Hurry => link.hurry.notify_one(),
-            Action::SignInIsNeeded => ends.opener.http.hurry_sign_in(),
+            Action::SignInIsNeeded => {
+                if let Some(authorizer) = &ends.opener.authorizer {
+                    authorizer.hurry();
+                }
+            }
             Action::Check => {
                 ends.opener.http.renew();
                 link.check();

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::{
@@ -22,13 +23,14 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::*;
+use super::{messages::MOST_OWED, *};
 use crate::{
     cli::{self, Command, Program},
-    description::{Description, HostLimits},
+    description::{Description, HostLimits, Learned, List},
     known_hosts::HostName,
     local::{Lines, Writer},
     remote::error::Refusal,
+    report,
 };
 
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize"}"#;

@@ -8,8 +8,8 @@
 
 #![allow(dead_code)]
 
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::value::RawValue;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::value::{RawValue, Value};
 
 use super::{Body, Id, Message};
 
@@ -18,12 +18,16 @@ use super::{Body, Id, Message};
 pub(crate) struct ErrorObject {
     /// What kind of error.
     pub(crate) code: i64,
-    /// For people.
-    #[serde(default)]
+    /// For people. A message of another type does not make it another error.
+    #[serde(default, deserialize_with = "text")]
     pub(crate) message: Option<String>,
     /// Whatever the sender adds.
     #[serde(default)]
     pub(crate) data: Option<Box<RawValue>>,
+}
+
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Value::deserialize(deserializer)?.as_str().map(ToOwned::to_owned))
 }
 
 /// Returns the `params` of a request or notification.

@@ -11,22 +11,25 @@ use reqwest::Url;
 use super::{
     context::Context,
     credential::Credential,
-    error::Error,
+    error::{Error, Step},
     fact::Fact,
     progress::Progress,
     protocol::{
         challenge::Challenge,
+        client_auth::Client,
         discovery,
         dpop::Prover,
         issuer::same_issuer,
+        jws::SigningKey,
         metadata::{AuthorizationServer, Discovered},
         scope,
+        token_endpoint::{Parts, TokenEndpoint},
     },
-    stored::{provenance::Provenance, remedies::Remedy},
+    stored::{provenance::Provenance, remedies::Remedy, tokens::Tokens},
 };
 use crate::{
     config::{Authorization, Dpop, Resource},
-    text::host,
+    text::{host, one_line},
 };
 
 /// Longest scopes and resource, in bytes: they go into an address, which servers, browsers and the
@@ -129,6 +132,46 @@ impl AuthorizationAttempt {
             None => Ok(()),
             Some(registered) => Err(Error::OtherIssuer { registered: registered.to_owned(), named: named.clone() }),
         }
+    }
+
+    /// Returns a credential on disk that is newer than the one that was used, and good for this attempt.
+    pub(crate) fn newer(&self, context: &Context) -> Option<Credential> {
+        let stored = context.stored()?;
+        let is_other = self.used.as_ref().is_none_or(|used| !used.is(&stored));
+        let tokens = stored.tokens();
+        let good = is_other
+            && tokens.has_scopes(&self.needed)
+            && !tokens.has_expired(context.now())
+            && tokens.issuer().is_none_or(|issuer| same_issuer(issuer, &self.discovered.server.issuer));
+        good.then_some(stored)
+    }
+
+    /// Returns the token endpoint for this client; `key` signs the client's assertions.
+    pub(crate) fn token_endpoint(&self, context: &Context, client: Client, key: Option<SigningKey>) -> TokenEndpoint {
+        TokenEndpoint::new(Parts {
+            http: context.http.clone(),
+            server: self.discovered.server.clone(),
+            client,
+            resource: self.resource.clone(),
+            prover: self.prover.clone(),
+            key,
+        })
+    }
+
+    /// RFC 6749 §7.1: a token of an unknown type must not be used; RFC 9449 §5: nor one that is bound to a
+    /// key that is not ours.
+    pub(crate) fn check_type(&self, context: &Context, tokens: &Tokens) -> Result<(), Error> {
+        let kind = tokens.kind();
+        let what = if tokens.is_dpop() && self.prover.is_some() {
+            return Ok(());
+        } else if !kind.eq_ignore_ascii_case("bearer") {
+            format!("tokens of the type {:?}, which cannot be used here", one_line(kind.as_bytes()))
+        } else if context.settings.dpop == Dpop::Require {
+            "tokens that are not bound to our key, which --dpop require rules out".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Error::Answer { step: Step::Tokens, what, status: None })
     }
 
     pub(crate) fn has(&self, remedy: Remedy) -> bool {

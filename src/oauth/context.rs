@@ -14,21 +14,13 @@ use log::warn;
 use serde_json::Value;
 
 use super::{
-    attempt::AuthorizationAttempt,
     credential::{Credential, Obtained},
-    error::{Error, Step},
+    error::Error,
     fact::{Fact, Facts},
     held::{Current, Held},
     http::client::HttpClient,
     person::stay::Stay,
-    protocol::{
-        client_auth::Client,
-        dpop::Prover,
-        issuer::same_issuer,
-        jws::SigningKey,
-        metadata::AuthorizationServer,
-        token_endpoint::{Parts, TokenEndpoint},
-    },
+    protocol::{client_auth::Client, dpop::Prover, issuer::same_issuer, metadata::AuthorizationServer},
     stored::{
         provenance::Provenance,
         registrations,
@@ -37,9 +29,10 @@ use super::{
 };
 use crate::{
     config::{Authorization, Dpop, Resource},
+    description::store::Account,
     message::Message,
     secret::Secret,
-    store::{Store, description::Account},
+    store::Store,
     sync::Lock,
     text::one_line,
 };
@@ -54,7 +47,7 @@ pub(crate) struct Context {
     pub(crate) http: Arc<HttpClient>,
     pub(crate) store: Store,
     pub(crate) facts: Facts,
-    held: Mutex<Held>,
+    pub(crate) held: Arc<Mutex<Held>>,
     /// One replacement of an ending token at a time.
     pub(crate) renewal: tokio::sync::Mutex<()>,
     /// One refresh at a time in this process; the lock on disk is for the others.
@@ -79,7 +72,7 @@ impl Context {
             http: Arc::new(http),
             store,
             facts,
-            held: Mutex::default(),
+            held: Arc::default(),
             renewal: tokio::sync::Mutex::default(),
             refreshing: tokio::sync::Mutex::default(),
             under_way: tokio::sync::RwLock::default(),
@@ -126,7 +119,7 @@ impl Context {
     }
 
     /// Returns the credential on disk, if it is ours to use.
-    fn stored(&self) -> Option<Credential> {
+    pub(crate) fn stored(&self) -> Option<Credential> {
         let files: &[bool] = match (self.settings.grant.needs_person(), self.settings.dpop) {
             (_, Dpop::Require) => &[true],
             (false, _) | (true, Dpop::Off) => &[false],
@@ -154,18 +147,6 @@ impl Context {
             Resource::Published => true,
         };
         same_client && same_resource
-    }
-
-    /// Returns a credential on disk that is newer than the attempt's, and good for it.
-    pub(crate) fn newer(&self, attempt: &AuthorizationAttempt) -> Option<Credential> {
-        let stored = self.stored()?;
-        let is_other = attempt.used.as_ref().is_none_or(|used| !used.is(&stored));
-        let tokens = stored.tokens();
-        let good = is_other
-            && tokens.has_scopes(&attempt.needed)
-            && !tokens.has_expired(self.now())
-            && tokens.issuer().is_none_or(|issuer| same_issuer(issuer, &attempt.discovered.server.issuer));
-        good.then_some(stored)
     }
 
     pub(crate) fn credential_of(&self, tokens: Tokens, prover: Option<Arc<Prover>>, obtained: Obtained) -> Credential {
@@ -221,39 +202,6 @@ impl Context {
     /// Reports who we are.
     pub(crate) fn tell_client(&self, client: &Client) {
         self.facts.tell(|| Fact::Client { id: client.id.clone(), origin: client.origin });
-    }
-
-    /// Returns the token endpoint of the attempt's server, for this client; `key` signs the client's assertions.
-    pub(crate) fn token_endpoint(
-        &self,
-        attempt: &AuthorizationAttempt,
-        client: Client,
-        key: Option<SigningKey>,
-    ) -> TokenEndpoint {
-        TokenEndpoint::new(Parts {
-            http: self.http.clone(),
-            server: attempt.discovered.server.clone(),
-            client,
-            resource: attempt.resource.clone(),
-            prover: attempt.prover.clone(),
-            key,
-        })
-    }
-
-    /// RFC 6749 §7.1: a token of an unknown type must not be used; RFC 9449 §5: nor one that is bound to a
-    /// key that is not ours.
-    pub(crate) fn check_type(&self, tokens: &Tokens, attempt: &AuthorizationAttempt) -> Result<(), Error> {
-        let kind = tokens.kind();
-        let what = if tokens.is_dpop() && attempt.prover.is_some() {
-            return Ok(());
-        } else if !kind.eq_ignore_ascii_case("bearer") {
-            format!("tokens of the type {:?}, which cannot be used here", one_line(kind.as_bytes()))
-        } else if self.settings.dpop == Dpop::Require {
-            "tokens that are not bound to our key, which --dpop require rules out".to_owned()
-        } else {
-            return Ok(());
-        };
-        Err(Error::Answer { step: Step::Tokens, what, status: None })
     }
 
     /// Whether tokens are this authorization server's. npm's refresh loses their issuer; what was noted

@@ -9,6 +9,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use reqwest::StatusCode;
 
+use crate::status::Disposition;
+
 /// What an authorization server is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -319,13 +321,12 @@ impl Error {
     /// again is useless.
     pub(crate) fn is_refusal(&self) -> bool {
         match self {
-            Self::Refused { error, .. } => !matches!(
-                error,
-                ErrorCode::ServerError | ErrorCode::SlowDown | ErrorCode::TemporarilyUnavailable
-            ),
+            Self::Refused { error, .. } => {
+                !matches!(error, ErrorCode::ServerError | ErrorCode::SlowDown | ErrorCode::TemporarilyUnavailable)
+            }
             Self::RedirectRefused { .. } => true,
             Self::Answer { status: Some(status), .. } => {
-                status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429)
+                status.is_client_error() && !Disposition::of(*status).may_pass()
             }
             _ => false,
         }

@@ -17,7 +17,7 @@ use crate::report::Report;
 
 /// Something that became known in an authorization.
 #[derive(Clone, Debug)]
-pub enum Fact {
+pub(crate) enum Fact {
     /// Where tokens for the server come from.
     Discovered(Box<Discovered>),
     /// Who we are there.
@@ -54,7 +54,7 @@ pub enum Fact {
 
 /// Where facts go, if anybody looks on.
 #[derive(Clone, Default)]
-pub struct Facts(Option<Arc<dyn Fn(Fact) + Send + Sync>>);
+pub(crate) struct Facts(Option<Arc<dyn Fn(Fact) + Send + Sync>>);
 
 impl Facts {
     /// Sends each fact to `receiver`.

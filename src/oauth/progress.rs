@@ -44,7 +44,7 @@ pub enum AskedBy {
 impl Need {
     /// Whether somebody is at work: time does not count meanwhile.
     #[must_use]
-    pub fn is_under_way(&self) -> bool {
+    pub(crate) fn is_under_way(&self) -> bool {
         matches!(self, Self::Token | Self::SignIn | Self::Person(_))
     }
 }

@@ -1,37 +1,36 @@
-//! Requests the host no longer wants (MCP, Cancellation) and that are waiting to be sent once more:
-//! they must not go out after all.
+//! Requests that the host has cancelled (MCP 2025-11-25, Cancellation), while they may be waiting to be sent again.
 //!
-//! Must never: hold back a message that asks for something else too.
+//! # Invariants
+//!
+//! - A message that asks for something else too is not held back.
 
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, PoisonError},
+use std::{collections::VecDeque, sync::Mutex};
+
+use crate::{
+    mcp::method::CANCELLED,
+    message::{Id, Message, peek::cancelled_id},
+    sync::Lock,
 };
-
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
-use crate::message::{Id, Message};
 
 /// Cancellations kept. They matter for the seconds that a request may wait.
 const KEPT: usize = 1024;
 
 /// The latest cancellations.
 #[derive(Debug, Default)]
-pub struct Cancelled(Mutex<VecDeque<Id>>);
+pub(super) struct Cancelled(Mutex<VecDeque<Id>>);
 
 impl Cancelled {
-    /// Takes note of a message on its way to the server; returns what it cancels, if anything.
-    pub fn note(&self, message: &Message) -> Option<Id> {
-        let mut cancelled = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Notes a message on its way to the server; returns the id that it cancels, if any.
+    pub(super) fn note(&self, message: &Message) -> Option<Id> {
+        let mut cancelled = self.0.guard();
         if !cancelled.is_empty() {
             // A host that uses an id again means another request.
             message.requests().for_each(|id| cancelled.retain(|known| known != id));
         }
-        if message.method() != Some("notifications/cancelled") {
+        if message.method() != Some(CANCELLED) {
             return None;
         }
-        let id = cancels(message)?;
+        let id = cancelled_id(message)?;
         if cancelled.len() == KEPT {
             cancelled.pop_front();
         }
@@ -39,30 +38,11 @@ impl Cancelled {
         Some(id)
     }
 
-    /// Whether a message asks for nothing but what is cancelled.
-    pub fn covers(&self, message: &Message) -> bool {
-        let cancelled = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Returns whether a message asks for nothing but what is cancelled.
+    pub(super) fn covers(&self, message: &Message) -> bool {
+        let cancelled = self.0.guard();
         !cancelled.is_empty()
             && message.requests().next().is_some()
             && message.requests().all(|id| cancelled.contains(id))
     }
-}
-
-/// The request that a `notifications/cancelled` names.
-#[must_use]
-pub fn cancels(message: &Message) -> Option<Id> {
-    #[derive(Deserialize)]
-    struct Notification<'a> {
-        #[serde(borrow)]
-        params: Params<'a>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Params<'a> {
-        #[serde(borrow)]
-        request_id: &'a RawValue,
-    }
-    let text = message.body.to_bytes();
-    let notification = serde_json::from_slice::<Notification<'_>>(&text).ok()?;
-    Some(Id::from_json(notification.params.request_id.get().as_bytes()))
 }

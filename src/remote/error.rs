@@ -1,20 +1,24 @@
-//! Why the remote did not answer: the kinds a caller chooses by. What a person is told of them, and
-//! what to do, stands in [`crate::report`].
+//! The kinds of failure at the remote end, by which callers decide. Their reports are in `report.rs`.
 //!
-//! Must never: call a message safe to send again that may have gone out; hold a secret of ours.
+//! # Invariants
+//!
+//! - An error that says that nothing was sent is never one after which a message may have been sent.
+//! - No error holds a secret of the user.
 
 use std::time::Duration;
 
 use reqwest::{StatusCode, Url};
 
 use crate::{
-    certificate::{self, Presented},
-    config::Network,
-    message::{Malformed, Message, Shape},
+    message::{Id, Malformed, Message, Shape},
+    network::{
+        ClientFactory,
+        certificate::CertificateInfo,
+        failure::{refused_by_proxy, tls_cause, wants_password},
+    },
+    oauth,
+    status::Disposition,
 };
-
-/// What hyper-util says where a proxy answers 407.
-const PROXY_AUTHORIZATION: &str = "proxy authorization required";
 
 /// A failure at the remote end.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +41,7 @@ pub enum Error {
         /// What TLS says.
         source: reqwest::Error,
         /// What the server shows, where that is the reason and somebody has looked.
-        certificate: Option<Box<Presented>>,
+        certificate: Option<Box<CertificateInfo>>,
     },
     /// The proxy refuses to lead to the server: trying again would fail again.
     #[error("the proxy refuses")]
@@ -63,7 +67,7 @@ pub enum Error {
     Refused(Box<Refusal>),
     /// The server asks for authorization, and there is none.
     #[error("{0}")]
-    Unauthorized(Box<crate::oauth::error::Error>),
+    Unauthorized(Box<oauth::error::Error>),
     /// The server no longer knows the session: the message was not run, and a new session may take it.
     #[error("the session is lost")]
     SessionLost(Box<Refusal>),
@@ -161,7 +165,7 @@ impl Error {
     /// Of a request that got no response.
     #[must_use]
     pub fn of_request(error: reqwest::Error) -> Self {
-        match (tls_cause(&error).is_some(), told_by_proxy(&error), error.is_connect()) {
+        match (tls_cause(&error).is_some(), refused_by_proxy(&error), error.is_connect()) {
             (true, _, _) => Self::Tls { source: error, certificate: None },
             (_, true, _) => Self::Proxy { source: error, words: None },
             (_, _, true) => Self::Connect(error),
@@ -175,11 +179,11 @@ impl Error {
         if tls_cause(&error).is_some() { Self::Tls { source: error, certificate: None } } else { Self::Broken(error) }
     }
 
-    /// Finds out what the failed connection could not tell: whether it was one to a proxy, and, on a
-    /// connection of its own, whose certificate it is that was not good, or what a proxy had to say.
-    pub async fn looked_into(self, server: &Url, network: &Network) -> Self {
+    /// Adds what the error of the failed connection does not carry: whether it was a connection to a proxy, which
+    /// certificate was refused, and what a proxy had to say.
+    pub async fn looked_into(self, server: &Url, network: &ClientFactory) -> Self {
         match self {
-            Self::Connect(source) => match certificate::proxy(server, network) {
+            Self::Connect(source) => match network.proxy_to(server) {
                 Some(proxy) => {
                     let uri = proxy.uri();
                     let port = uri.port_u16().map_or_else(String::new, |port| format!(":{port}"));
@@ -188,14 +192,12 @@ impl Error {
                 None => Self::Connect(source),
             },
             Self::Tls { source, .. } if matches!(tls_cause(&source), Some(rustls::Error::InvalidCertificate(_))) => {
-                let certificate = certificate::presented(server, network).await.ok().map(Box::new);
+                let certificate = network.refused_certificate(server).map(Box::new);
                 Self::Tls { source, certificate }
             }
             Self::Proxy { source, .. } if !wants_password(&source) => {
-                match certificate::presented(server, network).await {
-                    Err(certificate::Error::Proxy { why, .. }) => Self::Proxy { source, words: Some(why) },
-                    _ => Self::Proxy { source, words: None },
-                }
+                let words = network.words_of_proxy(server).await;
+                Self::Proxy { source, words }
             }
             error => error,
         }
@@ -212,6 +214,38 @@ impl Error {
         }
     }
 
+    /// Whether the same request may succeed later: the server could not be reached, broke off or is busy.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::ProxyDown { .. } | Self::Broken(_) | Self::Silent { .. } | Self::NoAnswer(_) => {
+                true
+            }
+            Self::Unauthorized(error) => matches!(&**error, oauth::error::Error::Network { .. }),
+            Self::Refused(refusal) => Disposition::of(refusal.status).may_pass(),
+            Self::BothTransports { first, second } => first.may_pass() || second.may_pass(),
+            _ => false,
+        }
+    }
+
+    /// How long the server asks to wait.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(refusal) => refusal.retry_after,
+            _ => None,
+        }
+    }
+
+    /// The answer to the host: the server's own words, if they are for one request only.
+    #[must_use]
+    pub fn answer_to(&self, unanswered: &[Id]) -> Option<Message> {
+        match unanswered {
+            [id] => Some(self.answer()?.with_id(id)),
+            _ => None,
+        }
+    }
+
     /// The server's own JSON-RPC answer, where it came with a status that is no success.
     #[must_use]
     pub fn answer(&self) -> Option<&Message> {
@@ -221,29 +255,6 @@ impl Error {
             _ => None,
         }
     }
-}
-
-/// What rustls says, somewhere in the chain. It may be inside an I/O error, which does not count it
-/// among its sources, and twice so.
-pub(crate) fn tls_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
-    let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    error
-        .downcast_ref::<rustls::Error>()
-        .or_else(|| inside.and_then(|inside| tls_cause(inside)))
-        .or_else(|| error.source().and_then(tls_cause))
-}
-
-/// Whether the proxy wants to know who we are: it has said no more than that.
-pub(crate) fn wants_password(error: &(dyn std::error::Error + 'static)) -> bool {
-    error.to_string().contains(PROXY_AUTHORIZATION) || error.source().is_some_and(wants_password)
-}
-
-/// Whether a proxy said no to CONNECT. hyper-util keeps the kind to itself, so its words must do.
-fn told_by_proxy(error: &(dyn std::error::Error + 'static)) -> bool {
-    let text = error.to_string();
-    text.contains(PROXY_AUTHORIZATION)
-        || text.contains("tunnel error: unsuccessful")
-        || error.source().is_some_and(told_by_proxy)
 }
 
 /// Scheme, host and port: what headers, cookies and tokens are bound to (RFC 6454 §4).

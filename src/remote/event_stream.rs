@@ -1,11 +1,13 @@
-//! The `text/event-stream` format: bytes in, events out (WHATWG HTML §9.2.5, §9.2.6).
+//! The parser of the `text/event-stream` format (WHATWG HTML §9.2.5, §9.2.6).
 //!
 //! `sse-stream`, rmcp's parser, was the first choice; it copies each line into a `String`, has no
 //! limit and made 32 MB events the slowest thing this program did. Here an event's data are slices
 //! of the chunks that arrived.
 //!
-//! Must never: deliver an event before the blank line that ends it, or keep more of one than the
-//! limit.
+//! # Invariants
+//!
+//! - No event is delivered before the blank line that ends it.
+//! - No more of an event is kept than the limit.
 
 use std::time::Duration;
 

@@ -1,7 +1,9 @@
-//! What comes from the remote end on its way to the loop: a few messages, and no more bytes than a
-//! host that does not read may cost in memory.
+//! The channel of events from the remote end to the loop.
 //!
-//! Must never: drop an event, or let one overtake another.
+//! # Invariants
+//!
+//! - No event is dropped, and none overtakes another.
+//! - The events in the channel take no more memory than a host that does not read may cost.
 
 use std::sync::Arc;
 
@@ -37,7 +39,7 @@ impl EventSender {
     pub async fn send(&self, event: Event) {
         let size = match &event {
             Event::Message(message) | Event::Renewed(message) => message.body.len() / 1024,
-            Event::Lost { .. } | Event::Hurdle(_) => 0,
+            Event::Lost { .. } | Event::Blocked(_) => 0,
         };
         let needed = u32::try_from(size).unwrap_or(ROOM).clamp(1, ROOM);
         if let Ok(room) = self.room.clone().acquire_many_owned(needed).await {

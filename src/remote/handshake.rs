@@ -1,23 +1,29 @@
-//! What a new session must be told so that the host need not know that the old one is gone: the
+//! What a new session is sent, so that the host need not know that the old one is lost: the
 //! host's own `initialize` and `notifications/initialized`, the log level it set, the resources it
 //! subscribed to (MCP 2025-11-25, Lifecycle; Logging; Resources, Subscriptions).
 //!
-//! Must never: use an id that a request of the host has.
+//! # Invariants
+//!
+//! - No request of this program has the id of a request of the host.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::message::{Id, Message};
+use crate::{
+    mcp::method::{INITIALIZE, INITIALIZED, RESOURCES_SUBSCRIBE, RESOURCES_UNSUBSCRIBE, SET_LEVEL},
+    message::{Id, Message, peek},
+    sync::Lock,
+};
 
 /// Remembers while messages pass.
 #[derive(Debug, Default)]
-pub struct Handshake(Mutex<Told>);
+pub(crate) struct Handshake(Mutex<Remembered>);
 
 #[derive(Debug, Default)]
-struct Told {
+struct Remembered {
     initialize: Option<Message>,
     initialized: Option<Message>,
     level: Option<Message>,
@@ -27,24 +33,24 @@ struct Told {
 
 impl Handshake {
     /// Takes note of a message on its way to the server.
-    pub fn note(&self, message: &Message) {
-        let mut told = self.told();
+    pub(crate) fn note(&self, message: &Message) {
+        let mut remembered = self.0.guard();
         match message.method() {
-            Some("initialize") => {
-                let own_ids = told.own_ids;
-                *told = Told { initialize: Some(message.clone()), own_ids, ..Told::default() };
+            Some(INITIALIZE) => {
+                let own_ids = remembered.own_ids;
+                *remembered = Remembered { initialize: Some(message.clone()), own_ids, ..Remembered::default() };
             }
-            Some("notifications/initialized") => told.initialized = Some(message.clone()),
-            Some("logging/setLevel") => told.level = Some(message.clone()),
-            Some("resources/subscribe") => {
-                if let Some(uri) = uri(message) {
-                    told.subscriptions.retain(|(known, _)| *known != uri);
-                    told.subscriptions.push((uri, message.clone()));
+            Some(INITIALIZED) => remembered.initialized = Some(message.clone()),
+            Some(SET_LEVEL) => remembered.level = Some(message.clone()),
+            Some(RESOURCES_SUBSCRIBE) => {
+                if let Some(uri) = peek::uri(message) {
+                    remembered.subscriptions.retain(|(known, _)| *known != uri);
+                    remembered.subscriptions.push((uri, message.clone()));
                 }
             }
-            Some("resources/unsubscribe") => {
-                if let Some(uri) = uri(message) {
-                    told.subscriptions.retain(|(known, _)| *known != uri);
+            Some(RESOURCES_UNSUBSCRIBE) => {
+                if let Some(uri) = peek::uri(message) {
+                    remembered.subscriptions.retain(|(known, _)| *known != uri);
                 }
             }
             _ => {}
@@ -52,59 +58,43 @@ impl Handshake {
     }
 
     /// The host's `initialize`, under an id of ours; none if the host never sent one.
-    pub fn initialize(&self) -> Option<Message> {
-        let initialize = self.told().initialize.clone()?;
+    pub(crate) fn initialize(&self) -> Option<Message> {
+        let initialize = self.0.guard().initialize.clone()?;
         Some(initialize.with_id(&self.own_id()))
     }
 
     /// The host's `notifications/initialized`.
-    pub fn initialized(&self) -> Option<Message> {
-        self.told().initialized.clone()
+    pub(crate) fn initialized(&self) -> Option<Message> {
+        self.0.guard().initialized.clone()
     }
 
     /// The requests that restore the log level and the subscriptions, under ids of ours.
-    pub fn restore(&self) -> Vec<Message> {
-        let told = self.told();
-        let mut requests: Vec<_> = told.level.iter().cloned().collect();
-        requests.extend(told.subscriptions.iter().map(|(_, message)| message.clone()));
-        drop(told);
+    pub(crate) fn restore(&self) -> Vec<Message> {
+        let remembered = self.0.guard();
+        let mut requests: Vec<_> = remembered.level.iter().cloned().collect();
+        requests.extend(remembered.subscriptions.iter().map(|(_, message)| message.clone()));
+        drop(remembered);
         requests.iter().map(|message| message.with_id(&self.own_id())).collect()
     }
 
     /// An id for a request of our own. No host request has it: it holds random bits that the host
     /// never sees.
-    pub fn own_id(&self) -> Id {
-        let mut told = self.told();
-        told.own_ids += 1;
-        Id::own(&format!("mcp-remote-{:016x}-{}", fastrand::u64(..), told.own_ids))
+    pub(crate) fn own_id(&self) -> Id {
+        let mut remembered = self.0.guard();
+        remembered.own_ids += 1;
+        Id::own(&format!("mcp-remote-{:016x}-{}", fastrand::u64(..), remembered.own_ids))
     }
 
     /// A `ping` of our own (MCP, Ping).
-    pub fn ping(&self) -> Option<Message> {
+    pub(crate) fn ping(&self) -> Option<Message> {
         let id = self.own_id();
         Message::from_text(format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#)).ok()
     }
-
-    fn told(&self) -> MutexGuard<'_, Told> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn uri(message: &Message) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Request {
-        params: Params,
-    }
-    #[derive(Deserialize)]
-    struct Params {
-        uri: String,
-    }
-    Some(serde_json::from_slice::<Request>(&message.body.to_bytes()).ok()?.params.uri)
 }
 
 /// What the answer to an `initialize` says to a client.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Initialized {
+pub(crate) enum Initialized {
     /// The revision the server chose.
     Version(String),
     /// The server's error, as its text.
@@ -113,8 +103,7 @@ pub enum Initialized {
 
 impl Initialized {
     /// Reads the answer.
-    #[must_use]
-    pub fn read(answer: &Message) -> Self {
+    pub(crate) fn read(answer: &Message) -> Self {
         #[derive(Deserialize)]
         struct Answer<'a> {
             result: Option<Outcome>,
@@ -145,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_session_is_told_what_still_holds() {
+    fn new_session_gets_what_still_holds() {
         let handshake = Handshake::default();
         note(&handshake, r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"x":1.0}}"#);
         note(&handshake, r#"{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":"info"}}"#);
@@ -179,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_own_ids_are_alike() {
+    fn own_ids_differ() {
         let handshake = Handshake::default();
         assert_ne!(handshake.own_id(), handshake.own_id());
     }

@@ -1,15 +1,17 @@
-//! The remote end: opened with the host's first message, then two verbs, send and what comes back.
+//! The remote end: how a connection is opened with the host's first message, and what comes back as events.
 //!
-//! Which transport it is, is decided by an `initialize` and nothing else: each transport of the
-//! strategy is tried with that very message (MCP 2025-11-25, Transports, Backwards Compatibility).
+//! An `initialize` decides the transport: each transport of the strategy is tried with that very message (MCP 2025-11-25,
+//! Transports, Backwards Compatibility).
 //!
-//! Must never: send a probe of our own; fall back because of a text.
+//! # Invariants
+//!
+//! - This program sends no request before the first of the host.
+//! - A text does not decide the transport, only a status and a code do.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use log::{debug, info};
 use reqwest::StatusCode;
-use serde::Deserialize;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep},
@@ -17,35 +19,40 @@ use tokio::{
 
 use crate::{
     config::{Protocol, Start, TransportStrategy},
+    era::known::{Eras, KnownEra},
     era::{self, Era, verdict},
-    message::{Id, Message},
-    oauth::{self, Requester as Waiter},
-    observer::{Fact, Transport},
+    mcp::{HOST_PATIENCE, Transport, method::INITIALIZE, version::FIRST_MODERN},
+    message::{Id, Message, peek},
+    oauth::Authorizer,
+    observer::Fact,
     report::{Code, Report},
-    store::eras::{Eras, KnownEra},
     text::{self, chain},
 };
 
-pub mod cancelled;
+mod cancelled;
+mod connection;
 pub mod error;
 pub mod event_stream;
 pub mod events;
-pub mod handshake;
+pub(crate) mod handshake;
 pub mod http;
-pub mod http_sse;
-pub mod modern;
-pub mod order;
-pub mod reading;
-pub mod retry;
-pub mod streamable_http;
-pub mod window;
+mod http_sse;
+mod matching;
+mod modern;
+mod order;
+mod report;
+mod resumable;
+mod retry;
+mod streamable_http;
 
+pub use connection::AnyConnection;
+use connection::{Connection, Core};
 use error::Error;
 pub use events::{EventReceiver, EventSender};
 use http::Http;
 use http_sse::HttpSse;
 use modern::Modern;
-use retry::{Backoff, LONGEST_RETRY_AFTER, Tries};
+use retry::Backoff;
 use streamable_http::StreamableHttp;
 
 /// What comes from the remote end.
@@ -62,8 +69,8 @@ pub enum Event {
         /// Why.
         error: Arc<Error>,
     },
-    /// The connection does not come about for now; it goes on being tried.
-    Hurdle(Arc<Error>),
+    /// The connection is not established for now; it is tried again.
+    Blocked(Arc<Error>),
     /// A lost session has been replaced; this is the server's answer to the host's `initialize`, sent
     /// again.
     Renewed(Message),
@@ -103,8 +110,10 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// What is needed to open a connection.
 #[derive(Clone, Debug)]
 pub struct Opener {
-    /// The door.
+    /// What sends the requests.
     pub http: Arc<Http>,
+    /// What obtains credentials; `None` if the user has given one.
+    pub authorizer: Option<Arc<Authorizer>>,
     /// Which transports, in which order.
     pub strategy: TransportStrategy,
     /// How long things may take.
@@ -118,15 +127,7 @@ pub struct Opener {
 }
 
 /// An open connection.
-#[derive(Debug)]
-pub enum Remote {
-    /// MCP 2025-03-26 and later.
-    StreamableHttp(StreamableHttp),
-    /// MCP 2024-11-05.
-    HttpSse(HttpSse),
-    /// MCP 2026-07-28 and later.
-    Modern(Modern),
-}
+pub type Remote = Box<dyn AnyConnection>;
 
 impl Opener {
     /// Opens a connection with the host's message. An `initialize` decides the transport and is
@@ -138,7 +139,7 @@ impl Opener {
     /// # Errors
     /// [`Error`]: the message will not be answered by the server.
     pub async fn open(self, first: Message, hurry: Arc<Notify>) -> Result<Remote, Error> {
-        if self.timing.start == Start::Wait || first.method() != Some("initialize") {
+        if self.timing.start == Start::Wait || first.method() != Some(INITIALIZE) {
             return self.open_once(&first, self.timing.retry_for).await;
         }
         let began = Instant::now();
@@ -146,16 +147,16 @@ impl Opener {
         loop {
             let since = Instant::now();
             let error = match self.open_once(&first, Duration::ZERO).await {
-                Err(error) if passes(&error) => error,
+                Err(error) if error.may_pass() => error,
                 opened => return opened,
             };
             // What the server asks for is waited for, whoever is in a hurry.
-            let asked = retry_after(&error).unwrap_or_default().min(LONGEST_RETRY_AFTER);
+            let asked = error.retry_after().unwrap_or_default().min(HOST_PATIENCE);
             let longest = if began.elapsed() < HOLD { LONGEST_PAUSE_IN_HOLD } else { LONGEST_PAUSE };
             let pause = backoff.pause().min(longest).max(asked);
             let hurried = (since + SHORTEST_PAUSE).max(Instant::now() + asked);
             debug!("next try in {:.1} s: {}", pause.as_secs_f32(), chain(&error));
-            self.events.send(Event::Hurdle(Arc::new(error))).await;
+            self.events.send(Event::Blocked(Arc::new(error))).await;
             let mut over = pin!(sleep(pause));
             loop {
                 tokio::select! {
@@ -172,21 +173,20 @@ impl Opener {
     async fn open_once(&self, first: &Message, retry_for: Duration) -> Result<Remote, Error> {
         use TransportStrategy::{HttpFirst, HttpOnly, SseFirst, SseOnly};
         if self.speaks_modern(first) {
-            self.http.note_initialize(first);
-            let (events, eras) = (self.events.clone(), self.eras.clone());
-            let mut remote = Modern::new(self.http.clone(), self.timing, self.protocol, events, eras);
+            self.note_initialize(first);
+            let mut remote = Modern::connect(self.core(), self.protocol, self.eras.clone());
             remote.send(first.clone());
-            return Ok(Remote::Modern(remote));
+            return Ok(Box::new(remote));
         }
-        if first.method() != Some("initialize") {
-            let mut remote = match self.strategy {
-                HttpFirst | HttpOnly => Remote::StreamableHttp(self.streamable_http()),
-                SseFirst | SseOnly => Remote::HttpSse(self.stream(first, retry_for).await?),
+        if first.method() != Some(INITIALIZE) {
+            let mut remote: Remote = match self.strategy {
+                HttpFirst | HttpOnly => Box::new(StreamableHttp::connect(self.core())),
+                SseFirst | SseOnly => Box::new(HttpSse::connect(self.core(), first, retry_for).await?),
             };
             remote.send(first.clone());
             return Ok(remote);
         }
-        self.http.note_initialize(first);
+        self.note_initialize(first);
         match self.strategy_for_initialize().await {
             HttpOnly => self.over_streamable_http(first, retry_for).await,
             SseOnly => self.over_http_sse(first, retry_for).await,
@@ -206,6 +206,13 @@ impl Opener {
                 }
                 opened => opened,
             },
+        }
+    }
+
+    /// Keeps the host's `initialize`, because it names the host.
+    fn note_initialize(&self, first: &Message) {
+        if let Some(authorizer) = &self.authorizer {
+            authorizer.note_initialize(first);
         }
     }
 
@@ -243,11 +250,8 @@ impl Opener {
         let Some(refusal) = verdict::modern_refusal(answer) else { return refused };
         let evidence = format!("initialize: {}", chain(&refused));
         self.eras.keep(KnownEra::new(Era::Modern, refusal.supported.clone(), evidence)).await;
-        let versions = if refusal.supported.is_empty() {
-            crate::mcp::version::FIRST_MODERN.to_owned()
-        } else {
-            refusal.supported.join(", ")
-        };
+        let versions =
+            if refusal.supported.is_empty() { FIRST_MODERN.to_owned() } else { refusal.supported.join(", ") };
         let sentence = format!(
             "protocol version not shared: this host begins with initialize (MCP 2025-11-25 and earlier), and {} speaks {} only",
             text::host(self.http.server()),
@@ -257,153 +261,61 @@ impl Opener {
         Error::ModernServer { answer: refusal.answer(&message).map(Box::new), sentence }
     }
 
-    fn streamable_http(&self) -> StreamableHttp {
-        StreamableHttp::new(self.http.clone(), self.timing, self.events.clone())
+    fn core(&self) -> Core {
+        Core::new(self.http.clone(), self.authorizer.clone(), self.timing, self.events.clone())
     }
 
     async fn over_streamable_http(&self, initialize: &Message, retry_for: Duration) -> Result<Remote, Error> {
-        let mut remote = self.streamable_http();
-        if let Err(refused) = remote.initialize(initialize, retry_for).await {
-            return Err(Box::pin(self.era_of_refusal(refused)).await);
+        let connection = StreamableHttp::connect(self.core());
+        match self.initialize(connection, initialize, retry_for, Transport::StreamableHttp).await {
+            Err(refused) => Err(Box::pin(self.era_of_refusal(refused)).await),
+            opened => opened,
         }
-        self.http.observer.tell(|| Fact::Opened(Transport::StreamableHttp));
-        self.note_legacy_transport(Transport::StreamableHttp).await;
-        Ok(Remote::StreamableHttp(remote))
     }
 
     async fn over_http_sse(&self, initialize: &Message, retry_for: Duration) -> Result<Remote, Error> {
-        let mut remote = self.stream(initialize, retry_for).await?;
-        remote.initialize(initialize).await?;
-        self.http.observer.tell(|| Fact::Opened(Transport::HttpSse));
-        self.note_legacy_transport(Transport::HttpSse).await;
-        Ok(Remote::HttpSse(remote))
+        let connection = HttpSse::connect(self.core(), initialize, retry_for).await?;
+        self.initialize(connection, initialize, retry_for, Transport::HttpSse).await
+    }
+
+    async fn initialize<T: connection::Transport>(
+        &self,
+        mut connection: Connection<T>,
+        initialize: &Message,
+        retry_for: Duration,
+        transport: Transport,
+    ) -> Result<Remote, Error> {
+        connection.initialize(initialize, retry_for).await?;
+        self.http.observer.tell(|| Fact::Opened(transport));
+        self.note_legacy_transport(transport).await;
+        Ok(Box::new(connection))
     }
 
     fn tell_fall_back(&self, from: Transport, refused: &Error) {
         self.http.observer.tell(|| Fact::FellBack { from, why: chain(refused) });
     }
-
-    /// The event stream, tried for as long as the message may wait for a server that is starting.
-    async fn stream(&self, first: &Message, retry_for: Duration) -> Result<HttpSse, Error> {
-        let mut tries = Tries::new(first, retry_for);
-        let waiter = if first.method() == Some("initialize") { Waiter::Initialize } else { Waiter::Request };
-        loop {
-            match HttpSse::open(self.http.clone(), self.timing, self.events.clone(), waiter).await {
-                Ok(remote) => return Ok(remote),
-                Err(error) => tries.wait_after(error).await?,
-            }
-        }
-    }
 }
 
-impl Remote {
-    /// Sends a message; what becomes of it comes as events.
-    pub fn send(&mut self, message: Message) {
-        match self {
-            Self::StreamableHttp(remote) => remote.send(message),
-            Self::HttpSse(remote) => remote.send(message),
-            Self::Modern(remote) => remote.send(message),
-        }
-    }
-
-    /// Finds out whether the connection and the session are still there, and replaces what is not.
-    pub fn check(&mut self) {
-        match self {
-            Self::StreamableHttp(remote) => remote.check(),
-            Self::HttpSse(remote) => remote.check(),
-            Self::Modern(_) => {} // there is no session, and each request notices a dead connection
-        }
-    }
-
-    /// Ends everything under way; only [`close`](Self::close) may follow.
-    pub fn abandon(&mut self) {
-        match self {
-            Self::StreamableHttp(remote) => remote.abandon(),
-            Self::HttpSse(remote) => remote.abandon(),
-            Self::Modern(remote) => remote.abandon(),
-        }
-    }
-
-    /// Waits until the server has taken every notification and response.
-    pub async fn settle(&mut self) {
-        match self {
-            Self::StreamableHttp(remote) => remote.settle().await,
-            Self::HttpSse(remote) => remote.settle().await,
-            Self::Modern(_) => {}
-        }
-    }
-
-    /// Ends the session and everything that belongs to it.
-    pub async fn close(self) {
-        match self {
-            Self::StreamableHttp(remote) => remote.close().await,
-            Self::HttpSse(remote) => remote.close(),
-            Self::Modern(mut remote) => remote.abandon(),
-        }
-    }
-}
-
-/// Whether what an `initialize` met may pass by itself.
-fn passes(error: &Error) -> bool {
-    match error {
-        Error::Connect(_) | Error::ProxyDown { .. } | Error::Broken(_) | Error::Silent { .. } | Error::NoAnswer(_) => {
-            true
-        }
-        Error::Unauthorized(error) => matches!(&**error, oauth::error::Error::Network { .. }),
-        Error::Refused(refusal) => is_passing(refusal.status),
-        Error::BothTransports { first, second } => passes(first) || passes(second),
-        _ => false,
-    }
-}
-
-fn retry_after(error: &Error) -> Option<Duration> {
-    match error {
-        Error::Refused(refusal) => refusal.retry_after,
-        _ => None,
-    }
-}
-
-/// Whether a status speaks of the server's present state and not of the request.
-fn is_passing(status: StatusCode) -> bool {
-    match status {
-        StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => false,
-        status => {
-            status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
-        }
-    }
-}
-
-/// What an `initialize` met that says: the other transport (MCP 2025-11-25, Transports, Backwards
-/// Compatibility). A 400 says so too, unless the server has understood the request and answers it.
+/// Returns whether the answer to an `initialize` asks for the other transport (MCP 2025-11-25, Transports, Backwards
+/// Compatibility). A 400 does too, unless the server has understood the request and answers it.
 fn speaks_only_http_sse(refused: &Error, initialize: &Message) -> bool {
-    #[derive(Deserialize)]
-    struct Answer {
-        error: Option<Code>,
-    }
-    #[derive(Deserialize)]
-    struct Code {
-        code: i64,
-    }
     /// HeaderMismatch to UnsupportedProtocolVersion (MCP 2026-07-28, Error Codes).
     const MCP_CODES: std::ops::RangeInclusive<i64> = -32022..=-32020;
-    match refused.status() {
-        Some(StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) => true,
-        Some(StatusCode::BAD_REQUEST) => !refused.answer().is_some_and(|answer| {
-            let id = match &answer.shape {
-                crate::message::Shape::Response { id } => id.as_ref(),
-                _ => None,
-            };
-            let asked = id.is_some_and(|id| initialize.requests().any(|asked| asked.same_value(id)));
-            let code = serde_json::from_slice::<Answer>(&answer.body.to_bytes()).ok().and_then(|answer| answer.error);
-            asked || code.is_some_and(|error| MCP_CODES.contains(&error.code))
-        }),
-        _ => false,
+    match refused {
+        Error::Refused(refusal) if refusal.status == StatusCode::BAD_REQUEST => {
+            let code = refusal.answer.as_ref().and_then(|answer| peek::error(&answer.body)).map(|error| error.code);
+            !refusal.answers(initialize) && !code.is_some_and(|code| MCP_CODES.contains(&code))
+        }
+        refused => is_absent(refused),
     }
 }
 
 fn speaks_no_http_sse(refused: &Error) -> bool {
+    is_absent(refused) || matches!(refused, Error::NoEndpoint(_) | Error::NotMcp(_))
+}
+
+fn is_absent(refused: &Error) -> bool {
     matches!(refused.status(), Some(StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED))
-        || matches!(refused, Error::NoEndpoint(_) | Error::NotMcp(_))
 }
 
 fn both(first: Error, second: Error) -> Error {

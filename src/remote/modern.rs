@@ -9,7 +9,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -17,42 +20,39 @@ use log::{debug, info, warn};
 use reqwest::{Response, header::HeaderMap};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::{
-    task::{AbortHandle, JoinSet},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use super::{
-    Event, EventSender, Timing,
-    cancelled::cancels,
+    Event,
+    connection::{Connection, Core, Transport},
     error::Error,
-    http::{Http, is_event_stream},
-    reading::Reading,
-    retry::{Backoff, Tries},
-    streamable_http::{settle, sole_answer},
+    http::body::is_event_stream,
+    matching::{sole_answer, take},
+    resumable::ResumableStream,
+    retry::Backoff,
 };
 use crate::{
     config::Protocol,
     description::next_cursor,
+    era::known::{Eras, KnownEra},
     era::{
         Era, Metadata,
         mirror::{self, Marks, Tool},
         verdict::{self, HEADER_MISMATCH, Verdict},
     },
-    message::{Id, Message, Part, Shape},
-    observer::{Fact, Transport},
+    mcp::{
+        self,
+        method::{ACKNOWLEDGED, DISCOVER, LISTEN, TOOLS_CALL, TOOLS_LIST},
+        version::FIRST_MODERN,
+    },
+    message::{Id, Message, Part, Shape, peek},
+    observer::Fact,
     report::{self},
-    store::eras::{Eras, KnownEra},
+    sync::Lock,
     text::{self, chain},
     tools,
 };
 
-/// The request that opens a stream of notifications (MCP 2026-07-28, Subscriptions).
-pub const LISTEN: &str = "subscriptions/listen";
-/// The request for what a server is (MCP 2026-07-28, Discovery).
-pub const DISCOVER: &str = "server/discover";
-/// The first message on a stream of notifications.
-pub const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 /// Longest pause before a lost stream of notifications is opened again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A stream that lasted this long was not refused.
@@ -67,206 +67,83 @@ const EVIDENCE: usize = 1024;
 const MOST_TOOLS: usize = 10_000;
 /// Longest name of such a tool, in bytes.
 const LONGEST_NAME: usize = 1024;
-/// Finished requests whose handles may be left over, before they are cleared away.
-const LEFT_OVER: usize = 64;
-
-/// A connection: nothing but what is under way. Dropping it ends everything.
+/// The transport.
 #[derive(Debug)]
-pub struct Modern {
-    shared: Arc<Shared>,
-    tasks: JoinSet<()>,
-    /// What is under way, by id.
-    under_way: HashMap<Id, AbortHandle>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    http: Arc<Http>,
-    timing: Timing,
+pub(super) struct Modern {
+    core: Core,
     protocol: Protocol,
-    events: EventSender,
     eras: Eras,
     /// Whether the server was seen to speak a modern version.
-    proven: Mutex<bool>,
+    is_proven: AtomicBool,
     tools: Mutex<HashMap<String, Result<Marks, String>>>,
 }
 
-/// How far one exchange with the server is.
-struct Exchange<'a> {
+/// How far one request is.
+pub(super) struct Attempt {
     /// As the host sent it.
-    message: &'a Message,
+    message: Message,
     /// As it goes to the server, perhaps under another id.
     sent: Message,
     metadata: Metadata,
-    unanswered: Vec<Id>,
     /// Of a stream of notifications: what the server has agreed to, once it has.
     acknowledged: Option<Filter>,
     /// The stream is open again, and the host knows it already.
     reopened: bool,
+    /// When it was sent last, and the pauses of a stream that is opened again.
+    since: Instant,
+    backoff: Backoff,
+    /// The tools have been read for it.
+    has_listed: bool,
+    /// It may have run under this id.
+    may_have_run: bool,
 }
 
 impl Modern {
-    /// A connection on which nothing has been sent.
-    #[must_use]
-    pub fn new(http: Arc<Http>, timing: Timing, protocol: Protocol, events: EventSender, eras: Eras) -> Self {
-        let (proven, tools) = (Mutex::default(), Mutex::default());
-        let shared = Shared { http, timing, protocol, events, eras, proven, tools };
-        Self { shared: Arc::new(shared), tasks: JoinSet::new(), under_way: HashMap::new() }
-    }
-
-    /// Sends a message; what becomes of it comes as events.
-    pub fn send(&mut self, message: Message) {
-        while self.tasks.try_join_next().is_some() {}
-        match &message.shape {
-            Shape::Request { id, .. } => {
-                if self.under_way.len() > 2 * self.tasks.len() + LEFT_OVER {
-                    self.under_way.retain(|_, task| !task.is_finished());
-                }
-                let (id, shared) = (id.clone(), self.shared.clone());
-                let task = self.tasks.spawn(async move { shared.carry(&message).await });
-                self.under_way.insert(id, task);
-            }
-            Shape::Notification { method } if &**method == "notifications/cancelled" => {
-                // MCP 2026-07-28, Cancellation: closing the stream says so.
-                if let Some(task) = cancels(&message).and_then(|id| self.under_way.remove(&id)) {
-                    task.abort();
-                }
-            }
-            // MCP 2026-07-28, Streamable HTTP, Sending Messages: there are none.
-            Shape::Notification { method } => debug!("{method} is not sent: MCP 2026-07-28 has no such notification"),
-            Shape::Response { .. } => debug!("a response of the host is not sent: MCP 2026-07-28 has none"),
-            Shape::Batch(_) => message.split().into_iter().flatten().for_each(|part| self.send(part)),
-        }
-    }
-
-    /// Ends everything under way.
-    pub fn abandon(&mut self) {
-        self.tasks.abort_all();
-    }
-}
-
-impl Shared {
-    /// Takes a request of the host all the way, until it is answered or lost.
-    async fn carry(&self, message: &Message) {
-        let Some(id) = message.requests().next().cloned() else { return };
-        if let Some(refusal) = self.refuse_hidden_tool(message, &id) {
-            return self.events.send(Event::Message(refusal)).await;
-        }
-        let is_discover = message.method() == Some(DISCOVER);
-        if is_discover && self.is_known_as_legacy().await {
-            let error = Arc::new(Error::LegacyServer { words: None });
-            return self.lose(message, vec![id], error).await;
-        }
-        let mut exchange = Exchange {
-            message,
-            sent: message.clone(),
-            metadata: Metadata::of(message).unwrap_or_default(),
-            unanswered: vec![id.clone()],
-            acknowledged: None,
-            reopened: false,
-        };
-        let Err(error) = self.exchange_until_answered(&mut exchange).await else { return };
-        // Any other request may fail for many reasons; but a 4xx that does not answer it is one of a server that has
-        // not understood it.
-        let is_evidence = is_discover || is_not_understood(&error, &exchange.sent);
-        let verdict = if is_evidence && !self.is_proven() { verdict_of(&error) } else { Verdict::Open };
-        if is_discover {
-            self.remember(verdict, chain(&error), Vec::new()).await;
-        }
-        let error = match verdict {
-            Verdict::Legacy => Error::LegacyServer { words: words_of(&error) },
-            Verdict::Modern | Verdict::Open => error,
-        };
-        match (exchange.unanswered.as_slice(), error.answer()) {
-            ([asked], Some(answer)) => self.events.send(Event::Message(answer.with_id(asked))).await,
-            _ => self.lose(message, exchange.unanswered, Arc::new(error)).await,
-        }
-    }
-
-    async fn lose(&self, message: &Message, ids: Vec<Id>, error: Arc<Error>) {
-        self.events.send(Event::Lost { ids, method: message.method().map(Into::into), error }).await;
-    }
-
-    /// Sends the request, again where that may help.
-    async fn exchange_until_answered(&self, exchange: &mut Exchange<'_>) -> Result<(), Error> {
-        // A host does not wait for the answer to `server/discover`; it goes on with `initialize`, which is tried again.
-        let is_discover = exchange.message.method() == Some(DISCOVER);
-        let window = if is_discover { Duration::ZERO } else { self.timing.retry_for };
-        let mut tries = Tries::new(exchange.message, window);
-        let mut backoff = Backoff::up_to(LONGEST_PAUSE);
-        let mut has_listed = false;
-        loop {
-            let since = Instant::now();
-            let error = match self.exchange(exchange).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            if exchange.acknowledged.is_some() && may_reopen(&error) {
-                if since.elapsed() >= STABLE {
-                    backoff = Backoff::up_to(LONGEST_PAUSE);
-                }
-                exchange.reopened = true;
-                let pause = backoff.pause();
-                info!(
-                    "the stream of notifications is lost ({}); opening it again in {:.1} s",
-                    chain(&error),
-                    pause.as_secs_f32()
-                );
-                tokio::time::sleep(pause).await;
-                continue;
-            }
-            // MCP 2026-07-28, Streamable HTTP, Client Behavior: the schema has changed, or was never seen.
-            let mismatch = error.answer().and_then(verdict::error_code) == Some(HEADER_MISMATCH);
-            if mismatch && exchange.message.method() == Some("tools/call") && !std::mem::replace(&mut has_listed, true)
-            {
-                info!("the server wants other headers for this tool; reading its schema");
-                if self.read_schema(exchange).await {
-                    continue;
-                }
-            }
-            let may_have_run = !matches!(error, Error::Connect(_) | Error::ProxyDown { .. });
-            tries.wait_after(error).await?;
-            if may_have_run && exchange.message.method() != Some(LISTEN) {
-                // MCP 2026-07-28, Overview, Requests: an id is used once.
-                exchange.sent = exchange.message.with_id(&own_id());
-            }
-        }
+    /// Returns a connection on which nothing has been sent.
+    pub(super) fn connect(core: Core, protocol: Protocol, eras: Eras) -> Connection<Self> {
+        let (is_proven, tools) = (AtomicBool::new(false), Mutex::default());
+        Connection::new(Arc::new(Self { core, protocol, eras, is_proven, tools }), async {})
     }
 
     /// One POST and all that comes back.
-    async fn exchange(&self, exchange: &mut Exchange<'_>) -> Result<(), Error> {
-        let headers = self.headers(&exchange.sent, &exchange.metadata);
-        let response = self.http.post(self.http.server(), &headers, &exchange.sent).await?;
+    async fn exchange(&self, attempt: &mut Attempt, unanswered: &mut Vec<Id>) -> Result<(), Error> {
+        let headers = self.headers(&attempt.sent, &attempt.metadata);
+        let response = self.core.http.post(self.core.http.server(), &headers, &attempt.sent).await?;
         if is_event_stream(&response) {
-            return Box::pin(self.read_stream(exchange, response)).await;
+            return Box::pin(self.read_stream(attempt, unanswered, response)).await;
         }
-        if let Some(message) = self.http.message(response).await? {
-            let asked: Vec<Id> = exchange.sent.requests().cloned().collect();
+        if let Some(message) = self.core.http.message(response).await? {
+            let asked: Vec<Id> = attempt.sent.requests().cloned().collect();
             let message = sole_answer(message, &asked)?;
-            self.deliver(exchange, message).await?;
+            self.deliver(attempt, unanswered, message).await?;
         }
-        if exchange.unanswered.is_empty() {
+        if unanswered.is_empty() {
             Ok(())
         } else {
             Err(Error::NoAnswer("the server accepted the request but sent no answer to it"))
         }
     }
 
-    async fn read_stream(&self, exchange: &mut Exchange<'_>, response: Response) -> Result<(), Error> {
-        let mut reading = Reading::new(response, self.http.limit);
+    async fn read_stream(
+        &self,
+        attempt: &mut Attempt,
+        unanswered: &mut Vec<Id>,
+        response: Response,
+    ) -> Result<(), Error> {
+        let mut stream = ResumableStream::new(response, self.core.http.limit);
         loop {
-            let next = if exchange.unanswered.is_empty() {
-                match tokio::time::timeout(REST, reading.next(&self.http)).await {
+            let next = if unanswered.is_empty() {
+                match tokio::time::timeout(REST, stream.next(&self.core.http)).await {
                     Ok(Ok(Some(message))) => Ok(Some(message)),
                     _ => return Ok(()),
                 }
             } else {
-                reading.next(&self.http).await
+                stream.next(&self.core.http).await
             };
             match next {
-                Ok(Some(message)) => self.deliver(exchange, message).await?,
+                Ok(Some(message)) => self.deliver(attempt, unanswered, message).await?,
                 Ok(None) => return Err(Error::NoAnswer("the server ended the stream without answering")),
-                Err(Error::BadMessage(malformed)) if exchange.acknowledged.is_some() => {
+                Err(Error::BadMessage(malformed)) if attempt.acknowledged.is_some() => {
                     warn!("an event of the server is dropped: {malformed}");
                 }
                 Err(error) => return Err(error),
@@ -275,15 +152,15 @@ impl Shared {
     }
 
     /// Hands a message over to the host, if it may have it.
-    async fn deliver(&self, exchange: &mut Exchange<'_>, message: Message) -> Result<(), Error> {
+    async fn deliver(&self, attempt: &mut Attempt, unanswered: &mut Vec<Id>, message: Message) -> Result<(), Error> {
         match &message.shape {
             Shape::Response { id: Some(id) } => {
-                let mut asked: Vec<Id> = exchange.sent.requests().cloned().collect();
-                if settle(id, &mut asked).is_none() || exchange.unanswered.is_empty() {
+                let mut asked: Vec<Id> = attempt.sent.requests().cloned().collect();
+                if take(id, &mut asked).is_none() || unanswered.is_empty() {
                     debug!("a response to {id} is dropped: this stream is of another request");
                     return Ok(());
                 }
-                self.deliver_answer(exchange, message).await
+                self.deliver_answer(attempt, unanswered, message).await
             }
             Shape::Response { id: None } => {
                 debug!("a response without an id is dropped");
@@ -295,34 +172,39 @@ impl Shared {
                 Ok(())
             }
             Shape::Notification { method } if &**method == ACKNOWLEDGED => {
-                let agreed = Filter::of(&message).within(&Filter::of(exchange.message));
+                let agreed = Filter::of(&message).within(&Filter::of(&attempt.message));
                 self.prove();
-                if exchange.reopened {
-                    self.announce(exchange, &agreed).await; // the host has its acknowledgment
+                if attempt.reopened {
+                    self.announce(attempt, &agreed).await; // the host has its acknowledgment
                 } else {
-                    self.events.send(Event::Message(message)).await;
+                    self.core.events.send(Event::Message(message)).await;
                 }
-                exchange.acknowledged = Some(agreed);
-                exchange.reopened = false;
+                attempt.acknowledged = Some(agreed);
+                attempt.reopened = false;
                 Ok(())
             }
             Shape::Notification { .. } => {
-                self.events.send(Event::Message(message)).await;
+                self.core.events.send(Event::Message(message)).await;
                 Ok(())
             }
             Shape::Batch(parts) => {
                 let parts = parts.iter().filter(|part| matches!(part, Part::Message(..))).count();
                 debug!("a batch of {parts} messages is taken apart: MCP 2026-07-28 has none");
                 for part in message.split().into_iter().flatten() {
-                    Box::pin(self.deliver(exchange, part)).await?;
+                    Box::pin(self.deliver(attempt, unanswered, part)).await?;
                 }
                 Ok(())
             }
         }
     }
 
-    async fn deliver_answer(&self, exchange: &mut Exchange<'_>, message: Message) -> Result<(), Error> {
-        let method = exchange.message.method();
+    async fn deliver_answer(
+        &self,
+        attempt: &mut Attempt,
+        unanswered: &mut Vec<Id>,
+        message: Message,
+    ) -> Result<(), Error> {
+        let method = attempt.message.method();
         if method == Some(DISCOVER) {
             let verdict = verdict::of_answer(&message);
             let words = text::one_line(&message.body.copy(0..EVIDENCE));
@@ -331,38 +213,38 @@ impl Shared {
                 return Err(Error::LegacyServer { words: Some(words) });
             }
         }
-        if verdict::error_code(&message).is_none() {
+        if peek::error(&message.body).is_none() {
             self.prove();
         }
-        let message = if method == Some("tools/list") { self.learn_tools(message) } else { message };
-        exchange.unanswered.clear();
-        let message = match exchange.message.requests().next() {
-            Some(asked) if exchange.sent.requests().next() != Some(asked) => message.with_id(asked),
+        let message = if method == Some(TOOLS_LIST) { self.learn_tools(message) } else { message };
+        unanswered.clear();
+        let message = match attempt.message.requests().next() {
+            Some(asked) if attempt.sent.requests().next() != Some(asked) => message.with_id(asked),
             Some(asked) if matches!(&message.shape, Shape::Response { id: Some(id) } if id != asked) => {
                 message.with_id(asked)
             }
             _ => message,
         };
-        self.events.send(Event::Message(message)).await;
+        self.core.events.send(Event::Message(message)).await;
         Ok(())
     }
 
     /// Reports each thing that a stream covers as changed: what happened while it was lost is not known.
-    async fn announce(&self, exchange: &Exchange<'_>, agreed: &Filter) {
-        let Some(id) = exchange.message.requests().next() else { return };
+    async fn announce(&self, attempt: &Attempt, agreed: &Filter) {
+        let Some(id) = attempt.message.requests().next() else { return };
         for notification in agreed.changes(id) {
-            self.events.send(Event::Message(notification)).await;
+            self.core.events.send(Event::Message(notification)).await;
         }
     }
 
     /// All headers of a request: the user's, and those of the specification in their place.
     fn headers(&self, message: &Message, metadata: &Metadata) -> HeaderMap {
         let marks = match message.method() {
-            Some("tools/call") => mirror::called_tool(message).and_then(|tool| self.tools().get(&tool).cloned()),
+            Some(TOOLS_CALL) => mirror::called_tool(message).and_then(|tool| self.tools.guard().get(&tool).cloned()),
             _ => None,
         };
         let marks = marks.and_then(Result::ok);
-        let mut headers = self.http.headers().clone();
+        let mut headers = self.core.http.headers().clone();
         let taken: Vec<_> = headers.keys().filter(|name| mirror::is_mirrored(name)).cloned().collect();
         for name in taken {
             headers.remove(name);
@@ -376,7 +258,7 @@ impl Shared {
     fn learn_tools(&self, list: Message) -> Message {
         tools::hide_where(list, &|tool| {
             let Some(Tool { name, marks }) = mirror::read_tool(tool) else { return false };
-            let mut known = self.tools();
+            let mut known = self.tools.guard();
             let is_new = known.get(&name) != Some(&marks);
             if let (Err(why), true) = (&marks, is_new) {
                 warn!("the tool {} is hidden: {why}", text::one_line(name.as_bytes()));
@@ -390,18 +272,18 @@ impl Shared {
     }
 
     /// Reads the tools until the one that is called is there. Whether it is.
-    async fn read_schema(&self, exchange: &Exchange<'_>) -> bool {
-        let Some(tool) = mirror::called_tool(exchange.message) else { return false };
-        self.tools().remove(&tool);
+    async fn read_schema(&self, attempt: &Attempt) -> bool {
+        let Some(tool) = mirror::called_tool(&attempt.message) else { return false };
+        self.tools.guard().remove(&tool);
         let mut cursor = String::new();
         for _ in 0..MOST_PAGES {
-            let meta = exchange.metadata.to_json();
+            let meta = attempt.metadata.to_json();
             let text = format!(
                 r#"{{"jsonrpc":"2.0","id":{},"method":"tools/list","params":{{{cursor}"_meta":{meta}}}}}"#,
-                own_id()
+                self.core.handshake.own_id()
             );
             let Ok(request) = Message::from_text(text) else { return false };
-            let page = match self.ask(&request, &exchange.metadata).await {
+            let page = match self.ask(&request, &attempt.metadata).await {
                 Ok(page) => page,
                 Err(error) => {
                     debug!("the tools cannot be read: {}", chain(&error));
@@ -410,7 +292,7 @@ impl Shared {
             };
             let next = next_cursor(&page.body);
             self.learn_tools(page);
-            if self.tools().contains_key(&tool) {
+            if self.tools.guard().contains_key(&tool) {
                 return true;
             }
             let Some(next) = next else { return false };
@@ -421,15 +303,15 @@ impl Shared {
 
     /// A request of this program; its answer stays here.
     async fn ask(&self, request: &Message, metadata: &Metadata) -> Result<Message, Error> {
-        let response = self.http.post(self.http.server(), &self.headers(request, metadata), request).await?;
+        let response = self.core.http.post(self.core.http.server(), &self.headers(request, metadata), request).await?;
         let mut asked: Vec<Id> = request.requests().cloned().collect();
         if !is_event_stream(&response) {
-            let answer = self.http.message(response).await?.ok_or(Error::NoAnswer("the answer is empty"))?;
+            let answer = self.core.http.message(response).await?.ok_or(Error::NoAnswer("the answer is empty"))?;
             return sole_answer(answer, &asked);
         }
-        let mut reading = Reading::new(response, self.http.limit);
-        while let Some(message) = reading.next(&self.http).await? {
-            if matches!(&message.shape, Shape::Response { id: Some(id) } if settle(id, &mut asked).is_some()) {
+        let mut stream = ResumableStream::new(response, self.core.http.limit);
+        while let Some(message) = stream.next(&self.core.http).await? {
+            if matches!(&message.shape, Shape::Response { id: Some(id) } if take(id, &mut asked).is_some()) {
                 return Ok(message);
             }
         }
@@ -437,31 +319,20 @@ impl Shared {
     }
 
     /// The answer to a call of a hidden tool.
-    fn refuse_hidden_tool(&self, message: &Message, id: &Id) -> Option<Message> {
-        if message.method() != Some("tools/call") {
-            return None;
-        }
+    fn refuse_hidden_tool(&self, message: &Message) -> Option<Message> {
+        let Some(TOOLS_CALL) = message.method() else { return None };
         let tool = mirror::called_tool(message)?;
-        let why = self.tools().get(&tool)?.as_ref().err().cloned()?;
+        let why = self.tools.guard().get(&tool)?.as_ref().err().cloned()?;
         let text = format!("mcp-remote: the tool {tool} cannot be called: {why}");
-        let line = report::error_line(id, report::INVALID_PARAMS, &text, None::<&()>);
+        let line = report::error_line(message.requests().next()?, report::INVALID_PARAMS, &text, None::<&()>);
         Message::from_remote(crate::message::Body::One(line)).ok()
-    }
-
-    fn tools(&self) -> MutexGuard<'_, HashMap<String, Result<Marks, String>>> {
-        self.tools.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_proven(&self) -> bool {
-        *self.proven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The server speaks a modern version.
     fn prove(&self) {
-        let before = std::mem::replace(&mut *self.proven.lock().unwrap_or_else(PoisonError::into_inner), true);
-        if !before {
-            info!("connected over Streamable HTTP, protocol version {}", crate::mcp::version::FIRST_MODERN);
-            self.http.observer.tell(|| Fact::Opened(Transport::StreamableHttp));
+        if !self.is_proven.swap(true, Relaxed) {
+            info!("connected over Streamable HTTP, protocol version {}", FIRST_MODERN);
+            self.core.http.observer.tell(|| Fact::Opened(mcp::Transport::StreamableHttp));
         }
     }
 
@@ -483,7 +354,115 @@ impl Shared {
     }
 }
 
-/// Whether a server has refused a request without an answer to it.
+impl Transport for Modern {
+    type Attempt = Attempt;
+
+    /// MCP 2026-07-28, Cancellation.
+    const CANCELS_BY_CLOSING: bool = true;
+
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// MCP 2026-07-28, Streamable HTTP, Sending Messages: a client sends requests only.
+    fn takes(&self, message: &Message) -> bool {
+        match &message.shape {
+            Shape::Notification { method } => debug!("{method} is not sent: MCP 2026-07-28 has no such notification"),
+            Shape::Response { .. } => debug!("a response of the host is not sent: MCP 2026-07-28 has none"),
+            Shape::Request { .. } | Shape::Batch(_) => return true,
+        }
+        false
+    }
+
+    /// A host does not wait for the answer to `server/discover`; it goes on with `initialize`, which is tried again.
+    fn retry_for(&self, message: &Message) -> Duration {
+        if message.method() == Some(DISCOVER) { Duration::ZERO } else { self.core.timing.retry_for }
+    }
+
+    async fn begin(&self, message: &Message) -> Result<Attempt, Event> {
+        if let Some(refusal) = self.refuse_hidden_tool(message) {
+            return Err(Event::Message(refusal));
+        }
+        if message.method() == Some(DISCOVER) && self.is_known_as_legacy().await {
+            let ids = message.requests().cloned().collect();
+            let error = Arc::new(Error::LegacyServer { words: None });
+            return Err(Event::Lost { ids, method: Some(DISCOVER.into()), error });
+        }
+        Ok(Attempt {
+            message: message.clone(),
+            sent: message.clone(),
+            metadata: Metadata::of(message).unwrap_or_default(),
+            acknowledged: None,
+            reopened: false,
+            since: Instant::now(),
+            backoff: Backoff::up_to(LONGEST_PAUSE),
+            has_listed: false,
+            may_have_run: false,
+        })
+    }
+
+    async fn carry_once(
+        &self,
+        message: &Message,
+        unanswered: &mut Vec<Id>,
+        attempt: &mut Attempt,
+    ) -> Result<(), Error> {
+        if std::mem::take(&mut attempt.may_have_run) && message.method() != Some(LISTEN) {
+            // MCP 2026-07-28, Overview, Requests: an id is used once.
+            attempt.sent = message.with_id(&self.core.handshake.own_id());
+        }
+        attempt.since = Instant::now();
+        self.exchange(attempt, unanswered).await
+    }
+
+    async fn recover(&self, message: &Message, attempt: &mut Attempt, error: Error) -> Result<(), Error> {
+        // Not refused, but lost.
+        if attempt.acknowledged.is_some() && (error.may_pass() || matches!(error, Error::TooLarge { .. })) {
+            if attempt.since.elapsed() >= STABLE {
+                attempt.backoff = Backoff::up_to(LONGEST_PAUSE);
+            }
+            attempt.reopened = true;
+            let pause = attempt.backoff.pause();
+            info!(
+                "the stream of notifications is lost ({}); opening it again in {:.1} s",
+                chain(&error),
+                pause.as_secs_f32()
+            );
+            tokio::time::sleep(pause).await;
+            return Ok(());
+        }
+        // MCP 2026-07-28, Streamable HTTP, Client Behavior: the schema has changed, or was never seen.
+        let mismatch = error
+            .answer()
+            .and_then(|answer| peek::error(&answer.body))
+            .is_some_and(|error| error.code == HEADER_MISMATCH);
+        if mismatch && message.method() == Some(TOOLS_CALL) && !std::mem::replace(&mut attempt.has_listed, true) {
+            info!("the server wants other headers for this tool; reading its schema");
+            if self.read_schema(attempt).await {
+                return Ok(());
+            }
+        }
+        attempt.may_have_run = !matches!(error, Error::Connect(_) | Error::ProxyDown { .. });
+        Err(error)
+    }
+
+    async fn explain(&self, message: &Message, attempt: &Attempt, error: Error) -> Error {
+        let is_discover = message.method() == Some(DISCOVER);
+        // Any other request may fail for many reasons; but a 4xx that does not answer it is one of a server that has
+        // not understood it.
+        let is_evidence = is_discover || is_not_understood(&error, &attempt.sent);
+        let verdict = if is_evidence && !self.is_proven.load(Relaxed) { verdict_of(&error) } else { Verdict::Open };
+        if is_discover {
+            self.remember(verdict, chain(&error), Vec::new()).await;
+        }
+        match verdict {
+            Verdict::Legacy => Error::LegacyServer { words: words_of(&error) },
+            Verdict::Modern | Verdict::Open => error,
+        }
+    }
+}
+
+/// Returns whether a server has refused a request without an answer to it.
 fn is_not_understood(error: &Error, request: &Message) -> bool {
     matches!(error, Error::Refused(refusal) if refusal.status.is_client_error() && !refusal.answers(request))
 }
@@ -509,25 +488,6 @@ fn words_of(error: &Error) -> Option<String> {
     }
 }
 
-/// Whether a stream of notifications is lost, and not refused.
-fn may_reopen(error: &Error) -> bool {
-    match error {
-        Error::Connect(_)
-        | Error::ProxyDown { .. }
-        | Error::Broken(_)
-        | Error::Silent { .. }
-        | Error::NoAnswer(_)
-        | Error::TooLarge { .. } => true,
-        Error::Refused(refusal) => refusal.status.is_server_error() || refusal.status.as_u16() == 429,
-        _ => false,
-    }
-}
-
-/// An id that no request of the host's has: it holds random bits that the host never sees.
-fn own_id() -> Id {
-    Id::own(&format!("mcp-remote-{:016x}", fastrand::u64(..)))
-}
-
 /// What a stream of notifications covers (MCP 2026-07-28, Subscriptions, Notification Filter).
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -541,17 +501,12 @@ struct Filter {
 impl Filter {
     /// Reads the filter of a request or an acknowledgment.
     fn of(message: &Message) -> Self {
-        #[derive(Deserialize)]
-        struct Envelope {
-            params: Params,
-        }
-        #[derive(Deserialize)]
+        #[derive(Default, Deserialize)]
         struct Params {
             #[serde(default)]
             notifications: Filter,
         }
-        let read = serde_json::from_slice::<Envelope>(&message.body.to_bytes());
-        read.map(|read| read.params.notifications).unwrap_or_default()
+        peek::params::<Params>(message).unwrap_or_default().notifications
     }
 
     /// What of it was `asked` for: a server cannot agree to more.

@@ -1,38 +1,42 @@
-//! What must not overtake what, now that each message is an HTTP request of its own.
+//! The order of messages, each of which is an HTTP request of its own.
 //!
 //! Nothing follows `notifications/initialized` before the server has taken it (MCP 2025-11-25,
 //! Lifecycle), nothing goes to a lost session while a new one is made, and notifications keep their
 //! order among themselves. Requests and responses wait for nothing else.
 //!
-//! Must never: let one message that the server does not take silence the rest.
+//! # Invariants
+//!
+//! - A message that the server does not take does not silence the rest.
 
 use std::{pin::Pin, time::Duration};
 
 use tokio::sync::{Mutex, RwLock, RwLockWriteGuard};
 
-use crate::message::{Message, Shape};
+use crate::{
+    mcp::method::INITIALIZED,
+    message::{Message, Shape},
+};
 
-/// How long a message holds back others if the server does not take it. It is on its way by then;
-/// a server that hangs on one notification must not silence the rest.
+/// How long a message holds back others if the server does not take it. It is on its way by then.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Both locks are fair: who comes first goes first.
+/// Two locks. Both are fair: messages pass in the order in which they came.
 #[derive(Debug, Default)]
-pub struct Order {
-    gate: RwLock<()>,
-    turn: Mutex<()>,
+pub(super) struct Order {
+    initialized_gate: RwLock<()>,
+    notification_order: Mutex<()>,
 }
 
 impl Order {
-    /// Runs `carry`, which takes `message` to the server, when its turn has come.
-    pub async fn send<T>(&self, message: &Message, carry: Pin<&mut impl Future<Output = T>>) -> T {
+    /// Runs `carry`, which takes `message` to the server, once nothing must come before it.
+    pub(super) async fn send<T>(&self, message: &Message, carry: Pin<&mut impl Future<Output = T>>) -> T {
         match &message.shape {
-            Shape::Notification { method } if &**method == "notifications/initialized" => {
-                hold(self.gate.write().await, carry).await
+            Shape::Notification { method } if &**method == INITIALIZED => {
+                hold(self.initialized_gate.write().await, carry).await
             }
             Shape::Notification { .. } => {
                 self.pass().await;
-                hold(self.turn.lock().await, carry).await
+                hold(self.notification_order.lock().await, carry).await
             }
             Shape::Request { .. } | Shape::Response { .. } | Shape::Batch(_) => {
                 self.pass().await;
@@ -41,14 +45,14 @@ impl Order {
         }
     }
 
-    /// Closes the gate, once what came before has passed; for making a new session.
-    pub async fn alone(&self) -> RwLockWriteGuard<'_, ()> {
-        self.gate.write().await
+    /// Closes the gate once what came before has passed, while a new session is made.
+    pub(super) async fn close(&self) -> RwLockWriteGuard<'_, ()> {
+        self.initialized_gate.write().await
     }
 
     /// Waits until the gate is open.
-    pub async fn pass(&self) {
-        drop(self.gate.read().await);
+    pub(super) async fn pass(&self) {
+        drop(self.initialized_gate.read().await);
     }
 }
 

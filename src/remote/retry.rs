@@ -1,21 +1,26 @@
-//! When a message may be sent again, and how long to wait before.
+//! Retries of a message: whether it may be sent again, and after which pause.
 //!
-//! Must never: send a `tools/call` twice that may have run.
+//! # Invariants
+//!
+//! - A `tools/call` that may have run is not sent again.
 
 use std::time::Duration;
 
 use log::info;
-use reqwest::StatusCode;
 
 use super::error::Error;
 use crate::{
+    mcp::{
+        HOST_PATIENCE,
+        method::{
+            DISCOVER, INITIALIZE, LISTEN, PING, PROMPTS_GET, PROMPTS_LIST, RESOURCES_LIST, RESOURCES_READ, TASKS_GET,
+            TASKS_LIST, TEMPLATES_LIST, TOOLS_LIST,
+        },
+    },
     message::{Message, Shape},
+    status::Disposition,
     text::chain,
 };
-
-/// The longest wait a `Retry-After` gets, all tries together. Hosts give up after 60 s, and an
-/// answer that comes before they do says more than their time-out.
-pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(45);
 
 /// The least a `Retry-After` of (almost) nothing grows to.
 const SHORTEST_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -34,18 +39,8 @@ impl Replay {
     fn of(message: &Message) -> Self {
         match &message.shape {
             Shape::Request { method, .. } => match &**method {
-                "initialize"
-                | "ping"
-                | "prompts/get"
-                | "prompts/list"
-                | "resources/list"
-                | "resources/read"
-                | "resources/templates/list"
-                | "server/discover"
-                | "subscriptions/listen"
-                | "tasks/get"
-                | "tasks/list"
-                | "tools/list" => Self::Safe,
+                INITIALIZE | PING | PROMPTS_GET | PROMPTS_LIST | RESOURCES_LIST | RESOURCES_READ | TEMPLATES_LIST
+                | DISCOVER | LISTEN | TASKS_GET | TASKS_LIST | TOOLS_LIST => Self::Safe,
                 _ => Self::Never,
             },
             _ => Self::Never,
@@ -53,25 +48,24 @@ impl Replay {
     }
 }
 
-/// Growing pauses with jitter, so that many copies do not come back at the same moment.
+/// Growing pauses with jitter, so that many instances do not come back at the same moment.
 #[derive(Debug)]
-pub struct Backoff {
+pub(super) struct Backoff {
     next: Duration,
     longest: Duration,
 }
 
 impl Backoff {
     /// The first pause: short, since most outages are a restart.
-    pub const FIRST: Duration = Duration::from_millis(250);
+    pub(super) const FIRST: Duration = Duration::from_millis(250);
 
     /// Pauses from [`FIRST`](Self::FIRST) up to `longest`.
-    #[must_use]
-    pub fn up_to(longest: Duration) -> Self {
+    pub(super) fn up_to(longest: Duration) -> Self {
         Self { next: Self::FIRST, longest }
     }
 
     /// The next pause: between three quarters and five quarters of its nominal length.
-    pub fn pause(&mut self) -> Duration {
+    pub(super) fn pause(&mut self) -> Duration {
         let pause = self.next.mul_f32(0.75 + fastrand::f32() / 2.0);
         self.next = (self.next * 2).min(self.longest);
         pause
@@ -80,7 +74,7 @@ impl Backoff {
 
 /// The tries of one message.
 #[derive(Debug)]
-pub struct Tries {
+pub(super) struct Tries {
     replay: Replay,
     since: tokio::time::Instant,
     window: Duration,
@@ -90,8 +84,7 @@ pub struct Tries {
 
 impl Tries {
     /// Tries for `message`, from now, for at most `window` where the server names no time.
-    #[must_use]
-    pub fn new(message: &Message, window: Duration) -> Self {
+    pub(super) fn new(message: &Message, window: Duration) -> Self {
         let backoff = Backoff::up_to(Duration::from_secs(4));
         Self { replay: Replay::of(message), since: tokio::time::Instant::now(), window, backoff, failed: 0 }
     }
@@ -100,7 +93,7 @@ impl Tries {
     ///
     /// # Errors
     /// The error itself, if it may not, or if the time is up.
-    pub async fn wait_after(&mut self, error: Error) -> Result<(), Error> {
+    pub(super) async fn wait_after(&mut self, error: Error) -> Result<(), Error> {
         let Some(pause) = self.again(&error) else { return Err(error) };
         self.failed += 1;
         info!("attempt {} failed, next in {:.1} s: {}", self.failed, pause.as_secs_f32(), chain(&error));
@@ -111,13 +104,10 @@ impl Tries {
     fn again(&mut self, error: &Error) -> Option<Duration> {
         let (allowed, named) = match error {
             Error::Connect(_) | Error::ProxyDown { .. } => (true, None), // nothing was sent
-            Error::Refused(refusal) => match refusal.status {
-                // RFC 6585 §4: refused before it ran.
-                StatusCode::TOO_MANY_REQUESTS => (true, refusal.retry_after),
-                StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
-                    (self.replay == Replay::Safe, refusal.retry_after)
-                }
-                _ => (false, None),
+            Error::Refused(refusal) => match Disposition::of(refusal.status) {
+                Disposition::Throttled => (true, refusal.retry_after),
+                Disposition::Busy => (self.replay == Replay::Safe, refusal.retry_after),
+                Disposition::Failed | Disposition::Refused => (false, None),
             },
             Error::Broken(_) => (self.replay == Replay::Safe, None),
             _ => (false, None),
@@ -127,7 +117,7 @@ impl Tries {
         }
         let (pause, limit) = match named {
             // A server that names no pause, or one that is over, gets ours.
-            Some(named) => (named.max(self.backoff.pause().min(SHORTEST_RETRY_AFTER)), LONGEST_RETRY_AFTER),
+            Some(named) => (named.max(self.backoff.pause().min(SHORTEST_RETRY_AFTER)), HOST_PATIENCE),
             None => (self.backoff.pause(), self.window),
         };
         self.since.elapsed().checked_add(pause).filter(|end| *end <= limit).map(|_| pause)

@@ -1,25 +1,19 @@
 //! What a person is told of a failure: one sentence (what, where, why), one thing to do, one code; the
 //! same on stderr, in the JSON-RPC error's `message`, on the page in the browser and in `mcp-remote-client`. Codes
-//! and what to do stand in the [`catalogue`], the sentences in `remote` and `authorization`.
+//! and what to do stand in the [`catalogue`], the sentences where the failure is met (`remote/report.rs`, `oauth/report.rs`).
 //!
 //! Must never: say what failed without saying where; give a hint that is not something to do.
 
-mod authorization;
 pub mod catalogue;
-mod remote;
 
-use std::{
-    collections::BTreeSet,
-    fmt::Write as _,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::BTreeSet, fmt::Write as _, sync::Mutex};
 
 use bytes::Bytes;
 use log::Level;
 use serde::Serialize;
 
 pub use self::catalogue::Code;
-use crate::message::Id;
+use crate::{logging, message::Id, sync::Lock};
 
 /// The code of every JSON-RPC error that is this program's own. Outside the ranges that JSON-RPC 2.0
 /// §5.1 (-32768 to -32000) and MCP 2026-07-28 (-32020 to -32099) keep for themselves, so that nobody
@@ -123,7 +117,7 @@ pub fn warn(code: Code, sentence: impl Into<String>) -> Report {
     static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let report = Report::new(code, sentence, None);
     let line = report.line();
-    if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(line.clone()) {
+    if TOLD.guard().insert(line.clone()) {
         log::warn!("{line}");
     }
     report
@@ -147,7 +141,7 @@ impl FailureLog {
     /// Logs a failed attempt.
     pub(crate) fn log(&mut self, report: &Report) {
         if let Some((level, line)) = self.note(report) {
-            log::log!(target: crate::forward::LOG_TARGET, level, "{line}");
+            log::log!(target: logging::LOOP, level, "{line}");
         }
     }
 

@@ -84,7 +84,7 @@ fn now() -> Duration {
 
 /// Whether a process runs.
 #[cfg(unix)]
-pub(super) fn is_alive(pid: u32) -> bool {
+pub(crate) fn is_alive(pid: u32) -> bool {
     let known = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
     // EPERM: it lives, as somebody else's.
     known.is_some_and(|known| rustix::process::test_kill_process(known) != Err(rustix::io::Errno::SRCH))
@@ -100,7 +100,7 @@ fn is_zombie(pid: u32) -> bool {
 }
 
 #[cfg(not(unix))]
-pub(super) fn is_alive(_pid: u32) -> bool {
+pub(crate) fn is_alive(_pid: u32) -> bool {
     true // its age decides
 }
 

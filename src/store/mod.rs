@@ -19,14 +19,8 @@ use md5::{Digest, Md5};
 use reqwest::Url;
 use serde_json::Value;
 
-use crate::{
-    config::Resource,
-    report::{self, Code},
-};
+use crate::report::{self, Code};
 
-pub mod description;
-pub mod eras;
-mod hosts;
 pub mod lease;
 pub mod lock;
 
@@ -103,12 +97,12 @@ impl Store {
     }
 
     /// The content of a file that all servers share, if it can be read.
-    fn read_shared(&self, name: &str) -> Option<Vec<u8>> {
+    pub(crate) fn read_shared(&self, name: &str) -> Option<Vec<u8>> {
         fs::read(self.folder.join(name)).ok()
     }
 
     /// Replaces a file that all servers share.
-    fn write_shared(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
+    pub(crate) fn write_shared(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
         let path = self.folder.join(name);
         replace(&path, content, Loss::IsCheap)
             .map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))
@@ -264,19 +258,15 @@ fn owner_only(options: &mut OpenOptions) {
 #[must_use]
 pub fn server_hash(
     url: &str,
-    resource: &Resource,
+    resource: Option<&str>,
     authorize_params: &[(String, String)],
     headers: &[(String, String)],
     client_metadata_url: Option<&Url>,
     token_endpoint: Option<&Url>,
 ) -> String {
-    let named = match resource {
-        Resource::Named(named) => Some(named.clone()),
-        Resource::Published | Resource::Omitted => None,
-    };
     let parts = [
         Some(url.to_owned()),
-        named,
+        resource.map(ToOwned::to_owned),
         json_object(authorize_params),
         json_object(headers),
         client_metadata_url.map(Url::to_string),
@@ -336,12 +326,12 @@ mod tests {
 
     #[test]
     fn the_hash_is_npms() {
-        let plain = |url| server_hash(url, &Resource::Published, &[], &[], None, None);
+        let plain = |url| server_hash(url, None, &[], &[], None, None);
         assert_eq!(plain("http://127.0.0.1:7802/mcp"), "9ca486285bd01d5fdc4abad83d5bb5d5");
         assert_eq!(plain("http://127.0.0.1:7804/mcp"), "ff12414734d711ab210706ed355b5813");
         let everything = server_hash(
             "http://127.0.0.1:7812/mcp",
-            &Resource::Published,
+            None,
             &[pair("prompt", "login"), pair("a", "b=c")],
             &[pair("X-Z", "1")],
             Some(&Url::parse("https://c.example/m.json").unwrap()),

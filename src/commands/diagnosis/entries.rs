@@ -15,7 +15,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::teller::{Line, Outcome, Step, Teller};
+use super::printer::{Finding, Outcome, Printer, Step};
 use crate::{
     cli::Terminal,
     config::Config,
@@ -31,7 +31,7 @@ const NAME: &str = "mcp-remote";
 const LARGEST: u64 = 64 * 1024 * 1024;
 
 /// Tells of every entry that is ours.
-pub(super) fn look(config: &Config, terminal: &Terminal, teller: &mut Teller<'_>) -> io::Result<()> {
+pub(super) fn check(config: &Config, terminal: &Terminal, printer: &mut Printer<'_>) -> io::Result<()> {
     let mut none = true;
     for (host, file) in files(terminal) {
         let here = format!("{host}, {}", file.display());
@@ -39,14 +39,14 @@ pub(super) fn look(config: &Config, terminal: &Terminal, teller: &mut Teller<'_>
             Ok(text) => text,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
             Err(error) => {
-                teller.tell(Line::info(Step::Host, format!("{here}: cannot be read: {error}")))?;
+                printer.print(Finding::info(Step::Host, format!("{here}: cannot be read: {error}")))?;
                 continue;
             }
         };
         if !matches!(file.extension().and_then(OsStr::to_str), Some("json" | "jsonc")) {
             if text.contains(NAME) {
                 none = false;
-                teller.tell(Line::info(Step::Host, format!("{here}: mentions mcp-remote")))?;
+                printer.print(Finding::info(Step::Host, format!("{here}: mentions mcp-remote")))?;
             }
             continue;
         }
@@ -54,7 +54,11 @@ pub(super) fn look(config: &Config, terminal: &Terminal, teller: &mut Teller<'_>
             if text.contains(NAME) {
                 none = false;
                 let action = "correct the file; the host cannot read it either";
-                teller.tell(Line::warn(Step::Host, format!("{here}: mentions mcp-remote and is no JSON"), action))?;
+                printer.print(Finding::warn(
+                    Step::Host,
+                    format!("{here}: mentions mcp-remote and is no JSON"),
+                    action,
+                ))?;
             }
             continue;
         };
@@ -65,24 +69,24 @@ pub(super) fn look(config: &Config, terminal: &Terminal, teller: &mut Teller<'_>
         {
             none = false;
             let text = format!("{here}: has comments or commas before a bracket, which this host does not read");
-            teller.tell(Line::warn(Step::Host, text, "remove them from the file"))?;
+            printer.print(Finding::warn(Step::Host, text, "remove them from the file"))?;
         }
         let entries = entries(&settings);
         // Claude Code's file has what was talked about, too.
         if entries.is_empty() && host != "Claude Code" && text.contains(NAME) {
             none = false;
-            teller.tell(Line::info(Step::Host, format!("{here}: mentions mcp-remote, but lists no servers")))?;
+            printer.print(Finding::info(Step::Host, format!("{here}: mentions mcp-remote, but lists no servers")))?;
         }
         for (name, entry) in entries {
             if !entry.is_ours(config) {
                 continue;
             }
             none = false;
-            teller.tell(judge(&format!("{here}, {name:?}"), &entry, config, terminal))?;
+            printer.print(judge(&format!("{here}, {name:?}"), &entry, config, terminal))?;
         }
     }
     if none {
-        teller.tell(Line::skip(Step::Host, "no host's settings mention mcp-remote"))?;
+        printer.print(Finding::skip(Step::Host, "no host's settings mention mcp-remote"))?;
     }
     Ok(())
 }
@@ -236,45 +240,45 @@ fn entries(settings: &Value) -> Vec<(String, Entry)> {
     found
 }
 
-fn judge(here: &str, entry: &Entry, config: &Config, terminal: &Terminal) -> Line {
+fn judge(here: &str, entry: &Entry, config: &Config, terminal: &Terminal) -> Finding {
     let begins = entry.begins(config);
     let outcome = if begins.is_some() { Outcome::Fail } else { Outcome::Warn };
     let command = &entry.command;
     if entry.in_one {
         let text = format!("{here}: its arguments are one text");
-        return Line::report(Step::Host, outcome, Report::new(Code::BadEntry, text, Some(ARGUMENTS_APART)));
+        return Finding::report(Step::Host, outcome, Report::new(Code::BadEntry, text, Some(ARGUMENTS_APART)));
     }
     match find(command, terminal) {
         Found::Missing => {
             let text = format!("{here}: its command {command} is not there");
-            return Line::report(Step::Host, outcome, Report::new(Code::BadEntry, text, None));
+            return Finding::report(Step::Host, outcome, Report::new(Code::BadEntry, text, None));
         }
         Found::NotExecutable => {
             let text = format!("{here}: its command {command} cannot be executed");
             // Without its name, which may be anybody's.
-            return Line::report(Step::Host, outcome, Report::new(Code::BadEntry, text, Some(MAKE_EXECUTABLE)));
+            return Finding::report(Step::Host, outcome, Report::new(Code::BadEntry, text, Some(MAKE_EXECUTABLE)));
         }
         Found::ByPath(path) => {
             let text = format!("{here}: a host may have another PATH than this terminal, and not find {command}");
             let action = format!("write the whole path into \"command\": {}", path.display());
-            return Line::warn(Step::Host, text, action);
+            return Finding::warn(Step::Host, text, action);
         }
         Found::There => {}
     }
     let Some(begins) = begins else {
-        return Line::ok(Step::Host, format!("{here}: its command is there; it is for another server"));
+        return Finding::ok(Step::Host, format!("{here}: its command is there; it is for another server"));
     };
     let ours = Path::new(command).file_stem().is_some_and(|name| name == NAME);
     if ours && begins > 0 {
         let text = format!("{here}: its command is mcp-remote, which does not take npx's arguments");
-        return Line::report(Step::Host, outcome, Report::new(Code::BadEntry, text, Some(LEAVE_OUT_NPX)));
+        return Finding::report(Step::Host, outcome, Report::new(Code::BadEntry, text, Some(LEAVE_OUT_NPX)));
     }
     let differences = differences(&entry.arguments[begins..], terminal.arguments.expose());
     if differences.is_empty() {
-        return Line::ok(Step::Host, format!("{here}: its command is there, with the arguments given here"));
+        return Finding::ok(Step::Host, format!("{here}: its command is there, with the arguments given here"));
     }
     let text = format!("{here}: is for this server with other arguments than here: {}", differences.join(", "));
-    Line::warn(Step::Host, text, "try it here with the very arguments of the entry")
+    Finding::warn(Step::Host, text, "try it here with the very arguments of the entry")
 }
 
 enum Found {

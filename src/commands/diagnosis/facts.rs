@@ -7,18 +7,21 @@ use std::{fmt::Write as _, time::SystemTime};
 use jiff::{Timestamp, Unit};
 use reqwest::StatusCode;
 
-use super::teller::{Line, Outcome, Step};
+use super::printer::{Finding, Outcome, Step};
 use crate::{
     config::TransportStrategy,
+    mcp::Transport,
     oauth::{
-        client::Origin,
         credential::{Credential, Obtained},
+        fact::Fact as AuthorizationFact,
         protocol::{
             challenge::Challenge,
-            discovery::{AuthorizationServer, Discovered},
+            client_auth::Origin,
+            metadata::{AuthorizationServer, Discovered},
         },
+        providers::table::has_unlisted_s256,
     },
-    observer::{Fact, Transport},
+    observer::Fact,
     report::Code,
     text::one_line,
 };
@@ -28,11 +31,11 @@ const MOST_SCOPES: usize = 12;
 
 /// The lines of a fact, and the step that comes next, on which fails what fails now; `None` where it is
 /// what was asked for before.
-pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, fell_back: bool) -> (Vec<Line>, Option<Step>) {
+pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, fell_back: bool) -> (Vec<Finding>, Option<Step>) {
     match fact {
         Fact::FellBack { from, why } => {
             let text = format!("no {} here ({why}); trying the other one", name(*from));
-            (vec![Line::info(Step::Transport, text)], None)
+            (vec![Finding::info(Step::Transport, text)], None)
         }
         Fact::Opened(transport) => {
             let why = match strategy {
@@ -41,45 +44,51 @@ pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, fell_back: bool) -
                 TransportStrategy::HttpFirst => "the first choice",
                 TransportStrategy::SseFirst => "the first choice (--transport)",
             };
-            (vec![Line::ok(Step::Transport, format!("{}: {why}", name(*transport)))], Some(Step::Initialize))
+            (vec![Finding::ok(Step::Transport, format!("{}: {why}", name(*transport)))], Some(Step::Initialize))
         }
         Fact::Challenged { status, challenge } => {
-            (vec![Line::info(Step::Challenge, of_challenge(*status, challenge))], Some(Step::Resource))
+            (vec![Finding::info(Step::Challenge, of_challenge(*status, challenge))], Some(Step::Resource))
         }
-        Fact::Discovered(discovered) => (of_discovered(discovered), Some(Step::Client)),
-        Fact::Client { id, origin } => {
+        Fact::Authorization(fact) => of_authorization(fact),
+    }
+}
+
+fn of_authorization(fact: &AuthorizationFact) -> (Vec<Finding>, Option<Step>) {
+    match fact {
+        AuthorizationFact::Discovered(discovered) => (of_discovered(discovered), Some(Step::Client)),
+        AuthorizationFact::Client { id, origin } => {
             let how = match origin {
                 Origin::Configured => "given with --static-oauth-client-info",
                 Origin::Document => "a client id metadata document",
                 Origin::Stored => "registered earlier",
                 Origin::Registered => "registered just now (dynamic client registration)",
             };
-            (vec![Line::ok(Step::Client, format!("{}: {how}", one_line(id.as_bytes())))], Some(Step::SignIn))
+            (vec![Finding::ok(Step::Client, format!("{}: {how}", one_line(id.as_bytes())))], Some(Step::SignIn))
         }
-        Fact::Asking { url, code } => {
+        AuthorizationFact::Asking { url, code } => {
             let at = url.host_str().unwrap_or_default();
             let unless = if code.is_some() { "on any device" } else { "unless a browser does" };
             let text = format!("waiting for you to sign in at {at}; open this address, {unless}:");
             let mut below = vec![url.to_string()];
             below.extend(code.iter().map(|code| format!("and enter the code {code}")));
-            (vec![Line::info(Step::SignIn, text).with_below(below)], Some(Step::SignIn))
+            (vec![Finding::info(Step::SignIn, text).with_below(below)], Some(Step::SignIn))
         }
-        Fact::AnotherAsks { url } => {
+        AuthorizationFact::AnotherAsks { url } => {
             let text = "another mcp-remote waits for you to sign in; go on in the tab that it has opened";
             let or = url.iter().flat_map(|url| ["or open this address:".to_owned(), url.clone()]);
-            (vec![Line::info(Step::SignIn, text).with_below(or.collect())], Some(Step::SignIn))
+            (vec![Finding::info(Step::SignIn, text).with_below(or.collect())], Some(Step::SignIn))
         }
-        Fact::Warned { report, way } => {
+        AuthorizationFact::Warned { report, way } => {
             let step = match report.code {
                 Code::NoRefreshToken => Step::Token,
                 Code::StoreNotWritable => Step::Store,
                 _ => Step::SignIn,
             };
-            let line = Line::report(step, Outcome::Warn, report.clone());
+            let line = Finding::report(step, Outcome::Warn, report.clone());
             (vec![line.with_below(way.iter().cloned().collect())], Some(Step::SignIn))
         }
-        Fact::Remedied(what) => (vec![Line::info(Step::SignIn, what.clone())], Some(Step::SignIn)),
-        Fact::Credential(credential) => (vec![of_credential(credential)], None),
+        AuthorizationFact::Remedied(what) => (vec![Finding::info(Step::SignIn, what.clone())], Some(Step::SignIn)),
+        AuthorizationFact::Credential(credential) => (vec![of_credential(credential)], None),
     }
 }
 
@@ -113,7 +122,7 @@ fn of_challenge(status: StatusCode, challenge: &Challenge) -> String {
     text
 }
 
-fn of_discovered(discovered: &Discovered) -> Vec<Line> {
+fn of_discovered(discovered: &Discovered) -> Vec<Finding> {
     let resource = match &discovered.resource {
         Some(resource) => {
             let mut text = one_line(resource.resource.as_bytes());
@@ -121,17 +130,18 @@ fn of_discovered(discovered: &Discovered) -> Vec<Line> {
             if resource.wants_dpop {
                 text.push_str("; tokens are to be bound to a key (DPoP)");
             }
-            Line::ok(Step::Resource, text)
+            Finding::ok(Step::Resource, text)
         }
-        None => Line::info(Step::Resource, "the server publishes no metadata, as before revision 2025-06-18"),
+        None => Finding::info(Step::Resource, "the server publishes no metadata, as before revision 2025-06-18"),
     };
     let AuthorizationServer { issuer, metadata, published } = &discovered.server;
     let mut text = one_line(issuer.as_bytes());
     if !published {
         text.push_str("; publishes nothing, so its endpoints are those of revision 2025-03-26");
-        return vec![resource, Line::info(Step::AuthorizationServer, text)];
+        return vec![resource, Finding::info(Step::AuthorizationServer, text)];
     }
-    text.push_str(if discovered.server.allows_codes(false).is_ok() { "; PKCE S256" } else { "; no PKCE S256 listed" });
+    let has_s256 = discovered.server.check_code_grant(|| has_unlisted_s256(&discovered.server)).is_ok();
+    text.push_str(if has_s256 { "; PKCE S256" } else { "; no PKCE S256 listed" });
     let mut ways = Vec::new();
     if metadata.client_id_metadata_document_supported == Some(true) {
         ways.push("client id metadata documents");
@@ -145,7 +155,7 @@ fn of_discovered(discovered: &Discovered) -> Vec<Line> {
         text.push_str("; sign-in with a code on another device");
     }
     text.push_str(&listed("; scopes", metadata.scopes_supported.as_deref().unwrap_or_default()));
-    vec![resource, Line::ok(Step::AuthorizationServer, text)]
+    vec![resource, Finding::ok(Step::AuthorizationServer, text)]
 }
 
 fn listed(what: &str, scopes: &[String]) -> String {
@@ -158,7 +168,7 @@ fn listed(what: &str, scopes: &[String]) -> String {
     format!("{what} {}{more}", first.join(" "))
 }
 
-fn of_credential(credential: &Credential) -> Line {
+fn of_credential(credential: &Credential) -> Finding {
     let tokens = credential.tokens();
     let mut text = match credential.obtained() {
         Obtained::Stored => "from an earlier sign-in",
@@ -178,5 +188,5 @@ fn of_credential(credential: &Credential) -> Line {
         None => text.push_str("; without an end"),
     }
     text.push_str(if tokens.refresh_token().is_some() { "; can be refreshed" } else { "; no refresh token" });
-    Line::new(Step::Token, if expired { Outcome::Info } else { Outcome::Ok }, text)
+    Finding::new(Step::Token, if expired { Outcome::Info } else { Outcome::Ok }, text)
 }

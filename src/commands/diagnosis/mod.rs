@@ -23,10 +23,11 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{
-    cli::{Output, Visit, Wish},
+    cli::{ClientAction, ClientOptions, Output},
     commands::client::{self, Connection, Failure, Inventory, Listed, listed},
     config::Config,
     mcp::method,
+    oauth::fact::Fact as AuthorizationFact,
     observer::{Fact, Observer},
     report::{Code, Report},
     text,
@@ -38,44 +39,49 @@ const MOST_ROWS: usize = 1000;
 const LONGEST: usize = 1000;
 
 mod entries;
+mod environment;
 mod exit;
 mod facts;
-mod here;
-mod teller;
-mod trial;
-mod way;
+mod handshake;
+mod invoke;
+mod printer;
+mod reachability;
 
 pub(crate) use exit::Exit;
 use exit::{is_proxy, is_tls};
-use teller::{Line, Outcome, Redactor, Step, Teller, json_text, plain};
+use printer::{Finding, Outcome, Printer, Redactor, Step, json_text, plain};
 
 /// Does what is asked for, and prints it to `out`. What a person has to know meanwhile goes to stderr,
 /// where `out` is for a program or for a result.
 ///
 /// # Errors
 /// Where the settings do not fit together, or nothing can be written.
-pub(crate) async fn run(config: &Config, visit: &Visit, out: &mut (dyn Write + Send)) -> anyhow::Result<Exit> {
-    let redactor = Redactor::new(config, visit.terminal.home.clone());
+pub(crate) async fn run(
+    config: &Config,
+    options: &ClientOptions,
+    out: &mut (dyn Write + Send),
+) -> anyhow::Result<Exit> {
+    let redactor = Redactor::new(config, options.terminal.home.clone());
     let aside =
-        || -> Box<dyn Write + Send> { if visit.silent { Box::new(io::sink()) } else { Box::new(io::stderr()) } };
-    match (&visit.wish, visit.output) {
-        (Wish::Diagnosis, Output::Text) => {
-            let mut diagnosis = Diagnosis::new(config, Teller::new(Box::new(out), false, redactor));
-            diagnosis.everything(visit).await?;
-            diagnosis.teller.note("")?;
-            diagnosis.teller.note(&diagnosis.verdict())?;
+        || -> Box<dyn Write + Send> { if options.silent { Box::new(io::sink()) } else { Box::new(io::stderr()) } };
+    match (&options.action, options.output) {
+        (ClientAction::Diagnosis, Output::Text) => {
+            let mut diagnosis = Diagnosis::new(config, Printer::new(Box::new(out), false, redactor));
+            diagnosis.everything(options).await?;
+            diagnosis.printer.note("")?;
+            diagnosis.printer.note(&diagnosis.verdict())?;
             Ok(diagnosis.exit())
         }
-        (Wish::Diagnosis, Output::Json) => {
-            let mut diagnosis = Diagnosis::new(config, Teller::new(aside(), false, redactor));
-            let inventory = diagnosis.everything(visit).await?;
+        (ClientAction::Diagnosis, Output::Json) => {
+            let mut diagnosis = Diagnosis::new(config, Printer::new(aside(), false, redactor));
+            let inventory = diagnosis.everything(options).await?;
             let document = diagnosis.document(&inventory)?;
             writeln!(out, "{}", json_text(&document)?)?;
             Ok(diagnosis.exit())
         }
-        (wish, output) => {
-            let mut diagnosis = Diagnosis::new(config, Teller::new(aside(), true, redactor));
-            diagnosis.one_thing(wish, output, out).await?;
+        (action, output) => {
+            let mut diagnosis = Diagnosis::new(config, Printer::new(aside(), true, redactor));
+            diagnosis.one_thing(action, output, out).await?;
             Ok(diagnosis.exit())
         }
     }
@@ -85,7 +91,7 @@ pub(crate) async fn run(config: &Config, visit: &Visit, out: &mut (dyn Write + S
 struct Diagnosis<'a> {
     config: &'a Config,
     host: String,
-    teller: Teller<'a>,
+    printer: Printer<'a>,
     observer: Observer,
     facts: UnboundedReceiver<Fact>,
     /// What is asked of the server.
@@ -98,7 +104,7 @@ struct Diagnosis<'a> {
     /// The server has answered HTTP 401, and nothing was found to show it.
     refused: bool,
     /// Lines whose outcome the server's first answer decides: the certificate, and what came after it.
-    held: Vec<Line>,
+    held: Vec<Finding>,
     /// The step and the exit code of the first failure.
     failed: Option<(Step, Exit)>,
 }
@@ -106,31 +112,31 @@ struct Diagnosis<'a> {
 type Service = RunningService<RoleClient, ClientConfig>;
 
 impl<'a> Diagnosis<'a> {
-    fn new(config: &'a Config, teller: Teller<'a>) -> Self {
+    fn new(config: &'a Config, printer: Printer<'a>) -> Self {
         let (observer, facts) = Observer::new();
         let host = text::host(config.server.url());
         let (asked, step) = (Step::Transport, Step::Transport);
         let (fell_back, refused, held, failed) = (false, false, Vec::new(), None);
         let since = Instant::now();
-        Self { config, host, teller, observer, facts, asked, step, since, fell_back, refused, held, failed }
+        Self { config, host, printer, observer, facts, asked, step, since, fell_back, refused, held, failed }
     }
 
     /// All steps.
-    async fn everything(&mut self, visit: &Visit) -> anyhow::Result<Inventory> {
+    async fn everything(&mut self, options: &ClientOptions) -> anyhow::Result<Inventory> {
         let mut url = self.config.server.url().clone();
         url.set_query(None);
         url.set_fragment(None);
         _ = url.set_username("");
         _ = url.set_password(None);
-        self.teller.note(&format!("mcp-remote-client {}: {url}", env!("CARGO_PKG_VERSION")))?;
-        self.teller.note("")?;
-        here::look(self.config, &visit.terminal, &mut self.teller).await?;
-        let way = way::look(self.config, &mut self.teller).await?;
+        self.printer.note(&format!("mcp-remote-client {}: {url}", env!("CARGO_PKG_VERSION")))?;
+        self.printer.note("")?;
+        environment::check(self.config, &options.terminal, &mut self.printer).await?;
+        let way = reachability::check(self.config, &mut self.printer).await?;
         self.held.extend(way.certificate);
         self.step = way.failed_at.unwrap_or(Step::Transport);
         let mut inventory = Inventory::default();
         if let Some(service) = self.connect().await? {
-            self.look(&service, &mut inventory).await?;
+            self.inspect(&service, &mut inventory).await?;
             self.end(service).await?;
         }
         self.note_failed_entries();
@@ -138,15 +144,15 @@ impl<'a> Diagnosis<'a> {
     }
 
     /// A call, or a reading.
-    async fn one_thing(&mut self, wish: &Wish, output: Output, out: &mut dyn Write) -> anyhow::Result<()> {
+    async fn one_thing(&mut self, action: &ClientAction, output: Output, out: &mut dyn Write) -> anyhow::Result<()> {
         let Some(service) = self.connect().await? else { return Ok(()) };
-        match wish {
-            Wish::Diagnosis => {}
-            Wish::Call { tool, arguments } => {
+        match action {
+            ClientAction::Diagnosis => {}
+            ClientAction::Call { tool, arguments } => {
                 self.ask(Step::Call);
-                match self.heard(trial::call(&service, tool, arguments)).await? {
+                match self.heard(invoke::call(&service, tool, arguments)).await? {
                     Ok(result) => {
-                        trial::print_call(&result, output, out)?;
+                        invoke::print_call(&result, output, out)?;
                         if result.is_error == Some(true) {
                             self.failed = Some((Step::Call, Exit::Failed));
                         }
@@ -154,10 +160,10 @@ impl<'a> Diagnosis<'a> {
                     Err(error) => self.fail(Failure::of(&error, method::TOOLS_CALL, &self.host))?,
                 }
             }
-            Wish::Read { uri } => {
+            ClientAction::Read { uri } => {
                 self.ask(Step::Read);
-                match self.heard(trial::read(&service, uri)).await? {
-                    Ok(result) => trial::print_read(&result, output, out)?,
+                match self.heard(invoke::read(&service, uri)).await? {
+                    Ok(result) => invoke::print_read(&result, output, out)?,
                     Err(error) => self.fail(Failure::of(&error, method::RESOURCES_READ, &self.host))?,
                 }
             }
@@ -177,7 +183,7 @@ impl<'a> Diagnosis<'a> {
             }
         };
         if let Some(server) = service.peer_info() {
-            self.teller.tell(of_server(&server).after(self.since.elapsed()))?;
+            self.printer.print(of_server(&server).after(self.since.elapsed()))?;
         }
         Ok(Some(service))
     }
@@ -189,7 +195,7 @@ impl<'a> Diagnosis<'a> {
 
     /// Everything the server has. What it does not declare is not asked for (MCP 2025-11-25, Lifecycle,
     /// Capability Negotiation).
-    async fn look(&mut self, service: &Service, inventory: &mut Inventory) -> anyhow::Result<()> {
+    async fn inspect(&mut self, service: &Service, inventory: &mut Inventory) -> anyhow::Result<()> {
         inventory.server = service.peer_info().map(|info| (*info).clone());
         let declared = inventory.server.as_ref().map(|server| server.capabilities.clone()).unwrap_or_default();
         let (tools, resources, prompts) =
@@ -246,7 +252,7 @@ impl<'a> Diagnosis<'a> {
         row: impl Fn(&T) -> (String, String),
     ) -> anyhow::Result<Vec<T>> {
         if !declared {
-            self.teller.tell(Line::skip(step, "not among the server's capabilities"))?;
+            self.printer.print(Finding::skip(step, "not among the server's capabilities"))?;
             return Ok(Vec::new());
         }
         self.ask(step);
@@ -255,11 +261,11 @@ impl<'a> Diagnosis<'a> {
                 let rows = table(items.iter().take(MOST_ROWS).map(row).collect(), items.len());
                 let line = if cut {
                     let text = format!("{}, and its pages do not end", items.len());
-                    Line::warn(step, text, "tell the server's maintainers")
+                    Finding::warn(step, text, "tell the server's maintainers")
                 } else {
-                    Line::ok(step, items.len().to_string())
+                    Finding::ok(step, items.len().to_string())
                 };
-                self.teller.tell(line.after(self.since.elapsed()).with_below(rows))?;
+                self.printer.print(line.after(self.since.elapsed()).with_below(rows))?;
                 Ok(items)
             }
             Err(error) => {
@@ -292,27 +298,27 @@ impl<'a> Diagnosis<'a> {
     fn hear(&mut self, fact: &Fact) -> io::Result<()> {
         match fact {
             Fact::Challenged { status: StatusCode::UNAUTHORIZED, .. } => self.refused = true,
-            Fact::Credential(_) | Fact::Opened(_) => self.refused = false,
+            Fact::Authorization(AuthorizationFact::Credential(_)) | Fact::Opened(_) => self.refused = false,
             _ => {}
         }
-        if let Fact::Credential(credential) = fact {
-            self.teller.learn_tokens(credential.tokens());
+        if let Fact::Authorization(AuthorizationFact::Credential(credential)) = fact {
+            self.printer.learn_tokens(credential.tokens());
         }
         match fact {
             // Found on disk, and not shown to the server yet.
-            Fact::Credential(_) if !self.held.is_empty() => {
+            Fact::Authorization(AuthorizationFact::Credential(_)) if !self.held.is_empty() => {
                 let (lines, _) = facts::lines(fact, self.config.transport, self.fell_back);
                 self.held.extend(lines);
                 return Ok(());
             }
             // The person needs them, and nobody else.
-            Fact::Asking { url, code } => {
+            Fact::Authorization(AuthorizationFact::Asking { url, code }) => {
                 let query = url.query().map(ToOwned::to_owned);
-                self.teller.learn(query.into_iter().chain(code.clone()));
+                self.printer.learn(query.into_iter().chain(code.clone()));
             }
-            Fact::AnotherAsks { url: Some(url) } => {
+            Fact::Authorization(AuthorizationFact::AnotherAsks { url: Some(url) }) => {
                 let query = url.split_once('?').map(|(_, query)| query.to_owned());
-                self.teller.learn(query);
+                self.printer.learn(query);
             }
             Fact::FellBack { .. } => self.fell_back = true,
             _ => {}
@@ -323,12 +329,12 @@ impl<'a> Diagnosis<'a> {
         if !matches!(fact, Fact::Opened(_)) {
             self.since = Instant::now();
         }
-        lines.into_iter().try_for_each(|line| self.teller.tell(line))
+        lines.into_iter().try_for_each(|line| self.printer.print(line))
     }
 
     /// The server has answered, so its certificate is good.
     fn release(&mut self) -> io::Result<()> {
-        self.held.drain(..).try_for_each(|line| self.teller.tell(line))
+        self.held.drain(..).try_for_each(|line| self.printer.print(line))
     }
 
     fn fail(&mut self, failure: Failure) -> io::Result<()> {
@@ -351,7 +357,7 @@ impl<'a> Diagnosis<'a> {
         }
         self.release()?;
         self.failed.get_or_insert_with(|| (step, Exit::of(code)));
-        self.teller.tell(Line::new(step, Outcome::Fail, sentence).with_code(code).with_action(hint))
+        self.printer.print(Finding::new(step, Outcome::Fail, sentence).with_code(code).with_action(hint))
     }
 
     /// An entry of a host that cannot work is a failure too, if a lesser one.
@@ -362,7 +368,7 @@ impl<'a> Diagnosis<'a> {
     }
 
     fn count(&self, outcome: Outcome) -> usize {
-        self.teller.lines().iter().filter(|line| line.outcome() == outcome).count()
+        self.printer.lines().iter().filter(|line| line.outcome() == outcome).count()
     }
 
     fn exit(&self) -> Exit {
@@ -384,21 +390,21 @@ impl<'a> Diagnosis<'a> {
         struct Document<'a> {
             version: &'a str,
             exit_code: u8,
-            steps: &'a [Line],
+            steps: &'a [Finding],
             #[serde(flatten)]
             inventory: Value,
         }
         let document = Document {
             version: env!("CARGO_PKG_VERSION"),
             exit_code: self.exit() as u8,
-            steps: self.teller.lines(),
-            inventory: self.teller.redactor().clean_value(json!(inventory)),
+            steps: self.printer.lines(),
+            inventory: self.printer.redactor().clean_value(json!(inventory)),
         };
         Ok(serde_json::to_value(document)?)
     }
 }
 
-fn of_server(server: &ServerPeerInfo) -> Line {
+fn of_server(server: &ServerPeerInfo) -> Finding {
     let name = match &server.server_info {
         Some(Implementation { name, version, .. }) => format!("{} {}", cut(name), cut(version)),
         None => "a server without a name".to_owned(),
@@ -409,7 +415,7 @@ fn of_server(server: &ServerPeerInfo) -> Line {
     if server.instructions.as_ref().is_some_and(|text| text.lines().nth(MOST_ROWS).is_some()) {
         below.push("…".to_owned());
     }
-    Line::ok(Step::Initialize, text).with_below(below)
+    Finding::ok(Step::Initialize, text).with_below(below)
 }
 
 /// By their names in the protocol.

@@ -132,7 +132,7 @@ fn person() -> Event {
 }
 
 fn unreachable_server() -> Event {
-    Event::Remote(remote::Event::Hurdle(Arc::new(Error::NoAnswer("it is down"))))
+    Event::Remote(remote::Event::Blocked(Arc::new(Error::NoAnswer("it is down"))))
 }
 
 fn tools(id: u64) -> String {
@@ -236,7 +236,7 @@ fn busy_server_is_only_slow() {
         had_headers: false,
         answer: None,
     };
-    held.does(Event::Remote(remote::Event::Hurdle(Arc::new(Error::Refused(Box::new(busy))))));
+    held.does(Event::Remote(remote::Event::Blocked(Arc::new(Error::Refused(Box::new(busy))))));
     let told = held.until(30_000);
     assert_eq!(told[0].0, 20_000);
     assert!(told[0].1.contains("503"), "{told:?}");

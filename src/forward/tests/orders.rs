@@ -1,21 +1,27 @@
 //! Whatever happens in whatever order: each request is answered once, and the server is told of nothing
 //! before its handshake.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::oauth::{self, AskedBy, Asking};
 
-/// Remembers a server with two tools, or nothing.
+/// Remembers a server with two tools, and its answer to `server/discover`, or nothing of both.
 #[derive(Debug)]
-struct Perhaps(bool);
+struct Perhaps(bool, bool);
 
 impl Memory for Perhaps {
     fn recall(&mut self) -> Option<Description> {
         let text = r#"{"initialize":{"protocolVersion":"2025-06-18","capabilities":{"tools":{},"prompts":7}},"lists":{"tools":[{"name":"a"},{"name":"hidden"}]}}"#;
-        self.0.then(|| serde_json::from_str(text).unwrap())
+        let discover = r#"{"discover":{"supportedVersions":["2026-07-28"]}}"#;
+        match (self.0, self.1) {
+            (true, false) => serde_json::from_str(text).ok(),
+            (true, true) => serde_json::from_str(&format!("{},{}", &discover[..discover.len() - 1], &text[1..])).ok(),
+            (false, true) => serde_json::from_str(discover).ok(),
+            (false, false) => None,
+        }
     }
 
     fn host_limits(&mut self, _: &HostName) -> HostLimits {
@@ -52,6 +58,11 @@ enum Step {
     AnswersAll(usize, bool),
     /// What comes from a connection that was left.
     ComesLate(usize, bool),
+    /// The server acknowledges a stream of notifications that it was sent, or ends it.
+    Acknowledges(usize),
+    EndsStream(usize),
+    /// The server turns out to be of the legacy era.
+    IsLegacy,
     /// The server tells of progress.
     Progresses(usize, u8),
     /// The server answers what it was not sent, by itself or in a batch.
@@ -62,7 +73,7 @@ enum Step {
     /// Whether that is known before the answer is read.
     Opens(bool),
     Fails(bool),
-    Hurdle,
+    Blocked,
     Needs(u8),
     Renews(&'static str),
     /// A reminder that is due, whichever it is.
@@ -75,7 +86,7 @@ enum Step {
 }
 
 const CAPABILITIES: [&str; 3] = ["{}", r#"{"tools":{}}"#, r#"{"tools":{},"prompts":{},"logging":{}}"#];
-const METHODS: [&str; 11] = [
+const METHODS: [&str; 15] = [
     "initialize",
     "tools/list",
     "prompts/list",
@@ -87,7 +98,15 @@ const METHODS: [&str; 11] = [
     "tools/call\",\"params\":{\"name\":\"hidden\"},\"x\":\"",
     "tools/call\",\"params\":{\"_meta\":{\"progressToken\":TOKEN}},\"x\":\"",
     "tools/list\",\"params\":{\"cursor\":\"2\"},\"x\":\"",
+    DISCOVER,
+    LISTEN,
+    MODERN_LIST,
+    "tools/call\",\"params\":{\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\"}},\"x\":\"",
 ];
+const DISCOVER: &str = "server/discover";
+const LISTEN: &str = "subscriptions/listen";
+const MODERN_LIST: &str =
+    "tools/list\",\"params\":{\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\"}},\"x\":\"";
 
 fn step() -> impl Strategy<Value = Step> {
     let method = || prop::sample::select(METHODS.to_vec());
@@ -104,12 +123,15 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1..5_usize, any::<bool>()).prop_map(|(most, twice)| Step::AnswersAll(most, twice)),
         1 => (0..20_usize, any::<bool>()).prop_map(|(at, lost)| Step::ComesLate(at, lost)),
         1 => (0..20_usize, 0..3_u8).prop_map(|(at, value)| Step::Progresses(at, value)),
+        2 => (0..20_usize).prop_map(Step::Acknowledges),
+        1 => (0..20_usize).prop_map(Step::EndsStream),
+        1 => Just(Step::IsLegacy),
         1 => (0..20_usize, any::<bool>()).prop_map(|(id, batch)| Step::MakesUp(id, batch)),
         4 => capabilities().prop_map(Step::Introduces),
         1 => Just(Step::Refuses),
         4 => prop::bool::weighted(0.2).prop_map(Step::Opens),
         2 => any::<bool>().prop_map(Step::Fails),
-        2 => Just(Step::Hurdle),
+        2 => Just(Step::Blocked),
         4 => (0..5_u8).prop_map(Step::Needs),
         2 => capabilities().prop_map(Step::Renews),
         2 => (0..9_usize).prop_map(Step::Reminds),
@@ -129,10 +151,13 @@ struct World {
     /// With what method, where an id was used once.
     methods: HashMap<String, &'static str>,
     ids: Vec<String>,
+    /// Those of streams of notifications: nobody waits for them at the end.
+    streams: HashSet<String>,
     /// The connection: what it was opened with, whether it is open, whether it was introduced.
     first: Option<String>,
     open: bool,
     introduced: bool,
+    has_session: bool,
     begun: Option<String>,
     sent: Vec<String>,
     /// What was sent on connections that were left.
@@ -153,25 +178,34 @@ struct World {
 }
 
 impl World {
-    fn new(known: bool, hides: bool, progress: bool, start: Start) -> Self {
+    fn new(
+        (known, knows_discover): (bool, bool),
+        hides: bool,
+        progress: bool,
+        start: Start,
+        protocol: Protocol,
+    ) -> Self {
         let (clock, time) = clock();
         let settings = Settings {
             ignored_tools: hides.then(|| ToolPattern::new("hidden")).into_iter().collect(),
             max_message: 100_000,
+            protocol,
             clock,
             progress,
             ..settings(start)
         };
         Self {
-            forward: Forward::new(settings, Box::new(Perhaps(known))),
+            forward: Forward::new(settings, Box::new(Perhaps(known, knows_discover))),
             time,
             hides,
             asked: HashMap::new(),
             methods: HashMap::new(),
             ids: Vec::new(),
+            streams: HashSet::new(),
             first: None,
             open: false,
             introduced: false,
+            has_session: false,
             begun: None,
             sent: Vec::new(),
             left: Vec::new(),
@@ -195,8 +229,10 @@ impl World {
         self.verdict = verdict;
         self.look();
         if verdict == Verdict::Stop {
-            let open = |(asked, answered, taken_back): &(u32, u32, bool)| asked != answered && !taken_back;
-            assert!(!self.asked.values().any(open), "it stops before all is answered");
+            let is_open = |(id, (asked, answered, taken_back)): (&String, &(u32, u32, bool))| {
+                asked != answered && !taken_back && !self.streams.contains(id)
+            };
+            assert!(!self.asked.iter().any(is_open), "it stops before all is answered");
         }
     }
 
@@ -212,10 +248,11 @@ impl World {
                         (self.seen, self.told) = (None, false); // the host begins anew
                     }
                     self.begun = ids.first().cloned();
-                    (self.open, self.introduced) = (false, !introduces);
+                    (self.open, self.introduced, self.has_session) = (false, !introduces, introduces);
                     self.first = Some(ids.first().cloned().unwrap_or_default());
                     self.left.append(&mut self.sent);
                     self.sent = if introduces { Vec::new() } else { ids };
+                    self.has_tools &= introduces; // there is nobody to tell a modern host by, or it is not known
                 }
                 Action::Send(message) => {
                     assert!(self.open, "nothing is sent before the connection is open");
@@ -276,6 +313,9 @@ impl World {
         let count = self.ids.len();
         let new = || if count % 3 == 2 { format!("\"{count}\"") } else { count.to_string() };
         let id = used.unwrap_or_else(new);
+        if method == LISTEN {
+            self.streams.insert(id.clone());
+        }
         self.ids.push(id.clone());
         self.asked.entry(id.clone()).or_default().0 += 1;
         if self.methods.insert(id.clone(), method).is_some() {
@@ -337,6 +377,30 @@ impl World {
                     self.happens(from_server(&text));
                 }
             }
+            Step::Acknowledges(at) if self.open && at < self.sent.len() => {
+                let id = &self.sent[at];
+                let params = format!(
+                    r#"{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}},"notifications":{{"toolsListChanged":true}}}}"#
+                );
+                let method = "notifications/subscriptions/acknowledged";
+                self.happens(from_server(&format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params}}}"#)));
+            }
+            Step::EndsStream(at)
+                if self.is_modern() && self.open && at < self.sent.len() && self.streams.contains(&self.sent[at]) =>
+            {
+                let id = self.sent.swap_remove(at);
+                if let Some(asked) = self.asked.get_mut(&id) {
+                    asked.2 = true;
+                }
+                self.happens(from_server(&cancelled(id)));
+            }
+            Step::IsLegacy if !self.sent.is_empty() => {
+                let id = self.sent.remove(0);
+                self.doubtful |= self.is_ours(&id);
+                let ids = vec![Id::from_json(id.as_bytes())];
+                let error = Arc::new(Error::LegacyServer { words: None });
+                self.happens(Event::Remote(remote::Event::Lost { ids, method: None, error }));
+            }
             Step::MakesUp(id, batch) => {
                 self.doubtful |= self.first == Some(id.to_string()); // it may be an introduction
                 let answer = result(id);
@@ -350,8 +414,12 @@ impl World {
                 self.happens(from_server(&text));
             }
             Step::Opens(early) if self.first.is_some() && !self.open && (self.introduced || early) => self.opens(),
-            Step::Fails(by_person) if self.first.is_some() && !self.open && !self.introduced => {
-                self.first = None; // what an introduction follows does not fail any more
+            // What an introduction follows does not fail any more.
+            Step::Fails(by_person)
+                if self.first.is_some() && !self.open && (!self.introduced || !self.sent.is_empty()) =>
+            {
+                self.first = None;
+                self.left.append(&mut self.sent);
                 let error = if by_person {
                     Error::Unauthorized(Box::new(oauth::error::Error::Local("no".to_owned())))
                 } else {
@@ -359,8 +427,8 @@ impl World {
                 };
                 self.happens(Event::Opened(Err(error)));
             }
-            Step::Hurdle if self.first.is_some() && !self.open => {
-                self.happens(Event::Remote(remote::Event::Hurdle(Arc::new(Error::NoAnswer("down")))));
+            Step::Blocked if self.first.is_some() && !self.open => {
+                self.happens(Event::Remote(remote::Event::Blocked(Arc::new(Error::NoAnswer("down")))));
             }
             Step::Needs(which) => self.happens(Event::Need(match which {
                 0 => Need::Nothing,
@@ -369,7 +437,7 @@ impl World {
                 3 => Need::Person(asking("https://as.example/")),
                 _ => Need::Failed(oauth::error::Error::Local("no".to_owned())),
             })),
-            Step::Renews(capabilities) if self.open && self.introduced => {
+            Step::Renews(capabilities) if self.open && self.introduced && self.has_session => {
                 self.version += 1;
                 self.has_tools = capabilities.contains("tools");
                 let answer = Message::from_text(introduction("own", capabilities)).unwrap();
@@ -392,6 +460,10 @@ impl World {
             self.has_tools = capabilities.contains("tools");
             self.happens(from_server(&introduction(&first, capabilities)));
         }
+    }
+
+    fn is_modern(&self) -> bool {
+        matches!(&self.forward.link, Link::Open(open) if matches!(open.session, open::Session::Modern))
     }
 
     fn is_ours(&self, id: &str) -> bool {
@@ -422,12 +494,15 @@ proptest! {
 
     #[test]
     fn each_request_is_answered_once_and_the_connection_comes_to_stand(
-        (known, hides, progress, lists, holds) in any::<(bool, bool, bool, bool, bool)>(),
+        (known, knows_discover, hides, progress, lists, holds) in any::<(bool, bool, bool, bool, bool, bool)>(),
+        (first, protocol) in (prop::sample::select(vec!["initialize", "initialize", DISCOVER, MODERN_LIST, LISTEN]), prop_oneof![
+            6 => Just(Protocol::Auto), 1 => Just(Protocol::Legacy), 1 => Just(Protocol::Modern),
+        ]),
         steps in prop::collection::vec(step(), 1..60),
     ) {
         let start = if holds { Start::Hold } else { Start::Answer };
-        let mut world = World::new(known, hides, progress, start);
-        world.host_asks("initialize", None);
+        let mut world = World::new((known, knows_discover), hides, progress, start, protocol);
+        world.host_asks(first, None);
         for step in steps {
             world.step(step);
         }

@@ -62,7 +62,7 @@ fn sign_in() -> Event {
 }
 
 fn unreachable_server() -> Event {
-    Event::Remote(remote::Event::Hurdle(Arc::new(Error::NoAnswer("it is down"))))
+    Event::Remote(remote::Event::Blocked(Arc::new(Error::NoAnswer("it is down"))))
 }
 
 fn names(answer: &Value) -> Vec<&str> {
@@ -276,7 +276,7 @@ fn a_server_that_cannot_be_reached_is_told_of_by_a_status_tool_and_goes_on_being
 
 #[test]
 fn the_same_trouble_in_other_words_is_no_new_list() {
-    let down = |why| Event::Remote(remote::Event::Hurdle(Arc::new(Error::NoAnswer(why))));
+    let down = |why| Event::Remote(remote::Event::Blocked(Arc::new(Error::NoAnswer(why))));
     let mut forward = start(Start::Answer, None, &[]);
     host(&mut forward, HELLO);
     does(&mut forward, down("it is down"));
@@ -284,7 +284,7 @@ fn the_same_trouble_in_other_words_is_no_new_list() {
     host(&mut forward, &request(1, "tools/list"));
     assert_eq!(does(&mut forward, down("it is away")), NOTHING);
     assert!(only(&host(&mut forward, &request(2, "tools/list"))).contains("it is away"));
-    let other = Event::Remote(remote::Event::Hurdle(Arc::new(Error::NotMcp("text/html came back".to_owned()))));
+    let other = Event::Remote(remote::Event::Blocked(Arc::new(Error::NotMcp("text/html came back".to_owned()))));
     assert_eq!(does(&mut forward, other), [TOOLS_CHANGED]);
 }
 
@@ -302,8 +302,8 @@ fn a_failure_behind_the_answer_is_told_to_what_is_held_and_the_next_request_trie
     host(&mut forward, &request(1, "tools/list"));
     host(&mut forward, CALL);
     let denied = Error::Unauthorized(Box::new(oauth::error::Error::Refused {
-        step: "the sign-in",
-        error: "access_denied".to_owned(),
+        step: oauth::error::Step::SignIn,
+        error: oauth::error::ErrorCode::AccessDenied,
         description: None,
     }));
     let failed = does(&mut forward, Event::Opened(Err(denied)));
@@ -665,7 +665,7 @@ fn of_pages_that_do_not_end_no_more_is_kept_than_of_what_the_host_was_shown() {
     server(&mut forward, r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#);
     let answer = Message::from_text(introduction("2025-11-25", r#"{"tools":{}}"#)).unwrap();
     let mut out = does(&mut forward, Event::Remote(remote::Event::Renewed(answer)));
-    let much = format!(r#"{{"name":"{}"}}"#, "x".repeat(owed::MOST_SHOWN / 2));
+    let much = format!(r#"{{"name":"{}"}}"#, "x".repeat(lists::MOST_SHOWN / 2));
     for _ in 0..3 {
         let Some(sent) = out.first().and_then(|sent| sent.strip_prefix("send ")) else { break };
         let asked: Value = serde_json::from_str(sent).unwrap();
@@ -698,7 +698,7 @@ fn a_list_on_a_new_connection_is_answered_for_the_server_while_somebody_is_still
 fn a_list_of_very_many_short_pages_is_not_kept_and_is_announced_as_one_that_is_too_long() {
     let kept = Arc::default();
     let mut forward = start(Start::Answer, None, &[]);
-    forward.memory = Box::new(Known(None, Arc::clone(&kept)));
+    forward.cx.memory = Box::new(Known(None, Arc::clone(&kept)));
     let mut forward = open(forward, INITIALIZE);
     server(&mut forward, &result(0));
     for page in 1..1000 {

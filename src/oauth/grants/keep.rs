@@ -15,7 +15,7 @@ use crate::{
         error::Error,
         person::tabs::Tabs,
         protocol::client_auth::Client,
-        providers,
+        providers::remedies,
         stored::{
             provenance::Provenance,
             registrations,
@@ -39,7 +39,7 @@ pub(crate) async fn keep(
     let server = &attempt.discovered.server;
     let grant = &context.settings.grant;
     let mut tokens = Tokens::of_response(response, Some(&server.issuer), context.now());
-    context.check_type(&tokens, attempt)?;
+    attempt.check_type(context, &tokens)?;
     if tokens.scope().is_none() {
         tokens = tokens.with_scope(&attempt.scopes); // RFC 6749 §5.1: as asked for
     }
@@ -62,29 +62,25 @@ pub(crate) async fn keep(
         provenance.sign_in = before;
     }
     // A store that cannot be written costs a sign-in at the next start, not this one.
-    let written = context.store.write(file.name(), &tokens.to_json());
+    let written = context.store.write(&file.name(), &tokens.to_json());
     context.held().unkept = written.is_err();
     let kept = written.and_then(|()| provenance.save(&context.store, file, &tokens));
     if let Err(error) = kept {
         let report = report::warn(Code::StoreNotWritable, format!("the sign-in is not kept: {error:#}"));
         context.facts.warn(report);
     }
-    let other = match file {
-        TokenFile::Npm => Some(TokenFile::Dpop),
-        TokenFile::Dpop => Some(TokenFile::Npm),
-        TokenFile::ClientCredentials | TokenFile::IdJag | TokenFile::WorkloadIdentity => None,
-    };
-    if let Some(other) = other {
-        context.store.remove(other.name());
-        context.store.remove(other.provenance_name());
+    if file.is_of_person() {
+        let other = if file == TokenFile::NPM { TokenFile::DPOP } else { TokenFile::NPM };
+        context.store.remove(&other.name());
+        context.store.remove(&other.provenance_name());
     }
     if obtained == Obtained::SignedIn {
         info!("signed in");
         Tabs::forget(&context.store);
-        providers::keep_remedies(context, attempt, &tokens);
+        remedies::keep(context, attempt, &tokens);
         warn_of_end(context, &server.issuer, &tokens);
     }
-    if file == TokenFile::Npm {
+    if file == TokenFile::NPM {
         registrations::keep_for_npm(&context.store, &server.issuer, client);
     }
     let prover = attempt.prover.clone().filter(|_| tokens.is_dpop());

@@ -17,13 +17,13 @@ use reqwest::{Client, StatusCode, Url, dns::Resolve, header};
 
 use crate::{
     config::{PlainHttp, ServerUrl, is_loopback},
-    mcp::header::PROTOCOL_VERSION,
-    network::{Outlet, Reach},
+    mcp::{EVENT_STREAM, header::PROTOCOL_VERSION},
+    network::{ClientFactory, Route},
     oauth::{
         error::Error,
         http::address::{GuardedResolver, Refused},
     },
-    remote::http::EVENT_STREAM,
+    status::Disposition,
     text::{chain, host},
 };
 
@@ -41,8 +41,8 @@ const REVISION: &str = "2025-11-25";
 
 /// The way out.
 #[derive(Debug)]
-pub struct HttpClient {
-    outlet: Arc<Outlet>,
+pub(crate) struct HttpClient {
+    outlet: Arc<ClientFactory>,
     server: ServerUrl,
     plain_http: PlainHttp,
     /// Origins that the user has named.
@@ -56,21 +56,21 @@ pub struct HttpClient {
 
 /// An answer, whole.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The status.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// The headers.
-    pub headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// The body.
-    pub body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 impl HttpClient {
     /// On behalf of `server`. Makes no client yet. `named` are addresses that the user has named:
     /// they may be anywhere.
     #[must_use]
-    pub fn new(
-        outlet: Arc<Outlet>,
+    pub(crate) fn new(
+        outlet: Arc<ClientFactory>,
         server: ServerUrl,
         plain_http: PlainHttp,
         private_addresses: bool,
@@ -94,12 +94,12 @@ impl HttpClient {
 
     /// The MCP server.
     #[must_use]
-    pub fn server(&self) -> &Url {
+    pub(crate) fn server(&self) -> &Url {
         self.server.url()
     }
 
     /// The server's challenge has come from this address.
-    pub fn note_server_at(&self, address: IpAddr) {
+    pub(crate) fn note_server_at(&self, address: IpAddr) {
         self.resolver.note_server_at(address);
     }
 
@@ -107,7 +107,7 @@ impl HttpClient {
     ///
     /// # Errors
     /// [`Error::Address`].
-    pub async fn address(&self, what: &str, text: &str) -> Result<Url, Error> {
+    pub(crate) async fn address(&self, what: &str, text: &str) -> Result<Url, Error> {
         let no_url = |error| Error::Address { what: what.to_owned(), why: format!("not a URL ({error})"), near: false };
         let url = Url::parse(text).map_err(no_url)?;
         self.check(what, &url).await?;
@@ -133,7 +133,7 @@ impl HttpClient {
     ///
     /// # Errors
     /// [`Error::Network`], [`Error::Address`] for a redirect that leads where it must not.
-    pub async fn metadata(&self, url: &Url) -> Result<Option<Bytes>, Error> {
+    pub(crate) async fn metadata(&self, url: &Url) -> Result<Option<Bytes>, Error> {
         let silent =
             || Error::Network { host: host(url), why: format!("nothing within {} s", METADATA_PATIENCE.as_secs()) };
         let answer = tokio::time::timeout(METADATA_PATIENCE, self.follow(url)).await.unwrap_or_else(|_| Err(silent()));
@@ -141,7 +141,7 @@ impl HttpClient {
         match answer.status {
             StatusCode::OK => Ok(Some(answer.body)),
             // Busy, not absent: what follows from there being none would be wrong.
-            status if matches!(status.as_u16(), 408 | 425 | 429 | 502..=504) => {
+            status if Disposition::of(status).is_busy() => {
                 Err(Error::Network { host: host(url), why: format!("HTTP {}", status.as_u16()) })
             }
             _ => Ok(None),
@@ -170,7 +170,7 @@ impl HttpClient {
     ///
     /// # Errors
     /// [`Error::Network`].
-    pub async fn get(&self, url: &Url) -> Result<Answer, Error> {
+    pub(crate) async fn get(&self, url: &Url) -> Result<Answer, Error> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(REVISION));
@@ -181,9 +181,15 @@ impl HttpClient {
     ///
     /// # Errors
     /// [`Error::Network`].
-    pub async fn send(&self, method: Method, url: &Url, mut headers: HeaderMap, body: Bytes) -> Result<Answer, Error> {
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        mut headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, Error> {
         let network = |why: String| Error::Network { host: host(url), why };
-        let failed = async |error: reqwest::Error| match self.outlet.distrusted(&error, url, self.resolver()).await {
+        let failed = |error: reqwest::Error| match self.outlet.distrusted_issuer(&error, url) {
             Some(issuer) => {
                 network(format!("its certificate was issued by {issuer}, which this computer does not trust"))
             }
@@ -198,7 +204,7 @@ impl HttpClient {
             }
             let mut response = match request.send().await {
                 Ok(response) => response,
-                Err(error) => return Err(failed(error).await),
+                Err(error) => return Err(failed(error)),
             };
             let mut body = Vec::new();
             // A server that streams events at every path would keep us reading.
@@ -224,7 +230,7 @@ impl HttpClient {
 
     fn client(&self, url: &Url) -> anyhow::Result<&Client> {
         let near = is_loopback(url);
-        let (slot, reach) = if near { (&self.near, Reach::Loopback) } else { (&self.far, Reach::World) };
+        let (slot, reach) = if near { (&self.near, Route::Loopback) } else { (&self.far, Route::Anywhere) };
         if let Some(client) = slot.get() {
             return Ok(client);
         }
@@ -271,7 +277,7 @@ mod tests {
             headers_timeout: None,
             body_timeout: None,
         };
-        let outlet = Arc::new(Outlet::new(&server, Arc::new(network)).unwrap());
+        let outlet = Arc::new(ClientFactory::new(&server, Arc::new(network)).unwrap());
         HttpClient::new(outlet, server, PlainHttp::ForLoopback, private_addresses, named)
     }
 

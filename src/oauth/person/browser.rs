@@ -10,7 +10,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -18,41 +18,20 @@ use std::{
 use reqwest::Url;
 use tokio::{sync::oneshot, time::timeout};
 
+use crate::surroundings::Surroundings;
+
 /// How long a launcher may take to say that it failed; one that still runs then is the browser.
 const HANDED_OVER: Duration = Duration::from_secs(2);
 /// Browsers that need a terminal.
 const TEXT_BROWSERS: [&str; 9] = ["browsh", "elinks", "eww", "links", "links2", "lynx", "netrik", "w3m", "www-browser"];
 /// Between the commands in `$BROWSER`.
 const SEPARATOR: char = if cfg!(windows) { ';' } else { ':' };
-/// How a program finds the person's screen.
-const SESSION: [&str; 4] = ["DISPLAY", "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"];
-/// Set in containers by whoever runs them.
-const CONTAINER: [&str; 4] = ["CODESPACES", "REMOTE_CONTAINERS", "KUBERNETES_SERVICE_HOST", "container"];
-/// Left in containers by Docker and Podman.
-const CONTAINER_FILES: [&str; 2] = [".dockerenv", "run/.containerenv"];
-
-/// Where the program runs, as far as it matters for a browser.
-#[derive(Clone, Debug)]
-pub struct Surroundings {
-    browser: Option<String>,
-    session: Vec<(&'static str, String)>,
-    /// Both ends' addresses and ports, as in `$SSH_CONNECTION`; empty where only `$SSH_TTY` is set.
-    ssh: Option<String>,
-    user: Option<String>,
-    container: bool,
-    /// Continuous integration: nobody looks at a screen.
-    unattended: bool,
-    path: Option<String>,
-    /// Of the file system.
-    root: PathBuf,
-}
-
 /// Why no browser was opened.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no browser was opened: {why}")]
-pub struct NoBrowser {
+pub(crate) struct NoBrowser {
     /// A fragment.
-    pub why: String,
+    pub(crate) why: String,
 }
 
 impl NoBrowser {
@@ -61,175 +40,61 @@ impl NoBrowser {
     }
 }
 
-impl Default for Surroundings {
-    /// Nothing is known.
-    fn default() -> Self {
-        Self::of(&|_| None)
-    }
-}
-
-impl Surroundings {
-    /// Reads the variables; the file system is looked at when a browser is wanted.
-    #[must_use]
-    pub fn of(environment: &dyn Fn(&str) -> Option<String>) -> Self {
-        let set = |name: &str| environment(name).filter(|value| !value.is_empty());
-        Self {
-            browser: set("BROWSER"),
-            session: SESSION.into_iter().filter_map(|name| Some((name, set(name)?))).collect(),
-            ssh: set("SSH_CONNECTION").or_else(|| set("SSH_TTY").map(|_| String::new())),
-            user: set("USER").or_else(|| set("LOGNAME")),
-            container: CONTAINER.into_iter().any(|name| set(name).is_some()),
-            unattended: set("CI").is_some_and(|value| value != "false"),
-            path: set("PATH"),
-            root: "/".into(),
-        }
-    }
-
-    /// Why no browser can be seen by the person.
-    fn obstacle(&self) -> Option<&'static str> {
-        if self.unattended {
-            return Some("this runs in continuous integration (CI is set)");
-        }
-        // A display that came with the connection is the person's; one of this machine is not.
-        if self.ssh.is_some() && !has_display(&self.session) {
-            return Some("this is a session over SSH");
-        }
-        if cfg!(not(any(windows, target_vendor = "apple"))) && !has_display(&self.session()) && !self.is_wsl() {
-            return Some(if self.is_container() {
-                "this is a container without a display"
-            } else {
-                "there is no display"
-            });
-        }
-        None
-    }
-
-    fn is_container(&self) -> bool {
-        self.container || CONTAINER_FILES.iter().any(|file| self.root.join(file).exists())
-    }
-
-    /// Whether programs of Windows can be started; the newer name is systemd's doing.
-    fn is_wsl(&self) -> bool {
-        ["WSLInterop", "WSLInterop-late"].into_iter().any(|name| {
-            let file = self.root.join("proc/sys/fs/binfmt_misc").join(name);
-            fs::read_to_string(file).is_ok_and(|state| state.contains("enabled"))
+/// The commands in `$BROWSER`: words, no shell; `%s` is the URL, else it comes last.
+fn named(surroundings: &Surroundings, url: &Url) -> Vec<Command> {
+    let entries = surroundings.browser.iter().flat_map(|list| list.split(SEPARATOR));
+    entries
+        .filter_map(|entry| {
+            let mut words: Vec<_> =
+                entry.split_ascii_whitespace().map(|word| word.replace("%s", url.as_str())).collect();
+            if !entry.contains("%s") {
+                words.push(url.to_string());
+            }
+            let words: Vec<_> = words.iter().map(String::as_str).collect();
+            let (program, arguments) = words.split_first()?;
+            let name = Path::new(program).file_name()?.to_str()?;
+            if TEXT_BROWSERS.contains(&name) {
+                log::info!("{name} in BROWSER needs a terminal and is not started");
+                return None;
+            }
+            (!arguments.is_empty()).then(|| surroundings.command(program, arguments))
         })
-    }
-
-    /// The variables that lead to the screen.
-    #[cfg(not(unix))]
-    fn session(&self) -> Vec<(&'static str, String)> {
-        self.session.clone()
-    }
-
-    /// The variables that lead to the screen: hosts strip them, and the sockets they name are still
-    /// there.
-    #[cfg(unix)]
-    fn session(&self) -> Vec<(&'static str, String)> {
-        let mut session = self.session.clone();
-        let given = |name| self.session.iter().find(|(other, _)| *other == name).map(|(_, value)| PathBuf::from(value));
-        let runtime = given("XDG_RUNTIME_DIR").unwrap_or_else(|| {
-            let folder = self.root.join(format!("run/user/{}", rustix::process::getuid().as_raw()));
-            if folder.is_dir() {
-                session.push(("XDG_RUNTIME_DIR", folder.display().to_string()));
-            }
-            folder
-        });
-        let bus = runtime.join("bus");
-        if given("DBUS_SESSION_BUS_ADDRESS").is_none() && is_our_socket(&bus) {
-            session.push(("DBUS_SESSION_BUS_ADDRESS", format!("unix:path={}", bus.display())));
-        }
-        // The screen of this machine is not where a person sits who came over SSH.
-        if !has_display(&session) && self.ssh.is_none() {
-            let wayland = ["wayland-0", "wayland-1"].into_iter().find(|name| is_our_socket(&runtime.join(name)));
-            session.extend(wayland.map(|name| ("WAYLAND_DISPLAY", name.to_owned())));
-            let x11 = self.root.join("tmp/.X11-unix");
-            let x11 = ["0", "1"].into_iter().find(|number| is_our_socket(&x11.join(format!("X{number}"))));
-            session.extend(x11.map(|number| ("DISPLAY", format!(":{number}"))));
-        }
-        session
-    }
-
-    /// A command that finds the person's screen.
-    fn command(&self, program: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        command.args(arguments).envs(self.session()).envs(self.path.as_ref().map(|path| ("PATH", path)));
-        command
-    }
-
-    /// The commands in `$BROWSER`: words, no shell; `%s` is the URL, else it comes last.
-    fn named(&self, url: &Url) -> Vec<Command> {
-        let entries = self.browser.iter().flat_map(|list| list.split(SEPARATOR));
-        entries
-            .filter_map(|entry| {
-                let mut words: Vec<_> =
-                    entry.split_ascii_whitespace().map(|word| word.replace("%s", url.as_str())).collect();
-                if !entry.contains("%s") {
-                    words.push(url.to_string());
-                }
-                let words: Vec<_> = words.iter().map(String::as_str).collect();
-                let (program, arguments) = words.split_first()?;
-                let name = Path::new(program).file_name()?.to_str()?;
-                if TEXT_BROWSERS.contains(&name) {
-                    log::info!("{name} in BROWSER needs a terminal and is not started");
-                    return None;
-                }
-                (!arguments.is_empty()).then(|| self.command(program, arguments))
-            })
-            .collect()
-    }
-
-    /// What opens the person's browser on a desktop of Linux, of a BSD, or of Windows around WSL.
-    #[cfg(not(any(windows, target_vendor = "apple")))]
-    fn launchers(&self, url: &Url) -> Vec<Command> {
-        /// For xdg-open, which would otherwise end with text browsers.
-        const GRAPHICAL: &str = "x-www-browser:firefox:epiphany:konqueror:chromium:chromium-browser:google-chrome";
-        let url = url.as_str();
-        let mut launchers = Vec::new();
-        // The command line that Windows gets is one string: no word may end early in it.
-        if self.is_wsl() && !url.contains(['"', '\\']) {
-            for program in ["rundll32.exe", "/mnt/c/Windows/System32/rundll32.exe"] {
-                launchers.push(self.command(program, &["url.dll,FileProtocolHandler", url]));
-            }
-        }
-        let mut xdg_open = self.command("xdg-open", &[url]);
-        xdg_open.env("BROWSER", GRAPHICAL);
-        launchers.extend([xdg_open, self.command("gio", &["open", url]), self.command("x-www-browser", &[url])]);
-        launchers
-    }
+        .collect()
 }
 
-impl Surroundings {
-    /// Whether there may be a browser that the person sees; otherwise they are elsewhere.
-    #[must_use]
-    pub fn may_have_browser(&self) -> bool {
-        self.browser.is_some() || self.obstacle().is_none()
+/// What opens the person's browser on a desktop of Linux, of a BSD, or of Windows around WSL.
+#[cfg(not(any(windows, target_vendor = "apple")))]
+fn launchers(surroundings: &Surroundings, url: &Url) -> Vec<Command> {
+    /// For xdg-open, which would otherwise end with text browsers.
+    const GRAPHICAL: &str = "x-www-browser:firefox:epiphany:konqueror:chromium:chromium-browser:google-chrome";
+    let url = url.as_str();
+    let mut launchers = Vec::new();
+    // The command line that Windows gets is one string: no word may end early in it.
+    if surroundings.is_wsl() && !url.contains(['"', '\\']) {
+        for program in ["rundll32.exe", "/mnt/c/Windows/System32/rundll32.exe"] {
+            launchers.push(surroundings.command(program, &["url.dll,FileProtocolHandler", url]));
+        }
     }
-}
-
-fn has_display(session: &[(&str, String)]) -> bool {
-    session.iter().any(|(name, _)| matches!(*name, "DISPLAY" | "WAYLAND_DISPLAY"))
-}
-
-/// Whether it is a socket of this person, or of the system for them: not of a login screen or of
-/// somebody else who sits here.
-#[cfg(unix)]
-fn is_our_socket(path: &Path) -> bool {
-    use std::os::unix::fs::{FileTypeExt, MetadataExt};
-    let owners = [rustix::process::getuid().as_raw(), 0];
-    fs::metadata(path).is_ok_and(|file| file.file_type().is_socket() && owners.contains(&file.uid()))
+    let mut xdg_open = surroundings.command("xdg-open", &[url]);
+    xdg_open.env("BROWSER", GRAPHICAL);
+    launchers.extend([
+        xdg_open,
+        surroundings.command("gio", &["open", url]),
+        surroundings.command("x-www-browser", &[url]),
+    ]);
+    launchers
 }
 
 /// Opens the URL in a browser: done once a launcher has succeeded, or runs on.
 ///
 /// # Errors
 /// [`NoBrowser`] where there is none to be seen by the person, or none that starts.
-pub async fn open(url: &Url, surroundings: &Surroundings) -> Result<(), NoBrowser> {
+pub(crate) async fn open(url: &Url, surroundings: &Surroundings) -> Result<(), NoBrowser> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(NoBrowser::new(format!("its address would be {}:", url.scheme())));
     }
     // Wherever we are: who sets BROWSER knows how to reach the person.
-    let named = start_one(surroundings.named(url)).await;
+    let named = start_one(named(surroundings, url)).await;
     if named.is_ok() {
         return Ok(());
     }
@@ -241,7 +106,7 @@ pub async fn open(url: &Url, surroundings: &Surroundings) -> Result<(), NoBrowse
 
 #[cfg(not(any(windows, target_vendor = "apple")))]
 async fn open_on_desktop(url: &Url, surroundings: &Surroundings) -> Result<(), NoBrowser> {
-    start_one(surroundings.launchers(url)).await
+    start_one(launchers(surroundings, url)).await
 }
 
 #[cfg(any(windows, target_vendor = "apple"))]
@@ -306,7 +171,7 @@ async fn start(mut command: Command) -> Result<(), Failure> {
 /// What a person needs to sign in from the computer they sit at, where a browser of this one would
 /// not reach them.
 #[must_use]
-pub fn from_elsewhere(port: u16, surroundings: &Surroundings) -> Option<String> {
+pub(crate) fn from_elsewhere(port: u16, surroundings: &Surroundings) -> Option<String> {
     surroundings.obstacle()?;
     let paste = "open the address in any browser, sign in, and give the address of the page that then cannot be loaded \
                  to this, here:\n  mcp-remote-client finish";
@@ -328,7 +193,7 @@ pub fn from_elsewhere(port: u16, surroundings: &Surroundings) -> Option<String> 
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests {
-    use std::{io::Write, os::unix::net::UnixListener};
+    use std::{io::Write, os::unix::net::UnixListener, path::PathBuf};
 
     use tempfile::TempDir;
 

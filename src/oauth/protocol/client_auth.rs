@@ -12,7 +12,9 @@ use http::{HeaderMap, HeaderValue};
 use reqwest::header;
 use serde_json::{Map, Value};
 
-use super::{client_assertion::client_assertion, form, form::Form, jws::SigningKey, metadata::AuthorizationServer, scope};
+use super::{
+    client_assertion::client_assertion, form, form::Form, jws::SigningKey, metadata::AuthorizationServer, scope,
+};
 use crate::{oauth::error::Error, secret::Secret};
 
 /// Member of ours in a registration: the scopes that were asked for.
@@ -67,7 +69,7 @@ impl AuthMethod {
 
 /// Where a client comes from, which decides what may be done when it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// The user's settings: only the user can change it.
     Configured,
     /// A document: the same everywhere.
@@ -204,8 +206,10 @@ mod tests {
     fn authentication_is_in_form_or_header() {
         let sent = |method: &str, secret: &str| {
             let info = json!({ "client_id": "a:b", "client_secret": secret, "token_endpoint_auth_method": method });
-            let (mut form, mut headers) =
-                (vec![("client_id".to_owned(), "of rmcp".to_owned()), ("code".to_owned(), "1".to_owned())], HeaderMap::new());
+            let (mut form, mut headers) = (
+                vec![("client_id".to_owned(), "of rmcp".to_owned()), ("code".to_owned(), "1".to_owned())],
+                HeaderMap::new(),
+            );
             client(info, None).authenticate(&server(None), None, &mut form, &mut headers).unwrap();
             let header = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
             (form::encode(&form), header)

@@ -6,21 +6,23 @@
 //! the two that RFC 9728 knows, adds a slash to issuers and resources, forgives a missing S256, falls
 //! back to the authorization server's scopes, and gives up at the first HTTP 500 (3.11.0, auth.rs).
 //!
-//! Must never: use a document whose issuer is not the one that was asked for; take the MCP server's
-//! own origin where its metadata name somebody else.
+//! # Invariants
+//!
+//! - A document whose issuer is not the one that was asked for is not used.
+//! - The MCP server's own origin is not taken where its metadata name somebody else.
 
 use log::{debug, warn};
 use reqwest::Url;
-use rmcp::transport::auth::AuthorizationMetadata;
-use serde::Deserialize;
-use serde_json::{Map, Value};
 
+use super::{
+    challenge::Challenge,
+    issuer::same_issuer,
+    metadata::{AuthorizationServer, Discovered, Metadata, ProtectedResource, ResourceMetadata, origin},
+};
 use crate::{
     oauth::{
-        client::same_issuer,
         error::Error,
         http::client::{HttpClient, without_query},
-        protocol::challenge::Challenge,
     },
     text::{host, is_obeyed, one_line},
 };
@@ -36,7 +38,11 @@ const LONGEST_ISSUER: usize = 2000;
 ///
 /// # Errors
 /// [`Error`], if there is none, or none that may be used.
-pub async fn discover(http: &HttpClient, challenge: &Challenge, present: Option<&str>) -> Result<Discovered, Error> {
+pub(crate) async fn discover(
+    http: &HttpClient,
+    challenge: &Challenge,
+    present: Option<&str>,
+) -> Result<Discovered, Error> {
     let Some(resource) = protected_resource(http, challenge).await? else {
         return Ok(Discovered { resource: None, server: of_2025_03_26(http).await? });
     };
@@ -160,7 +166,7 @@ fn describes(resource: &str, server: &Url) -> bool {
 /// # Errors
 /// [`Error::NoMetadata`], [`Error::Metadata`] for such as may not be used, [`Error::Address`],
 /// [`Error::Network`].
-pub async fn published(http: &HttpClient, issuer: &str) -> Result<AuthorizationServer, Error> {
+pub(crate) async fn published(http: &HttpClient, issuer: &str) -> Result<AuthorizationServer, Error> {
     let what = "the authorization server";
     let refused = |why: &str| Error::Address { what: what.to_owned(), why: why.to_owned(), near: false };
     if issuer.len() > LONGEST_ISSUER {

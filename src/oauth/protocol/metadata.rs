@@ -12,67 +12,67 @@ use crate::oauth::error::Error;
 
 /// What is known of the server and of who issues tokens for it.
 #[derive(Clone, Debug)]
-pub struct Discovered {
+pub(crate) struct Discovered {
     /// The MCP server's metadata; `None` if it publishes none.
-    pub resource: Option<ProtectedResource>,
+    pub(crate) resource: Option<ProtectedResource>,
     /// Who issues tokens.
-    pub server: AuthorizationServer,
+    pub(crate) server: AuthorizationServer,
 }
 
 /// Protected resource metadata (RFC 9728 §2), what we need of them.
 #[derive(Clone, Debug)]
-pub struct ProtectedResource {
+pub(crate) struct ProtectedResource {
     /// The resource indicator, as it was published.
-    pub resource: String,
+    pub(crate) resource: String,
     /// All scopes there are.
-    pub scopes: Vec<String>,
+    pub(crate) scopes: Vec<String>,
     /// Where the document was, if the challenge said so.
-    pub advertised: Option<String>,
+    pub(crate) advertised: Option<String>,
     /// Whether tokens must be bound to a key (RFC 9449): `dpop_bound_access_tokens_required`.
-    pub wants_dpop: bool,
+    pub(crate) wants_dpop: bool,
 }
 
 /// An authorization server.
 #[derive(Clone, Debug, Default)]
-pub struct AuthorizationServer {
+pub(crate) struct AuthorizationServer {
     /// Its name as it stands in its own metadata; for one without metadata, the base of its endpoints.
-    pub issuer: String,
+    pub(crate) issuer: String,
     /// Its endpoints and abilities.
-    pub metadata: Metadata,
+    pub(crate) metadata: Metadata,
     /// Whether the metadata are published, or the defaults of MCP 2025-03-26.
-    pub published: bool,
+    pub(crate) published: bool,
 }
 
 /// Authorization server metadata (RFC 8414 §2), what we need of them.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Metadata {
+pub(crate) struct Metadata {
     pub(crate) issuer: Option<String>,
     /// For the browser.
-    pub authorization_endpoint: Option<String>,
+    pub(crate) authorization_endpoint: Option<String>,
     /// For grants.
-    pub token_endpoint: Option<String>,
+    pub(crate) token_endpoint: Option<String>,
     /// RFC 7591.
-    pub registration_endpoint: Option<String>,
+    pub(crate) registration_endpoint: Option<String>,
     /// RFC 8628 §4.
-    pub device_authorization_endpoint: Option<String>,
+    pub(crate) device_authorization_endpoint: Option<String>,
     /// RFC 7009.
-    pub revocation_endpoint: Option<String>,
+    pub(crate) revocation_endpoint: Option<String>,
     /// All scopes there are.
-    pub scopes_supported: Option<Vec<String>>,
-    response_types_supported: Option<Vec<String>>,
+    pub(crate) scopes_supported: Option<Vec<String>>,
+    pub(crate) response_types_supported: Option<Vec<String>>,
     /// All grants there are.
-    pub grant_types_supported: Option<Vec<String>>,
+    pub(crate) grant_types_supported: Option<Vec<String>>,
     /// How clients may authenticate.
-    pub token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    pub(crate) token_endpoint_auth_methods_supported: Option<Vec<String>>,
     /// How assertions may be signed.
-    pub token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
+    pub(crate) token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
     pub(crate) code_challenge_methods_supported: Option<Vec<String>>,
     /// A client id may be the address of a document.
-    pub client_id_metadata_document_supported: Option<bool>,
-    authorization_response_iss_parameter_supported: Option<bool>,
+    pub(crate) client_id_metadata_document_supported: Option<bool>,
+    pub(crate) authorization_response_iss_parameter_supported: Option<bool>,
     /// RFC 9449 §5.1.
-    pub dpop_signing_alg_values_supported: Option<Vec<String>>,
+    pub(crate) dpop_signing_alg_values_supported: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -136,7 +136,6 @@ impl AuthorizationServer {
 pub(crate) fn origin(server: &Url) -> String {
     server.origin().ascii_serialization()
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -96,7 +96,8 @@ fn registration(
     let step = Step::Registration;
     let content = serde_json::from_slice::<Map<String, Value>>(&answer.body);
     // Nothing is published, and at the default place nobody registers anybody: there is no sign-in.
-    if !server.published && !(answer.status.is_success() && content.is_ok()) {
+    let is_registration = answer.status.is_success() && content.is_ok();
+    if !server.published && !is_registration {
         let why = format!("it publishes no metadata, and {endpoint} answers HTTP {}", answer.status.as_u16());
         return Err(Error::NotOffered(why));
     }
@@ -200,7 +201,8 @@ mod tests {
             })
         );
         let secret = r#"{"client_id":"c","client_secret":"s","token_endpoint_auth_method":"none"}"#;
-        for (listed, method) in [(None, "client_secret_basic"), (Some(&["client_secret_post"][..]), "client_secret_post")]
+        for (listed, method) in
+            [(None, "client_secret_basic"), (Some(&["client_secret_post"][..]), "client_secret_post")]
         {
             assert_eq!(read(&server(true, listed), 201, secret).unwrap()["token_endpoint_auth_method"], method);
         }
@@ -211,11 +213,26 @@ mod tests {
         let refused = r#"{"error":"invalid_client_metadata","error_description":"no"}"#;
         for (published, status, body, told) in [
             (true, 400, refused, "the registration was refused: invalid_client_metadata (no)"),
-            (true, 400, r#"{"error":"invalid_redirect_uri"}"#, "the redirect URI http://localhost:1/cb was refused: invalid_redirect_uri"),
+            (
+                true,
+                400,
+                r#"{"error":"invalid_redirect_uri"}"#,
+                "the redirect URI http://localhost:1/cb was refused: invalid_redirect_uri",
+            ),
             (true, 502, "busy", "the registration: HTTP 502 busy"),
             (true, 200, "hush", "the registration: 4 bytes came that are no registration"),
-            (false, 404, "", "it answers HTTP 401 and offers no sign-in: it publishes no metadata, and https://as/register answers HTTP 404"),
-            (false, 200, "<html>", "it answers HTTP 401 and offers no sign-in: it publishes no metadata, and https://as/register answers HTTP 200"),
+            (
+                false,
+                404,
+                "",
+                "it answers HTTP 401 and offers no sign-in: it publishes no metadata, and https://as/register answers HTTP 404",
+            ),
+            (
+                false,
+                200,
+                "<html>",
+                "it answers HTTP 401 and offers no sign-in: it publishes no metadata, and https://as/register answers HTTP 200",
+            ),
         ] {
             assert_eq!(read(&server(published, None), status, body).unwrap_err(), told);
         }

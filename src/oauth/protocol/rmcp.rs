@@ -40,6 +40,7 @@ use super::{
 };
 use crate::{
     oauth::error::{Error, Step},
+    status::Disposition,
     sync::Lock,
 };
 
@@ -290,7 +291,7 @@ impl TokenEndpoint {
         let answer = self.post(&url, form::decode(request.body())).await?;
         // As it is kept: without what the answer repeats of our secrets.
         let refusal = self.kept_refusal();
-        if let (true, Some(error @ Error::Answer { .. })) = (answer.status.is_server_error(), &refusal) {
+        if let (true, Some(error @ Error::Answer { .. })) = (Disposition::of(answer.status).may_pass(), &refusal) {
             return Err(error.clone()); // a failed request to oauth2, which goes on polling then
         }
         let mut status = answer.status;

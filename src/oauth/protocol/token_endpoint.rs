@@ -263,7 +263,11 @@ mod tests {
         for (status, body, expected) in [
             (200, r#"{"access_token":"a"}"#, None),
             (200, r#"{"error":"bad_verification_code"}"#, Some("the request was refused: bad_verification_code")),
-            (400, r#"{"error":"invalid_grant","error_description":"x"}"#, Some("the request was refused: invalid_grant (x)")),
+            (
+                400,
+                r#"{"error":"invalid_grant","error_description":"x"}"#,
+                Some("the request was refused: invalid_grant (x)"),
+            ),
             (400, r#"{"error":"e","error_description":"hush& hush%26"}"#, Some("the request was refused: e (… …)")),
             (500, "no JSON, hush&", Some("the request: HTTP 500 no JSON, …")),
         ] {

@@ -1,0 +1,152 @@
+//! The settings of authorization: the grant, the client, URLs and parameters.
+//!
+//! # Invariants
+//!
+//! - No message shows the text of a client's information, which may hold a secret.
+
+use std::fs::File;
+
+use reqwest::Url;
+use serde_json::{Map, Value};
+
+use super::{Environment, flags::Args, headers::expand, mistakes::Mistake, words};
+use crate::{
+    config::{AssertionSource, Grant, PlainHttp, ServerUrl},
+    secret::Secret,
+};
+
+/// At most one of its flags is given, and none alone: clap has seen to that.
+pub(super) fn grant(
+    args: &Args,
+    client_info: Option<&Secret<Map<String, Value>>>,
+    token_endpoint: Option<Url>,
+) -> Result<Grant, String> {
+    if args.device_code {
+        return Ok(Grant::DeviceCode);
+    }
+    if args.client_credentials {
+        let known = |member| {
+            let text = client_info.and_then(|info| info.expose().get(member)).and_then(Value::as_str);
+            text.is_some_and(|text| !text.is_empty())
+        };
+        if !known("client_id") {
+            return Err("--client-credentials needs a client_id: add --static-oauth-client-info @FILE".to_owned());
+        }
+        let key = args.client_key_jwt.clone();
+        match &key {
+            // Signing comes later; a wrong name is told at once.
+            Some(path) => _ = File::open(path).map_err(|why| format!("--client-key-jwt {}: {why}", path.display()))?,
+            None if known("client_secret") => {}
+            None => {
+                return Err("--client-credentials needs a client_secret in --static-oauth-client-info, or a key: \
+                            --client-key-jwt FILE"
+                    .to_owned());
+            }
+        }
+        return Ok(Grant::ClientCredentials { token_endpoint, key });
+    }
+    if let (Some(token), Some(endpoint), Some(client_id)) =
+        (&args.id_jag_token, &args.id_jag_token_endpoint, &args.id_jag_client_id)
+    {
+        if client_info.is_none() && args.client_metadata_url.is_none() {
+            return Err("--id-jag-token needs to know who we are to the MCP server's own authorization server: add \
+                        --static-oauth-client-info @FILE"
+                .to_owned());
+        }
+        return Ok(Grant::Enterprise {
+            token: token.clone(),
+            token_endpoint: self::token_endpoint("--id-jag-token-endpoint", endpoint)?,
+            client_id: client_id.clone(),
+        });
+    }
+    if let Some(file) = &args.assertion_file {
+        return Ok(Grant::WorkloadIdentity(AssertionSource::File(file.clone())));
+    }
+    if let Some(command) = &args.assertion_command {
+        let mut words = words::split(command).map_err(|why| format!("--assertion-command {why}"))?.into_iter();
+        let program = words.next().filter(|program| !program.is_empty());
+        let program = program.ok_or("--assertion-command names no program")?;
+        return Ok(Grant::WorkloadIdentity(AssertionSource::Command { program, arguments: words.collect() }));
+    }
+    Ok(Grant::AuthorizationCode)
+}
+
+pub(super) fn authorize_param(text: &str) -> Result<(String, String), String> {
+    /// Set by the authorization itself.
+    const RESERVED: [&str; 6] =
+        ["client_id", "code_challenge", "code_challenge_method", "redirect_uri", "response_type", "state"];
+    match text.split_once('=') {
+        Some((name, _)) if RESERVED.contains(&name.trim()) => {
+            Err(format!("--authorize-param cannot set {}: the sign-in itself does", name.trim()))
+        }
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.to_owned())),
+        _ => Err(format!("--authorize-param {text:?} must be NAME=VALUE")),
+    }
+}
+
+pub(super) fn client_metadata_url(text: &str) -> Result<Url, String> {
+    let fault = |what: &str| format!("--client-metadata-url {text:?} {what}");
+    let url = Url::parse(text.trim()).map_err(|error| fault(&format!("is not a URL: {error}")))?;
+    // Client ID Metadata Documents: https, a path, no fragment, no user information.
+    if url.scheme() != "https" || url.path() == "/" || url.fragment().is_some() || !url.username().is_empty() {
+        return Err(fault("must be https, with a path, without user and fragment"));
+    }
+    Ok(url)
+}
+
+pub(super) fn token_endpoint(flag: &str, text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("{flag} is not a URL: {error}"))?;
+    let host = url.host_str().unwrap_or_default();
+    // OAuth 2.1 §1.5: only loopback may do without TLS.
+    if ServerUrl::parse(text, PlainHttp::ForLoopback).is_err() {
+        return Err(format!("{flag} {host:?} must be https, or http on this machine"));
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        return Err(format!("{flag} {host:?} must have no user and no fragment"));
+    }
+    Ok(url)
+}
+
+pub(super) fn success_url(text: &str, plain_http: PlainHttp) -> Result<Url, String> {
+    let server = ServerUrl::parse(text, plain_http).map_err(|why| format!("--auth-success-url: {why}"))?;
+    let url = server.url().clone();
+    if !url.username().is_empty() || url.password().is_some() || text.contains(['?', '#']) {
+        return Err("--auth-success-url must have no user, no query and no fragment".to_owned());
+    }
+    Ok(url)
+}
+
+/// JSON given inline or as `@FILE`. The error never shows the text: it may hold a secret.
+pub(super) fn json_object(flag: &str, text: &str) -> Result<Map<String, Value>, String> {
+    let read;
+    let text = match text.strip_prefix('@') {
+        Some(path) => {
+            read = std::fs::read_to_string(path)
+                .map_err(|error| format!("cannot read the file of {flag}, {path}: {error}"))?;
+            &read
+        }
+        None => text,
+    };
+    serde_json::from_str(text).map_err(|error| {
+        format!(
+            "{flag} is not a JSON object (line {}, column {}); a file avoids quoting trouble: {flag} @FILE",
+            error.line(),
+            error.column()
+        )
+    })
+}
+
+pub(super) fn client_info(text: &str, environment: Environment<'_>) -> Result<Secret<Map<String, Value>>, Mistake> {
+    let flag = "--static-oauth-client-info";
+    let mut info = json_object(flag, text)?;
+    // After parsing, so that no character of a secret can break the JSON.
+    for value in info.values_mut() {
+        if let Value::String(text) = value {
+            *text = expand(text, environment).map_err(|name| Mistake::not_set(flag, &name))?;
+        }
+    }
+    if info.get("client_id").and_then(Value::as_str).is_none_or(str::is_empty) {
+        return Err(format!("{flag} has no client_id").into());
+    }
+    Ok(Secret::new(info))
+}

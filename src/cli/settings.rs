@@ -1,0 +1,161 @@
+//! How the flags and the environment become a [`Config`].
+
+use std::{path::PathBuf, sync::Arc};
+
+use reqwest::Url;
+
+use super::{
+    AllServers, Environment, Output, Status,
+    authorization::{
+        authorize_param, client_info, client_metadata_url, grant, json_object, success_url, token_endpoint,
+    },
+    flags::Args,
+    headers::{WrittenHeader, expanded, headers},
+    mistakes::{Mistake, glued},
+    network::network,
+};
+use crate::{
+    config::{Authorization, Config, PlainHttp, Resource, ServerUrl},
+    known_hosts::HostEnvironment,
+    logging::LogMode,
+    store,
+    surroundings::Surroundings,
+    tools::ToolPattern,
+};
+
+/// A server and what else tells one stored sign-in from another.
+struct Addressed {
+    server: ServerUrl,
+    server_hash: String,
+    written: Vec<WrittenHeader>,
+    authorize_params: Vec<(String, String)>,
+    resource: Resource,
+    client_metadata_url: Option<Url>,
+    token_endpoint: Option<Url>,
+}
+
+fn addressed(args: &Args) -> Result<Addressed, Mistake> {
+    // clap has made sure of it, wherever one is needed.
+    let url = args.server_url.as_deref().unwrap_or_default();
+    if let Some(mistake) = glued(url) {
+        return Err(mistake);
+    }
+    let server = ServerUrl::parse(url, plain_http(args))?;
+    let written = headers(args)?;
+    let authorize_params =
+        args.authorize_param.iter().map(|param| authorize_param(param)).collect::<Result<Vec<_>, _>>()?;
+    let resource = match &args.resource {
+        _ if args.disable_resource_parameter => Resource::Omitted,
+        None => Resource::Published,
+        Some(named) if named.trim().is_empty() => Resource::Omitted,
+        Some(named) => {
+            let named = named.trim().to_owned();
+            Url::parse(&named).map_err(|error| format!("--resource {named:?} is not a URI: {error}"))?;
+            Resource::Named(named)
+        }
+    };
+    let client_metadata_url = args.client_metadata_url.as_deref().map(client_metadata_url).transpose()?;
+    let token_endpoint =
+        args.token_endpoint.as_deref().map(|url| token_endpoint("--token-endpoint", url)).transpose()?;
+    let server_hash = store::server_hash(
+        url,
+        resource.named(),
+        &authorize_params,
+        &written.iter().map(|header| (header.name.clone(), header.value.clone())).collect::<Vec<_>>(),
+        client_metadata_url.as_ref(),
+        token_endpoint.as_ref(),
+    );
+    Ok(Addressed { server, server_hash, written, authorize_params, resource, client_metadata_url, token_endpoint })
+}
+
+const fn plain_http(args: &Args) -> PlainHttp {
+    if args.allow_http { PlainHttp::Allowed } else { PlainHttp::ForLoopback }
+}
+
+pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config, Mistake> {
+    let Addressed { server, server_hash, written, authorize_params, resource, client_metadata_url, token_endpoint } =
+        addressed(args)?;
+    let client_info =
+        args.static_oauth_client_info.as_deref().map(|text| client_info(text, environment)).transpose()?;
+    let grant = grant(args, client_info.as_ref(), token_endpoint)?;
+    let mut remarks = Vec::new();
+    let authorization = Authorization {
+        callback_port: args.callback_port,
+        callback_host: args.host.clone(),
+        callback_path: args.callback_path.clone(),
+        timeout: args.auth_timeout,
+        start: args.limits.start,
+        success_url: args.auth_success_url.as_deref().map(|url| success_url(url, plain_http(args))).transpose()?,
+        resource,
+        authorize_params,
+        client_metadata: args
+            .static_oauth_client_metadata
+            .as_deref()
+            .map(|text| json_object("--static-oauth-client-metadata", text))
+            .transpose()?,
+        client_info,
+        client_metadata_url,
+        use_id_token: args.use_id_token,
+        assume_pkce: args.assume_pkce,
+        private_addresses: args.allow_private_addresses,
+        dpop: args.dpop,
+        no_browser: args.no_browser,
+        asked_for: false,
+        surroundings: Surroundings::of(environment),
+        grant,
+    };
+    let network = network(args, environment, &mut remarks)?;
+    Ok(Config {
+        headers: expanded(&written, environment)?,
+        server,
+        server_hash,
+        plain_http: plain_http(args),
+        transport: args.transport,
+        network: Arc::new(network),
+        limits: args.limits.clone(),
+        host_environment: HostEnvironment::of(environment),
+        protocol: args.protocol,
+        ignored_tools: args.ignore_tool.iter().map(|pattern| ToolPattern::new(pattern)).collect(),
+        log: log_mode(args),
+        log_filters: environment("RUST_LOG"),
+        store: store_folder(args.config_dir.clone(), environment)?,
+        authorization: Arc::new(authorization),
+        remarks,
+    })
+}
+
+pub(super) fn status(args: &Args, output: Output, environment: Environment<'_>) -> Result<Status, Mistake> {
+    let server = match args.server_url {
+        Some(_) => addressed(args).map(|Addressed { server, server_hash, .. }| Some((server, server_hash)))?,
+        None => None,
+    };
+    Ok(Status { store: store_folder(args.config_dir.clone(), environment)?, server, output })
+}
+
+pub(super) fn all_servers(args: &Args, environment: Environment<'_>) -> Result<AllServers, Mistake> {
+    let mut remarks = Vec::new();
+    Ok(AllServers {
+        store: store_folder(args.config_dir.clone(), environment)?,
+        plain_http: plain_http(args),
+        network: Arc::new(network(args, environment, &mut remarks)?),
+        log: log_mode(args),
+        log_filters: environment("RUST_LOG"),
+        remarks,
+    })
+}
+
+const fn log_mode(args: &Args) -> LogMode {
+    match (args.debug, args.silent) {
+        (true, _) => LogMode::Debug,
+        (_, true) => LogMode::Silent,
+        _ => LogMode::Normal,
+    }
+}
+
+pub(super) fn store_folder(flag: Option<PathBuf>, environment: Environment<'_>) -> Result<PathBuf, String> {
+    let variable = || environment("MCP_REMOTE_CONFIG_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let home = || directories::BaseDirs::new().map(|dirs| dirs.home_dir().join(".mcp-auth"));
+    let folder =
+        flag.or_else(variable).or_else(home).ok_or("there is no home folder: name a folder with --config-dir")?;
+    Ok(folder.join(store::LAYOUT))
+}

@@ -1,0 +1,399 @@
+//! The lines of a diagnosis: each told when it is known, all of them kept for `--json`.
+//!
+//! Must never: show a secret, whoever repeats it; let a server's words move the cursor.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+    path::PathBuf,
+    time::Duration,
+};
+
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use crate::{
+    config::{Config, ProxyChoice},
+    mcp::method,
+    oauth::stored::tokens::{TokenFile, Tokens},
+    report::{Code, Report},
+    store::Store,
+    text::{is_key, is_obeyed},
+};
+
+/// Shorter texts are no secrets, and would be struck out of words that they are part of.
+const SHORTEST_SECRET: usize = 6;
+/// What stands in the place of a secret, and of what was cut off.
+const STRUCK_OUT: &str = "…";
+/// A shorter beginning of a secret says nothing of it: a header's is its scheme.
+const SHORTEST_BEGINNING: usize = 8;
+/// Width of the longest step's name.
+const WIDTH: usize = 20;
+
+/// A step of the way to what a server has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Settings,
+    Environment,
+    Host,
+    Store,
+    StoredSignIn,
+    CallbackPort,
+    Proxy,
+    Name,
+    Tcp,
+    Tls,
+    Transport,
+    Challenge,
+    Resource,
+    AuthorizationServer,
+    Client,
+    SignIn,
+    Token,
+    Initialize,
+    Tools,
+    Resources,
+    ResourceTemplates,
+    Prompts,
+    Call,
+    Read,
+}
+
+impl Step {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Settings => "settings",
+            Self::Environment => "environment",
+            Self::Host => "host",
+            Self::Store => "store",
+            Self::StoredSignIn => "stored-sign-in",
+            Self::CallbackPort => "callback-port",
+            Self::Proxy => "proxy",
+            Self::Name => "name",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Transport => "transport",
+            Self::Challenge => "challenge",
+            Self::Resource => "resource",
+            Self::AuthorizationServer => "authorization-server",
+            Self::Client => "client",
+            Self::SignIn => "sign-in",
+            Self::Token => "token",
+            Self::Initialize => method::INITIALIZE,
+            Self::Tools => "tools",
+            Self::Resources => "resources",
+            Self::ResourceTemplates => "resource-templates",
+            Self::Prompts => "prompts",
+            Self::Call => "call",
+            Self::Read => "read",
+        }
+    }
+}
+
+impl Serialize for Step {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Outcome {
+    /// As it should be.
+    Ok,
+    /// Neither good nor bad.
+    Info,
+    /// There was nothing to look at.
+    Skip,
+    /// It works here and now, and may not elsewhere.
+    Warn,
+    /// It does not work.
+    Fail,
+}
+
+impl Outcome {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Info => "info",
+            Self::Skip => "skip",
+            Self::Warn => "warn",
+            Self::Fail => "FAIL",
+        }
+    }
+}
+
+/// One line.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Finding {
+    step: Step,
+    outcome: Outcome,
+    text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<Code>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    action: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ms: Option<u128>,
+    /// What only the person at this terminal is to see: an address to open.
+    #[serde(skip)]
+    below: Vec<String>,
+}
+
+impl Finding {
+    pub(super) fn new(step: Step, outcome: Outcome, text: impl Into<String>) -> Self {
+        Self { step, outcome, text: text.into(), code: None, action: None, ms: None, below: Vec::new() }
+    }
+
+    pub(super) fn ok(step: Step, text: impl Into<String>) -> Self {
+        Self::new(step, Outcome::Ok, text)
+    }
+
+    pub(super) fn info(step: Step, text: impl Into<String>) -> Self {
+        Self::new(step, Outcome::Info, text)
+    }
+
+    pub(super) fn skip(step: Step, text: impl Into<String>) -> Self {
+        Self::new(step, Outcome::Skip, text)
+    }
+
+    pub(super) fn warn(step: Step, text: impl Into<String>, action: impl Into<String>) -> Self {
+        Self { action: Some(action.into()), ..Self::new(step, Outcome::Warn, text) }
+    }
+
+    /// In the words of the catalogue.
+    pub(super) fn report(step: Step, outcome: Outcome, report: Report) -> Self {
+        let code = Some(report.code);
+        Self { code, action: report.hint, ..Self::new(step, outcome, report.sentence) }
+    }
+
+    pub(super) const fn with_code(mut self, code: Code) -> Self {
+        self.code = Some(code);
+        self
+    }
+
+    pub(super) fn with_action(self, action: Option<String>) -> Self {
+        Self { action, ..self }
+    }
+
+    pub(super) fn after(self, time: Duration) -> Self {
+        Self { ms: Some(time.as_millis()), ..self }
+    }
+
+    pub(super) fn with_below(self, below: Vec<String>) -> Self {
+        Self { below, ..self }
+    }
+
+    pub(super) fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    pub(super) fn set_outcome(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+/// Writes lines, and keeps them.
+pub(super) struct Printer<'a> {
+    out: Box<dyn Write + Send + 'a>,
+    /// Only what a person has to see: what is wrong, and what is to be done.
+    sparing: bool,
+    lines: Vec<Finding>,
+    redactor: Redactor,
+}
+
+impl<'a> Printer<'a> {
+    pub(super) fn new(out: Box<dyn Write + Send + 'a>, sparing: bool, redactor: Redactor) -> Self {
+        Self { out, sparing, lines: Vec::new(), redactor }
+    }
+
+    /// Tells a line at once.
+    pub(super) fn print(&mut self, line: Finding) -> io::Result<()> {
+        let mut line = line;
+        line.text = self.redactor.clean(&line.text);
+        line.action = line.action.map(|action| self.redactor.clean(&action));
+        let is_urgent = matches!(line.outcome, Outcome::Warn | Outcome::Fail)
+            || line.step == Step::SignIn && !line.below.is_empty();
+        if is_urgent || !self.sparing {
+            let time = line.ms.map(|ms| format!(" ({ms} ms)")).unwrap_or_default();
+            let code = line.code.as_ref().map(|code| format!(" [{code}]")).unwrap_or_default();
+            let (outcome, step) = (line.outcome.name(), line.step.name());
+            writeln!(self.out, "{outcome:4}  {step:WIDTH$}  {}{time}{code}", line.text)?;
+            if let Some(action) = &line.action {
+                writeln!(self.out, "      {:WIDTH$}  -> {action}", "")?;
+            }
+            for text in &line.below {
+                // An address to open has to be whole; it is the person's own.
+                let text = if line.step == Step::SignIn { plain(text) } else { self.redactor.clean(text) };
+                writeln!(self.out, "      {:WIDTH$}  {text}", "")?;
+            }
+            self.out.flush()?;
+        }
+        self.lines.push(line);
+        Ok(())
+    }
+
+    /// A line without a step.
+    pub(super) fn note(&mut self, text: &str) -> io::Result<()> {
+        if !self.sparing {
+            writeln!(self.out, "{}", self.redactor.clean(text))?;
+            self.out.flush()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn lines(&self) -> &[Finding] {
+        &self.lines
+    }
+
+    pub(super) fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+
+    /// These are not to be told.
+    pub(super) fn learn(&mut self, secrets: impl IntoIterator<Item = String>) {
+        self.redactor.learn(secrets);
+    }
+
+    /// Nor are these.
+    pub(super) fn learn_tokens(&mut self, tokens: &Tokens) {
+        self.redactor.learn_tokens(tokens);
+    }
+}
+
+/// Strikes out what is secret, and makes text fit for a terminal.
+pub(super) struct Redactor {
+    secrets: Vec<String>,
+    home: Option<PathBuf>,
+}
+
+impl Redactor {
+    pub(super) fn new(config: &Config, home: Option<PathBuf>) -> Self {
+        let mut secrets = Vec::new();
+        let url = config.server.url();
+        secrets.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
+        secrets.extend(url.query().into_iter().flat_map(|query| query.split('&')).map(|pair| {
+            pair.split_once('=').map_or(pair, |(_, value)| value).to_owned() // as it was written
+        }));
+        secrets.extend(url.password().map(ToOwned::to_owned));
+        secrets.extend(url.path().split('/').filter(|part| is_key(part)).map(ToOwned::to_owned));
+        for value in config.headers.values().filter_map(|value| value.to_str().ok()) {
+            secrets.push(value.to_owned());
+            secrets.extend(value.split_once(' ').map(|(_, credential)| credential.trim().to_owned())); // after its scheme
+        }
+        let info = config.authorization.client_info.as_ref();
+        secrets.extend(info.and_then(|info| Some(info.expose().get("client_secret")?.as_str()?.to_owned())));
+        if let ProxyChoice::Explicit { http, https, .. } = &config.network.proxy {
+            let proxies = [http, https].into_iter().flatten();
+            secrets.extend(proxies.filter_map(|proxy| proxy.expose().password().map(ToOwned::to_owned)));
+        }
+        let store = Store::new(config.store.clone(), config.server_hash.clone());
+        let mut redactor = Self { secrets: Vec::new(), home };
+        redactor.learn(secrets);
+        for file in TokenFile::all() {
+            Tokens::load(&store, file).iter().for_each(|tokens| redactor.learn_tokens(tokens));
+        }
+        redactor
+    }
+
+    /// They may be in no store: it cannot always be written.
+    fn learn_tokens(&mut self, tokens: &Tokens) {
+        let all = [Some(tokens.access_token()), tokens.refresh_token(), tokens.id_token()];
+        self.learn(all.into_iter().flatten().map(|token| (*token.expose()).to_owned()));
+    }
+
+    fn learn(&mut self, secrets: impl IntoIterator<Item = String>) {
+        self.secrets.extend(secrets.into_iter().filter(|secret| secret.len() >= SHORTEST_SECRET));
+        self.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len())); // the whole before its part
+        self.secrets.dedup();
+    }
+
+    /// Without secrets, the home folder and control characters.
+    pub(super) fn clean(&self, text: &str) -> String {
+        self.strike(plain(text))
+    }
+
+    /// The same for every text in a value; control characters are left to [`json_text`].
+    pub(super) fn clean_value(&self, value: Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.strike(text)),
+            Value::Array(items) => items.into_iter().map(|item| self.clean_value(item)).collect(),
+            Value::Object(members) => {
+                members.into_iter().map(|(name, member)| (self.strike(name), self.clean_value(member))).collect()
+            }
+            other => other,
+        }
+    }
+
+    fn strike(&self, mut text: String) -> String {
+        for secret in &self.secrets {
+            if text.contains(secret) {
+                text = text.replace(secret, STRUCK_OUT);
+            }
+        }
+        if text.contains(STRUCK_OUT) {
+            let mut parts: Vec<&str> = text.split(STRUCK_OUT).collect();
+            let all_but_last = parts.len() - 1;
+            parts[..all_but_last].iter_mut().for_each(|part| *part = self.without_beginning(part));
+            text = parts.join(STRUCK_OUT);
+        }
+        match self.home.as_ref().and_then(|home| home.to_str()).filter(|home| home.len() > 1) {
+            Some(home) => text.replace(home.trim_end_matches(['/', '\\']), "~"),
+            None => text,
+        }
+    }
+}
+
+impl Redactor {
+    /// A text that was cut in the middle of a secret, without its beginning.
+    fn without_beginning<'a>(&self, text: &'a str) -> &'a str {
+        let begun = |secret: &String| {
+            let lengths = (SHORTEST_BEGINNING..secret.len()).rev();
+            lengths.filter_map(|length| text.strip_suffix(secret.get(..length)?)).next()
+        };
+        self.secrets.iter().find_map(begun).unwrap_or(text)
+    }
+}
+
+/// One line of text, without characters that a terminal obeys.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|character| if is_obeyed(character) { ' ' } else { character }).collect()
+}
+
+/// A value for a program, or for a terminal: JSON (RFC 8259 §7) has to escape only some of the characters
+/// that a terminal obeys. They are in strings alone.
+pub(super) fn json_text(value: &impl Serialize) -> serde_json::Result<String> {
+    let mut text = String::new();
+    for character in serde_json::to_string_pretty(value)?.chars() {
+        if is_obeyed(character) && character != '\n' {
+            _ = write!(text, "\\u{:04x}", u32::from(character));
+        } else {
+            text.push(character);
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_the_same_value_and_nothing_in_it_moves_the_cursor() {
+        let value = serde_json::json!({"a\u{9b}2J": ["\u{7f}\u{1b}[1m\r\n\u{202e}b", 1]});
+        let text = json_text(&value).unwrap();
+        assert!(text.chars().all(|character| character == '\n' || !is_obeyed(character)), "{text:?}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+    }
+
+    #[test]
+    fn a_key_in_a_path_is_told_from_a_name() {
+        for key in ["NjY5ZmQ0MTMtODk4ZS00", "0f8fad5b-d9cb-469f-a165-70867728950e"] {
+            assert!(is_key(key), "{key}");
+        }
+        for name in ["mcp", "v1", "2025-06-18", "a-rather-long-name-of-a-server", "12345678901234567890"] {
+            assert!(!is_key(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Whether the server can be reached: the proxy, the name's addresses, TCP to each of them, the certificate. On
+//! connections of their own, on which nothing is sent.
+//!
+//! # Invariants
+//!
+//! - This module does not say what a failure means: the real connection meets the same failure, and reports it.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
+
+use super::{
+    handshake::{self, Presented},
+    printer::{Finding, Printer, Step},
+};
+use crate::{
+    config::{Config, ProxyChoice},
+    network::{certificate::CertificateInfo, proxy},
+};
+
+/// How far the server was reached.
+#[derive(Debug, Default)]
+pub(super) struct Reached {
+    /// Where it ended; the connection's report is about this step.
+    pub(super) failed_at: Option<Step>,
+    /// The certificate, which nobody has judged yet.
+    pub(super) certificate: Option<Finding>,
+}
+
+/// Tries each step, and prints what is found.
+pub(super) async fn check(config: &Config, printer: &mut Printer<'_>) -> io::Result<Reached> {
+    let (url, network) = (config.server.url(), &*config.network);
+    let mut host = bare(url.host_str().unwrap_or_default());
+    let mut port = url.port_or_known_default().unwrap_or_default();
+    let through = proxy::to(url, &network.proxy);
+    match &through {
+        Some(proxy) => {
+            let uri = proxy.uri();
+            let scheme = uri.scheme_str().unwrap_or("http");
+            host = bare(uri.host().unwrap_or_default());
+            port = uri.port_u16().unwrap_or(match scheme {
+                "http" => 80,
+                "https" => 443,
+                _ => 1080, // RFC 1928 §3
+            });
+            let whose =
+                if matches!(network.proxy, ProxyChoice::System) { ", as the operating system says" } else { "" };
+            printer.print(Finding::ok(Step::Proxy, format!("{scheme}://{host}:{port}{whose}")))?;
+        }
+        None => printer.print(Finding::skip(Step::Proxy, "none leads there"))?,
+    }
+    let failed = |step| Reached { failed_at: Some(step), certificate: None };
+    let Some(addresses) = addresses(config, &host, port, printer).await? else { return Ok(failed(Step::Name)) };
+    if !connect(&addresses, network.connect_timeout, printer).await? {
+        return Ok(failed(if through.is_some() { Step::Proxy } else { Step::Tcp }));
+    }
+    if url.scheme() != "https" {
+        let why = if config.server.is_loopback() { "not needed on this machine" } else { "none: --allow-http" };
+        printer.print(Finding::skip(Step::Tls, why))?;
+        return Ok(Reached::default());
+    }
+    let begun = Instant::now();
+    match handshake::perform(url, network).await {
+        Ok(seen) => Ok(Reached { failed_at: None, certificate: Some(of_certificate(&seen).after(begun.elapsed())) }),
+        Err(handshake::Error::Proxy) if through.is_some() => {
+            printer.print(Finding::skip(Step::Tls, "the certificate is behind the proxy"))?;
+            Ok(Reached::default())
+        }
+        Err(_) => Ok(failed(Step::Tls)),
+    }
+}
+
+/// The addresses of a name. `None` if there are none.
+async fn addresses(
+    config: &Config,
+    host: &str,
+    port: u16,
+    printer: &mut Printer<'_>,
+) -> io::Result<Option<Vec<SocketAddr>>> {
+    let wanted = |address: &SocketAddr| address.is_ipv4() || !config.network.ipv4;
+    if let Ok(address) = host.parse::<IpAddr>() {
+        printer.print(Finding::skip(Step::Name, format!("{host} is an address ({})", family(address))))?;
+        return Ok(Some(vec![SocketAddr::new(address, port)]));
+    }
+    let begun = Instant::now();
+    let Ok(Ok(found)) = timeout(config.network.connect_timeout, lookup_host((host, port))).await else {
+        return Ok(None);
+    };
+    let mut addresses: Vec<SocketAddr> = found.collect();
+    addresses.dedup();
+    let told: Vec<String> =
+        addresses.iter().map(|address| format!("{} ({})", address.ip(), family(address.ip()))).collect();
+    printer.print(Finding::ok(Step::Name, format!("{host} is {}", told.join(", "))).after(begun.elapsed()))?;
+    addresses.retain(wanted);
+    Ok((!addresses.is_empty()).then_some(addresses))
+}
+
+/// Whether any of the addresses takes a connection. All are tried at once, and told in their order.
+async fn connect(addresses: &[SocketAddr], patience: Duration, printer: &mut Printer<'_>) -> io::Result<bool> {
+    let attempt = |address: SocketAddr| async move {
+        let begun = Instant::now();
+        let connected = timeout(patience, TcpStream::connect(address)).await;
+        let result = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map(drop);
+        (address, result, begun.elapsed())
+    };
+    let attempts: Vec<_> = addresses.iter().map(|address| tokio::spawn(attempt(*address))).collect();
+    let mut any = false;
+    for attempt in attempts {
+        let (address, result, time) = attempt.await?;
+        match result {
+            Ok(()) => {
+                any = true;
+                printer.print(Finding::ok(Step::Tcp, address.to_string()).after(time))?;
+            }
+            // One address that does not answer is told by the connection's own report.
+            Err(_) if addresses.len() == 1 => {}
+            // Servers of this machine often listen on one family.
+            Err(error) if address.ip().is_loopback() => {
+                printer.print(Finding::info(Step::Tcp, format!("{address}: {error}")).after(time))?;
+            }
+            Err(error) => {
+                let line = Finding::warn(Step::Tcp, format!("{address}: {error}"), "if connecting is slow, add --ipv4");
+                let line = if address.is_ipv6() { line } else { line.with_action(None) };
+                printer.print(line.after(time))?;
+            }
+        }
+    }
+    Ok(any)
+}
+
+fn of_certificate(seen: &Presented) -> Finding {
+    let Presented { protocol, certificate: CertificateInfo { issuer, not_after, .. } } = seen;
+    Finding::ok(Step::Tls, format!("{protocol}; certificate from {issuer}, until {not_after}"))
+}
+
+fn bare(host: &str) -> String {
+    host.trim_start_matches('[').trim_end_matches(']').to_owned()
+}
+
+const fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
+}

@@ -1,0 +1,204 @@
+//! The settings, made in [`crate::cli`] from arguments and environment.
+//!
+//! # Invariants
+//!
+//! - A value of these types is valid: it was checked when it was made.
+//! - Settings do not change once the program runs.
+
+mod authorization;
+pub mod limits;
+mod network;
+pub(crate) mod values;
+
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
+
+use reqwest::{Url, header::HeaderMap};
+
+pub use self::{
+    authorization::{AssertionSource, Authorization, Dpop, Grant, Resource},
+    limits::Limits,
+    network::{Identity, Network, ProxyChoice},
+};
+use crate::{known_hosts::HostEnvironment, logging::LogMode, tools::ToolPattern};
+
+/// Everything the program was told.
+#[derive(Debug)]
+pub struct Config {
+    /// Where the remote server is.
+    pub server: ServerUrl,
+    /// npm's name for this server, headers and resource; the prefix of their files in the store.
+    pub server_hash: String,
+    /// Whether addresses without TLS are allowed.
+    pub plain_http: PlainHttp,
+    /// Sent with every request to the server's origin, and nowhere else.
+    pub headers: HeaderMap,
+    /// Which transports, in which order.
+    pub transport: TransportStrategy,
+    /// How to reach the network.
+    pub network: Arc<Network>,
+    /// Time limits, sizes and pauses.
+    pub limits: Limits,
+    /// What the host says about itself in the environment.
+    pub host_environment: HostEnvironment,
+    /// Which protocol eras may be spoken with the server.
+    pub protocol: Protocol,
+    /// Tools to hide from the host and to refuse.
+    pub ignored_tools: Vec<ToolPattern>,
+    /// How much is said on stderr.
+    pub log: LogMode,
+    /// `RUST_LOG`: what env_logger is to show beyond that.
+    pub log_filters: Option<String>,
+    /// The folder of stored sign-ins and debug logs, shared with npm's mcp-remote.
+    pub store: PathBuf,
+    /// How to obtain authorization.
+    pub authorization: Arc<Authorization>,
+    /// What was noticed while reading the settings, to be logged once the log is open.
+    pub remarks: Vec<String>,
+}
+
+impl Config {
+    /// The eras that can be spoken: modern versions know Streamable HTTP only (MCP 2026-07-28, Transports).
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        if self.transport.has_http_first() { self.protocol } else { Protocol::Legacy }
+    }
+}
+
+/// The server's address: `https`, or `http` where that is safe or allowed.
+#[derive(Clone, Debug)]
+pub struct ServerUrl(Url);
+
+impl ServerUrl {
+    /// Checks an address. Plain http is for loopback, unless the user allows it.
+    ///
+    /// # Errors
+    /// A sentence for the user.
+    pub fn parse(text: &str, plain_http: PlainHttp) -> Result<Self, String> {
+        // RFC 3986 §3.1
+        let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        if !text.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme)) {
+            return Err("the server's address must begin with https://, or http:// on this machine".to_owned());
+        }
+        let url = Url::parse(text).map_err(|error| format!("the server's address is not a URL: {error}"))?;
+        // The URL Standard lets `${HOST}` pass, and no resolver or HTTP library does.
+        if url.host_str().is_some_and(|host| host.contains(['{', '}', '$'])) {
+            return Err("the server's address has a placeholder for its host: write the host itself".to_owned());
+        }
+        // Shown without what may be secret in it.
+        let shown = format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default());
+        let server = Self(url);
+        match (server.0.scheme(), plain_http) {
+            ("https", _) | ("http", PlainHttp::Allowed) => Ok(server),
+            ("http", PlainHttp::ForLoopback) if server.is_loopback() => Ok(server),
+            ("http", PlainHttp::ForLoopback) => Err(format!(
+                "{shown} is not encrypted: use https, or add --allow-http if the network between here and there is trusted"
+            )),
+            (scheme, _) => Err(format!("the server's address must be http or https, not {scheme}")),
+        }
+    }
+
+    /// The address.
+    #[must_use]
+    pub const fn url(&self) -> &Url {
+        &self.0
+    }
+
+    /// Whether the server is on this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.0)
+    }
+}
+
+/// Whether a URL leads to this machine (RFC 6761 §6.3 for `localhost`).
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    address.map_or(host == "localhost", |address| address.is_loopback())
+}
+
+/// Where `http` without TLS is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlainHttp {
+    /// On this machine only.
+    ForLoopback,
+    /// Everywhere; the user said so.
+    Allowed,
+}
+
+/// Which transports are tried, in which order (npm's `--transport`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum TransportStrategy {
+    /// Streamable HTTP, then HTTP+SSE.
+    #[default]
+    HttpFirst,
+    /// HTTP+SSE, then Streamable HTTP.
+    SseFirst,
+    /// Streamable HTTP.
+    HttpOnly,
+    /// HTTP+SSE.
+    SseOnly,
+}
+
+impl TransportStrategy {
+    /// Whether the server is asked over Streamable HTTP first; only there are modern versions spoken.
+    #[must_use]
+    pub const fn has_http_first(self) -> bool {
+        matches!(self, Self::HttpFirst | Self::HttpOnly)
+    }
+}
+
+/// Which protocol eras may be spoken with the server (`--protocol`, as in the npm package). The terms are those
+/// of MCP 2026-07-28, Versioning, Terminology.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Protocol {
+    /// The era of the host's first message, where the server speaks it
+    #[default]
+    Auto,
+    /// Versions with an `initialize` handshake: 2024-11-05 to 2025-11-25
+    Legacy,
+    /// Versions with metadata in each request: 2026-07-28
+    Modern,
+}
+
+/// What becomes of a host's `initialize` that the server cannot answer before a person has signed in, or
+/// because it cannot be reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Start {
+    /// Hold it for as long as this host waits, then answer it with a placeholder
+    #[default]
+    Hold,
+    /// Answer it with a placeholder at once
+    Answer,
+    /// Let it wait, for as long as --auth-timeout and --retry-for allow
+    Wait,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_loopback_unless_allowed() {
+        for text in [
+            "http://localhost:1/mcp",
+            "http://127.0.0.1/",
+            "http://127.9.9.9:80/",
+            "http://[::1]:3000/sse",
+            "https://a.example",
+        ] {
+            assert!(ServerUrl::parse(text, PlainHttp::ForLoopback).is_ok(), "{text}");
+        }
+        for text in
+            ["http://a.example/mcp", "http://192.168.0.1/", "http://localhost.example/", "http://127.0.0.1.example/"]
+        {
+            let refused = ServerUrl::parse(text, PlainHttp::ForLoopback).unwrap_err();
+            assert!(refused.contains("--allow-http"), "{refused}");
+            assert!(ServerUrl::parse(text, PlainHttp::Allowed).is_ok());
+        }
+        for text in ["ftp://a.example", "file:///etc/passwd", "a.example/mcp", ""] {
+            assert!(ServerUrl::parse(text, PlainHttp::Allowed).is_err(), "{text}");
+        }
+    }
+}

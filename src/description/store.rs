@@ -1,0 +1,313 @@
+//! The last known description of a server on disk: for one credential and one account, and shown to no
+//! other.
+//!
+//! Must never: let a message wait for a disk.
+
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::SystemTime,
+};
+
+use log::debug;
+use reqwest::header::HeaderMap;
+use ring::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::{Description, Learned, Memory};
+use crate::{
+    config::Config,
+    known_hosts::{HostLimits, HostName, limits},
+    store::Store,
+};
+
+const FILE: &str = "description.json";
+/// The most that is kept, in bytes: it is read while a host waits. What is longer is not even looked at:
+/// as values it would take many times its length.
+const MOST: usize = 4 * 1024 * 1024;
+
+/// Who is signed in, as far as the files tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// Nobody: whoever comes back is expected to be the one who was there last.
+    Nobody,
+    /// The sign-in of this name.
+    SignedIn(String),
+    /// Somebody whose token we still use, and who has signed out, or given way to another, meanwhile.
+    Gone,
+}
+
+/// Tells who is signed in now.
+pub type AccountNow = Arc<dyn Fn() -> Account + Send + Sync>;
+
+/// The description of one server, for one credential.
+pub struct Shelf {
+    shared: Arc<Shared>,
+    /// The thread that writes, from the first thing to write on.
+    writer: Option<(mpsc::Sender<Learned>, oneshot::Receiver<()>)>,
+}
+
+struct Shared {
+    store: Store,
+    credential: String,
+    account: AccountNow,
+}
+
+/// The file.
+#[derive(Default, Serialize, Deserialize)]
+struct Kept {
+    /// What goes with every request, and could make another account of it.
+    credential: String,
+    /// Who was signed in; none on an open server.
+    account: Option<String>,
+    description: Description,
+}
+
+impl Shelf {
+    /// Touches nothing yet.
+    #[must_use]
+    pub fn new(config: &Config, account: AccountNow) -> Self {
+        let store = Store::new(config.store.clone(), config.server_hash.clone());
+        let shared = Shared { store, credential: credential(config), account };
+        Self { shared: Arc::new(shared), writer: None }
+    }
+}
+
+impl std::fmt::Debug for Shelf {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Shelf").finish_non_exhaustive()
+    }
+}
+
+impl Memory for Shelf {
+    fn recall(&mut self) -> Option<Description> {
+        self.shared.load().filter(|known| !known.initialize.is_empty() || known.discover.is_some())
+    }
+
+    fn host_limits(&mut self, host: &HostName) -> HostLimits {
+        limits::limits(&self.shared.store, host, SystemTime::now())
+    }
+
+    fn keep(&mut self, learned: Learned) {
+        if learned.len() > MOST {
+            return debug!("the server's description is not kept: it is too long");
+        }
+        let (sender, _) = self.writer.get_or_insert_with(|| {
+            let (sender, received) = mpsc::channel::<Learned>();
+            let (done, written) = oneshot::channel();
+            let shared = self.shared.clone();
+            _ = thread::Builder::new().name("description".into()).spawn(move || {
+                for learned in received {
+                    shared.learn(&learned);
+                }
+                _ = done.send(());
+            });
+            (sender, written)
+        });
+        _ = sender.send(learned);
+    }
+
+    fn end(&mut self) -> Option<oneshot::Receiver<()>> {
+        self.writer.take().map(|(_, written)| written)
+    }
+}
+
+impl Shared {
+    fn load(&self) -> Option<Description> {
+        let kept: Kept = self.store.parse(FILE, |content| serde_json::from_slice(content).ok())?;
+        let same_account = match (self.account)() {
+            Account::Nobody => true,
+            Account::SignedIn(name) => kept.account == Some(name),
+            Account::Gone => false,
+        };
+        (kept.credential == self.credential && same_account).then_some(kept.description)
+    }
+
+    fn learn(&self, learned: &Learned) {
+        let now = SystemTime::now();
+        match learned {
+            Learned::HostLimit { host, request, after, evidence } => {
+                return limits::keep(&self.store, host, *request, (*after, *evidence), now);
+            }
+            Learned::HostWaits { host, after, evidence } => {
+                return limits::note_waiting(&self.store, host, (*after, *evidence), now);
+            }
+            Learned::HostHasAnswer { host } => return limits::note_answered(&self.store, host, now),
+            Learned::Initialize { .. } | Learned::List(..) | Learned::Discover(_) => {}
+        }
+        let account = match (self.account)() {
+            Account::Nobody => None,
+            Account::SignedIn(name) => Some(name),
+            Account::Gone => return, // what they see is forgotten here
+        };
+        let kept: Option<Kept> = self.store.parse(FILE, |content| serde_json::from_slice(content).ok());
+        let mut kept = kept
+            .filter(|kept| kept.credential == self.credential && kept.account == account)
+            .unwrap_or_else(|| Kept { credential: self.credential.clone(), account, ..Kept::default() });
+        if !kept.description.learn(learned) {
+            return;
+        }
+        let Some(text) = serde_json::to_vec(&kept).ok().filter(|text| text.len() <= MOST) else {
+            return debug!("the server's description is not kept: it is too long");
+        };
+        let written = self.store.write(FILE, &text);
+        if let Err(error) = written {
+            debug!("the server's description is not kept: {error:#}");
+        }
+        // Another process may have signed out since the account was read.
+        if (self.account)() == Account::Gone {
+            self.store.remove(FILE);
+        }
+    }
+}
+
+/// A name for everything in the settings that a server could know its users by. The file's own name does
+/// not cover it: that is made of headers as they are written, before `${NAME}` is replaced.
+fn credential(config: &Config) -> String {
+    let mut digest = Context::new(&SHA256);
+    let mut add = |part: &[u8]| {
+        digest.update(&(part.len() as u64).to_le_bytes());
+        digest.update(part);
+    };
+    for (name, value) in sorted(&config.headers) {
+        add(name.as_bytes());
+        add(value);
+    }
+    add(b"certificate");
+    if let Some(identity) = &config.network.identity {
+        identity.chain.iter().take(1).for_each(|certificate| add(certificate));
+    }
+    add(b"client");
+    let info = config.authorization.client_info.as_ref();
+    add(info.and_then(|info| info.expose().get("client_id")?.as_str()).unwrap_or_default().as_bytes());
+    let grant = &config.authorization.grant;
+    add(if grant.needs_person() { b"person" } else { grant.name().as_bytes() });
+    digest.finish().as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn sorted(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
+    let mut all: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    all.sort_unstable();
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cli::{self, Command, Program},
+        message::Message,
+    };
+
+    fn config(folder: &std::path::Path, flags: &[&str]) -> Box<Config> {
+        config_with(folder, flags, "one")
+    }
+
+    fn config_with(folder: &std::path::Path, flags: &[&str], key: &str) -> Box<Config> {
+        let folder = folder.to_str().unwrap();
+        let mut arguments = vec!["http://127.0.0.1:1/mcp", "--config-dir", folder];
+        arguments.extend(flags);
+        let arguments = arguments.into_iter().map(Into::into);
+        let environment = |name: &str| (name == "KEY").then(|| key.to_owned());
+        let Ok(Command::Forward(config)) = cli::parse(Program::Adapter, arguments.collect(), &environment) else {
+            panic!("the arguments are good")
+        };
+        config
+    }
+
+    fn of(account: &Account) -> AccountNow {
+        let account = account.clone();
+        Arc::new(move || account.clone())
+    }
+
+    fn initialize(server: &str) -> Learned {
+        let request = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#;
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":0,"result":{{"serverInfo":{{"name":"{server}"}}}}}}"#);
+        Learned::Initialize {
+            request: Message::from_text(request.to_owned()).unwrap(),
+            answer: Message::from_text(answer).unwrap().body,
+        }
+    }
+
+    fn keep(shelf: &mut Shelf, learned: Learned) {
+        shelf.keep(learned);
+        shelf.end().unwrap().blocking_recv().unwrap();
+    }
+
+    fn name(shelf: &mut Shelf) -> Option<String> {
+        Some(shelf.recall()?.initialize["serverInfo"]["name"].as_str()?.to_owned())
+    }
+
+    #[test]
+    fn a_description_is_shown_to_the_account_that_it_was_learned_for_and_to_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), &[]);
+        let ann = Account::SignedIn("ann".to_owned());
+        let mut shelf = Shelf::new(&config, of(&ann));
+        assert_eq!(name(&mut shelf), None);
+        keep(&mut shelf, initialize("a"));
+        assert_eq!(name(&mut shelf).as_deref(), Some("a"));
+        let ben = Account::SignedIn("ben".to_owned());
+        assert_eq!(name(&mut Shelf::new(&config, of(&ben))), None);
+        // Nobody is signed in: the last one is expected back.
+        assert_eq!(name(&mut Shelf::new(&config, of(&Account::Nobody))).as_deref(), Some("a"));
+        keep(&mut Shelf::new(&config, of(&ben)), initialize("b"));
+        assert_eq!(name(&mut Shelf::new(&config, of(&ann))), None);
+    }
+
+    #[test]
+    fn another_key_in_a_header_or_another_client_is_another_credential() {
+        let folder = tempfile::tempdir().unwrap();
+        let nobody = Account::Nobody;
+        let with = |flags: &[&str]| credential(&config(folder.path(), flags));
+        let mut shelf = Shelf::new(&config(folder.path(), &["--header", "X-Key:one"]), of(&nobody));
+        keep(&mut shelf, initialize("a"));
+        assert_eq!(with(&["--header", "X-Key:one"]), with(&["--header", "X-Key:${KEY}"]));
+        let others = [
+            with(&["--header", "X-Key:two"]),
+            with(&["--static-oauth-client-info", r#"{"client_id":"other"}"#]),
+            with(&["--header", "X-Key:one", "--header", "X-Other:one"]),
+            with(&[]),
+        ];
+        for (at, other) in others.iter().enumerate() {
+            assert!(*other != with(&["--header", "X-Key:one"]) && !others[..at].contains(other));
+        }
+        assert_eq!(name(&mut Shelf::new(&config(folder.path(), &["--header", "X-Key:two"]), of(&nobody))), None);
+    }
+
+    #[test]
+    fn another_value_of_a_variable_is_another_credential_in_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf =
+            |key| Shelf::new(&config_with(folder.path(), &["--header", "X-Key:${KEY}"], key), of(&Account::Nobody));
+        keep(&mut shelf("one"), initialize("a"));
+        assert_eq!(name(&mut shelf("one")).as_deref(), Some("a"));
+        assert_eq!(name(&mut shelf("two")), None);
+        keep(&mut shelf("two"), initialize("b"));
+        assert_eq!(name(&mut shelf("one")), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_file_belongs_to_its_owner() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), &[]);
+        let mut shelf = Shelf::new(&config, of(&Account::Nobody));
+        keep(&mut shelf, initialize("a"));
+        let path = shelf.shared.store.path(FILE);
+        assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_is_too_long_to_be_kept_is_not_looked_at_and_what_comes_after_it_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), &[]);
+        let mut shelf = Shelf::new(&config, of(&Account::Nobody));
+        shelf.keep(initialize(&"a".repeat(MOST)));
+        assert!(shelf.end().is_none(), "nothing is under way");
+        keep(&mut shelf, initialize("b"));
+        assert_eq!(name(&mut shelf).as_deref(), Some("b"));
+    }
+}

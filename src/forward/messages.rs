@@ -1,0 +1,176 @@
+//! What is done with a message whatever the state of the connection: it is read, batches are taken apart, and requests
+//! are owed an answer.
+//!
+//! # Invariants
+//!
+//! - No message goes further that is malformed, or calls an ignored tool.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use log::{debug, warn};
+
+use super::{
+    Forward, LinkEvent,
+    host::{Asked, Page},
+};
+use crate::{
+    config::Protocol,
+    mcp::method,
+    message::{Id, Malformed, Message, Part, Shape, peek},
+    report::{self, Code, Report},
+};
+
+/// Requests the host may have open; one more is refused. The input is read on in any case: it may
+/// bring what settles them, and its end must be noticed.
+pub(super) const MOST_OWED: usize = 16 * 1024;
+/// How a message of the Language Server Protocol begins. Cline's CLI tries this framing when it has given up on the
+/// one of MCP.
+const CONTENT_LENGTH: &[u8] = b"Content-Length:";
+
+impl Forward {
+    /// A line of the host.
+    pub(super) fn line(&mut self, line: Bytes) {
+        let framed = line.get(..CONTENT_LENGTH.len()).is_some_and(|start| start.eq_ignore_ascii_case(CONTENT_LENGTH));
+        match Message::from_host(line) {
+            Ok(message) => self.accept(message),
+            Err(Malformed::NotJsonRpc { id }) => {
+                warn!("the host sent JSON that is not JSON-RPC");
+                self.cx.host.reject_malformed(id.as_ref());
+            }
+            Err(error @ Malformed::NotJson { .. }) => {
+                if framed {
+                    warn!(
+                        "the host frames its messages with Content-Length, as the Language Server Protocol does; MCP over stdio is one message a line"
+                    );
+                } else {
+                    warn!("the host sent a line that is {error}");
+                }
+                let message = format!("mcp-remote: Parse error: the line is {error}");
+                self.cx.host.reject(&Id::from_json(b"null"), report::PARSE_ERROR, &message);
+            }
+        }
+    }
+
+    /// A line of the host that is too long; its id, if it is a request.
+    pub(super) fn too_long(&mut self, id: Option<&Id>) {
+        let what = format!("the host's message is longer than {} bytes", self.cx.settings.max_message);
+        let report = Report::new(Code::TooLarge, what, Some("raise the limit with --max-message-size"));
+        warn!("{}", report.line());
+        if let Some(id) = id {
+            self.cx.host.reject_with(id, &report);
+        }
+    }
+
+    fn accept(&mut self, message: Message) {
+        debug!("host: {} bytes, {:?}", message.body.len(), message.shape);
+        let host = &mut self.cx.host;
+        match &message.shape {
+            Shape::Batch(parts) => {
+                // Taken apart where some of it does not go on as it is; `initialize` is never part
+                // of a batch (MCP 2025-03-26, Lifecycle).
+                let is_plain = |part: &Part| match part {
+                    Part::Message(Shape::Request { method, .. }, _) => {
+                        &**method != method::INITIALIZE && (&**method != method::TOOLS_CALL || !host.hides_tools())
+                    }
+                    Part::Message(Shape::Notification { method }, _) => {
+                        !matches!(&**method, method::INITIALIZED | method::CANCELLED)
+                    }
+                    Part::Message(Shape::Response { .. }, _) => true,
+                    Part::Message(Shape::Batch(_), _) | Part::Invalid(_) => false,
+                };
+                let fits = host.owes() + parts.len() <= MOST_OWED;
+                if fits && self.link.takes_batches() && parts.iter().all(is_plain) {
+                    for part in parts {
+                        if let Part::Message(Shape::Request { id, method }, _) = part {
+                            host.owe_part(id, method);
+                        }
+                    }
+                    return self.step(LinkEvent::Message(message));
+                }
+                for part in message.split() {
+                    match part {
+                        Ok(message) => self.accept(message),
+                        Err(id) => self.cx.host.reject_malformed(id.as_ref()),
+                    }
+                }
+            }
+            Shape::Request { id, method } => {
+                if let Some(name) = host.ignored_tool(&message) {
+                    return host.reject(id, report::INTERNAL_ERROR, &format!("Tool \"{name}\" is not available"));
+                }
+                if &**method == method::INITIALIZE && self.cx.settings.protocol == Protocol::Modern {
+                    let sentence =
+                        "protocol version not shared: this host begins with initialize, and --protocol modern is set";
+                    let report = Report::new(Code::ProtocolVersionNotShared, sentence, None);
+                    warn!("{}", report.line());
+                    return host.reject_with(id, &report);
+                }
+                if host.owes() >= MOST_OWED {
+                    let report = Report::new(Code::TooMany, format!("more than {MOST_OWED} requests are open"), None);
+                    return host.reject_with(id, &report);
+                }
+                host.owe(id, &message);
+                self.step(LinkEvent::Message(message));
+            }
+            Shape::Notification { method } if &**method == method::CANCELLED => self.cancel(message),
+            Shape::Response { id: Some(id) } if host.answers_us(id) => debug!("the host has answered {id}"),
+            Shape::Notification { .. } | Shape::Response { .. } => self.step(LinkEvent::Message(message)),
+        }
+    }
+
+    /// The host does not want an answer any more.
+    fn cancel(&mut self, message: Message) {
+        if let Some(id) = peek::cancelled_id(&message)
+            && let Some(asked) = self.cx.host.asked(&id)
+        {
+            self.step(LinkEvent::GivenUp(Some(id.clone())));
+            if asked == Asked::Initialize {
+                debug!("initialize cannot be cancelled"); // MCP 2025-11-25, Cancellation
+                return self.step(LinkEvent::EndHold);
+            }
+            self.cx.host.cancel(id.clone());
+            if self.link.take_back(&id) {
+                return; // not sent yet: then the server need not hear of either
+            }
+        }
+        self.step(LinkEvent::Message(message));
+    }
+
+    /// A message of the server.
+    pub(super) fn server_message(&mut self, message: Message) {
+        debug!("server: {} bytes, {:?}", message.body.len(), message.shape);
+        match &message.shape {
+            Shape::Request { .. } | Shape::Notification { .. } => self.cx.host.forward(message),
+            Shape::Response { id: Some(id) } => {
+                let id = id.clone();
+                self.step(LinkEvent::Answer(id, message));
+            }
+            Shape::Response { id: None } => warn!("a response without an id is dropped"),
+            Shape::Batch(parts) => {
+                let host = &mut self.cx.host;
+                let settles = |part: &Part| match part {
+                    Part::Message(Shape::Response { id: Some(id) }, _) => match host.asked(id) {
+                        _ if !self.link.takes_in_batch(id) => false,
+                        Some(Asked::Other) => true,
+                        Some(Asked::List(_, Page::Unknown)) => !host.hides_tools(),
+                        _ => false,
+                    },
+                    Part::Message(Shape::Request { .. } | Shape::Notification { .. }, _) => true,
+                    _ => false,
+                };
+                let mut ids = HashSet::new();
+                let is_distinct = |part: &Part| match part {
+                    Part::Message(Shape::Response { id: Some(id) }, _) => ids.insert(id.clone()),
+                    _ => true,
+                };
+                let is_direct = self.link.passes_batches();
+                if is_direct && parts.iter().all(settles) && parts.iter().all(is_distinct) {
+                    host.forward_batch(message, &ids);
+                } else {
+                    message.split().into_iter().flatten().for_each(|part| self.server_message(part));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The person who has to sign in: what is needed of them, and what the host is offered to open.
+//!
+//! # Invariants
+//!
+//! - `Person` offers an address once, and takes the offer back when the sign-in is over.
+
+use std::sync::Arc;
+
+use reqwest::Url;
+use serde_json::json;
+
+use super::host::Host;
+use crate::{
+    description::Wish,
+    mcp::method,
+    message::Message,
+    oauth::{self, AskedBy, Asking, Need},
+    report::Report,
+    text,
+};
+
+/// An address that the host was asked to open (MCP 2025-11-25, Elicitation, URL mode).
+#[derive(Debug)]
+struct Offer {
+    prompt: Arc<str>,
+    elicitation: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Person {
+    pub(super) need: Need,
+    offer: Option<Offer>,
+}
+
+impl Person {
+    pub(super) fn new() -> Self {
+        Self { need: Need::Nothing, offer: None }
+    }
+
+    /// Returns whether somebody signs in.
+    pub(super) fn is_signing_in(&self) -> bool {
+        matches!(self.need, Need::SignIn | Need::Person(_))
+    }
+
+    /// Reports that somebody has to sign in.
+    pub(super) fn sign_in_needed(&self, server: &Url) -> Report {
+        let error = match &self.need {
+            Need::Person(Asking { prompt, by }) => {
+                let prompt = prompt.as_ref().map(ToString::to_string);
+                match by {
+                    AskedBy::AnotherInstance => oauth::error::Error::AnotherAsks { prompt },
+                    AskedBy::ThisProcess | AskedBy::EndedProcess => oauth::error::Error::Waiting { prompt },
+                }
+            }
+            _ => oauth::error::Error::Waiting { prompt: None },
+        };
+        Report::of_authorization(&error, server)
+    }
+
+    /// Offers the address to a host that opens addresses (MCP 2025-11-25, Elicitation, URL mode).
+    pub(super) fn offer(&mut self, initialize: Option<&Message>, host: &mut Host, server: &Url) {
+        let Need::Person(Asking { prompt: Some(prompt), .. }) = &self.need else { return };
+        let is_offered = self.offer.as_ref().is_some_and(|offer| offer.prompt == *prompt);
+        if is_offered || !initialize.is_some_and(|initialize| Wish::of(initialize).opens_urls) {
+            return;
+        }
+        // A device's address is followed by its code in words.
+        let url = prompt.split_whitespace().next().unwrap_or_default();
+        let elicitation = format!("mcp-remote-{:016x}", fastrand::u64(..));
+        let params = json!({
+            "mode": "url",
+            "elicitationId": elicitation,
+            "url": url,
+            "message": format!("Sign in to {}: {prompt}", text::host(server)),
+        });
+        host.ask(method::ELICITATION_CREATE, &params);
+        self.offer = Some(Offer { prompt: prompt.clone(), elicitation });
+    }
+
+    /// The sign-in is over.
+    pub(super) fn complete_offer(&mut self, host: &mut Host) {
+        if let Some(offer) = self.offer.take() {
+            let params = json!({ "elicitationId": offer.elicitation });
+            host.notify(method::ELICITATION_COMPLETE, Some(&params));
+        }
+    }
+
+    /// The session is gone in which the address was offered.
+    pub(super) fn forget_offer(&mut self) {
+        self.offer = None;
+    }
+}

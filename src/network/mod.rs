@@ -1,0 +1,164 @@
+//! The one network configuration: roots, client certificate, proxy, timeouts, IP family. Every connection of this program,
+//! to the MCP server or to an authorization server, is made by a client from here.
+//!
+//! # Invariants
+//!
+//! - No file is read and no connection opened before one is wanted.
+//! - No client follows a redirect by itself.
+
+pub mod certificate;
+pub(crate) mod failure;
+pub(crate) mod proxy;
+mod tls;
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
+
+use hyper_util::client::proxy::matcher::Intercept;
+use reqwest::{Client, Url, dns::Resolve};
+use rustls::CertificateError;
+
+use self::{certificate::CertificateInfo, failure::tls_cause, tls::Tls};
+use crate::config::{Network, ProxyChoice, ServerUrl};
+
+/// Idle connections are closed before the usual balancer (60 s) closes them under a request.
+const POOL_IDLE: Duration = Duration::from_secs(50);
+/// Probes that find out about a peer that is gone without a word; also what keeps a NAT entry.
+const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Pause between probes that are not answered, and how many: a peer that is gone is noticed within a
+/// minute, where operating systems take eleven.
+const TCP_PROBES: Duration = Duration::from_secs(10);
+const MOST_TCP_PROBES: u32 = 3;
+/// HTTP/2 receive windows, in bytes: the protocol's own 64 KiB would hold a far server's large
+/// answer to one window a round trip.
+const HTTP2_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// Makes clients, all with the same roots and the same proxies.
+#[derive(Debug)]
+pub struct ClientFactory {
+    network: Arc<Network>,
+    tls: Tls,
+}
+
+/// Where a client leads.
+#[derive(Debug)]
+pub enum Route {
+    /// This machine: no proxy leads there.
+    Loopback,
+    /// Anywhere, by proxy if one leads there.
+    Anywhere,
+}
+
+impl Route {
+    /// Of a server.
+    #[must_use]
+    pub fn of(server: &ServerUrl) -> Self {
+        if server.is_loopback() { Self::Loopback } else { Self::Anywhere }
+    }
+}
+
+impl ClientFactory {
+    /// Opens nothing and reads no file: roots are loaded with the first TLS connection, or beside it
+    /// where `server` makes that certain.
+    ///
+    /// # Errors
+    /// Where the settings do not fit together, such as a key that is not the certificate's.
+    pub fn new(server: &ServerUrl, network: Arc<Network>) -> anyhow::Result<Self> {
+        let tls = Tls::new(server, &network)?;
+        Ok(Self { network, tls })
+    }
+
+    /// The proxies' hosts, which may be anywhere.
+    #[must_use]
+    pub fn proxy_hosts(&self) -> Vec<String> {
+        match &self.network.proxy {
+            ProxyChoice::Explicit { http, https, .. } => {
+                let hosts = [http, https].into_iter().flatten().filter_map(|proxy| proxy.expose().host_str());
+                hosts.map(ToOwned::to_owned).collect()
+            }
+            ProxyChoice::Direct | ProxyChoice::System => Vec::new(),
+        }
+    }
+
+    /// Whether the operating system may have a proxy that only it knows: macOS and Windows.
+    #[must_use]
+    pub fn has_unknown_proxy(&self) -> bool {
+        cfg!(any(windows, target_os = "macos")) && matches!(self.network.proxy, ProxyChoice::System)
+    }
+
+    /// Whether IPv6 is ruled out.
+    #[must_use]
+    pub fn is_ipv4_only(&self) -> bool {
+        self.network.ipv4
+    }
+
+    /// Returns the proxy that leads to `url`.
+    #[must_use]
+    pub fn proxy_to(&self, url: &Url) -> Option<Intercept> {
+        proxy::to(url, &self.network.proxy)
+    }
+
+    /// Asks the proxy that refused a tunnel to `url` for its words, on a connection of its own.
+    pub async fn words_of_proxy(&self, url: &Url) -> Option<String> {
+        let target = format!("{}:{}", url.host_str()?, url.port_or_known_default()?);
+        proxy::words_of_refusal(&self.proxy_to(url)?, &target, &self.network).await
+    }
+
+    /// Returns the certificate that the server at `url` presented last, if it was refused.
+    #[must_use]
+    pub fn refused_certificate(&self, url: &Url) -> Option<CertificateInfo> {
+        self.tls.refused_certificate(url.host_str()?.trim_start_matches('[').trim_end_matches(']'))
+    }
+
+    /// Returns who issued the certificate at `url`, if a connection failed because this computer does not trust it.
+    #[must_use]
+    pub fn distrusted_issuer(&self, error: &reqwest::Error, url: &Url) -> Option<String> {
+        match tls_cause(error) {
+            Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_))) => {
+                self.refused_certificate(url).map(|certificate| certificate.issuer)
+            }
+            _ => None,
+        }
+    }
+
+    /// A client that follows no redirect. Names are looked up by `resolver`, if there is one.
+    ///
+    /// # Errors
+    /// Where a proxy's address is none.
+    pub fn client(&self, route: &Route, resolver: Option<Arc<dyn Resolve>>) -> anyhow::Result<Client> {
+        let network = &*self.network;
+        let mut builder = Client::builder()
+            .redirect(reqwest::redirect::Policy::none()) // followed by the callers, who check where to
+            .tls_backend_preconfigured(self.tls.config.clone())
+            .connect_timeout(network.connect_timeout)
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(usize::MAX)
+            .tcp_keepalive(TCP_KEEP_ALIVE)
+            .tcp_keepalive_interval(TCP_PROBES)
+            .tcp_keepalive_retries(MOST_TCP_PROBES)
+            .tcp_nodelay(true)
+            .http2_initial_stream_window_size(HTTP2_WINDOW)
+            .http2_initial_connection_window_size(HTTP2_WINDOW)
+            .http2_keep_alive_interval(TCP_KEEP_ALIVE)
+            .http2_keep_alive_while_idle(true);
+        if network.ipv4 {
+            // An IPv4 source address leaves only IPv4 destinations.
+            builder = builder.local_address(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        }
+        if let Some(resolver) = resolver {
+            builder = builder.dns_resolver(resolver);
+        }
+        builder = match (route, &network.proxy) {
+            (Route::Loopback, _) | (_, ProxyChoice::Direct) => builder.no_proxy(),
+            (_, ProxyChoice::System) => builder, // macOS and Windows settings; the variables are read in `cli`
+            (_, choice @ ProxyChoice::Explicit { .. }) => match proxy::for_reqwest(choice) {
+                Some(proxy) => builder.proxy(proxy),
+                None => builder,
+            },
+        };
+        Ok(builder.build()?)
+    }
+}

@@ -1,0 +1,143 @@
+//! Which proxy leads to a URL: one set of rules for every connection.
+//!
+//! # Invariants
+//!
+//! - No proxy leads to this machine.
+//! - A proxy's credentials are sent to the proxy only.
+
+use std::{sync::Arc, time::Duration};
+
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
+use reqwest::Url;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::{
+    config::{Network, ProxyChoice, is_loopback},
+    secret::Secret,
+    text,
+};
+
+/// How much of a proxy's answer is read, in bytes: any header section is shorter.
+const PROXY_ANSWER: usize = 16 * 1024;
+/// How long a proxy may take to repeat its refusal: an error message waits for it.
+const LONGEST_REFUSAL: Duration = Duration::from_secs(5);
+
+/// Returns the proxy that leads to `url`.
+pub(crate) fn to(url: &Url, choice: &ProxyChoice) -> Option<Intercept> {
+    if is_loopback(url) {
+        return None;
+    }
+    matcher(choice)?.intercept(&url.as_str().parse().ok()?)
+}
+
+/// Returns the same rules for reqwest; `None` if they are those of the operating system, which reqwest asks itself.
+pub(super) fn for_reqwest(choice: &ProxyChoice) -> Option<reqwest::Proxy> {
+    let ProxyChoice::Explicit { http, https, .. } = choice else { return None };
+    let (http, https) = (http.clone(), https.clone());
+    let matcher = Arc::new(matcher(choice)?);
+    Some(reqwest::Proxy::custom(move |url| {
+        matcher.intercept(&url.as_str().parse().ok()?)?;
+        let proxy = if url.scheme() == "https" { &https } else { &http };
+        proxy.as_ref().map(|proxy| proxy.expose().clone())
+    }))
+}
+
+fn matcher(choice: &ProxyChoice) -> Option<Matcher> {
+    let text = |proxy: &Option<Secret<Url>>| proxy.as_ref().map(|proxy| proxy.expose().to_string()).unwrap_or_default();
+    match choice {
+        ProxyChoice::Direct => None,
+        ProxyChoice::System => Some(Matcher::from_system()),
+        ProxyChoice::Explicit { http, https, except } => {
+            Some(Matcher::builder().http(text(http)).https(text(https)).no(except.clone()).build())
+        }
+    }
+}
+
+/// Asks a proxy for a tunnel to `target` (host and port) on a connection of its own, and returns the words of its
+/// refusal. This second connection is needed because hyper-util, which opens the real tunnels, drops the proxy's answer.
+pub(super) async fn words_of_refusal(proxy: &Intercept, target: &str, network: &Network) -> Option<String> {
+    let asked = async {
+        let uri = proxy.uri();
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await.ok()?;
+        tunnel(stream, proxy, target).await.ok()?.err()
+    };
+    timeout(network.connect_timeout.min(LONGEST_REFUSAL), asked).await.ok().flatten()
+}
+
+/// Opens a tunnel through `stream`, a connection to `proxy` (RFC 9110 §9.3.6), or returns the words of the proxy's refusal.
+pub(crate) async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    proxy: &Intercept,
+    target: &str,
+) -> std::io::Result<Result<S, String>> {
+    if proxy.uri().scheme_str() != Some("http") {
+        return Ok(Err("it is no plain HTTP proxy".to_owned()));
+    }
+    let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").into_bytes();
+    if let Some(credential) = proxy.basic_auth() {
+        request.extend_from_slice(b"Proxy-Authorization: ");
+        request.extend_from_slice(credential.as_bytes());
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"\r\n");
+    stream.write_all(&request).await?;
+    let mut answer = Vec::new();
+    // Byte by byte, because what follows the header section is the server's.
+    while !answer.ends_with(b"\r\n\r\n") && answer.len() < PROXY_ANSWER {
+        answer.push(stream.read_u8().await?);
+    }
+    let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let status = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    if status.len() == 3 && status.starts_with(b"2") { Ok(Ok(stream)) } else { Ok(Err(text::one_line(line))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explicit(except: &str) -> ProxyChoice {
+        let proxy = |text: &str| Some(Secret::new(Url::parse(text).unwrap()));
+        ProxyChoice::Explicit {
+            http: proxy("http://plain.example:1/"),
+            https: proxy("http://anna:hush@secure.example:2/"),
+            except: except.to_owned(),
+        }
+    }
+
+    #[test]
+    fn rules_choose_by_scheme_exception_and_loopback() {
+        for (url, proxy) in [
+            ("http://mcp.example/", Some("http://plain.example:1/")),
+            ("https://mcp.example/", Some("http://secure.example:2/")),
+            ("https://other.example/", None),
+            ("https://a.other.example/", None),
+            ("https://10.1.2.3/", None),
+            ("http://127.0.0.1:9/", None),
+            ("http://localhost/", None),
+        ] {
+            let choice = explicit("other.example,10.0.0.0/8");
+            let found = to(&Url::parse(url).unwrap(), &choice).map(|proxy| proxy.uri().to_string());
+            assert_eq!(found.as_deref(), proxy, "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn refused_tunnel_returns_status_line() {
+        let proxy = to(&Url::parse("https://mcp.example/").unwrap(), &explicit("")).unwrap();
+        let (near, mut far) = tokio::io::duplex(1024);
+        far.write_all(b"HTTP/1.1 403 Not for\x1b[31m you\r\nVia: x\r\n\r\n").await.unwrap();
+        let words = tunnel(near, &proxy, "mcp.example:443").await.unwrap().unwrap_err();
+        assert_eq!(words, "HTTP/1.1 403 Not for [31m you");
+        let mut request = String::new();
+        far.read_to_string(&mut request).await.unwrap();
+        assert_eq!(
+            request,
+            "CONNECT mcp.example:443 HTTP/1.1\r\nHost: mcp.example:443\r\nProxy-Authorization: Basic YW5uYTpodXNo\r\n\r\n"
+        );
+    }
+}

@@ -1,0 +1,131 @@
+//! Reports of authorizations that failed.
+//!
+//! # Invariants
+//!
+//! - A report names the MCP server, and has the authorization server's own words where there are some.
+
+use reqwest::Url;
+
+use super::{
+    error::{Error, ErrorCode, Step},
+    providers::table::ENTRA_RESOURCE_MISMATCH,
+};
+use crate::{
+    report::{
+        Code, Report,
+        catalogue::{FINISH_IN_BROWSER, NAME_LOCALHOST, NAME_THE_ADDRESS, SIGN_IN_THERE},
+    },
+    text::host,
+};
+
+impl Report {
+    /// Tells why there is no authorization.
+    #[must_use]
+    pub(crate) fn of_authorization(error: &Error, server: &Url) -> Self {
+        let host = host(server);
+        let plain = |code| Self::new(code, format!("{host}: {error}"), None);
+        match error {
+            Error::NotOffered(_) => plain(Code::Unauthorized),
+            Error::HeaderRefused(_) => Self { status: Some(401), ..plain(Code::CredentialRefused) },
+            Error::Waiting { prompt: Some(url) } => {
+                Self::new(Code::SignInNeeded, format!("{host} needs you to sign in: open {url}"), Some(SIGN_IN_THERE))
+            }
+            Error::Waiting { prompt: None } => {
+                Self::new(Code::SignInNeeded, format!("{host} needs you to sign in"), None)
+            }
+            Error::AnotherAsks { prompt } => {
+                let at = prompt.as_ref().map_or_else(String::new, |url| format!(" at {url}"));
+                let sentence = format!("another mcp-remote process is waiting for you to sign in to {host}{at}");
+                Self::new(Code::SignInNeeded, sentence, Some(FINISH_IN_BROWSER))
+            }
+            Error::NobodyCame { .. } => plain(Code::SignInTimedOut),
+            Error::NoPkce { .. } => {
+                Self::new(Code::NoPkce, format!("{host} cannot be signed in to safely: {error}"), None)
+            }
+            Error::NoClient { .. } => plain(Code::NoClient),
+            Error::OtherIssuer { .. } => plain(Code::OtherIssuer),
+            Error::Port { port, source, holder } => {
+                let reason = match holder {
+                    Some(holder) => format!("{holder} has it"),
+                    None => source.to_string(),
+                };
+                let sentence =
+                    format!("the sign-in to {host} needs port {port} of this computer, which cannot be had: {reason}");
+                Self::new(Code::PortTaken, sentence, None)
+            }
+            Error::ScopeRefused(_) => plain(Code::InsufficientScope),
+            Error::TokenRefused(_) => plain(Code::TokenRefused),
+            Error::Network { .. } => plain(Code::AuthorizationServerUnreachable),
+            Error::WrongIssuer { .. } => {
+                Self::new(Code::WrongIssuer, format!("the sign-in to {host} was broken off: {error}"), None)
+            }
+            Error::Address { near, .. } => plain(if *near { Code::PrivateAddress } else { Code::BadAddress }),
+            Error::OtherResource { .. } => plain(Code::ResourceMismatch),
+            Error::Metadata(_) | Error::NoMetadata { .. } => plain(Code::BadMetadata),
+            Error::Unsupported { .. } => plain(Code::GrantNotOffered),
+            Error::RedirectRefused { redirect_uri, .. } => {
+                Self::new(Code::RedirectUriRefused, format!("{host}: {error}"), other_host(redirect_uri))
+            }
+            Error::Answer { step: Step::Registration, .. } => plain(Code::RegistrationRefused),
+            Error::Answer { .. } => plain(Code::AuthorizationServerFailed),
+            Error::Refused { step, error: kind, description } => plain(match (kind, step) {
+                (_, Step::Registration) => Code::RegistrationRefused,
+                (ErrorCode::AccessDenied, _) => Code::SignInDenied,
+                (ErrorCode::InvalidScope, _) => Code::ScopeRefused,
+                _ if is_of_resource(kind, description.as_deref()) => Code::ResourceRefused,
+                // RFC 6749 §4.1.2.1: so it is said where the client is unknown.
+                (ErrorCode::InvalidClient | ErrorCode::UnauthorizedClient, _) | (_, Step::SignInPage) => {
+                    Code::UnknownClient
+                }
+                (ErrorCode::ExpiredToken, _) => Code::SignInTimedOut,
+                _ => Code::SignInRefused,
+            }),
+            Error::Local(_) => plain(Code::SignInFailed),
+        }
+    }
+}
+
+/// RFC 8707 §2, and Entra, which has a number for it in the place of a code.
+fn is_of_resource(error: &ErrorCode, description: Option<&str>) -> bool {
+    *error == ErrorCode::InvalidTarget || description.is_some_and(|text| text.contains(ENTRA_RESOURCE_MISMATCH))
+}
+
+/// Authorization servers know one of the two names of this computer (RFC 8252 §7.3, §8.3) and not the
+/// other.
+fn other_host(redirect_uri: &str) -> Option<&'static str> {
+    match Url::parse(redirect_uri).ok()?.host_str()? {
+        "localhost" => Some(NAME_THE_ADDRESS),
+        "127.0.0.1" | "[::1]" => Some(NAME_LOCALHOST),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_sign_in_that_nobody_finished_is_told_as_one() {
+        let server = Url::parse("https://mcp.example/mcp").unwrap();
+        let report = Report::of_authorization(&Error::NobodyCame { after: Duration::from_secs(1800) }, &server);
+        assert_eq!(
+            report.line(),
+            "mcp.example: nobody signed in within 30 minutes [sign_in_timed_out]. Tip: sign in again: mcp-remote login, with the arguments of this entry"
+        );
+    }
+
+    #[test]
+    fn the_other_name_of_this_computer_is_the_one_that_was_not_refused() {
+        for (refused, other) in [
+            ("http://localhost:1/oauth/callback", Some("--host 127.0.0.1")),
+            ("http://127.0.0.1:1/oauth/callback", Some("--host localhost")),
+            ("http://[::1]:1/oauth/callback", Some("--host localhost")),
+            ("https://redirect.example/oauth/callback", None),
+        ] {
+            let told = other_host(refused).map(|hint| hint.split_once(": ").unwrap().1);
+            assert_eq!(told, other, "{refused}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The body of a response, read as pieces or as one message.
+//!
+//! # Invariants
+//!
+//! - No more of a body is kept than the limit.
+//! - A server that sends without end does not keep the thread to itself.
+
+use bytes::Bytes;
+use reqwest::{Response, header};
+
+use super::Http;
+use crate::{
+    mcp::EVENT_STREAM,
+    message::{Assembly, Message},
+    remote::error::Error,
+    text::one_line,
+};
+
+impl Http {
+    /// Returns the next piece of a body; `None` at its end. An event stream may be quiet for as long as it
+    /// likes unless the user set a limit.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] if the connection broke, [`Error::Silent`] after the body time-out.
+    pub(crate) async fn chunk(&self, response: &mut Response) -> Result<Option<Bytes>, Error> {
+        // Because a decoder may always be ready.
+        tokio::task::coop::consume_budget().await;
+        let chunk = response.chunk();
+        match self.network.body_timeout {
+            None => chunk.await,
+            Some(after) => tokio::time::timeout(after, chunk)
+                .await
+                .map_err(|_| Error::Silent { what: "data from the server", after })?,
+        }
+        .map_err(Error::of_body)
+    }
+
+    /// Reads a whole JSON body as a message, checked while it comes; `None` if it is empty.
+    ///
+    /// # Errors
+    /// [`Error::NotMcp`] for a body that is not JSON and does not claim to be,
+    /// [`Error::BadMessage`] for one that does, [`Error::TooLarge`], and those of [`chunk`](Self::chunk).
+    pub(crate) async fn message(&self, mut response: Response) -> Result<Option<Message>, Error> {
+        let claims_json = essence(&response).is_some_and(|kind| kind == "application/json" || kind.ends_with("+json"));
+        let (mut assembly, mut length, mut beginning) = (Assembly::default(), 0, Bytes::new());
+        let fault = |malformed, response: &Response, beginning: &[u8]| {
+            if claims_json { Error::BadMessage(malformed) } else { not_mcp(response, beginning) }
+        };
+        while let Some(piece) = self.chunk(&mut response).await? {
+            length += piece.len();
+            if length > self.limit {
+                return Err(Error::TooLarge { limit: self.limit });
+            }
+            if beginning.is_empty() {
+                beginning = piece.clone();
+            }
+            assembly.push(piece).map_err(|malformed| fault(malformed, &response, &beginning))?;
+        }
+        if length == 0 {
+            return Ok(None);
+        }
+        assembly.finish().map(Some).map_err(|malformed| fault(malformed, &response, &beginning))
+    }
+}
+
+/// Returns whether the response is an event stream, by its type without parameters and in any case.
+pub(crate) fn is_event_stream(response: &Response) -> bool {
+    essence(response).as_deref() == Some(EVENT_STREAM)
+}
+
+fn essence(response: &Response) -> Option<String> {
+    let value = response.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+pub(super) fn not_mcp(response: &Response, beginning: &[u8]) -> Error {
+    let kind = essence(response).unwrap_or_else(|| "no content type".to_owned());
+    let text = one_line(beginning);
+    Error::NotMcp(if text.is_empty() { format!("{kind} came back") } else { format!("{kind} came back: {text}") })
+}

@@ -1,0 +1,41 @@
+//! Which request a response answers (JSON-RPC 2.0 §5).
+//!
+//! # Invariants
+//!
+//! - A response goes to the host under the text of the id that the host has used.
+
+use serde::de::IgnoredAny;
+
+use super::error::Error;
+use crate::{
+    message::{Id, Message, Shape, peek},
+    text::one_line,
+};
+
+/// Returns the position of the request that a response with this `id` answers: the one with the same text, else with the
+/// same value.
+pub(super) fn position<'a>(id: &Id, asked: impl Iterator<Item = &'a Id> + Clone) -> Option<usize> {
+    asked.clone().position(|asked| asked == id).or_else(|| asked.clone().position(|asked| asked.same_value(id)))
+}
+
+/// Takes `id` off the list and returns the text it was asked with.
+pub(super) fn take(id: &Id, unanswered: &mut Vec<Id>) -> Option<Id> {
+    Some(unanswered.remove(position(id, unanswered.iter())?))
+}
+
+/// Returns a JSON body as the answer to the one request it came for, if it is an error without an id: the id is null where
+/// the server could not read it.
+pub(super) fn sole_answer(message: Message, unanswered: &[Id]) -> Result<Message, Error> {
+    match (&message.shape, unanswered) {
+        (Shape::Response { id }, [asked]) if id.as_ref().is_none_or(Id::is_null) => {
+            let result = || peek::result::<Option<IgnoredAny>>(&message.body).flatten();
+            if peek::error(&message.body).is_some() || result().is_some() {
+                Ok(message.with_id(asked))
+            } else {
+                let text = one_line(&message.body.to_bytes());
+                Err(Error::NotMcp(format!("JSON came back that is no answer: {text}")))
+            }
+        }
+        _ => Ok(message),
+    }
+}

@@ -1,0 +1,189 @@
+//! Streamable HTTP (MCP 2025-03-26, 2025-06-18, 2025-11-25; Transports, Streamable HTTP).
+//!
+//! Each message is a POST of its own (here), whose answer is JSON or an event stream (`answers.rs`). Beside them one GET
+//! stream carries what the server sends unasked (`listen.rs`). A session that the server has lost is replaced, once for all
+//! messages that notice (`renewal.rs`).
+//!
+//! # Invariants
+//!
+//! - The exchange of a POST does not end without each of its requests being answered or reported lost.
+//! - The host does not get an answer to a request of this program.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use log::warn;
+use reqwest::Response;
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+
+use self::{
+    answers::{MOST_TRAILING, Recipient},
+    listen::Steering,
+    renewal::Renewal,
+    session::{Session, names_the_session},
+};
+use super::{
+    Event,
+    connection::{Connection, Core, Ping, Transport},
+    error::Error,
+    retry::Tries,
+};
+use crate::{
+    mcp::{
+        header::{PROTOCOL_VERSION, SESSION_ID},
+        method::INITIALIZED,
+        version::WITH_BATCHES,
+    },
+    message::{Id, Message},
+    sync::Lock,
+    text::chain,
+};
+
+mod answers;
+mod listen;
+mod renewal;
+mod session;
+
+/// The transport.
+#[derive(Debug)]
+pub(super) struct StreamableHttp {
+    core: Core,
+    session: watch::Sender<Arc<Session>>,
+    steering: watch::Sender<Steering>,
+    /// The rest of streams that have brought an answer to this program.
+    trailing: Mutex<JoinSet<()>>,
+    /// How many more streams may be read that have brought their answer to the host.
+    trailing_of_host: Semaphore,
+}
+
+/// How far one message is.
+pub(super) struct Attempt {
+    session: Arc<Session>,
+    may_renew: bool,
+}
+
+impl StreamableHttp {
+    /// Returns a connection on which nothing has been sent.
+    pub(super) fn connect(core: Core) -> Connection<Self> {
+        let transport = Arc::new(Self {
+            session: watch::Sender::new(Arc::new(Session::blank(&core.http))),
+            core,
+            steering: watch::Sender::default(),
+            trailing: Mutex::default(),
+            trailing_of_host: Semaphore::new(MOST_TRAILING),
+        });
+        Connection::new(transport.clone(), transport.follow_sessions())
+    }
+
+    /// POSTs a message and delivers all of the answer.
+    async fn exchange(
+        &self,
+        message: &Message,
+        session: &Session,
+        unanswered: &mut Vec<Id>,
+        recipient: &mut Recipient<'_>,
+    ) -> Result<(), Error> {
+        let response = self.post(message, session).await?;
+        if let Recipient::NewSession(session_id) = recipient {
+            *session_id = response.headers().get(SESSION_ID).cloned();
+        }
+        self.answers(response, session, unanswered, recipient).await
+    }
+
+    async fn post(&self, message: &Message, session: &Session) -> Result<Response, Error> {
+        let http = &self.core.http;
+        http.post(http.server(), &session.headers, message).await.map_err(|error| match error {
+            Error::Refused(refusal) if names_the_session(&refusal, session) && !refusal.answers(message) => {
+                Error::SessionLost(refusal)
+            }
+            error => error,
+        })
+    }
+}
+
+impl Transport for StreamableHttp {
+    type Attempt = Attempt;
+
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Only one protocol version has batches (MCP 2025-03-26, Base Protocol).
+    fn takes_batches(&self) -> bool {
+        self.session.borrow().headers.get(PROTOCOL_VERSION).is_some_and(|version| version == WITH_BATCHES)
+    }
+
+    async fn initialize(&self, initialize: &Message, retry_for: Duration) -> Result<(), Error> {
+        let mut tries = Tries::new(initialize, retry_for);
+        loop {
+            match self.establish(initialize).await {
+                Ok(()) => return Ok(()),
+                Err(error) => tries.wait_after(error).await?,
+            }
+        }
+    }
+
+    async fn begin(&self, message: &Message) -> Result<Attempt, Event> {
+        // The handshake is part of making a session; it does not ask for another one.
+        Ok(Attempt { session: self.session.borrow().clone(), may_renew: message.method() != Some(INITIALIZED) })
+    }
+
+    async fn carry_once(
+        &self,
+        message: &Message,
+        unanswered: &mut Vec<Id>,
+        attempt: &mut Attempt,
+    ) -> Result<(), Error> {
+        attempt.session = self.session.borrow().clone();
+        let session = &*attempt.session;
+        self.exchange(message, session, unanswered, &mut Recipient::Host(session)).await?;
+        session.prove();
+        Ok(())
+    }
+
+    async fn recover(&self, _message: &Message, attempt: &mut Attempt, error: Error) -> Result<(), Error> {
+        if !attempt.may_renew || !matches!(error, Error::SessionLost(_)) {
+            return Err(error);
+        }
+        match self.renew(&attempt.session).await? {
+            Renewal::Made => {
+                attempt.may_renew = false;
+                Ok(())
+            }
+            Renewal::Pointless => Err(error),
+        }
+    }
+
+    /// A session that is lost is replaced before a request finds out, and after a sleep the GET stream is opened again.
+    async fn ping_once(&self, reason: Ping) {
+        if reason == Ping::AfterSleep {
+            self.steering.send_modify(|steering| steering.sleeps += 1);
+        }
+        self.core.order.pass().await;
+        let session = self.session.borrow().clone();
+        let Some(ping) = self.core.handshake.ping().filter(|_| !session.is_blank()) else { return };
+        match self.ask(&ping, &session).await {
+            Ok(_) => session.prove(),
+            Err(Error::SessionLost(_)) => {
+                if let Err(error) = self.renew(&session).await {
+                    warn!("{}", chain(&error));
+                }
+            }
+            Err(error) => warn!("ping: {}", chain(&error)),
+        }
+    }
+
+    /// MCP 2025-11-25, Transports, Session Management: DELETE.
+    async fn close(&self) {
+        self.trailing.guard().abort_all();
+        let session = self.session.borrow().clone();
+        if session.has_id() {
+            self.core.http.delete(&session.headers).await;
+        }
+    }
+}

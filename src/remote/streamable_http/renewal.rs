@@ -1,0 +1,117 @@
+//! How a session is made by the host's `initialize`, and made again by this program when the server has lost it (MCP
+//! 2025-11-25, Transports, Session Management).
+//!
+//! # Invariants
+//!
+//! - A lost session is replaced once, however many messages notice.
+
+use std::sync::Arc;
+
+use log::{info, warn};
+use reqwest::Response;
+
+use super::{StreamableHttp, answers::Recipient, session::Session};
+use crate::{
+    mcp::header::SESSION_ID,
+    message::{Id, Message},
+    remote::{Event, error::Error, handshake::Initialized},
+    status::Disposition,
+    text::{chain, one_line},
+};
+
+/// What came of a lost session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Renewal {
+    /// There is a new one, made now or for another message meanwhile.
+    Made,
+    /// The lost one had never worked, or there is no `initialize` to repeat.
+    Pointless,
+}
+
+impl StreamableHttp {
+    /// Makes the session with the host's `initialize`.
+    pub(super) async fn establish(&self, initialize: &Message) -> Result<(), Error> {
+        let blank = self.session.borrow().clone();
+        let mut unanswered: Vec<Id> = initialize.requests().cloned().collect();
+        let mut recipient = Recipient::NewSession(None);
+        let exchange = self.exchange(initialize, &blank, &mut unanswered, &mut recipient);
+        let after = self.core.timing.initialize_patience;
+        let silent = Err(Error::Silent { what: "answer to initialize", after });
+        self.core.timeout_excluding_sign_in(after, exchange).await.unwrap_or(silent)
+    }
+
+    /// Makes a new session in place of `lost`, unless there is one already.
+    pub(super) async fn renew(&self, lost: &Arc<Session>) -> Result<Renewal, Error> {
+        let _closed = self.core.order.close().await;
+        if !Arc::ptr_eq(&self.session.borrow(), lost) {
+            return Ok(Renewal::Made);
+        }
+        if !lost.may_be_replaced() {
+            return Ok(Renewal::Pointless);
+        }
+        let Some(initialize) = self.core.handshake.initialize() else { return Ok(Renewal::Pointless) };
+        info!("the server has lost the session; initialising again");
+        let after = self.core.timing.initialize_patience;
+        let made = self.core.timeout_excluding_sign_in(after, self.make_session(&initialize)).await;
+        match made.unwrap_or(Err(Error::Silent { what: "answer to initialize", after })) {
+            Ok((session, answer)) => {
+                // In this order, because the new session ends whatever follows the old one, which may be the caller.
+                self.core.events.send(Event::Renewed(answer)).await;
+                self.session.send_replace(session);
+                self.open_get_stream();
+                Ok(Renewal::Made)
+            }
+            // It is only busy or starting: the message may be tried again as after any such answer. The
+            // server's words are about a request of this program, so they are no answer to the host's.
+            Err(Error::Refused(mut refusal)) if Disposition::of(refusal.status).may_pass() => {
+                refusal.answer = None;
+                Err(Error::Refused(refusal))
+            }
+            Err(error @ (Error::Refused(_) | Error::NoNewSession(_))) => {
+                lost.set_irreplaceable();
+                Err(match error {
+                    Error::Refused(refusal) => Error::NoNewSession(refusal.to_string()),
+                    error => error,
+                })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Repeats the handshake, and what the host had set.
+    async fn make_session(&self, initialize: &Message) -> Result<(Arc<Session>, Message), Error> {
+        let blank = Session::blank(&self.core.http);
+        let response = self.post(initialize, &blank).await?;
+        let id = response.headers().get(SESSION_ID).cloned();
+        let answer = self.own_answer(initialize, response, &blank).await?;
+        let session = match Initialized::read(&answer) {
+            Initialized::Version(version) => Arc::new(Session::new(&self.core.http, id, &version)),
+            Initialized::Error(error) => return Err(Error::NoNewSession(one_line(error.as_bytes()))),
+        };
+        if let Some(initialized) = self.core.handshake.initialized()
+            && let Err(error) = self.post(&initialized, &session).await
+        {
+            warn!("the server does not take notifications/initialized: {}", chain(&error));
+        }
+        let new = &session;
+        self.core.restore(|request| async move { self.ask(&request, new).await }).await;
+        Ok((session, answer))
+    }
+
+    /// Sends a request of this program and returns its answer, which the host does not get.
+    pub(super) async fn ask(&self, request: &Message, session: &Session) -> Result<Message, Error> {
+        let response = self.post(request, session).await?;
+        self.own_answer(request, response, session).await
+    }
+
+    async fn own_answer(&self, request: &Message, response: Response, session: &Session) -> Result<Message, Error> {
+        let mut unanswered: Vec<Id> = request.requests().cloned().collect();
+        let Some(id) = unanswered.first().cloned() else { return Err(Error::NoAnswer("not a request")) };
+        let mut recipient = Recipient::Program(id, None);
+        self.answers(response, session, &mut unanswered, &mut recipient).await?;
+        match recipient {
+            Recipient::Program(_, Some(answer)) => Ok(answer),
+            _ => Err(Error::NoAnswer("the server did not answer our own request")),
+        }
+    }
+}
