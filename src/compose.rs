@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     cli::AllServers,
     config::{Config, ServerUrl},
-    description::store::{Account, AccountNow, Shelf},
+    description::store::{Account, AccountNow, DescriptionStore},
     era::known::Eras,
     forward::{self, Clock, Ends, Forward, Settings},
     local::{Lines, Writer},
@@ -30,7 +30,7 @@ use crate::{
 
 /// The loop with all that belongs to it, ready to run between a host and the server.
 #[derive(Debug)]
-pub struct Forwarder {
+pub(crate) struct Forwarder {
     forward: Forward,
     opener: Opener,
     events: EventReceiver,
@@ -42,13 +42,13 @@ impl Forwarder {
     ///
     /// # Errors
     /// If the settings contradict each other.
-    pub fn new(config: &Config, observer: Observer) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: &Config, observer: Observer) -> anyhow::Result<Self> {
         let (opener, events) = remote_end(config, observer)?;
         let account: AccountNow = match &opener.authorizer {
             Some(authorizer) => authorizer.account_now(),
             None => Arc::new(|| Account::Nobody),
         };
-        let descriptions = Shelf::new(config, account);
+        let descriptions = DescriptionStore::new(config, account);
         let settings = Settings {
             server: config.server.url().clone(),
             ignored_tools: config.ignored_tools.clone(),
@@ -67,8 +67,13 @@ impl Forwarder {
 
     /// Forwards between a host at `reader` and `writer` and the server, until the host closes its end or a stop comes.
     /// A value of `wakes` says how long the machine has slept.
-    pub async fn run<R, W>(self, reader: R, writer: W, stops: mpsc::Receiver<Stop>, wakes: mpsc::Receiver<Duration>)
-    where
+    pub(crate) async fn run<R, W>(
+        self,
+        reader: R,
+        writer: W,
+        stops: mpsc::Receiver<Stop>,
+        wakes: mpsc::Receiver<Duration>,
+    ) where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {

@@ -1,40 +1,62 @@
 //! `mcp-remote` lets an MCP host that can only launch local programs reach a remote MCP server.
 //!
-//! A host starts the program with the server's address. Every JSON-RPC message crosses between the
-//! host's stdin/stdout and the server as the bytes it came in; the host's first message opens the
-//! connection; what cannot be answered by the server is answered with an error that says why.
+//! A host starts the program with the server's URL. Every JSON-RPC message crosses between the host's stdin/stdout and the
+//! server as the bytes it came in. The host's first message opens the connection. What the server cannot answer is answered
+//! with an error that says why.
 //!
-//! # The walk of a message, each file entered once
+//! # The map
 //!
-//! stdin → [`local`] (a line) → [`message`] (kind, id, method) → [`forward`] → [`tools`] (refused? answered,
-//! done) → the id is owed (`forward/owed.rs`) → [`remote`] (Streamable HTTP or HTTP+SSE) →
-//! [`remote::http`] (headers, cookies, token) → server → body or event → [`message`] (one JSON value?)
-//! → [`forward`] (the id is paid) → [`tools`] (hidden?) → [`local`] → stdout.
+//! A module uses only modules that stand below it (`tests/it/layout.rs`).
 //!
-//! # The walk of a challenge
+//! | module | what it is |
+//! |---|---|
+//! | `program` | a command line becomes an exit code |
+//! | [`commands`], [`refusal`] | `login`, `logout`, `status`, `finish`, `mcp-remote-client`; a refused command line |
+//! | [`compose`] | settings become network, authorizer, remote end and loop, for every command |
+//! | [`cli`] | flags and environment become settings |
+//! | [`forward`] | the loop: a closed event enum, one file for each state of the connection, actions out |
+//! | [`remote`] | the connection to the server: what all transports share, each transport, the HTTP client |
+//! | [`observer`] | what `mcp-remote-client` hears of a connection and a host does not |
+//! | [`oauth`] | authorizer → flow → grants → client, person, providers → stored → protocol → http |
+//! | [`description`], [`era`], [`network`] | what is known of a server; the two eras of MCP; connections |
+//! | [`config`] | the settings |
+//! | [`known_hosts`], [`local`], [`tools`] | how long hosts wait; stdin and stdout; ignored tools |
+//! | [`store`] | files, atomic writes, locks |
+//! | [`report`] | failures: code, sentence, hint |
+//! | [`logging`], [`status`] | the log; what an HTTP status means for a retry |
+//! | [`mcp`], [`message`] | names of the protocol; one JSON-RPC message |
+//! | [`secret`], [`shutdown`], [`sleep_watch`], [`surroundings`], [`sync`], [`text`] | what everything else stands on |
 //!
-//! [`remote::http`] meets 401, or 403 that names a scope → [`oauth::protocol::challenge`] → [`oauth::Authorizer`]
-//! (one flight per process) → [`store`] (has another copy done it?) → [`oauth::protocol::discovery`] →
-//! [`oauth::grants::refresh`] (one per machine: [`store::lock`]) → [`oauth::grants::authorization_code`]: first
-//! [`oauth::person::redirect`] is bound, its port is part of who we are; then [`oauth::client`], the
-//! [`oauth::person::browser`], the redirect, the exchange → [`store`] → the same request goes out again. Or one
-//! of the other grants, each in its file. The layers above have seen a slow request.
+//! # How a message travels
 //!
-//! # The walk of a modern message
+//! stdin → [`local`] (a line) → [`message`] (kind, ID, method) → [`forward`] (`messages.rs`) → [`tools`] (refused?) → the
+//! request is owed (`forward/host.rs`) → [`remote`] (`connection.rs`, then a transport) → [`remote::http`] (headers,
+//! cookies, token) → server → body or event → [`message`] (one JSON value?) → [`forward`] (the request is paid) →
+//! [`tools`] (hidden?) → [`local`] → stdout.
+//!
+//! # How a challenge is met
+//!
+//! [`remote::http`] gets 401, or 403 that names a scope → [`oauth::protocol::challenge`] → [`oauth::Authorizer`] (one attempt
+//! per process) → [`store`] (has another instance done it?) → [`oauth::protocol::discovery`] → [`oauth::grants::refresh`]
+//! (one per machine: [`store::lock`]) → [`oauth::grants::authorization_code`]: [`oauth::person::redirect`] is bound first,
+//! because its port is part of the registration; then [`oauth::client`], [`oauth::person::browser`], the redirect, the
+//! token request → [`store`] → the same request is sent again. Or one of the other grants, each in its file. The layers
+//! above see a slow request.
+//!
+//! # How a modern message travels
 //!
 //! The first message decides the [`era`] of a connection. A request of MCP 2026-07-28 → [`forward`] (`modern.rs`:
-//! `server/discover` is never held; `listens.rs`: the streams that owe nobody) → `remote/modern.rs` (one POST and one
-//! stream each, headers by [`era::mirror`], what the answer says of the server by [`era::verdict`], kept by
-//! [`era::known`]) → back as above.
+//! `server/discover` is never held) → `remote/modern.rs` (one POST and one stream each, headers by [`era::mirror`]; what
+//! the answer says of the server by [`era::verdict`], kept by [`era::known`]) → back as above.
 //!
-//! # The walk of a start that the server does not answer
+//! # What happens when the server does not answer at first
 //!
-//! [`remote`] is blocked, or [`oauth::Authorizer`] needs a person (`forward/sign_in.rs`) → [`forward`] holds
-//! the host's `initialize` for as long as this host waits (`hold.rs`, [`known_hosts`]), then answers it itself
-//! (`provisional.rs`); a server whose last [`description`] is known ([`description::store`]) is shown at once
-//! → lists are answered, or one tool stands in for them (`stand_in.rs`), calls are held → the connection stands: the host's own handshake goes to the server, then what was held; the host is
-//! told which lists are others, and answered where it asks for what the server has not (`told.rs`); lists
-//! that it has seen are looked at again (`survey.rs`). With a server that answers, nothing of this happens.
+//! [`remote`] is blocked, or [`oauth::Authorizer`] needs a person → [`forward`] holds the host's `initialize` for as long
+//! as this host waits (`hold.rs`, [`known_hosts`]), then answers it itself (`provisional.rs`). A server whose last
+//! [`description`] is known is shown at once; otherwise one tool stands in for its lists (`stand_in.rs`). Calls are held.
+//! The connection is established → the host's own handshake goes to the server, then what was held. The host is told which
+//! lists have changed, and answered where it asks for what the server does not have (`promised.rs`). Lists that it has
+//! seen are asked for again (`lists.rs`). With a server that answers, nothing of this happens.
 //!
 //! # Invariants
 //!
@@ -67,55 +89,72 @@
 //!     token.
 //! 12. The redirect's listener is on loopback, exists only while a sign-in is under way, and ignores
 //!     what is not its own.
-//!
-//! # Who looks on
-//!
-//! [`diagnosis`] (`mcp-remote-client`) is a host of our own ([`client`]) on the same walk. What a host does
-//! not learn, the transport and each step of an authorization, it hears from [`observer`].
-//!
-//! # What surrounds a message at the remote end
-//!
-//! All transports share one connection (`remote/connection.rs`): the order of messages, cancellation, retries, the handshake
-//! of a new session, the keep-alive. A transport is one implementation of its trait: `remote/streamable_http/`,
-//! `remote/http_sse.rs`, `remote/modern.rs`. What an HTTP status means for a retry is decided once (`status.rs`).
 
 #![forbid(unsafe_code)]
+// The map leads to private modules: it is read with `cargo doc --document-private-items`.
+#![allow(rustdoc::private_intra_doc_links)]
 
-// In reading order.
+// From the top down.
 mod program;
 
-pub mod cli;
 mod commands;
-pub mod compose;
-pub mod config;
 mod refusal;
 
-pub mod forward;
-pub mod known_hosts;
-pub mod local;
-pub mod tools;
+mod compose;
 
-pub mod era;
-pub mod remote;
+mod cli;
 
-pub mod oauth;
+mod forward;
 
-pub mod network;
-pub mod store;
+mod remote;
 
-pub mod description;
-pub mod mcp;
-pub mod message;
+mod observer;
 
-pub mod logging;
-pub mod observer;
-pub mod report;
-pub mod secret;
-pub mod shutdown;
-mod sleep_watch;
+mod oauth;
+
+mod description;
+mod era;
+mod network;
+
+mod config;
+
+mod known_hosts;
+mod local;
+mod tools;
+
+mod store;
+
+mod report;
+
+mod logging;
 mod status;
-pub mod surroundings;
+
+mod mcp;
+mod message;
+
+mod secret;
+mod shutdown;
+mod sleep_watch;
+mod surroundings;
 mod sync;
 mod text;
 
+pub use cli::Program;
 pub use program::{main, main_with};
+
+/// What tests, fuzz targets and benchmarks use. It changes without notice.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::{
+        known_hosts::{Hold, HostEnvironment, HostName, ListHold, hold},
+        local::{Incoming, Lines, Writer},
+        message::{Body, Id, Malformed, Message, OversizedLine, Part, Shape},
+        program::forward_between,
+        remote::event_stream::{EventStream, EventTooLong, ServerSentEvent},
+        report::{
+            Code,
+            catalogue::{CATALOGUE, Entry, Kind, NAME_THE_ADDRESS, START_AGAIN},
+        },
+        tools::{Call, ToolPattern, hide, judge},
+    };
+}

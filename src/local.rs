@@ -1,7 +1,9 @@
 //! The host's end: one line is one message, in and out (MCP, Transports, stdio).
 //!
-//! Must never: write anything but messages to stdout; block the loop on a host that does not read;
-//! hold up the exit.
+//! # Invariants
+//!
+//! - Nothing but messages goes to stdout.
+//! - A host that does not read blocks neither the loop nor the exit.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
-use crate::message::{Body, Id, Skim};
+use crate::message::{Body, Id, OversizedLine};
 
 /// What the host sent.
 #[derive(Debug)]
@@ -42,29 +44,29 @@ pub struct Lines<R> {
     /// No line end before this place.
     searched: usize,
     limit: usize,
-    state: Reading,
+    state: LineState,
 }
 
 #[derive(Debug)]
-enum Reading {
+enum LineState {
     Line,
-    Skipping(Box<SkimLine>),
+    Skipping(Box<Skipped>),
     Ended,
 }
 
 /// A wrapper, because a half-read line has nothing to show.
-struct SkimLine(Skim);
+struct Skipped(OversizedLine);
 
-impl std::fmt::Debug for SkimLine {
+impl std::fmt::Debug for Skipped {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("SkimLine")
+        formatter.write_str("Skipped")
     }
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
     /// Lines of at most `limit` bytes.
     pub fn new(reader: R, limit: usize) -> Self {
-        Self { reader, buffer: BytesMut::new(), searched: 0, limit, state: Reading::Line }
+        Self { reader, buffer: BytesMut::new(), searched: 0, limit, state: LineState::Line }
     }
 
     /// The next line that is not blank. Safe to drop at any await.
@@ -73,7 +75,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             if let Some(incoming) = self.buffered() {
                 return incoming;
             }
-            if matches!(self.state, Reading::Ended) {
+            if matches!(self.state, LineState::Ended) {
                 return Incoming::End;
             }
             // Doubling, so that a line of megabytes is not copied again for each read of its bytes.
@@ -87,7 +89,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                 Ok(_) => {}
                 Err(error) => {
                     log::warn!("cannot read from the host any more: {error}");
-                    self.state = Reading::Ended;
+                    self.state = LineState::Ended;
                     self.buffer.clear();
                 }
             }
@@ -98,12 +100,12 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         loop {
             let found = memchr::memchr(b'\n', &self.buffer[self.searched..]).map(|at| self.searched + at);
             match (&mut self.state, found) {
-                (Reading::Skipping(skim), None) => {
+                (LineState::Skipping(skim), None) => {
                     skim.0.push(&self.buffer);
                     self.buffer.clear();
                     return None;
                 }
-                (Reading::Skipping(skim), Some(end)) => {
+                (LineState::Skipping(skim), Some(end)) => {
                     skim.0.push(&self.buffer[..end]);
                     self.buffer.advance(end + 1);
                     self.searched = 0;
@@ -114,13 +116,13 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                     if self.buffer.len() <= self.limit {
                         return None;
                     }
-                    self.state = Reading::Skipping(Box::new(SkimLine(Skim::default())));
+                    self.state = LineState::Skipping(Box::new(Skipped(OversizedLine::default())));
                     self.searched = 0;
                 }
                 (_, Some(end)) => {
                     self.searched = 0;
                     if end > self.limit {
-                        self.state = Reading::Skipping(Box::new(SkimLine(Skim::default())));
+                        self.state = LineState::Skipping(Box::new(Skipped(OversizedLine::default())));
                         continue;
                     }
                     let line = self.buffer.split_to(end).freeze();
@@ -135,19 +137,19 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 
     /// A last line may lack its end.
     fn end(&mut self) -> Option<Incoming> {
-        let last = match std::mem::replace(&mut self.state, Reading::Ended) {
-            Reading::Skipping(skim) => Some(Incoming::TooLong(skim.0.request())),
-            Reading::Line => not_blank(self.buffer.split().freeze()).map(Incoming::Line),
-            Reading::Ended => None,
+        let last = match std::mem::replace(&mut self.state, LineState::Ended) {
+            LineState::Skipping(skim) => Some(Incoming::TooLong(skim.0.request())),
+            LineState::Line => not_blank(self.buffer.split().freeze()).map(Incoming::Line),
+            LineState::Ended => None,
         };
         self.searched = 0;
         last
     }
 
     fn skipped(&mut self) -> Incoming {
-        match std::mem::replace(&mut self.state, Reading::Line) {
-            Reading::Skipping(skim) => Incoming::TooLong(skim.0.request()),
-            Reading::Line | Reading::Ended => Incoming::TooLong(None),
+        match std::mem::replace(&mut self.state, LineState::Line) {
+            LineState::Skipping(skim) => Incoming::TooLong(skim.0.request()),
+            LineState::Line | LineState::Ended => Incoming::TooLong(None),
         }
     }
 }
@@ -248,9 +250,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 }
 
 /// The reading half of the host's end.
-pub type HostReader = Box<dyn AsyncRead + Send + Unpin>;
+pub(crate) type HostReader = Box<dyn AsyncRead + Send + Unpin>;
 /// The writing half of the host's end.
-pub type HostWriter = Box<dyn AsyncWrite + Send + Unpin>;
+pub(crate) type HostWriter = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// This process's stdin and stdout, without a thread between wherever that can be: pipes by rmcp
 /// (Linux), sockets, which is what Node and Electron hosts hand over, here. What is left (terminals,
@@ -258,8 +260,7 @@ pub type HostWriter = Box<dyn AsyncWrite + Send + Unpin>;
 ///
 /// # Panics
 /// Outside a tokio runtime.
-#[must_use]
-pub fn stdio() -> (HostReader, HostWriter) {
+pub(crate) fn stdio() -> (HostReader, HostWriter) {
     #[cfg(target_os = "linux")]
     if unix::are_pipes() {
         let (reader, writer) = rmcp::transport::stdio_pipes();
@@ -285,7 +286,7 @@ pub fn stdio() -> (HostReader, HostWriter) {
 
 /// A blocking reader even if somebody has made its file non-blocking, as those who share it can.
 #[derive(Debug)]
-pub struct Patient<R>(pub R);
+pub(crate) struct Patient<R>(pub R);
 
 impl<R: io::Read> io::Read for Patient<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

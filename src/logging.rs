@@ -1,7 +1,10 @@
 //! The log: env_logger's lines, each with our pid, on stderr, and with `--debug` also in a file.
 //!
-//! Must never: write to stdout; hold the loop up because nobody reads stderr (hosts forget to); keep
-//! a file that others can read. What is secret never gets here: it is in types that do not print.
+//! # Invariants
+//!
+//! - The log does not write to stdout.
+//! - The loop does not wait for a reader of stderr, because hosts forget to read it.
+//! - The debug file belongs to its user alone. Secrets do not get here: they are in types that do not print.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -31,7 +34,7 @@ const PRINT_SECRETS: [&str; 4] = ["cookie_store", "h2", "hyper", "rmcp::transpor
 
 /// How much is said on stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogMode {
+pub(crate) enum LogMode {
     /// A line for each change of state.
     #[default]
     Normal,
@@ -44,11 +47,11 @@ pub enum LogMode {
 /// The open log; finish it before the program ends.
 #[derive(Debug)]
 pub(crate) struct Log {
-    writer: Option<(SyncSender<Entry>, Receiver<()>)>,
+    writer: Option<(SyncSender<LogEntry>, Receiver<()>)>,
 }
 
 #[derive(Debug)]
-enum Entry {
+enum LogEntry {
     Line(Vec<u8>),
     End,
 }
@@ -110,7 +113,7 @@ impl Log {
     /// Writes what is waiting, if somebody takes it.
     pub(crate) fn finish(self) {
         let Some((sender, end)) = self.writer else { return };
-        _ = sender.try_send(Entry::End);
+        _ = sender.try_send(LogEntry::End);
         _ = end.recv_timeout(LAST_LINES);
     }
 }
@@ -120,11 +123,11 @@ fn prints_secrets(line: &Metadata<'_>) -> bool {
     line.level() > Level::Info && PRINT_SECRETS.iter().any(|library| line.target().starts_with(library))
 }
 
-struct Queue(SyncSender<Entry>);
+struct Queue(SyncSender<LogEntry>);
 
 impl Write for Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match self.0.try_send(Entry::Line(line.to_vec())) {
+        match self.0.try_send(LogEntry::Line(line.to_vec())) {
             Ok(()) | Err(TrySendError::Full(_)) => Ok(line.len()),
             Err(TrySendError::Disconnected(_)) => Err(io::ErrorKind::BrokenPipe.into()),
         }
@@ -135,7 +138,7 @@ impl Write for Queue {
     }
 }
 
-fn write(entries: &Receiver<Entry>, path: Option<&Path>) {
+fn write(entries: &Receiver<LogEntry>, path: Option<&Path>) {
     let mut file = path.and_then(|path| match open(path) {
         Ok(file) => Some(file),
         Err(error) => {
@@ -143,7 +146,7 @@ fn write(entries: &Receiver<Entry>, path: Option<&Path>) {
             None
         }
     });
-    while let Ok(Entry::Line(line)) = entries.recv() {
+    while let Ok(LogEntry::Line(line)) = entries.recv() {
         _ = io::stderr().write_all(&line);
         if let (Some(open), Some(path)) = (&mut file, path) {
             _ = open.write_all(&line);

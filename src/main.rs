@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    mcp_remote::main(mcp_remote::cli::Program::Adapter)
+    mcp_remote::main(mcp_remote::Program::Adapter)
 }

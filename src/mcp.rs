@@ -1,7 +1,5 @@
 //! Names of the Model Context Protocol: methods, headers and protocol versions, each written once.
 
-#![allow(dead_code)]
-
 use std::time::Duration;
 
 use reqwest::header::HeaderName;
@@ -14,7 +12,7 @@ pub(crate) const HOST_PATIENCE: Duration = Duration::from_secs(45);
 /// A transport of MCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Transport {
+pub(crate) enum Transport {
     /// MCP 2025-03-26 and later.
     StreamableHttp,
     /// MCP 2024-11-05.
@@ -44,9 +42,7 @@ pub(crate) mod method {
     pub(crate) const RESOURCES_SUBSCRIBE: &str = "resources/subscribe";
     pub(crate) const RESOURCES_UNSUBSCRIBE: &str = "resources/unsubscribe";
     pub(crate) const RESOURCES_CHANGED: &str = "notifications/resources/list_changed";
-    pub(crate) const RESOURCE_UPDATED: &str = "notifications/resources/updated";
     pub(crate) const SET_LEVEL: &str = "logging/setLevel";
-    pub(crate) const COMPLETE: &str = "completion/complete";
 
     pub(crate) const ELICITATION_CREATE: &str = "elicitation/create";
     pub(crate) const ELICITATION_COMPLETE: &str = "notifications/elicitation/complete";

@@ -1,7 +1,10 @@
 //! What a connection tells somebody who looks on: `mcp-remote-client`. A closed list of facts, each said
 //! where it is found out; the adapter has no observer, and pays nothing.
 //!
-//! Must never: change what a connection does; be told a secret.
+//! # Invariants
+//!
+//! - An observer does not change what a connection does.
+//! - An observer hears no secret.
 
 use reqwest::StatusCode;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -36,7 +39,7 @@ pub(crate) enum Fact {
 
 /// Who looks on, if anybody does.
 #[derive(Clone, Debug, Default)]
-pub struct Observer(Option<UnboundedSender<Fact>>);
+pub(crate) struct Observer(Option<UnboundedSender<Fact>>);
 
 impl Observer {
     /// One, and where it hears.

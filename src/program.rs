@@ -10,6 +10,12 @@ use std::{
     io::{self, IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
 };
 
 use crate::{
@@ -157,6 +163,29 @@ fn run_to_end<T>(
 
 /// Forwards between this process's stdin and stdout and the server until the host, of which `parent` is the process,
 /// closes its end.
+/// Forwards as the program does with these arguments, but between the ends that are passed in; a value of `wakes` says how
+/// long the machine has slept. For tests.
+///
+/// # Errors
+/// If the arguments are not those of the adapter, or contradict each other.
+#[doc(hidden)]
+pub fn forward_between<R, W>(
+    arguments: Vec<OsString>,
+    reader: R,
+    writer: W,
+    wakes: mpsc::Receiver<Duration>,
+) -> anyhow::Result<impl Future<Output = ()>>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    let Ok(Command::Forward(config)) = cli::parse(Program::Adapter, arguments, &|_| None) else {
+        anyhow::bail!("these arguments do not start the adapter");
+    };
+    let forwarder = Forwarder::new(&config, Observer::default())?;
+    Ok(forwarder.run(reader, writer, mpsc::channel(1).1, wakes))
+}
+
 async fn forward(config: &Config, parent: Parent) -> anyhow::Result<()> {
     let forwarder = Forwarder::new(config, Observer::default())?;
     let (reader, writer) = local::stdio();

@@ -1,24 +1,24 @@
 //! A value that cannot be printed by accident.
 //!
-//! Must never: implement `Display` or `Serialize`; the only way out is [`Secret::expose`], which
-//! marks the boundary in the code that calls it.
+//! # Invariants
+//!
+//! - `Secret` implements neither `Display` nor `Serialize`; [`Secret::expose`] is the only way out, and marks the
+//!   boundary in the code that calls it.
 
 use std::fmt;
 
 /// A token, a client secret, a header value.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret<T>(T);
+pub(crate) struct Secret<T>(T);
 
 impl<T> Secret<T> {
     /// Closes the lid.
-    #[must_use]
-    pub const fn new(value: T) -> Self {
+    pub(crate) const fn new(value: T) -> Self {
         Self(value)
     }
 
     /// The value itself: from here on the caller answers for it.
-    #[must_use]
-    pub const fn expose(&self) -> &T {
+    pub(crate) const fn expose(&self) -> &T {
         &self.0
     }
 }

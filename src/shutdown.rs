@@ -1,7 +1,9 @@
 //! Reasons to end that do not come through the pipe: signals, and a host that died without closing
 //! it.
 //!
-//! Must never: end the program by itself; what is owed is answered first.
+//! # Invariants
+//!
+//! - A signal does not end the program by itself, because pending requests are answered first.
 
 use std::{fmt, time::Duration};
 
@@ -9,7 +11,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 /// A reason to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub(crate) enum Stop {
     /// SIGTERM, SIGINT or SIGHUP; control-C on Windows.
     Signal(&'static str),
     /// The process that started us is gone; somebody else may still hold its end of the pipe.
@@ -27,12 +29,11 @@ impl fmt::Display for Stop {
 
 /// The process that started us, as it was known at the start.
 #[derive(Clone, Copy, Debug)]
-pub struct Parent(#[cfg(unix)] u32);
+pub(crate) struct Parent(#[cfg(unix)] u32);
 
 impl Parent {
     /// To be taken first of all: a parent that dies before is never known.
-    #[must_use]
-    pub fn now() -> Self {
+    pub(crate) fn now() -> Self {
         #[cfg(unix)]
         return Self(std::os::unix::process::parent_id());
         #[cfg(not(unix))]
@@ -45,7 +46,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Watches until the set is dropped.
 #[must_use]
-pub fn watch(parent: Parent) -> (mpsc::Receiver<Stop>, JoinSet<()>) {
+pub(crate) fn watch(parent: Parent) -> (mpsc::Receiver<Stop>, JoinSet<()>) {
     let (sender, stops) = mpsc::channel(4);
     let mut watchers = JoinSet::new();
     signals(&mut watchers, &sender);

@@ -2,7 +2,9 @@
 //! them, a router may have forgotten them, and what is sent on one is answered by nothing. So whoever
 //! holds connections is told, and looks before the next request finds out.
 //!
-//! Must never: take a busy minute for a sleep.
+//! # Invariants
+//!
+//! - A busy minute is not taken for a sleep.
 
 use std::time::{Duration, SystemTime};
 

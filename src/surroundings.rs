@@ -19,7 +19,7 @@ const CONTAINER_FILES: [&str; 2] = [".dockerenv", "run/.containerenv"];
 
 /// Where the program runs, as far as it matters for a browser.
 #[derive(Clone, Debug)]
-pub struct Surroundings {
+pub(crate) struct Surroundings {
     pub(crate) browser: Option<String>,
     pub(crate) session: Vec<(&'static str, String)>,
     /// Both ends' addresses and ports, as in `$SSH_CONNECTION`; empty where only `$SSH_TTY` is set.
@@ -42,8 +42,7 @@ impl Default for Surroundings {
 
 impl Surroundings {
     /// Reads the variables; the file system is looked at when a browser is wanted.
-    #[must_use]
-    pub fn of(environment: &dyn Fn(&str) -> Option<String>) -> Self {
+    pub(crate) fn of(environment: &dyn Fn(&str) -> Option<String>) -> Self {
         let set = |name: &str| environment(name).filter(|value| !value.is_empty());
         Self {
             browser: set("BROWSER"),
@@ -130,7 +129,6 @@ impl Surroundings {
     }
 
     /// Whether there may be a browser that the person sees; otherwise they are elsewhere.
-    #[must_use]
     pub(crate) fn may_have_browser(&self) -> bool {
         self.browser.is_some() || self.obstacle().is_none()
     }

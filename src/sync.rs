@@ -1,7 +1,5 @@
 //! Locks that a panic elsewhere does not close: the program aborts on a panic, so a poisoned lock is only met in tests.
 
-#![allow(dead_code)]
-
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Locks without the question of poison.

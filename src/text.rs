@@ -13,7 +13,6 @@ use reqwest::Url;
 const LONGEST: usize = 200;
 
 /// What a server says, made fit for one line of text: the title of a page, or its first characters.
-#[must_use]
 pub(crate) fn one_line(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(16 * 1024)]);
     let lower = text.to_ascii_lowercase();
@@ -38,7 +37,6 @@ pub(crate) fn is_obeyed(character: char) -> bool {
 }
 
 /// Returns a URL as it may be logged: without user, password and query, and without what looks like a key in the path.
-#[must_use]
 pub(crate) fn url(url: &Url) -> String {
     let path: Vec<_> = url.path().split('/').map(|part| if is_key(part) { "…" } else { part }).collect();
     let query = if url.query().is_some() { "?…" } else { "" };
@@ -54,7 +52,6 @@ pub(crate) fn is_key(part: &str) -> bool {
 }
 
 /// Host and port as a person would write them.
-#[must_use]
 pub(crate) fn host(server: &Url) -> String {
     match (server.host_str(), server.port()) {
         (Some(host), Some(port)) => format!("{host}:{port}"),
@@ -64,7 +61,6 @@ pub(crate) fn host(server: &Url) -> String {
 }
 
 /// An error and what caused it, in one line.
-#[must_use]
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();

@@ -1,8 +1,10 @@
 //! Ignored tools: hidden from what `tools/list` answers, refused in `tools/call` (npm's
 //! `--ignore-tool`).
 //!
-//! Must never: let a call of an ignored tool through, however its name is written; change anything
-//! of a list but the tools taken out.
+//! # Invariants
+//!
+//! - No call of an ignored tool passes, however its name is written.
+//! - A list changes in nothing but the tools that are taken out.
 
 use std::fmt;
 
@@ -128,7 +130,7 @@ fn named<'a>(object: &'a str, name: &'static str) -> impl Iterator<Item = &'a Ra
 
 /// A string's text; a lone surrogate in it, which is no character, becomes the replacement character.
 fn decoded(value: &RawValue) -> Option<String> {
-    let Text(bytes) = serde_json::from_str(value.get()).ok()?;
+    let JsonString(bytes) = serde_json::from_str(value.get()).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -144,7 +146,7 @@ fn members(object: &str) -> Option<Vec<(Vec<u8>, &RawValue)>> {
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut members = Vec::new();
-            while let Some((Text(key), value)) = map.next_entry()? {
+            while let Some((JsonString(key), value)) = map.next_entry()? {
                 members.push((key, value));
             }
             Ok(members)
@@ -154,9 +156,9 @@ fn members(object: &str) -> Option<Vec<(Vec<u8>, &RawValue)>> {
 }
 
 /// A JSON string as bytes, which also holds lone surrogates (legal by RFC 8259 §8.2, and no `str`).
-struct Text(Vec<u8>);
+struct JsonString(Vec<u8>);
 
-impl<'de> Deserialize<'de> for Text {
+impl<'de> Deserialize<'de> for JsonString {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Characters;
         impl Visitor<'_> for Characters {

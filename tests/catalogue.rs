@@ -17,8 +17,7 @@ use std::{
     },
 };
 
-use mcp_remote::report::Code;
-use mcp_remote::report::catalogue::{CATALOGUE, NAME_THE_ADDRESS, START_AGAIN};
+use mcp_remote::internals::{CATALOGUE, Code, NAME_THE_ADDRESS, START_AGAIN};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, date_time_ymd,

@@ -6,10 +6,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use mcp_remote::{
-    message::{Body, Id, Malformed, Message, Part, Shape, Skim},
-    remote::event_stream::EventStream,
-    tools::{Call, ToolPattern, hide, judge},
+use mcp_remote::internals::{
+    Body, Call, EventStream, Id, Malformed, Message, OversizedLine, Part, Shape, ToolPattern, hide, judge,
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Value, value::RawValue};
@@ -319,7 +317,7 @@ proptest! {
 
     #[test]
     fn a_line_too_long_to_keep_tells_the_id_that_the_whole_line_would(text in message(), lengths in cuts()) {
-        let mut skim = Skim::default();
+        let mut skim = OversizedLine::default();
         cut(text.as_bytes(), &lengths).iter().for_each(|piece| skim.push(piece));
         let Ok(value) = serde_json::from_str::<Value>(&text) else { return Ok(()) };
         let id = value.get("method").and_then(|_| value.get("id")).cloned();

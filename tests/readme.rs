@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
-use mcp_remote::known_hosts::{HostEnvironment, HostName, hold};
+use mcp_remote::internals::{HostEnvironment, HostName, hold};
 
 /// A host's name for people, its name and version in the protocol, and its environment.
 type Known = (&'static str, &'static str, &'static str, Option<&'static str>);

@@ -14,11 +14,7 @@ use std::{
     time::Duration,
 };
 
-use mcp_remote::{
-    cli::{self, Command, Program},
-    compose::Forwarder,
-    observer::Observer,
-};
+use mcp_remote::internals::forward_between;
 use serde_json::{Value, json};
 use support::{
     host::{Host, initialize_params, notification, request},
@@ -117,12 +113,10 @@ impl Sleeper {
         let home = tempfile::tempdir().unwrap();
         let folder = ["--config-dir", home.path().to_str().unwrap()];
         let arguments = arguments.iter().chain(&folder).map(Into::into).collect();
-        let Ok(Command::Forward(config)) = cli::parse(Program::Adapter, arguments, &|_| None) else { unreachable!() };
         let (near, far) = tokio::io::duplex(64 * 1024);
         let (reader, writer) = tokio::io::split(far);
-        let forwarder = Forwarder::new(&config, Observer::default()).unwrap();
         let (wakes, watched) = mpsc::channel(1);
-        tokio::spawn(forwarder.run(reader, writer, mpsc::channel(1).1, watched));
+        tokio::spawn(forward_between(arguments, reader, writer, watched).unwrap());
         Self { near: BufReader::new(near), wakes, _home: home }
     }
 

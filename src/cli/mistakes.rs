@@ -1,6 +1,8 @@
 //! Arguments that cannot be understood, each told in one sentence that says what to write instead.
 //!
-//! Must never: show a value that may be a piece of a secret, such as what a host has cut off a header.
+//! # Invariants
+//!
+//! - A value that may be a piece of a secret is not shown, such as what a host has cut off a header.
 
 use std::{borrow::Cow, error::Error, ffi::OsString};
 

@@ -1,8 +1,10 @@
 //! The command line: forwarding, and the commands for a person (`login`, `logout`, `status`, `finish`).
 //! Everything becomes a [`Command`] or one clear sentence.
 //!
-//! Must never: put a secret into a message; let a typo pass (npm ignores unknown flags, and then
-//! starts without the header somebody misspelt).
+//! # Invariants
+//!
+//! - No message contains a secret.
+//! - An unknown flag is an error (npm mcp-remote ignores it, and then starts without the header that was misspelled).
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
@@ -34,11 +36,11 @@ mod terminal;
 mod tests;
 mod words;
 
-pub use terminal::{Borrowed, Terminal};
+pub(crate) use terminal::Terminal;
 
 /// What the arguments ask for.
 #[derive(Debug)]
-pub enum Command {
+pub(crate) enum Command {
     /// Forward between a host on stdio and the server.
     Forward(Box<Config>),
     /// `mcp-remote-client`: tell the connection step by step and show what the server has, or try one
@@ -58,7 +60,7 @@ pub enum Command {
 
 /// What `mcp-remote-client` is to do.
 #[derive(Debug)]
-pub struct ClientOptions {
+pub(crate) struct ClientOptions {
     /// For whom.
     pub output: Output,
     /// What.
@@ -71,7 +73,7 @@ pub struct ClientOptions {
 
 /// What a person wants of a server.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub enum ClientAction {
+pub(crate) enum ClientAction {
     /// Everything looked at, and told.
     #[command(skip)]
     Diagnosis,
@@ -119,7 +121,7 @@ fn misplaced(verb: Verb, arguments: &[OsString], error: &clap::Error) -> Option<
 
 /// What `logout` forgets.
 #[derive(Debug)]
-pub enum Logout {
+pub(crate) enum Logout {
     /// One server.
     Server(Box<Config>),
     /// Everything in the store.
@@ -128,7 +130,7 @@ pub enum Logout {
 
 /// What is needed to forget every server.
 #[derive(Debug)]
-pub struct AllServers {
+pub(crate) struct AllServers {
     /// The folder of stored sign-ins.
     pub store: PathBuf,
     /// Whether addresses without TLS are allowed.
@@ -145,7 +147,7 @@ pub struct AllServers {
 
 /// What `status` shows.
 #[derive(Debug)]
-pub struct Status {
+pub(crate) struct Status {
     /// The folder of stored sign-ins.
     pub store: PathBuf,
     /// One server only: its address, and npm's name for it in the store.
@@ -156,14 +158,14 @@ pub struct Status {
 
 /// What `finish` needs; the redirect itself is asked for, never an argument.
 #[derive(Debug)]
-pub struct Finish {
+pub(crate) struct Finish {
     /// The folder of stored sign-ins, where those that wait are noted.
     pub store: PathBuf,
 }
 
 /// How `mcp-remote-client` and `status` print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
+pub(crate) enum Output {
     /// For a person.
     Text,
     /// For a program.
@@ -181,7 +183,7 @@ pub enum Program {
 
 /// Who learns that the arguments cannot be understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reader {
+pub(crate) enum Reader {
     /// A host that has started the adapter: its first request is to be answered too.
     Host,
     /// A person; stderr is enough, and nothing on stdin is theirs.
@@ -190,7 +192,7 @@ pub enum Reader {
 
 /// Arguments that cannot be understood.
 #[derive(Debug)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// For whom.
     pub reader: Reader,
     /// What is wrong.
@@ -198,7 +200,7 @@ pub struct Usage {
 }
 
 /// Environment variables, passed in.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 const TAKEN_OVER: &str = "\
 Give the address and the flags as they stand in the host's entry; every flag is accepted. A sign-in is kept under the \
@@ -389,7 +391,11 @@ impl Verb {
 ///
 /// # Errors
 /// [`Usage`].
-pub fn parse(program: Program, arguments: Vec<OsString>, environment: Environment<'_>) -> Result<Command, Usage> {
+pub(crate) fn parse(
+    program: Program,
+    arguments: Vec<OsString>,
+    environment: Environment<'_>,
+) -> Result<Command, Usage> {
     let mut arguments = arguments;
     let verb = Verb::take(program, &mut arguments);
     let reader = if verb == Verb::Forward { Reader::Host } else { Reader::Person };

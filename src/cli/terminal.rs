@@ -1,7 +1,9 @@
 //! What a person's terminal has and a host may not: hosts start programs with little of the user's
 //! environment (the MCP SDKs pass on `HOME`, `PATH` and a few more), so what works here may fail there.
 //!
-//! Must never: take the value of a variable along.
+//! # Invariants
+//!
+//! - The value of a variable is not copied.
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +20,7 @@ use crate::{
 
 /// This terminal, as far as a host differs.
 #[derive(Clone, Debug)]
-pub struct Terminal {
+pub(crate) struct Terminal {
     /// Variables that this connection uses.
     pub borrowed: Vec<Borrowed>,
     /// The flags and addresses as they were written, without the client's own.
@@ -35,7 +37,7 @@ pub struct Terminal {
 
 /// A variable that is set here and used, and that a host may not pass on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Borrowed {
+pub(crate) struct Borrowed {
     /// Its name.
     pub name: String,
     /// What to write into the host's entry.

@@ -1,7 +1,9 @@
 //! The words of a command given in one argument, as POSIX (Shell Command Language, §2.2 Quoting and
 //! §2.3 Token Recognition) has a simple command fall into words.
 //!
-//! Must never: start a shell or act as one. `$`, backquotes, `*`, `|` and the like are characters.
+//! # Invariants
+//!
+//! - No shell is started or imitated: `$`, backquotes, `*`, `|` and the like are characters.
 
 const UNCLOSED: &str = "has a quote that is not closed";
 

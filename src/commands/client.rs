@@ -1,8 +1,12 @@
 //! A client of our own: connects as the adapter does, initialises, and looks at what the server has.
-//! What is told of it stands in [`crate::diagnosis`].
+//! What is told of it stands in [`super::diagnosis`].
 //!
 //! An rmcp client service runs over our own remote end, through the same loop as a host's messages:
-//! [`Connection`] is an rmcp transport. Must never: send anything that does not go through that loop.
+//! [`ClientTransport`] is an rmcp transport.
+//!
+//! # Invariants
+//!
+//! - Nothing is sent that does not go through that loop.
 
 use std::{io, sync::Arc};
 
@@ -48,14 +52,14 @@ const LARGEST_LIST: usize = 32 * 1024 * 1024;
 
 /// A connection to the remote server that any rmcp client service can run on.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct ClientTransport {
     lines: Lines<ReadHalf<DuplexStream>>,
     writer: Arc<Mutex<Option<WriteHalf<DuplexStream>>>>,
     /// The loop; it ends with the connection.
     forwarding: JoinSet<()>,
 }
 
-impl Connection {
+impl ClientTransport {
     /// Starts the loop; the first message opens the connection.
     ///
     /// # Errors
@@ -80,7 +84,7 @@ impl Connection {
     }
 }
 
-impl Transport<RoleClient> for Connection {
+impl Transport<RoleClient> for ClientTransport {
     type Error = io::Error;
 
     fn send(&mut self, message: TxJsonRpcMessage<RoleClient>) -> impl Future<Output = io::Result<()>> + Send + 'static {
@@ -239,7 +243,7 @@ impl Failure {
 
 /// Initialises. Where there is a sign-in, its page sends the person back to what is `called` so.
 pub(crate) async fn connect(
-    connection: Connection,
+    connection: ClientTransport,
     called: &str,
     host: &str,
 ) -> Result<RunningService<RoleClient, ClientConfig>, Failure> {

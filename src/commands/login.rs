@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use rmcp::ServiceError;
 
 use super::{
-    client::{Connection, Failure, connect},
+    client::{ClientTransport, Failure, connect},
     finish,
 };
 use crate::{
@@ -66,7 +66,7 @@ async fn sign_in(config: &Config) -> anyhow::Result<bool> {
         anyhow::Error::msg(line)
     };
     let (observer, mut facts) = Observer::new();
-    let service = connect(Connection::new(config, observer)?, "mcp-remote login", &host).await.map_err(told)?;
+    let service = connect(ClientTransport::new(config, observer)?, "mcp-remote login", &host).await.map_err(told)?;
     let declared = service.peer_info().is_some_and(|server| server.capabilities.tools.is_some());
     let asked = if declared { service.list_tools(None).await.map(drop) } else { Ok(()) };
     service.cancel().await.context("the connection did not end well")?;

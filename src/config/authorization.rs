@@ -9,7 +9,7 @@ use crate::{secret::Secret, surroundings::Surroundings};
 
 /// How to obtain authorization where the server asks for it.
 #[derive(Clone, Debug, Default)]
-pub struct Authorization {
+pub(crate) struct Authorization {
     /// Port of the redirect, if the user named one.
     pub callback_port: Option<u16>,
     /// Host name in the redirect URI.
@@ -53,7 +53,7 @@ pub struct Authorization {
 
 /// The resource indicator to send.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Resource {
+pub(crate) enum Resource {
     /// What the server publishes.
     #[default]
     Published,
@@ -65,8 +65,7 @@ pub enum Resource {
 
 impl Resource {
     /// Returns what the user says.
-    #[must_use]
-    pub fn named(&self) -> Option<&str> {
+    pub(crate) fn named(&self) -> Option<&str> {
         match self {
             Self::Named(named) => Some(named),
             Self::Published | Self::Omitted => None,
@@ -76,7 +75,7 @@ impl Resource {
 
 /// Whether tokens are bound to a key of ours (RFC 9449).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Dpop {
+pub(crate) enum Dpop {
     /// Where a challenge or the authorization server's metadata ask for it.
     #[default]
     Auto,
@@ -88,7 +87,7 @@ pub enum Dpop {
 
 /// The OAuth grant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Grant {
+pub(crate) enum Grant {
     /// RFC 6749 §4.1, in a browser.
     #[default]
     AuthorizationCode,
@@ -218,7 +217,7 @@ impl Grant {
 
 /// Where a platform's assertion comes from, read afresh each time since platforms rotate them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AssertionSource {
+pub(crate) enum AssertionSource {
     /// A file.
     File(PathBuf),
     /// What a program prints; started without a shell.

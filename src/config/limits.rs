@@ -9,13 +9,13 @@ use super::{
 };
 
 /// The heading of these flags in the help.
-pub const HEADING: &str = "Limits and recovery";
+pub(crate) const HEADING: &str = "Limits and recovery";
 /// npm's default for `--ping-interval`.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The limits; each field is a flag, and its documentation the flag's help.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// What to do with the host's initialize while a server seen for the first time cannot answer it: hold it for as
     /// long as this host waits (hold), answer it with a placeholder at once (answer), or let it wait (wait)
     #[arg(long, value_name = "HOW", default_value = "hold", hide_possible_values = true, help_heading = HEADING)]
@@ -52,8 +52,7 @@ pub struct Limits {
 
 impl Limits {
     /// Returns the pause between pings of this program, if there are to be any.
-    #[must_use]
-    pub fn ping(&self) -> Option<Duration> {
+    pub(crate) fn ping(&self) -> Option<Duration> {
         self.ping_interval.or_else(|| self.keep_alive.then_some(PING_INTERVAL))
     }
 }

@@ -6,7 +6,7 @@
 //! - Settings do not change once the program runs.
 
 mod authorization;
-pub mod limits;
+pub(crate) mod limits;
 mod network;
 pub(crate) mod values;
 
@@ -14,7 +14,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use reqwest::{Url, header::HeaderMap};
 
-pub use self::{
+pub(crate) use self::{
     authorization::{AssertionSource, Authorization, Dpop, Grant, Resource},
     limits::Limits,
     network::{Identity, Network, ProxyChoice},
@@ -23,7 +23,7 @@ use crate::{known_hosts::HostEnvironment, logging::LogMode, tools::ToolPattern};
 
 /// Everything the program was told.
 #[derive(Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// Where the remote server is.
     pub server: ServerUrl,
     /// npm's name for this server, headers and resource; the prefix of their files in the store.
@@ -58,22 +58,21 @@ pub struct Config {
 
 impl Config {
     /// The eras that can be spoken: modern versions know Streamable HTTP only (MCP 2026-07-28, Transports).
-    #[must_use]
-    pub fn protocol(&self) -> Protocol {
+    pub(crate) fn protocol(&self) -> Protocol {
         if self.transport.has_http_first() { self.protocol } else { Protocol::Legacy }
     }
 }
 
 /// The server's address: `https`, or `http` where that is safe or allowed.
 #[derive(Clone, Debug)]
-pub struct ServerUrl(Url);
+pub(crate) struct ServerUrl(Url);
 
 impl ServerUrl {
     /// Checks an address. Plain http is for loopback, unless the user allows it.
     ///
     /// # Errors
     /// A sentence for the user.
-    pub fn parse(text: &str, plain_http: PlainHttp) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str, plain_http: PlainHttp) -> Result<Self, String> {
         // RFC 3986 §3.1
         let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
         if !text.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme)) {
@@ -98,21 +97,18 @@ impl ServerUrl {
     }
 
     /// The address.
-    #[must_use]
-    pub const fn url(&self) -> &Url {
+    pub(crate) const fn url(&self) -> &Url {
         &self.0
     }
 
     /// Whether the server is on this machine.
-    #[must_use]
-    pub fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         is_loopback(&self.0)
     }
 }
 
 /// Whether a URL leads to this machine (RFC 6761 §6.3 for `localhost`).
-#[must_use]
-pub fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     address.map_or(host == "localhost", |address| address.is_loopback())
@@ -120,7 +116,7 @@ pub fn is_loopback(url: &Url) -> bool {
 
 /// Where `http` without TLS is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PlainHttp {
+pub(crate) enum PlainHttp {
     /// On this machine only.
     ForLoopback,
     /// Everywhere; the user said so.
@@ -129,7 +125,7 @@ pub enum PlainHttp {
 
 /// Which transports are tried, in which order (npm's `--transport`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum TransportStrategy {
+pub(crate) enum TransportStrategy {
     /// Streamable HTTP, then HTTP+SSE.
     #[default]
     HttpFirst,
@@ -143,8 +139,7 @@ pub enum TransportStrategy {
 
 impl TransportStrategy {
     /// Whether the server is asked over Streamable HTTP first; only there are modern versions spoken.
-    #[must_use]
-    pub const fn has_http_first(self) -> bool {
+    pub(crate) const fn has_http_first(self) -> bool {
         matches!(self, Self::HttpFirst | Self::HttpOnly)
     }
 }
@@ -152,7 +147,7 @@ impl TransportStrategy {
 /// Which protocol eras may be spoken with the server (`--protocol`, as in the npm package). The terms are those
 /// of MCP 2026-07-28, Versioning, Terminology.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Protocol {
+pub(crate) enum Protocol {
     /// The era of the host's first message, where the server speaks it
     #[default]
     Auto,
@@ -165,7 +160,7 @@ pub enum Protocol {
 /// What becomes of a host's `initialize` that the server cannot answer before a person has signed in, or
 /// because it cannot be reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Start {
+pub(crate) enum Start {
     /// Hold it for as long as this host waits, then answer it with a placeholder
     #[default]
     Hold,

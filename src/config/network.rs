@@ -9,7 +9,7 @@ use crate::secret::Secret;
 
 /// How to reach the network.
 #[derive(Debug)]
-pub struct Network {
+pub(crate) struct Network {
     /// Trusted besides the operating system's roots.
     pub roots: Vec<CertificateDer<'static>>,
     /// `SSL_CERT_FILE` is set, which would hide the operating system's roots.
@@ -32,7 +32,7 @@ pub struct Network {
 
 /// A client certificate (RFC 8446 §4.4.2).
 #[derive(Debug)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// Own certificate first.
     pub chain: Vec<CertificateDer<'static>>,
     /// Its key.
@@ -41,7 +41,7 @@ pub struct Identity {
 
 /// Which proxy leads to the server. None ever does to loopback.
 #[derive(Debug)]
-pub enum ProxyChoice {
+pub(crate) enum ProxyChoice {
     /// None.
     Direct,
     /// What the operating system is set to.

@@ -6,7 +6,7 @@
 //!
 //! - A description is not taken for what the server says now.
 
-pub mod store;
+pub(crate) mod store;
 
 use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
@@ -16,16 +16,14 @@ use serde_json::{Map, Value, value::RawValue};
 use tokio::sync::oneshot;
 
 use crate::{
-    known_hosts::HostName,
+    known_hosts::{Evidence, HeldRequest, HostLimits, HostName},
     mcp::method,
     message::{Body, Message, peek},
 };
 
-pub use crate::known_hosts::{Evidence, HeldRequest, HostLimits};
-
 /// The lists that a host shows to its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum List {
+pub(crate) enum List {
     /// `tools/list`
     Tools,
     /// `prompts/list`
@@ -38,17 +36,15 @@ pub enum List {
 
 impl List {
     /// Each of them.
-    pub const ALL: [Self; 4] = [Self::Tools, Self::Prompts, Self::Resources, Self::Templates];
+    pub(crate) const ALL: [Self; 4] = [Self::Tools, Self::Prompts, Self::Resources, Self::Templates];
 
     /// The list that a method asks for.
-    #[must_use]
-    pub fn of_method(method: &str) -> Option<Self> {
+    pub(crate) fn of_method(method: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|list| list.method() == method)
     }
 
     /// The method that asks for it.
-    #[must_use]
-    pub const fn method(self) -> &'static str {
+    pub(crate) const fn method(self) -> &'static str {
         match self {
             Self::Tools => method::TOOLS_LIST,
             Self::Prompts => method::PROMPTS_LIST,
@@ -58,8 +54,7 @@ impl List {
     }
 
     /// The member of the result that it is.
-    #[must_use]
-    pub const fn member(self) -> &'static str {
+    pub(crate) const fn member(self) -> &'static str {
         match self {
             Self::Tools => "tools",
             Self::Prompts => "prompts",
@@ -69,8 +64,7 @@ impl List {
     }
 
     /// The capability that a server with such a list declares.
-    #[must_use]
-    pub const fn capability(self) -> &'static str {
+    pub(crate) const fn capability(self) -> &'static str {
         match self {
             Self::Tools => "tools",
             Self::Prompts => "prompts",
@@ -79,8 +73,7 @@ impl List {
     }
 
     /// The notification that it has changed; templates have none of their own.
-    #[must_use]
-    pub const fn changed(self) -> &'static str {
+    pub(crate) const fn changed(self) -> &'static str {
         match self {
             Self::Tools => method::TOOLS_CHANGED,
             Self::Prompts => method::PROMPTS_CHANGED,
@@ -89,15 +82,14 @@ impl List {
     }
 
     /// Its place in [`ALL`](Self::ALL).
-    #[must_use]
-    pub const fn index(self) -> usize {
+    pub(crate) const fn index(self) -> usize {
         self as usize
     }
 }
 
 /// What was learned on a connection.
 #[derive(Clone, Debug)]
-pub enum Learned {
+pub(crate) enum Learned {
     /// The host's `initialize` and the server's answer to it.
     Initialize {
         /// Of the host.
@@ -151,7 +143,7 @@ impl Learned {
 /// The last known description of one server, for one account.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct Description {
+pub(crate) struct Description {
     /// The result of the last `initialize`; no description without.
     pub initialize: Map<String, Value>,
     /// The revision that was negotiated for each one that a host has asked for.
@@ -165,34 +157,31 @@ pub struct Description {
 
 impl Description {
     /// The capabilities it declares.
-    #[must_use]
-    pub fn capabilities(&self) -> Map<String, Value> {
+    pub(crate) fn capabilities(&self) -> Map<String, Value> {
         self.initialize.get("capabilities").and_then(Value::as_object).cloned().unwrap_or_default()
     }
 
     /// The revision to name to a host that asks for `asked`: what this server has chosen for the same
     /// wish, or else the older one of its last choice and the wish.
-    #[must_use]
-    pub fn revision(&self, asked: &str) -> String {
+    pub(crate) fn revision(&self, asked: &str) -> String {
         let last = self.initialize.get("protocolVersion").and_then(Value::as_str).unwrap_or(asked);
         // Revisions are dates: their order is that of the text.
         self.negotiated.get(asked).map_or_else(|| last.min(asked), String::as_str).to_owned()
     }
 
     /// The items of a list, if it was ever seen.
-    #[must_use]
-    pub fn items(&self, list: List) -> Option<&[Box<RawValue>]> {
+    pub(crate) fn items(&self, list: List) -> Option<&[Box<RawValue>]> {
         self.lists.get(list.member()).map(Vec::as_slice)
     }
 
     /// Takes note; `false` if there is nothing new in it.
-    pub fn learn(&mut self, learned: &Learned) -> bool {
+    pub(crate) fn learn(&mut self, learned: &Learned) -> bool {
         match learned {
             Learned::Initialize { request, answer } => {
                 let Some(result) = peek::result::<Map<String, Value>>(answer) else { return false };
                 let chosen = result.get("protocolVersion").and_then(Value::as_str).map(ToOwned::to_owned);
                 let mut new = self.initialize != result;
-                if let (Some(asked), Some(chosen)) = (Wish::of(request).revision, chosen) {
+                if let (Some(asked), Some(chosen)) = (ClientCapabilities::of(request).revision, chosen) {
                     new |= self.negotiated.get(&asked) != Some(&chosen);
                     self.negotiated.insert(asked, chosen);
                 }
@@ -222,30 +211,29 @@ impl Description {
 }
 
 /// Where descriptions are kept.
-pub trait Memory: Debug + Send {
+pub(crate) trait Descriptions: Debug + Send {
     /// What is known of this server for whoever is signed in.
-    fn recall(&mut self) -> Option<Description>;
+    fn load(&mut self) -> Option<Description>;
     /// How long this host was seen to wait.
     fn host_limits(&mut self, host: &HostName) -> HostLimits;
     /// Keeps what was learned, later; nobody waits for it.
-    fn keep(&mut self, learned: Learned);
+    fn save(&mut self, learned: Learned);
     /// Nothing more is to be kept; what is returned comes when everything is.
     fn end(&mut self) -> Option<oneshot::Receiver<()>>;
 }
 
 /// Of a host's `initialize`: what matters to whoever answers it in the server's place.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Wish {
+pub(crate) struct ClientCapabilities {
     /// The revision it asks for.
     pub revision: Option<String>,
     /// Whether it opens addresses for its user when asked (MCP 2025-11-25, Elicitation, URL mode).
     pub opens_urls: bool,
 }
 
-impl Wish {
+impl ClientCapabilities {
     /// Reads it.
-    #[must_use]
-    pub fn of(initialize: &Message) -> Self {
+    pub(crate) fn of(initialize: &Message) -> Self {
         let Some(params) = peek::params::<Value>(initialize) else { return Self::default() };
         Self {
             revision: params["protocolVersion"].as_str().map(ToOwned::to_owned),
@@ -255,14 +243,12 @@ impl Wish {
 }
 
 /// The cursor of the page after this one, as its JSON text.
-#[must_use]
-pub fn next_cursor(page: &Body) -> Option<String> {
+pub(crate) fn next_cursor(page: &Body) -> Option<String> {
     result(page)?.get("nextCursor").filter(|cursor| cursor.get() != "null").map(|cursor| cursor.get().to_owned())
 }
 
 /// Whether two answers have the same items in the same order, or neither has any that can be read.
-#[must_use]
-pub fn same(list: List, one: &[Body], other: &[Body]) -> bool {
+pub(crate) fn same(list: List, one: &[Body], other: &[Body]) -> bool {
     match (items(list, one), items(list, other)) {
         (Some(one), Some(other)) => alike(&one, &other),
         (one, other) => one.is_none() && other.is_none(),
@@ -366,9 +352,12 @@ mod tests {
     #[test]
     fn a_wish_is_read_from_the_hosts_own_words() {
         let text = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"elicitation":{"url":{}}}}}"#;
-        let wish = Wish::of(&Message::from_text(text.to_owned()).unwrap());
-        assert_eq!(wish, Wish { revision: Some("2025-11-25".to_owned()), opens_urls: true });
+        let wish = ClientCapabilities::of(&Message::from_text(text.to_owned()).unwrap());
+        assert_eq!(wish, ClientCapabilities { revision: Some("2025-11-25".to_owned()), opens_urls: true });
         let bare = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"capabilities":{"elicitation":{}}}}"#;
-        assert_eq!(Wish::of(&Message::from_text(bare.to_owned()).unwrap()), Wish::default());
+        assert_eq!(
+            ClientCapabilities::of(&Message::from_text(bare.to_owned()).unwrap()),
+            ClientCapabilities::default()
+        );
     }
 }

@@ -1,7 +1,9 @@
 //! The last known description of a server on disk: for one credential and one account, and shown to no
 //! other.
 //!
-//! Must never: let a message wait for a disk.
+//! # Invariants
+//!
+//! - No message waits for a disk.
 
 use std::{
     sync::{Arc, mpsc},
@@ -15,7 +17,7 @@ use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::{Description, Learned, Memory};
+use super::{Description, Descriptions, Learned};
 use crate::{
     config::Config,
     known_hosts::{HostLimits, HostName, limits},
@@ -29,7 +31,7 @@ const MOST: usize = 4 * 1024 * 1024;
 
 /// Who is signed in, as far as the files tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Account {
+pub(crate) enum Account {
     /// Nobody: whoever comes back is expected to be the one who was there last.
     Nobody,
     /// The sign-in of this name.
@@ -39,10 +41,10 @@ pub enum Account {
 }
 
 /// Tells who is signed in now.
-pub type AccountNow = Arc<dyn Fn() -> Account + Send + Sync>;
+pub(crate) type AccountNow = Arc<dyn Fn() -> Account + Send + Sync>;
 
 /// The description of one server, for one credential.
-pub struct Shelf {
+pub(crate) struct DescriptionStore {
     shared: Arc<Shared>,
     /// The thread that writes, from the first thing to write on.
     writer: Option<(mpsc::Sender<Learned>, oneshot::Receiver<()>)>,
@@ -64,24 +66,23 @@ struct Kept {
     description: Description,
 }
 
-impl Shelf {
+impl DescriptionStore {
     /// Touches nothing yet.
-    #[must_use]
-    pub fn new(config: &Config, account: AccountNow) -> Self {
+    pub(crate) fn new(config: &Config, account: AccountNow) -> Self {
         let store = Store::new(config.store.clone(), config.server_hash.clone());
         let shared = Shared { store, credential: credential(config), account };
         Self { shared: Arc::new(shared), writer: None }
     }
 }
 
-impl std::fmt::Debug for Shelf {
+impl std::fmt::Debug for DescriptionStore {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Shelf").finish_non_exhaustive()
+        formatter.debug_struct("DescriptionStore").finish_non_exhaustive()
     }
 }
 
-impl Memory for Shelf {
-    fn recall(&mut self) -> Option<Description> {
+impl Descriptions for DescriptionStore {
+    fn load(&mut self) -> Option<Description> {
         self.shared.load().filter(|known| !known.initialize.is_empty() || known.discover.is_some())
     }
 
@@ -89,7 +90,7 @@ impl Memory for Shelf {
         limits::limits(&self.shared.store, host, SystemTime::now())
     }
 
-    fn keep(&mut self, learned: Learned) {
+    fn save(&mut self, learned: Learned) {
         if learned.len() > MOST {
             return debug!("the server's description is not kept: it is too long");
         }
@@ -128,7 +129,7 @@ impl Shared {
         let now = SystemTime::now();
         match learned {
             Learned::HostLimit { host, request, after, evidence } => {
-                return limits::keep(&self.store, host, *request, (*after, *evidence), now);
+                return limits::save(&self.store, host, *request, (*after, *evidence), now);
             }
             Learned::HostWaits { host, after, evidence } => {
                 return limits::note_waiting(&self.store, host, (*after, *evidence), now);
@@ -230,13 +231,13 @@ mod tests {
         }
     }
 
-    fn keep(shelf: &mut Shelf, learned: Learned) {
-        shelf.keep(learned);
-        shelf.end().unwrap().blocking_recv().unwrap();
+    fn keep(descriptions: &mut DescriptionStore, learned: Learned) {
+        descriptions.save(learned);
+        descriptions.end().unwrap().blocking_recv().unwrap();
     }
 
-    fn name(shelf: &mut Shelf) -> Option<String> {
-        Some(shelf.recall()?.initialize["serverInfo"]["name"].as_str()?.to_owned())
+    fn name(descriptions: &mut DescriptionStore) -> Option<String> {
+        Some(descriptions.load()?.initialize["serverInfo"]["name"].as_str()?.to_owned())
     }
 
     #[test]
@@ -244,16 +245,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path(), &[]);
         let ann = Account::SignedIn("ann".to_owned());
-        let mut shelf = Shelf::new(&config, of(&ann));
-        assert_eq!(name(&mut shelf), None);
-        keep(&mut shelf, initialize("a"));
-        assert_eq!(name(&mut shelf).as_deref(), Some("a"));
+        let mut descriptions = DescriptionStore::new(&config, of(&ann));
+        assert_eq!(name(&mut descriptions), None);
+        keep(&mut descriptions, initialize("a"));
+        assert_eq!(name(&mut descriptions).as_deref(), Some("a"));
         let ben = Account::SignedIn("ben".to_owned());
-        assert_eq!(name(&mut Shelf::new(&config, of(&ben))), None);
+        assert_eq!(name(&mut DescriptionStore::new(&config, of(&ben))), None);
         // Nobody is signed in: the last one is expected back.
-        assert_eq!(name(&mut Shelf::new(&config, of(&Account::Nobody))).as_deref(), Some("a"));
-        keep(&mut Shelf::new(&config, of(&ben)), initialize("b"));
-        assert_eq!(name(&mut Shelf::new(&config, of(&ann))), None);
+        assert_eq!(name(&mut DescriptionStore::new(&config, of(&Account::Nobody))).as_deref(), Some("a"));
+        keep(&mut DescriptionStore::new(&config, of(&ben)), initialize("b"));
+        assert_eq!(name(&mut DescriptionStore::new(&config, of(&ann))), None);
     }
 
     #[test]
@@ -261,8 +262,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let nobody = Account::Nobody;
         let with = |flags: &[&str]| credential(&config(folder.path(), flags));
-        let mut shelf = Shelf::new(&config(folder.path(), &["--header", "X-Key:one"]), of(&nobody));
-        keep(&mut shelf, initialize("a"));
+        let mut descriptions = DescriptionStore::new(&config(folder.path(), &["--header", "X-Key:one"]), of(&nobody));
+        keep(&mut descriptions, initialize("a"));
         assert_eq!(with(&["--header", "X-Key:one"]), with(&["--header", "X-Key:${KEY}"]));
         let others = [
             with(&["--header", "X-Key:two"]),
@@ -273,19 +274,23 @@ mod tests {
         for (at, other) in others.iter().enumerate() {
             assert!(*other != with(&["--header", "X-Key:one"]) && !others[..at].contains(other));
         }
-        assert_eq!(name(&mut Shelf::new(&config(folder.path(), &["--header", "X-Key:two"]), of(&nobody))), None);
+        assert_eq!(
+            name(&mut DescriptionStore::new(&config(folder.path(), &["--header", "X-Key:two"]), of(&nobody))),
+            None
+        );
     }
 
     #[test]
     fn another_value_of_a_variable_is_another_credential_in_the_same_file() {
         let folder = tempfile::tempdir().unwrap();
-        let shelf =
-            |key| Shelf::new(&config_with(folder.path(), &["--header", "X-Key:${KEY}"], key), of(&Account::Nobody));
-        keep(&mut shelf("one"), initialize("a"));
-        assert_eq!(name(&mut shelf("one")).as_deref(), Some("a"));
-        assert_eq!(name(&mut shelf("two")), None);
-        keep(&mut shelf("two"), initialize("b"));
-        assert_eq!(name(&mut shelf("one")), None);
+        let descriptions = |key| {
+            DescriptionStore::new(&config_with(folder.path(), &["--header", "X-Key:${KEY}"], key), of(&Account::Nobody))
+        };
+        keep(&mut descriptions("one"), initialize("a"));
+        assert_eq!(name(&mut descriptions("one")).as_deref(), Some("a"));
+        assert_eq!(name(&mut descriptions("two")), None);
+        keep(&mut descriptions("two"), initialize("b"));
+        assert_eq!(name(&mut descriptions("one")), None);
     }
 
     #[cfg(unix)]
@@ -294,9 +299,9 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path(), &[]);
-        let mut shelf = Shelf::new(&config, of(&Account::Nobody));
-        keep(&mut shelf, initialize("a"));
-        let path = shelf.shared.store.path(FILE);
+        let mut descriptions = DescriptionStore::new(&config, of(&Account::Nobody));
+        keep(&mut descriptions, initialize("a"));
+        let path = descriptions.shared.store.path(FILE);
         assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
@@ -304,10 +309,10 @@ mod tests {
     fn what_is_too_long_to_be_kept_is_not_looked_at_and_what_comes_after_it_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path(), &[]);
-        let mut shelf = Shelf::new(&config, of(&Account::Nobody));
-        shelf.keep(initialize(&"a".repeat(MOST)));
-        assert!(shelf.end().is_none(), "nothing is under way");
-        keep(&mut shelf, initialize("b"));
-        assert_eq!(name(&mut shelf).as_deref(), Some("b"));
+        let mut descriptions = DescriptionStore::new(&config, of(&Account::Nobody));
+        descriptions.save(initialize(&"a".repeat(MOST)));
+        assert!(descriptions.end().is_none(), "nothing is under way");
+        keep(&mut descriptions, initialize("b"));
+        assert_eq!(name(&mut descriptions).as_deref(), Some("b"));
     }
 }

@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// What is known of one server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct KnownEra {
+pub(crate) struct KnownEra {
     /// The era that the server was seen to speak; modern also if it speaks both.
     pub era: Era,
     /// The transport on which it has answered `initialize`, if it was asked.
@@ -50,7 +50,7 @@ type Servers = BTreeMap<String, KnownEra>;
 
 /// The memory of one server's era.
 #[derive(Clone, Debug)]
-pub struct Eras {
+pub(crate) struct Eras {
     store: Store,
     key: String,
     /// What was read or written last, in this process.
@@ -59,16 +59,14 @@ pub struct Eras {
 
 impl KnownEra {
     /// What has just been learned.
-    #[must_use]
-    pub fn new(era: Era, versions: Vec<String>, evidence: String) -> Self {
+    pub(crate) fn new(era: Era, versions: Vec<String>, evidence: String) -> Self {
         Self { era, legacy_transport: None, versions, evidence, seen: 0 }
     }
 }
 
 impl Eras {
     /// Of the server at this URL. Touches nothing.
-    #[must_use]
-    pub fn new(store: Store, server: &Url) -> Self {
+    pub(crate) fn new(store: Store, server: &Url) -> Self {
         let place = format!("{}{}", server.origin().ascii_serialization(), server.path());
         let digest = digest(&SHA256, place.as_bytes());
         let key = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
@@ -76,10 +74,10 @@ impl Eras {
     }
 
     /// What is known.
-    pub async fn recall(&self) -> Option<KnownEra> {
-        let memory = self.clone();
+    pub(crate) async fn load(&self) -> Option<KnownEra> {
+        let eras = self.clone();
         let now = seconds(SystemTime::now());
-        let read = tokio::task::spawn_blocking(move || memory.load().remove(&memory.key));
+        let read = tokio::task::spawn_blocking(move || eras.read().remove(&eras.key));
         let known = tokio::time::timeout(PATIENCE, read).await.ok()?.ok()??;
         let is_old = known.era == Era::Legacy && now.saturating_sub(known.seen) >= LIFE_OF_LEGACY.as_secs();
         let known = (!is_old).then_some(known);
@@ -88,8 +86,7 @@ impl Eras {
     }
 
     /// What was read or written last: `None` if nothing was in this process.
-    #[must_use]
-    pub fn known(&self) -> Option<KnownEra> {
+    pub(crate) fn known(&self) -> Option<KnownEra> {
         self.last().clone()
     }
 
@@ -98,22 +95,22 @@ impl Eras {
     }
 
     /// Keeps what was learned; returns when it is on disk.
-    pub async fn keep(&self, mut known: KnownEra) {
-        let memory = self.clone();
+    pub(crate) async fn save(&self, mut known: KnownEra) {
+        let eras = self.clone();
         known.seen = seconds(SystemTime::now());
         *self.last() = Some(known.clone());
-        let write = tokio::task::spawn_blocking(move || memory.write(known));
+        let write = tokio::task::spawn_blocking(move || eras.write(known));
         if tokio::time::timeout(PATIENCE, write).await.is_err() {
             debug!("the era of the server is not kept: the disk does not answer");
         }
     }
 
-    fn load(&self) -> Servers {
+    fn read(&self) -> Servers {
         self.store.read_shared(FILE).and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
     fn write(&self, known: KnownEra) {
-        let mut servers = self.load();
+        let mut servers = self.read();
         let before = servers.get(&self.key);
         let known = KnownEra {
             legacy_transport: known.legacy_transport.or_else(|| before.and_then(|before| before.legacy_transport)),
@@ -152,15 +149,15 @@ mod tests {
     async fn era_is_known_by_origin_and_path() {
         let folder = tempfile::tempdir().unwrap();
         let at = |url| eras(folder.path(), url);
-        assert_eq!(at("https://a.example/mcp").recall().await, None);
-        at("https://a.example/mcp?key=1").keep(known(Era::Modern)).await;
-        assert_eq!(at("https://a.example/mcp?key=2").recall().await.unwrap().era, Era::Modern);
-        assert_eq!(at("https://a.example/other").recall().await, None);
+        assert_eq!(at("https://a.example/mcp").load().await, None);
+        at("https://a.example/mcp?key=1").save(known(Era::Modern)).await;
+        assert_eq!(at("https://a.example/mcp?key=2").load().await.unwrap().era, Era::Modern);
+        assert_eq!(at("https://a.example/other").load().await, None);
         let mut legacy = known(Era::Legacy);
         legacy.legacy_transport = Some(Transport::HttpSse);
-        at("https://a.example/mcp").keep(legacy).await;
-        at("https://a.example/mcp").keep(known(Era::Legacy)).await;
-        let kept = at("https://a.example/mcp").recall().await.unwrap();
+        at("https://a.example/mcp").save(legacy).await;
+        at("https://a.example/mcp").save(known(Era::Legacy)).await;
+        let kept = at("https://a.example/mcp").load().await.unwrap();
         assert_eq!((kept.era, kept.legacy_transport), (Era::Legacy, Some(Transport::HttpSse)));
         let text = std::fs::read_to_string(folder.path().join(FILE)).unwrap();
         assert!(!text.contains("a.example"), "{text}");
@@ -172,7 +169,7 @@ mod tests {
         let eras = eras(folder.path(), "https://a.example/mcp");
         for (era, remembered) in [(Era::Legacy, false), (Era::Modern, true)] {
             eras.write(KnownEra { seen: seconds(SystemTime::now()) - LIFE_OF_LEGACY.as_secs(), ..known(era) });
-            assert_eq!(eras.recall().await.is_some(), remembered);
+            assert_eq!(eras.load().await.is_some(), remembered);
         }
     }
 
@@ -181,8 +178,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(FILE), "[").unwrap();
         let eras = eras(folder.path(), "https://a.example/mcp");
-        assert_eq!(eras.recall().await, None);
-        eras.keep(known(Era::Modern)).await;
-        assert!(eras.recall().await.is_some());
+        assert_eq!(eras.load().await, None);
+        eras.save(known(Era::Modern)).await;
+        assert!(eras.load().await.is_some());
     }
 }

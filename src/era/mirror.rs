@@ -35,8 +35,7 @@ const MOST_MARKS: usize = 64;
 const DEEPEST: usize = 64;
 
 /// The headers of a modern message. They replace whatever the user has set under their names.
-#[must_use]
-pub fn headers(message: &Message, metadata: &Metadata, marks: Option<&Marks>) -> HeaderMap {
+pub(crate) fn headers(message: &Message, metadata: &Metadata, marks: Option<&Marks>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let version = metadata.version().unwrap_or_else(|| crate::mcp::version::FIRST_MODERN.to_owned());
     if let Ok(version) = HeaderValue::from_str(&version) {
@@ -52,7 +51,7 @@ pub fn headers(message: &Message, metadata: &Metadata, marks: Option<&Marks>) ->
         headers.insert(NAME, encoded(&name));
     }
     if let Some(marks) = marks.filter(|marks| !marks.0.is_empty())
-        && let Ok(Call { params }) = serde_json::from_slice::<Call>(&text)
+        && let Ok(MirroredCall { params }) = serde_json::from_slice::<MirroredCall>(&text)
     {
         for mark in &marks.0 {
             let value = mark.path.iter().try_fold(&params.arguments, |value, key| value.get(key));
@@ -65,14 +64,12 @@ pub fn headers(message: &Message, metadata: &Metadata, marks: Option<&Marks>) ->
 }
 
 /// Whether a header belongs to the specification, so that no value of the user's is sent in it.
-#[must_use]
-pub fn is_mirrored(name: &HeaderName) -> bool {
+pub(crate) fn is_mirrored(name: &HeaderName) -> bool {
     *name == PROTOCOL_VERSION || *name == METHOD || *name == NAME || name.as_str().starts_with(PARAM_PREFIX)
 }
 
 /// The tool that a `tools/call` names.
-#[must_use]
-pub fn called_tool(call: &Message) -> Option<String> {
+pub(crate) fn called_tool(call: &Message) -> Option<String> {
     let text = call.body.to_bytes();
     let Request { params } = serde_json::from_slice(&text).ok()?;
     serde_json::from_str(params.get("name")?.get()).ok()
@@ -85,7 +82,7 @@ struct Request<'a> {
 }
 
 #[derive(Deserialize)]
-struct Call {
+struct MirroredCall {
     params: Params,
 }
 
@@ -138,7 +135,7 @@ fn as_text(value: &Value) -> Option<String> {
 
 /// The marked parameters of one tool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Marks(Vec<Mark>);
+pub(crate) struct Marks(Vec<Mark>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Mark {
@@ -148,7 +145,7 @@ struct Mark {
 
 /// A tool of a `tools/list` answer.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Tool {
+pub(crate) struct Tool {
     /// Its name.
     pub name: String,
     /// Its marked parameters, or why the tool must be hidden.
@@ -156,8 +153,7 @@ pub struct Tool {
 }
 
 /// Reads a tool; `None` for what has no name.
-#[must_use]
-pub fn read_tool(tool: &str) -> Option<Tool> {
+pub(crate) fn read_tool(tool: &str) -> Option<Tool> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Definition<'a> {

@@ -8,9 +8,9 @@
 //!
 //! - A message of a legacy connection is never looked into for its era: the first message of a connection decides.
 
-pub mod known;
-pub mod mirror;
-pub mod verdict;
+pub(crate) mod known;
+pub(crate) mod mirror;
+pub(crate) mod verdict;
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ const PREFIX: &str = "io.modelcontextprotocol/";
 /// The era of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Era {
+pub(crate) enum Era {
     /// 2024-11-05 to 2025-11-25.
     Legacy,
     /// 2026-07-28 and later.
@@ -39,12 +39,11 @@ pub enum Era {
 
 /// The metadata that a modern request carries in `params._meta`.
 #[derive(Debug, Default)]
-pub struct Metadata(BTreeMap<String, Box<RawValue>>);
+pub(crate) struct Metadata(BTreeMap<String, Box<RawValue>>);
 
 impl Metadata {
     /// Reads the metadata; `None` if the message names no modern protocol version.
-    #[must_use]
-    pub fn of(message: &Message) -> Option<Self> {
+    pub(crate) fn of(message: &Message) -> Option<Self> {
         #[derive(Deserialize)]
         struct Params {
             #[serde(rename = "_meta")]
@@ -57,28 +56,24 @@ impl Metadata {
     }
 
     /// The protocol version of the request.
-    #[must_use]
-    pub fn version(&self) -> Option<String> {
+    pub(crate) fn version(&self) -> Option<String> {
         serde_json::from_str(self.0.get(PROTOCOL_VERSION)?.get()).ok()
     }
 
     /// The metadata as the JSON text of a `_meta` member, for a request that this program adds.
-    #[must_use]
-    pub fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         serde_json::to_string(&self.0).unwrap_or_else(|_| "{}".to_owned())
     }
 }
 
 /// Whether a protocol version is modern. Not every text is a version: `DRAFT-…` is none.
-#[must_use]
-pub fn is_modern(version: &str) -> bool {
+pub(crate) fn is_modern(version: &str) -> bool {
     version.starts_with(|first: char| first.is_ascii_digit()) && version >= FIRST_MODERN
 }
 
 /// Whether the first message of a connection makes it a modern one. `server/discover` is one also where a host
 /// leaves its metadata out: no legacy version has that method.
-#[must_use]
-pub fn begins_modern(first: &Message) -> bool {
+pub(crate) fn begins_modern(first: &Message) -> bool {
     match first.method() {
         Some(method::INITIALIZE) | None => false,
         Some(method::DISCOVER) => true,

@@ -15,7 +15,7 @@ use crate::message::{
 };
 
 /// `HeaderMismatch` (MCP 2026-07-28, Error Codes).
-pub const HEADER_MISMATCH: i64 = -32020;
+pub(crate) const HEADER_MISMATCH: i64 = -32020;
 /// `MissingRequiredClientCapability`
 const MISSING_CAPABILITY: i64 = -32021;
 /// `UnsupportedProtocolVersion`
@@ -23,7 +23,7 @@ const UNSUPPORTED_VERSION: i64 = -32022;
 
 /// What an answer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// The server speaks a modern version.
     Modern,
     /// The server speaks legacy versions only.
@@ -33,8 +33,7 @@ pub enum Verdict {
 }
 
 /// The verdict of a JSON-RPC answer to a modern request, with whatever status it came.
-#[must_use]
-pub fn of_answer(answer: &Message) -> Verdict {
+pub(crate) fn of_answer(answer: &Message) -> Verdict {
     if let Some(error) = peek::error(&answer.body) {
         return of_error(&error);
     }
@@ -67,7 +66,7 @@ fn versions_of(error: &ErrorObject) -> Vec<String> {
 
 /// A refusal in the words of the modern era.
 #[derive(Debug)]
-pub struct ModernRefusal {
+pub(crate) struct ModernRefusal {
     /// The versions that the server names.
     pub supported: Vec<String>,
     error: ErrorObject,
@@ -75,8 +74,7 @@ pub struct ModernRefusal {
 
 impl ModernRefusal {
     /// The same refusal with another message; its id is `null`.
-    #[must_use]
-    pub fn answer(&self, message: &str) -> Option<Message> {
+    pub(crate) fn answer(&self, message: &str) -> Option<Message> {
         let message = serde_json::to_string(message).ok()?;
         let ErrorObject { code, data, .. } = &self.error;
         let data = data.as_ref().map_or_else(String::new, |data| format!(r#","data":{}"#, data.get()));
@@ -86,15 +84,13 @@ impl ModernRefusal {
 }
 
 /// Reads the answer to an `initialize`; `None` unless it says that the server speaks modern versions only.
-#[must_use]
-pub fn modern_refusal(answer: &Message) -> Option<ModernRefusal> {
+pub(crate) fn modern_refusal(answer: &Message) -> Option<ModernRefusal> {
     let error = peek::error(&answer.body).filter(|error| of_error(error) == Verdict::Modern)?;
     Some(ModernRefusal { supported: versions_of(&error), error })
 }
 
 /// The versions that an answer to `server/discover` names (MCP 2026-07-28, Discovery).
-#[must_use]
-pub fn supported_versions(answer: &Message) -> Vec<String> {
+pub(crate) fn supported_versions(answer: &Message) -> Vec<String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct DiscoverResult {
@@ -113,8 +109,7 @@ fn plausible(versions: Vec<String>) -> Vec<String> {
 }
 
 /// The verdict of a status that came without a JSON-RPC answer.
-#[must_use]
-pub fn of_status(status: StatusCode) -> Verdict {
+pub(crate) fn of_status(status: StatusCode) -> Verdict {
     match status {
         StatusCode::INTERNAL_SERVER_ERROR | StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => {
             Verdict::Legacy

@@ -8,18 +8,17 @@ use std::{
 
 /// Tells the time since some moment in the past.
 #[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> Duration + Send + Sync>);
+pub(crate) struct Clock(Arc<dyn Fn() -> Duration + Send + Sync>);
 
 impl Clock {
     /// The time of this machine, which never goes back.
-    #[must_use]
-    pub fn monotonic() -> Self {
+    pub(crate) fn monotonic() -> Self {
         let since = Instant::now();
         Self::new(move || since.elapsed())
     }
 
     /// Any other.
-    pub fn new(now: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(now: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
 

@@ -14,7 +14,7 @@ use super::{
     person::Person,
 };
 use crate::{
-    description::{Description, Learned, Memory},
+    description::{Description, Descriptions, Learned},
     message::{Id, Message},
     report::{Code, FailureLog, Report},
 };
@@ -25,7 +25,7 @@ pub(super) struct Context {
     pub(super) host: Host,
     pub(super) lists: Lists,
     pub(super) person: Person,
-    pub(super) memory: Box<dyn Memory>,
+    pub(super) descriptions: Box<dyn Descriptions>,
     pub(super) stdin: Stdin,
     pub(super) openings: FailureLog,
     pub(super) retry_reminder: RetryReminder,
@@ -49,13 +49,13 @@ pub(super) enum RetryReminder {
 }
 
 impl Context {
-    pub(super) fn new(settings: Settings, memory: Box<dyn Memory>) -> Self {
+    pub(super) fn new(settings: Settings, descriptions: Box<dyn Descriptions>) -> Self {
         Self {
             host: Host::new(&settings),
             settings,
             lists: Lists::default(),
             person: Person::new(),
-            memory,
+            descriptions,
             stdin: Stdin::Open,
             openings: FailureLog::default(),
             retry_reminder: RetryReminder::Unset,
@@ -82,7 +82,7 @@ impl Context {
 
     /// Returns what is known of the server from before, if it has answered `initialize` then.
     pub(super) fn known_server(&mut self) -> Option<Description> {
-        self.memory.recall().filter(|known| !known.initialize.is_empty())
+        self.descriptions.load().filter(|known| !known.initialize.is_empty())
     }
 
     pub(super) fn sign_in_needed(&self) -> Report {
@@ -102,15 +102,15 @@ impl Context {
                     self.lists.set(list, LastListed::Pages(Vec::new()));
                 }
                 if page != Page::Unknown {
-                    self.lists.add_page(list, &answer.body, self.memory.as_mut());
+                    self.lists.add_page(list, &answer.body, self.descriptions.as_mut());
                 }
             }
             (Some(Asked::Initialize), Some(request)) => {
                 let (request, answer) = (request.clone(), answer.body.clone());
-                self.memory.keep(Learned::Initialize { request, answer });
+                self.descriptions.save(Learned::Initialize { request, answer });
             }
             (Some(Asked::Discover | Asked::FirstDiscover), _) => {
-                self.memory.keep(Learned::Discover(answer.body.clone()));
+                self.descriptions.save(Learned::Discover(answer.body.clone()));
             }
             _ => {}
         }

@@ -14,8 +14,8 @@ use log::{debug, info};
 use super::{Reminder, context::Context};
 use crate::{
     config::Start,
-    description::{Evidence, HeldRequest, HostLimits, Learned, List},
-    known_hosts::{self, Hold, HostName},
+    description::{Learned, List},
+    known_hosts::{self, Evidence, HeldRequest, Hold, HostLimits, HostName, ListHold},
     message::{Id, Message},
 };
 
@@ -43,14 +43,14 @@ pub(super) struct Holding {
     hold: Hold,
     /// When `initialize` came, by the loop's clock.
     since: Duration,
-    limits: Limits,
+    limits: KeptLimits,
     note: Note,
     list: FirstList,
 }
 
 /// What the store knows of this host's limits.
 #[derive(Debug)]
-enum Limits {
+enum KeptLimits {
     NotRead,
     /// Read, or overruled by the user.
     Applied,
@@ -93,9 +93,7 @@ impl Holding {
         let host = HostName::of(first);
         let mut hold = match start {
             Start::Wait => return None,
-            Start::Answer => {
-                Hold { initialize: Duration::ZERO, slow: SLOW, list: known_hosts::List::For(Duration::ZERO) }
-            }
+            Start::Answer => Hold { initialize: Duration::ZERO, slow: SLOW, list: ListHold::For(Duration::ZERO) },
             Start::Hold => known_hosts::hold(&host, &cx.settings.host_environment),
         };
         if let Some(user) = user {
@@ -115,7 +113,7 @@ impl Holding {
         }
         debug!("{} {} is held for {:?} at most", host.name, host.version, hold.initialize);
         // What the user says is not overruled by what was seen.
-        let limits = if user.is_some() || start == Start::Answer { Limits::Applied } else { Limits::NotRead };
+        let limits = if user.is_some() || start == Start::Answer { KeptLimits::Applied } else { KeptLimits::NotRead };
         Some(Self { host, hold, since, limits, note: Note::Absent, list: FirstList::Awaited })
     }
 
@@ -154,7 +152,7 @@ impl Holding {
         if after >= FIRST_LOOK.max(self.hold.slow / SHARE_FOR_SILENT_END) {
             self.note = Note::Kept;
             let evidence = evidence(self.hold.slow);
-            cx.memory.keep(Learned::HostWaits { host: self.host.clone(), after, evidence });
+            cx.descriptions.save(Learned::HostWaits { host: self.host.clone(), after, evidence });
         }
         let next = after.max(FIRST_LOOK).mul_f32(NEXT_NOTE);
         if next < self.hold.slow {
@@ -165,14 +163,14 @@ impl Holding {
     /// The host has the answer to its `initialize`, or has given up.
     pub(super) fn note_that_host_has_answer(&mut self, cx: &mut Context) {
         if let Note::Kept = std::mem::replace(&mut self.note, Note::Absent) {
-            cx.memory.keep(Learned::HostHasAnswer { host: self.host.clone() });
+            cx.descriptions.save(Learned::HostHasAnswer { host: self.host.clone() });
         }
     }
 
     /// Shortens the hold to what this host was seen to wait.
     pub(super) fn apply_limits(&mut self, cx: &mut Context) {
-        let Limits::NotRead = std::mem::replace(&mut self.limits, Limits::Applied) else { return };
-        let HostLimits { initialize, list } = cx.memory.host_limits(&self.host);
+        let KeptLimits::NotRead = std::mem::replace(&mut self.limits, KeptLimits::Applied) else { return };
+        let HostLimits { initialize, list } = cx.descriptions.host_limits(&self.host);
         if let Some(limit) = initialize {
             let below = limit.mul_f32(SHARE_OF_LIMIT);
             self.hold.initialize = self.hold.initialize.min(below);
@@ -188,8 +186,8 @@ impl Holding {
         if let Some(limit) = list {
             let below = limit.mul_f32(SHARE_OF_LIMIT);
             self.hold.list = match self.hold.list {
-                known_hosts::List::For(hold) => known_hosts::List::For(hold.min(below)),
-                known_hosts::List::Within(hold) => known_hosts::List::Within(hold.min(below)),
+                ListHold::For(hold) => ListHold::For(hold.min(below)),
+                ListHold::Within(hold) => ListHold::Within(hold.min(below)),
             };
         }
     }
@@ -291,7 +289,7 @@ impl Holding {
             return self.note_that_host_has_answer(cx);
         }
         info!("{} gave up on {request:?} after {:.1} s", self.host.name, after.as_secs_f32());
-        cx.memory.keep(Learned::HostLimit { host: self.host.clone(), request, after, evidence });
+        cx.descriptions.save(Learned::HostLimit { host: self.host.clone(), request, after, evidence });
     }
 }
 

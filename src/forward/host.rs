@@ -44,7 +44,7 @@ pub(super) enum Asked {
     FirstDiscover,
     /// A stream of notifications (MCP 2026-07-28, Subscriptions), and what it is about once the server has acknowledged
     /// it. It ends with the connection, and the host does not wait for that.
-    Listen(Option<Filter>),
+    Listen(Option<ListenFilter>),
     Other,
 }
 
@@ -75,13 +75,13 @@ impl Asked {
 /// The lists whose changes a stream of notifications reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct Filter {
+pub(super) struct ListenFilter {
     tools_list_changed: bool,
     prompts_list_changed: bool,
     resources_list_changed: bool,
 }
 
-impl Filter {
+impl ListenFilter {
     fn covers(self, list: List) -> bool {
         match list {
             List::Tools => self.tools_list_changed,
@@ -277,7 +277,7 @@ impl Host {
         }
     }
 
-    fn streams(&self, which: impl Fn(Option<Filter>) -> bool) -> Vec<Id> {
+    fn streams(&self, which: impl Fn(Option<ListenFilter>) -> bool) -> Vec<Id> {
         let wanted = |debt: &Debt| matches!(debt.asked, Asked::Listen(filter) if which(filter));
         self.owed.iter().filter(|(_, debt)| wanted(debt)).map(|(id, _)| id.clone()).collect()
     }
@@ -321,7 +321,7 @@ impl Host {
             #[serde(rename = "_meta")]
             meta: Meta,
             #[serde(default)]
-            notifications: Filter,
+            notifications: ListenFilter,
         }
         #[derive(Deserialize)]
         struct Meta {

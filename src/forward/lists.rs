@@ -13,7 +13,7 @@ use super::{
     host::{Host, own_id},
 };
 use crate::{
-    description::{self, Learned, List, Memory, next_cursor},
+    description::{self, Descriptions, Learned, List, next_cursor},
     era::Era,
     message::{Body, Id, Message},
 };
@@ -76,11 +76,11 @@ impl Lists {
     }
 
     /// Adds a page of the server to what the host was shown.
-    pub(super) fn add_page(&mut self, list: List, page: &Body, memory: &mut dyn Memory) {
+    pub(super) fn add_page(&mut self, list: List, page: &Body, descriptions: &mut dyn Descriptions) {
         let last = &mut self.last[list.index()];
         let LastListed::Pages(pages) = last else { return };
         pages.push(page.clone());
-        memory.keep(Learned::List(list, pages.clone()));
+        descriptions.save(Learned::List(list, pages.clone()));
         if is_too_much(pages) || pages.len() > MOST_PAGES {
             *last = LastListed::TooMuch;
         }
@@ -121,7 +121,13 @@ impl Lists {
     }
 
     /// Takes an answer to a request of this program; returns whether it was that.
-    pub(super) fn refreshed(&mut self, id: &Id, answer: &Body, host: &mut Host, memory: &mut dyn Memory) -> bool {
+    pub(super) fn refreshed(
+        &mut self,
+        id: &Id,
+        answer: &Body,
+        host: &mut Host,
+        descriptions: &mut dyn Descriptions,
+    ) -> bool {
         let Some(at) = self.refreshes.iter().position(|refresh| refresh.id == *id) else { return false };
         let mut refresh = self.refreshes.swap_remove(at);
         let list = refresh.list;
@@ -142,7 +148,7 @@ impl Lists {
             if matches!(self.last(list), LastListed::Pages(last) if !description::same(list, last, &refresh.pages)) {
                 host.announce(Era::Legacy, &[list]);
             }
-            memory.keep(Learned::List(list, refresh.pages));
+            descriptions.save(Learned::List(list, refresh.pages));
         }
         true
     }

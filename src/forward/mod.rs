@@ -35,8 +35,8 @@ use log::{debug, info, warn};
 use reqwest::Url;
 use tokio::sync::oneshot;
 
-pub use clock::Clock;
-pub use run::{Ends, run};
+pub(crate) use clock::Clock;
+pub(crate) use run::{Ends, run};
 
 use self::{
     context::{Context, RetryReminder, Stdin},
@@ -48,7 +48,7 @@ use self::{
 };
 use crate::{
     config::{Protocol, Start},
-    description::Memory,
+    description::Descriptions,
     known_hosts::HostEnvironment,
     local::Incoming,
     mcp::method,
@@ -66,7 +66,7 @@ const MOST_WAITING: usize = 4096;
 
 /// Something happened.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// The host sent something, or closed its end.
     Host(Incoming),
     /// Something came from the server.
@@ -85,7 +85,7 @@ pub enum Event {
 
 /// Something to do.
 #[derive(Debug)]
-pub enum Action {
+pub(crate) enum Action {
     /// Write to the host.
     ToHost(Body),
     /// Open a connection, in place of one that may be there, with this message.
@@ -104,7 +104,7 @@ pub enum Action {
 
 /// What is to be thought of later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reminder {
+pub(crate) enum Reminder {
     /// A request has been held for long enough.
     Overdue(u64),
     /// `initialize` may have been held for long enough.
@@ -124,7 +124,7 @@ pub enum Reminder {
 /// Whether to go on.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Wait for the next event.
     Continue,
     /// Read no more from the host, but let what is under way come to its end.
@@ -135,7 +135,7 @@ pub enum Verdict {
 
 /// How the loop is to be.
 #[derive(Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Where the server is, for people.
     pub server: Url,
     /// Tools to hide and to refuse.
@@ -277,20 +277,19 @@ enum LinkEvent {
 
 /// The state of the loop.
 #[derive(Debug)]
-pub struct Forward {
+pub(crate) struct Forward {
     link: Link,
     cx: Context,
 }
 
 impl Forward {
     /// Nothing has happened yet.
-    #[must_use]
-    pub fn new(settings: Settings, memory: Box<dyn Memory>) -> Self {
-        Self { link: Link::default(), cx: Context::new(settings, memory) }
+    pub(crate) fn new(settings: Settings, descriptions: Box<dyn Descriptions>) -> Self {
+        Self { link: Link::default(), cx: Context::new(settings, descriptions) }
     }
 
     /// What an event leads to; take the actions with [`action`](Self::action).
-    pub fn handle(&mut self, event: Event) -> Verdict {
+    pub(crate) fn handle(&mut self, event: Event) -> Verdict {
         match event {
             Event::Host(Incoming::Line(line)) => self.line(line),
             Event::Host(Incoming::TooLong(id)) => self.too_long(id.as_ref()),
@@ -345,17 +344,17 @@ impl Forward {
     }
 
     /// The next thing to do.
-    pub fn action(&mut self) -> Option<Action> {
+    pub(crate) fn action(&mut self) -> Option<Action> {
         self.cx.host.actions.pop_front()
     }
 
-    /// Ends the memory; what it returns comes when everything is kept.
-    pub fn end_memory(&mut self) -> Option<oneshot::Receiver<()>> {
-        self.cx.memory.end()
+    /// Ends the descriptions; what it returns comes when everything is kept.
+    pub(crate) fn end_descriptions(&mut self) -> Option<oneshot::Receiver<()>> {
+        self.cx.descriptions.end()
     }
 
     /// The end: everything still owed is answered.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         let report = Report::new(Code::HostClosed, "the host closed the connection before the server answered", None);
         if let Link::Open(open) = &self.link {
             open.close(&mut self.cx);

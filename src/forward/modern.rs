@@ -58,7 +58,7 @@ pub(super) fn on_sign_in(cx: &mut Context, hold: Option<&Holding>) -> Option<Dis
 /// The `server/discover` that began the connection can wait no longer.
 pub(super) fn on_due(cx: &mut Context) -> Discover {
     let Some(id) = cx.host.first_discover() else { return Discover::Kept };
-    if let Some(result) = cx.memory.recall().and_then(|known| known.discover) {
+    if let Some(result) = cx.descriptions.load().and_then(|known| known.discover) {
         info!("answering server/discover as the server was last known");
         cx.host.answer(&id, &expired(result.get()));
         return Discover::Kept;
@@ -90,7 +90,7 @@ pub(super) fn refuse(id: &Id, why: &str, cx: &mut Context) -> Discover {
 }
 
 fn knows_discover(cx: &mut Context) -> bool {
-    cx.memory.recall().is_some_and(|known| known.discover.is_some())
+    cx.descriptions.load().is_some_and(|known| known.discover.is_some())
 }
 
 /// Returns a kept result, which is good for this moment only (MCP 2026-07-28, Caching).

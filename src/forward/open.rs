@@ -152,7 +152,7 @@ impl Open {
 
     pub(super) fn on_answer(&mut self, id: &Id, answer: Message, cx: &mut Context) {
         let asked = cx.host.asked(id);
-        if asked.is_none() && cx.lists.refreshed(id, &answer.body, &mut cx.host, cx.memory.as_mut()) {
+        if asked.is_none() && cx.lists.refreshed(id, &answer.body, &mut cx.host, cx.descriptions.as_mut()) {
             return;
         }
         cx.pay(id, answer, self.initialize());
@@ -177,7 +177,7 @@ impl Open {
                 let report = cx.sign_in_needed();
                 match speaker {
                     Speaker::StandIn(stand_in) => stand_in.set_report(report, cx, era),
-                    Speaker::Server => *speaker = Speaker::StandIn(StandIn::new(cx.memory.recall(), report)),
+                    Speaker::Server => *speaker = Speaker::StandIn(StandIn::new(cx.descriptions.load(), report)),
                 }
                 self.answer_lists(cx);
                 // A modern host takes no requests (MCP 2026-07-28, Multi Round-Trip Requests).
@@ -209,7 +209,7 @@ impl Open {
             promised.server_changed(&answer, cx);
         }
         if let Some(request) = self.initialize().cloned() {
-            cx.memory.keep(Learned::Initialize { request, answer: answer.body });
+            cx.descriptions.save(Learned::Initialize { request, answer: answer.body });
         }
         cx.lists.refresh_if_idle(&mut cx.host);
     }

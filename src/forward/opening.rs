@@ -252,7 +252,7 @@ impl Opening {
     /// The answer of a session that the host has left.
     pub(super) fn on_renewed(&self, answer: Message, cx: &mut Context) {
         if let Some(request) = self.initialize().cloned() {
-            cx.memory.keep(Learned::Initialize { request, answer: answer.body });
+            cx.descriptions.save(Learned::Initialize { request, answer: answer.body });
         }
     }
 

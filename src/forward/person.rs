@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::host::Host;
 use crate::{
-    description::Wish,
+    description::ClientCapabilities,
     mcp::method,
     message::Message,
     oauth::{self, AskedBy, Asking, Need},
@@ -61,7 +61,7 @@ impl Person {
     pub(super) fn offer(&mut self, initialize: Option<&Message>, host: &mut Host, server: &Url) {
         let Need::Person(Asking { prompt: Some(prompt), .. }) = &self.need else { return };
         let is_offered = self.offer.as_ref().is_some_and(|offer| offer.prompt == *prompt);
-        if is_offered || !initialize.is_some_and(|initialize| Wish::of(initialize).opens_urls) {
+        if is_offered || !initialize.is_some_and(|initialize| ClientCapabilities::of(initialize).opens_urls) {
             return;
         }
         // A device's address is followed by its code in words.

@@ -30,7 +30,7 @@ use super::{
     stand_in::{self, StandIn},
 };
 use crate::{
-    description::{Learned, List, Wish},
+    description::{ClientCapabilities, Learned, List},
     era::Era,
     mcp::{
         HOST_PATIENCE, method,
@@ -130,7 +130,7 @@ impl Provisional {
         stage: Stage,
         cx: &mut Context,
     ) -> Box<Self> {
-        let asked = newest_legacy(Wish::of(&initialize).revision.unwrap_or_else(|| OLDEST.to_owned()));
+        let asked = newest_legacy(ClientCapabilities::of(&initialize).revision.unwrap_or_else(|| OLDEST.to_owned()));
         let (mut result, version, capabilities) = match &stand_in.known {
             Some(known) => {
                 (known.initialize.clone(), newest_legacy(known.revision(&asked)), with_changes(known.capabilities()))
@@ -413,7 +413,7 @@ impl Provisional {
                 return Err(self);
             }
         };
-        cx.memory.keep(Learned::Initialize { request: self.initialize.clone(), answer: answer.body.clone() });
+        cx.descriptions.save(Learned::Initialize { request: self.initialize.clone(), answer: answer.body.clone() });
         if !carries_over(&self.version, &chosen) {
             let report = not_shared(&text::host(&cx.settings.server), &self.version, &chosen);
             warn!("{}", report.line());

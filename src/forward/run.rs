@@ -1,7 +1,10 @@
 //! The loop's hands: it waits for whatever happens first, lets [`Forward`] decide, and does what was
 //! decided.
 //!
-//! Must never: wait for one thing only; outlive the end of input by more than a second.
+//! # Invariants
+//!
+//! - The loop does not wait for one thing only.
+//! - The loop does not outlive the end of input by more than a second.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -36,7 +39,7 @@ const GATHERED: usize = 256 * 1024;
 
 /// The two ends that the loop stands between.
 #[derive(Debug)]
-pub struct Ends<R, W> {
+pub(crate) struct Ends<R, W> {
     /// Lines from the host.
     pub lines: Lines<R>,
     /// Lines to the host.
@@ -52,12 +55,12 @@ pub struct Ends<R, W> {
 }
 
 /// Runs the loop until the host goes, or the program is told to.
-pub async fn run<R, W>(mut forward: Forward, mut ends: Ends<R, W>)
+pub(crate) async fn run<R, W>(mut forward: Forward, mut ends: Ends<R, W>)
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut link = Connection::default();
+    let mut link = RemoteEnd::default();
     let authorizer = ends.opener.authorizer.clone();
     let mut need = authorizer.as_ref().map(|authorizer| authorizer.need());
     let mut reminders = Reminders::default();
@@ -102,7 +105,7 @@ where
     forward.close();
     carry_out(&mut forward, &mut ends, &mut link, &mut reminders);
     let end = Instant::now().max(deadline.min(Instant::now() + GRACE - GRACE_FOR_DELETE)) + GRACE_FOR_DELETE;
-    let kept = forward.end_memory();
+    let kept = forward.end_descriptions();
     tokio::select! {
         () = async {
             tokio::join!(
@@ -131,7 +134,7 @@ where
 fn carry_out<R, W: AsyncWrite + Unpin>(
     forward: &mut Forward,
     ends: &mut Ends<R, W>,
-    link: &mut Connection,
+    link: &mut RemoteEnd,
     reminders: &mut Reminders,
 ) {
     while let Some(action) = forward.action() {
@@ -189,7 +192,7 @@ impl Reminders {
 
 /// The remote end as the loop holds it.
 #[derive(Default)]
-struct Connection {
+struct RemoteEnd {
     opening: Option<JoinHandle<Result<Remote, Error>>>,
     /// Somebody waits for the opening.
     hurry: Arc<Notify>,
@@ -198,7 +201,7 @@ struct Connection {
     closing: JoinSet<()>,
 }
 
-impl Connection {
+impl RemoteEnd {
     fn open(&mut self, opener: Opener, first: Message) {
         if let Some(mut replaced) = self.remote.take() {
             replaced.abandon(); // at once: nothing of it may answer what comes now

@@ -26,8 +26,8 @@ use tokio::{
 use super::{messages::MOST_OWED, *};
 use crate::{
     cli::{self, Command, Program},
-    description::{Description, HostLimits, Learned, List},
-    known_hosts::HostName,
+    description::{Description, Learned, List},
+    known_hosts::{HostLimits, HostName},
     local::{Lines, Writer},
     remote::error::Refusal,
     report,
@@ -41,8 +41,8 @@ const LIMIT: usize = 1000;
 #[derive(Debug)]
 struct Nothing;
 
-impl Memory for Nothing {
-    fn recall(&mut self) -> Option<Description> {
+impl Descriptions for Nothing {
+    fn load(&mut self) -> Option<Description> {
         None
     }
 
@@ -50,7 +50,7 @@ impl Memory for Nothing {
         HostLimits::default()
     }
 
-    fn keep(&mut self, _: Learned) {}
+    fn save(&mut self, _: Learned) {}
 
     fn end(&mut self) -> Option<oneshot::Receiver<()>> {
         None

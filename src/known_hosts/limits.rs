@@ -107,7 +107,7 @@ pub(crate) fn note_answered(store: &Store, host: &HostName, now: SystemTime) {
 }
 
 /// Keeps that the host gave up `after` this long, unless a shorter time is known.
-pub(crate) fn keep(
+pub(crate) fn save(
     store: &Store,
     host: &HostName,
     request: HeldRequest,
@@ -190,7 +190,7 @@ mod tests {
         let now = SystemTime::now();
         let end = || {
             let after = (Duration::from_secs(2), Evidence::Suspicion);
-            keep(&store, &host("1"), HeldRequest::Initialize, after, now);
+            save(&store, &host("1"), HeldRequest::Initialize, after, now);
             limits(&store, &host("1"), now).initialize
         };
         assert_eq!(end(), None);
@@ -206,9 +206,9 @@ mod tests {
         let now = SystemTime::now();
         assert_eq!(limits(&store, &host("1"), now), HostLimits::default());
         for after in [9000, 4000, 6000] {
-            keep(&store, &host("1"), HeldRequest::Initialize, certain(Duration::from_millis(after)), now);
+            save(&store, &host("1"), HeldRequest::Initialize, certain(Duration::from_millis(after)), now);
         }
-        keep(&store, &host("1"), HeldRequest::ToolsList, certain(Duration::from_secs(2)), now);
+        save(&store, &host("1"), HeldRequest::ToolsList, certain(Duration::from_secs(2)), now);
         let seen = limits(&store, &host("1"), now);
         assert_eq!(seen.initialize, Some(Duration::from_secs(4)));
         assert_eq!(seen.list, Some(Duration::from_secs(2)));
@@ -247,7 +247,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(folder.path().to_owned(), "0".repeat(32));
         std::fs::write(folder.path().join(FILE), "{").unwrap();
-        keep(&store, &host("1"), HeldRequest::Initialize, certain(Duration::from_secs(3)), SystemTime::now());
+        save(&store, &host("1"), HeldRequest::Initialize, certain(Duration::from_secs(3)), SystemTime::now());
         assert_eq!(limits(&store, &host("1"), SystemTime::now()).initialize, Some(Duration::from_secs(3)));
     }
 
@@ -256,7 +256,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(folder.path().to_owned(), "0".repeat(32));
         for version in 0..MOST_HOSTS + 10 {
-            keep(
+            save(
                 &store,
                 &host(&version.to_string()),
                 HeldRequest::Initialize,

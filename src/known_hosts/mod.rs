@@ -26,19 +26,19 @@ pub struct Hold {
     /// `initialize`, where the server is only slow, or where the person is signing in already.
     pub slow: Duration,
     /// The first `tools/list` after that.
-    pub list: List,
+    pub list: ListHold,
 }
 
 /// How long the first `tools/list` is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum List {
+pub enum ListHold {
     /// For this long from its arrival: it has a limit of its own.
     For(Duration),
     /// As long as is left of this from the arrival of `initialize`: one limit covers both.
     Within(Duration),
 }
 
-impl List {
+impl ListHold {
     /// What is left of the hold when `tools/list` arrives `elapsed` after `initialize`.
     #[must_use]
     pub fn left(self, elapsed: Duration) -> Duration {
@@ -202,8 +202,7 @@ pub fn hold(host: &HostName, environment: &HostEnvironment) -> Hold {
 }
 
 /// Whether this host is known to go on with `initialize` when `server/discover` is refused.
-#[must_use]
-pub fn falls_back(host: &HostName) -> bool {
+pub(crate) fn falls_back(host: &HostName) -> bool {
     FALL_BACK.contains(&host.name.as_str())
 }
 
@@ -213,8 +212,8 @@ fn hold_of_claude_code(environment: &HostEnvironment) -> Hold {
     match environment.claude_code_entrypoint.as_deref() {
         // `claude -p` sends its first model request after 1 to 2 s, whatever its servers do; `claude mcp list`
         // waits 5 s for tools/list; SDK sessions ask again.
-        Some("sdk-cli") => Hold { initialize: Duration::ZERO, slow, list: List::For(seconds(3.5)) },
-        _ => Hold { initialize: slow, slow, list: List::For(Duration::ZERO) },
+        Some("sdk-cli") => Hold { initialize: Duration::ZERO, slow, list: ListHold::For(seconds(3.5)) },
+        _ => Hold { initialize: slow, slow, list: ListHold::For(Duration::ZERO) },
     }
 }
 
@@ -235,8 +234,8 @@ impl Row {
 
 fn hold_of(row: &Row) -> Hold {
     let list = match row.list {
-        Own(own) => List::For(seconds(own)),
-        Shared(both) => List::Within(seconds(both)),
+        Own(own) => ListHold::For(seconds(own)),
+        Shared(both) => ListHold::Within(seconds(both)),
     };
     Hold { initialize: seconds(row.initialize), slow: seconds(row.slow), list }
 }
@@ -248,7 +247,7 @@ fn seconds(seconds: f32) -> Duration {
 /// How sure it is that a host has given up on a held request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Evidence {
+pub(crate) enum Evidence {
     /// It has said so, or it is known to wait longer than its users like to.
     Certain,
     /// It has ended without a word: that counts if it happens twice in a row.
@@ -257,7 +256,7 @@ pub enum Evidence {
 
 /// A request that is held for a host that limits it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeldRequest {
+pub(crate) enum HeldRequest {
     /// `initialize`
     Initialize,
     /// The first `tools/list`
@@ -266,7 +265,7 @@ pub enum HeldRequest {
 
 /// How long a host was seen to wait before it gave up; `None` where that was never seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HostLimits {
+pub(crate) struct HostLimits {
     /// For the answer to `initialize`.
     pub initialize: Option<Duration>,
     /// For the answer to the first `tools/list`.
@@ -281,18 +280,18 @@ mod tests {
         hold(&HostName { name: name.to_owned(), version: version.to_owned() }, &HostEnvironment::default())
     }
 
-    fn secs(hold: Hold) -> (u64, u64, List) {
+    fn secs(hold: Hold) -> (u64, u64, ListHold) {
         (hold.initialize.as_millis() as u64, hold.slow.as_millis() as u64, hold.list)
     }
 
     #[test]
     fn hold_depends_on_host_name() {
-        let own = |millis| List::For(Duration::from_millis(millis));
+        let own = |millis| ListHold::For(Duration::from_millis(millis));
         for (name, version, expected) in [
             ("claude-ai", "0.1.0", (45_000, 45_000, own(10_000))),
             ("codex-mcp-client", "0.169.0", (25_000, 25_000, own(25_000))),
             ("codex-mcp-client", "0.101.0", (8_000, 8_000, own(8_000))),
-            ("qwen-cli-mcp-client-files", "0.0.1", (24_000, 24_000, List::Within(Duration::from_secs(24)))),
+            ("qwen-cli-mcp-client-files", "0.0.1", (24_000, 24_000, ListHold::Within(Duration::from_secs(24)))),
             ("@cline/core", "0.0.0", (0, 1_000, own(35_000))),
             ("Visual Studio Code - Insiders", "1.99", (30_000, 30_000, own(0))),
             ("mcp", "0.1.0", (3_500, 3_500, own(3_500))),
@@ -323,10 +322,10 @@ mod tests {
 
     #[test]
     fn shared_limit_counts_from_initialize() {
-        let shared = List::Within(Duration::from_secs(24));
+        let shared = ListHold::Within(Duration::from_secs(24));
         assert_eq!(shared.left(Duration::from_secs(5)), Duration::from_secs(19));
         assert_eq!(shared.left(Duration::from_secs(25)), Duration::ZERO);
-        assert_eq!(List::For(Duration::from_secs(3)).left(Duration::from_secs(25)), Duration::from_secs(3));
+        assert_eq!(ListHold::For(Duration::from_secs(3)).left(Duration::from_secs(25)), Duration::from_secs(3));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The bytes of a message, in as many pieces as they came in.
 //!
-//! Must never: join a large answer, or keep a whole chunk alive for a small piece of it.
+//! # Invariants
+//!
+//! - A large answer is not joined.
+//! - A small piece does not keep a whole chunk alive.
 
 use std::ops::Range;
 

@@ -1,6 +1,8 @@
 //! A request id (JSON-RPC 2.0 §4).
 //!
-//! Must never: be turned into a number or a text of ours; the host gets back what it wrote.
+//! # Invariants
+//!
+//! - An ID is not turned into a number or a text of this program: the host gets back what it wrote.
 
 use std::fmt;
 

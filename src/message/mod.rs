@@ -6,14 +6,16 @@
 //! `id` and `method`. One pass over the bytes finds all of that, whether they come in one piece or
 //! in a thousand.
 //!
-//! Must never: change a byte, except a line break between two tokens, which becomes a space because
-//! a line break ends a message on stdio (MCP, Transports, stdio).
+//! # Invariants
+//!
+//! - No byte of a message changes, except a line break between two tokens, which becomes a space because a line break
+//!   ends a message on stdio (MCP, Transports, stdio).
 
 mod body;
 mod id;
+mod oversized_line;
 pub(crate) mod peek;
 mod scanner;
-mod skim;
 
 use std::ops::Range;
 
@@ -21,8 +23,8 @@ use bytes::{Bytes, BytesMut};
 
 pub use body::Body;
 pub use id::Id;
+pub use oversized_line::OversizedLine;
 use scanner::{Envelope, Scanner};
-pub use skim::Skim;
 
 /// A JSON-RPC message (or batch) as it crosses: bytes and envelope.
 #[derive(Clone, Debug)]
@@ -218,7 +220,7 @@ enum Strictness {
 /// Puts a message together from the pieces of a response body or an event, checking while they
 /// come: nothing is a message before its last byte is here.
 #[derive(Default)]
-pub struct Assembly {
+pub(crate) struct Assembly {
     scanner: Scanner,
     body: Body,
 }
@@ -228,7 +230,7 @@ impl Assembly {
     ///
     /// # Errors
     /// [`Malformed::NotJson`] as soon as the text cannot be JSON any more.
-    pub fn push(&mut self, piece: Bytes) -> Result<(), Malformed> {
+    pub(crate) fn push(&mut self, piece: Bytes) -> Result<(), Malformed> {
         self.scanner.feed(&piece)?;
         self.body.push(piece);
         Ok(())
@@ -238,7 +240,7 @@ impl Assembly {
     ///
     /// # Errors
     /// [`Malformed`] if the text ended early or is not JSON-RPC.
-    pub fn finish(mut self) -> Result<Message, Malformed> {
+    pub(crate) fn finish(mut self) -> Result<Message, Malformed> {
         self.scanner.finish()?;
         self.body.take_out_line_breaks();
         Message::read(self.body, self.scanner, Strictness::Remote)
@@ -401,7 +403,7 @@ mod tests {
             (format!(r#"{{"jsonrpc":"2.0","id":1,"result":["{long}"]}}"#), None),
             (format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":["{long}"]"#), None),
         ] {
-            let mut skim = Skim::default();
+            let mut skim = OversizedLine::default();
             text.as_bytes().chunks(700).for_each(|piece| skim.push(piece));
             assert_eq!(skim.request().map(|id| id.to_string()).as_deref(), expected);
         }

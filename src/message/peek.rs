@@ -6,8 +6,6 @@
 //! - A reader never fails: a member that is missing, or of another type, is `None`.
 //! - A reader is not called on the path of a message that nothing has to be known of.
 
-#![allow(dead_code)]
-
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::value::{RawValue, Value};
 

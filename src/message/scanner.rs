@@ -5,7 +5,10 @@
 //! parsers that check pieces build values, and that is what a forwarder must not do. Its tests
 //! compare it with serde_json (`tests/properties.rs`).
 //!
-//! Must never: accept what is not JSON, or read a member that lies deeper than the envelope.
+//! # Invariants
+//!
+//! - `Scanner` does not accept what is not JSON.
+//! - `Scanner` reads no member that lies deeper than the envelope.
 
 use std::ops::Range;
 
@@ -42,7 +45,7 @@ const MOST_PARTS: usize = 10_000;
 
 /// The incremental reader of RFC 8259's grammar.
 pub(super) struct Scanner {
-    state: State,
+    state: ScannerState,
     /// Bytes of earlier pieces.
     before: usize,
     /// One bit for each open container, 1 for an object; as deep as memory allows.
@@ -51,7 +54,7 @@ pub(super) struct Scanner {
     /// The text is an array: the messages are its elements.
     pub(super) array: bool,
     pub(super) found: Vec<Envelope>,
-    /// Text of the key being read, if it may be one of interest.
+    /// StringState of the key being read, if it may be one of interest.
     key: [u8; LONGEST_KEY],
     key_length: usize,
     reading_key: bool,
@@ -62,7 +65,7 @@ pub(super) struct Scanner {
 impl Default for Scanner {
     fn default() -> Self {
         Self {
-            state: State::Value,
+            state: ScannerState::Value,
             before: 0,
             containers: Vec::new(),
             depth: 0,
@@ -78,7 +81,7 @@ impl Default for Scanner {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ScannerState {
     /// A value must come.
     Value,
     /// After `[`.
@@ -90,7 +93,7 @@ enum State {
     Colon,
     /// After a value inside a container.
     CommaOrEnd,
-    Text(Text),
+    StringState(StringState),
     Number(Number),
     /// Inside `true`, `false` or `null`: what must still come.
     Literal(&'static [u8]),
@@ -100,7 +103,7 @@ enum State {
 
 /// Inside a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Text {
+enum StringState {
     Plain,
     Escape,
     /// Hexadecimal digits still to come.
@@ -128,7 +131,7 @@ impl Scanner {
             let at = self.before + i;
             let unexpected = Malformed::NotJson { at };
             match self.state {
-                State::Text(Text::Plain) => {
+                ScannerState::StringState(StringState::Plain) => {
                     let plain = plain_prefix(&piece[i..]);
                     if plain > 0 {
                         self.keep_key(&piece[i..i + plain]);
@@ -137,40 +140,42 @@ impl Scanner {
                     }
                     self.state = match byte {
                         b'"' => self.text_end(at + 1),
-                        b'\\' => State::Text(Text::Escape),
-                        0xc2..=0xdf => State::Text(Text::Utf8(1, 0x80, 0xbf)),
-                        0xe0 => State::Text(Text::Utf8(2, 0xa0, 0xbf)),
-                        0xed => State::Text(Text::Utf8(2, 0x80, 0x9f)),
-                        0xe1..=0xef => State::Text(Text::Utf8(2, 0x80, 0xbf)),
-                        0xf0 => State::Text(Text::Utf8(3, 0x90, 0xbf)),
-                        0xf1..=0xf3 => State::Text(Text::Utf8(3, 0x80, 0xbf)),
-                        0xf4 => State::Text(Text::Utf8(3, 0x80, 0x8f)),
+                        b'\\' => ScannerState::StringState(StringState::Escape),
+                        0xc2..=0xdf => ScannerState::StringState(StringState::Utf8(1, 0x80, 0xbf)),
+                        0xe0 => ScannerState::StringState(StringState::Utf8(2, 0xa0, 0xbf)),
+                        0xed => ScannerState::StringState(StringState::Utf8(2, 0x80, 0x9f)),
+                        0xe1..=0xef => ScannerState::StringState(StringState::Utf8(2, 0x80, 0xbf)),
+                        0xf0 => ScannerState::StringState(StringState::Utf8(3, 0x90, 0xbf)),
+                        0xf1..=0xf3 => ScannerState::StringState(StringState::Utf8(3, 0x80, 0xbf)),
+                        0xf4 => ScannerState::StringState(StringState::Utf8(3, 0x80, 0x8f)),
                         _ => return Err(unexpected),
                     };
                     if byte != b'"' {
                         self.keep_key(&[byte]);
                     }
                 }
-                State::Text(inner) => {
+                ScannerState::StringState(inner) => {
                     self.keep_key(&[byte]);
-                    self.state = State::Text(match (inner, byte) {
-                        (Text::Escape, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Text::Plain,
-                        (Text::Escape, b'u') => Text::Hex(4),
-                        (Text::Hex(1), _) if byte.is_ascii_hexdigit() => Text::Plain,
-                        (Text::Hex(left), _) if byte.is_ascii_hexdigit() => Text::Hex(left - 1),
-                        (Text::Utf8(left, low, high), _) if (low..=high).contains(&byte) => {
+                    self.state = ScannerState::StringState(match (inner, byte) {
+                        (StringState::Escape, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                            StringState::Plain
+                        }
+                        (StringState::Escape, b'u') => StringState::Hex(4),
+                        (StringState::Hex(1), _) if byte.is_ascii_hexdigit() => StringState::Plain,
+                        (StringState::Hex(left), _) if byte.is_ascii_hexdigit() => StringState::Hex(left - 1),
+                        (StringState::Utf8(left, low, high), _) if (low..=high).contains(&byte) => {
                             if left == 1 {
-                                Text::Plain
+                                StringState::Plain
                             } else {
-                                Text::Utf8(left - 1, 0x80, 0xbf)
+                                StringState::Utf8(left - 1, 0x80, 0xbf)
                             }
                         }
                         _ => return Err(unexpected),
                     });
                 }
-                State::Number(number) => {
+                ScannerState::Number(number) => {
                     use Number::{Exponent, ExponentDigits, ExponentSign, Fraction, Integer, Minus, Point, Zero};
-                    self.state = State::Number(match (number, byte) {
+                    self.state = ScannerState::Number(match (number, byte) {
                         (Minus, b'0') => Zero,
                         (Minus, b'1'..=b'9') | (Integer, b'0'..=b'9') => Integer,
                         (Zero | Integer, b'.') => Point,
@@ -185,26 +190,26 @@ impl Scanner {
                         _ => return Err(unexpected),
                     });
                 }
-                State::Literal(rest) => match rest.split_first() {
+                ScannerState::Literal(rest) => match rest.split_first() {
                     Some((expected, rest)) if *expected == byte => {
-                        self.state = if rest.is_empty() { self.value_end(at + 1) } else { State::Literal(rest) };
+                        self.state = if rest.is_empty() { self.value_end(at + 1) } else { ScannerState::Literal(rest) };
                     }
                     _ => return Err(unexpected),
                 },
                 _ if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') => {}
-                State::ValueOrEnd if byte == b']' => self.state = self.close(at),
-                State::Value | State::ValueOrEnd => self.state = self.value_start(byte, at)?,
-                State::KeyOrEnd if byte == b'}' => self.state = self.close(at),
-                State::Key | State::KeyOrEnd if byte == b'"' => {
+                ScannerState::ValueOrEnd if byte == b']' => self.state = self.close(at),
+                ScannerState::Value | ScannerState::ValueOrEnd => self.state = self.value_start(byte, at)?,
+                ScannerState::KeyOrEnd if byte == b'}' => self.state = self.close(at),
+                ScannerState::Key | ScannerState::KeyOrEnd if byte == b'"' => {
                     self.reading_key = true;
                     self.key_length = 0;
-                    self.state = State::Text(Text::Plain);
+                    self.state = ScannerState::StringState(StringState::Plain);
                 }
-                State::Colon if byte == b':' => self.state = State::Value,
-                State::CommaOrEnd if byte == b',' => {
-                    self.state = if self.in_object() { State::Key } else { State::Value };
+                ScannerState::Colon if byte == b':' => self.state = ScannerState::Value,
+                ScannerState::CommaOrEnd if byte == b',' => {
+                    self.state = if self.in_object() { ScannerState::Key } else { ScannerState::Value };
                 }
-                State::CommaOrEnd if byte == if self.in_object() { b'}' } else { b']' } => {
+                ScannerState::CommaOrEnd if byte == if self.in_object() { b'}' } else { b']' } => {
                     self.state = self.close(at);
                 }
                 _ => return Err(unexpected),
@@ -216,10 +221,12 @@ impl Scanner {
     }
 
     pub(super) fn finish(&mut self) -> Result<(), Malformed> {
-        if let State::Number(Number::Zero | Number::Integer | Number::Fraction | Number::ExponentDigits) = self.state {
+        if let ScannerState::Number(Number::Zero | Number::Integer | Number::Fraction | Number::ExponentDigits) =
+            self.state
+        {
             self.state = self.value_end(self.before);
         }
-        if self.state == State::End { Ok(()) } else { Err(Malformed::NotJson { at: self.before }) }
+        if self.state == ScannerState::End { Ok(()) } else { Err(Malformed::NotJson { at: self.before }) }
     }
 
     /// How deep the members of a message object lie.
@@ -232,7 +239,7 @@ impl Scanner {
         self.containers[top / 64] >> (top % 64) & 1 == 1
     }
 
-    fn value_start(&mut self, byte: u8, at: usize) -> Result<State, Malformed> {
+    fn value_start(&mut self, byte: u8, at: usize) -> Result<ScannerState, Malformed> {
         let outermost = self.depth == 0;
         let message = if self.array { self.depth == 1 } else { outermost && byte != b'[' };
         if message {
@@ -250,18 +257,18 @@ impl Scanner {
                 self.array |= outermost;
                 self.open(false)
             }
-            b'"' => State::Text(Text::Plain),
-            b'-' => State::Number(Number::Minus),
-            b'0' => State::Number(Number::Zero),
-            b'1'..=b'9' => State::Number(Number::Integer),
-            b't' => State::Literal(b"rue"),
-            b'f' => State::Literal(b"alse"),
-            b'n' => State::Literal(b"ull"),
+            b'"' => ScannerState::StringState(StringState::Plain),
+            b'-' => ScannerState::Number(Number::Minus),
+            b'0' => ScannerState::Number(Number::Zero),
+            b'1'..=b'9' => ScannerState::Number(Number::Integer),
+            b't' => ScannerState::Literal(b"rue"),
+            b'f' => ScannerState::Literal(b"alse"),
+            b'n' => ScannerState::Literal(b"ull"),
             _ => return Err(Malformed::NotJson { at }),
         })
     }
 
-    fn open(&mut self, object: bool) -> State {
+    fn open(&mut self, object: bool) -> ScannerState {
         let (word, bit) = (self.depth / 64, self.depth % 64);
         if word == self.containers.len() {
             self.containers.push(0);
@@ -273,16 +280,16 @@ impl Scanner {
             self.containers[word] &= !mask;
         }
         self.depth += 1;
-        if object { State::KeyOrEnd } else { State::ValueOrEnd }
+        if object { ScannerState::KeyOrEnd } else { ScannerState::ValueOrEnd }
     }
 
-    fn close(&mut self, at: usize) -> State {
+    fn close(&mut self, at: usize) -> ScannerState {
         self.depth -= 1;
         self.value_end(at + 1)
     }
 
     /// A value has ended before `end`, at the present depth.
-    fn value_end(&mut self, end: usize) -> State {
+    fn value_end(&mut self, end: usize) -> ScannerState {
         let level = self.level();
         if self.depth == level
             && let Some(member) = self.member.take()
@@ -301,17 +308,17 @@ impl Scanner {
         {
             envelope.span.end = end;
         }
-        if self.depth == 0 { State::End } else { State::CommaOrEnd }
+        if self.depth == 0 { ScannerState::End } else { ScannerState::CommaOrEnd }
     }
 
-    fn text_end(&mut self, end: usize) -> State {
+    fn text_end(&mut self, end: usize) -> ScannerState {
         if !std::mem::take(&mut self.reading_key) {
             return self.value_end(end);
         }
         if self.depth == self.level() {
             self.member = self.key_member();
         }
-        State::Colon
+        ScannerState::Colon
     }
 
     fn keep_key(&mut self, text: &[u8]) {

@@ -19,7 +19,7 @@ const MOST_NAMES: usize = 100;
 
 /// What a server's certificate says (RFC 5280).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateInfo {
+pub(crate) struct CertificateInfo {
     /// Who signed it: organization and common name.
     pub issuer: String,
     /// Whose it is, in the same form.

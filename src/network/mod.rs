@@ -6,7 +6,7 @@
 //! - No file is read and no connection opened before one is wanted.
 //! - No client follows a redirect by itself.
 
-pub mod certificate;
+pub(crate) mod certificate;
 pub(crate) mod failure;
 pub(crate) mod proxy;
 mod tls;
@@ -38,14 +38,14 @@ const HTTP2_WINDOW: u32 = 4 * 1024 * 1024;
 
 /// Makes clients, all with the same roots and the same proxies.
 #[derive(Debug)]
-pub struct ClientFactory {
+pub(crate) struct ClientFactory {
     network: Arc<Network>,
     tls: Tls,
 }
 
 /// Where a client leads.
 #[derive(Debug)]
-pub enum Route {
+pub(crate) enum Route {
     /// This machine: no proxy leads there.
     Loopback,
     /// Anywhere, by proxy if one leads there.
@@ -54,8 +54,7 @@ pub enum Route {
 
 impl Route {
     /// Of a server.
-    #[must_use]
-    pub fn of(server: &ServerUrl) -> Self {
+    pub(crate) fn of(server: &ServerUrl) -> Self {
         if server.is_loopback() { Self::Loopback } else { Self::Anywhere }
     }
 }
@@ -66,14 +65,13 @@ impl ClientFactory {
     ///
     /// # Errors
     /// Where the settings do not fit together, such as a key that is not the certificate's.
-    pub fn new(server: &ServerUrl, network: Arc<Network>) -> anyhow::Result<Self> {
+    pub(crate) fn new(server: &ServerUrl, network: Arc<Network>) -> anyhow::Result<Self> {
         let tls = Tls::new(server, &network)?;
         Ok(Self { network, tls })
     }
 
     /// The proxies' hosts, which may be anywhere.
-    #[must_use]
-    pub fn proxy_hosts(&self) -> Vec<String> {
+    pub(crate) fn proxy_hosts(&self) -> Vec<String> {
         match &self.network.proxy {
             ProxyChoice::Explicit { http, https, .. } => {
                 let hosts = [http, https].into_iter().flatten().filter_map(|proxy| proxy.expose().host_str());
@@ -84,38 +82,33 @@ impl ClientFactory {
     }
 
     /// Whether the operating system may have a proxy that only it knows: macOS and Windows.
-    #[must_use]
-    pub fn has_unknown_proxy(&self) -> bool {
+    pub(crate) fn has_unknown_proxy(&self) -> bool {
         cfg!(any(windows, target_os = "macos")) && matches!(self.network.proxy, ProxyChoice::System)
     }
 
     /// Whether IPv6 is ruled out.
-    #[must_use]
-    pub fn is_ipv4_only(&self) -> bool {
+    pub(crate) fn is_ipv4_only(&self) -> bool {
         self.network.ipv4
     }
 
     /// Returns the proxy that leads to `url`.
-    #[must_use]
-    pub fn proxy_to(&self, url: &Url) -> Option<Intercept> {
+    pub(crate) fn proxy_to(&self, url: &Url) -> Option<Intercept> {
         proxy::to(url, &self.network.proxy)
     }
 
     /// Asks the proxy that refused a tunnel to `url` for its words, on a connection of its own.
-    pub async fn words_of_proxy(&self, url: &Url) -> Option<String> {
+    pub(crate) async fn words_of_proxy(&self, url: &Url) -> Option<String> {
         let target = format!("{}:{}", url.host_str()?, url.port_or_known_default()?);
         proxy::words_of_refusal(&self.proxy_to(url)?, &target, &self.network).await
     }
 
     /// Returns the certificate that the server at `url` presented last, if it was refused.
-    #[must_use]
-    pub fn refused_certificate(&self, url: &Url) -> Option<CertificateInfo> {
+    pub(crate) fn refused_certificate(&self, url: &Url) -> Option<CertificateInfo> {
         self.tls.refused_certificate(url.host_str()?.trim_start_matches('[').trim_end_matches(']'))
     }
 
     /// Returns who issued the certificate at `url`, if a connection failed because this computer does not trust it.
-    #[must_use]
-    pub fn distrusted_issuer(&self, error: &reqwest::Error, url: &Url) -> Option<String> {
+    pub(crate) fn distrusted_issuer(&self, error: &reqwest::Error, url: &Url) -> Option<String> {
         match tls_cause(error) {
             Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_))) => {
                 self.refused_certificate(url).map(|certificate| certificate.issuer)
@@ -128,7 +121,7 @@ impl ClientFactory {
     ///
     /// # Errors
     /// Where a proxy's address is none.
-    pub fn client(&self, route: &Route, resolver: Option<Arc<dyn Resolve>>) -> anyhow::Result<Client> {
+    pub(crate) fn client(&self, route: &Route, resolver: Option<Arc<dyn Resolve>>) -> anyhow::Result<Client> {
         let network = &*self.network;
         let mut builder = Client::builder()
             .redirect(reqwest::redirect::Policy::none()) // followed by the callers, who check where to

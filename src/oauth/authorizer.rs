@@ -42,7 +42,7 @@ use crate::{
 
 /// Who waits for a credential, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Requester {
+pub(crate) enum Requester {
     /// The host's `initialize`: a person was just looking.
     Initialize,
     /// Any other request.
@@ -54,11 +54,11 @@ pub enum Requester {
 }
 
 /// How long somebody waits; `None` for as long as it takes.
-pub type Deadline = Option<Instant>;
+pub(crate) type Deadline = Option<Instant>;
 
 /// Obtains credentials. Dropping it ends a sign-in under way.
 #[derive(Debug)]
-pub struct Authorizer {
+pub(crate) struct Authorizer {
     context: Arc<Context>,
     flight: Mutex<Option<watch::Receiver<Phase>>>,
     tasks: Mutex<JoinSet<()>>,
@@ -67,7 +67,6 @@ pub struct Authorizer {
 
 impl Authorizer {
     /// Touches nothing yet.
-    #[must_use]
     pub(crate) fn new(settings: Arc<Authorization>, http: HttpClient, store: Store, facts: Facts) -> Self {
         Self {
             context: Arc::new(Context::new(settings, http, store, facts)),
@@ -93,20 +92,17 @@ impl Authorizer {
     }
 
     /// What is needed now.
-    #[must_use]
     pub(crate) fn need(&self) -> watch::Receiver<Need> {
         self.need.subscribe()
     }
 
     /// Who is signed in, as far as the files tell.
-    #[must_use]
     pub(crate) fn account_now(&self) -> AccountNow {
         let context = self.context.clone();
         Arc::new(move || context.account())
     }
 
     /// Until when a request waits for authorization, all of its challenges together.
-    #[must_use]
     pub(crate) fn patience(&self, requester: Requester) -> Deadline {
         let settings = &self.context.settings;
         let after = match requester {

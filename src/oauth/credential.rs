@@ -74,7 +74,6 @@ impl Credential {
     }
 
     /// Keeps the nonce of a response (RFC 9449 §8.2); whether it is a new one.
-    #[must_use]
     pub(crate) fn keep_nonce(&self, url: &Url, headers: &HeaderMap) -> bool {
         self.prover.as_ref().is_some_and(|prover| prover.keep_nonce(url, headers))
     }
@@ -96,7 +95,6 @@ impl Credential {
     }
 
     /// How it came to us.
-    #[must_use]
     pub(crate) fn obtained(&self) -> Obtained {
         self.obtained
     }
@@ -107,7 +105,6 @@ impl Credential {
     }
 
     /// The tokens it is made of.
-    #[must_use]
     pub(crate) fn tokens(&self) -> &Tokens {
         &self.tokens
     }

@@ -13,7 +13,7 @@ use crate::status::Disposition;
 
 /// What an authorization server is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// RFC 7591.
     Registration,
     /// The page is probed before a person sees it.
@@ -64,7 +64,7 @@ impl fmt::Display for Step {
 
 /// An error code of an authorization server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ErrorCode {
+pub(crate) enum ErrorCode {
     /// RFC 6749 §4.1.2.1.
     AccessDenied,
     /// RFC 8628 §3.5.
@@ -136,7 +136,7 @@ impl From<String> for ErrorCode {
 
 /// A failure to obtain authorization. Cloned to every request that waited for it.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The server wants a credential and says nowhere how one is obtained.
     #[error("it answers HTTP 401 and offers no sign-in: {0}")]
     NotOffered(String),

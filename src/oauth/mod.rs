@@ -33,12 +33,12 @@ pub(crate) mod protocol;
 pub(crate) mod http;
 
 pub(crate) mod credential;
-pub mod error;
+pub(crate) mod error;
 pub(crate) mod fact;
 mod report;
 
 pub(crate) use self::credential::Credential;
-pub use self::{
+pub(crate) use self::{
     authorizer::{Authorizer, Deadline, Requester},
     progress::{AskedBy, Asking, Need},
 };

@@ -20,7 +20,6 @@ use crate::{
 
 impl Report {
     /// Tells why there is no authorization.
-    #[must_use]
     pub(crate) fn of_authorization(error: &Error, server: &Url) -> Self {
         let host = host(server);
         let plain = |code| Self::new(code, format!("{host}: {error}"), None);

@@ -149,7 +149,7 @@ pub(super) struct Connection<T> {
 }
 
 /// A connection whose transport does not matter.
-pub trait AnyConnection: fmt::Debug + Send {
+pub(crate) trait AnyConnection: fmt::Debug + Send {
     /// Sends a message; what becomes of it comes as events.
     fn send(&mut self, message: Message);
 

@@ -22,7 +22,7 @@ use crate::{
 
 /// A failure at the remote end.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// No connection came about, so nothing was sent: any message may be tried again.
     #[error("cannot connect")]
     Connect(#[source] reqwest::Error),
@@ -129,7 +129,7 @@ pub enum Error {
 
 /// An HTTP status that is no success, and what came with it.
 #[derive(Debug)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// The status.
     pub status: StatusCode,
     /// `Retry-After` (RFC 9110 §10.2.3), from now.
@@ -145,8 +145,7 @@ pub struct Refusal {
 impl Refusal {
     /// Whether the body is the server's answer to a request of this very message: then it has
     /// understood it, and may have acted on it.
-    #[must_use]
-    pub fn answers(&self, message: &Message) -> bool {
+    pub(crate) fn answers(&self, message: &Message) -> bool {
         match self.answer.as_ref().map(|answer| &answer.shape) {
             Some(Shape::Response { id: Some(id) }) => message.requests().any(|asked| asked.same_value(id)),
             _ => false,
@@ -163,8 +162,7 @@ impl std::fmt::Display for Refusal {
 
 impl Error {
     /// Of a request that got no response.
-    #[must_use]
-    pub fn of_request(error: reqwest::Error) -> Self {
+    pub(crate) fn of_request(error: reqwest::Error) -> Self {
         match (tls_cause(&error).is_some(), refused_by_proxy(&error), error.is_connect()) {
             (true, _, _) => Self::Tls { source: error, certificate: None },
             (_, true, _) => Self::Proxy { source: error, words: None },
@@ -174,14 +172,13 @@ impl Error {
     }
 
     /// Of a response whose body broke off.
-    #[must_use]
-    pub fn of_body(error: reqwest::Error) -> Self {
+    pub(crate) fn of_body(error: reqwest::Error) -> Self {
         if tls_cause(&error).is_some() { Self::Tls { source: error, certificate: None } } else { Self::Broken(error) }
     }
 
     /// Adds what the error of the failed connection does not carry: whether it was a connection to a proxy, which
     /// certificate was refused, and what a proxy had to say.
-    pub async fn looked_into(self, server: &Url, network: &ClientFactory) -> Self {
+    pub(crate) async fn looked_into(self, server: &Url, network: &ClientFactory) -> Self {
         match self {
             Self::Connect(source) => match network.proxy_to(server) {
                 Some(proxy) => {
@@ -204,8 +201,7 @@ impl Error {
     }
 
     /// The status, where there was one.
-    #[must_use]
-    pub fn status(&self) -> Option<StatusCode> {
+    pub(crate) fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Refused(refusal) | Self::SessionLost(refusal) => Some(refusal.status),
             Self::Redirected { status, .. } => Some(*status),
@@ -215,8 +211,7 @@ impl Error {
     }
 
     /// Whether the same request may succeed later: the server could not be reached, broke off or is busy.
-    #[must_use]
-    pub fn may_pass(&self) -> bool {
+    pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Connect(_) | Self::ProxyDown { .. } | Self::Broken(_) | Self::Silent { .. } | Self::NoAnswer(_) => {
                 true
@@ -229,8 +224,7 @@ impl Error {
     }
 
     /// How long the server asks to wait.
-    #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused(refusal) => refusal.retry_after,
             _ => None,
@@ -238,8 +232,7 @@ impl Error {
     }
 
     /// The answer to the host: the server's own words, if they are for one request only.
-    #[must_use]
-    pub fn answer_to(&self, unanswered: &[Id]) -> Option<Message> {
+    pub(crate) fn answer_to(&self, unanswered: &[Id]) -> Option<Message> {
         match unanswered {
             [id] => Some(self.answer()?.with_id(id)),
             _ => None,
@@ -247,8 +240,7 @@ impl Error {
     }
 
     /// The server's own JSON-RPC answer, where it came with a status that is no success.
-    #[must_use]
-    pub fn answer(&self) -> Option<&Message> {
+    pub(crate) fn answer(&self) -> Option<&Message> {
         match self {
             Self::Refused(refusal) | Self::SessionLost(refusal) => refusal.answer.as_ref(),
             Self::ModernServer { answer, .. } => answer.as_deref(),
@@ -258,7 +250,6 @@ impl Error {
 }
 
 /// Scheme, host and port: what headers, cookies and tokens are bound to (RFC 6454 §4).
-#[must_use]
-pub fn same_origin(one: &Url, other: &Url) -> bool {
+pub(crate) fn same_origin(one: &Url, other: &Url) -> bool {
     one.origin() == other.origin()
 }

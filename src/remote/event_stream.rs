@@ -17,7 +17,7 @@ use crate::message::Body;
 
 /// An event that carries something: its `data` is not empty.
 #[derive(Debug)]
-pub struct Event {
+pub struct ServerSentEvent {
     /// The `event` field; empty means `message`.
     pub name: Bytes,
     /// The `data` lines, joined by line feeds.
@@ -29,7 +29,7 @@ pub struct Event {
 /// The event is longer than the limit.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an event is longer than {limit} bytes")]
-pub struct TooLong {
+pub struct EventTooLong {
     /// In bytes.
     pub limit: usize,
 }
@@ -94,9 +94,9 @@ impl EventStream {
     /// The next complete event.
     ///
     /// # Errors
-    /// [`TooLong`]; the stream cannot be read on.
+    /// [`EventTooLong`]; the stream cannot be read on.
     #[expect(clippy::should_implement_trait, reason = "an iterator would have to borrow the stream between chunks")]
-    pub fn next(&mut self) -> Result<Option<Event>, TooLong> {
+    pub fn next(&mut self) -> Result<Option<ServerSentEvent>, EventTooLong> {
         loop {
             if self.after_return && !self.chunk.is_empty() {
                 self.after_return = false;
@@ -126,7 +126,7 @@ impl EventStream {
         }
     }
 
-    /// The id of the last complete event that had one: what `Last-Event-ID` is to hold.
+    /// The id of the last complete event that had one: what `Last-ServerSentEvent-ID` is to hold.
     #[must_use]
     pub fn last_id(&self) -> Option<&Bytes> {
         self.last_id.as_ref()
@@ -138,7 +138,7 @@ impl EventStream {
         self.retry
     }
 
-    fn take_line(&mut self, mut line: Body) -> Result<Option<Event>, TooLong> {
+    fn take_line(&mut self, mut line: Body) -> Result<Option<ServerSentEvent>, EventTooLong> {
         if std::mem::take(&mut self.first_line) && &line.copy(0..3)[..] == b"\xef\xbb\xbf" {
             line = Body::One(line.to_bytes().slice(3..)); // one byte order mark is ignored
         }
@@ -181,7 +181,7 @@ impl EventStream {
         Ok(None)
     }
 
-    fn dispatch(&mut self) -> Option<Event> {
+    fn dispatch(&mut self) -> Option<ServerSentEvent> {
         let id = self.id.take();
         if let Some(id) = &id {
             self.last_id = Some(id.clone());
@@ -192,16 +192,16 @@ impl EventStream {
         let name = std::mem::take(&mut self.name);
         let data = std::mem::take(&mut self.data);
         // An id with empty data only moves the cursor (MCP 2025-11-25, Transports: priming event).
-        (!data.is_empty()).then_some(Event { name, data, id })
+        (!data.is_empty()).then_some(ServerSentEvent { name, data, id })
     }
 
     /// However the bytes are cut: a line counts by its whole length, the data by theirs.
-    fn within_limit(&self, line: usize) -> Result<(), TooLong> {
+    fn within_limit(&self, line: usize) -> Result<(), EventTooLong> {
         let limit = self.limit;
         let too_long = line > limit.saturating_add(LINE_ALLOWANCE)
             || self.data_length > limit
             || self.event_length > limit.saturating_mul(2).saturating_add(EVENT_ALLOWANCE);
-        if too_long { Err(TooLong { limit }) } else { Ok(()) }
+        if too_long { Err(EventTooLong { limit }) } else { Ok(()) }
     }
 }
 
@@ -303,12 +303,12 @@ mod tests {
         stream.push(Bytes::from_static(b"data: 0123456789\n\n"));
         assert!(stream.next().unwrap().is_some());
         stream.push(Bytes::from_static(b"data: 01234567890\n"));
-        assert_eq!(stream.next().unwrap_err(), TooLong { limit: 10 });
+        assert_eq!(stream.next().unwrap_err(), EventTooLong { limit: 10 });
         let mut endless = EventStream::new(10);
         endless.push(Bytes::from(vec![b'x'; 10 + LINE_ALLOWANCE + 1]));
-        assert_eq!(endless.next().unwrap_err(), TooLong { limit: 10 });
+        assert_eq!(endless.next().unwrap_err(), EventTooLong { limit: 10 });
         let mut lines = EventStream::new(10);
         lines.push(Bytes::from_static(b"data: 01234\ndata: 01234\ndata: 01234\ndata: 01234\n"));
-        assert_eq!(lines.next().unwrap_err(), TooLong { limit: 10 });
+        assert_eq!(lines.next().unwrap_err(), EventTooLong { limit: 10 });
     }
 }

@@ -18,25 +18,25 @@ const ROOM: u32 = 8 * 1024;
 
 /// The end that the transports write to.
 #[derive(Clone, Debug)]
-pub struct EventSender {
+pub(crate) struct EventSender {
     events: mpsc::Sender<(Event, OwnedSemaphorePermit)>,
     room: Arc<Semaphore>,
 }
 
 /// The end that the loop reads.
 #[derive(Debug)]
-pub struct EventReceiver(mpsc::Receiver<(Event, OwnedSemaphorePermit)>);
+pub(crate) struct EventReceiver(mpsc::Receiver<(Event, OwnedSemaphorePermit)>);
 
 /// Both ends.
 #[must_use]
-pub fn channel() -> (EventSender, EventReceiver) {
+pub(crate) fn channel() -> (EventSender, EventReceiver) {
     let (events, received) = mpsc::channel(MOST);
     (EventSender { events, room: Arc::new(Semaphore::new(ROOM as usize)) }, EventReceiver(received))
 }
 
 impl EventSender {
     /// Hands an event over, once there is room for it. Nothing happens if the loop has ended.
-    pub async fn send(&self, event: Event) {
+    pub(crate) async fn send(&self, event: Event) {
         let size = match &event {
             Event::Message(message) | Event::Renewed(message) => message.body.len() / 1024,
             Event::Lost { .. } | Event::Blocked(_) => 0,
@@ -50,7 +50,7 @@ impl EventSender {
 
 impl EventReceiver {
     /// The next event; its room is free again. Safe to drop.
-    pub async fn recv(&mut self) -> Option<Event> {
+    pub(crate) async fn recv(&mut self) -> Option<Event> {
         self.0.recv().await.map(|(event, _)| event)
     }
 }

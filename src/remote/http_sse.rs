@@ -80,7 +80,7 @@ struct Stream {
 }
 
 /// How far one message is.
-pub(super) struct Attempt {
+pub(super) struct SseAttempt {
     /// The stream on which it began.
     generation: u64,
     /// Where it was POSTed last.
@@ -308,7 +308,7 @@ impl HttpSse {
 }
 
 impl Transport for HttpSse {
-    type Attempt = Attempt;
+    type Attempt = SseAttempt;
 
     fn core(&self) -> &Core {
         &self.core
@@ -329,8 +329,8 @@ impl Transport for HttpSse {
         Ok(())
     }
 
-    async fn begin(&self, _message: &Message) -> Result<Attempt, Event> {
-        Ok(Attempt { generation: self.generation.load(Relaxed), endpoint: None, has_retired: false })
+    async fn begin(&self, _message: &Message) -> Result<SseAttempt, Event> {
+        Ok(SseAttempt { generation: self.generation.load(Relaxed), endpoint: None, has_retired: false })
     }
 
     /// The answer comes by the stream.
@@ -338,7 +338,7 @@ impl Transport for HttpSse {
         &self,
         message: &Message,
         _unanswered: &mut Vec<Id>,
-        attempt: &mut Attempt,
+        attempt: &mut SseAttempt,
     ) -> Result<(), Error> {
         let endpoint = self.endpoint_now().await?;
         if message.method() == Some(INITIALIZED) && self.generation.load(Relaxed) != attempt.generation {
@@ -359,7 +359,7 @@ impl Transport for HttpSse {
         posted.map(drop)
     }
 
-    async fn recover(&self, message: &Message, attempt: &mut Attempt, error: Error) -> Result<(), Error> {
+    async fn recover(&self, message: &Message, attempt: &mut SseAttempt, error: Error) -> Result<(), Error> {
         match &attempt.endpoint {
             Some(endpoint) if !attempt.has_retired && is_forgotten(&error, message) => {
                 self.retire(endpoint);

@@ -31,11 +31,11 @@ use crate::{
 
 mod cancelled;
 mod connection;
-pub mod error;
-pub mod event_stream;
-pub mod events;
+pub(crate) mod error;
+pub(crate) mod event_stream;
+pub(crate) mod events;
 pub(crate) mod handshake;
-pub mod http;
+pub(crate) mod http;
 mod http_sse;
 mod matching;
 mod modern;
@@ -45,10 +45,10 @@ mod resumable;
 mod retry;
 mod streamable_http;
 
-pub use connection::AnyConnection;
+pub(crate) use connection::AnyConnection;
 use connection::{Connection, Core};
 use error::Error;
-pub use events::{EventReceiver, EventSender};
+pub(crate) use events::{EventReceiver, EventSender};
 use http::Http;
 use http_sse::HttpSse;
 use modern::Modern;
@@ -57,7 +57,7 @@ use streamable_http::StreamableHttp;
 
 /// What comes from the remote end.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// A message of the server.
     Message(Message),
     /// A message got no answer and will get none; `ids` is what it asked, if anything.
@@ -78,7 +78,7 @@ pub enum Event {
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Timing {
+pub(crate) struct Timing {
     /// How long a message waits for a server that is down, or only starting.
     pub retry_for: Duration,
     /// How long a server may take to answer `initialize`, ours or the host's.
@@ -109,7 +109,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is needed to open a connection.
 #[derive(Clone, Debug)]
-pub struct Opener {
+pub(crate) struct Opener {
     /// What sends the requests.
     pub http: Arc<Http>,
     /// What obtains credentials; `None` if the user has given one.
@@ -127,7 +127,7 @@ pub struct Opener {
 }
 
 /// An open connection.
-pub type Remote = Box<dyn AnyConnection>;
+pub(crate) type Remote = Box<dyn AnyConnection>;
 
 impl Opener {
     /// Opens a connection with the host's message. An `initialize` decides the transport and is
@@ -138,7 +138,7 @@ impl Opener {
     ///
     /// # Errors
     /// [`Error`]: the message will not be answered by the server.
-    pub async fn open(self, first: Message, hurry: Arc<Notify>) -> Result<Remote, Error> {
+    pub(crate) async fn open(self, first: Message, hurry: Arc<Notify>) -> Result<Remote, Error> {
         if self.timing.start == Start::Wait || first.method() != Some(INITIALIZE) {
             return self.open_once(&first, self.timing.retry_for).await;
         }
@@ -226,7 +226,7 @@ impl Opener {
         if self.strategy != TransportStrategy::HttpFirst {
             return self.strategy;
         }
-        match self.eras.recall().await.and_then(|known| known.legacy_transport) {
+        match self.eras.load().await.and_then(|known| known.legacy_transport) {
             Some(Transport::HttpSse) => TransportStrategy::SseFirst,
             _ => self.strategy,
         }
@@ -241,7 +241,7 @@ impl Opener {
             (None, Transport::StreamableHttp) => return,
             (None, Transport::HttpSse) => KnownEra::new(Era::Legacy, Vec::new(), "initialize over HTTP+SSE".to_owned()),
         };
-        self.eras.keep(KnownEra { legacy_transport: Some(transport), ..known }).await;
+        self.eras.save(KnownEra { legacy_transport: Some(transport), ..known }).await;
     }
 
     /// A refusal of `initialize` in the words of the modern era: the server speaks no other.
@@ -249,7 +249,7 @@ impl Opener {
         let Some(answer) = refused.answer() else { return refused };
         let Some(refusal) = verdict::modern_refusal(answer) else { return refused };
         let evidence = format!("initialize: {}", chain(&refused));
-        self.eras.keep(KnownEra::new(Era::Modern, refusal.supported.clone(), evidence)).await;
+        self.eras.save(KnownEra::new(Era::Modern, refusal.supported.clone(), evidence)).await;
         let versions =
             if refusal.supported.is_empty() { FIRST_MODERN.to_owned() } else { refusal.supported.join(", ") };
         let sentence = format!(

@@ -79,14 +79,14 @@ pub(super) struct Modern {
 }
 
 /// How far one request is.
-pub(super) struct Attempt {
+pub(super) struct ModernAttempt {
     /// As the host sent it.
     message: Message,
     /// As it goes to the server, perhaps under another id.
     sent: Message,
     metadata: Metadata,
     /// Of a stream of notifications: what the server has agreed to, once it has.
-    acknowledged: Option<Filter>,
+    acknowledged: Option<NotificationFilter>,
     /// The stream is open again, and the host knows it already.
     reopened: bool,
     /// When it was sent last, and the pauses of a stream that is opened again.
@@ -106,7 +106,7 @@ impl Modern {
     }
 
     /// One POST and all that comes back.
-    async fn exchange(&self, attempt: &mut Attempt, unanswered: &mut Vec<Id>) -> Result<(), Error> {
+    async fn exchange(&self, attempt: &mut ModernAttempt, unanswered: &mut Vec<Id>) -> Result<(), Error> {
         let headers = self.headers(&attempt.sent, &attempt.metadata);
         let response = self.core.http.post(self.core.http.server(), &headers, &attempt.sent).await?;
         if is_event_stream(&response) {
@@ -126,7 +126,7 @@ impl Modern {
 
     async fn read_stream(
         &self,
-        attempt: &mut Attempt,
+        attempt: &mut ModernAttempt,
         unanswered: &mut Vec<Id>,
         response: Response,
     ) -> Result<(), Error> {
@@ -152,7 +152,12 @@ impl Modern {
     }
 
     /// Hands a message over to the host, if it may have it.
-    async fn deliver(&self, attempt: &mut Attempt, unanswered: &mut Vec<Id>, message: Message) -> Result<(), Error> {
+    async fn deliver(
+        &self,
+        attempt: &mut ModernAttempt,
+        unanswered: &mut Vec<Id>,
+        message: Message,
+    ) -> Result<(), Error> {
         match &message.shape {
             Shape::Response { id: Some(id) } => {
                 let mut asked: Vec<Id> = attempt.sent.requests().cloned().collect();
@@ -172,7 +177,7 @@ impl Modern {
                 Ok(())
             }
             Shape::Notification { method } if &**method == ACKNOWLEDGED => {
-                let agreed = Filter::of(&message).within(&Filter::of(&attempt.message));
+                let agreed = NotificationFilter::of(&message).within(&NotificationFilter::of(&attempt.message));
                 self.prove();
                 if attempt.reopened {
                     self.announce(attempt, &agreed).await; // the host has its acknowledgment
@@ -200,7 +205,7 @@ impl Modern {
 
     async fn deliver_answer(
         &self,
-        attempt: &mut Attempt,
+        attempt: &mut ModernAttempt,
         unanswered: &mut Vec<Id>,
         message: Message,
     ) -> Result<(), Error> {
@@ -230,7 +235,7 @@ impl Modern {
     }
 
     /// Reports each thing that a stream covers as changed: what happened while it was lost is not known.
-    async fn announce(&self, attempt: &Attempt, agreed: &Filter) {
+    async fn announce(&self, attempt: &ModernAttempt, agreed: &NotificationFilter) {
         let Some(id) = attempt.message.requests().next() else { return };
         for notification in agreed.changes(id) {
             self.core.events.send(Event::Message(notification)).await;
@@ -272,7 +277,7 @@ impl Modern {
     }
 
     /// Reads the tools until the one that is called is there. Whether it is.
-    async fn read_schema(&self, attempt: &Attempt) -> bool {
+    async fn read_schema(&self, attempt: &ModernAttempt) -> bool {
         let Some(tool) = mirror::called_tool(&attempt.message) else { return false };
         self.tools.guard().remove(&tool);
         let mut cursor = String::new();
@@ -338,7 +343,7 @@ impl Modern {
 
     async fn is_known_as_legacy(&self) -> bool {
         // A user who forces the modern era wants the server to be asked.
-        self.protocol == Protocol::Auto && self.eras.recall().await.is_some_and(|known| known.era == Era::Legacy)
+        self.protocol == Protocol::Auto && self.eras.load().await.is_some_and(|known| known.era == Era::Legacy)
     }
 
     /// Keeps what the answer to `server/discover` says, before the host has it: hosts end the process that asks.
@@ -348,14 +353,14 @@ impl Modern {
             Verdict::Legacy => Era::Legacy,
             Verdict::Open => return,
         };
-        if self.eras.recall().await.is_none_or(|before| before.era != era) {
-            self.eras.keep(KnownEra::new(era, versions, format!("{DISCOVER}: {evidence}"))).await;
+        if self.eras.load().await.is_none_or(|before| before.era != era) {
+            self.eras.save(KnownEra::new(era, versions, format!("{DISCOVER}: {evidence}"))).await;
         }
     }
 }
 
 impl Transport for Modern {
-    type Attempt = Attempt;
+    type Attempt = ModernAttempt;
 
     /// MCP 2026-07-28, Cancellation.
     const CANCELS_BY_CLOSING: bool = true;
@@ -379,7 +384,7 @@ impl Transport for Modern {
         if message.method() == Some(DISCOVER) { Duration::ZERO } else { self.core.timing.retry_for }
     }
 
-    async fn begin(&self, message: &Message) -> Result<Attempt, Event> {
+    async fn begin(&self, message: &Message) -> Result<ModernAttempt, Event> {
         if let Some(refusal) = self.refuse_hidden_tool(message) {
             return Err(Event::Message(refusal));
         }
@@ -388,7 +393,7 @@ impl Transport for Modern {
             let error = Arc::new(Error::LegacyServer { words: None });
             return Err(Event::Lost { ids, method: Some(DISCOVER.into()), error });
         }
-        Ok(Attempt {
+        Ok(ModernAttempt {
             message: message.clone(),
             sent: message.clone(),
             metadata: Metadata::of(message).unwrap_or_default(),
@@ -405,7 +410,7 @@ impl Transport for Modern {
         &self,
         message: &Message,
         unanswered: &mut Vec<Id>,
-        attempt: &mut Attempt,
+        attempt: &mut ModernAttempt,
     ) -> Result<(), Error> {
         if std::mem::take(&mut attempt.may_have_run) && message.method() != Some(LISTEN) {
             // MCP 2026-07-28, Overview, Requests: an id is used once.
@@ -415,7 +420,7 @@ impl Transport for Modern {
         self.exchange(attempt, unanswered).await
     }
 
-    async fn recover(&self, message: &Message, attempt: &mut Attempt, error: Error) -> Result<(), Error> {
+    async fn recover(&self, message: &Message, attempt: &mut ModernAttempt, error: Error) -> Result<(), Error> {
         // Not refused, but lost.
         if attempt.acknowledged.is_some() && (error.may_pass() || matches!(error, Error::TooLarge { .. })) {
             if attempt.since.elapsed() >= STABLE {
@@ -446,7 +451,7 @@ impl Transport for Modern {
         Err(error)
     }
 
-    async fn explain(&self, message: &Message, attempt: &Attempt, error: Error) -> Error {
+    async fn explain(&self, message: &Message, attempt: &ModernAttempt, error: Error) -> Error {
         let is_discover = message.method() == Some(DISCOVER);
         // Any other request may fail for many reasons; but a 4xx that does not answer it is one of a server that has
         // not understood it.
@@ -488,23 +493,23 @@ fn words_of(error: &Error) -> Option<String> {
     }
 }
 
-/// What a stream of notifications covers (MCP 2026-07-28, Subscriptions, Notification Filter).
+/// What a stream of notifications covers (MCP 2026-07-28, Subscriptions, Notification NotificationFilter).
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Filter {
+struct NotificationFilter {
     tools_list_changed: bool,
     prompts_list_changed: bool,
     resources_list_changed: bool,
     resource_subscriptions: Vec<Box<RawValue>>,
 }
 
-impl Filter {
+impl NotificationFilter {
     /// Reads the filter of a request or an acknowledgment.
     fn of(message: &Message) -> Self {
         #[derive(Default, Deserialize)]
         struct Params {
             #[serde(default)]
-            notifications: Filter,
+            notifications: NotificationFilter,
         }
         peek::params::<Params>(message).unwrap_or_default().notifications
     }

@@ -30,8 +30,7 @@ const AUTHORITY_AS_SERVER: &str = "CaUsedAsEndEntity";
 
 impl Report {
     /// Tells what happened at the remote end.
-    #[must_use]
-    pub fn of_remote(error: &Error, server: &Url) -> Self {
+    pub(crate) fn of_remote(error: &Error, server: &Url) -> Self {
         let host = host(server);
         let cause = deepest(error);
         let (code, sentence) = match error {
@@ -106,15 +105,13 @@ impl Report {
     }
 
     /// Reports that the server has not answered `initialize` yet; the opening continues.
-    #[must_use]
-    pub fn of_slow_opening(server: &Url, after: Duration) -> Self {
+    pub(crate) fn of_slow_opening(server: &Url, after: Duration) -> Self {
         let sentence = format!("{} has not answered initialize within {} s", host(server), after.as_secs_f32());
         Self::new(Code::TimedOut, sentence, Some(STILL_TRIED))
     }
 
     /// The same where `initialize` was to open a connection: nothing was asked for that the server may have done.
-    #[must_use]
-    pub fn of_opening(error: &Error, server: &Url) -> Self {
+    pub(crate) fn of_opening(error: &Error, server: &Url) -> Self {
         let report = Self::of_remote(error, server);
         match error {
             Error::Broken(_) | Error::NoAnswer(_) => Self { hint: Some(CHECK_ADDRESS.to_owned()), ..report },

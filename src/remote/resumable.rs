@@ -16,7 +16,7 @@ use reqwest::{Response, header::HeaderValue};
 
 use super::{
     error::Error,
-    event_stream::{Event, EventStream},
+    event_stream::{EventStream, ServerSentEvent},
     http::Http,
 };
 use crate::message::Message;
@@ -25,7 +25,7 @@ use crate::message::Message;
 pub(super) const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 /// After this many resumptions in a row that bring nothing, a server that asks for no pause gets one all the same.
 pub(super) const EMPTY_AND_HASTY: u32 = 3;
-/// Event ids kept of a stream, to know what a server replays after a resumption.
+/// ServerSentEvent ids kept of a stream, to know what a server replays after a resumption.
 const REMEMBERED_IDS: usize = 1024;
 /// How much of an event's data is compared, in bytes.
 const COMPARED: usize = 256;
@@ -35,7 +35,7 @@ const COMPARED: usize = 256;
 pub(super) struct ResumableStream {
     response: Response,
     parser: EventStream,
-    /// What `Last-Event-ID` is to hold; none if the stream cannot be resumed.
+    /// What `Last-ServerSentEvent-ID` is to hold; none if the stream cannot be resumed.
     pub(super) last_id: Option<Bytes>,
     /// The reconnection time the server asked for.
     pub(super) retry: Option<Duration>,
@@ -112,7 +112,7 @@ impl ResumableStream {
 
     /// Returns whether a resuming server sends this event again. Compares id and beginning of the data, because some
     /// servers number their events anew on each response, which is no replay.
-    fn replayed(&mut self, event: &Event) -> bool {
+    fn replayed(&mut self, event: &ServerSentEvent) -> bool {
         let Some(id) = event.id.as_ref().filter(|id| !id.is_empty()) else { return false };
         let hash = self.hasher.hash_one((id, event.data.len(), event.data.copy(0..COMPARED)));
         if self.resumed && self.seen.contains(&hash) {

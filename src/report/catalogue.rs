@@ -1,7 +1,10 @@
 //! Every failure that a person can meet, by its code: what it means and the one thing to do. The tables
 //! under "When something does not work" in the README are this one.
 //!
-//! Must never: change or give away a code that was once told; have an entry with nothing to do.
+//! # Invariants
+//!
+//! - A published code keeps its meaning, and is not given to another failure.
+//! - Each entry says what to do.
 
 use std::fmt;
 
@@ -38,40 +41,42 @@ pub struct Entry {
 }
 
 /// Where somebody waits for a person, and knows what they are to open.
-pub const SIGN_IN_THERE: &str = "sign in there, then try again; the sign-in stays open";
+pub(crate) const SIGN_IN_THERE: &str = "sign in there, then try again; the sign-in stays open";
 /// Where another instance has asked the person.
-pub const FINISH_IN_BROWSER: &str = "finish the sign-in in the browser tab that is open";
+pub(crate) const FINISH_IN_BROWSER: &str = "finish the sign-in in the browser tab that is open";
 /// Where `mcp-remote-client` has waited, and ends.
 pub const START_AGAIN: &str =
     "start this again, then sign in there; --auth-timeout SECONDS waits longer, and mcp-remote login an hour";
 /// Where a server wants a key and headers were given.
-pub const CHECK_HEADERS: &str = "check the names and values of the headers given with --header; one must be the key";
+pub(crate) const CHECK_HEADERS: &str =
+    "check the names and values of the headers given with --header; one must be the key";
 /// Where nothing came of the connection, so that nothing can have been done.
-pub const CHECK_ADDRESS: &str = "check the server's address: http or https, its port and its path";
+pub(crate) const CHECK_ADDRESS: &str = "check the server's address: http or https, its port and its path";
 /// Where a server is only slow to begin.
-pub const STILL_TRIED: &str = "wait, it is still tried; --hold SECONDS lets the host wait longer at the start";
+pub(crate) const STILL_TRIED: &str = "wait, it is still tried; --hold SECONDS lets the host wait longer at the start";
 /// Where `127.0.0.1` or `[::1]` was refused.
-pub const NAME_LOCALHOST: &str = "let the redirect name localhost: --host localhost";
+pub(crate) const NAME_LOCALHOST: &str = "let the redirect name localhost: --host localhost";
 /// Where `localhost` was refused.
 pub const NAME_THE_ADDRESS: &str = "let the redirect name 127.0.0.1: --host 127.0.0.1";
 /// Where an authority's certificate is in the place of a server's.
-pub const NAME_ITSELF: &str = "name that very certificate, not its issuer's: --ca-cert FILE";
+pub(crate) const NAME_ITSELF: &str = "name that very certificate, not its issuer's: --ca-cert FILE";
 /// Where a tool was called and the server knows no such tool, or not these arguments.
-pub const CHECK_TOOL: &str = "check the tool's name and arguments: mcp-remote-client without call lists the tools";
+pub(crate) const CHECK_TOOL: &str =
+    "check the tool's name and arguments: mcp-remote-client without call lists the tools";
 /// The same of a resource.
-pub const CHECK_RESOURCE: &str = "check the resource's address: mcp-remote-client without read lists the resources";
+pub(crate) const CHECK_RESOURCE: &str =
+    "check the resource's address: mcp-remote-client without read lists the resources";
 /// Where a program is there and cannot be executed.
-pub const MAKE_EXECUTABLE: &str = "make that file executable: chmod +x";
+pub(crate) const MAKE_EXECUTABLE: &str = "make that file executable: chmod +x";
 
 /// Where an entry has program and arguments, or all arguments, in one.
-pub const ARGUMENTS_APART: &str = "write each argument as an element of its own into \"args\"";
+pub(crate) const ARGUMENTS_APART: &str = "write each argument as an element of its own into \"args\"";
 /// Where an entry names us and still has the words that were for npx.
-pub const LEAVE_OUT_NPX: &str = "leave out \"-y\" and \"mcp-remote\" before the server's address";
+pub(crate) const LEAVE_OUT_NPX: &str = "leave out \"-y\" and \"mcp-remote\" before the server's address";
 
 /// Whether this is what is to be done about a failure, in our own words: anybody can send an error that
 /// looks like ours.
-#[must_use]
-pub fn is_ours(entry: &Entry, action: &str) -> bool {
+pub(crate) fn is_ours(entry: &Entry, action: &str) -> bool {
     const MORE_EXACT: [&str; 14] = [
         SIGN_IN_THERE,
         FINISH_IN_BROWSER,

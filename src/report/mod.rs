@@ -2,9 +2,12 @@
 //! same on stderr, in the JSON-RPC error's `message`, on the page in the browser and in `mcp-remote-client`. Codes
 //! and what to do stand in the [`catalogue`], the sentences where the failure is met (`remote/report.rs`, `oauth/report.rs`).
 //!
-//! Must never: say what failed without saying where; give a hint that is not something to do.
+//! # Invariants
+//!
+//! - A report says what failed and where.
+//! - A hint is something to do.
 
-pub mod catalogue;
+pub(crate) mod catalogue;
 
 use std::{collections::BTreeSet, fmt::Write as _, sync::Mutex};
 
@@ -18,24 +21,24 @@ use crate::{logging, message::Id, sync::Lock};
 /// The code of every JSON-RPC error that is this program's own. Outside the ranges that JSON-RPC 2.0
 /// §5.1 (-32768 to -32000) and MCP 2026-07-28 (-32020 to -32099) keep for themselves, so that nobody
 /// takes it for the server's.
-pub const OWN_ERROR: i32 = -31000;
+pub(crate) const OWN_ERROR: i32 = -31000;
 /// JSON-RPC 2.0 §5.1: the line is not JSON.
-pub const PARSE_ERROR: i32 = -32700;
+pub(crate) const PARSE_ERROR: i32 = -32700;
 /// JSON-RPC 2.0 §5.1: the JSON is not JSON-RPC.
-pub const INVALID_REQUEST: i32 = -32600;
+pub(crate) const INVALID_REQUEST: i32 = -32600;
 /// JSON-RPC 2.0 §5.1: there is no such method.
-pub const METHOD_NOT_FOUND: i32 = -32601;
+pub(crate) const METHOD_NOT_FOUND: i32 = -32601;
 /// JSON-RPC 2.0 §5.1: the method does not take these.
-pub const INVALID_PARAMS: i32 = -32602;
+pub(crate) const INVALID_PARAMS: i32 = -32602;
 /// JSON-RPC 2.0 §5.1, and what npm's mcp-remote answers to a call of an ignored tool.
-pub const INTERNAL_ERROR: i32 = -32603;
+pub(crate) const INTERNAL_ERROR: i32 = -32603;
 
 /// Begins the `message` of every error that is this program's own.
 const NAME_FIRST: &str = "mcp-remote: ";
 
 /// A failure, told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub(crate) struct Report {
     /// Its name in the [`catalogue`].
     pub code: Code,
     /// What and why, without the program's name.
@@ -58,8 +61,7 @@ struct Data<'a> {
 
 impl Report {
     /// A failure of the catalogue. What to do is what stands there, unless `hint` says it more exactly.
-    #[must_use]
-    pub fn new(code: Code, sentence: impl Into<String>, hint: Option<&str>) -> Self {
+    pub(crate) fn new(code: Code, sentence: impl Into<String>, hint: Option<&str>) -> Self {
         let entry = code.entry();
         debug_assert!(hint.is_none_or(|hint| catalogue::is_ours(entry, hint)), "{hint:?} is not in the catalogue");
         let hint = Some(hint.unwrap_or(entry.action).to_owned());
@@ -67,30 +69,26 @@ impl Report {
     }
 
     /// Returns the failure as the answer to a request.
-    #[must_use]
-    pub fn answer(&self, id: &Id) -> Bytes {
+    pub(crate) fn answer(&self, id: &Id) -> Bytes {
         let data = Data { code: self.code, hint: self.hint.as_deref(), status: self.status };
         error_line(id, OWN_ERROR, &self.message(), Some(&data))
     }
 
     /// Returns the `message` of a JSON-RPC error: the whole [`line`](Self::line), because hosts show nothing else.
     /// `data` is for programs.
-    #[must_use]
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         format!("{NAME_FIRST}{}", self.line())
     }
 
     /// Returns the failure as one line for people.
-    #[must_use]
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         line(&self.sentence, self.code, self.hint.as_deref())
     }
 }
 
 /// Returns the one form in which a failure is printed. The tip comes last and without a full stop, and a space follows
 /// the sentence, because both often end in text to copy: a command, a URL.
-#[must_use]
-pub fn line(sentence: &str, code: Code, hint: Option<&str>) -> String {
+pub(crate) fn line(sentence: &str, code: Code, hint: Option<&str>) -> String {
     match hint {
         Some(hint) => format!("{sentence} [{code}]. Tip: {hint}"),
         None => format!("{sentence} [{code}]"),
@@ -99,21 +97,19 @@ pub fn line(sentence: &str, code: Code, hint: Option<&str>) -> String {
 
 /// Returns the sentence in the `message` of an error with this code and hint in its `data`: the inverse of
 /// [`Report::answer`].
-#[must_use]
-pub fn sentence<'a>(message: &'a str, code: Code, hint: Option<&str>) -> &'a str {
+pub(crate) fn sentence<'a>(message: &'a str, code: Code, hint: Option<&str>) -> &'a str {
     let message = message.strip_prefix(NAME_FIRST).unwrap_or(message);
     message.strip_suffix(&line("", code, hint)).unwrap_or(message)
 }
 
 /// Returns the sentence if `message` is the whole [`Report::message`] of this entry, with the entry's own tip.
-#[must_use]
-pub fn sentence_of<'a>(message: &'a str, entry: &catalogue::Entry) -> Option<&'a str> {
+pub(crate) fn sentence_of<'a>(message: &'a str, entry: &catalogue::Entry) -> Option<&'a str> {
     message.strip_prefix(NAME_FIRST)?.strip_suffix(&line("", entry.code, Some(entry.action)))
 }
 
 /// Logs a failure that is no answer to anything, in the words of the catalogue; the same one once in the
 /// life of the process, since a damaged file is read again and again.
-pub fn warn(code: Code, sentence: impl Into<String>) -> Report {
+pub(crate) fn warn(code: Code, sentence: impl Into<String>) -> Report {
     static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let report = Report::new(code, sentence, None);
     let line = report.line();

@@ -2,7 +2,9 @@
 //! while it spends a refresh token. We wait for theirs and show them ours; among ourselves the lock
 //! counts.
 //!
-//! Must never: wait for a lease whose holder is dead or that is old.
+//! # Invariants
+//!
+//! - Nobody waits for a lease whose holder is dead, or that is old.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,14 +28,14 @@ struct Content {
 
 /// Our lease; dropping it removes the file.
 #[derive(Debug)]
-pub struct Lease {
+pub(crate) struct Lease {
     store: Store,
     nonce: String,
 }
 
 impl Store {
     /// Waits until no copy of npm's is refreshing, and says that we are.
-    pub async fn lease(&self) -> Lease {
+    pub(crate) async fn lease(&self) -> Lease {
         let nonce = format!("{:032x}", fastrand::u128(..));
         loop {
             let at = u64::try_from(now().as_millis()).unwrap_or_default();

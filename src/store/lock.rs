@@ -1,7 +1,11 @@
 //! One process at a time: locks that the kernel releases when their holder dies.
 //!
 //! The lock file is no data file and is never removed: removing it would give two processes a lock
-//! each. Must never: hold the lock of tokens while a person is waited for.
+//! each.
+//!
+//! # Invariants
+//!
+//! - The lock of tokens is not held while a person is waited for.
 
 use std::{fs::File, time::Duration};
 
@@ -9,7 +13,7 @@ use super::Store;
 
 /// What is locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// Spending a refresh token and writing what came for it. Held for one request.
     Tokens,
     /// Asking a person. Held for as long as that takes.
@@ -27,7 +31,7 @@ impl Purpose {
 
 /// A held lock; dropping it, or dying, releases it.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     _file: Option<File>,
 }
 
@@ -38,7 +42,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 impl Store {
     /// Waits for a lock. Where the folder cannot be written or locked (a read-only home, a network
     /// file system), there is nobody to share with, and the lock is had at once.
-    pub async fn lock(&self, purpose: Purpose) -> Lock {
+    pub(crate) async fn lock(&self, purpose: Purpose) -> Lock {
         let file = match self.open_lock(purpose.file()) {
             Ok(file) => file,
             Err(error) => {

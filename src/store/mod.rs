@@ -5,8 +5,10 @@
 //! Files are replaced whole, never written in place (a reader sees the old one or the new one; the key of
 //! proofs is [`crate::oauth::protocol::dpop`]'s own affair), and belong to the owner only.
 //!
-//! Must never: change a name, that would sign people out; take a file that cannot be read for a
-//! reason to fail.
+//! # Invariants
+//!
+//! - File names do not change, because that would sign people out.
+//! - A file that cannot be read is not a reason to fail.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -21,48 +23,43 @@ use serde_json::Value;
 
 use crate::report::{self, Code};
 
-pub mod lease;
-pub mod lock;
+pub(crate) mod lease;
+pub(crate) mod lock;
 
 /// The folder below the configuration folder: npm's name for the layout, not a version of ours.
-pub const LAYOUT: &str = "mcp-remote-v1";
+pub(crate) const LAYOUT: &str = "mcp-remote-v1";
 
 /// What is stored for one server.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub(crate) struct Store {
     folder: PathBuf,
     server_hash: String,
 }
 
 impl Store {
     /// Of the server with this hash, in this folder. Touches nothing.
-    #[must_use]
-    pub fn new(folder: PathBuf, server_hash: String) -> Self {
+    pub(crate) fn new(folder: PathBuf, server_hash: String) -> Self {
         Self { folder, server_hash }
     }
 
     /// npm's name for the server.
-    #[must_use]
-    pub fn server_hash(&self) -> &str {
+    pub(crate) fn server_hash(&self) -> &str {
         &self.server_hash
     }
 
     /// The port of the redirect that npm derives: 3335 and up, from the first four digits of the hash.
-    #[must_use]
-    pub fn derived_port(&self) -> u16 {
+    pub(crate) fn derived_port(&self) -> u16 {
         let digits = self.server_hash.get(..4).and_then(|digits| u16::from_str_radix(digits, 16).ok());
         3335 + digits.unwrap_or_default() % 45816
     }
 
     /// Where a file of this server is.
-    #[must_use]
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{}_{name}", self.server_hash))
     }
 
     /// A file's content; `None` if there is none or, with a warning, if it cannot be read.
-    #[must_use]
-    pub fn read(&self, name: &str) -> Option<Vec<u8>> {
+    pub(crate) fn read(&self, name: &str) -> Option<Vec<u8>> {
         let path = self.path(name);
         match fs::read(&path) {
             Ok(content) => Some(content),
@@ -76,8 +73,7 @@ impl Store {
     }
 
     /// A file's JSON, read by `parse`; `None` if there is none or, with a warning, if it is damaged.
-    #[must_use]
-    pub fn parse<T>(&self, name: &str, parse: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
+    pub(crate) fn parse<T>(&self, name: &str, parse: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
         let content = self.read(name)?;
         let parsed = parse(&content);
         if parsed.is_none() {
@@ -90,7 +86,7 @@ impl Store {
     ///
     /// # Errors
     /// The operating system's, with the file's name.
-    pub fn write(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
         let path = self.path(name);
         replace(&path, content, Loss::Matters)
             .map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))
@@ -109,7 +105,7 @@ impl Store {
     }
 
     /// Removes a file that may be there.
-    pub fn remove(&self, name: &str) {
+    pub(crate) fn remove(&self, name: &str) {
         let path = self.path(name);
         match fs::remove_file(&path) {
             // Without a folder, or with a file in its place, there is nothing to remove.
@@ -122,8 +118,7 @@ impl Store {
 
     /// The names (without the hash) of this server's files that begin with `prefix`, also of those that
     /// somebody is writing, or died while writing.
-    #[must_use]
-    pub fn names(&self, prefix: &str) -> Vec<String> {
+    pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
         let start = format!("{}_", self.server_hash);
         let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
@@ -134,8 +129,7 @@ impl Store {
     }
 
     /// The servers that have files in `folder`, by hash.
-    #[must_use]
-    pub fn servers(folder: &Path) -> Vec<Self> {
+    pub(crate) fn servers(folder: &Path) -> Vec<Self> {
         let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         let mut hashes: Vec<String> = names
@@ -255,8 +249,7 @@ fn owner_only(options: &mut OpenOptions) {
 /// npm's name for what belongs to one server: a hash over everything that makes its credentials
 /// others. `url` is as it was typed, `headers` are as they were written, before `${NAME}` is
 /// expanded, so that a new secret keeps the name.
-#[must_use]
-pub fn server_hash(
+pub(crate) fn server_hash(
     url: &str,
     resource: Option<&str>,
     authorize_params: &[(String, String)],

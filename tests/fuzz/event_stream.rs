@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use mcp_remote::remote::event_stream::EventStream;
+use mcp_remote::internals::EventStream;
 
 type Event = (Vec<u8>, Vec<u8>, Option<Vec<u8>>);
 

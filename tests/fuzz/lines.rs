@@ -12,10 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use mcp_remote::{
-    local::{Incoming, Lines, Writer},
-    message::Body,
-};
+use mcp_remote::internals::{Body, Incoming, Lines, Writer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Gives one piece a read, and takes as much a write as the piece whose turn it is.

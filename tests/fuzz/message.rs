@@ -6,7 +6,7 @@ mod cuts;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use mcp_remote::message::{Body, Id, Malformed, Message, Part, Shape, Skim};
+use mcp_remote::internals::{Body, Id, Malformed, Message, Part, Shape, OversizedLine};
 use serde_json::{Value, value::RawValue};
 
 fuzz_target!(|input: &[u8]| {
@@ -29,7 +29,7 @@ fuzz_target!(|input: &[u8]| {
         (Err(cut), Err(whole)) => assert_eq!(cut, whole),
         _ => panic!("the pieces decide: {remote:?} {whole:?}"),
     }
-    let mut skim = Skim::default();
+    let mut skim = OversizedLine::default();
     pieces.iter().for_each(|piece| skim.push(piece));
     let skimmed = skim.request();
     if let Ok(message) = &host {

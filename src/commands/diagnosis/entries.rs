@@ -3,7 +3,12 @@
 //!
 //! The files and their shapes are those of Claude Desktop, Claude Code, Cursor, Windsurf, VS Code, Zed,
 //! Gemini CLI, opencode, Cline and Copilot CLI; Codex (TOML) and goose (YAML) are only searched for our
-//! name. Must never: write; tell the value of an argument or of a variable.
+//! name.
+//!
+//! # Invariants
+//!
+//! - Nothing is written.
+//! - The value of an argument or a variable is not shown.
 
 use std::{
     collections::BTreeMap,
@@ -153,14 +158,14 @@ fn files(terminal: &Terminal) -> Vec<(&'static str, PathBuf)> {
 
 /// A server in a host's settings.
 #[derive(Debug)]
-struct Entry {
+struct ServerEntry {
     command: String,
     arguments: Vec<String>,
     /// Whether its arguments are one text in the file, which no host takes apart.
     in_one: bool,
 }
 
-impl Entry {
+impl ServerEntry {
     /// A program that is started; `None` for a server that the host reaches by itself.
     fn of(entry: &Value) -> Option<Self> {
         let texts = |value: &Value| -> Vec<String> {
@@ -223,12 +228,12 @@ fn words(text: &str) -> Vec<String> {
 }
 
 /// Everything below the keys under which hosts list servers.
-fn entries(settings: &Value) -> Vec<(String, Entry)> {
+fn entries(settings: &Value) -> Vec<(String, ServerEntry)> {
     const KEYS: [&str; 4] = ["mcpServers", "servers", "context_servers", "mcp"];
     let mut found = Vec::new();
     let mut collect = |scope: &Map<String, Value>| {
         for servers in KEYS.iter().filter_map(|key| scope.get(*key)?.as_object()) {
-            found.extend(servers.iter().filter_map(|(name, entry)| Some((name.clone(), Entry::of(entry)?))));
+            found.extend(servers.iter().filter_map(|(name, entry)| Some((name.clone(), ServerEntry::of(entry)?))));
         }
     };
     let Some(all) = settings.as_object() else { return found };
@@ -240,7 +245,7 @@ fn entries(settings: &Value) -> Vec<(String, Entry)> {
     found
 }
 
-fn judge(here: &str, entry: &Entry, config: &Config, terminal: &Terminal) -> Finding {
+fn judge(here: &str, entry: &ServerEntry, config: &Config, terminal: &Terminal) -> Finding {
     let begins = entry.begins(config);
     let outcome = if begins.is_some() { Outcome::Fail } else { Outcome::Warn };
     let command = &entry.command;
@@ -424,7 +429,7 @@ mod tests {
             r#"{"projects":{"/p":{"mcpServers":{"n":{"command":"c","args":["a"]}}}}}"#,
         ] {
             let found = entries(&serde_json::from_str(settings).unwrap());
-            let [(name, Entry { command, arguments, .. })] = &found[..] else { panic!("{settings}: {found:?}") };
+            let [(name, ServerEntry { command, arguments, .. })] = &found[..] else { panic!("{settings}: {found:?}") };
             assert_eq!((name.as_str(), command.as_str(), arguments), ("n", "c", &vec!["a".to_owned()]), "{settings}");
         }
     }

@@ -1,7 +1,10 @@
 //! What is looked at on this computer: the environment that a host may not pass on, the store, the stored
 //! sign-in, the port of the way back.
 //!
-//! Must never: tell the value of a variable; change what is stored.
+//! # Invariants
+//!
+//! - The value of a variable is not shown.
+//! - Stored files do not change.
 
 use std::{fs, io, path::Path, sync::Arc};
 

@@ -1,6 +1,8 @@
 //! The exit codes of `mcp-remote-client`.
 //!
-//! Must never: mean another thing in another version; they are in people's scripts.
+//! # Invariants
+//!
+//! - An exit code keeps its meaning, because people use it in scripts.
 
 use crate::report::catalogue::{Code, Kind};
 
@@ -21,7 +23,6 @@ pub(crate) enum Exit {
 
 impl Exit {
     /// By the code of the report.
-    #[must_use]
     pub(crate) fn of(code: Code) -> Self {
         match code.entry().kind {
             Kind::Network => Self::Network,
@@ -33,7 +34,6 @@ impl Exit {
 }
 
 /// Whether a report is about TLS.
-#[must_use]
 pub(super) const fn is_tls(code: Code) -> bool {
     matches!(
         code,
@@ -46,7 +46,6 @@ pub(super) const fn is_tls(code: Code) -> bool {
 }
 
 /// Whether it is about the proxy.
-#[must_use]
 pub(super) const fn is_proxy(code: Code) -> bool {
     matches!(code, Code::ProxyUnreachable | Code::ProxyRefused | Code::ProxyForbids)
 }

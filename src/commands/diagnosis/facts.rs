@@ -1,6 +1,8 @@
 //! What the real connection tells of itself, as lines.
 //!
-//! Must never: make a line of what is only guessed.
+//! # Invariants
+//!
+//! - A guess does not become a line.
 
 use std::{fmt::Write as _, time::SystemTime};
 

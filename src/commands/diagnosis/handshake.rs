@@ -41,35 +41,37 @@ pub(super) struct Presented {
 
 /// Why no certificate was presented.
 #[derive(Debug)]
-pub(super) enum Error {
+pub(super) enum HandshakeError {
     /// The proxy does not lead to the server.
     Proxy,
     /// No connection, no handshake, no certificate that can be read; or nothing in time.
     Handshake,
 }
 
-impl From<io::Error> for Error {
+impl From<io::Error> for HandshakeError {
     fn from(_: io::Error) -> Self {
         Self::Handshake
     }
 }
 
 /// Performs a handshake with the server at `url`, through the proxy that leads there.
-pub(super) async fn perform(url: &Url, network: &Network) -> Result<Presented, Error> {
+pub(super) async fn perform(url: &Url, network: &Network) -> Result<Presented, HandshakeError> {
     let patience = network.connect_timeout.min(LONGEST);
-    timeout(patience, handshake(url, network, patience)).await.map_err(|_| Error::Handshake)?
+    timeout(patience, handshake(url, network, patience)).await.map_err(|_| HandshakeError::Handshake)?
 }
 
-async fn handshake(url: &Url, network: &Network, patience: Duration) -> Result<Presented, Error> {
-    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return Err(Error::Handshake) };
-    let name = ServerName::try_from(bare(host).to_owned()).map_err(|_| Error::Handshake)?;
+async fn handshake(url: &Url, network: &Network, patience: Duration) -> Result<Presented, HandshakeError> {
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+        return Err(HandshakeError::Handshake);
+    };
+    let name = ServerName::try_from(bare(host).to_owned()).map_err(|_| HandshakeError::Handshake)?;
     let stream = match proxy::to(url, &network.proxy) {
         None => connect(bare(host), port, network.ipv4, patience).await?,
         Some(intercept) => {
             let uri = intercept.uri();
             let through = bare(uri.host().unwrap_or_default());
             let stream = connect(through, uri.port_u16().unwrap_or(80), network.ipv4, patience).await?;
-            proxy::tunnel(stream, &intercept, &format!("{host}:{port}")).await?.map_err(|_| Error::Proxy)?
+            proxy::tunnel(stream, &intercept, &format!("{host}:{port}")).await?.map_err(|_| HandshakeError::Proxy)?
         }
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -84,7 +86,7 @@ async fn handshake(url: &Url, network: &Network, patience: Duration) -> Result<P
     _ = TlsConnector::from(Arc::new(tls)).connect(name, stream).await; // a server may refuse after its certificate
     let Recorded { certificate, protocol } = std::mem::take(&mut *recorder.recorded.guard());
     let certificate = certificate.and_then(|certificate| CertificateInfo::read(&certificate).ok());
-    Ok(Presented { protocol: protocol.unwrap_or("TLS"), certificate: certificate.ok_or(Error::Handshake)? })
+    Ok(Presented { protocol: protocol.unwrap_or("TLS"), certificate: certificate.ok_or(HandshakeError::Handshake)? })
 }
 
 /// Connects to the first address that answers. Each has its share of the time, so that one that swallows packets leaves
@@ -258,7 +260,7 @@ mod tests {
         let url = Url::parse("https://mcp.example/mcp").unwrap();
         assert_eq!(perform(&url, &network).await.unwrap().certificate.names[0], "mcp.example");
         let refused = perform(&url, &network).await.unwrap_err();
-        assert!(matches!(refused, Error::Proxy), "{refused:?}");
+        assert!(matches!(refused, HandshakeError::Proxy), "{refused:?}");
     }
 
     #[tokio::test]
@@ -269,6 +271,6 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
         });
-        assert!(matches!(perform(&url, &network(ProxyChoice::Direct)).await, Err(Error::Handshake)));
+        assert!(matches!(perform(&url, &network(ProxyChoice::Direct)).await, Err(HandshakeError::Handshake)));
     }
 }

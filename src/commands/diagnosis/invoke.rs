@@ -1,6 +1,8 @@
 //! One thing tried with a server: a tool called, a resource read; and how the result is printed.
 //!
-//! Must never: print anything but the result to `out`.
+//! # Invariants
+//!
+//! - Nothing but the result is printed to `out`.
 
 use std::io::{self, Write};
 

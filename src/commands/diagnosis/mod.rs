@@ -5,7 +5,9 @@
 //! connection, the adapter's own, which tells what it finds (`facts`). A failure is told in the words that
 //! a host would get ([`crate::report`]), at the step where it happened.
 //!
-//! Must never: send the server what the adapter would not, but for connections that carry nothing.
+//! # Invariants
+//!
+//! - The server gets nothing that the adapter would not send, except connections that carry nothing.
 
 use std::{
     io::{self, Write},
@@ -24,7 +26,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{
     cli::{ClientAction, ClientOptions, Output},
-    commands::client::{self, Connection, Failure, Inventory, Listed, listed},
+    commands::client::{self, ClientTransport, Failure, Inventory, Listed, listed},
     config::Config,
     mcp::method,
     oauth::fact::Fact as AuthorizationFact,
@@ -173,7 +175,7 @@ impl<'a> Diagnosis<'a> {
 
     async fn connect(&mut self) -> anyhow::Result<Option<Service>> {
         self.since = Instant::now();
-        let connection = Connection::new(self.config, self.observer.clone())?;
+        let connection = ClientTransport::new(self.config, self.observer.clone())?;
         let host = self.host.clone();
         let service = match self.heard(client::connect(connection, "mcp-remote-client", &host)).await? {
             Ok(service) => service,

@@ -1,6 +1,9 @@
 //! The lines of a diagnosis: each told when it is known, all of them kept for `--json`.
 //!
-//! Must never: show a secret, whoever repeats it; let a server's words move the cursor.
+//! # Invariants
+//!
+//! - A secret is not shown, whoever repeats it.
+//! - A server's words do not move the cursor.
 
 use std::{
     fmt::Write as _,

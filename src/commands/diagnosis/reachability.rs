@@ -69,7 +69,7 @@ pub(super) async fn check(config: &Config, printer: &mut Printer<'_>) -> io::Res
     let begun = Instant::now();
     match handshake::perform(url, network).await {
         Ok(seen) => Ok(Reached { failed_at: None, certificate: Some(of_certificate(&seen).after(begun.elapsed())) }),
-        Err(handshake::Error::Proxy) if through.is_some() => {
+        Err(handshake::HandshakeError::Proxy) if through.is_some() => {
             printer.print(Finding::skip(Step::Tls, "the certificate is behind the proxy"))?;
             Ok(Reached::default())
         }

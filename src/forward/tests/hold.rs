@@ -2,7 +2,7 @@
 
 use super::{orders::asking, *};
 use crate::{
-    description::HeldRequest,
+    known_hosts::HeldRequest,
     oauth::{AskedBy, Asking},
 };
 
@@ -14,8 +14,8 @@ struct Store {
     kept: Arc<std::sync::Mutex<Vec<Learned>>>,
 }
 
-impl Memory for Store {
-    fn recall(&mut self) -> Option<Description> {
+impl Descriptions for Store {
+    fn load(&mut self) -> Option<Description> {
         self.known.map(|text| serde_json::from_str(text).unwrap())
     }
 
@@ -23,7 +23,7 @@ impl Memory for Store {
         self.limits
     }
 
-    fn keep(&mut self, learned: Learned) {
+    fn save(&mut self, learned: Learned) {
         self.kept.lock().unwrap().push(learned);
     }
 

@@ -12,8 +12,8 @@ use crate::oauth::{self, AskedBy, Asking};
 #[derive(Debug)]
 struct Perhaps(bool, bool);
 
-impl Memory for Perhaps {
-    fn recall(&mut self) -> Option<Description> {
+impl Descriptions for Perhaps {
+    fn load(&mut self) -> Option<Description> {
         let text = r#"{"initialize":{"protocolVersion":"2025-06-18","capabilities":{"tools":{},"prompts":7}},"lists":{"tools":[{"name":"a"},{"name":"hidden"}]}}"#;
         let discover = r#"{"discover":{"supportedVersions":["2026-07-28"]}}"#;
         match (self.0, self.1) {
@@ -28,7 +28,7 @@ impl Memory for Perhaps {
         HostLimits::default()
     }
 
-    fn keep(&mut self, _: Learned) {}
+    fn save(&mut self, _: Learned) {}
 
     fn end(&mut self) -> Option<oneshot::Receiver<()>> {
         None

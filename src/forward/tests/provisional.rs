@@ -18,8 +18,8 @@ const RESOURCES_CHANGED: &str = r#"host {"jsonrpc":"2.0","method":"notifications
 #[derive(Debug)]
 struct Known(Option<String>, Arc<Mutex<Vec<Learned>>>);
 
-impl Memory for Known {
-    fn recall(&mut self) -> Option<Description> {
+impl Descriptions for Known {
+    fn load(&mut self) -> Option<Description> {
         self.0.as_ref().map(|text| serde_json::from_str(text).unwrap())
     }
 
@@ -27,7 +27,7 @@ impl Memory for Known {
         HostLimits::default()
     }
 
-    fn keep(&mut self, learned: Learned) {
+    fn save(&mut self, learned: Learned) {
         self.1.lock().unwrap().push(learned);
     }
 
@@ -698,7 +698,7 @@ fn a_list_on_a_new_connection_is_answered_for_the_server_while_somebody_is_still
 fn a_list_of_very_many_short_pages_is_not_kept_and_is_announced_as_one_that_is_too_long() {
     let kept = Arc::default();
     let mut forward = start(Start::Answer, None, &[]);
-    forward.cx.memory = Box::new(Known(None, Arc::clone(&kept)));
+    forward.cx.descriptions = Box::new(Known(None, Arc::clone(&kept)));
     let mut forward = open(forward, INITIALIZE);
     server(&mut forward, &result(0));
     for page in 1..1000 {

@@ -9,7 +9,7 @@ use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use reqwest::{
@@ -18,7 +18,7 @@ use reqwest::{
 };
 use tokio::sync::OnceCell;
 
-use crate::config::PlainHttp;
+use crate::{config::PlainHttp, sync::Lock};
 
 /// How near an address is, nearest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -192,7 +192,6 @@ struct Guard {
 impl GuardedResolver {
     /// For what `server` and its metadata name. `unguarded` are names from the user, the proxies',
     /// which may be anywhere.
-    #[must_use]
     pub(crate) fn new(server: &Url, unguarded: Vec<String>, ipv4_only: bool) -> Self {
         Self::with_lookup(server, unguarded, ipv4_only, |name| {
             Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) })
@@ -212,7 +211,7 @@ impl GuardedResolver {
 
     /// The server has answered from this address.
     pub(crate) fn note_server_at(&self, address: IpAddr) {
-        *self.0.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(scope_of(address));
+        *self.0.seen.guard() = Some(scope_of(address));
     }
 
     /// As the function [`may_name`], but a server that is known by name is looked up where that
@@ -233,7 +232,7 @@ impl Guard {
         if let Some(written) = written(&self.server) {
             return written;
         }
-        if let Some(seen) = *self.seen.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(seen) = *self.seen.guard() {
             return seen;
         }
         let name = self.server.host_str().unwrap_or_default();

@@ -68,7 +68,6 @@ pub(crate) struct Answer {
 impl HttpClient {
     /// On behalf of `server`. Makes no client yet. `named` are addresses that the user has named:
     /// they may be anywhere.
-    #[must_use]
     pub(crate) fn new(
         outlet: Arc<ClientFactory>,
         server: ServerUrl,
@@ -93,7 +92,6 @@ impl HttpClient {
     }
 
     /// The MCP server.
-    #[must_use]
     pub(crate) fn server(&self) -> &Url {
         self.server.url()
     }

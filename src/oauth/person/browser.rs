@@ -170,7 +170,6 @@ async fn start(mut command: Command) -> Result<(), Failure> {
 
 /// What a person needs to sign in from the computer they sit at, where a browser of this one would
 /// not reach them.
-#[must_use]
 pub(crate) fn from_elsewhere(port: u16, surroundings: &Surroundings) -> Option<String> {
     surroundings.obstacle()?;
     let paste = "open the address in any browser, sign in, and give the address of the page that then cannot be loaded \

@@ -61,7 +61,6 @@ pub(crate) enum Page {
 
 impl Page {
     /// The HTTP status (RFC 9110 §15).
-    #[must_use]
     pub(crate) const fn status(&self) -> u16 {
         match self {
             Self::SignedIn { .. } => 200,
@@ -76,13 +75,11 @@ impl Page {
     }
 
     /// The headers that go with every page.
-    #[must_use]
     pub(crate) fn headers() -> [(&'static str, &'static str); 2] {
         [("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", &POLICY)]
     }
 
     /// The document.
-    #[must_use]
     pub(crate) fn html(&self) -> String {
         let mut body = String::new();
         let (tone, title) = match self {

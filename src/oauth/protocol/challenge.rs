@@ -33,7 +33,6 @@ pub(crate) struct Challenge {
 
 impl Challenge {
     /// Reads every `WWW-Authenticate` line.
-    #[must_use]
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let (mut bearer, mut dpop) = (None::<Parameters>, None::<Parameters>);
         let mut others: Vec<String> = Vec::new();

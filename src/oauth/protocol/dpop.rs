@@ -8,7 +8,7 @@ use std::{
     fs,
     io::{Read, Seek, Write},
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard},
     time::SystemTime,
 };
 
@@ -17,7 +17,8 @@ use http::{HeaderMap, HeaderValue, Method};
 use reqwest::Url;
 use serde_json::{Value, json};
 
-use crate::oauth::protocol::jws::{SigningKey, numeric_date, random_id, sha256};
+use super::jws::{SigningKey, numeric_date, random_id, sha256};
+use crate::sync::Lock;
 
 /// The header of a server's nonce (RFC 9449 §8.1).
 const NONCE: &str = "dpop-nonce";
@@ -91,8 +92,8 @@ impl Prover {
         self.nonces().insert(origin(url), nonce.to_owned()).as_deref() != Some(nonce)
     }
 
-    fn nonces(&self) -> std::sync::MutexGuard<'_, HashMap<String, String>> {
-        self.nonces.lock().unwrap_or_else(PoisonError::into_inner)
+    fn nonces(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.nonces.guard()
     }
 }
 

@@ -95,7 +95,6 @@ impl SigningKey {
     }
 
     /// What it can sign with, the most widely known first.
-    #[must_use]
     pub(crate) fn algorithms(&self) -> &'static [&'static str] {
         match &self.0 {
             Pair::P256(_) => &["ES256"],
@@ -106,7 +105,6 @@ impl SigningKey {
     }
 
     /// The public half as a JWK (RFC 7518 §6.2.1), of a P-256 key.
-    #[must_use]
     pub(crate) fn public_jwk(&self) -> Option<Value> {
         let Pair::P256(pair) = &self.0 else { return None };
         // SEC 1 §2.3.3, uncompressed: 4, x, y.

@@ -88,7 +88,6 @@ pub(crate) struct ResourceMetadata {
 
 impl AuthorizationServer {
     /// One endpoint that was named on the command line, with nothing published.
-    #[must_use]
     pub(crate) fn of_token_endpoint(endpoint: &Url) -> Self {
         let metadata = Metadata { token_endpoint: Some(endpoint.to_string()), ..Metadata::default() };
         Self { issuer: origin(endpoint), metadata, published: false }
@@ -116,7 +115,6 @@ impl AuthorizationServer {
     }
 
     /// Whether `name` is among the scopes it knows.
-    #[must_use]
     pub(crate) fn knows_scope(&self, name: &str) -> bool {
         self.metadata.scopes_supported.iter().flatten().any(|scope| scope == name)
     }

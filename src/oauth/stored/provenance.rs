@@ -41,13 +41,11 @@ pub(crate) struct Provenance {
 
 impl Provenance {
     /// Of these tokens; `None` for tokens that npm has obtained or refreshed.
-    #[must_use]
     pub(crate) fn load(store: &Store, file: TokenFile, tokens: &Tokens) -> Option<Self> {
         Self::any(store, file).filter(|from| from.token == tokens.digest())
     }
 
     /// Of whatever tokens were in the file last.
-    #[must_use]
     pub(crate) fn any(store: &Store, file: TokenFile) -> Option<Self> {
         store.parse(&file.provenance_name(), |content| serde_json::from_slice(content).ok())
     }

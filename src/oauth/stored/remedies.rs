@@ -48,7 +48,6 @@ pub(crate) struct Remedies {
 
 impl Remedies {
     /// What is known to help with this issuer, where these scopes are asked for.
-    #[must_use]
     pub(crate) fn load(store: &Store, issuer: &str, scopes: &[String]) -> Vec<Remedy> {
         let kept: Option<Self> = store.parse(REMEDIES, |content| serde_json::from_slice(content).ok());
         let Some(mut kept) = kept.filter(|kept| same_issuer(&kept.issuer, issuer)) else { return Vec::new() };

@@ -67,7 +67,6 @@ pub(crate) struct Tokens {
 
 impl Tokens {
     /// Of a token response that came `now`, from the authorization server called `issuer`.
-    #[must_use]
     pub(crate) fn of_response(mut response: Map<String, Value>, issuer: Option<&str>, now: SystemTime) -> Self {
         if let Some(lifetime) = response.get("expires_in").and_then(Value::as_u64).filter(|seconds| *seconds > 0) {
             let at = since_epoch(now).as_millis().saturating_add(u128::from(lifetime) * 1000);
@@ -80,20 +79,17 @@ impl Tokens {
     }
 
     /// Reads a file's content.
-    #[must_use]
     pub(crate) fn from_json(content: &[u8]) -> Option<Self> {
         let all: Map<String, Value> = serde_json::from_slice(content).ok()?;
         all.get("access_token").is_some_and(Value::is_string).then_some(Self { all: Secret::new(all) })
     }
 
     /// A file's content, as npm writes it.
-    #[must_use]
     pub(crate) fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec_pretty(self.all.expose()).unwrap_or_default()
     }
 
     /// The stored tokens.
-    #[must_use]
     pub(crate) fn load(store: &Store, file: TokenFile) -> Option<Self> {
         store.parse(&file.name(), Self::from_json)
     }
@@ -103,50 +99,42 @@ impl Tokens {
     }
 
     /// A name for the access token that gives nothing away: half of its SHA-256, in hexadecimal.
-    #[must_use]
     pub(crate) fn digest(&self) -> String {
         let digest = ring::digest::digest(&ring::digest::SHA256, self.access_token().expose().as_bytes());
         digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The access token.
-    #[must_use]
     pub(crate) fn access_token(&self) -> Secret<&str> {
         Secret::new(self.text("access_token").unwrap_or_default())
     }
 
     /// The refresh token.
-    #[must_use]
     pub(crate) fn refresh_token(&self) -> Option<Secret<&str>> {
         self.text("refresh_token").filter(|token| !token.is_empty()).map(Secret::new)
     }
 
     /// The id token (OpenID Connect Core §2).
-    #[must_use]
     pub(crate) fn id_token(&self) -> Option<Secret<&str>> {
         self.text("id_token").map(Secret::new)
     }
 
     /// The type of the access token (RFC 6749 §7.1).
-    #[must_use]
     pub(crate) fn kind(&self) -> &str {
         self.text("token_type").unwrap_or_default()
     }
 
     /// Whether the access token is one to send in a proof's company (RFC 9449 §5).
-    #[must_use]
     pub(crate) fn is_dpop(&self) -> bool {
         self.kind().eq_ignore_ascii_case("dpop")
     }
 
     /// Who issued them, if that was noted.
-    #[must_use]
     pub(crate) fn issuer(&self) -> Option<&str> {
         self.text("issuer")
     }
 
     /// The granted scope, as it was written.
-    #[must_use]
     pub(crate) fn scope(&self) -> Option<&str> {
         self.text("scope")
     }
@@ -162,7 +150,6 @@ impl Tokens {
     }
 
     /// When the access token ends, if that is known.
-    #[must_use]
     pub(crate) fn expires_at(&self) -> Option<SystemTime> {
         // npm writes a number of JavaScript, which may have a fraction.
         let at = self.all.expose().get("expires_at")?.as_f64().filter(|at| *at > 0.0)?;
@@ -170,13 +157,11 @@ impl Tokens {
     }
 
     /// Whether the access token has come to its end. One that names none never does.
-    #[must_use]
     pub(crate) fn has_expired(&self, now: SystemTime) -> bool {
         self.expires_at().is_some_and(|end| end <= now)
     }
 
     /// Whether it is time to replace the access token: a little before its end.
-    #[must_use]
     pub(crate) fn is_due(&self, now: SystemTime) -> bool {
         let lifetime = self.all.expose().get("expires_in").and_then(Value::as_u64).map(Duration::from_secs);
         let skew = lifetime.map_or(LONGEST_SKEW, |lifetime| LONGEST_SKEW.min(lifetime / SKEW_SHARE));
@@ -185,7 +170,6 @@ impl Tokens {
 
     /// What stays of these tokens when a refresh brought `new`: RFC 6749 §6, a refresh token that is
     /// not replaced lives on; likewise the id token and the scope, which an answer may leave out.
-    #[must_use]
     pub(crate) fn refreshed(&self, new: Self) -> Self {
         let mut all = new.all.expose().clone();
         for kept in ["refresh_token", "id_token", "scope", "issuer", "requested_scope"] {
@@ -199,7 +183,6 @@ impl Tokens {
     }
 
     /// The same with a scope, where the response named none.
-    #[must_use]
     pub(crate) fn with_scope(&self, scopes: &[String]) -> Self {
         let mut all = self.all.expose().clone();
         if !scopes.is_empty() {
@@ -209,7 +192,6 @@ impl Tokens {
     }
 
     /// The same without the refresh token, which was refused.
-    #[must_use]
     pub(crate) fn without_refresh_token(&self) -> Self {
         let mut all = self.all.expose().clone();
         all.remove("refresh_token");
@@ -217,7 +199,6 @@ impl Tokens {
     }
 
     /// The token response, without what is ours and npm's.
-    #[must_use]
     pub(crate) fn response(&self) -> Map<String, Value> {
         let mut all = self.all.expose().clone();
         for own in ["expires_at", "issuer", "requested_scope"] {

@@ -43,7 +43,7 @@ const MOST_CHALLENGES: u32 = 8;
 
 /// The client, and what goes with every request to the server.
 #[derive(Debug)]
-pub struct Http {
+pub(crate) struct Http {
     clients: Arc<ClientFactory>,
     route: Route,
     /// Replaced when its connections may be dead.
@@ -74,7 +74,7 @@ impl Http {
     ///
     /// # Errors
     /// If the URL of a proxy is invalid.
-    pub fn new(
+    pub(crate) fn new(
         clients: Arc<ClientFactory>,
         server: &ServerUrl,
         headers: &HeaderMap,
@@ -110,7 +110,7 @@ impl Http {
     }
 
     /// Makes new connections from now on; requests in flight stay on the old ones.
-    pub fn renew(&self) {
+    pub(crate) fn renew(&self) {
         match self.clients.client(&self.route, None) {
             Ok(client) => *self.client.write().unwrap_or_else(PoisonError::into_inner) = client,
             Err(error) => debug!("the old connections stay: {error:#}"),
@@ -122,14 +122,12 @@ impl Http {
     }
 
     /// The URL of the server.
-    #[must_use]
-    pub fn server(&self) -> &Url {
+    pub(crate) fn server(&self) -> &Url {
         &self.server
     }
 
     /// The headers every request carries.
-    #[must_use]
-    pub fn headers(&self) -> &HeaderMap {
+    pub(crate) fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
@@ -137,7 +135,7 @@ impl Http {
     ///
     /// # Errors
     /// [`Error`]; a status that is no success is one.
-    pub async fn post(&self, url: &Url, headers: &HeaderMap, message: &Message) -> Result<Response, Error> {
+    pub(crate) async fn post(&self, url: &Url, headers: &HeaderMap, message: &Message) -> Result<Response, Error> {
         let body = message.body.to_bytes();
         let requester = if message.method() == Some(INITIALIZE) { Requester::Initialize } else { Requester::Request };
         let fill = |request: &mut Request| {
@@ -155,7 +153,7 @@ impl Http {
     ///
     /// # Errors
     /// [`Error`]; [`Error::NotMcp`] if the response is no event stream.
-    pub async fn listen(
+    pub(crate) async fn listen(
         &self,
         headers: &HeaderMap,
         last_id: Option<&Bytes>,
@@ -173,7 +171,7 @@ impl Http {
     }
 
     /// DELETEs the session; the response does not matter.
-    pub async fn delete(&self, headers: &HeaderMap) {
+    pub(crate) async fn delete(&self, headers: &HeaderMap) {
         _ = self.request(Method::DELETE, &self.server, headers, Requester::End, |_| {}).await;
     }
 

@@ -62,7 +62,7 @@ pub(super) struct StreamableHttp {
 }
 
 /// How far one message is.
-pub(super) struct Attempt {
+pub(super) struct HttpAttempt {
     session: Arc<Session>,
     may_renew: bool,
 }
@@ -107,7 +107,7 @@ impl StreamableHttp {
 }
 
 impl Transport for StreamableHttp {
-    type Attempt = Attempt;
+    type Attempt = HttpAttempt;
 
     fn core(&self) -> &Core {
         &self.core
@@ -128,16 +128,16 @@ impl Transport for StreamableHttp {
         }
     }
 
-    async fn begin(&self, message: &Message) -> Result<Attempt, Event> {
+    async fn begin(&self, message: &Message) -> Result<HttpAttempt, Event> {
         // The handshake is part of making a session; it does not ask for another one.
-        Ok(Attempt { session: self.session.borrow().clone(), may_renew: message.method() != Some(INITIALIZED) })
+        Ok(HttpAttempt { session: self.session.borrow().clone(), may_renew: message.method() != Some(INITIALIZED) })
     }
 
     async fn carry_once(
         &self,
         message: &Message,
         unanswered: &mut Vec<Id>,
-        attempt: &mut Attempt,
+        attempt: &mut HttpAttempt,
     ) -> Result<(), Error> {
         attempt.session = self.session.borrow().clone();
         let session = &*attempt.session;
@@ -146,7 +146,7 @@ impl Transport for StreamableHttp {
         Ok(())
     }
 
-    async fn recover(&self, _message: &Message, attempt: &mut Attempt, error: Error) -> Result<(), Error> {
+    async fn recover(&self, _message: &Message, attempt: &mut HttpAttempt, error: Error) -> Result<(), Error> {
         if !attempt.may_renew || !matches!(error, Error::SessionLost(_)) {
             return Err(error);
         }

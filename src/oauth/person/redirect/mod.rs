@@ -16,7 +16,7 @@ use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     future::pending,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, Weak},
     time::Duration,
 };
 
@@ -38,6 +38,7 @@ use self::{
 use crate::{
     oauth::{error::ErrorCode, person::page::Page},
     secret::Secret,
+    sync::Lock,
     text::one_line,
 };
 
@@ -145,13 +146,11 @@ impl Listener {
     }
 
     /// The port.
-    #[must_use]
     pub(crate) fn port(&self) -> u16 {
         self.shared.port
     }
 
     /// The redirect URI, for registration, authorization and token request alike (RFC 6749 §4.1.3).
-    #[must_use]
     pub(crate) fn redirect_uri(&self) -> String {
         redirect_uri(&self.shared.place, self.shared.port)
     }
@@ -224,7 +223,7 @@ async fn serve(shared: Arc<Shared>, sockets: Vec<Weak<TcpListener>>, patience: D
 
 impl Shared {
     fn sign_ins(&self) -> MutexGuard<'_, HashMap<String, SignIn>> {
-        self.sign_ins.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sign_ins.guard()
     }
 
     /// One request, one answer. What follows on the connection, a body too, is not read.

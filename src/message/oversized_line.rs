@@ -1,12 +1,14 @@
 //! What can still be told of a line that is too long: the id to answer under (JSON-RPC 2.0 §4).
 //!
-//! Must never: keep more of the line than its two ends.
+//! # Invariants
+//!
+//! - `OversizedLine` keeps no more of the line than its two ends.
 
 use super::{Id, scanner::Scanner};
 
 /// A line too long to keep: only what is needed to answer it is.
 #[derive(Default)]
-pub struct Skim {
+pub struct OversizedLine {
     scanner: Scanner,
     broken: bool,
     length: usize,
@@ -14,7 +16,7 @@ pub struct Skim {
     tail: Vec<u8>,
 }
 
-impl Skim {
+impl OversizedLine {
     /// Members of the envelope stand at the beginning or at the end; this much of both is kept, in
     /// bytes.
     const KEPT: usize = 4096;
