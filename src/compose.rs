@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     cli::AllServers,
-    config::{Config, Grant, ServerUrl},
+    config::{Config, ServerUrl},
     description::store::{Account, AccountNow, DescriptionStore},
     era::known::Eras,
     forward::{self, Clock, Ends, Forward, Settings},
@@ -95,7 +95,7 @@ pub(crate) fn remote_end(config: &Config, observer: Observer) -> anyhow::Result<
     // A header `Authorization` is the credential of the user, and no other is obtained.
     let authorizer = (!config.headers.contains_key(AUTHORIZATION)).then(|| {
         let client = authorization_client(config, network.clone());
-        Arc::new(Authorizer::new(config.authorization.clone(), client, store(config), observer.clone()))
+        Arc::new(Authorizer::new(config.authorization.clone(), client, store(config), observer.of_authorization()))
     });
     let http = Http::new(
         network,
@@ -144,11 +144,6 @@ pub(crate) fn revocation_client_of(server: &ServerUrl, all: &AllServers) -> anyh
 
 fn authorization_client(config: &Config, network: Arc<ClientFactory>) -> HttpClient {
     let settings = &config.authorization;
-    let named = match &settings.grant {
-        Grant::ClientCredentials { token_endpoint: Some(url), .. } | Grant::Enterprise { token_endpoint: url, .. } => {
-            vec![url]
-        }
-        _ => Vec::new(),
-    };
+    let named = settings.grant.named_endpoints();
     HttpClient::new(network, config.server.clone(), config.plain_http, settings.private_addresses, &named)
 }

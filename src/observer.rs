@@ -6,19 +6,12 @@
 //! - An observer does not change what a connection does.
 //! - An observer hears no secret.
 
-use std::sync::Arc;
-
-use reqwest::{StatusCode, Url};
+use reqwest::StatusCode;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::{
     mcp::Transport,
-    oauth::{
-        client::Origin,
-        credential::Credential,
-        protocol::{challenge::Challenge, discovery::Discovered},
-    },
-    report::Report,
+    oauth::{self, fact::Facts, protocol::challenge::Challenge},
 };
 
 /// Something that became known of a connection.
@@ -40,38 +33,8 @@ pub(crate) enum Fact {
         /// What it says about it.
         challenge: Box<Challenge>,
     },
-    /// Where tokens for the server come from.
-    Discovered(Box<Discovered>),
-    /// Who we are there.
-    Client {
-        /// The client id.
-        id: String,
-        /// How it was come by.
-        origin: Origin,
-    },
-    /// A person is asked to sign in.
-    Asking {
-        /// What to open.
-        url: Url,
-        /// What to enter there.
-        code: Option<String>,
-    },
-    /// Another copy has asked a person, and is waited for.
-    AnotherAsks {
-        /// What to open, if that is known.
-        url: Option<String>,
-    },
-    /// Something that is no failure yet.
-    Warned {
-        /// What.
-        report: Report,
-        /// How a browser on another computer can be used, where none was opened.
-        way: Option<String>,
-    },
-    /// What is tried once more in another way, and why.
-    Remedied(String),
-    /// There is a token to send.
-    Credential(Arc<Credential>),
+    /// From the authorizer.
+    Authorization(oauth::fact::Fact),
 }
 
 /// Who looks on, if anybody does.
@@ -89,6 +52,14 @@ impl Observer {
     pub(crate) fn tell(&self, fact: impl FnOnce() -> Fact) {
         if let Some(sender) = &self.0 {
             _ = sender.send(fact()); // somebody who has gone does not want to know
+        }
+    }
+
+    /// Returns where the authorizer reports its facts.
+    pub(crate) fn of_authorization(&self) -> Facts {
+        match self.0.clone() {
+            Some(sender) => Facts::new(move |fact| _ = sender.send(Fact::Authorization(fact))),
+            None => Facts::default(),
         }
     }
 }

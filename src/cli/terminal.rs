@@ -13,7 +13,7 @@ use std::{
 
 use super::{Environment, flags::Args, headers::variables};
 use crate::{
-    config::{Config, Grant, is_loopback},
+    config::{Config, is_loopback},
     secret::Secret,
     surroundings::Surroundings,
 };
@@ -104,7 +104,7 @@ fn borrowed(args: &Args, config: &Config, environment: Environment<'_>) -> Vec<B
             borrow(name, "write --config-dir FOLDER into the \"args\" of the host's entry".to_owned());
         }
     }
-    let asks_a_person = config.authorization.grant == Grant::AuthorizationCode && !args.no_browser;
+    let asks_a_person = config.authorization.grant.has_redirect() && !args.no_browser;
     if asks_a_person && !config.headers.contains_key(reqwest::header::AUTHORIZATION) {
         for name in ["BROWSER"].iter().filter(set) {
             borrow(name, in_env(name));

@@ -13,8 +13,9 @@ use super::{
     finish,
 };
 use crate::{
-    config::{Config, Grant},
+    config::Config,
     mcp::method,
+    oauth::fact::Fact as AuthorizationFact,
     observer::{Fact, Observer},
     report::{self, OWN_ERROR},
     text::host,
@@ -29,7 +30,7 @@ pub(crate) async fn run(config: &Config, out: &mut impl Write) -> anyhow::Result
     if config.headers.contains_key(reqwest::header::AUTHORIZATION) {
         bail!("--header gives an Authorization for {}, so there is nothing to sign in to", host(server));
     }
-    if io::stdin().is_terminal() && config.authorization.grant == Grant::AuthorizationCode {
+    if io::stdin().is_terminal() && config.authorization.grant.has_redirect() {
         // For a browser elsewhere, whose redirect does not reach this machine. Not waited for.
         let folder = config.store.clone();
         _ = std::thread::Builder::new().name("paste".into()).spawn(move || paste(&folder));
@@ -74,6 +75,7 @@ async fn sign_in(config: &Config) -> anyhow::Result<bool> {
         Err(ServiceError::McpError(answer)) if answer.code.0 == OWN_ERROR => {
             Err(told(Failure::of_answer(&answer, method::TOOLS_LIST, &host))).context("tools/list failed")
         }
-        _ => Ok(std::iter::from_fn(|| facts.try_recv().ok()).any(|fact| matches!(fact, Fact::Credential(_)))),
+        _ => Ok(std::iter::from_fn(|| facts.try_recv().ok())
+            .any(|fact| matches!(fact, Fact::Authorization(AuthorizationFact::Credential(_))))),
     }
 }

@@ -37,7 +37,7 @@ pub(crate) async fn all(all: &AllServers, out: &mut impl Write) -> anyhow::Resul
         writeln!(out, "Nobody is signed in ({}).", all.store.display())?;
     }
     for store in stores {
-        let mut signed_in = TokenFile::ALL.iter().filter_map(|file| Some((*file, Tokens::load(&store, *file)?)));
+        let mut signed_in = TokenFile::all().filter_map(|file| Some((file, Tokens::load(&store, file)?)));
         let address = signed_in.next().and_then(|(file, tokens)| {
             let noted = Provenance::load(&store, file, &tokens).map(|from| from.server);
             noted.or_else(|| tokens.issuer().map(ToOwned::to_owned))

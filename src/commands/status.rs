@@ -53,7 +53,7 @@ impl StoredSignIn {
 /// The sign-ins of one server.
 pub(crate) fn sign_ins(store: &Store) -> Vec<StoredSignIn> {
     let now = SystemTime::now();
-    TokenFile::ALL.into_iter().filter_map(|file| show(store, file, now)).collect()
+    TokenFile::all().filter_map(|file| show(store, file, now)).collect()
 }
 
 /// Shows who is signed in where.
@@ -96,7 +96,6 @@ pub(crate) fn run(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
 fn show(store: &Store, file: TokenFile, now: SystemTime) -> Option<StoredSignIn> {
     let tokens = Tokens::load(store, file)?;
     let from = Provenance::load(store, file, &tokens);
-    let people = matches!(file, TokenFile::Npm | TokenFile::Dpop);
     Some(StoredSignIn {
         server: from.as_ref().map(|from| from.server.clone()),
         hash: store.server_hash().to_owned(),
@@ -108,6 +107,6 @@ fn show(store: &Store, file: TokenFile, now: SystemTime) -> Option<StoredSignIn>
             .expires_at()
             .and_then(|end| Some(Timestamp::try_from(end).ok()?.round(Unit::Second).ok()?.to_string())),
         expired: tokens.has_expired(now),
-        refreshable: tokens.refresh_token().is_some() || !people,
+        refreshable: tokens.refresh_token().is_some() || !file.is_of_person(),
     })
 }

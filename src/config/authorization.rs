@@ -114,6 +114,107 @@ pub(crate) enum Grant {
     WorkloadIdentity(AssertionSource),
 }
 
+/// What a grant implies for everything that is not the grant itself.
+#[derive(Clone, Copy, Debug)]
+struct Implied<'a> {
+    name: &'static str,
+    token_files: &'static str,
+    needs_person: bool,
+    has_redirect: bool,
+    takes_assertions: bool,
+    signs_assertions: bool,
+    token_endpoint: Option<&'a Url>,
+    identity_provider: Option<&'a Url>,
+}
+
+impl<'a> Implied<'a> {
+    /// A grant that asks nobody, and whose tokens are in files that begin with this.
+    const fn unattended(name: &'static str, token_files: &'static str) -> Self {
+        Self {
+            name,
+            token_files,
+            needs_person: false,
+            has_redirect: false,
+            takes_assertions: false,
+            signs_assertions: false,
+            token_endpoint: None,
+            identity_provider: None,
+        }
+    }
+
+    const fn of_person(name: &'static str) -> Self {
+        Self { needs_person: true, ..Self::unattended(name, "") }
+    }
+}
+
+impl Grant {
+    /// What the names of token files begin with, for each grant without a person.
+    pub(crate) const TOKEN_FILES: [&'static str; 3] = ["client_credentials_", "enterprise_", "workload_"];
+
+    /// The only place that tells grants apart, apart from their own files.
+    fn implied(&self) -> Implied<'_> {
+        let [client_credentials, enterprise, workload] = Self::TOKEN_FILES;
+        match self {
+            Self::AuthorizationCode => Implied { has_redirect: true, ..Implied::of_person("authorization_code") },
+            Self::DeviceCode => Implied::of_person("device_code"),
+            Self::ClientCredentials { token_endpoint, key } => Implied {
+                token_endpoint: token_endpoint.as_ref(),
+                signs_assertions: key.is_some(),
+                ..Implied::unattended("client_credentials", client_credentials)
+            },
+            Self::Enterprise { token_endpoint, .. } => Implied {
+                takes_assertions: true,
+                identity_provider: Some(token_endpoint),
+                ..Implied::unattended("enterprise", enterprise)
+            },
+            Self::WorkloadIdentity(_) => {
+                Implied { takes_assertions: true, ..Implied::unattended("workload_identity", workload) }
+            }
+        }
+    }
+
+    /// Returns its name, in files and for people.
+    pub(crate) fn name(&self) -> &'static str {
+        self.implied().name
+    }
+
+    /// Returns what the names of its token files begin with.
+    pub(crate) fn token_files(&self) -> &'static str {
+        self.implied().token_files
+    }
+
+    /// Whether a person signs in.
+    pub(crate) fn needs_person(&self) -> bool {
+        self.implied().needs_person
+    }
+
+    /// Whether a browser is redirected to this machine.
+    pub(crate) fn has_redirect(&self) -> bool {
+        self.implied().has_redirect
+    }
+
+    /// Whether it spends an assertion from outside, which may be somebody else's the next time.
+    pub(crate) fn takes_assertions(&self) -> bool {
+        self.implied().takes_assertions
+    }
+
+    /// Whether the client proves who it is by assertions that it signs (RFC 7523 §2.2).
+    pub(crate) fn signs_assertions(&self) -> bool {
+        self.implied().signs_assertions
+    }
+
+    /// Returns the token endpoint that is used in place of what the server's metadata name.
+    pub(crate) fn token_endpoint(&self) -> Option<&Url> {
+        self.implied().token_endpoint
+    }
+
+    /// Returns the endpoints that the user has named, which may be anywhere.
+    pub(crate) fn named_endpoints(&self) -> Vec<&Url> {
+        let implied = self.implied();
+        implied.token_endpoint.into_iter().chain(implied.identity_provider).collect()
+    }
+}
+
 /// Where a platform's assertion comes from, read afresh each time since platforms rotate them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AssertionSource {

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::{Description, Descriptions, Learned};
 use crate::{
-    config::{Config, Grant},
+    config::Config,
     known_hosts::{HostLimits, HostName, limits},
     store::Store,
 };
@@ -182,12 +182,8 @@ fn credential(config: &Config) -> String {
     add(b"client");
     let info = config.authorization.client_info.as_ref();
     add(info.and_then(|info| info.expose().get("client_id")?.as_str()).unwrap_or_default().as_bytes());
-    add(match &config.authorization.grant {
-        Grant::AuthorizationCode | Grant::DeviceCode => b"person",
-        Grant::ClientCredentials { .. } => b"client_credentials",
-        Grant::Enterprise { .. } => b"enterprise",
-        Grant::WorkloadIdentity(_) => b"workload_identity",
-    });
+    let grant = &config.authorization.grant;
+    add(if grant.needs_person() { b"person" } else { grant.name().as_bytes() });
     digest.finish().as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -24,7 +24,7 @@ const FRESH: Duration = Duration::from_secs(60);
 
 /// A token, ready to be sent.
 #[derive(Debug)]
-pub struct Credential {
+pub(crate) struct Credential {
     tokens: Tokens,
     token: Secret<String>,
     account: String,
@@ -37,7 +37,7 @@ pub struct Credential {
 
 /// How a credential came to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Obtained {
+pub(crate) enum Obtained {
     /// From disk: ours of an earlier run, or another copy's.
     Stored,
     /// By a refresh, or by a grant without a person.
@@ -61,7 +61,7 @@ impl Credential {
     ///
     /// # Errors
     /// [`Error::Local`] for a token that no header can hold, or a key that does not sign.
-    pub fn apply(&self, headers: &mut HeaderMap, method: &Method, url: &Url) -> Result<(), Error> {
+    pub(crate) fn apply(&self, headers: &mut HeaderMap, method: &Method, url: &Url) -> Result<(), Error> {
         let scheme = if self.prover.is_some() { "DPoP" } else { "Bearer" };
         let mut value = HeaderValue::from_str(&format!("{scheme} {}", self.token.expose()))
             .map_err(|_| Error::Local("the access token has a character that no header may have".to_owned()))?;
@@ -74,13 +74,12 @@ impl Credential {
     }
 
     /// Keeps the nonce of a response (RFC 9449 §8.2); whether it is a new one.
-    #[must_use]
-    pub fn keep_nonce(&self, url: &Url, headers: &HeaderMap) -> bool {
+    pub(crate) fn keep_nonce(&self, url: &Url, headers: &HeaderMap) -> bool {
         self.prover.as_ref().is_some_and(|prover| prover.keep_nonce(url, headers))
     }
 
     /// The server has taken it: a refusal that follows is about something new.
-    pub fn note_accepted(&self) {
+    pub(crate) fn note_accepted(&self) {
         self.accepted.store(true, Relaxed);
     }
 
@@ -96,8 +95,7 @@ impl Credential {
     }
 
     /// How it came to us.
-    #[must_use]
-    pub fn obtained(&self) -> Obtained {
+    pub(crate) fn obtained(&self) -> Obtained {
         self.obtained
     }
 
@@ -107,8 +105,7 @@ impl Credential {
     }
 
     /// The tokens it is made of.
-    #[must_use]
-    pub fn tokens(&self) -> &Tokens {
+    pub(crate) fn tokens(&self) -> &Tokens {
         &self.tokens
     }
 

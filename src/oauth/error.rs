@@ -1,22 +1,142 @@
 //! Why no authorization came about: the kinds a caller chooses by. What a person is told of them, and
 //! what to do, stands in [`crate::report`].
 //!
-//! Must never: hold a token, a code or a secret.
+//! # Invariants
+//!
+//! - No error holds a token, a code or a secret.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use reqwest::StatusCode;
 
 use crate::status::Disposition;
 
-/// The step that registers a client, by name.
-pub const REGISTRATION: &str = "the registration";
-/// The look at the page before a person sees it.
-pub const SIGN_IN_PAGE: &str = "opening the sign-in page";
+/// What an authorization server is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// RFC 7591.
+    Registration,
+    /// The page is probed before a person sees it.
+    SignInPage,
+    /// A person signs in.
+    SignIn,
+    /// RFC 6749 §4.1.3.
+    CodeExchange,
+    /// RFC 8628.
+    DeviceSignIn,
+    /// RFC 6749 §4.4.
+    ClientSignIn,
+    /// RFC 8693.
+    TokenExchange,
+    /// With an ID-JAG.
+    IdJagSignIn,
+    /// With a platform's assertion.
+    WorkloadSignIn,
+    /// RFC 6749 §6.
+    Refresh,
+    /// RFC 7009.
+    Revocation,
+    /// Tokens are looked at.
+    Tokens,
+    /// Any of them.
+    Request,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Registration => "the registration",
+            Self::SignInPage => "opening the sign-in page",
+            Self::SignIn => "the sign-in",
+            Self::CodeExchange => "the exchange of the code",
+            Self::DeviceSignIn => "the sign-in with a code",
+            Self::ClientSignIn => "the client's sign-in",
+            Self::TokenExchange => "the exchange at the identity provider",
+            Self::IdJagSignIn => "the sign-in with the identity provider's assertion",
+            Self::WorkloadSignIn => "the sign-in with the platform's assertion",
+            Self::Refresh => "the refresh",
+            Self::Revocation => "the revocation",
+            Self::Tokens => "the authorization server gives",
+            Self::Request => "the request",
+        })
+    }
+}
+
+/// An error code of an authorization server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ErrorCode {
+    /// RFC 6749 §4.1.2.1.
+    AccessDenied,
+    /// RFC 8628 §3.5.
+    AuthorizationPending,
+    /// RFC 8628 §3.5.
+    ExpiredToken,
+    /// RFC 6749 §5.2.
+    InvalidClient,
+    /// RFC 6749 §5.2.
+    InvalidGrant,
+    /// RFC 7591 §3.2.2.
+    InvalidRedirectUri,
+    /// RFC 6749 §4.1.2.1, §5.2.
+    InvalidScope,
+    /// RFC 8707 §2.
+    InvalidTarget,
+    /// Google's.
+    RedirectUriMismatch,
+    /// RFC 6749 §4.1.2.1.
+    ServerError,
+    /// RFC 8628 §3.5.
+    SlowDown,
+    /// RFC 6749 §4.1.2.1.
+    TemporarilyUnavailable,
+    /// RFC 6749 §4.1.2.1, §5.2.
+    UnauthorizedClient,
+    /// RFC 7009 §2.2.1.
+    UnsupportedTokenType,
+    /// RFC 9449 §8.
+    UseDpopNonce,
+    /// Any other.
+    Other(String),
+}
+
+impl ErrorCode {
+    const NAMED: [(Self, &str); 15] = [
+        (Self::AccessDenied, "access_denied"),
+        (Self::AuthorizationPending, "authorization_pending"),
+        (Self::ExpiredToken, "expired_token"),
+        (Self::InvalidClient, "invalid_client"),
+        (Self::InvalidGrant, "invalid_grant"),
+        (Self::InvalidRedirectUri, "invalid_redirect_uri"),
+        (Self::InvalidScope, "invalid_scope"),
+        (Self::InvalidTarget, "invalid_target"),
+        (Self::RedirectUriMismatch, "redirect_uri_mismatch"),
+        (Self::ServerError, "server_error"),
+        (Self::SlowDown, "slow_down"),
+        (Self::TemporarilyUnavailable, "temporarily_unavailable"),
+        (Self::UnauthorizedClient, "unauthorized_client"),
+        (Self::UnsupportedTokenType, "unsupported_token_type"),
+        (Self::UseDpopNonce, "use_dpop_nonce"),
+    ];
+
+    /// As the server wrote it.
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Other(text) => text,
+            named => Self::NAMED.iter().find(|(code, _)| code == named).map_or("", |(_, text)| *text),
+        }
+    }
+}
+
+impl From<String> for ErrorCode {
+    fn from(text: String) -> Self {
+        let named = Self::NAMED.into_iter().find(|(_, name)| *name == text);
+        named.map_or(Self::Other(text), |(code, _)| code)
+    }
+}
 
 /// A failure to obtain authorization. Cloned to every request that waited for it.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The server wants a credential and says nowhere how one is obtained.
     #[error("it answers HTTP 401 and offers no sign-in: {0}")]
     NotOffered(String),
@@ -74,12 +194,12 @@ pub enum Error {
         what: &'static str,
     },
     /// An error answer of the authorization server (RFC 6749 §4.1.2.1, §5.2; RFC 7591 §3.2.2).
-    #[error("{step} was refused: {}", words(error, description.as_deref()))]
+    #[error("{step} was refused: {}", words(error.as_str(), description.as_deref()))]
     Refused {
         /// What was asked for.
-        step: &'static str,
+        step: Step,
         /// The error's code.
-        error: String,
+        error: ErrorCode,
         /// Its description, made fit for a line of text.
         description: Option<String>,
     },
@@ -95,7 +215,7 @@ pub enum Error {
     #[error("{step}: {what}")]
     Answer {
         /// What was asked for.
-        step: &'static str,
+        step: Step,
         /// What came, made fit for a line of text.
         what: String,
         /// Status, where there was one.
@@ -167,29 +287,43 @@ fn words(error: &str, description: Option<&str>) -> String {
 impl Error {
     /// An error answer to a step in which our redirect URI was named. No standard has a code for such a
     /// refusal but RFC 7591; elsewhere it is in the description (Entra: AADSTS50011).
-    #[must_use]
-    pub fn of_refusal(step: &'static str, error: String, description: Option<String>, redirect_uri: &str) -> Self {
+    pub(crate) fn of_refusal(step: Step, error: ErrorCode, description: Option<String>, redirect_uri: &str) -> Self {
         let told = description.as_deref().unwrap_or_default().to_ascii_lowercase().replace(['_', '-', ' '], "");
-        if error == "invalid_redirect_uri" || error == "redirect_uri_mismatch" || told.contains("redirecturi") {
-            let why = words(&error, description.as_deref());
+        if matches!(error, ErrorCode::InvalidRedirectUri | ErrorCode::RedirectUriMismatch)
+            || told.contains("redirecturi")
+        {
+            let why = words(error.as_str(), description.as_deref());
             return Self::RedirectRefused { redirect_uri: redirect_uri.to_owned(), why };
         }
         Self::Refused { step, error, description }
     }
 
-    /// An error answer with this code.
-    #[must_use]
-    pub fn is(&self, code: &str) -> bool {
-        matches!(self, Self::Refused { error, .. } if error == code)
+    /// The same as an answer to this step.
+    pub(crate) fn at(self, step: Step) -> Self {
+        match self {
+            Self::Refused { error, description, .. } => Self::Refused { step, error, description },
+            Self::Answer { what, status, .. } => Self::Answer { step, what, status },
+            error => error,
+        }
+    }
+
+    /// Whether it is an error answer with this code.
+    pub(crate) fn is(&self, code: ErrorCode) -> bool {
+        matches!(self, Self::Refused { error, .. } if *error == code)
+    }
+
+    /// Whether the authorization server does not know the client, or not as one for this.
+    pub(crate) fn disowns_client(&self) -> bool {
+        self.is(ErrorCode::InvalidClient) || self.is(ErrorCode::UnauthorizedClient)
     }
 
     /// Whether the authorization server has said no, rather than nothing or that it is busy: then asking
     /// again is useless.
-    #[must_use]
-    pub fn is_refusal(&self) -> bool {
-        const BUSY: [&str; 3] = ["server_error", "slow_down", "temporarily_unavailable"];
+    pub(crate) fn is_refusal(&self) -> bool {
         match self {
-            Self::Refused { error, .. } => !BUSY.contains(&error.as_str()),
+            Self::Refused { error, .. } => {
+                !matches!(error, ErrorCode::ServerError | ErrorCode::SlowDown | ErrorCode::TemporarilyUnavailable)
+            }
             Self::RedirectRefused { .. } => true,
             Self::Answer { status: Some(status), .. } => {
                 status.is_client_error() && !Disposition::of(*status).may_pass()

@@ -1,7 +1,7 @@
 //! Authorization (MCP 2025-03-26 to 2026-07-28, Authorization): a challenge goes in, a credential comes out, or the
 //! reason why there is none.
 //!
-//! In reading order: [`authorizer`] (one flight per process, who waits how long) (the walk from a challenge
+//! In reading order: [`authorizer`] (one flight per process, who waits how long) → [`flow`] (the walk from a challenge
 //! to a credential) → [`grants`] → [`client`] (who we are), [`person`] (browser, page, redirect), [`providers`] (known
 //! quirks) → [`stored`] (file formats) → [`protocol`] (RFCs only: no store, no settings) → [`http`] (the guarded client).
 //! A file imports from below only.
@@ -12,28 +12,33 @@
 //! - What was refused is not asked for twice.
 //! - No request is held longer than its host waits.
 
-pub mod authorizer;
-pub mod context;
-pub mod progress;
+mod authorizer;
+mod flow;
 
-pub mod grants;
+mod attempt;
+mod context;
+mod held;
+mod progress;
 
-pub mod client;
-pub mod person;
-pub mod providers;
+pub(crate) mod grants;
 
-pub mod stored;
+mod client;
+pub(crate) mod person;
+pub(crate) mod providers;
 
-pub mod protocol;
+pub(crate) mod stored;
 
-pub mod http;
+pub(crate) mod protocol;
 
-pub mod credential;
-pub mod error;
+pub(crate) mod http;
+
+pub(crate) mod credential;
+pub(crate) mod error;
+pub(crate) mod fact;
 mod report;
 
-pub use self::{
+pub(crate) use self::credential::Credential;
+pub(crate) use self::{
     authorizer::{Authorizer, Deadline, Requester},
-    credential::Credential,
     progress::{AskedBy, Asking, Need},
 };

@@ -8,7 +8,7 @@ use crate::oauth::{credential::Credential, error::Error};
 
 /// What has to happen before the server answers.
 #[derive(Clone, Debug)]
-pub enum Need {
+pub(crate) enum Need {
     /// Nothing, as far as is known.
     Nothing,
     /// A token, which may come without anybody's doing.
@@ -23,16 +23,16 @@ pub enum Need {
 
 /// What a person is asked, and by which process.
 #[derive(Clone, Debug)]
-pub struct Asking {
+pub(crate) struct Asking {
     /// The URL to open; unknown if another instance asks and has not published it.
-    pub prompt: Option<Arc<str>>,
+    pub(crate) prompt: Option<Arc<str>>,
     /// Who asks.
-    pub by: AskedBy,
+    pub(crate) by: AskedBy,
 }
 
 /// The process that asks a person to sign in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AskedBy {
+pub(crate) enum AskedBy {
     /// This one.
     ThisProcess,
     /// This one, in the browser tab that an ended process opened.
@@ -43,8 +43,7 @@ pub enum AskedBy {
 
 impl Need {
     /// Whether somebody is at work: time does not count meanwhile.
-    #[must_use]
-    pub fn is_under_way(&self) -> bool {
+    pub(crate) fn is_under_way(&self) -> bool {
         matches!(self, Self::Token | Self::SignIn | Self::Person(_))
     }
 }

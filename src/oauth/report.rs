@@ -6,7 +6,10 @@
 
 use reqwest::Url;
 
-use super::error::{Error, REGISTRATION, SIGN_IN_PAGE};
+use super::{
+    error::{Error, ErrorCode, Step},
+    providers::table::ENTRA_RESOURCE_MISMATCH,
+};
 use crate::{
     report::{
         Code, Report,
@@ -17,8 +20,7 @@ use crate::{
 
 impl Report {
     /// Tells why there is no authorization.
-    #[must_use]
-    pub fn of_authorization(error: &Error, server: &Url) -> Self {
+    pub(crate) fn of_authorization(error: &Error, server: &Url) -> Self {
         let host = host(server);
         let plain = |code| Self::new(code, format!("{host}: {error}"), None);
         match error {
@@ -63,16 +65,18 @@ impl Report {
             Error::RedirectRefused { redirect_uri, .. } => {
                 Self::new(Code::RedirectUriRefused, format!("{host}: {error}"), other_host(redirect_uri))
             }
-            Error::Answer { step: REGISTRATION, .. } => plain(Code::RegistrationRefused),
+            Error::Answer { step: Step::Registration, .. } => plain(Code::RegistrationRefused),
             Error::Answer { .. } => plain(Code::AuthorizationServerFailed),
-            Error::Refused { step, error: kind, description } => plain(match (kind.as_str(), *step) {
-                (_, REGISTRATION) => Code::RegistrationRefused,
-                ("access_denied", _) => Code::SignInDenied,
-                ("invalid_scope", _) => Code::ScopeRefused,
+            Error::Refused { step, error: kind, description } => plain(match (kind, step) {
+                (_, Step::Registration) => Code::RegistrationRefused,
+                (ErrorCode::AccessDenied, _) => Code::SignInDenied,
+                (ErrorCode::InvalidScope, _) => Code::ScopeRefused,
                 _ if is_of_resource(kind, description.as_deref()) => Code::ResourceRefused,
                 // RFC 6749 §4.1.2.1: so it is said where the client is unknown.
-                ("invalid_client" | "unauthorized_client", _) | (_, SIGN_IN_PAGE) => Code::UnknownClient,
-                ("expired_token", _) => Code::SignInTimedOut,
+                (ErrorCode::InvalidClient | ErrorCode::UnauthorizedClient, _) | (_, Step::SignInPage) => {
+                    Code::UnknownClient
+                }
+                (ErrorCode::ExpiredToken, _) => Code::SignInTimedOut,
                 _ => Code::SignInRefused,
             }),
             Error::Local(_) => plain(Code::SignInFailed),
@@ -81,9 +85,8 @@ impl Report {
 }
 
 /// RFC 8707 §2, and Entra, which has a number for it in the place of a code.
-fn is_of_resource(error: &str, description: Option<&str>) -> bool {
-    const ENTRA: &str = "AADSTS9010010"; // resource and scope do not go together
-    error == "invalid_target" || description.is_some_and(|text| text.contains(ENTRA))
+fn is_of_resource(error: &ErrorCode, description: Option<&str>) -> bool {
+    *error == ErrorCode::InvalidTarget || description.is_some_and(|text| text.contains(ENTRA_RESOURCE_MISMATCH))
 }
 
 /// Authorization servers know one of the two names of this computer (RFC 8252 §7.3, §8.3) and not the

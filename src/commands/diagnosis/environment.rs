@@ -14,7 +14,7 @@ use super::printer::{Finding, Outcome, Printer, Step};
 use crate::{
     cli::Terminal,
     commands::status,
-    config::{Config, Grant},
+    config::Config,
     oauth::{
         error::Error,
         person::{
@@ -53,7 +53,7 @@ pub(super) async fn check(config: &Config, terminal: &Terminal, printer: &mut Pr
         printer.print(Finding::new(Step::StoredSignIn, outcome, format!("{}{by}", sign_in.until())))?;
     }
     for name in store.names("").iter().filter(|name| name.ends_with(".json")) {
-        let is_sound = match TokenFile::ALL.into_iter().find(|file| file.name() == *name) {
+        let is_sound = match TokenFile::all().find(|file| file.name() == *name) {
             Some(file) => Tokens::load(&store, file).is_some(),
             None => store.read(name).is_none_or(|content| serde_json::from_slice::<IgnoredAny>(&content).is_ok()),
         };
@@ -66,7 +66,7 @@ pub(super) async fn check(config: &Config, terminal: &Terminal, printer: &mut Pr
     if sign_ins.is_empty() {
         printer.print(Finding::skip(Step::StoredSignIn, "nobody is signed in to this server with these flags"))?;
     }
-    if config.authorization.grant == Grant::AuthorizationCode {
+    if config.authorization.grant.has_redirect() {
         printer.print(callback_port(config, &store).await)?;
     }
     Ok(())

@@ -14,12 +14,14 @@ use crate::{
     config::TransportStrategy,
     mcp::Transport,
     oauth::{
-        client::Origin,
         credential::{Credential, Obtained},
+        fact::Fact as AuthorizationFact,
         protocol::{
             challenge::Challenge,
-            discovery::{AuthorizationServer, Discovered},
+            client_auth::Origin,
+            metadata::{AuthorizationServer, Discovered},
         },
+        providers::table::has_unlisted_s256,
     },
     observer::Fact,
     report::Code,
@@ -49,8 +51,14 @@ pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, fell_back: bool) -
         Fact::Challenged { status, challenge } => {
             (vec![Finding::info(Step::Challenge, of_challenge(*status, challenge))], Some(Step::Resource))
         }
-        Fact::Discovered(discovered) => (of_discovered(discovered), Some(Step::Client)),
-        Fact::Client { id, origin } => {
+        Fact::Authorization(fact) => of_authorization(fact),
+    }
+}
+
+fn of_authorization(fact: &AuthorizationFact) -> (Vec<Finding>, Option<Step>) {
+    match fact {
+        AuthorizationFact::Discovered(discovered) => (of_discovered(discovered), Some(Step::Client)),
+        AuthorizationFact::Client { id, origin } => {
             let how = match origin {
                 Origin::Configured => "given with --static-oauth-client-info",
                 Origin::Document => "a client id metadata document",
@@ -59,7 +67,7 @@ pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, fell_back: bool) -
             };
             (vec![Finding::ok(Step::Client, format!("{}: {how}", one_line(id.as_bytes())))], Some(Step::SignIn))
         }
-        Fact::Asking { url, code } => {
+        AuthorizationFact::Asking { url, code } => {
             let at = url.host_str().unwrap_or_default();
             let unless = if code.is_some() { "on any device" } else { "unless a browser does" };
             let text = format!("waiting for you to sign in at {at}; open this address, {unless}:");
@@ -67,12 +75,12 @@ pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, fell_back: bool) -
             below.extend(code.iter().map(|code| format!("and enter the code {code}")));
             (vec![Finding::info(Step::SignIn, text).with_below(below)], Some(Step::SignIn))
         }
-        Fact::AnotherAsks { url } => {
+        AuthorizationFact::AnotherAsks { url } => {
             let text = "another mcp-remote waits for you to sign in; go on in the tab that it has opened";
             let or = url.iter().flat_map(|url| ["or open this address:".to_owned(), url.clone()]);
             (vec![Finding::info(Step::SignIn, text).with_below(or.collect())], Some(Step::SignIn))
         }
-        Fact::Warned { report, way } => {
+        AuthorizationFact::Warned { report, way } => {
             let step = match report.code {
                 Code::NoRefreshToken => Step::Token,
                 Code::StoreNotWritable => Step::Store,
@@ -81,8 +89,8 @@ pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, fell_back: bool) -
             let line = Finding::report(step, Outcome::Warn, report.clone());
             (vec![line.with_below(way.iter().cloned().collect())], Some(Step::SignIn))
         }
-        Fact::Remedied(what) => (vec![Finding::info(Step::SignIn, what.clone())], Some(Step::SignIn)),
-        Fact::Credential(credential) => (vec![of_credential(credential)], None),
+        AuthorizationFact::Remedied(what) => (vec![Finding::info(Step::SignIn, what.clone())], Some(Step::SignIn)),
+        AuthorizationFact::Credential(credential) => (vec![of_credential(credential)], None),
     }
 }
 
@@ -134,7 +142,8 @@ fn of_discovered(discovered: &Discovered) -> Vec<Finding> {
         text.push_str("; publishes nothing, so its endpoints are those of revision 2025-03-26");
         return vec![resource, Finding::info(Step::AuthorizationServer, text)];
     }
-    text.push_str(if discovered.server.allows_codes(false).is_ok() { "; PKCE S256" } else { "; no PKCE S256 listed" });
+    let has_s256 = discovered.server.check_code_grant(|| has_unlisted_s256(&discovered.server)).is_ok();
+    text.push_str(if has_s256 { "; PKCE S256" } else { "; no PKCE S256 listed" });
     let mut ways = Vec::new();
     if metadata.client_id_metadata_document_supported == Some(true) {
         ways.push("client id metadata documents");

@@ -29,6 +29,7 @@ use crate::{
     commands::client::{self, ClientTransport, Failure, Inventory, Listed, listed},
     config::Config,
     mcp::method,
+    oauth::fact::Fact as AuthorizationFact,
     observer::{Fact, Observer},
     report::{Code, Report},
     text,
@@ -299,25 +300,25 @@ impl<'a> Diagnosis<'a> {
     fn hear(&mut self, fact: &Fact) -> io::Result<()> {
         match fact {
             Fact::Challenged { status: StatusCode::UNAUTHORIZED, .. } => self.refused = true,
-            Fact::Credential(_) | Fact::Opened(_) => self.refused = false,
+            Fact::Authorization(AuthorizationFact::Credential(_)) | Fact::Opened(_) => self.refused = false,
             _ => {}
         }
-        if let Fact::Credential(credential) = fact {
+        if let Fact::Authorization(AuthorizationFact::Credential(credential)) = fact {
             self.printer.learn_tokens(credential.tokens());
         }
         match fact {
             // Found on disk, and not shown to the server yet.
-            Fact::Credential(_) if !self.held.is_empty() => {
+            Fact::Authorization(AuthorizationFact::Credential(_)) if !self.held.is_empty() => {
                 let (lines, _) = facts::lines(fact, self.config.transport, self.fell_back);
                 self.held.extend(lines);
                 return Ok(());
             }
             // The person needs them, and nobody else.
-            Fact::Asking { url, code } => {
+            Fact::Authorization(AuthorizationFact::Asking { url, code }) => {
                 let query = url.query().map(ToOwned::to_owned);
                 self.printer.learn(query.into_iter().chain(code.clone()));
             }
-            Fact::AnotherAsks { url: Some(url) } => {
+            Fact::Authorization(AuthorizationFact::AnotherAsks { url: Some(url) }) => {
                 let query = url.split_once('?').map(|(_, query)| query.to_owned());
                 self.printer.learn(query);
             }

@@ -294,7 +294,7 @@ impl Redactor {
         let store = Store::new(config.store.clone(), config.server_hash.clone());
         let mut redactor = Self { secrets: Vec::new(), home };
         redactor.learn(secrets);
-        for file in TokenFile::ALL {
+        for file in TokenFile::all() {
             Tokens::load(&store, file).iter().for_each(|tokens| redactor.learn_tokens(tokens));
         }
         redactor

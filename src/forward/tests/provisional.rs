@@ -302,8 +302,8 @@ fn a_failure_behind_the_answer_is_told_to_what_is_held_and_the_next_request_trie
     host(&mut forward, &request(1, "tools/list"));
     host(&mut forward, CALL);
     let denied = Error::Unauthorized(Box::new(oauth::error::Error::Refused {
-        step: "the sign-in",
-        error: "access_denied".to_owned(),
+        step: oauth::error::Step::SignIn,
+        error: oauth::error::ErrorCode::AccessDenied,
         description: None,
     }));
     let failed = does(&mut forward, Event::Opened(Err(denied)));

@@ -2,8 +2,12 @@
 //! for the person with an ID-JAG, obtained by token exchange (RFC 8693), which is the grant at the MCP
 //! server's authorization server (RFC 7523 §2.1).
 //!
-//! `oauth2` knows neither grant, so the forms are ours. Must never: send the person to the
-//! authorization server's page; take anything but an ID-JAG for one.
+//! `oauth2` knows neither grant, so the forms are ours.
+//!
+//! # Invariants
+//!
+//! - The person is not sent to the authorization server's page.
+//! - Nothing but an ID-JAG is taken for one.
 
 use std::path::Path;
 
@@ -12,12 +16,14 @@ use serde_json::{Map, Value};
 
 use crate::{
     oauth::{
-        client::{self, AuthMethod, Client, Origin},
-        context::{AuthorizationAttempt, Context},
-        error::Error,
+        attempt::AuthorizationAttempt,
+        client,
+        context::Context,
+        error::{Error, Step},
         protocol::{
-            discovery::AuthorizationServer,
-            token_endpoint::{Parts, TokenEndpoint},
+            client_auth::{Client, Origin},
+            metadata::AuthorizationServer,
+            token_endpoint::{Parts, RESOURCE, TokenEndpoint},
         },
     },
     secret::Secret,
@@ -29,8 +35,8 @@ const ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
 /// The grant that spends it.
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
-/// A token for the person in `token_file`.
-pub(crate) async fn obtain(
+/// Obtains a token for the person in `token_file`.
+pub(super) async fn obtain(
     context: &Context,
     attempt: &AuthorizationAttempt,
     token_file: &Path,
@@ -46,17 +52,17 @@ pub(crate) async fn obtain(
     let client = client::fixed(&context.settings, server)
         .ok_or_else(|| Error::Local("--id-jag-token needs --static-oauth-client-info".to_owned()))?;
     let assertion = id_jag(context, attempt, token_file, identity_provider, client_id).await?;
-    let exchange = context.token_endpoint_of(attempt, client.clone());
+    let endpoint = attempt.token_endpoint(context, client.clone(), None);
     let scope = attempt.scopes.join(" ");
-    let mut form = vec![("grant_type", JWT_BEARER), ("assertion", assertion.expose().as_str()), ("resource", "")];
+    let mut form = vec![("grant_type", JWT_BEARER), ("assertion", assertion.expose().as_str()), RESOURCE];
     if !scope.is_empty() {
         form.push(("scope", &scope));
     }
-    let response = exchange.grant("the sign-in with the identity provider's assertion", &form).await?;
+    let response = endpoint.grant(Step::IdJagSignIn, &form).await?;
     Ok((response, client))
 }
 
-/// The identity provider's assertion (draft §4.3).
+/// Obtains the identity provider's assertion (draft §4.3).
 async fn id_jag(
     context: &Context,
     attempt: &AuthorizationAttempt,
@@ -64,20 +70,13 @@ async fn id_jag(
     identity_provider: &Url,
     client_id: &str,
 ) -> Result<Secret<String>, Error> {
-    let step = "the exchange at the identity provider";
+    let step = Step::TokenExchange;
     let text = std::fs::read_to_string(token_file)
         .map_err(|error| Error::Local(format!("--id-jag-token {}: {error}", token_file.display())))?;
-    let client = Client {
-        id: client_id.to_owned(),
-        secret: None,
-        method: AuthMethod::None,
-        origin: Origin::Configured,
-        scopes: None,
-    };
-    let exchange = TokenEndpoint::new(Parts {
+    let endpoint = TokenEndpoint::new(Parts {
         http: context.http.clone(),
         server: AuthorizationServer::of_token_endpoint(identity_provider),
-        client,
+        client: Client::public(client_id.to_owned(), Origin::Configured),
         resource: attempt.resource.clone(),
         prover: None,
         key: None,
@@ -87,14 +86,14 @@ async fn id_jag(
         ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
         ("requested_token_type", ID_JAG),
         ("audience", &attempt.discovered.server.issuer),
-        ("resource", ""),
+        RESOURCE,
         ("subject_token", text.trim()),
         ("subject_token_type", "urn:ietf:params:oauth:token-type:id_token"),
     ];
     if !scope.is_empty() {
         form.push(("scope", &scope));
     }
-    let answer = exchange.grant(step, &form).await?;
+    let answer = endpoint.grant(step, &form).await?;
     let member = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default();
     let (kind, use_as) = (member("issued_token_type"), member("token_type"));
     if kind != ID_JAG || !use_as.eq_ignore_ascii_case("n_a") {

@@ -1,6 +1,8 @@
 //! Ending a sign-in at the authorization server (RFC 7009), for `logout`.
 //!
-//! Must never: keep a sign-in because the server could not be told.
+//! # Invariants
+//!
+//! - No sign-in is kept because the server could not be told.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -8,7 +10,7 @@ use crate::{
     config::Authorization,
     oauth::{
         client,
-        error::Error,
+        error::{Error, ErrorCode},
         http::client::HttpClient,
         protocol::{
             discovery,
@@ -16,6 +18,7 @@ use crate::{
         },
         stored::{
             provenance::Provenance,
+            registrations,
             tokens::{TokenFile, Tokens},
         },
     },
@@ -27,7 +30,7 @@ const KEPT: [&str; 3] = [".lock", ".log", ".log.1"];
 
 /// What became of a server's tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Revoked {
+pub(crate) enum Revoked {
     /// There were none.
     Nothing,
     /// The authorization server has ended them.
@@ -37,10 +40,10 @@ pub enum Revoked {
 }
 
 /// Ends what is stored for a server, and removes it.
-pub async fn revoke(http: Arc<HttpClient>, settings: &Authorization, store: &Store) -> Revoked {
+pub(crate) async fn revoke(http: Arc<HttpClient>, settings: &Authorization, store: &Store) -> Revoked {
     let _lock = store.lock(Purpose::Tokens).await;
     let mut revoked = Revoked::Nothing;
-    for file in TokenFile::ALL {
+    for file in TokenFile::all() {
         let Some(tokens) = Tokens::load(store, file) else { continue };
         match tell_server(&http, settings, store, file, &tokens).await {
             Ok(()) if revoked == Revoked::Nothing => revoked = Revoked::AtServer,
@@ -64,7 +67,7 @@ async fn tell_server(
     tokens: &Tokens,
 ) -> Result<(), Error> {
     // npm leaves the issuer out when it refreshes ahead of time; its registration has it.
-    let noted = tokens.issuer().map(ToOwned::to_owned).or_else(|| client::issuer_noted(store));
+    let noted = tokens.issuer().map(ToOwned::to_owned).or_else(|| registrations::issuer_noted(store));
     let Some(issuer) = noted.as_deref() else {
         return Err(Error::Metadata("who issued the tokens was not noted".to_owned()));
     };
@@ -79,14 +82,14 @@ async fn tell_server(
         return Err(Error::Local("the client's registration is gone".to_owned()));
     };
     let parts = Parts { http: http.clone(), server, client, resource: None, prover: None, key: None };
-    let exchange = TokenEndpoint::new(parts);
+    let tokens_endpoint = TokenEndpoint::new(parts);
     // The refresh token first: with it go the access tokens, at most servers (RFC 7009 §2.1).
     if let Some(token) = tokens.refresh_token() {
-        exchange.revoke(&endpoint, token.expose(), "refresh_token").await?;
+        tokens_endpoint.revoke(&endpoint, token.expose(), "refresh_token").await?;
     }
-    match exchange.revoke(&endpoint, tokens.access_token().expose(), "access_token").await {
+    match tokens_endpoint.revoke(&endpoint, tokens.access_token().expose(), "access_token").await {
         // RFC 7009 §2.2.1: what says by itself who it is for, such as a JWT, ends by itself.
-        Err(error) if error.is("unsupported_token_type") && tokens.refresh_token().is_some() => Ok(()),
+        Err(error) if error.is(ErrorCode::UnsupportedTokenType) && tokens.refresh_token().is_some() => Ok(()),
         result => result,
     }
 }

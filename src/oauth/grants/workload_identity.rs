@@ -1,7 +1,11 @@
 //! Workload identity federation (SEP-1933, a proposal: experimental): the assertion that a platform
 //! gives its programs is the grant (RFC 7523 §2.1).
 //!
-//! Must never: use a shell; keep an assertion; try again or otherwise after a refusal.
+//! # Invariants
+//!
+//! - No shell is used.
+//! - An assertion is not kept.
+//! - Nothing is tried again, or otherwise, after a refusal.
 
 use std::{
     path::Path,
@@ -14,9 +18,14 @@ use serde_json::{Map, Value};
 use crate::{
     config::AssertionSource,
     oauth::{
-        client::{self, AuthMethod, Client, Origin},
-        context::{AuthorizationAttempt, Context},
-        error::Error,
+        attempt::AuthorizationAttempt,
+        client,
+        context::Context,
+        error::{Error, Step},
+        protocol::{
+            client_auth::{Client, Origin},
+            token_endpoint::RESOURCE,
+        },
     },
     secret::Secret,
     text::one_line,
@@ -25,38 +34,30 @@ use crate::{
 /// How long the program may take that prints the assertion.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A token for the workload.
-pub(crate) async fn obtain(
+/// Obtains a token for the workload.
+pub(super) async fn obtain(
     context: &Context,
     attempt: &AuthorizationAttempt,
     source: &AssertionSource,
 ) -> Result<(Map<String, Value>, Client), Error> {
-    let server = &attempt.discovered.server;
     let assertion = read(source).await?;
-    let client = client::fixed(&context.settings, server);
-    let anonymous = || Client {
-        id: String::new(),
-        secret: None,
-        method: AuthMethod::None,
-        origin: Origin::Configured,
-        scopes: None,
-    };
-    let client = client.unwrap_or_else(anonymous);
-    let exchange = context.token_endpoint_of(attempt, client.clone());
+    let anonymous = || Client::public(String::new(), Origin::Configured);
+    let client = client::fixed(&context.settings, &attempt.discovered.server).unwrap_or_else(anonymous);
+    let endpoint = attempt.token_endpoint(context, client.clone(), None);
     let scope = attempt.scopes.join(" ");
     let mut form = vec![
         ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"),
         ("assertion", assertion.expose().as_str()),
-        ("resource", ""),
+        RESOURCE,
     ];
     if !scope.is_empty() {
         form.push(("scope", &scope));
     }
-    let response = exchange.grant("the sign-in with the platform's assertion", &form).await?;
+    let response = endpoint.grant(Step::WorkloadSignIn, &form).await?;
     Ok((response, client))
 }
 
-/// Read afresh each time: platforms rotate their assertions.
+/// Reads it afresh each time: platforms rotate their assertions.
 async fn read(source: &AssertionSource) -> Result<Secret<String>, Error> {
     let text = match source {
         AssertionSource::File(path) => from_file(path)?,

@@ -9,7 +9,7 @@ use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use reqwest::{
@@ -18,11 +18,11 @@ use reqwest::{
 };
 use tokio::sync::OnceCell;
 
-use crate::config::PlainHttp;
+use crate::{config::PlainHttp, sync::Lock};
 
 /// How near an address is, nearest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum AddressScope {
+pub(crate) enum AddressScope {
     /// This machine.
     Loopback,
     /// This link, where clouds keep their machines' credentials (169.254.169.254).
@@ -110,7 +110,7 @@ const fn of_ipv6(address: Ipv6Addr) -> AddressScope {
 
 /// Why an address is not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// Neither https nor http.
     #[error("{0} is no scheme for authorization")]
     Scheme(String),
@@ -137,7 +137,7 @@ pub enum Refused {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn may_name(server: &Url, url: &Url, plain_http: PlainHttp) -> Result<(), Refused> {
+pub(crate) fn may_name(server: &Url, url: &Url, plain_http: PlainHttp) -> Result<(), Refused> {
     judge(written(server).unwrap_or(AddressScope::Public), url, plain_http)
 }
 
@@ -176,7 +176,7 @@ type Answer = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 /// Looks names up for the requests of authorization, and leaves out the addresses that are nearer than
 /// the server. Addresses written into a URL never come here: [`may_name`](Self::may_name) is for them.
 #[derive(Clone)]
-pub struct GuardedResolver(Arc<Guard>);
+pub(crate) struct GuardedResolver(Arc<Guard>);
 
 struct Guard {
     server: Url,
@@ -192,8 +192,7 @@ struct Guard {
 impl GuardedResolver {
     /// For what `server` and its metadata name. `unguarded` are names from the user, the proxies',
     /// which may be anywhere.
-    #[must_use]
-    pub fn new(server: &Url, unguarded: Vec<String>, ipv4_only: bool) -> Self {
+    pub(crate) fn new(server: &Url, unguarded: Vec<String>, ipv4_only: bool) -> Self {
         Self::with_lookup(server, unguarded, ipv4_only, |name| {
             Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) })
         })
@@ -211,8 +210,8 @@ impl GuardedResolver {
     }
 
     /// The server has answered from this address.
-    pub fn note_server_at(&self, address: IpAddr) {
-        *self.0.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(scope_of(address));
+    pub(crate) fn note_server_at(&self, address: IpAddr) {
+        *self.0.seen.guard() = Some(scope_of(address));
     }
 
     /// As the function [`may_name`], but a server that is known by name is looked up where that
@@ -220,7 +219,7 @@ impl GuardedResolver {
     ///
     /// # Errors
     /// What is wrong with the address.
-    pub async fn may_name(&self, url: &Url, plain_http: PlainHttp) -> Result<(), Refused> {
+    pub(crate) async fn may_name(&self, url: &Url, plain_http: PlainHttp) -> Result<(), Refused> {
         match may_name(&self.0.server, url, plain_http) {
             Err(Refused::TooNear { .. }) => judge(self.0.home().await, url, plain_http),
             decided => decided,
@@ -233,7 +232,7 @@ impl Guard {
         if let Some(written) = written(&self.server) {
             return written;
         }
-        if let Some(seen) = *self.seen.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(seen) = *self.seen.guard() {
             return seen;
         }
         let name = self.server.host_str().unwrap_or_default();

@@ -41,7 +41,7 @@ const REVISION: &str = "2025-11-25";
 
 /// The way out.
 #[derive(Debug)]
-pub struct HttpClient {
+pub(crate) struct HttpClient {
     outlet: Arc<ClientFactory>,
     server: ServerUrl,
     plain_http: PlainHttp,
@@ -56,20 +56,19 @@ pub struct HttpClient {
 
 /// An answer, whole.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The status.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// The headers.
-    pub headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// The body.
-    pub body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 impl HttpClient {
     /// On behalf of `server`. Makes no client yet. `named` are addresses that the user has named:
     /// they may be anywhere.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         outlet: Arc<ClientFactory>,
         server: ServerUrl,
         plain_http: PlainHttp,
@@ -93,13 +92,12 @@ impl HttpClient {
     }
 
     /// The MCP server.
-    #[must_use]
-    pub fn server(&self) -> &Url {
+    pub(crate) fn server(&self) -> &Url {
         self.server.url()
     }
 
     /// The server's challenge has come from this address.
-    pub fn note_server_at(&self, address: IpAddr) {
+    pub(crate) fn note_server_at(&self, address: IpAddr) {
         self.resolver.note_server_at(address);
     }
 
@@ -107,7 +105,7 @@ impl HttpClient {
     ///
     /// # Errors
     /// [`Error::Address`].
-    pub async fn address(&self, what: &str, text: &str) -> Result<Url, Error> {
+    pub(crate) async fn address(&self, what: &str, text: &str) -> Result<Url, Error> {
         let no_url = |error| Error::Address { what: what.to_owned(), why: format!("not a URL ({error})"), near: false };
         let url = Url::parse(text).map_err(no_url)?;
         self.check(what, &url).await?;
@@ -133,7 +131,7 @@ impl HttpClient {
     ///
     /// # Errors
     /// [`Error::Network`], [`Error::Address`] for a redirect that leads where it must not.
-    pub async fn metadata(&self, url: &Url) -> Result<Option<Bytes>, Error> {
+    pub(crate) async fn metadata(&self, url: &Url) -> Result<Option<Bytes>, Error> {
         let silent =
             || Error::Network { host: host(url), why: format!("nothing within {} s", METADATA_PATIENCE.as_secs()) };
         let answer = tokio::time::timeout(METADATA_PATIENCE, self.follow(url)).await.unwrap_or_else(|_| Err(silent()));
@@ -170,7 +168,7 @@ impl HttpClient {
     ///
     /// # Errors
     /// [`Error::Network`].
-    pub async fn get(&self, url: &Url) -> Result<Answer, Error> {
+    pub(crate) async fn get(&self, url: &Url) -> Result<Answer, Error> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(REVISION));
@@ -181,7 +179,13 @@ impl HttpClient {
     ///
     /// # Errors
     /// [`Error::Network`].
-    pub async fn send(&self, method: Method, url: &Url, mut headers: HeaderMap, body: Bytes) -> Result<Answer, Error> {
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        mut headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, Error> {
         let network = |why: String| Error::Network { host: host(url), why };
         let failed = |error: reqwest::Error| match self.outlet.distrusted_issuer(&error, url) {
             Some(issuer) => {

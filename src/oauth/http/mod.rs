@@ -1,4 +1,4 @@
 //! The guarded HTTP client of authorization, and which addresses it may go to.
 
-pub mod address;
-pub mod client;
+pub(crate) mod address;
+pub(crate) mod client;

@@ -29,9 +29,9 @@ const SEPARATOR: char = if cfg!(windows) { ';' } else { ':' };
 /// Why no browser was opened.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no browser was opened: {why}")]
-pub struct NoBrowser {
+pub(crate) struct NoBrowser {
     /// A fragment.
-    pub why: String,
+    pub(crate) why: String,
 }
 
 impl NoBrowser {
@@ -89,7 +89,7 @@ fn launchers(surroundings: &Surroundings, url: &Url) -> Vec<Command> {
 ///
 /// # Errors
 /// [`NoBrowser`] where there is none to be seen by the person, or none that starts.
-pub async fn open(url: &Url, surroundings: &Surroundings) -> Result<(), NoBrowser> {
+pub(crate) async fn open(url: &Url, surroundings: &Surroundings) -> Result<(), NoBrowser> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(NoBrowser::new(format!("its address would be {}:", url.scheme())));
     }
@@ -170,8 +170,7 @@ async fn start(mut command: Command) -> Result<(), Failure> {
 
 /// What a person needs to sign in from the computer they sit at, where a browser of this one would
 /// not reach them.
-#[must_use]
-pub fn from_elsewhere(port: u16, surroundings: &Surroundings) -> Option<String> {
+pub(crate) fn from_elsewhere(port: u16, surroundings: &Surroundings) -> Option<String> {
     surroundings.obstacle()?;
     let paste = "open the address in any browser, sign in, and give the address of the page that then cannot be loaded \
                  to this, here:\n  mcp-remote-client finish";

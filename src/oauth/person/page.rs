@@ -22,7 +22,7 @@ const LONGEST_TEXT: usize = 600;
 
 /// A state of the sign-in, as the person sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Page {
+pub(crate) enum Page {
     /// The tokens are there.
     SignedIn {
         /// `host[:port]` of the MCP server.
@@ -61,8 +61,7 @@ pub enum Page {
 
 impl Page {
     /// The HTTP status (RFC 9110 §15).
-    #[must_use]
-    pub const fn status(&self) -> u16 {
+    pub(crate) const fn status(&self) -> u16 {
         match self {
             Self::SignedIn { .. } => 200,
             Self::Failed { .. } | Self::NotWaiting | Self::Malformed => 400,
@@ -76,14 +75,12 @@ impl Page {
     }
 
     /// The headers that go with every page.
-    #[must_use]
-    pub fn headers() -> [(&'static str, &'static str); 2] {
+    pub(crate) fn headers() -> [(&'static str, &'static str); 2] {
         [("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", &POLICY)]
     }
 
     /// The document.
-    #[must_use]
-    pub fn html(&self) -> String {
+    pub(crate) fn html(&self) -> String {
         let mut body = String::new();
         let (tone, title) = match self {
             Self::SignedIn { server, host } => {

@@ -9,32 +9,31 @@ use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 /// All challenges of one response, as far as they concern OAuth. Where Bearer and DPoP both give a
 /// parameter, Bearer's counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Challenge {
+pub(crate) struct Challenge {
     /// Where the protected resource metadata are (RFC 9728 §5.1).
-    pub resource_metadata: Option<String>,
+    pub(crate) resource_metadata: Option<String>,
     /// The scopes needed, as they stand there.
-    pub scope: Option<String>,
+    pub(crate) scope: Option<String>,
     /// Such as `invalid_token` or `insufficient_scope`.
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
     /// For people.
-    pub error_description: Option<String>,
+    pub(crate) error_description: Option<String>,
     /// There is a Bearer challenge.
-    pub bearer: bool,
+    pub(crate) bearer: bool,
     /// There is a DPoP challenge.
-    pub dpop: bool,
+    pub(crate) dpop: bool,
     /// What went wrong according to the DPoP challenge, whatever Bearer's says: `use_dpop_nonce` is
     /// no reason to sign in (RFC 9449 §9).
-    pub dpop_error: Option<String>,
+    pub(crate) dpop_error: Option<String>,
     /// The algorithms a proof may be signed with (RFC 9449 §7.1, `algs`).
-    pub dpop_algorithms: Vec<String>,
+    pub(crate) dpop_algorithms: Vec<String>,
     /// The schemes named where neither Bearer nor DPoP is among them, such as Basic.
-    pub only_other: Vec<String>,
+    pub(crate) only_other: Vec<String>,
 }
 
 impl Challenge {
     /// Reads every `WWW-Authenticate` line.
-    #[must_use]
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let (mut bearer, mut dpop) = (None::<Parameters>, None::<Parameters>);
         let mut others: Vec<String> = Vec::new();
         let mut current = Scheme::Other;

@@ -23,7 +23,7 @@ const LIFETIME: Duration = Duration::from_secs(4 * 60);
 ///
 /// # Errors
 /// Where the server takes no algorithm that the key can sign with.
-pub fn client_assertion(
+pub(crate) fn client_assertion(
     key: &SigningKey,
     client_id: &str,
     issuer: &str,

@@ -6,103 +6,26 @@
 //! the two that RFC 9728 knows, adds a slash to issuers and resources, forgives a missing S256, falls
 //! back to the authorization server's scopes, and gives up at the first HTTP 500 (3.11.0, auth.rs).
 //!
-//! Must never: use a document whose issuer is not the one that was asked for; take the MCP server's
-//! own origin where its metadata name somebody else.
+//! # Invariants
+//!
+//! - A document whose issuer is not the one that was asked for is not used.
+//! - The MCP server's own origin is not taken where its metadata name somebody else.
 
 use log::{debug, warn};
 use reqwest::Url;
-use rmcp::transport::auth::AuthorizationMetadata;
-use serde::Deserialize;
-use serde_json::{Map, Value};
 
+use super::{
+    challenge::Challenge,
+    issuer::same_issuer,
+    metadata::{AuthorizationServer, Discovered, Metadata, ProtectedResource, ResourceMetadata, origin},
+};
 use crate::{
     oauth::{
-        client::same_issuer,
         error::Error,
         http::client::{HttpClient, without_query},
-        protocol::challenge::Challenge,
     },
     text::{host, is_obeyed, one_line},
 };
-
-/// What is known of the server and of who issues tokens for it.
-#[derive(Clone, Debug)]
-pub struct Discovered {
-    /// The MCP server's metadata; `None` if it publishes none.
-    pub resource: Option<ProtectedResource>,
-    /// Who issues tokens.
-    pub server: AuthorizationServer,
-}
-
-/// Protected resource metadata (RFC 9728 §2), what we need of them.
-#[derive(Clone, Debug)]
-pub struct ProtectedResource {
-    /// The resource indicator, as it was published.
-    pub resource: String,
-    /// All scopes there are.
-    pub scopes: Vec<String>,
-    /// Where the document was, if the challenge said so.
-    pub advertised: Option<String>,
-    /// Whether tokens must be bound to a key (RFC 9449): `dpop_bound_access_tokens_required`.
-    pub wants_dpop: bool,
-}
-
-/// An authorization server.
-#[derive(Clone, Debug)]
-pub struct AuthorizationServer {
-    /// Its name as it stands in its own metadata; for one without metadata, the base of its endpoints.
-    pub issuer: String,
-    /// Its endpoints and abilities.
-    pub metadata: Metadata,
-    /// Whether the metadata are published, or the defaults of MCP 2025-03-26.
-    pub published: bool,
-}
-
-/// Authorization server metadata (RFC 8414 §2), what we need of them.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Metadata {
-    issuer: Option<String>,
-    /// For the browser.
-    pub authorization_endpoint: Option<String>,
-    /// For grants.
-    pub token_endpoint: Option<String>,
-    /// RFC 7591.
-    pub registration_endpoint: Option<String>,
-    /// RFC 8628 §4.
-    pub device_authorization_endpoint: Option<String>,
-    /// RFC 7009.
-    pub revocation_endpoint: Option<String>,
-    /// All scopes there are.
-    pub scopes_supported: Option<Vec<String>>,
-    response_types_supported: Option<Vec<String>>,
-    /// All grants there are.
-    pub grant_types_supported: Option<Vec<String>>,
-    /// How clients may authenticate.
-    pub token_endpoint_auth_methods_supported: Option<Vec<String>>,
-    /// How assertions may be signed.
-    pub token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
-    code_challenge_methods_supported: Option<Vec<String>>,
-    /// A client id may be the address of a document.
-    pub client_id_metadata_document_supported: Option<bool>,
-    authorization_response_iss_parameter_supported: Option<bool>,
-    /// RFC 9449 §5.1.
-    pub dpop_signing_alg_values_supported: Option<Vec<String>>,
-}
-
-/// Authorization servers that support S256 but do not list it: how the issuer's host begins and ends,
-/// and the place where they say so.
-const KNOWN_PKCE: [(&str, &str, &str); 5] = [
-    ("login.", "login.microsoftonline.com", "learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow"),
-    ("sts.", "sts.windows.net", "learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow"),
-    ("", ".ciamlogin.com", "learn.microsoft.com/entra/external-id/customers/how-to-web-app-node-sign-in-overview"),
-    ("", ".b2clogin.com", "learn.microsoft.com/azure/active-directory-b2c/authorization-code-flow"),
-    (
-        "cognito-idp.",
-        ".amazonaws.com",
-        "docs.aws.amazon.com/cognito/latest/developerguide/using-pkce-in-authorization-code.html",
-    ),
-];
 
 /// Authorization servers that are looked at, of those that one server names: each takes three requests, to
 /// wherever the server likes, while a person waits. Servers name one or two.
@@ -115,7 +38,11 @@ const LONGEST_ISSUER: usize = 2000;
 ///
 /// # Errors
 /// [`Error`], if there is none, or none that may be used.
-pub async fn discover(http: &HttpClient, challenge: &Challenge, present: Option<&str>) -> Result<Discovered, Error> {
+pub(crate) async fn discover(
+    http: &HttpClient,
+    challenge: &Challenge,
+    present: Option<&str>,
+) -> Result<Discovered, Error> {
     let Some(resource) = protected_resource(http, challenge).await? else {
         return Ok(Discovered { resource: None, server: of_2025_03_26(http).await? });
     };
@@ -154,17 +81,6 @@ pub async fn discover(http: &HttpClient, challenge: &Challenge, present: Option<
             Err(Error::Metadata(format!("no authorization server can be used: {}", told.join("; "))))
         }
     }
-}
-
-#[derive(Debug, Deserialize)]
-struct ResourceMetadata {
-    resource: String,
-    #[serde(default)]
-    authorization_servers: Option<Vec<String>>,
-    #[serde(default)]
-    scopes_supported: Option<Vec<String>>,
-    #[serde(default)]
-    dpop_bound_access_tokens_required: Option<bool>,
 }
 
 /// The MCP server's metadata: where the challenge says, else at the well-known places, the one with
@@ -250,7 +166,7 @@ fn describes(resource: &str, server: &Url) -> bool {
 /// # Errors
 /// [`Error::NoMetadata`], [`Error::Metadata`] for such as may not be used, [`Error::Address`],
 /// [`Error::Network`].
-pub async fn published(http: &HttpClient, issuer: &str) -> Result<AuthorizationServer, Error> {
+pub(crate) async fn published(http: &HttpClient, issuer: &str) -> Result<AuthorizationServer, Error> {
     let what = "the authorization server";
     let refused = |why: &str| Error::Address { what: what.to_owned(), why: why.to_owned(), near: false };
     if issuer.len() > LONGEST_ISSUER {
@@ -334,11 +250,6 @@ async fn of_2025_03_26(http: &HttpClient) -> Result<AuthorizationServer, Error> 
     }
 }
 
-/// Scheme, host and port, without a slash at the end.
-fn origin(server: &Url) -> String {
-    server.origin().ascii_serialization()
-}
-
 /// All endpoints may be gone to: https, or loopback (MCP 2025-11-25, Communication Security).
 async fn checked(http: &HttpClient, mut server: AuthorizationServer) -> Result<AuthorizationServer, Error> {
     let metadata = &mut server.metadata;
@@ -364,82 +275,6 @@ async fn checked(http: &HttpClient, mut server: AuthorizationServer) -> Result<A
         }
     }
     Ok(server)
-}
-
-impl AuthorizationServer {
-    /// One endpoint that was named on the command line, with nothing published.
-    #[must_use]
-    pub fn of_token_endpoint(endpoint: &Url) -> Self {
-        let metadata = Metadata { token_endpoint: Some(endpoint.to_string()), ..Metadata::default() };
-        Self { issuer: origin(endpoint), metadata, published: false }
-    }
-
-    /// Whether the authorization-code grant may be used: `code`, and S256 listed (MCP 2025-11-25,
-    /// Authorization Code Protection). Where nothing is published there is nothing to look at.
-    ///
-    /// # Errors
-    /// [`Error::NoPkce`], [`Error::Unsupported`].
-    pub fn allows_codes(&self, assume_pkce: bool) -> Result<(), Error> {
-        let issuer = || self.issuer.clone();
-        let metadata = &self.metadata;
-        if metadata.response_types_supported.as_ref().is_some_and(|types| !types.iter().any(|kind| kind == "code")) {
-            return Err(Error::Unsupported { issuer: issuer(), what: "does not offer the authorization-code grant" });
-        }
-        let listed = metadata.code_challenge_methods_supported.iter().flatten().any(|method| method == "S256");
-        if !self.published || listed || assume_pkce {
-            return Ok(());
-        }
-        let host = Url::parse(&self.issuer).ok().and_then(|url| url.host_str().map(ToOwned::to_owned));
-        let known =
-            |host: String| KNOWN_PKCE.iter().find(|(start, end, _)| host.starts_with(start) && host.ends_with(end));
-        match host.and_then(known) {
-            Some((_, _, source)) if metadata.code_challenge_methods_supported.is_none() => {
-                debug!("{} supports S256 without listing it: {source}", self.issuer);
-                Ok(())
-            }
-            _ => Err(Error::NoPkce { issuer: issuer() }),
-        }
-    }
-
-    /// Whether redirects carry `iss` (RFC 9207 §3).
-    fn sends_issuer(&self) -> bool {
-        self.metadata.authorization_response_iss_parameter_supported == Some(true)
-    }
-
-    /// Whether `name` is among the scopes it knows.
-    #[must_use]
-    pub fn knows_scope(&self, name: &str) -> bool {
-        self.metadata.scopes_supported.iter().flatten().any(|scope| scope == name)
-    }
-
-    /// The token endpoint.
-    ///
-    /// # Errors
-    /// [`Error::Metadata`] if there is none.
-    pub fn token_endpoint(&self) -> Result<Url, Error> {
-        let endpoint = self.metadata.token_endpoint.as_deref();
-        let missing = || Error::Metadata(format!("the metadata of {} name no token endpoint", self.issuer));
-        Url::parse(endpoint.ok_or_else(missing)?).map_err(|_| missing())
-    }
-
-    /// As rmcp wants it. It insists on an authorization endpoint, which a server without a browser's
-    /// grant has not; the placeholder leads nowhere.
-    ///
-    /// # Errors
-    /// [`Error::Metadata`] where an endpoint is missing.
-    pub fn for_rmcp(&self) -> Result<AuthorizationMetadata, Error> {
-        let mut map = Map::new();
-        map.insert("token_endpoint".to_owned(), self.token_endpoint()?.as_str().into());
-        let authorize = self.metadata.authorization_endpoint.as_deref().unwrap_or("https://invalid./");
-        map.insert("authorization_endpoint".to_owned(), authorize.into());
-        if self.published {
-            map.insert("issuer".to_owned(), self.issuer.as_str().into());
-        }
-        // Judged by `allows_codes` already, with the exceptions that rmcp does not know.
-        map.insert("code_challenge_methods_supported".to_owned(), vec!["S256"].into());
-        map.insert("authorization_response_iss_parameter_supported".to_owned(), self.sends_issuer().into());
-        serde_json::from_value(Value::Object(map)).map_err(|error| Error::Metadata(error.to_string()))
-    }
 }
 
 #[cfg(test)]
@@ -493,33 +328,6 @@ mod tests {
         for resource in ["https://h/a/m", "https://h/a/mcp/x", "http://h/a/mcp", "https://g/a/mcp", "https://h/#a", "h"]
         {
             assert!(!describes(resource, &server), "{resource}");
-        }
-    }
-
-    #[test]
-    fn s256_must_be_listed_unless_the_issuer_is_known_for_it_or_the_user_says_so() {
-        let server = |issuer: &str, methods: Option<Vec<&str>>| AuthorizationServer {
-            issuer: issuer.to_owned(),
-            metadata: Metadata {
-                code_challenge_methods_supported: methods
-                    .map(|methods| methods.into_iter().map(ToOwned::to_owned).collect()),
-                ..Metadata::default()
-            },
-            published: true,
-        };
-        assert!(server("https://as.example", Some(vec!["plain", "S256"])).allows_codes(false).is_ok());
-        assert!(server("https://as.example", None).allows_codes(false).is_err());
-        assert!(server("https://as.example", None).allows_codes(true).is_ok());
-        assert!(server("https://as.example", Some(vec!["plain"])).allows_codes(false).is_err());
-        assert!(server("https://login.microsoftonline.com/t/v2.0", None).allows_codes(false).is_ok());
-        assert!(server("https://login.microsoftonline.com/t/v2.0", Some(vec!["plain"])).allows_codes(false).is_err());
-        for stranger in [
-            "https://login.microsoftonline.com.evil.example",
-            "https://login.evil.example/login.microsoftonline.com",
-            "https://evilciamlogin.com",
-            "https://evil.execute-api.amazonaws.com",
-        ] {
-            assert!(server(stranger, None).allows_codes(false).is_err(), "{stranger}");
         }
     }
 }

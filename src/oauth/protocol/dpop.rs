@@ -8,7 +8,7 @@ use std::{
     fs,
     io::{Read, Seek, Write},
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard},
     time::SystemTime,
 };
 
@@ -17,14 +17,15 @@ use http::{HeaderMap, HeaderValue, Method};
 use reqwest::Url;
 use serde_json::{Value, json};
 
-use crate::oauth::protocol::jws::{SigningKey, numeric_date, random_id, sha256, thumbprint};
+use super::jws::{SigningKey, numeric_date, random_id, sha256};
+use crate::sync::Lock;
 
 /// The header of a server's nonce (RFC 9449 §8.1).
 const NONCE: &str = "dpop-nonce";
 
 /// The key, and the latest nonce of each origin.
 #[derive(Debug)]
-pub struct Prover {
+pub(crate) struct Prover {
     key: SigningKey,
     jwk: Value,
     nonces: Mutex<HashMap<String, String>>,
@@ -32,14 +33,14 @@ pub struct Prover {
 
 impl Prover {
     /// What proofs are signed with, the algorithm that servers know best (RFC 7518 §3.1 recommends it).
-    pub const ALGORITHM: &str = "ES256";
+    pub(crate) const ALGORITHM: &str = "ES256";
 
     /// Takes the key from `file` (PKCS#8, DER), or makes one there, readable by its owner only. All
     /// processes that do so at once end with the same key.
     ///
     /// # Errors
     /// Where the file can be neither read nor made.
-    pub fn load(file: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn load(file: &Path) -> anyhow::Result<Self> {
         let (key, jwk) = match fs::read(file).ok().and_then(|der| usable(&der)) {
             Some(known) => known,
             None => make(file).with_context(|| format!("the DPoP key {}", file.display()))?,
@@ -52,7 +53,7 @@ impl Prover {
     ///
     /// # Errors
     /// Where there are no random numbers, or the clock is before 1970.
-    pub fn proof(
+    pub(crate) fn proof(
         &self,
         method: &Method,
         url: &Url,
@@ -85,20 +86,14 @@ impl Prover {
 
     /// Keeps the nonce that a response from `url` carries, whatever its status (RFC 9449 §8.2). True
     /// if it is another than before, so that a refused request may go out again.
-    pub fn keep_nonce(&self, url: &Url, headers: &HeaderMap) -> bool {
+    pub(crate) fn keep_nonce(&self, url: &Url, headers: &HeaderMap) -> bool {
         let nonce = headers.get(NONCE).and_then(|nonce| nonce.to_str().ok()).filter(|nonce| !nonce.is_empty());
         let Some(nonce) = nonce else { return false };
         self.nonces().insert(origin(url), nonce.to_owned()).as_deref() != Some(nonce)
     }
 
-    /// The key's thumbprint (RFC 7638), as `dpop_jkt` and a token's `jkt` have it.
-    #[must_use]
-    pub fn thumbprint(&self) -> String {
-        thumbprint(&self.jwk)
-    }
-
-    fn nonces(&self) -> std::sync::MutexGuard<'_, HashMap<String, String>> {
-        self.nonces.lock().unwrap_or_else(PoisonError::into_inner)
+    fn nonces(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.nonces.guard()
     }
 }
 
@@ -228,12 +223,12 @@ mod tests {
             let mut keys: Vec<String> = std::thread::scope(|scope| {
                 let load = || {
                     barrier.wait();
-                    Prover::load(&file).unwrap().thumbprint()
+                    Prover::load(&file).unwrap().jwk.to_string()
                 };
                 let threads: Vec<_> = (0..8).map(|_| scope.spawn(load)).collect();
                 threads.into_iter().map(|thread| thread.join().unwrap()).collect()
             });
-            keys.push(Prover::load(&file).unwrap().thumbprint());
+            keys.push(Prover::load(&file).unwrap().jwk.to_string());
             keys.dedup();
             assert_eq!(keys.len(), 1);
         }
@@ -258,8 +253,8 @@ mod tests {
         let whole = SigningKey::generate().unwrap().1;
         for left in [&[][..], &whole.expose()[..100], &[0; 400]] {
             fs::write(&file, left).unwrap();
-            let made = Prover::load(&file).unwrap().thumbprint();
-            assert_eq!(Prover::load(&file).unwrap().thumbprint(), made);
+            let made = Prover::load(&file).unwrap().jwk.to_string();
+            assert_eq!(Prover::load(&file).unwrap().jwk.to_string(), made);
         }
     }
 

@@ -1,5 +1,5 @@
 //! Signatures of ours: compact JWS (RFC 7515 §7.1) with the algorithms of RFC 7518 §3, RFC 8037 §3.1
-//! and RFC 9864 §2.2; the thumbprint of a key (RFC 7638); the claims every JWT of ours has (RFC 7519).
+//! and RFC 9864 §2.2; the claims every JWT of ours has (RFC 7519).
 //!
 //! Must never: show a private key, or sign with an algorithm that is not the key's.
 
@@ -29,7 +29,7 @@ use crate::secret::Secret;
 const ID_LENGTH: usize = 16;
 
 /// A private key.
-pub struct SigningKey(Pair);
+pub(crate) struct SigningKey(Pair);
 
 enum Pair {
     P256(EcdsaKeyPair),
@@ -43,7 +43,7 @@ impl SigningKey {
     ///
     /// # Errors
     /// Where the operating system has no random numbers.
-    pub fn generate() -> anyhow::Result<(Self, Secret<Vec<u8>>)> {
+    pub(crate) fn generate() -> anyhow::Result<(Self, Secret<Vec<u8>>)> {
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
             .map_err(|_| anyhow!("no random numbers for a new key"))?;
         Ok((Self::from_pkcs8(pkcs8.as_ref())?, Secret::new(pkcs8.as_ref().to_vec())))
@@ -53,7 +53,7 @@ impl SigningKey {
     ///
     /// # Errors
     /// A key that cannot sign here, with what to do about it.
-    pub fn from_pkcs8(der: &[u8]) -> anyhow::Result<Self> {
+    pub(crate) fn from_pkcs8(der: &[u8]) -> anyhow::Result<Self> {
         let random = SystemRandom::new();
         let readers: [&dyn Fn() -> Result<Pair, KeyRejected>; 4] = [
             &|| EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random).map(Pair::P256),
@@ -77,7 +77,7 @@ impl SigningKey {
     ///
     /// # Errors
     /// A file without a key, or a key that cannot sign here, with what to do about it.
-    pub fn from_pem(text: &str) -> anyhow::Result<Self> {
+    pub(crate) fn from_pem(text: &str) -> anyhow::Result<Self> {
         let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| {
             let what =
                 if text.contains("ENCRYPTED") { "the private key is encrypted" } else { "no private key in PEM" };
@@ -95,8 +95,7 @@ impl SigningKey {
     }
 
     /// What it can sign with, the most widely known first.
-    #[must_use]
-    pub fn algorithms(&self) -> &'static [&'static str] {
+    pub(crate) fn algorithms(&self) -> &'static [&'static str] {
         match &self.0 {
             Pair::P256(_) => &["ES256"],
             Pair::P384(_) => &["ES384"],
@@ -106,8 +105,7 @@ impl SigningKey {
     }
 
     /// The public half as a JWK (RFC 7518 §6.2.1), of a P-256 key.
-    #[must_use]
-    pub fn public_jwk(&self) -> Option<Value> {
+    pub(crate) fn public_jwk(&self) -> Option<Value> {
         let Pair::P256(pair) = &self.0 else { return None };
         // SEC 1 §2.3.3, uncompressed: 4, x, y.
         let (x, y) = pair.public_key().as_ref().get(1..)?.split_at_checked(32)?;
@@ -118,7 +116,7 @@ impl SigningKey {
     ///
     /// # Errors
     /// An algorithm that is not the key's, or a header that is no object.
-    pub fn sign(&self, mut header: Value, algorithm: &str, claims: &Value) -> anyhow::Result<String> {
+    pub(crate) fn sign(&self, mut header: Value, algorithm: &str, claims: &Value) -> anyhow::Result<String> {
         let known = self.algorithms();
         ensure!(known.contains(&algorithm), "this key signs with {}, not with {algorithm}", known.join(" or "));
         header.as_object_mut().context("a JOSE header must be an object")?.insert("alg".into(), algorithm.into());
@@ -148,15 +146,6 @@ impl fmt::Debug for SigningKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "SigningKey({})", self.algorithms().join(", "))
     }
-}
-
-/// The thumbprint (RFC 7638) of an elliptic curve's JWK: SHA-256 of its required members, sorted by
-/// name, without spaces.
-#[must_use]
-pub fn thumbprint(jwk: &Value) -> String {
-    let member = |name| format!(r#""{name}":{}"#, jwk[name]);
-    let text = format!("{{{}}}", ["crv", "kty", "x", "y"].map(member).join(","));
-    sha256(text.as_bytes())
 }
 
 /// SHA-256 in base64url.
@@ -347,20 +336,12 @@ HIoqsjo8ofRg0qqh7QlEZg2zKYnumwg=
     }
 
     #[test]
-    fn a_public_key_and_its_thumbprint_are_those_of_the_standards() {
+    fn public_key_is_the_one_of_the_standard() {
         // RFC 7515 §A.3.1.
         let jwk = SigningKey::from_pem(EC).unwrap().public_jwk().unwrap();
         assert_eq!(jwk["x"], "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU");
         assert_eq!(jwk["y"], "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0");
         assert_eq!((&jwk["kty"], &jwk["crv"]), (&json!("EC"), &json!("P-256")));
-        // RFC 9449 §4.1, §6.1.
-        let jwk = json!({
-            "kty": "EC",
-            "x": "l8tFrhx-34tV3hRICRDY9zCkDlpBhF42UQUfWVAWBFs",
-            "y": "9VE4jf_Ok_o64zbTTlcuNJajHmt6v9TDVrU0CdvGRDA",
-            "crv": "P-256",
-        });
-        assert_eq!(thumbprint(&jwk), "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I");
     }
 
     #[test]

@@ -4,10 +4,17 @@
 //!
 //! - Nothing here knows a store, a setting of the program, or who looks on.
 
-pub mod challenge;
-pub mod client_assertion;
-pub mod discovery;
-pub mod dpop;
-pub mod jws;
-pub mod scope;
-pub mod token_endpoint;
+pub(crate) mod authorization_code;
+pub(crate) mod challenge;
+pub(crate) mod client_assertion;
+pub(crate) mod client_auth;
+pub(crate) mod discovery;
+pub(crate) mod dpop;
+pub(crate) mod form;
+pub(crate) mod issuer;
+pub(crate) mod jws;
+pub(crate) mod metadata;
+pub(crate) mod registration;
+pub(crate) mod rmcp;
+pub(crate) mod scope;
+pub(crate) mod token_endpoint;

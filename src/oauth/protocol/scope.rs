@@ -1,21 +1,21 @@
 //! Which scopes to ask for (MCP 2025-11-25 and 2026-07-28, Authorization, Scope Selection Strategy and
 //! Step-Up Authorization Flow).
 //!
-//! Must never: make up a scope, or take the authorization server's list for the resource's.
+//! # Invariants
+//!
+//! - No scope is made up.
+//! - The authorization server's list is not taken for the resource's.
 
-use crate::{
-    config::{Authorization, Grant},
-    oauth::protocol::{challenge::Challenge, discovery::Discovered},
-};
+use super::{challenge::Challenge, metadata::Discovered};
 
 /// Asks for a refresh token (OpenID Connect Core §11).
-pub const OFFLINE_ACCESS: &str = "offline_access";
+pub(crate) const OFFLINE_ACCESS: &str = "offline_access";
 
-/// The scopes to ask for: the user's, else the challenge's, else all of the resource's, else none.
+/// Returns the scopes to ask for: the user's, else the challenge's, else all of the resource's, else none.
 /// `held` is what a step-up must not lose.
-#[must_use]
-pub fn wanted(
-    settings: &Authorization,
+pub(crate) fn wanted(
+    pinned: Option<&[String]>,
+    needs_person: bool,
     challenge: &Challenge,
     discovered: &Discovered,
     held: &[String],
@@ -29,8 +29,8 @@ pub fn wanted(
         }
     };
     let challenged = split(challenge.scope.as_deref());
-    if let Some(pinned) = pinned(settings) {
-        add(&pinned);
+    if let Some(pinned) = pinned {
+        add(pinned);
         if !held.is_empty() {
             add(&challenged); // a step-up without the challenge's scopes would lead to the same challenge
         }
@@ -42,36 +42,26 @@ pub fn wanted(
         _ => {}
     }
     // SEP-2207: only where the authorization server lists it.
-    let with_person = matches!(settings.grant, Grant::AuthorizationCode | Grant::DeviceCode);
-    if with_person && discovered.server.knows_scope(OFFLINE_ACCESS) {
+    if needs_person && discovered.server.knows_scope(OFFLINE_ACCESS) {
         add(&[OFFLINE_ACCESS.to_owned()]);
     }
     scopes
 }
 
-/// What the user has written in `--static-oauth-client-metadata`.
-#[must_use]
-pub fn pinned(settings: &Authorization) -> Option<Vec<String>> {
-    let scope = settings.client_metadata.as_ref()?.get("scope")?.as_str()?;
-    Some(split(Some(scope)))
-}
-
 /// Whether the person must be asked again: OpenID Connect Core §11 wants consent for offline access.
-#[must_use]
-pub fn needs_consent(scopes: &[String]) -> bool {
+pub(crate) fn needs_consent(scopes: &[String]) -> bool {
     scopes.iter().any(|scope| scope == OFFLINE_ACCESS)
 }
 
-/// The scopes of a text (RFC 6749 §3.3).
-#[must_use]
-pub fn split(text: Option<&str>) -> Vec<String> {
+/// Returns the scopes of a text (RFC 6749 §3.3).
+pub(crate) fn split(text: Option<&str>) -> Vec<String> {
     text.unwrap_or_default().split_ascii_whitespace().map(ToOwned::to_owned).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oauth::protocol::discovery::{AuthorizationServer, Metadata, ProtectedResource};
+    use crate::oauth::protocol::metadata::{AuthorizationServer, Metadata, ProtectedResource};
 
     fn discovered(resource: &str, server: &str) -> Discovered {
         let resource = ProtectedResource {
@@ -80,17 +70,16 @@ mod tests {
             advertised: None,
             wants_dpop: false,
         };
-        let mut metadata = Metadata::default();
-        metadata.scopes_supported = Some(split(Some(server)));
+        let metadata = Metadata { scopes_supported: Some(split(Some(server))), ..Metadata::default() };
         let server = AuthorizationServer { issuer: "https://as".to_owned(), metadata, published: true };
         Discovered { resource: Some(resource), server }
     }
 
     fn asked(pinned: Option<&str>, challenge: Option<&str>, published: (&str, &str), held: &str) -> String {
-        let member = |scope: &str| serde_json::Map::from_iter([("scope".to_owned(), scope.into())]);
-        let settings = Authorization { client_metadata: pinned.map(member), ..Authorization::default() };
+        let pinned = pinned.map(|scopes| split(Some(scopes)));
         let challenge = Challenge { scope: challenge.map(ToOwned::to_owned), ..Challenge::default() };
-        wanted(&settings, &challenge, &discovered(published.0, published.1), &split(Some(held))).join(" ")
+        let discovered = discovered(published.0, published.1);
+        wanted(pinned.as_deref(), true, &challenge, &discovered, &split(Some(held))).join(" ")
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Formats of the files that authorization keeps in [`crate::store`]: npm's, and ours beside them.
 
-pub mod provenance;
-pub mod remedies;
-pub mod sign_in;
-pub mod tokens;
+pub(crate) mod provenance;
+pub(crate) mod registrations;
+pub(crate) mod remedies;
+pub(crate) mod sign_in;
+pub(crate) mod tokens;

@@ -14,50 +14,48 @@ use crate::{
 /// Authorization, Client Registration: credentials are bound to their issuer).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Provenance {
+pub(crate) struct Provenance {
     /// Address of the MCP server, for people.
-    pub server: String,
+    pub(crate) server: String,
     /// Name of the grant, for people.
-    pub grant: String,
+    pub(crate) grant: String,
     /// Who we were.
-    pub client_id: String,
+    pub(crate) client_id: String,
     /// Who issued them.
-    pub issuer: Option<String>,
+    pub(crate) issuer: Option<String>,
     /// What they are for (RFC 8707).
-    pub resource: Option<String>,
+    pub(crate) resource: Option<String>,
     /// What was asked for.
-    pub requested_scopes: Vec<String>,
+    pub(crate) requested_scopes: Vec<String>,
     /// Where the server's metadata were found, if not at a well-known place.
-    pub resource_metadata: Option<String>,
+    pub(crate) resource_metadata: Option<String>,
     /// A name for the sign-in that they all come from: by it, one account is told from the next. It stays
     /// through refreshes.
-    pub sign_in: String,
+    pub(crate) sign_in: String,
     /// Their refresh token was refused: that there is none any more is not the server's habit.
-    pub over: bool,
+    pub(crate) over: bool,
     /// Which access token this is said of ([`Tokens::digest`]): npm writes tokens and knows nothing of
     /// this file.
-    pub token: String,
+    pub(crate) token: String,
 }
 
 impl Provenance {
     /// Of these tokens; `None` for tokens that npm has obtained or refreshed.
-    #[must_use]
-    pub fn load(store: &Store, file: TokenFile, tokens: &Tokens) -> Option<Self> {
+    pub(crate) fn load(store: &Store, file: TokenFile, tokens: &Tokens) -> Option<Self> {
         Self::any(store, file).filter(|from| from.token == tokens.digest())
     }
 
     /// Of whatever tokens were in the file last.
-    #[must_use]
-    pub fn any(store: &Store, file: TokenFile) -> Option<Self> {
-        store.parse(file.provenance_name(), |content| serde_json::from_slice(content).ok())
+    pub(crate) fn any(store: &Store, file: TokenFile) -> Option<Self> {
+        store.parse(&file.provenance_name(), |content| serde_json::from_slice(content).ok())
     }
 
     /// Keeps it, as said of these tokens.
     ///
     /// # Errors
     /// Where the file cannot be written.
-    pub fn save(&self, store: &Store, file: TokenFile, tokens: &Tokens) -> anyhow::Result<()> {
+    pub(crate) fn save(&self, store: &Store, file: TokenFile, tokens: &Tokens) -> anyhow::Result<()> {
         let said = Self { token: tokens.digest(), ..self.clone() };
-        store.write(file.provenance_name(), &serde_json::to_vec_pretty(&said)?)
+        store.write(&file.provenance_name(), &serde_json::to_vec_pretty(&said)?)
     }
 }

@@ -6,16 +6,39 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    oauth::{client::same_issuer, protocol::scope::OFFLINE_ACCESS, providers::Remedy},
+    oauth::protocol::{issuer::same_issuer, scope::OFFLINE_ACCESS},
+    report::{self, Code},
     store::Store,
 };
 
 /// Name of the record.
 const REMEDIES: &str = "remedies.json";
 
+/// One thing that is done otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Remedy {
+    /// No `resource` (RFC 8707) in any request.
+    OmitResource,
+    /// The resource is also named as `audience` where the person signs in.
+    NameAudience,
+    /// The scope `offline_access` (OpenID Connect Core §11) is not asked for.
+    OmitOfflineAccess,
+    /// The scope `openid` is asked for where no other is.
+    AskOpenid,
+    /// `access_type=offline` asks for a refresh token.
+    AccessTypeOffline,
+    /// `prompt=consent` asks the person again.
+    PromptConsent,
+    /// No `prompt=consent`, although `offline_access` is asked for.
+    OmitPrompt,
+    /// A refresh names the scopes that were granted, which may be left out (RFC 6749 §6).
+    NameScopes,
+}
+
 /// What has helped, and with whom.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Remedies {
+pub(crate) struct Remedies {
     issuer: String,
     remedies: Vec<Remedy>,
     /// What was asked for with them: without a resource indicator, scopes alone say what a token is for.
@@ -25,8 +48,7 @@ pub struct Remedies {
 
 impl Remedies {
     /// What is known to help with this issuer, where these scopes are asked for.
-    #[must_use]
-    pub fn load(store: &Store, issuer: &str, scopes: &[String]) -> Vec<Remedy> {
+    pub(crate) fn load(store: &Store, issuer: &str, scopes: &[String]) -> Vec<Remedy> {
         let kept: Option<Self> = store.parse(REMEDIES, |content| serde_json::from_slice(content).ok());
         let Some(mut kept) = kept.filter(|kept| same_issuer(&kept.issuer, issuer)) else { return Vec::new() };
         if !scopes.iter().all(|scope| scope == OFFLINE_ACCESS || kept.scopes.contains(scope)) {
@@ -36,7 +58,7 @@ impl Remedies {
     }
 
     /// Keeps what helps with this issuer, in place of all that was known.
-    pub fn save(store: &Store, issuer: &str, remedies: &[Remedy], scopes: &[String]) {
+    pub(crate) fn save(store: &Store, issuer: &str, remedies: &[Remedy], scopes: &[String]) {
         if Self::load(store, issuer, scopes) == remedies {
             return;
         }
@@ -45,12 +67,12 @@ impl Remedies {
             serde_json::to_vec_pretty(&kept).map_err(Into::into).and_then(|text| store.write(REMEDIES, &text));
         if let Err(error) = written {
             // Found out again at the next start.
-            crate::report::warn(crate::report::Code::StoreNotWritable, format!("the remedy is not kept: {error:#}"));
+            report::warn(Code::StoreNotWritable, format!("the remedy is not kept: {error:#}"));
         }
     }
 
     /// It does not help any more.
-    pub fn forget(store: &Store) {
+    pub(crate) fn forget(store: &Store) {
         store.remove(REMEDIES);
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
-use crate::{secret::Secret, store::Store};
+use crate::{config::Grant, secret::Secret, store::Store};
 
 /// How long before its end a token is replaced, at most. Requests on their way, and clocks, differ
 /// by less.
@@ -18,60 +18,56 @@ const SKEW_SHARE: u32 = 10;
 
 /// Which file tokens are kept in. npm's holds only what npm can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenFile {
-    /// npm's own: bearer tokens of a person.
-    Npm,
-    /// Tokens bound to a key (RFC 9449).
-    Dpop,
-    /// Tokens obtained without a person: client credentials.
-    ClientCredentials,
-    /// Tokens obtained for an ID-JAG.
-    Enterprise,
-    /// Tokens obtained for a platform's assertion.
-    WorkloadIdentity,
+pub(crate) struct TokenFile {
+    /// What the names of the tokens' file and of their provenance's begin with.
+    prefix: &'static str,
 }
 
 impl TokenFile {
-    /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Npm, Self::Dpop, Self::ClientCredentials, Self::Enterprise, Self::WorkloadIdentity];
+    /// npm's own: bearer tokens of a person.
+    pub(crate) const NPM: Self = Self { prefix: "" };
+    /// Tokens of a person that are bound to a key (RFC 9449).
+    pub(crate) const DPOP: Self = Self { prefix: "dpop_" };
 
-    /// Name of the file.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Npm => "tokens.json",
-            Self::Dpop => "dpop_tokens.json",
-            Self::ClientCredentials => "client_credentials_tokens.json",
-            Self::Enterprise => "enterprise_tokens.json",
-            Self::WorkloadIdentity => "workload_tokens.json",
+    /// Returns the file of a grant's tokens.
+    pub(crate) fn of(grant: &Grant, bound: bool) -> Self {
+        match (grant.needs_person(), bound) {
+            (true, false) => Self::NPM,
+            (true, true) => Self::DPOP,
+            (false, _) => Self { prefix: grant.token_files() },
         }
     }
 
-    /// Name of the file that says how the tokens were obtained.
-    #[must_use]
-    pub const fn provenance_name(self) -> &'static str {
-        match self {
-            Self::Npm => "grant.json",
-            Self::Dpop => "dpop_grant.json",
-            Self::ClientCredentials => "client_credentials_grant.json",
-            Self::Enterprise => "enterprise_grant.json",
-            Self::WorkloadIdentity => "workload_grant.json",
-        }
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        [Self::NPM, Self::DPOP].into_iter().chain(Grant::TOKEN_FILES.map(|prefix| Self { prefix }))
+    }
+
+    /// Whether a person signed in for the tokens in it.
+    pub(crate) fn is_of_person(self) -> bool {
+        self == Self::NPM || self == Self::DPOP
+    }
+
+    /// Returns its name.
+    pub(crate) fn name(self) -> String {
+        format!("{}tokens.json", self.prefix)
+    }
+
+    /// Returns the name of the file that says how the tokens were obtained.
+    pub(crate) fn provenance_name(self) -> String {
+        format!("{}grant.json", self.prefix)
     }
 }
 
 /// A token response, and when it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tokens {
+pub(crate) struct Tokens {
     /// Everything, as stored.
     all: Secret<Map<String, Value>>,
 }
 
 impl Tokens {
     /// Of a token response that came `now`, from the authorization server called `issuer`.
-    #[must_use]
-    pub fn of_response(mut response: Map<String, Value>, issuer: Option<&str>, now: SystemTime) -> Self {
+    pub(crate) fn of_response(mut response: Map<String, Value>, issuer: Option<&str>, now: SystemTime) -> Self {
         if let Some(lifetime) = response.get("expires_in").and_then(Value::as_u64).filter(|seconds| *seconds > 0) {
             let at = since_epoch(now).as_millis().saturating_add(u128::from(lifetime) * 1000);
             response.insert("expires_at".to_owned(), Value::from(u64::try_from(at).unwrap_or(u64::MAX)));
@@ -83,22 +79,19 @@ impl Tokens {
     }
 
     /// Reads a file's content.
-    #[must_use]
-    pub fn from_json(content: &[u8]) -> Option<Self> {
+    pub(crate) fn from_json(content: &[u8]) -> Option<Self> {
         let all: Map<String, Value> = serde_json::from_slice(content).ok()?;
         all.get("access_token").is_some_and(Value::is_string).then_some(Self { all: Secret::new(all) })
     }
 
     /// A file's content, as npm writes it.
-    #[must_use]
-    pub fn to_json(&self) -> Vec<u8> {
+    pub(crate) fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec_pretty(self.all.expose()).unwrap_or_default()
     }
 
     /// The stored tokens.
-    #[must_use]
-    pub fn load(store: &Store, file: TokenFile) -> Option<Self> {
-        store.parse(file.name(), Self::from_json)
+    pub(crate) fn load(store: &Store, file: TokenFile) -> Option<Self> {
+        store.parse(&file.name(), Self::from_json)
     }
 
     fn text(&self, name: &str) -> Option<&str> {
@@ -106,76 +99,70 @@ impl Tokens {
     }
 
     /// A name for the access token that gives nothing away: half of its SHA-256, in hexadecimal.
-    #[must_use]
-    pub fn digest(&self) -> String {
+    pub(crate) fn digest(&self) -> String {
         let digest = ring::digest::digest(&ring::digest::SHA256, self.access_token().expose().as_bytes());
         digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The access token.
-    #[must_use]
-    pub fn access_token(&self) -> Secret<&str> {
+    pub(crate) fn access_token(&self) -> Secret<&str> {
         Secret::new(self.text("access_token").unwrap_or_default())
     }
 
     /// The refresh token.
-    #[must_use]
-    pub fn refresh_token(&self) -> Option<Secret<&str>> {
+    pub(crate) fn refresh_token(&self) -> Option<Secret<&str>> {
         self.text("refresh_token").filter(|token| !token.is_empty()).map(Secret::new)
     }
 
     /// The id token (OpenID Connect Core §2).
-    #[must_use]
-    pub fn id_token(&self) -> Option<Secret<&str>> {
+    pub(crate) fn id_token(&self) -> Option<Secret<&str>> {
         self.text("id_token").map(Secret::new)
     }
 
     /// The type of the access token (RFC 6749 §7.1).
-    #[must_use]
-    pub fn kind(&self) -> &str {
+    pub(crate) fn kind(&self) -> &str {
         self.text("token_type").unwrap_or_default()
     }
 
     /// Whether the access token is one to send in a proof's company (RFC 9449 §5).
-    #[must_use]
-    pub fn is_dpop(&self) -> bool {
+    pub(crate) fn is_dpop(&self) -> bool {
         self.kind().eq_ignore_ascii_case("dpop")
     }
 
     /// Who issued them, if that was noted.
-    #[must_use]
-    pub fn issuer(&self) -> Option<&str> {
+    pub(crate) fn issuer(&self) -> Option<&str> {
         self.text("issuer")
     }
 
     /// The granted scope, as it was written.
-    #[must_use]
-    pub fn scope(&self) -> Option<&str> {
+    pub(crate) fn scope(&self) -> Option<&str> {
         self.text("scope")
     }
 
     /// The granted scopes.
-    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn scopes(&self) -> impl Iterator<Item = &str> {
         self.scope().unwrap_or_default().split_ascii_whitespace()
     }
 
+    /// Whether they are known to have all of these scopes.
+    pub(crate) fn has_scopes(&self, scopes: &[String]) -> bool {
+        scopes.iter().all(|wanted| self.scopes().any(|scope| scope == wanted))
+    }
+
     /// When the access token ends, if that is known.
-    #[must_use]
-    pub fn expires_at(&self) -> Option<SystemTime> {
+    pub(crate) fn expires_at(&self) -> Option<SystemTime> {
         // npm writes a number of JavaScript, which may have a fraction.
         let at = self.all.expose().get("expires_at")?.as_f64().filter(|at| *at > 0.0)?;
         UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(at / 1000.0).ok()?)
     }
 
     /// Whether the access token has come to its end. One that names none never does.
-    #[must_use]
-    pub fn has_expired(&self, now: SystemTime) -> bool {
+    pub(crate) fn has_expired(&self, now: SystemTime) -> bool {
         self.expires_at().is_some_and(|end| end <= now)
     }
 
     /// Whether it is time to replace the access token: a little before its end.
-    #[must_use]
-    pub fn is_due(&self, now: SystemTime) -> bool {
+    pub(crate) fn is_due(&self, now: SystemTime) -> bool {
         let lifetime = self.all.expose().get("expires_in").and_then(Value::as_u64).map(Duration::from_secs);
         let skew = lifetime.map_or(LONGEST_SKEW, |lifetime| LONGEST_SKEW.min(lifetime / SKEW_SHARE));
         self.expires_at().is_some_and(|end| end <= now + skew)
@@ -183,8 +170,7 @@ impl Tokens {
 
     /// What stays of these tokens when a refresh brought `new`: RFC 6749 §6, a refresh token that is
     /// not replaced lives on; likewise the id token and the scope, which an answer may leave out.
-    #[must_use]
-    pub fn refreshed(&self, new: Self) -> Self {
+    pub(crate) fn refreshed(&self, new: Self) -> Self {
         let mut all = new.all.expose().clone();
         for kept in ["refresh_token", "id_token", "scope", "issuer", "requested_scope"] {
             if let Some(value) = self.all.expose().get(kept)
@@ -197,8 +183,7 @@ impl Tokens {
     }
 
     /// The same with a scope, where the response named none.
-    #[must_use]
-    pub fn with_scope(&self, scopes: &[String]) -> Self {
+    pub(crate) fn with_scope(&self, scopes: &[String]) -> Self {
         let mut all = self.all.expose().clone();
         if !scopes.is_empty() {
             all.insert("scope".to_owned(), scopes.join(" ").into());
@@ -207,21 +192,19 @@ impl Tokens {
     }
 
     /// The same without the refresh token, which was refused.
-    #[must_use]
-    pub fn without_refresh_token(&self) -> Self {
+    pub(crate) fn without_refresh_token(&self) -> Self {
         let mut all = self.all.expose().clone();
         all.remove("refresh_token");
         Self { all: Secret::new(all) }
     }
 
     /// The token response, without what is ours and npm's.
-    #[must_use]
-    pub fn response(&self) -> Secret<Value> {
+    pub(crate) fn response(&self) -> Map<String, Value> {
         let mut all = self.all.expose().clone();
         for own in ["expires_at", "issuer", "requested_scope"] {
             all.remove(own);
         }
-        Secret::new(Value::Object(all))
+        all
     }
 }
 
@@ -232,6 +215,7 @@ fn since_epoch(time: SystemTime) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::AssertionSource;
 
     const NOW: SystemTime = UNIX_EPOCH;
 
@@ -279,5 +263,38 @@ mod tests {
     #[test]
     fn no_token_shows() {
         assert!(!format!("{:?}", tokens(r#"{"access_token":"hush"}"#)).contains("hush"));
+    }
+
+    #[test]
+    fn files_keep_their_names() {
+        let grants = [
+            Grant::AuthorizationCode,
+            Grant::DeviceCode,
+            Grant::ClientCredentials { token_endpoint: None, key: None },
+            Grant::Enterprise {
+                token: "t".into(),
+                token_endpoint: "https://idp".parse().unwrap(),
+                client_id: String::new(),
+            },
+            Grant::WorkloadIdentity(AssertionSource::File("f".into())),
+        ];
+        let names = |bound| {
+            grants.each_ref().map(|grant| {
+                let file = TokenFile::of(grant, bound);
+                assert!(TokenFile::all().any(|one| one == file), "{file:?}");
+                (file.name(), file.provenance_name())
+            })
+        };
+        let of = |one: &str, other: &str| (one.to_owned(), other.to_owned());
+        let unattended = [
+            of("client_credentials_tokens.json", "client_credentials_grant.json"),
+            of("enterprise_tokens.json", "enterprise_grant.json"),
+            of("workload_tokens.json", "workload_grant.json"),
+        ];
+        let npms = of("tokens.json", "grant.json");
+        let bound = of("dpop_tokens.json", "dpop_grant.json");
+        assert_eq!(names(false), [vec![npms.clone(), npms], unattended.to_vec()].concat()[..]);
+        assert_eq!(names(true), [vec![bound.clone(), bound], unattended.to_vec()].concat()[..]);
+        assert_eq!(TokenFile::all().count(), 5);
     }
 }

@@ -35,7 +35,7 @@ pub(super) struct Identity {
 }
 
 /// Whether a copy of mcp-remote, npm's or ours, is on the port for the same server.
-pub async fn sibling(port: u16, server_hash: &str) -> bool {
+pub(crate) async fn sibling(port: u16, server_hash: &str) -> bool {
     let asked = timeout(IDENTITY_PATIENCE, async {
         match identity(Ipv4Addr::LOCALHOST.into(), port).await {
             Some(identity) => Some(identity),
@@ -55,7 +55,7 @@ async fn identity(address: IpAddr, port: u16) -> Option<Identity> {
 ///
 /// # Errors
 /// Where nobody listens, or what listens speaks no HTTP.
-pub async fn hand_over(port: u16, target: &str) -> io::Result<(u16, String)> {
+pub(crate) async fn hand_over(port: u16, target: &str) -> io::Result<(u16, String)> {
     match get(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port), target, PAGE_SIZE).await {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             get(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port), target, PAGE_SIZE).await

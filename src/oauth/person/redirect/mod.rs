@@ -16,7 +16,7 @@ use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     future::pending,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, Weak},
     time::Duration,
 };
 
@@ -29,17 +29,22 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-pub use self::copies::{hand_over, sibling};
+pub(crate) use self::copies::{hand_over, sibling};
 use self::{
     copies::{IDENTITY, Identity},
     port::accept,
     wire::{Answer, Browser, Request, read_head},
 };
-use crate::{oauth::person::page::Page, secret::Secret, text::one_line};
+use crate::{
+    oauth::{error::ErrorCode, person::page::Page},
+    secret::Secret,
+    sync::Lock,
+    text::one_line,
+};
 
 /// Status of the answer that sends the browser to sign in once more (RFC 9110 §15.4.8), so that whoever
 /// has pasted the redirect elsewhere can tell it from the end.
-pub const GO_ON: u16 = 307;
+pub(crate) const GO_ON: u16 = 307;
 /// Where older copies of npm's mcp-remote ask whether the sign-in is done; "not yet" makes them ask on.
 const WAIT_FOR_AUTH: &str = "/wait-for-auth";
 /// How long a request may take to arrive. Browsers open connections ahead of need, and a tunnel over
@@ -54,17 +59,17 @@ const LONGEST_URL: usize = 16 * 1024;
 
 /// Where the redirect comes to, apart from the port.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub(crate) struct Place {
     /// Host name in the redirect URI: `localhost`, `127.0.0.1`, `[::1]`, …
-    pub host: String,
+    pub(crate) host: String,
     /// Path of the redirect URI, with its slash.
-    pub path: String,
+    pub(crate) path: String,
     /// npm's name for the server, told to other copies.
-    pub server_hash: String,
+    pub(crate) server_hash: String,
 }
 
 /// An open port. Dropping it closes the port at once and ends its tasks.
-pub struct Listener {
+pub(crate) struct Listener {
     shared: Arc<Shared>,
     redirects: mpsc::UnboundedReceiver<Redirect>,
     // Only held, for the port to close in the very moment they are dropped.
@@ -90,25 +95,23 @@ enum SignIn {
 }
 
 /// A redirect that belongs to a sign-in of ours; the browser waits for its page.
-pub struct Redirect {
-    /// Which sign-in (RFC 6749 §4.1.2).
-    pub state: String,
+pub(crate) struct Redirect {
     /// Which authorization server says so (RFC 9207 §2), as it stands.
-    pub issuer: Option<String>,
+    pub(crate) issuer: Option<String>,
     /// What it says.
-    pub outcome: Outcome,
+    pub(crate) outcome: Outcome,
     browser: Browser,
 }
 
 /// What the authorization server answered.
 #[derive(Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// RFC 6749 §4.1.2.
     Code(Secret<String>),
     /// RFC 6749 §4.1.2.1, fit for one line of text.
     Refused {
         /// The error code.
-        error: String,
+        error: ErrorCode,
         /// What it adds.
         description: Option<String>,
     },
@@ -121,7 +124,7 @@ impl Listener {
     ///
     /// # Errors
     /// [`io::ErrorKind::AddrInUse`] if the port is taken.
-    pub fn bind(place: &Place, port: u16) -> io::Result<Self> {
+    pub(crate) fn bind(place: &Place, port: u16) -> io::Result<Self> {
         Self::bind_with(place, port, PATIENCE)
     }
 
@@ -143,25 +146,23 @@ impl Listener {
     }
 
     /// The port.
-    #[must_use]
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.shared.port
     }
 
     /// The redirect URI, for registration, authorization and token request alike (RFC 6749 §4.1.3).
-    #[must_use]
-    pub fn redirect_uri(&self) -> String {
+    pub(crate) fn redirect_uri(&self) -> String {
         redirect_uri(&self.shared.place, self.shared.port)
     }
 
     /// A sign-in whose redirect is to be handed over, once. Redirects of others are answered and
     /// ignored.
-    pub fn expect(&self, state: &str) {
+    pub(crate) fn expect(&self, state: &str) {
         self.shared.sign_ins().insert(state.to_owned(), SignIn::Waiting);
     }
 
     /// The next redirect that is ours. Nothing is lost if the future is dropped.
-    pub async fn next(&mut self) -> Redirect {
+    pub(crate) async fn next(&mut self) -> Redirect {
         match self.redirects.recv().await {
             Some(redirect) => redirect,
             None => pending().await, // never: the shared holds a sender
@@ -171,17 +172,17 @@ impl Listener {
 
 impl Redirect {
     /// Shows the page. It is on its way when this returns, even if the program ends.
-    pub fn answer(mut self, page: &Page) {
+    pub(crate) fn answer(mut self, page: &Page) {
         self.browser.answer(&Answer::from(page), false);
     }
 
     /// Sends the browser on: the sign-in is done (RFC 9110 §15.4.4).
-    pub fn send_to(self, url: &Url) {
+    pub(crate) fn send_to(self, url: &Url) {
         self.send(303, url);
     }
 
     /// Sends the browser back: the sign-in is not done yet.
-    pub fn go_on_at(self, url: &Url) {
+    pub(crate) fn go_on_at(self, url: &Url) {
         self.send(GO_ON, url);
     }
 
@@ -222,7 +223,7 @@ async fn serve(shared: Arc<Shared>, sockets: Vec<Weak<TcpListener>>, patience: D
 
 impl Shared {
     fn sign_ins(&self) -> MutexGuard<'_, HashMap<String, SignIn>> {
-        self.sign_ins.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sign_ins.guard()
     }
 
     /// One request, one answer. What follows on the connection, a body too, is not read.
@@ -231,8 +232,8 @@ impl Shared {
         let mut browser = Browser::of(stream.into_std().ok()?);
         let request = Request::parse(&head);
         match request.as_ref().map_or_else(|| Page::Malformed.into(), |request| self.read(request)) {
-            Verdict::Ours { state, issuer, outcome } => {
-                _ = self.redirects.send(Redirect { state, issuer, outcome, browser });
+            Verdict::Ours { issuer, outcome } => {
+                _ = self.redirects.send(Redirect { issuer, outcome, browser });
             }
             Verdict::Stray(answer) => {
                 browser.answer(&answer, request.is_some_and(|request| request.method == Method::Head));
@@ -294,18 +295,18 @@ impl Shared {
             return Page::AlreadyHandled.into();
         }
         let outcome = match (error, code) {
-            (Some(error), _) => Outcome::Refused { error, description },
+            (Some(error), _) => Outcome::Refused { error: error.into(), description },
             (None, Some(code)) => Outcome::Code(Secret::new(code)),
             (None, None) => return Page::Malformed.into(),
         };
         *sign_in.get_mut() = SignIn::HandedOver;
-        Verdict::Ours { state: sign_in.key().clone(), issuer, outcome }
+        Verdict::Ours { issuer, outcome }
     }
 }
 
 /// What a request turned out to be.
 enum Verdict {
-    Ours { state: String, issuer: Option<String>, outcome: Outcome },
+    Ours { issuer: Option<String>, outcome: Outcome },
     Stray(Answer),
 }
 

@@ -82,7 +82,6 @@ async fn the_browser_comes_back_in_either_family_and_waits_for_the_page() {
         let target = "GET /oauth/callback?code=a%2Bb+c&state=s%201&iss=https%3A%2F%2Fas.example%2F&other=1&other=2";
         let browser = tokio::spawn(exchange(address, request(target, &format!("{name}:{port}"))));
         let redirect = next(&mut listener).await;
-        assert_eq!(redirect.state, "s 1");
         assert_eq!(redirect.issuer.as_deref(), Some("https://as.example/"));
         assert_eq!(code(&redirect), "a+b c");
         assert!(!format!("{:?}", redirect.outcome).contains("a+b"));
@@ -158,7 +157,7 @@ async fn a_refusal_is_handed_over_with_its_reason_and_wins_over_a_code() {
     );
     let redirect = next(&mut listener).await;
     let Outcome::Refused { error, description } = &redirect.outcome else { panic!("{:?}", redirect.outcome) };
-    assert_eq!((&**error, description.as_deref()), ("access_denied", Some("You said no")));
+    assert_eq!((error, description.as_deref()), (&ErrorCode::AccessDenied, Some("You said no")));
 }
 
 #[tokio::test]

@@ -1,0 +1,224 @@
+//! One attempt to obtain a credential: the authorization server, and what it is asked for.
+//!
+//! # Invariants
+//!
+//! - A configured client, or a program's credential, is not shown to another authorization server than its own.
+
+use std::{collections::HashSet, sync::Arc};
+
+use reqwest::Url;
+
+use super::{
+    context::Context,
+    credential::Credential,
+    error::{Error, Step},
+    fact::Fact,
+    progress::Progress,
+    protocol::{
+        challenge::Challenge,
+        client_auth::Client,
+        discovery,
+        dpop::Prover,
+        issuer::same_issuer,
+        jws::SigningKey,
+        metadata::{AuthorizationServer, Discovered},
+        scope,
+        token_endpoint::{Parts, TokenEndpoint},
+    },
+    stored::{provenance::Provenance, remedies::Remedy, tokens::Tokens},
+};
+use crate::{
+    config::{Authorization, Dpop, Resource},
+    text::{host, one_line},
+};
+
+/// Longest scopes and resource, in bytes: they go into an address, which servers, browsers and the
+/// arguments of a program on Windows (32 KiB) do not take longer.
+const LONGEST_WISH: usize = 32 * 1024;
+
+/// One walk from a challenge to a credential.
+#[derive(Clone, Debug)]
+pub(crate) struct AuthorizationAttempt {
+    pub(crate) discovered: Discovered,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) resource: Option<String>,
+    pub(crate) prover: Option<Arc<Prover>>,
+    /// The credential that was refused or is about to end.
+    pub(crate) used: Option<Arc<Credential>>,
+    /// Scopes that a newer credential must have.
+    pub(crate) needed: Vec<String>,
+    /// What is done otherwise for this authorization server.
+    pub(crate) remedies: Vec<Remedy>,
+    pub(crate) progress: Progress,
+}
+
+/// Finds the authorization server, and reports it.
+pub(crate) async fn discover(
+    context: &Context,
+    challenge: &Challenge,
+    used: Option<&Arc<Credential>>,
+) -> Result<Discovered, Error> {
+    let discovered = match context.settings.grant.token_endpoint() {
+        Some(endpoint) => Discovered { resource: None, server: AuthorizationServer::of_token_endpoint(endpoint) },
+        None => {
+            let present = used.and_then(|used| used.tokens().issuer());
+            discovery::discover(&context.http, challenge, present).await?
+        }
+    };
+    context.facts.tell(|| Fact::Discovered(Box::new(discovered.clone())));
+    context.held().discovered = Some(discovered.clone());
+    Ok(discovered)
+}
+
+impl AuthorizationAttempt {
+    /// Returns what follows from what was discovered. `needed` are the scopes of a step-up, which must not lose those
+    /// that are held.
+    ///
+    /// # Errors
+    /// Where the authorization server does not give what is wanted, or is not the client's.
+    pub(crate) fn new(
+        context: &Context,
+        discovered: Discovered,
+        challenge: &Challenge,
+        used: Option<Arc<Credential>>,
+        needed: Option<Vec<String>>,
+        progress: Progress,
+    ) -> Result<Self, Error> {
+        let settings = &context.settings;
+        // What a step-up must keep: what was asked for before, and what was granted.
+        let mut held = Vec::new();
+        if let Some(used) = used.as_ref().filter(|_| needed.is_some()) {
+            let file = context.token_file(used.is_bound());
+            let noted = Provenance::load(&context.store, file, used.tokens());
+            held.extend(noted.into_iter().flat_map(|from| from.requested_scopes));
+            held.extend(used.tokens().scopes().map(ToOwned::to_owned));
+            let mut seen = HashSet::new();
+            held.retain(|scope| seen.insert(scope.clone()));
+        }
+        let pinned = pinned_scopes(settings);
+        let scopes = scope::wanted(pinned.as_deref(), settings.grant.needs_person(), challenge, &discovered, &held);
+        let resource = match &settings.resource {
+            Resource::Named(named) => Some(named.clone()),
+            Resource::Omitted => None,
+            Resource::Published if settings.grant.token_endpoint().is_some() => None,
+            Resource::Published => Some(match &discovered.resource {
+                Some(published) => published.resource.clone(),
+                None => canonical(context.http.server()),
+            }),
+        };
+        let length: usize = scopes.iter().chain(&resource).map(String::len).sum();
+        if length > LONGEST_WISH {
+            let host = host(context.http.server());
+            return Err(Error::Metadata(format!("{host} names scopes of {length} bytes, more than an address holds")));
+        }
+        let prover = prover(context, &discovered, challenge, used.as_deref())?;
+        let needed = needed.unwrap_or_default();
+        let attempt = Self { discovered, scopes, resource, prover, used, needed, remedies: Vec::new(), progress };
+        attempt.check_issuer(settings)?;
+        Ok(attempt)
+    }
+
+    /// A configured client, or a program's credential, belongs to one authorization server; where the MCP
+    /// server now names another one, it is not shown there (MCP 2026-07-28, Client Registration).
+    fn check_issuer(&self, settings: &Authorization) -> Result<(), Error> {
+        let info = settings.client_info.as_ref();
+        if info.is_none() && settings.grant.needs_person() || settings.grant.token_endpoint().is_some() {
+            return Ok(());
+        }
+        let noted = info.and_then(|info| info.expose().get("issuer")?.as_str());
+        let registered = noted.or_else(|| self.used.as_ref().and_then(|used| used.tokens().issuer()));
+        let named = &self.discovered.server.issuer;
+        match registered.filter(|registered| !same_issuer(registered, named)) {
+            None => Ok(()),
+            Some(registered) => Err(Error::OtherIssuer { registered: registered.to_owned(), named: named.clone() }),
+        }
+    }
+
+    /// Returns a credential on disk that is newer than the one that was used, and good for this attempt.
+    pub(crate) fn newer(&self, context: &Context) -> Option<Credential> {
+        let stored = context.stored()?;
+        let is_other = self.used.as_ref().is_none_or(|used| !used.is(&stored));
+        let tokens = stored.tokens();
+        let good = is_other
+            && tokens.has_scopes(&self.needed)
+            && !tokens.has_expired(context.now())
+            && tokens.issuer().is_none_or(|issuer| same_issuer(issuer, &self.discovered.server.issuer));
+        good.then_some(stored)
+    }
+
+    /// Returns the token endpoint for this client; `key` signs the client's assertions.
+    pub(crate) fn token_endpoint(&self, context: &Context, client: Client, key: Option<SigningKey>) -> TokenEndpoint {
+        TokenEndpoint::new(Parts {
+            http: context.http.clone(),
+            server: self.discovered.server.clone(),
+            client,
+            resource: self.resource.clone(),
+            prover: self.prover.clone(),
+            key,
+        })
+    }
+
+    /// RFC 6749 §7.1: a token of an unknown type must not be used; RFC 9449 §5: nor one that is bound to a
+    /// key that is not ours.
+    pub(crate) fn check_type(&self, context: &Context, tokens: &Tokens) -> Result<(), Error> {
+        let kind = tokens.kind();
+        let what = if tokens.is_dpop() && self.prover.is_some() {
+            return Ok(());
+        } else if !kind.eq_ignore_ascii_case("bearer") {
+            format!("tokens of the type {:?}, which cannot be used here", one_line(kind.as_bytes()))
+        } else if context.settings.dpop == Dpop::Require {
+            "tokens that are not bound to our key, which --dpop require rules out".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Error::Answer { step: Step::Tokens, what, status: None })
+    }
+
+    pub(crate) fn has(&self, remedy: Remedy) -> bool {
+        self.remedies.contains(&remedy)
+    }
+}
+
+/// Returns the scopes that the user has written in `--static-oauth-client-metadata`.
+pub(crate) fn pinned_scopes(settings: &Authorization) -> Option<Vec<String>> {
+    let scope = settings.client_metadata.as_ref()?.get("scope")?.as_str()?;
+    Some(scope::split(Some(scope)))
+}
+
+/// Returns what proves possession of our key, where tokens are to be bound to it.
+fn prover(
+    context: &Context,
+    discovered: &Discovered,
+    challenge: &Challenge,
+    used: Option<&Credential>,
+) -> Result<Option<Arc<Prover>>, Error> {
+    let is_wanted = discovered.resource.as_ref().is_some_and(|resource| resource.wants_dpop)
+        || (challenge.dpop && !challenge.bearer)
+        || used.is_some_and(Credential::is_bound);
+    match context.settings.dpop {
+        Dpop::Off => return Ok(None),
+        Dpop::Auto if !is_wanted => return Ok(None),
+        Dpop::Auto | Dpop::Require => {}
+    }
+    // RFC 9449 §5.1, §7.1: what may sign, where that is said.
+    let listed = discovered.server.metadata.dpop_signing_alg_values_supported.as_deref();
+    let accepts = |list: &[String]| list.is_empty() || list.iter().any(|name| name == Prover::ALGORITHM);
+    if !accepts(&challenge.dpop_algorithms) || !accepts(listed.unwrap_or_default()) {
+        let issuer = discovered.server.issuer.clone();
+        return Err(Error::Unsupported { issuer, what: "takes no proofs of possession signed with ES256" });
+    }
+    context.prover().map(Some)
+}
+
+/// Returns the server's canonical URI (MCP 2025-11-25, Canonical Server URI): no fragment, and no slash that
+/// the user did not write.
+fn canonical(server: &Url) -> String {
+    let mut url = server.clone();
+    url.set_fragment(None);
+    url.set_query(None); // RFC 8707 §2: SHOULD NOT have one, and ours may hold a key
+    _ = url.set_username("");
+    _ = url.set_password(None);
+    let bare = url.path() == "/";
+    let text = String::from(url);
+    if bare { text.trim_end_matches('/').to_owned() } else { text }
+}

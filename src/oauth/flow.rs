@@ -1,0 +1,219 @@
+//! The walk from a challenge to a credential: another instance's result, a refresh, the grant; and the replacement of a
+//! credential whose end is near.
+//!
+//! # Invariants
+//!
+//! - No browser opens where the user has given a credential.
+//! - A person is not asked while another instance asks, or has just succeeded.
+
+use std::{sync::Arc, time::Duration};
+
+use log::{info, warn};
+use tokio::{sync::watch, time::timeout};
+
+use super::{
+    attempt::{AuthorizationAttempt, discover},
+    context::Context,
+    credential::{Credential, Obtained},
+    error::{Error, ErrorCode},
+    fact::Fact,
+    grants::{
+        self, authorization_code, device_code,
+        refresh::{self, Refreshed},
+    },
+    progress::{Need, Phase, Progress},
+    protocol::{challenge::Challenge, metadata::Discovered, scope},
+    providers::remedies,
+    stored::{provenance::Provenance, sign_in::SignIn},
+};
+use crate::{config::Grant, store::lock::Purpose, text::one_line};
+
+/// After this long, whoever has the lock of sign-ins is waiting for a person.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
+
+/// Why a credential is wanted.
+#[derive(Clone, Debug)]
+pub(crate) enum Cause {
+    /// The server answered 401.
+    Challenged(Challenge),
+    /// The server answered 403, insufficient_scope.
+    StepUp(Challenge),
+}
+
+/// Obtains a credential in place of `used`. Asks a person only if `may_ask`.
+///
+/// # Errors
+/// [`Error`], for all who wait.
+pub(crate) async fn obtain(
+    context: &Context,
+    cause: Cause,
+    used: Option<Arc<Credential>>,
+    may_ask: bool,
+    progress: Progress,
+) -> Result<Credential, Error> {
+    let (challenge, step_up) = match &cause {
+        Cause::Challenged(challenge) => (challenge, false),
+        Cause::StepUp(challenge) => (challenge, true),
+    };
+    if !challenge.only_other.is_empty() {
+        let schemes = challenge.only_other.join(", ");
+        return Err(Error::NotOffered(format!("it asks for {schemes}, which no sign-in gives")));
+    }
+    if challenge.resource_metadata.is_some() {
+        context.held().resource_metadata.clone_from(&challenge.resource_metadata);
+    }
+    let needs_person = context.settings.grant.needs_person();
+    let required = step_up.then(|| scope::split(challenge.scope.as_deref()));
+    let mut attempt = begin(context, None, challenge, used, required, progress).await?;
+    if step_up {
+        context.held().step_ups.note_step_up();
+    }
+    if let Some(newer) = attempt.newer(context) {
+        info!("another copy has signed in");
+        return Ok(newer);
+    }
+    let refused = attempt.used.as_ref().and_then(|used| used.refused_when_new(context.now()));
+    let last_resort = if needs_person { Obtained::SignedIn } else { Obtained::Refreshed };
+    if !step_up && refused == Some(last_resort) {
+        let why = challenge.error_description.as_deref().unwrap_or("it does not say why");
+        let Some(remedied) = remedies::after_token_refused(context, &attempt) else {
+            return Err(Error::TokenRefused(one_line(why.as_bytes())));
+        };
+        attempt = remedied;
+    }
+    if !needs_person {
+        return grants::without_person(context, &attempt).await;
+    }
+    if !step_up && !matches!(refused, Some(Obtained::Refreshed | Obtained::SignedIn)) {
+        let file = context.token_file(attempt.prover.is_some());
+        // Where it fails, signing in again would not help: the server does not answer, and it would cost a tab.
+        if let Refreshed::Done(credential) = refresh::refresh(context, &attempt, file).await? {
+            return Ok(credential);
+        }
+    }
+    if !may_ask {
+        return Err(Error::Waiting { prompt: None });
+    }
+    attempt.progress.need(Need::SignIn);
+    let mut lock = std::pin::pin!(context.store.lock(Purpose::SignIn));
+    let _lock = match timeout(SHORT_WAIT, &mut lock).await {
+        Ok(lock) => lock,
+        Err(_) => {
+            let pending = SignIn::pending_url(&context.store, context.now());
+            context.facts.tell(|| Fact::AnotherAsks { url: pending.clone() });
+            info!(
+                "another copy waits for you to sign in{}",
+                pending.as_ref().map_or_else(String::new, |url| format!(": {url}"))
+            );
+            attempt.progress.another_asks(pending.as_deref());
+            lock.await
+        }
+    };
+    if let Some(newer) = attempt.newer(context) {
+        info!("another copy has signed in");
+        return Ok(newer);
+    }
+    sign_in(context, attempt).await
+}
+
+/// Finds the authorization server, unless it is `known`, and what it is to be asked for.
+async fn begin(
+    context: &Context,
+    known: Option<Discovered>,
+    challenge: &Challenge,
+    used: Option<Arc<Credential>>,
+    needed: Option<Vec<String>>,
+    progress: Progress,
+) -> Result<AuthorizationAttempt, Error> {
+    let discovered = match known {
+        Some(known) => known,
+        None => discover(context, challenge, used.as_ref()).await?,
+    };
+    let mut attempt = AuthorizationAttempt::new(context, discovered, challenge, used, needed, progress)?;
+    if context.settings.grant.needs_person() {
+        remedies::prepare(context, &mut attempt);
+    }
+    Ok(attempt)
+}
+
+/// Asks a person, and once more for each known remedy that what was refused has.
+async fn sign_in(context: &Context, mut attempt: AuthorizationAttempt) -> Result<Credential, Error> {
+    loop {
+        let error = match ask(context, &mut attempt).await {
+            Err(error) => error,
+            signed_in => return signed_in,
+        };
+        let Some(remedied) = remedies::after_refusal(context, &attempt, &error) else {
+            remedies::doubt(context, &attempt, &error);
+            return Err(error);
+        };
+        attempt = remedied;
+    }
+}
+
+/// Asks a person.
+async fn ask(context: &Context, attempt: &mut AuthorizationAttempt) -> Result<Credential, Error> {
+    if context.settings.grant == Grant::DeviceCode {
+        return device_code::obtain(context, attempt).await;
+    }
+    // Nobody here sees a browser of this machine: a code can be entered anywhere.
+    let offered = attempt.discovered.server.metadata.device_authorization_endpoint.is_some();
+    if offered && !context.settings.surroundings.may_have_browser() {
+        match device_code::obtain(context, attempt).await {
+            Err(error) if error.is(ErrorCode::AccessDenied) || error.is(ErrorCode::ExpiredToken) => return Err(error),
+            Err(error) => info!("no sign-in with a code: {error}"),
+            signed_in => return signed_in,
+        }
+    }
+    authorization_code::obtain(context, attempt).await
+}
+
+/// Replaces a credential whose end is near. `None` if that failed.
+pub(crate) async fn renew(context: &Context, credential: Arc<Credential>) -> Option<Arc<Credential>> {
+    let _alone = context.renewal.lock().await;
+    context.held().renewal.begin();
+    if let Some(current) = context.current().filter(|current| !current.is(&credential)) {
+        return Some(current); // somebody else was quicker
+    }
+    if !context.may_renew(&credential) {
+        return None;
+    }
+    let renewed = match renewed(context, &credential).await {
+        Ok(renewed) => renewed.map(Arc::new),
+        Err(error) => {
+            warn!("the access token could not be refreshed: {error}");
+            None
+        }
+    };
+    match &renewed {
+        Some(renewed) => context.set_current(renewed),
+        None => context.held().renewal.fail(),
+    }
+    renewed
+}
+
+async fn renewed(context: &Context, credential: &Arc<Credential>) -> Result<Option<Credential>, Error> {
+    let needs_person = context.settings.grant.needs_person();
+    let file = context.token_file(credential.is_bound());
+    let noted = Provenance::load(&context.store, file, credential.tokens()).unwrap_or_default();
+    // A new look is for a challenge (MCP 2026-07-28, Client Registration); the same server refreshes.
+    let (resource_metadata, known) = {
+        let held = context.held();
+        (held.resource_metadata.clone(), held.discovered.clone())
+    };
+    let challenge = Challenge {
+        resource_metadata: resource_metadata.or(noted.resource_metadata),
+        // A grant without a person asks for the same again.
+        scope: (!needs_person).then(|| noted.requested_scopes.join(" ")),
+        ..Challenge::default()
+    };
+    let progress = Progress::new(watch::channel(Phase::Working).0, None);
+    let attempt = begin(context, known, &challenge, Some(credential.clone()), None, progress).await?;
+    if !needs_person {
+        return grants::without_person(context, &attempt).await.map(Some);
+    }
+    Ok(match refresh::refresh(context, &attempt, file).await? {
+        Refreshed::Done(credential) => Some(credential),
+        Refreshed::Impossible => None,
+    })
+}

@@ -1,0 +1,135 @@
+//! Which port the redirect comes to (RFC 8252 §7.3), and the wait for another instance that has it.
+
+use std::{io, sync::Arc, time::Duration};
+
+use log::{info, warn};
+use reqwest::Url;
+
+use crate::oauth::{
+    attempt::AuthorizationAttempt,
+    client,
+    context::Context,
+    error::Error,
+    person::{
+        port_holder,
+        redirect::{Listener, Place, sibling},
+    },
+};
+
+/// Ports tried from the derived one on, as npm does.
+const PORTS: u16 = 8;
+/// Ports tried after one that the user named and somebody else has.
+const NEXT_PORTS: u16 = 16;
+/// Ports that browsers do not go to, of those from 3335 on (WHATWG Fetch §2.9, port blocking).
+const BLOCKED: [u16; 15] = [3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080];
+/// How often it is looked whether a copy of npm's has finished its sign-in, as npm does.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long another copy's sign-in is waited for at least, as npm does.
+const SHORTEST_FOLLOWING: Duration = Duration::from_secs(180);
+
+/// Returns where the redirect comes to, apart from the port.
+pub(super) fn place(context: &Context) -> Place {
+    Place {
+        host: context.settings.callback_host.clone(),
+        path: context.settings.callback_path.clone(),
+        server_hash: context.store.server_hash().to_owned(),
+    }
+}
+
+/// Binds the redirect's port. `None` if a copy of npm's has it, and signs in meanwhile.
+pub(super) async fn bind(context: &Context, attempt: &AuthorizationAttempt) -> Result<Option<Listener>, Error> {
+    let fixed = client::fixed(&context.settings, &attempt.discovered.server).is_some();
+    let place = place(context);
+    if let Some(named) = context.settings.callback_port.filter(|named| BLOCKED.contains(named)) {
+        warn!("browsers do not go to port {named}");
+    }
+    let stored = client::stored_redirect_uris(&context.store, &attempt.discovered.server);
+    let stored: Vec<u16> = stored.iter().filter_map(|uri| Url::parse(uri).ok()?.port()).collect();
+    let ports = ports(context.settings.callback_port, fixed, &stored, context.store.derived_port());
+    let mut first = None;
+    for port in ports {
+        match Listener::bind(&place, port) {
+            Ok(listener) => {
+                if let (Some(named), true) = (context.settings.callback_port, first.is_some()) {
+                    let holder = port_holder::of(named).map(|holder| format!(" by {holder}")).unwrap_or_default();
+                    warn!("port {named} is taken{holder}; using {port}, with a new registration");
+                }
+                return Ok(Some(listener));
+            }
+            Err(error) => {
+                if error.kind() == io::ErrorKind::AddrInUse && sibling(port, context.store.server_hash()).await {
+                    match follow(context, attempt, &place, port).await {
+                        Followed::SignedIn => return Ok(None),
+                        Followed::Gone(listener) => return Ok(Some(listener)),
+                        Followed::InVain => {}
+                    }
+                }
+                first.get_or_insert_with(|| Error::Port {
+                    port,
+                    source: Arc::new(error),
+                    holder: port_holder::of(port),
+                });
+            }
+        }
+    }
+    Err(first.unwrap_or_else(|| Error::Local("no port to try".to_owned())))
+}
+
+/// Returns the ports to try, in order.
+fn ports(named: Option<u16>, fixed: bool, stored: &[u16], derived: u16) -> Vec<u16> {
+    let ports: Vec<u16> = match (named, fixed) {
+        // A client made elsewhere names its redirect URI: another port is another URI.
+        (Some(named), true) => return vec![named],
+        (None, true) => return vec![derived],
+        (Some(named), false) => (0..=NEXT_PORTS).filter_map(|step| named.checked_add(step)).collect(),
+        (None, false) => stored.iter().copied().chain((0..PORTS).map(|step| derived + step)).collect(),
+    };
+    ports.into_iter().filter(|port| !BLOCKED.contains(port)).collect()
+}
+
+/// What came of another copy's sign-in.
+enum Followed {
+    SignedIn,
+    /// It is gone, and its port is ours.
+    Gone(Listener),
+    /// It does nothing any more: npm's copies outlive their hosts.
+    InVain,
+}
+
+/// Waits for a copy of npm's that signs in on this port: its tokens will do, and if it goes away the port is ours.
+async fn follow(context: &Context, attempt: &AuthorizationAttempt, place: &Place, port: u16) -> Followed {
+    info!("another mcp-remote signs in on port {port}; waiting for it");
+    attempt.progress.another_asks(None);
+    let patience = context.settings.timeout.max(SHORTEST_FOLLOWING);
+    let ended = tokio::time::timeout(patience, async {
+        loop {
+            if attempt.newer(context).is_some() {
+                return Followed::SignedIn;
+            }
+            if let Ok(listener) = Listener::bind(place, port) {
+                return Followed::Gone(listener);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    });
+    ended.await.unwrap_or(Followed::InVain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_is_the_registrations_then_the_derived_one_and_the_next_seven_but_none_that_browsers_refuse() {
+        assert_eq!(ports(None, false, &[4000], 3335), [4000, 3335, 3336, 3337, 3338, 3339, 3340, 3341, 3342]);
+        assert_eq!(ports(None, false, &[6667], 6664), [6664, 6670, 6671]);
+    }
+
+    #[test]
+    fn a_named_port_is_the_only_one_for_a_fixed_client_and_the_first_otherwise() {
+        assert_eq!(ports(Some(9000), true, &[4000], 3335), [9000]);
+        assert_eq!(ports(None, true, &[4000], 3335), [3335]);
+        let next = ports(Some(65530), false, &[4000], 3335);
+        assert_eq!(next, [65530, 65531, 65532, 65533, 65534, 65535]);
+    }
+}

@@ -1,0 +1,116 @@
+//! The browser tab of a sign-in: announced, opened when it may be, and waited for.
+//!
+//! # Invariants
+//!
+//! - The URL is printed before a browser opens.
+//! - No second tab is opened while one can be finished.
+
+use std::time::Duration;
+
+use log::{info, warn};
+use reqwest::Url;
+
+use crate::{
+    oauth::{
+        attempt::AuthorizationAttempt,
+        context::Context,
+        fact::Fact,
+        person::{
+            browser,
+            redirect::{Listener, Redirect},
+            tabs::Tabs,
+        },
+        progress::AskedBy,
+        stored::sign_in::LIFE,
+    },
+    report::{self, Code},
+    text::host,
+};
+
+/// Whether a tab is to be opened.
+pub(super) enum Tab {
+    /// No: there is one, or the user wants none.
+    None,
+    /// As soon as the host counts as there to stay.
+    WhenHostStays,
+    /// After a pause: the last sign-in is unfinished.
+    After(Duration),
+}
+
+/// Returns the redirect; `None` if nobody comes. Meanwhile the tab is opened.
+pub(super) async fn wait(context: &Context, listener: &mut Listener, url: &Url, tab: Tab) -> Option<Redirect> {
+    let mut end = std::pin::pin!(tokio::time::sleep(LIFE));
+    let mut due = std::pin::pin!(async {
+        match tab {
+            Tab::None => std::future::pending().await,
+            Tab::WhenHostStays => context.stay.wait().await,
+            Tab::After(pause) => tokio::time::sleep(pause).await,
+        }
+    });
+    let mut is_open = false;
+    loop {
+        tokio::select! {
+            redirect = listener.next() => return Some(redirect),
+            () = &mut end => return None,
+            () = &mut due, if !is_open => {
+                is_open = true;
+                open(context, url, listener.port()).await;
+            }
+        }
+    }
+}
+
+/// Reports that there is a tab.
+pub(super) fn go_on(context: &Context, attempt: &AuthorizationAttempt, url: &Url, by: AskedBy) {
+    let server = host(context.http.server());
+    info!("go on signing in to {server} in the tab that is open, or open this address:\n\n    {url}\n");
+    ask(context, attempt, url, by);
+}
+
+fn ask(context: &Context, attempt: &AuthorizationAttempt, url: &Url, by: AskedBy) {
+    attempt.progress.ask(url.as_str(), by);
+    context.facts.tell(|| Fact::Asking { url: url.clone(), code: None });
+}
+
+/// Prints the URL before the browser opens: it may not, or elsewhere.
+pub(super) fn announce(context: &Context, attempt: &AuthorizationAttempt, url: &Url, resumed: bool) -> Tab {
+    let is_open = resumed && Tabs::is_open(&context.store, context.now());
+    if resumed {
+        go_on(context, attempt, url, if is_open { AskedBy::EndedProcess } else { AskedBy::ThisProcess });
+    } else {
+        let server = host(context.http.server());
+        let unless = if context.settings.no_browser { "" } else { ", unless a browser does" };
+        info!("sign in to {server}: open this address{unless}:\n\n    {url}\n");
+        ask(context, attempt, url, AskedBy::ThisProcess);
+    }
+    if context.settings.no_browser || is_open && !context.settings.asked_for {
+        return Tab::None;
+    }
+    if context.settings.asked_for {
+        return Tab::After(Duration::ZERO);
+    }
+    let pause = Tabs::pause(&context.store, context.now());
+    if pause.is_zero() {
+        return Tab::WhenHostStays;
+    }
+    warn!("not opening another browser tab for {} s: the previous sign-in is unfinished", pause.as_secs());
+    Tab::After(pause)
+}
+
+async fn open(context: &Context, url: &Url, port: u16) {
+    Tabs::count(&context.store, context.now());
+    match browser::open(url, &context.settings.surroundings).await {
+        Ok(()) => info!("a browser is open; waiting for you"),
+        Err(none) => {
+            Tabs::take_back(&context.store, context.now());
+            let server = host(context.http.server());
+            let sentence = format!("no browser was opened for the sign-in to {server}: {}", none.why);
+            let report = report::warn(Code::NoBrowser, sentence);
+            let way = browser::from_elsewhere(port, &context.settings.surroundings);
+            context.facts.tell(|| Fact::Warned { report, way: way.clone() });
+            if let Some(way) = way {
+                info!("{way}");
+            }
+        }
+    }
+}

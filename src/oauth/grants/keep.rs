@@ -1,0 +1,102 @@
+//! What a grant gave, kept on disk and ready to be sent.
+//!
+//! # Invariants
+//!
+//! - Tokens are on disk, or their loss is reported, before they are used.
+
+use log::info;
+use serde_json::{Map, Value};
+
+use crate::{
+    oauth::{
+        attempt::AuthorizationAttempt,
+        context::Context,
+        credential::{Credential, Obtained},
+        error::Error,
+        person::tabs::Tabs,
+        protocol::client_auth::Client,
+        providers::remedies,
+        stored::{
+            provenance::Provenance,
+            registrations,
+            tokens::{TokenFile, Tokens},
+        },
+    },
+    report::{self, Code},
+    store::lock::Purpose,
+    text::host,
+};
+
+/// Keeps new tokens, on disk first.
+pub(crate) async fn keep(
+    context: &Context,
+    attempt: &AuthorizationAttempt,
+    response: Map<String, Value>,
+    client: &Client,
+    obtained: Obtained,
+) -> Result<Credential, Error> {
+    context.held().step_ups.note_asked(&attempt.scopes);
+    let server = &attempt.discovered.server;
+    let grant = &context.settings.grant;
+    let mut tokens = Tokens::of_response(response, Some(&server.issuer), context.now());
+    attempt.check_type(context, &tokens)?;
+    if tokens.scope().is_none() {
+        tokens = tokens.with_scope(&attempt.scopes); // RFC 6749 §5.1: as asked for
+    }
+    let mut provenance = Provenance {
+        server: context.address(),
+        grant: grant.name().to_owned(),
+        client_id: client.id.clone(),
+        issuer: Some(server.issuer.clone()),
+        resource: attempt.resource.clone(),
+        requested_scopes: attempt.scopes.clone(),
+        resource_metadata: attempt.discovered.resource.as_ref().and_then(|resource| resource.advertised.clone()),
+        over: false,
+        sign_in: format!("{:016x}", fastrand::u64(..)),
+        token: String::new(),
+    };
+    let file = context.token_file(tokens.is_dpop());
+    let _lock = context.store.lock(Purpose::Tokens).await;
+    let before = Provenance::any(&context.store, file).filter(|_| !grant.takes_assertions()).map(|from| from.sign_in);
+    if let (Obtained::Refreshed, Some(before)) = (obtained, before.filter(|name| !name.is_empty())) {
+        provenance.sign_in = before;
+    }
+    // A store that cannot be written costs a sign-in at the next start, not this one.
+    let written = context.store.write(&file.name(), &tokens.to_json());
+    context.held().unkept = written.is_err();
+    let kept = written.and_then(|()| provenance.save(&context.store, file, &tokens));
+    if let Err(error) = kept {
+        let report = report::warn(Code::StoreNotWritable, format!("the sign-in is not kept: {error:#}"));
+        context.facts.warn(report);
+    }
+    if file.is_of_person() {
+        let other = if file == TokenFile::NPM { TokenFile::DPOP } else { TokenFile::NPM };
+        context.store.remove(&other.name());
+        context.store.remove(&other.provenance_name());
+    }
+    if obtained == Obtained::SignedIn {
+        info!("signed in");
+        Tabs::forget(&context.store);
+        remedies::keep(context, attempt, &tokens);
+        warn_of_end(context, &server.issuer, &tokens);
+    }
+    if file == TokenFile::NPM {
+        registrations::keep_for_npm(&context.store, &server.issuer, client);
+    }
+    let prover = attempt.prover.clone().filter(|_| tokens.is_dpop());
+    Ok(context.credential_of(tokens, prover, obtained))
+}
+
+/// Warns that a sign-in ends with its token, where nothing renews it.
+fn warn_of_end(context: &Context, issuer: &str, tokens: &Tokens) {
+    let (Some(end), None) = (tokens.expires_at(), tokens.refresh_token()) else { return };
+    let minutes = end.duration_since(context.now()).unwrap_or_default().as_secs().div_ceil(60);
+    let life = match minutes {
+        0..120 => format!("{minutes} min"),
+        120..2880 => format!("{} h", minutes / 60),
+        _ => format!("{} days", minutes / (24 * 60)),
+    };
+    let place = host(context.http.server());
+    let sentence = format!("the sign-in to {place} ends in {life}: {issuer} gave no refresh token");
+    context.facts.warn(report::warn(Code::NoRefreshToken, sentence));
+}

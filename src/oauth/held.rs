@@ -1,0 +1,191 @@
+//! The credential in use, and what became of the attempts to obtain or to renew one.
+//!
+//! # Invariants
+//!
+//! - A person is not asked again for a scope that they were asked for before.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{credential::Credential, protocol::metadata::Discovered};
+
+/// Pause after a sign-in that came to nothing, before anything but a request of the host's asks for
+/// another; and after step-ups that led nowhere.
+pub(crate) const SECOND_THOUGHT: Duration = Duration::from_secs(10 * 60);
+/// Pause after a refresh that failed while the token is still good.
+pub(crate) const REFRESH_PAUSE: Duration = Duration::from_secs(30);
+/// Step-ups in a row that lead to no success, after the first authorization: three in all (MCP
+/// 2025-11-25, Step-Up Authorization Flow: "a few").
+const MOST_STEP_UPS: u32 = 2;
+
+/// What is known about our credential.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) current: Current,
+    pub(crate) renewal: Renewal,
+    /// When a sign-in last came to nothing.
+    failed: Option<Instant>,
+    pub(crate) step_ups: StepUps,
+    /// The store did not take our last tokens: what we hold is all there is.
+    pub(crate) unkept: bool,
+    /// Where the metadata are, as the last challenge said.
+    pub(crate) resource_metadata: Option<String>,
+    /// What the last look at the metadata found.
+    pub(crate) discovered: Option<Discovered>,
+    /// Whether a person was asked once more because the server refused a token that only its issuer can
+    /// read. Also where the store cannot keep what helps, they are not asked again for that.
+    pub(crate) asked_for_audience: bool,
+}
+
+/// The credential that is sent.
+#[derive(Debug, Default)]
+pub(crate) enum Current {
+    /// The store was not read yet.
+    #[default]
+    Unread,
+    /// There is none.
+    Nothing,
+    /// This one.
+    Credential(Arc<Credential>),
+}
+
+/// Whether a credential whose end is near is being replaced.
+#[derive(Debug, Default)]
+pub(crate) enum Renewal {
+    /// No.
+    #[default]
+    Idle,
+    /// A task for it was started, and has not begun.
+    Scheduled,
+    /// The last one failed then.
+    Failed(Instant),
+}
+
+/// Requests for more scopes than a token has (MCP 2025-11-25, Step-Up Authorization Flow).
+#[derive(Debug, Default)]
+pub(crate) struct StepUps {
+    /// Scopes that a person was asked for in this process.
+    asked: Vec<String>,
+    /// Since the last request that succeeded after one.
+    count: u32,
+    last: Option<Instant>,
+}
+
+impl Held {
+    /// Notes that a sign-in came to nothing.
+    pub(crate) fn note_failure(&mut self) {
+        self.failed = Some(Instant::now());
+    }
+
+    /// Whether a sign-in came to nothing a short while ago.
+    pub(crate) fn has_just_failed(&self) -> bool {
+        self.failed.is_some_and(|at| at.elapsed() < SECOND_THOUGHT)
+    }
+}
+
+impl Renewal {
+    /// Notes that a renewal is to be started. Returns whether there was one already that has not begun.
+    pub(crate) fn schedule(&mut self) -> bool {
+        matches!(std::mem::replace(self, Self::Scheduled), Self::Scheduled)
+    }
+
+    /// Notes that a renewal has begun: who comes from here on waits for it.
+    pub(crate) fn begin(&mut self) {
+        if matches!(self, Self::Scheduled) {
+            *self = Self::Idle;
+        }
+    }
+
+    pub(crate) fn fail(&mut self) {
+        *self = Self::Failed(Instant::now());
+    }
+
+    /// Whether the last one failed a moment ago.
+    pub(crate) fn has_just_failed(&self) -> bool {
+        matches!(self, Self::Failed(at) if at.elapsed() < REFRESH_PAUSE)
+    }
+}
+
+impl StepUps {
+    /// Whether another one may lead somewhere.
+    pub(crate) fn may_help(&mut self, required: &[String]) -> bool {
+        if self.last.is_some_and(|last| last.elapsed() > SECOND_THOUGHT) {
+            self.count = 0; // a person may think again
+        }
+        let asked_before = match required {
+            [] => self.count > 0,
+            required => required.iter().all(|scope| self.asked.contains(scope)),
+        };
+        !asked_before && self.count < MOST_STEP_UPS
+    }
+
+    pub(crate) fn note_step_up(&mut self) {
+        self.count += 1;
+        self.last = Some(Instant::now());
+    }
+
+    /// Notes which scopes were asked for.
+    pub(crate) fn note_asked(&mut self, scopes: &[String]) {
+        scopes.clone_into(&mut self.asked);
+    }
+
+    /// Notes that a request went through.
+    pub(crate) fn note_success(&mut self) {
+        self.count = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const MOMENT: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn step_ups_end_after_two_and_begin_again_after_ten_minutes() {
+        let scope = |name: &str| [name.to_owned()];
+        let mut step_ups = StepUps::default();
+        for name in ["a", "b"] {
+            assert!(step_ups.may_help(&scope(name)));
+            step_ups.note_step_up();
+            step_ups.note_asked(&scope(name));
+        }
+        assert!(!step_ups.may_help(&scope("c")));
+        advance(SECOND_THOUGHT).await;
+        assert!(!step_ups.may_help(&scope("c")));
+        advance(MOMENT).await;
+        assert!(step_ups.may_help(&scope("c")));
+        assert!(!step_ups.may_help(&scope("b")), "asked for before, however long ago");
+        step_ups.note_step_up();
+        assert!(!step_ups.may_help(&[]), "a challenge without scopes leads to the same again");
+        step_ups.note_success();
+        assert!(step_ups.may_help(&[]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn renewal_pauses_after_a_failure() {
+        let mut renewal = Renewal::default();
+        assert!(!renewal.schedule() && renewal.schedule());
+        renewal.begin();
+        assert!(!renewal.schedule());
+        renewal.fail();
+        renewal.begin();
+        assert!(renewal.has_just_failed(), "one that begins later does not undo it");
+        advance(REFRESH_PAUSE).await;
+        assert!(!renewal.has_just_failed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failed_sign_in_is_remembered_for_ten_minutes() {
+        let mut held = Held::default();
+        assert!(!held.has_just_failed());
+        held.note_failure();
+        advance(SECOND_THOUGHT - MOMENT).await;
+        assert!(held.has_just_failed());
+        advance(MOMENT).await;
+        assert!(!held.has_just_failed());
+    }
+}

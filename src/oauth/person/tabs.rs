@@ -1,0 +1,118 @@
+//! How often a browser tab was opened in vain, on disk: a host that starts a dying process again and again must not
+//! open ten.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::Store;
+
+/// Name of the record of tabs.
+const TABS: &str = "tabs.json";
+/// How long the tab of a sign-in is taken to be open still: a copy that is started again opens no
+/// second one before that.
+const TAB_LIFE: Duration = Duration::from_secs(10 * 60);
+/// Pause after the first tab that led nowhere; it doubles with each one.
+const FIRST_PAUSE: Duration = Duration::from_secs(30);
+/// The longest pause between tabs.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
+/// Times a person who says no is asked again at once: it may have been a slip.
+const MOST_SECOND_THOUGHTS: u32 = 2;
+/// After this long without a tab the count begins anew.
+const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
+
+/// Tabs that were opened since the last sign-in that succeeded.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Tabs {
+    opened: u32,
+    /// The last one was answered: with a no.
+    #[serde(default)]
+    answered: bool,
+    /// Seconds since the epoch.
+    last: u64,
+}
+
+impl Tabs {
+    /// How long no tab is to be opened from now; a host that starts a dying child again and again
+    /// must not open ten.
+    pub(crate) fn pause(store: &Store, now: SystemTime) -> Duration {
+        let tabs = Self::load(store, now);
+        if tabs.opened == 0 || tabs.answered && tabs.opened <= MOST_SECOND_THOUGHTS {
+            return Duration::ZERO;
+        }
+        let pause = FIRST_PAUSE.saturating_mul(1 << (tabs.opened - 1).min(10)).min(LONGEST_PAUSE);
+        Duration::from_secs(tabs.last).saturating_add(pause).saturating_sub(seconds(now)).min(pause)
+    }
+
+    /// Whether the last one can be taken to be open still.
+    pub(crate) fn is_open(store: &Store, now: SystemTime) -> bool {
+        let tabs = Self::load(store, now);
+        tabs.opened > 0 && seconds(now).saturating_sub(Duration::from_secs(tabs.last)) < TAB_LIFE
+    }
+
+    /// One was opened.
+    pub(crate) fn count(store: &Store, now: SystemTime) {
+        Self::save(
+            store,
+            Self {
+                opened: Self::load(store, now).opened.saturating_add(1),
+                answered: false,
+                last: seconds(now).as_secs(),
+            },
+        );
+    }
+
+    fn save(store: &Store, tabs: Self) {
+        if let Err(error) = serde_json::to_vec(&tabs).map_err(Into::into).and_then(|tabs| store.write(TABS, &tabs)) {
+            log::debug!("{error:#}"); // a sign-in that is not kept is told where it matters
+        }
+    }
+
+    /// The one that was counted last did not open after all.
+    pub(crate) fn take_back(store: &Store, now: SystemTime) {
+        let tabs = Self::load(store, now);
+        Self::save(store, Self { opened: tabs.opened.saturating_sub(1), ..tabs });
+    }
+
+    /// Somebody was there, and said no.
+    pub(crate) fn answered(store: &Store, now: SystemTime) {
+        Self::save(store, Self { answered: true, ..Self::load(store, now) });
+    }
+
+    /// A sign-in succeeded.
+    pub(crate) fn forget(store: &Store) {
+        store.remove(TABS);
+    }
+
+    fn load(store: &Store, now: SystemTime) -> Self {
+        let tabs: Self = store.parse(TABS, |content| serde_json::from_slice(content).ok()).unwrap_or_default();
+        // One from the future is a clock's mistake.
+        let age = seconds(now).checked_sub(Duration::from_secs(tabs.last));
+        if age.is_some_and(|age| age <= FORGOTTEN) { tabs } else { Self::default() }
+    }
+}
+
+fn seconds(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_between_tabs_grows_and_a_success_ends_it() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::new(home.path().to_owned(), "0".repeat(32));
+        let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds);
+        assert_eq!(Tabs::pause(&store, at(0)), Duration::ZERO);
+        Tabs::count(&store, at(0));
+        assert_eq!(Tabs::pause(&store, at(10)), Duration::from_secs(20));
+        assert_eq!(Tabs::pause(&store, at(30)), Duration::ZERO);
+        Tabs::count(&store, at(30));
+        assert_eq!(Tabs::pause(&store, at(30)), Duration::from_secs(60));
+        assert_eq!(Tabs::pause(&store, at(30) + FORGOTTEN * 2), Duration::ZERO);
+        Tabs::forget(&store);
+        assert_eq!(Tabs::pause(&store, at(31)), Duration::ZERO);
+    }
+}

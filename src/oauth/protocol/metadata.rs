@@ -1,0 +1,157 @@
+//! Documents that describe an MCP server (RFC 9728 §2) and an authorization server (RFC 8414 §2, OpenID Connect
+//! Discovery §3): their members that are used here, and what follows from them.
+//!
+//! # Invariants
+//!
+//! - Nothing is taken for supported because it is not said to be unsupported, but for what a document lets mean that.
+
+use reqwest::Url;
+use serde::Deserialize;
+
+use crate::oauth::error::Error;
+
+/// What is known of the server and of who issues tokens for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Discovered {
+    /// The MCP server's metadata; `None` if it publishes none.
+    pub(crate) resource: Option<ProtectedResource>,
+    /// Who issues tokens.
+    pub(crate) server: AuthorizationServer,
+}
+
+/// Protected resource metadata (RFC 9728 §2), what we need of them.
+#[derive(Clone, Debug)]
+pub(crate) struct ProtectedResource {
+    /// The resource indicator, as it was published.
+    pub(crate) resource: String,
+    /// All scopes there are.
+    pub(crate) scopes: Vec<String>,
+    /// Where the document was, if the challenge said so.
+    pub(crate) advertised: Option<String>,
+    /// Whether tokens must be bound to a key (RFC 9449): `dpop_bound_access_tokens_required`.
+    pub(crate) wants_dpop: bool,
+}
+
+/// An authorization server.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AuthorizationServer {
+    /// Its name as it stands in its own metadata; for one without metadata, the base of its endpoints.
+    pub(crate) issuer: String,
+    /// Its endpoints and abilities.
+    pub(crate) metadata: Metadata,
+    /// Whether the metadata are published, or the defaults of MCP 2025-03-26.
+    pub(crate) published: bool,
+}
+
+/// Authorization server metadata (RFC 8414 §2), what we need of them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Metadata {
+    pub(crate) issuer: Option<String>,
+    /// For the browser.
+    pub(crate) authorization_endpoint: Option<String>,
+    /// For grants.
+    pub(crate) token_endpoint: Option<String>,
+    /// RFC 7591.
+    pub(crate) registration_endpoint: Option<String>,
+    /// RFC 8628 §4.
+    pub(crate) device_authorization_endpoint: Option<String>,
+    /// RFC 7009.
+    pub(crate) revocation_endpoint: Option<String>,
+    /// All scopes there are.
+    pub(crate) scopes_supported: Option<Vec<String>>,
+    pub(crate) response_types_supported: Option<Vec<String>>,
+    /// All grants there are.
+    pub(crate) grant_types_supported: Option<Vec<String>>,
+    /// How clients may authenticate.
+    pub(crate) token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    /// How assertions may be signed.
+    pub(crate) token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
+    pub(crate) code_challenge_methods_supported: Option<Vec<String>>,
+    /// A client id may be the address of a document.
+    pub(crate) client_id_metadata_document_supported: Option<bool>,
+    pub(crate) authorization_response_iss_parameter_supported: Option<bool>,
+    /// RFC 9449 §5.1.
+    pub(crate) dpop_signing_alg_values_supported: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ResourceMetadata {
+    pub(crate) resource: String,
+    #[serde(default)]
+    pub(crate) authorization_servers: Option<Vec<String>>,
+    #[serde(default)]
+    pub(crate) scopes_supported: Option<Vec<String>>,
+    #[serde(default)]
+    pub(crate) dpop_bound_access_tokens_required: Option<bool>,
+}
+
+impl AuthorizationServer {
+    /// One endpoint that was named on the command line, with nothing published.
+    pub(crate) fn of_token_endpoint(endpoint: &Url) -> Self {
+        let metadata = Metadata { token_endpoint: Some(endpoint.to_string()), ..Metadata::default() };
+        Self { issuer: origin(endpoint), metadata, published: false }
+    }
+
+    /// Checks whether the authorization-code grant may be used: `code`, and S256 listed (MCP 2025-11-25,
+    /// Authorization Code Protection), or supported all the same as `knows_s256` has it. Where nothing is published
+    /// there is nothing to look at.
+    ///
+    /// # Errors
+    /// [`Error::NoPkce`], [`Error::Unsupported`].
+    pub(crate) fn check_code_grant(&self, knows_s256: impl FnOnce() -> bool) -> Result<(), Error> {
+        let issuer = || self.issuer.clone();
+        let metadata = &self.metadata;
+        if metadata.response_types_supported.as_ref().is_some_and(|types| !types.iter().any(|kind| kind == "code")) {
+            return Err(Error::Unsupported { issuer: issuer(), what: "does not offer the authorization-code grant" });
+        }
+        let listed = metadata.code_challenge_methods_supported.iter().flatten().any(|method| method == "S256");
+        if !self.published || listed || knows_s256() { Ok(()) } else { Err(Error::NoPkce { issuer: issuer() }) }
+    }
+
+    /// Whether redirects carry `iss` (RFC 9207 §3).
+    pub(crate) fn sends_issuer(&self) -> bool {
+        self.metadata.authorization_response_iss_parameter_supported == Some(true)
+    }
+
+    /// Whether `name` is among the scopes it knows.
+    pub(crate) fn knows_scope(&self, name: &str) -> bool {
+        self.metadata.scopes_supported.iter().flatten().any(|scope| scope == name)
+    }
+
+    /// The token endpoint.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`] if there is none.
+    pub(crate) fn token_endpoint(&self) -> Result<Url, Error> {
+        let endpoint = self.metadata.token_endpoint.as_deref();
+        let missing = || Error::Metadata(format!("the metadata of {} name no token endpoint", self.issuer));
+        Url::parse(endpoint.ok_or_else(missing)?).map_err(|_| missing())
+    }
+}
+
+/// Scheme, host and port, without a slash at the end.
+pub(crate) fn origin(server: &Url) -> String {
+    server.origin().ascii_serialization()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s256_must_be_listed_or_known() {
+        for (methods, known, allowed) in [
+            (Some(vec!["plain", "S256"]), false, true),
+            (None, false, false),
+            (None, true, true),
+            (Some(vec!["plain"]), false, false),
+        ] {
+            let methods: Option<Vec<String>> = methods.map(|methods| methods.into_iter().map(Into::into).collect());
+            let metadata = Metadata { code_challenge_methods_supported: methods.clone(), ..Metadata::default() };
+            let server = AuthorizationServer { issuer: "https://as.example".to_owned(), metadata, published: true };
+            assert_eq!(server.check_code_grant(|| known).is_ok(), allowed, "{methods:?} {known}");
+        }
+        assert!(AuthorizationServer::default().check_code_grant(|| false).is_ok(), "nothing is published");
+    }
+}

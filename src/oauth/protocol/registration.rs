@@ -1,0 +1,240 @@
+//! Dynamic client registration (RFC 7591): what is asked for, and what the answer is taken for.
+//!
+//! rmcp's `register_client` is not used: its body is fixed (no scope of ours, no software id, method
+//! `none` even where the server refuses that), and of the answer it keeps neither method nor expiry.
+//!
+//! # Invariants
+//!
+//! - An answer is not quoted, because there may be a secret in it.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method};
+use reqwest::{Url, header};
+use serde_json::{Map, Value, json};
+
+use super::{
+    client_auth::{AuthMethod, Client, Origin, REQUESTED_SCOPE},
+    metadata::AuthorizationServer,
+};
+use crate::{
+    oauth::{
+        error::{Error, Step},
+        http::client::{Answer, HttpClient},
+    },
+    text::one_line,
+};
+
+/// The grant of a person in a browser (RFC 7591 §2).
+pub(crate) const AUTHORIZATION_CODE: &str = "authorization_code";
+/// npm's identity towards authorization servers that keep statistics, or lists, by software.
+const SOFTWARE_ID: &str = "2e6dc280-f3c3-4e01-99a7-8181dbd1d23d";
+
+/// What a client is wanted for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    /// The grant, besides refreshes.
+    pub(crate) grant: &'a str,
+    pub(crate) redirect_uri: &'a str,
+    /// The scopes that will be asked for.
+    pub(crate) scopes: &'a [String],
+}
+
+/// Registers a client (RFC 7591 §3). `own` are the user's members of the request. Returns the registration as it is to
+/// be kept, and the client of it.
+///
+/// # Errors
+/// [`Error::NoClient`] where there is no such endpoint, [`Error::Refused`], [`Error::Network`].
+pub(crate) async fn register(
+    http: &HttpClient,
+    server: &AuthorizationServer,
+    wanted: Wanted<'_>,
+    own: Option<&Map<String, Value>>,
+) -> Result<(Map<String, Value>, Client), Error> {
+    let Some(endpoint) = &server.metadata.registration_endpoint else {
+        return Err(Error::NoClient { issuer: server.issuer.clone() });
+    };
+    let endpoint = http.address("the registration endpoint", endpoint).await?;
+    let body = request(server, wanted, own);
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    let text = Value::Object(body.clone()).to_string();
+    let answer = http.send(Method::POST, &endpoint, headers, Bytes::from(text)).await?;
+    let info = registration(server, &endpoint, body, wanted.redirect_uri, &answer)?;
+    let client = Client::of(&info, server, Origin::Registered).ok_or_else(|| unusable(&answer))?;
+    Ok((info, client))
+}
+
+/// What is told of this program (RFC 7591 §2).
+fn request(server: &AuthorizationServer, wanted: Wanted<'_>, own: Option<&Map<String, Value>>) -> Map<String, Value> {
+    // A program on a person's machine keeps no secret (RFC 8252 §8.5), so `none` wherever it is offered.
+    let method = AuthMethod::listed(server, [AuthMethod::None, AuthMethod::Post, AuthMethod::Basic]);
+    let mut body = Map::new();
+    body.insert("client_name".to_owned(), "mcp-remote".into());
+    body.insert("software_id".to_owned(), SOFTWARE_ID.into());
+    body.insert("software_version".to_owned(), env!("CARGO_PKG_VERSION").into());
+    body.insert("application_type".to_owned(), "native".into()); // OpenID Connect Registration §2; SEP-837
+    body.insert("grant_types".to_owned(), json!([wanted.grant, "refresh_token"]));
+    body.insert("response_types".to_owned(), json!(["code"]));
+    body.insert("token_endpoint_auth_method".to_owned(), method.unwrap_or(AuthMethod::None).name().into());
+    body.insert("redirect_uris".to_owned(), json!([wanted.redirect_uri]));
+    if !wanted.scopes.is_empty() {
+        body.insert("scope".to_owned(), wanted.scopes.join(" ").into());
+    }
+    body.extend(own.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())));
+    body
+}
+
+/// Reads the answer to a request with the members `asked` (RFC 7591 §3.2).
+fn registration(
+    server: &AuthorizationServer,
+    endpoint: &Url,
+    asked: Map<String, Value>,
+    redirect_uri: &str,
+    answer: &Answer,
+) -> Result<Map<String, Value>, Error> {
+    let step = Step::Registration;
+    let content = serde_json::from_slice::<Map<String, Value>>(&answer.body);
+    // Nothing is published, and at the default place nobody registers anybody: there is no sign-in.
+    let is_registration = answer.status.is_success() && content.is_ok();
+    if !server.published && !is_registration {
+        let why = format!("it publishes no metadata, and {endpoint} answers HTTP {}", answer.status.as_u16());
+        return Err(Error::NotOffered(why));
+    }
+    if !answer.status.is_success() {
+        let member = |name: &str| content.as_ref().ok()?.get(name)?.as_str().map(|text| one_line(text.as_bytes()));
+        return Err(match member("error") {
+            Some(error) => Error::of_refusal(step, error.into(), member("error_description"), redirect_uri),
+            None => {
+                let what = format!("HTTP {} {}", answer.status.as_u16(), one_line(&answer.body));
+                Error::Answer { step, what, status: Some(answer.status) }
+            }
+        });
+    }
+    let mut info = content.map_err(|_| unusable(answer))?;
+    // RFC 7591 §3.2.1 wants all that was asked for repeated; npm needs these two.
+    for (name, value) in asked {
+        if name == "scope" {
+            info.insert(REQUESTED_SCOPE.to_owned(), value.clone());
+        }
+        if matches!(name.as_str(), "redirect_uris" | "token_endpoint_auth_method") {
+            info.entry(name).or_insert(value);
+        }
+    }
+    let declared = info.get("token_endpoint_auth_method").and_then(Value::as_str);
+    let offered = AuthMethod::offered(server, true);
+    if declared == Some("none") && info.contains_key("client_secret") && offered != AuthMethod::None {
+        // A secret for a client that is to have none: the server means it to be used (FastMCP).
+        info.insert("token_endpoint_auth_method".to_owned(), offered.name().into());
+    }
+    info.insert("issuer".to_owned(), server.issuer.as_str().into());
+    Ok(info)
+}
+
+fn unusable(answer: &Answer) -> Error {
+    let what = format!("{} bytes came that are no registration", answer.body.len());
+    Error::Answer { step: Step::Registration, what, status: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::StatusCode;
+
+    use super::*;
+
+    const REDIRECT: &str = "http://localhost:1/cb";
+
+    fn server(published: bool, methods: Option<&[&str]>) -> AuthorizationServer {
+        let mut server = AuthorizationServer { issuer: "https://as".to_owned(), published, ..Default::default() };
+        server.metadata.token_endpoint_auth_methods_supported =
+            methods.map(|methods| methods.iter().map(ToString::to_string).collect());
+        server
+    }
+
+    fn asked(server: &AuthorizationServer, scopes: &[&str], own: &Value) -> Map<String, Value> {
+        let scopes: Vec<String> = scopes.iter().map(ToString::to_string).collect();
+        let wanted = Wanted { grant: AUTHORIZATION_CODE, redirect_uri: REDIRECT, scopes: &scopes };
+        request(server, wanted, own.as_object())
+    }
+
+    fn read(server: &AuthorizationServer, status: u16, body: &str) -> Result<Value, String> {
+        let status = StatusCode::from_u16(status).unwrap();
+        let answer = Answer { status, headers: HeaderMap::new(), body: Bytes::copy_from_slice(body.as_bytes()) };
+        let asked = asked(server, &["a"], &Value::Null);
+        let endpoint = Url::parse("https://as/register").unwrap();
+        let read = registration(server, &endpoint, asked, REDIRECT, &answer);
+        read.map(Value::Object).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn request_names_grant_redirect_method_and_scopes() {
+        let body = asked(&server(true, None), &["a", "b"], &json!({ "client_name": "mine", "x": 1 }));
+        for (name, value) in [
+            ("client_name", json!("mine")),
+            ("x", json!(1)),
+            ("grant_types", json!(["authorization_code", "refresh_token"])),
+            ("redirect_uris", json!([REDIRECT])),
+            ("scope", json!("a b")),
+            ("token_endpoint_auth_method", json!("none")),
+        ] {
+            assert_eq!(body[name], value, "{name}");
+        }
+        assert!(!asked(&server(true, None), &[], &Value::Null).contains_key("scope"));
+        for (listed, method) in [
+            (&["client_secret_basic", "none"][..], "none"),
+            (&["client_secret_basic", "client_secret_post"], "client_secret_post"),
+            (&["client_secret_basic"], "client_secret_basic"),
+            (&["private_key_jwt"], "none"),
+        ] {
+            let body = asked(&server(true, Some(listed)), &[], &Value::Null);
+            assert_eq!(body["token_endpoint_auth_method"], method, "{listed:?}");
+        }
+    }
+
+    #[test]
+    fn registration_is_completed_with_what_was_asked() {
+        assert_eq!(
+            read(&server(true, None), 201, r#"{"client_id":"c"}"#).unwrap(),
+            json!({
+                "client_id": "c", "issuer": "https://as", "redirect_uris": [REDIRECT], "requested_scope": "a",
+                "token_endpoint_auth_method": "none"
+            })
+        );
+        let secret = r#"{"client_id":"c","client_secret":"s","token_endpoint_auth_method":"none"}"#;
+        for (listed, method) in
+            [(None, "client_secret_basic"), (Some(&["client_secret_post"][..]), "client_secret_post")]
+        {
+            assert_eq!(read(&server(true, listed), 201, secret).unwrap()["token_endpoint_auth_method"], method);
+        }
+    }
+
+    #[test]
+    fn refusal_is_told_apart_from_an_absent_endpoint() {
+        let refused = r#"{"error":"invalid_client_metadata","error_description":"no"}"#;
+        for (published, status, body, told) in [
+            (true, 400, refused, "the registration was refused: invalid_client_metadata (no)"),
+            (
+                true,
+                400,
+                r#"{"error":"invalid_redirect_uri"}"#,
+                "the redirect URI http://localhost:1/cb was refused: invalid_redirect_uri",
+            ),
+            (true, 502, "busy", "the registration: HTTP 502 busy"),
+            (true, 200, "hush", "the registration: 4 bytes came that are no registration"),
+            (
+                false,
+                404,
+                "",
+                "it answers HTTP 401 and offers no sign-in: it publishes no metadata, and https://as/register answers HTTP 404",
+            ),
+            (
+                false,
+                200,
+                "<html>",
+                "it answers HTTP 401 and offers no sign-in: it publishes no metadata, and https://as/register answers HTTP 200",
+            ),
+        ] {
+            assert_eq!(read(&server(published, None), status, body).unwrap_err(), told);
+        }
+    }
+}

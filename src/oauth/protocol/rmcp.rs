@@ -1,0 +1,329 @@
+//! The OAuth programming interfaces of rmcp 3.11 and of `oauth2`, on which rmcp is built. Both send over
+//! [`TokenEndpoint`], by hooks that are implemented here.
+//!
+//! What the two libraries do: the URL of the authorization request with PKCE and `state`; the exchange of the code; what
+//! a refresh sends, and when it may be sent; the requests of client credentials and of the device grant with its
+//! polling. What is replaced: client authentication (rmcp has one rule for all registrations), `resource` (rmcp passes
+//! it through a URL type, which adds a slash), and error answers, of which both make a text.
+//!
+//! # Invariants
+//!
+//! - No other file names rmcp's or `oauth2`'s types.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use async_trait::async_trait;
+use http::{Request, Response, StatusCode};
+use log::warn;
+use oauth2::{
+    ClientId, CsrfToken, DeviceAuthorizationUrl, EmptyExtraDeviceAuthorizationFields, PkceCodeVerifier, Scope,
+    StandardDeviceAuthorizationResponse, TokenUrl, basic::BasicErrorResponseType,
+};
+use reqwest::{Url, header};
+use rmcp::transport::auth::{
+    AuthError, AuthorizationManager, AuthorizationMetadata, CredentialStore, InMemoryStateStore, OAuthClientConfig,
+    OAuthHttpClient, OAuthHttpClientFuture, OAuthHttpRequest, OAuthTokenResponse, StateStore, StoredAuthorizationState,
+    StoredCredentials,
+};
+use serde_json::{Map, Value};
+
+use super::{
+    authorization_code::PendingAuthorization,
+    form,
+    metadata::AuthorizationServer,
+    token_endpoint::{RESOURCE, TokenEndpoint, straighten},
+};
+use crate::{
+    oauth::error::{Error, Step},
+    status::Disposition,
+    sync::Lock,
+};
+
+/// How long a lost connection is tried again while the person is busy elsewhere.
+const LONGEST_POLL_PAUSE: Duration = Duration::from_secs(30);
+
+/// `oauth2`'s client with rmcp's token response, which keeps the members it does not know.
+type OAuthClient = oauth2::Client<
+    oauth2::StandardErrorResponse<BasicErrorResponseType>,
+    OAuthTokenResponse,
+    oauth2::basic::BasicTokenIntrospectionResponse,
+    oauth2::StandardRevocableToken,
+    oauth2::basic::BasicRevocationErrorResponse,
+>;
+
+/// Makes an authorization request (RFC 6749 §4.1.1). Returns its URL and what its response is checked by.
+///
+/// # Errors
+/// [`Error::Metadata`], [`Error::Local`].
+pub(crate) async fn authorization_request(
+    endpoint: &TokenEndpoint,
+    redirect_uri: &str,
+    scopes: &[String],
+) -> Result<(String, PendingAuthorization), Error> {
+    let local = |error: AuthError| Error::Local(error.to_string());
+    let states = InMemoryStateStore::new();
+    let manager = manager(endpoint, redirect_uri, states.clone()).await?;
+    let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
+    let url = manager.get_authorization_url(&scopes).await.map_err(local)?;
+    let parsed = Url::parse(&url).ok();
+    let state = parsed.iter().flat_map(Url::query_pairs).find(|(name, _)| name == "state");
+    let state = state.map(|(_, state)| state.into_owned()).unwrap_or_default();
+    let kept = states.load(&state).await.ok().flatten();
+    let kept = kept.ok_or_else(|| Error::Local("rmcp kept no state".to_owned()))?;
+    let pending = PendingAuthorization {
+        pkce_verifier: kept.pkce_verifier,
+        state: kept.csrf_token,
+        expected_issuer: kept.expected_issuer,
+        require_issuer: kept.require_issuer,
+        created_at: kept.created_at,
+        requested_scopes: kept.requested_scopes,
+    };
+    Ok((url, pending))
+}
+
+/// Exchanges a code for tokens (RFC 6749 §4.1.3).
+///
+/// # Errors
+/// [`Error::Refused`], [`Error::Network`], [`Error::Answer`].
+pub(crate) async fn redeem(
+    endpoint: &TokenEndpoint,
+    redirect_uri: &str,
+    pending: &PendingAuthorization,
+    code: &str,
+    issuer: Option<&str>,
+) -> Result<Map<String, Value>, Error> {
+    let states = InMemoryStateStore::new();
+    let kept = StoredAuthorizationState::new_with_expected_issuer(
+        &PkceCodeVerifier::new(pending.pkce_verifier.clone()),
+        &CsrfToken::new(pending.state.clone()),
+        pending.expected_issuer.clone(),
+        pending.require_issuer,
+    );
+    let kept = kept.with_requested_scopes(pending.requested_scopes.clone());
+    states.save(&pending.state, kept).await.map_err(|error| Error::Local(error.to_string()))?;
+    let manager = manager(endpoint, redirect_uri, states).await?;
+    let response = manager.exchange_code_for_token_with_issuer(code, &pending.state, issuer).await;
+    members(Step::CodeExchange, &response.map_err(|error| endpoint.refusal(Step::CodeExchange, &error))?)
+}
+
+/// Returns rmcp's manager for one client. It has the MCP server's own URL for the resource, which [`TokenEndpoint`]
+/// replaces.
+async fn manager(
+    endpoint: &TokenEndpoint,
+    redirect_uri: &str,
+    states: InMemoryStateStore,
+) -> Result<AuthorizationManager, Error> {
+    let unusable = |error: AuthError| Error::Metadata(error.to_string());
+    let over = Arc::new(endpoint.clone());
+    let server = endpoint.http().server().clone();
+    let mut manager = AuthorizationManager::new_with_oauth_http_client(server, over).await.map_err(unusable)?;
+    manager.set_metadata(metadata(endpoint.server())?);
+    let client = OAuthClientConfig::new(endpoint.client().id.clone(), redirect_uri);
+    manager.configure_client(client).map_err(unusable)?;
+    manager.set_state_store(states);
+    Ok(manager)
+}
+
+/// Metadata as rmcp wants them. It insists on an authorization endpoint, which a server without a browser's grant does
+/// not have; the placeholder leads nowhere.
+fn metadata(server: &AuthorizationServer) -> Result<AuthorizationMetadata, Error> {
+    let mut map = Map::new();
+    map.insert("token_endpoint".to_owned(), server.token_endpoint()?.as_str().into());
+    let authorize = server.metadata.authorization_endpoint.as_deref().unwrap_or("https://invalid./");
+    map.insert("authorization_endpoint".to_owned(), authorize.into());
+    if server.published {
+        map.insert("issuer".to_owned(), server.issuer.as_str().into());
+    }
+    // Judged by `check_code_grant` already, with the exceptions that rmcp does not know.
+    map.insert("code_challenge_methods_supported".to_owned(), vec!["S256"].into());
+    map.insert("authorization_response_iss_parameter_supported".to_owned(), server.sends_issuer().into());
+    serde_json::from_value(Value::Object(map)).map_err(|error| Error::Metadata(error.to_string()))
+}
+
+/// Receives a response to a refresh: its members, its issuer, and when it came, if rmcp noted it. Returns the token
+/// response that is held from now on.
+pub(crate) type Keep =
+    Arc<dyn Fn(Map<String, Value>, Option<&str>, Option<SystemTime>) -> Map<String, Value> + Send + Sync>;
+
+/// Spends the refresh token (RFC 6749 §6) of the token response `held`. `granted` are the scopes that were granted,
+/// which the request names only if `names_scopes`. `keep` is called before this returns.
+///
+/// # Errors
+/// [`Error::Refused`], [`Error::Network`], [`Error::Answer`].
+pub(crate) async fn refresh(
+    endpoint: &TokenEndpoint,
+    held: Map<String, Value>,
+    granted: Vec<String>,
+    names_scopes: bool,
+    keep: Keep,
+) -> Result<(), Error> {
+    let redirect = "http://localhost/"; // rmcp wants one; a refresh has none
+    let mut manager = manager(endpoint, redirect, InMemoryStateStore::new()).await?;
+    if names_scopes {
+        manager.set_refresh_scopes(granted.clone());
+    }
+    let client_id = endpoint.client().id.clone();
+    manager.set_credential_store(StoreAdapter { held: Mutex::new(held), granted, client_id, keep });
+    manager.refresh_token().await.map(drop).map_err(|error| endpoint.refusal(Step::Refresh, &error))
+}
+
+/// rmcp's `CredentialStore` over what holds the tokens here.
+struct StoreAdapter {
+    held: Mutex<Map<String, Value>>,
+    granted: Vec<String>,
+    client_id: String,
+    keep: Keep,
+}
+
+#[async_trait]
+impl CredentialStore for StoreAdapter {
+    async fn load(&self) -> Result<Option<StoredCredentials>, AuthError> {
+        let response = serde_json::from_value(Value::Object(self.held.guard().clone()));
+        let response = response.map_err(|error| AuthError::CredentialStoreError(error.to_string()))?;
+        Ok(Some(StoredCredentials::new(self.client_id.clone(), Some(response), self.granted.clone(), None)))
+    }
+
+    async fn save(&self, credentials: StoredCredentials) -> Result<(), AuthError> {
+        let Ok(Value::Object(response)) = serde_json::to_value(&credentials.token_response) else {
+            return Err(AuthError::CredentialStoreError("no token response".to_owned()));
+        };
+        let received = credentials.token_received_at.map(|at| UNIX_EPOCH + Duration::from_secs(at));
+        *self.held.guard() = (self.keep)(response, credentials.issuer.as_deref(), received);
+        Ok(())
+    }
+
+    async fn clear(&self) -> Result<(), AuthError> {
+        warn!("rmcp asks to forget the sign-in; it is kept"); // ours to decide
+        Ok(())
+    }
+}
+
+/// Asks for a token for the client itself (RFC 6749 §4.4).
+///
+/// # Errors
+/// [`Error::Refused`], [`Error::Network`], [`Error::Answer`].
+pub(crate) async fn client_credentials(
+    endpoint: &TokenEndpoint,
+    scopes: &[String],
+) -> Result<Map<String, Value>, Error> {
+    let step = Step::ClientSignIn;
+    let oauth = OAuthClient::new(ClientId::new(endpoint.client().id.clone()))
+        .set_token_uri(TokenUrl::from_url(endpoint.server().token_endpoint()?));
+    let request = oauth.exchange_client_credentials().add_extra_param(RESOURCE.0, RESOURCE.1);
+    let request = request.add_scopes(scopes.iter().cloned().map(Scope::new));
+    let response = request.request_async(endpoint).await.map_err(|error| endpoint.refusal(step, &error))?;
+    members(step, &response)
+}
+
+/// The answer to a device authorization request (RFC 8628 §3.2).
+pub(crate) struct DeviceAuthorization(StandardDeviceAuthorizationResponse);
+
+impl DeviceAuthorization {
+    /// Asks for it at `device_endpoint`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::Network`], [`Error::Answer`].
+    pub(crate) async fn request(
+        endpoint: &TokenEndpoint,
+        device_endpoint: &Url,
+        scopes: &[String],
+    ) -> Result<Self, Error> {
+        let oauth = OAuthClient::new(ClientId::new(endpoint.client().id.clone()))
+            .set_token_uri(TokenUrl::from_url(endpoint.server().token_endpoint()?))
+            .set_device_authorization_url(DeviceAuthorizationUrl::from_url(device_endpoint.clone()));
+        let request = oauth.exchange_device_code().add_extra_param(RESOURCE.0, RESOURCE.1);
+        let request = request.add_scopes(scopes.iter().cloned().map(Scope::new));
+        let details = request.request_async(endpoint).await;
+        details.map(Self).map_err(|error| endpoint.refusal(Step::DeviceSignIn, &error))
+    }
+
+    pub(crate) fn verification_uri(&self) -> &str {
+        self.0.verification_uri()
+    }
+
+    /// The same with the code in it.
+    pub(crate) fn verification_uri_complete(&self) -> Option<&str> {
+        self.0.verification_uri_complete().map(|uri| uri.secret().as_str())
+    }
+
+    pub(crate) fn user_code(&self) -> &str {
+        self.0.user_code().secret()
+    }
+
+    /// Polls the token endpoint (RFC 8628 §3.4) until the person has decided.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::Network`], [`Error::Answer`].
+    pub(crate) async fn poll(&self, endpoint: &TokenEndpoint) -> Result<Map<String, Value>, Error> {
+        let step = Step::DeviceSignIn;
+        let oauth = OAuthClient::new(ClientId::new(endpoint.client().id.clone()))
+            .set_token_uri(TokenUrl::from_url(endpoint.server().token_endpoint()?));
+        let poll = oauth
+            .exchange_device_access_token::<EmptyExtraDeviceAuthorizationFields>(&self.0)
+            .add_extra_param(RESOURCE.0, RESOURCE.1)
+            .set_max_backoff_interval(LONGEST_POLL_PAUSE)
+            .request_async(endpoint, tokio::time::sleep, None)
+            .await;
+        members(step, &poll.map_err(|error| endpoint.refusal(step, &error))?)
+    }
+}
+
+fn members(step: Step, response: &OAuthTokenResponse) -> Result<Map<String, Value>, Error> {
+    match serde_json::to_value(response) {
+        Ok(Value::Object(members)) => Ok(members),
+        _ => Err(Error::Answer { step, what: "no token response".to_owned(), status: None }),
+    }
+}
+
+impl TokenEndpoint {
+    /// Sends a request as rmcp and `oauth2` have made it. They make a text of an error, so it is kept.
+    async fn carry_out(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Error> {
+        self.translate(request).await.inspect_err(|error| self.keep_refusal(Some(error.clone())))
+    }
+
+    async fn translate(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Error> {
+        let url = self.http().address("an endpoint", &request.uri().to_string()).await?;
+        let answer = self.post(&url, form::decode(request.body())).await?;
+        // As it is kept: without what the answer repeats of our secrets.
+        let refusal = self.kept_refusal();
+        if let (true, Some(error @ Error::Answer { .. })) = (Disposition::of(answer.status).may_pass(), &refusal) {
+            return Err(error.clone()); // a failed request to oauth2, which goes on polling then
+        }
+        let mut status = answer.status;
+        let mut body = answer.body.to_vec();
+        if let Some(Error::Refused { error, description, .. }) = refusal {
+            // An error with HTTP 200 (GitHub), or with any other status: oauth2 understands 400.
+            status = StatusCode::BAD_REQUEST;
+            let mut told = Map::from_iter([("error".to_owned(), Value::from(error.as_str()))]);
+            if let Some(description) = description {
+                told.insert("error_description".to_owned(), description.into());
+            }
+            body = Value::Object(told).to_string().into_bytes();
+        } else if let Ok(mut content) = serde_json::from_slice::<Map<String, Value>>(&body) {
+            straighten(&mut content);
+            body = Value::Object(content).to_string().into_bytes();
+        }
+        let response = Response::builder().status(status).header(header::CONTENT_TYPE, "application/json");
+        response.body(body).map_err(|error| Error::Local(error.to_string()))
+    }
+}
+
+impl OAuthHttpClient for TokenEndpoint {
+    fn execute(&self, request: OAuthHttpRequest) -> OAuthHttpClientFuture<'_> {
+        Box::pin(async move { Ok(self.carry_out(request.request).await?) })
+    }
+}
+
+impl<'c> oauth2::AsyncHttpClient<'c> for TokenEndpoint {
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Vec<u8>>, Error>> + Send + 'c>>;
+
+    fn call(&'c self, request: Request<Vec<u8>>) -> Self::Future {
+        Box::pin(self.carry_out(request))
+    }
+}

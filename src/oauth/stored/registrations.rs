@@ -1,0 +1,100 @@
+//! Client registrations on disk: npm's `client_info.json`, and `registrations.json` beside it.
+//!
+//! # Invariants
+//!
+//! - A registration is not shown to another issuer than its own.
+//! - npm's file is written only together with tokens, so that a sign-in that is never finished leaves the tokens their
+//!   client.
+
+use serde_json::{Map, Value};
+
+use crate::{
+    oauth::protocol::{
+        client_auth::{Client, Origin},
+        issuer::same_issuer,
+    },
+    report::{self, Code},
+    store::Store,
+};
+
+/// npm's file: the registration with the present issuer.
+const CLIENT_INFO: &str = "client_info.json";
+/// Ours: registrations with all issuers, the latest first.
+const REGISTRATIONS: &str = "registrations.json";
+/// Most of these kept: a few ports and issuers.
+const MOST_REGISTRATIONS: usize = 16;
+
+/// The members of a registration (RFC 7591 §3.2.1).
+type Registration = Map<String, Value>;
+
+/// The registrations with this issuer: npm's file, then ours.
+pub(crate) fn of_issuer(store: &Store, issuer: &str) -> Vec<Registration> {
+    let of_issuer = |info: &Registration| match info.get("issuer").and_then(Value::as_str) {
+        Some(named) => same_issuer(named, issuer),
+        None => true, // written before npm noted it
+    };
+    let mut all = ours(store);
+    if let Some(npms) = npms(store) {
+        all.retain(|info| info.get("client_id") != npms.get("client_id")); // npm may have noted more
+        all.insert(0, npms);
+    }
+    all.retain(of_issuer);
+    all
+}
+
+/// The redirect URIs of a registration.
+pub(crate) fn redirect_uris(info: &Registration) -> impl Iterator<Item = &str> {
+    info.get("redirect_uris").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// The issuer of the registration in npm's file.
+pub(crate) fn issuer_noted(store: &Store) -> Option<String> {
+    npms(store)?.get("issuer")?.as_str().map(ToOwned::to_owned)
+}
+
+/// Keeps a new registration.
+pub(crate) fn add(store: &Store, info: Registration) {
+    let mut all = ours(store);
+    all.insert(0, info);
+    all.truncate(MOST_REGISTRATIONS);
+    save(store, REGISTRATIONS, &all);
+}
+
+/// Writes the client of stored tokens where npm looks for it.
+pub(crate) fn keep_for_npm(store: &Store, issuer: &str, client: &Client) {
+    if matches!(client.origin, Origin::Stored | Origin::Registered)
+        && let Some(info) = of_issuer(store, issuer).into_iter().find(|info| is_of(info, client))
+    {
+        save(store, CLIENT_INFO, &info);
+    }
+}
+
+/// Forgets a registration, because it was refused.
+pub(crate) fn forget(store: &Store, client: &Client) {
+    if npms(store).is_some_and(|info| is_of(&info, client)) {
+        store.remove(CLIENT_INFO);
+    }
+    let mut all = ours(store);
+    all.retain(|info| !is_of(info, client));
+    save(store, REGISTRATIONS, &all);
+}
+
+fn is_of(info: &Registration, client: &Client) -> bool {
+    info.get("client_id").and_then(Value::as_str) == Some(&client.id)
+}
+
+fn npms(store: &Store) -> Option<Registration> {
+    store.parse(CLIENT_INFO, |content| serde_json::from_slice(content).ok())
+}
+
+fn ours(store: &Store) -> Vec<Registration> {
+    store.parse(REGISTRATIONS, |content| serde_json::from_slice(content).ok()).unwrap_or_default()
+}
+
+fn save(store: &Store, name: &str, content: &impl serde::Serialize) {
+    let written = serde_json::to_vec_pretty(content).map_err(Into::into).and_then(|text| store.write(name, &text));
+    if let Err(error) = written {
+        // It works for now; the next start registers again.
+        report::warn(Code::StoreNotWritable, format!("the registration is not kept: {error:#}"));
+    }
+}
