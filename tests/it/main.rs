@@ -17,6 +17,7 @@ mod grants;
 mod hold;
 mod hostile;
 mod http_sse;
+mod layout;
 mod log;
 mod modern;
 mod network;
