@@ -526,6 +526,82 @@ async fn what_is_written_is_what_npm_reads() {
     assert!(text.starts_with("{\n  \"") && text.ends_with("\n}"), "{text}");
 }
 
+const OWN_TOKENS: &str = r#"{
+  "access_token": _,
+  "expires_at": _,
+  "expires_in": 3600,
+  "issuer": "ISSUER",
+  "refresh_token": _,
+  "token_type": "bearer"
+}"#;
+const OWN_GRANT: &str = r#"{
+  "server": "SERVER",
+  "grant": "authorization_code",
+  "client_id": _,
+  "issuer": "ISSUER",
+  "resource": "SERVER",
+  "requested_scopes": [],
+  "resource_metadata": _,
+  "sign_in": _,
+  "over": false,
+  "token": _
+}"#;
+const OWN_REGISTRATIONS: &str = r#"[
+  {
+    "application_type": "native",
+    "client_id": _,
+    "client_name": "mcp-remote",
+    "grant_types": [
+      "authorization_code",
+      "refresh_token"
+    ],
+    "issuer": "ISSUER",
+    "redirect_uris": [
+      "http://localhost:PORT/oauth/callback"
+    ],
+    "response_types": [
+      "code"
+    ],
+    "software_id": "2e6dc280-f3c3-4e01-99a7-8181dbd1d23d",
+    "software_version": _,
+    "token_endpoint_auth_method": "none"
+  }
+]"#;
+const OWN_DESCRIPTION: &str = concat!(
+    r#"{"credential":_,"account":_,"description":{"initialize":{"capabilities":{"tools":{}},"#,
+    r#""protocolVersion":"2025-11-25","serverInfo":{"name":"peer","version":"1"}},"#,
+    r#""negotiated":{"2025-11-25":"2025-11-25"},"#,
+);
+
+/// Replaces what differs from run to run, so that the rest of a file can be compared as text.
+fn without_values(mut text: String, members: &[&str]) -> String {
+    let value: Value = serde_json::from_str(&text).unwrap();
+    let value = value.get(0).unwrap_or(&value);
+    for name in members {
+        text = text.replace(&value[name].to_string(), "_");
+    }
+    text
+}
+
+#[tokio::test]
+async fn own_files_have_the_text_that_other_versions_read() {
+    let desk = Desk::with(|settings| settings.lifetime = json!(3600)).await;
+    let mut host = desk.host(&[]).await;
+    assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
+    host.close().await;
+    let (url, issuer) = (desk.server.url(), desk.server.issuer());
+    let text = |name: &str, members: &[&str]| {
+        let text = std::fs::read_to_string(stored::file(desk.home.path(), &url, name)).unwrap();
+        let text = without_values(text, members).replace(&url, "SERVER").replace(&issuer, "ISSUER");
+        text.replace(&format!("localhost:{}", stored::port(&url)), "localhost:PORT")
+    };
+    assert_eq!(text("tokens.json", &["access_token", "refresh_token", "expires_at"]), OWN_TOKENS);
+    assert_eq!(text("grant.json", &["sign_in", "token", "client_id", "resource_metadata"]), OWN_GRANT);
+    assert_eq!(text("registrations.json", &["client_id", "software_version"]), OWN_REGISTRATIONS);
+    let description = text("description.json", &["credential", "account"]);
+    assert!(description.starts_with(OWN_DESCRIPTION), "{description}");
+}
+
 #[tokio::test]
 async fn files_are_the_owners_alone_and_nothing_is_left_over() {
     let desk = Desk::signed_in(|settings| settings.client_method = "client_secret_basic".into()).await;
