@@ -4,7 +4,6 @@ use std::{path::PathBuf, time::Duration};
 
 use reqwest::Url;
 
-use super::Start;
 use crate::{secret::Secret, surroundings::Surroundings};
 
 /// How to obtain authorization where the server asks for it.
@@ -18,8 +17,6 @@ pub(crate) struct Authorization {
     pub callback_path: String,
     /// How long a host's request waits for a person.
     pub timeout: Duration,
-    /// Whether the host's `initialize` waits at all.
-    pub start: Start,
     /// Where the browser goes after success.
     pub success_url: Option<Url>,
     /// The resource indicator (RFC 8707).

@@ -109,7 +109,7 @@ impl Host {
         Self {
             owed: HashMap::new(),
             cancelled: VecDeque::new(),
-            progress: settings.progress.then(Progress::default),
+            progress: settings.limits.progress_keepalive.then(Progress::default),
             asked: Vec::new(),
             ignored_tools: settings.ignored_tools.clone(),
             actions: VecDeque::new(),

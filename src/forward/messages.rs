@@ -54,7 +54,7 @@ impl Forward {
 
     /// A line of the host that is too long; its id, if it is a request.
     pub(super) fn too_long(&mut self, id: Option<&Id>) {
-        let what = format!("the host's message is longer than {} bytes", self.cx.settings.max_message);
+        let what = format!("the host's message is longer than {} bytes", self.cx.settings.limits.max_message_size);
         let report = Report::new(Code::TooLarge, what, Some("raise the limit with --max-message-size"));
         warn!("{}", report.line());
         if let Some(id) = id {

@@ -185,7 +185,7 @@ impl Opening {
     /// A message of the host waits for the connection.
     pub(super) fn wait(&mut self, message: Message, cx: &mut Context) {
         let before: usize = self.waiting.iter().map(|message| message.body.len()).sum();
-        if self.waiting.len() < MOST_WAITING && before <= cx.settings.max_message {
+        if self.waiting.len() < MOST_WAITING && before <= cx.settings.limits.max_message_size {
             self.waiting.push_back(message);
             self.answer_waiting(cx);
         } else {

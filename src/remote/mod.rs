@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    config::{Protocol, Start, TransportStrategy},
+    config::{Limits, Protocol, Start, TransportStrategy},
     era::known::{Eras, KnownEra},
     era::{self, Era, verdict},
     mcp::{HOST_PATIENCE, Transport, method::INITIALIZE, version::FIRST_MODERN},
@@ -76,27 +76,6 @@ pub(crate) enum Event {
     Renewed(Message),
 }
 
-/// How long things may take.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Timing {
-    /// How long a message waits for a server that is down, or only starting.
-    pub retry_for: Duration,
-    /// How long a server may take to answer `initialize`, ours or the host's.
-    pub initialize_patience: Duration,
-    /// Pause between pings of our own, if there are to be any.
-    pub ping: Option<Duration>,
-    /// Whether the host's `initialize` waits for as long as the server cannot be reached.
-    pub start: Start,
-}
-
-impl Timing {
-    /// How long a server may take over what a host had set in a session that is replaced: calls wait, and a
-    /// session without it is better than none.
-    fn restore_patience(&self) -> Duration {
-        self.initialize_patience / 2
-    }
-}
-
 /// Longest pause between tries to open a connection that nobody waits for any more; a request of the
 /// host's cuts it short.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -117,7 +96,7 @@ pub(crate) struct Opener {
     /// Which transports, in which order.
     pub strategy: TransportStrategy,
     /// How long things may take.
-    pub timing: Timing,
+    pub limits: Limits,
     /// Which eras.
     pub protocol: Protocol,
     /// What is known of the server's era.
@@ -139,8 +118,8 @@ impl Opener {
     /// # Errors
     /// [`Error`]: the message will not be answered by the server.
     pub(crate) async fn open(self, first: Message, hurry: Arc<Notify>) -> Result<Remote, Error> {
-        if self.timing.start == Start::Wait || first.method() != Some(INITIALIZE) {
-            return self.open_once(&first, self.timing.retry_for).await;
+        if self.limits.start == Start::Wait || first.method() != Some(INITIALIZE) {
+            return self.open_once(&first, self.limits.retry_for).await;
         }
         let began = Instant::now();
         let mut backoff = Backoff::up_to(LONGEST_PAUSE);
@@ -262,7 +241,7 @@ impl Opener {
     }
 
     fn core(&self) -> Core {
-        Core::new(self.http.clone(), self.authorizer.clone(), self.timing, self.events.clone())
+        Core::new(self.http.clone(), self.authorizer.clone(), self.limits.clone(), self.events.clone())
     }
 
     async fn over_streamable_http(&self, initialize: &Message, retry_for: Duration) -> Result<Remote, Error> {

@@ -381,7 +381,7 @@ impl Transport for Modern {
 
     /// A host does not wait for the answer to `server/discover`; it goes on with `initialize`, which is tried again.
     fn retry_for(&self, message: &Message) -> Duration {
-        if message.method() == Some(DISCOVER) { Duration::ZERO } else { self.core.timing.retry_for }
+        if message.method() == Some(DISCOVER) { Duration::ZERO } else { self.core.limits.retry_for }
     }
 
     async fn begin(&self, message: &Message) -> Result<ModernAttempt, Event> {

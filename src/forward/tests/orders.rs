@@ -188,10 +188,9 @@ impl World {
         let (clock, time) = clock();
         let settings = Settings {
             ignored_tools: hides.then(|| ToolPattern::new("hidden")).into_iter().collect(),
-            max_message: 100_000,
+            limits: Limits { max_message_size: 100_000, progress_keepalive: progress, ..limits(start) },
             protocol,
             clock,
-            progress,
             ..settings(start)
         };
         Self {
