@@ -1,6 +1,9 @@
-//! A token, ready to be sent (RFC 6750 §2.1; RFC 9449 §7.1), and what the server has made of it.
+//! A token, ready to be sent (RFC 6750 §2.1; RFC 9449 §7.1), and whether the server accepted it.
 //!
-//! Must never: be printed; go anywhere but into the header of a request to the MCP server.
+//! # Invariants
+//!
+//! - A token is not printed.
+//! - A token goes nowhere but into the header of a request to the MCP server.
 
 use std::{
     sync::{

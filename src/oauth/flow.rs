@@ -15,10 +15,10 @@ use super::{
     attempt::{AuthorizationAttempt, discover},
     context::Context,
     credential::{Credential, Obtained},
-    error::{Error, ErrorCode},
+    error::Error,
     fact::Fact,
     grants::{
-        self, authorization_code, device_code,
+        self,
         refresh::{self, Refreshed},
     },
     progress::{Need, Phase, Progress},
@@ -26,7 +26,7 @@ use super::{
     providers::remedies,
     stored::{provenance::Provenance, sign_in::SignIn},
 };
-use crate::{config::Grant, store::lock::Purpose, text::one_line};
+use crate::{store::lock::Purpose, text::one_line};
 
 /// After this long, whoever has the lock of sign-ins is waiting for a person.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
@@ -139,7 +139,7 @@ async fn begin(
 /// Asks a person, and once more for each known remedy that what was refused has.
 async fn sign_in(context: &Context, mut attempt: AuthorizationAttempt) -> Result<Credential, Error> {
     loop {
-        let error = match ask(context, &mut attempt).await {
+        let error = match grants::with_person(context, &mut attempt).await {
             Err(error) => error,
             signed_in => return signed_in,
         };
@@ -149,23 +149,6 @@ async fn sign_in(context: &Context, mut attempt: AuthorizationAttempt) -> Result
         };
         attempt = remedied;
     }
-}
-
-/// Asks a person.
-async fn ask(context: &Context, attempt: &mut AuthorizationAttempt) -> Result<Credential, Error> {
-    if context.settings.grant == Grant::DeviceCode {
-        return device_code::obtain(context, attempt).await;
-    }
-    // Nobody here sees a browser of this machine: a code can be entered anywhere.
-    let offered = attempt.discovered.server.metadata.device_authorization_endpoint.is_some();
-    if offered && !context.settings.surroundings.may_have_browser() {
-        match device_code::obtain(context, attempt).await {
-            Err(error) if error.is(ErrorCode::AccessDenied) || error.is(ErrorCode::ExpiredToken) => return Err(error),
-            Err(error) => info!("no sign-in with a code: {error}"),
-            signed_in => return signed_in,
-        }
-    }
-    authorization_code::obtain(context, attempt).await
 }
 
 /// Replaces a credential whose end is near. `None` if that failed.

@@ -3,8 +3,8 @@
 //!
 //! In reading order: [`authorizer`] (one flight per process, who waits how long) → [`flow`] (the walk from a challenge
 //! to a credential) → [`grants`] → [`client`] (who we are), [`person`] (browser, page, redirect), [`providers`] (known
-//! quirks) → [`stored`] (file formats) → [`protocol`] (RFCs only: no store, no settings) → [`http`] (the guarded client).
-//! A file imports from below only.
+//! quirks) → [`stored`] (file formats) → [`protocol`] (RFCs only: no store, no settings) → [`http`] (the guarded
+//! client). A file imports from below only.
 //!
 //! # Invariants
 //!

@@ -1,5 +1,5 @@
-//! The sign-in page, probed before a person sees it: how an authorization server refuses a client that it does not know,
-//! or that may ask for less. No standard says; RFC 6749 §4.1.2.1 only that there is no redirect then.
+//! The sign-in page, probed before a person sees it: how an authorization server refuses a client that it does not
+//! know, or that may ask for less. No standard says; RFC 6749 §4.1.2.1 only that there is no redirect then.
 //!
 //! # Invariants
 //!

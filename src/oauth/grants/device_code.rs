@@ -36,7 +36,7 @@ use crate::{
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// Signs a person in with a code.
-pub(crate) async fn obtain(context: &Context, attempt: &AuthorizationAttempt) -> Result<Credential, Error> {
+pub(super) async fn obtain(context: &Context, attempt: &AuthorizationAttempt) -> Result<Credential, Error> {
     let server = &attempt.discovered.server;
     let Some(endpoint) = &server.metadata.device_authorization_endpoint else {
         let issuer = server.issuer.clone();

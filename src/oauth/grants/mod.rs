@@ -1,22 +1,44 @@
 //! The grants, each in its file: what is sent, and what comes of it. And the two ends of what they give: refresh and
 //! revocation.
 
-pub(crate) mod authorization_code;
+mod authorization_code;
 mod client_credentials;
-pub(crate) mod device_code;
+mod device_code;
 mod id_jag;
 mod keep;
 pub(crate) mod refresh;
 pub(crate) mod revocation;
 mod workload_identity;
 
+use log::info;
+
 use super::{
     attempt::AuthorizationAttempt,
     context::Context,
     credential::{Credential, Obtained},
-    error::Error,
+    error::{Error, ErrorCode},
 };
 use crate::{config::Grant, store::lock::Purpose};
+
+/// Asks a person.
+///
+/// # Errors
+/// [`Error`].
+pub(crate) async fn with_person(context: &Context, attempt: &mut AuthorizationAttempt) -> Result<Credential, Error> {
+    if context.settings.grant == Grant::DeviceCode {
+        return device_code::obtain(context, attempt).await;
+    }
+    // Nobody here sees a browser of this machine: a code can be entered anywhere.
+    let offered = attempt.discovered.server.metadata.device_authorization_endpoint.is_some();
+    if offered && !context.settings.surroundings.may_have_browser() {
+        match device_code::obtain(context, attempt).await {
+            Err(error) if error.is(ErrorCode::AccessDenied) || error.is(ErrorCode::ExpiredToken) => return Err(error),
+            Err(error) => info!("no sign-in with a code: {error}"),
+            signed_in => return signed_in,
+        }
+    }
+    authorization_code::obtain(context, attempt).await
+}
 
 /// Obtains a credential by a grant that needs nobody: such a grant is asked for again whenever a token is wanted.
 ///

@@ -1,9 +1,13 @@
-//! Where a server's metadata may send us (RFC 9728 §7.7; MCP Security Best Practices, Server-Side
-//! Request Forgery): not nearer to this machine than the server is itself.
+//! Where a server's metadata may send this program (RFC 9728 §7.7; MCP Security Best Practices, Server-Side Request
+//! Forgery): to no address that is nearer to this machine than the server itself.
 //!
-//! Checked twice: the host as it is written, and every address its name leads to, at the moment of the
-//! connection, so that no answer of a name server can change in between. Must never: let a name pass
-//! because an earlier answer was harmless; guess that an unknown range is public.
+//! An address is checked twice: the host as it is written, and every address that its name leads to, at the moment of
+//! the connection, so that no answer of a name server can change in between.
+//!
+//! # Invariants
+//!
+//! - A name does not pass because an earlier answer was harmless.
+//! - An unknown range is not taken for public.
 
 use std::{
     fmt, io,
@@ -137,7 +141,7 @@ pub(crate) enum Refused {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn may_name(server: &Url, url: &Url, plain_http: PlainHttp) -> Result<(), Refused> {
+fn may_name(server: &Url, url: &Url, plain_http: PlainHttp) -> Result<(), Refused> {
     judge(written(server).unwrap_or(AddressScope::Public), url, plain_http)
 }
 

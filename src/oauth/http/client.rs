@@ -1,8 +1,10 @@
-//! The way to authorization servers, and to the MCP server's metadata: what may be asked, how long it
-//! may take, how much may come.
+//! The guarded HTTP client for authorization servers and for the MCP server's metadata (MCP Security Best Practices,
+//! Server-Side Request Forgery; RFC 9728 §7.7): which URLs it requests, how long an answer may take, how much is read.
 //!
-//! Obeys MCP Security Best Practices (SSRF) and RFC 9728 §7.7. Must never: carry a header, a cookie or
-//! a token of the MCP server; follow a redirect of a request that has a secret in it.
+//! # Invariants
+//!
+//! - No header, cookie or token of the MCP server is sent.
+//! - No redirect of a request that has a secret in it is followed.
 
 use std::{
     net::IpAddr,
@@ -39,10 +41,10 @@ const MOST_REDIRECTS: usize = 5;
 /// Authorization, Server Metadata Discovery).
 const REVISION: &str = "2025-11-25";
 
-/// The way out.
+/// A client for one MCP server and whom its metadata name.
 #[derive(Debug)]
 pub(crate) struct HttpClient {
-    outlet: Arc<ClientFactory>,
+    clients: Arc<ClientFactory>,
     server: ServerUrl,
     plain_http: PlainHttp,
     /// Origins that the user has named.
@@ -69,18 +71,18 @@ impl HttpClient {
     /// On behalf of `server`. Makes no client yet. `named` are addresses that the user has named:
     /// they may be anywhere.
     pub(crate) fn new(
-        outlet: Arc<ClientFactory>,
+        clients: Arc<ClientFactory>,
         server: ServerUrl,
         plain_http: PlainHttp,
         private_addresses: bool,
         named: &[&Url],
     ) -> Self {
         let hosts = named.iter().filter_map(|url| url.host_str().map(ToOwned::to_owned)).collect();
-        let unguarded = [outlet.proxy_hosts(), hosts].concat();
+        let unguarded = [clients.proxy_hosts(), hosts].concat();
         let named = named.iter().map(|url| url.origin().ascii_serialization()).collect();
-        let resolver = GuardedResolver::new(server.url(), unguarded, outlet.is_ipv4_only());
+        let resolver = GuardedResolver::new(server.url(), unguarded, clients.is_ipv4_only());
         Self {
-            outlet,
+            clients,
             server,
             plain_http,
             named,
@@ -187,7 +189,7 @@ impl HttpClient {
         body: Bytes,
     ) -> Result<Answer, Error> {
         let network = |why: String| Error::Network { host: host(url), why };
-        let failed = |error: reqwest::Error| match self.outlet.distrusted_issuer(&error, url) {
+        let failed = |error: reqwest::Error| match self.clients.distrusted_issuer(&error, url) {
             Some(issuer) => {
                 network(format!("its certificate was issued by {issuer}, which this computer does not trust"))
             }
@@ -228,18 +230,18 @@ impl HttpClient {
 
     fn client(&self, url: &Url) -> anyhow::Result<&Client> {
         let near = is_loopback(url);
-        let (slot, reach) = if near { (&self.near, Route::Loopback) } else { (&self.far, Route::Anywhere) };
+        let (slot, route) = if near { (&self.near, Route::Loopback) } else { (&self.far, Route::Anywhere) };
         if let Some(client) = slot.get() {
             return Ok(client);
         }
-        let client = self.outlet.client(&reach, self.resolver())?;
+        let client = self.clients.client(&route, self.resolver())?;
         Ok(slot.get_or_init(|| client))
     }
 
     /// Who looks names up. It is asked for the proxy's name, too; the operating system's proxy is not
     /// known by it and may be near.
     fn resolver(&self) -> Option<Arc<dyn Resolve>> {
-        let free = self.private_addresses || self.outlet.has_unknown_proxy();
+        let free = self.private_addresses || self.clients.has_unknown_proxy();
         (!free).then(|| Arc::new(self.resolver.clone()) as Arc<dyn Resolve>)
     }
 }
@@ -275,8 +277,8 @@ mod tests {
             headers_timeout: None,
             body_timeout: None,
         };
-        let outlet = Arc::new(ClientFactory::new(&server, Arc::new(network)).unwrap());
-        HttpClient::new(outlet, server, PlainHttp::ForLoopback, private_addresses, named)
+        let clients = Arc::new(ClientFactory::new(&server, Arc::new(network)).unwrap());
+        HttpClient::new(clients, server, PlainHttp::ForLoopback, private_addresses, named)
     }
 
     #[tokio::test]

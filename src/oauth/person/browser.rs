@@ -1,12 +1,14 @@
-//! Opening the person's browser (RFC 8252 §4.1), and what to tell a person who sits elsewhere.
+//! Opening the user's browser (RFC 8252 §4.1), and what to tell a user who sits at another computer.
 //!
-//! `$BROWSER` comes first, then what the platform has: the `webbrowser` crate on macOS and Windows;
-//! elsewhere the launchers it would start, since there it gives our stdin to desktop entries with
-//! `Terminal=true`, never waits for its children, and looks for the screen in an environment that
-//! hosts have emptied.
+//! `$BROWSER` comes first, then what the platform has: the `webbrowser` crate on macOS and Windows; elsewhere the
+//! launchers that the crate would start, because there the crate gives this program's stdin to desktop entries with
+//! `Terminal=true`, never waits for its children, and looks for the screen in an environment that hosts have emptied.
 //!
-//! Must never: start a shell, or anything with a URL that is not http or https (CVE-2025-6514); let a
-//! browser have our stdin, stdout or stderr; start a browser that needs a terminal; leave a zombie.
+//! # Invariants
+//!
+//! - No shell is started, and nothing with a URL that is not http or https (CVE-2025-6514).
+//! - A browser gets neither stdin nor stdout nor stderr of this program.
+//! - No browser that needs a terminal is started, and no zombie is left.
 
 use std::{
     fs,

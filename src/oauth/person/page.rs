@@ -1,9 +1,11 @@
-//! What the browser shows once it comes back from the authorization server: one HTML document that
-//! needs nothing else (HTML Living Standard; Content Security Policy Level 3; WCAG 2.2 §1.4.3 for the
-//! colours).
+//! What the browser shows after the authorization server redirects it here: one HTML document that needs nothing else
+//! (HTML Living Standard; Content Security Policy Level 3; WCAG 2.2 §1.4.3 for the colors).
 //!
-//! Must never: hold a script or fetch anything; show a word from outside unescaped; say "signed in"
-//! for anything but [`Page::SignedIn`].
+//! # Invariants
+//!
+//! - The page holds no script and fetches nothing.
+//! - No word from outside is shown unescaped.
+//! - Nothing but [`Page::SignedIn`] says "signed in".
 
 use std::{fmt::Write as _, sync::LazyLock};
 

@@ -1,7 +1,9 @@
-//! Which program has a port of this computer, as Linux tells in /proc (proc_pid_net(5), proc_pid_fd(5));
-//! elsewhere it cannot be told without rights or programs that may not be there.
+//! Which program holds a port of this computer, as Linux tells in /proc (proc_pid_net(5), proc_pid_fd(5)); elsewhere
+//! that takes rights or programs that may be missing.
 //!
-//! Must never: fail the sign-in because it cannot be told.
+//! # Invariants
+//!
+//! - A holder that cannot be found out fails no sign-in.
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::of;

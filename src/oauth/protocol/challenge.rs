@@ -1,8 +1,11 @@
 //! What a server asks for in `WWW-Authenticate` (RFC 9110 §11.6.1; the parameters of RFC 6750 §3,
-//! RFC 9449 §7.1 and RFC 9728 §5.1).
+//! RFC 9449 §7.1 and RFC 9728 §5.1). It is read as it is rather than as it should be, because servers forget commas and
+//! quotes.
 //!
-//! Reads what is there rather than what should be: servers forget commas and quotes. Must never: take
-//! a parameter from inside another's quoted text, or from a scheme that is neither Bearer nor DPoP.
+//! # Invariants
+//!
+//! - No parameter is taken from inside another parameter's quoted text, or from a scheme that is neither Bearer nor
+//!   DPoP.
 
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 

@@ -1,7 +1,10 @@
 //! The signed JWT that stands in for a client secret (`private_key_jwt`; RFC 7523 §2.2 and §3, as the
 //! MCP extension for client credentials wants it).
 //!
-//! Must never: be used twice, or name another audience than the one authorization server.
+//! # Invariants
+//!
+//! - An assertion is used once.
+//! - An assertion names no other audience than the one authorization server.
 
 use std::time::{Duration, SystemTime};
 

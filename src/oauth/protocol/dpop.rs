@@ -1,7 +1,10 @@
-//! Proof that we hold the key our tokens are bound to (DPoP, RFC 9449).
+//! Proof of possession of the key that tokens are bound to (DPoP, RFC 9449).
 //!
-//! Must never: let the key leave its file and this process, make a second key for a file that has
-//! one, or send one origin's nonce to another.
+//! # Invariants
+//!
+//! - The key does not leave its file and this process.
+//! - A file that has a key gets no second one.
+//! - A nonce of one origin is not sent to another.
 
 use std::{
     collections::HashMap,

@@ -1,7 +1,10 @@
-//! Signatures of ours: compact JWS (RFC 7515 §7.1) with the algorithms of RFC 7518 §3, RFC 8037 §3.1
-//! and RFC 9864 §2.2; the claims every JWT of ours has (RFC 7519).
+//! Signatures of this program: compact JWS (RFC 7515 §7.1) with the algorithms of RFC 7518 §3, RFC 8037 §3.1
+//! and RFC 9864 §2.2; the claims that all its JWTs have (RFC 7519).
 //!
-//! Must never: show a private key, or sign with an algorithm that is not the key's.
+//! # Invariants
+//!
+//! - A private key is not shown.
+//! - A key signs with its own algorithm only.
 
 use std::{
     fmt,

@@ -1,8 +1,8 @@
 //! The OAuth programming interfaces of rmcp 3.11 and of `oauth2`, on which rmcp is built. Both send over
 //! [`TokenEndpoint`], by hooks that are implemented here.
 //!
-//! What the two libraries do: the URL of the authorization request with PKCE and `state`; the exchange of the code; what
-//! a refresh sends, and when it may be sent; the requests of client credentials and of the device grant with its
+//! What the two libraries do: the URL of the authorization request with PKCE and `state`; the exchange of the code;
+//! what a refresh sends, and when it may be sent; the requests of client credentials and of the device grant with its
 //! polling. What is replaced: client authentication (rmcp has one rule for all registrations), `resource` (rmcp passes
 //! it through a URL type, which adds a slash), and error answers, of which both make a text.
 //!

@@ -1,6 +1,6 @@
-//! What helps against the failures that providers are known for ([`super::table`]): tried once, said aloud, and kept for
-//! this server and this issuer ([`crate::oauth::stored::remedies`]) if it helped. The user's flags come first: what they
-//! decide, no remedy touches.
+//! What helps against the failures that providers are known for ([`super::table`]): tried once, said aloud, and kept
+//! for this server and this issuer ([`crate::oauth::stored::remedies`]) if it helped. The user's flags come first: what
+//! they decide, no remedy touches.
 //!
 //! # Invariants
 //!

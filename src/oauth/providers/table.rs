@@ -1,10 +1,10 @@
-//! What known authorization servers do differently from the standards, and what helps: a table, each
-//! row with the place that says so.
+//! What known authorization servers do differently from the standards, and what helps: a table, each row with the place
+//! that says so.
 //!
-//! Some rows hold from the start. The others wait for the failure that the provider is known for
-//! ([`super::remedies`]). What every authorization server is forgiven has no row, because it needs no name: an error
-//! with HTTP 200 (GitHub; [`token_endpoint`](crate::oauth::protocol::token_endpoint)), and a secret for a client that is
-//! to have none (FastMCP; [`registration`](crate::oauth::protocol::registration)).
+//! Some rows hold from the start. The others wait for the failure that the provider is known for ([`super::remedies`]).
+//! What every authorization server is forgiven has no row, because it needs no name: an error with HTTP 200 (GitHub;
+//! [`token_endpoint`](crate::oauth::protocol::token_endpoint)), and a secret for a client that is to have none
+//! (FastMCP; [`registration`](crate::oauth::protocol::registration)).
 //!
 //! # Invariants
 //!

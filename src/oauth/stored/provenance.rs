@@ -1,7 +1,9 @@
-//! How stored tokens were obtained: by whom, from whom, for what. A file of ours beside each file of
-//! tokens, since npm's has no place for it.
+//! How stored tokens were obtained: by which client, from which issuer, for what. A file beside each file of tokens,
+//! because the npm package's format has no place for it.
 //!
-//! Must never: hold a secret.
+//! # Invariants
+//!
+//! - The file holds no secret.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,9 @@
-//! What a server's authorization server was found to need ([`Remedy`]), so that it is not found out
+//! What the authorization server of a server was found to need ([`Remedy`]), so that it is not found out
 //! again by failing.
 //!
-//! Must never: be used for another issuer than the one it was found with.
+//! # Invariants
+//!
+//! - A remedy is not used for another issuer than the one that it was found with.
 
 use serde::{Deserialize, Serialize};
 

@@ -98,3 +98,81 @@ fn file(state: &str) -> String {
 fn seconds(time: SystemTime) -> Duration {
     time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As version 0.1.0 wrote it, with rmcp's structure inside.
+    const FILE: &str = concat!(
+        r#"{"authorization":{"pkce_verifier":"v","csrf_token":"s-1","expected_issuer":"https://as.example","#,
+        r#""require_issuer":true,"created_at":1700000000,"requested_scopes":["a","b"]},"client_id":"c","#,
+        r#""resource":"https://mcp.example/mcp","remedies":["omit_prompt","name_scopes"],"#,
+        r#""redirect_uri":"http://localhost:3335/oauth/callback","port":3335,"#,
+        r#""authorization_url":"https://as.example/authorize?state=s-1","deadline":3600}"#,
+    );
+
+    fn store() -> (Store, tempfile::TempDir) {
+        let home = tempfile::tempdir().unwrap();
+        (Store::new(home.path().to_owned(), "0".repeat(32)), home)
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn sign_in() -> SignIn {
+        SignIn {
+            authorization: PendingAuthorization {
+                pkce_verifier: "v".to_owned(),
+                state: "s-1".to_owned(),
+                expected_issuer: Some("https://as.example".to_owned()),
+                require_issuer: true,
+                created_at: 1_700_000_000,
+                requested_scopes: vec!["a".to_owned(), "b".to_owned()],
+            },
+            client_id: "c".to_owned(),
+            resource: Some("https://mcp.example/mcp".to_owned()),
+            remedies: vec![Remedy::OmitPrompt, Remedy::NameScopes],
+            redirect_uri: "http://localhost:3335/oauth/callback".to_owned(),
+            port: 3335,
+            authorization_url: Some("https://as.example/authorize?state=s-1".to_owned()),
+            deadline: 3600,
+        }
+    }
+
+    #[test]
+    fn file_keeps_its_bytes() {
+        let (store, _home) = store();
+        sign_in().save(&store).unwrap();
+        assert_eq!(std::fs::read_to_string(store.path("sign_in_s-1.json")).unwrap(), FILE);
+        let [read] = &SignIn::all(&store, at(1))[..] else { panic!("one sign-in") };
+        assert_eq!(serde_json::to_string(read).unwrap(), FILE);
+    }
+
+    #[test]
+    fn file_without_later_members_is_read() {
+        let old = r#"{"authorization":{"pkce_verifier":"v","csrf_token":"s","created_at":1},"client_id":"c","resource":null,"redirect_uri":"http://localhost:1/","port":1,"authorization_url":null,"deadline":9}"#;
+        let (store, _home) = store();
+        store.write("sign_in_s.json", old.as_bytes()).unwrap();
+        let [read] = &SignIn::all(&store, at(1))[..] else { panic!("one sign-in") };
+        assert_eq!((read.state(), read.remedies.len()), ("s", 0));
+        assert_eq!((read.authorization.expected_issuer.as_ref(), read.authorization.require_issuer), (None, false));
+        assert_eq!(SignIn::pending_url(&store, at(1)), None);
+    }
+
+    #[test]
+    fn sign_in_lasts_until_its_deadline() {
+        let (store, _home) = store();
+        let kept = |now: u64| {
+            sign_in().save(&store).unwrap();
+            SignIn::all(&store, at(now)).len()
+        };
+        assert_eq!((kept(0), kept(3599), kept(3600)), (1, 1, 0));
+        assert!(!store.path("sign_in_s-1.json").exists());
+        let ahead = SignIn { deadline: 3601, ..sign_in() };
+        ahead.save(&store).unwrap();
+        assert!(SignIn::all(&store, at(0)).is_empty(), "farther away than any that is ours");
+        assert_eq!(SignIn::deadline_from(at(1)), 3601);
+    }
+}

@@ -1,7 +1,10 @@
-//! Tokens as npm's mcp-remote 0.15.1 stores them: `tokens.json`, the token response (RFC 6749 §5.1)
-//! and three members of npm's own.
+//! Tokens as npm mcp-remote 0.15.1 stores them: `tokens.json`, the token response (RFC 6749 §5.1) and three members of
+//! that package.
 //!
-//! Must never: write what npm would misread there; lose a member somebody else has written.
+//! # Invariants
+//!
+//! - Nothing is written that the npm package would misread.
+//! - A member that another program has written is not lost.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

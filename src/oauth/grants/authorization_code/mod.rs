@@ -60,7 +60,7 @@ struct Waiting {
 }
 
 /// Signs a person in.
-pub(crate) async fn obtain(context: &Context, attempt: &mut AuthorizationAttempt) -> Result<Credential, Error> {
+pub(super) async fn obtain(context: &Context, attempt: &mut AuthorizationAttempt) -> Result<Credential, Error> {
     let server = &attempt.discovered.server;
     server.check_code_grant(|| context.settings.assume_pkce || table::has_unlisted_s256(server))?;
     if server.metadata.authorization_endpoint.is_none() {

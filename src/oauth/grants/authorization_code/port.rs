@@ -22,8 +22,8 @@ const PORTS: u16 = 8;
 const NEXT_PORTS: u16 = 16;
 /// Ports that browsers do not go to, of those from 3335 on (WHATWG Fetch §2.9, port blocking).
 const BLOCKED: [u16; 15] = [3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080];
-/// How often it is looked whether a copy of npm's has finished its sign-in, as npm does.
-const LOOK: Duration = Duration::from_millis(250);
+/// Pause between checks whether another instance has finished its sign-in, as npm does.
+const CHECK_PAUSE: Duration = Duration::from_millis(250);
 /// How long another copy's sign-in is waited for at least, as npm does.
 const SHORTEST_FOLLOWING: Duration = Duration::from_secs(180);
 
@@ -100,8 +100,8 @@ enum Followed {
 async fn follow(context: &Context, attempt: &AuthorizationAttempt, place: &Place, port: u16) -> Followed {
     info!("another mcp-remote signs in on port {port}; waiting for it");
     attempt.progress.another_asks(None);
-    let patience = context.settings.timeout.max(SHORTEST_FOLLOWING);
-    let ended = tokio::time::timeout(patience, async {
+    let longest = context.settings.timeout.max(SHORTEST_FOLLOWING);
+    let ended = tokio::time::timeout(longest, async {
         loop {
             if attempt.newer(context).is_some() {
                 return Followed::SignedIn;
@@ -109,7 +109,7 @@ async fn follow(context: &Context, attempt: &AuthorizationAttempt, place: &Place
             if let Ok(listener) = Listener::bind(place, port) {
                 return Followed::Gone(listener);
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(CHECK_PAUSE).await;
         }
     });
     ended.await.unwrap_or(Followed::InVain)

@@ -1,7 +1,9 @@
-//! What copies of mcp-remote, npm's too, say to each other's ports: who is here, and a redirect that came
-//! another way.
+//! What instances of mcp-remote, those of the npm package too, say to each other's ports: who is here, and a redirect
+//! that arrived by another way.
 //!
-//! Must never: wait for long, or read much; whoever is on a port may be anybody.
+//! # Invariants
+//!
+//! - An answer is waited for shortly and read up to a limit, because anybody may have the port.
 
 use std::{
     io,

@@ -1,10 +1,13 @@
-//! The loopback redirect (RFC 8252 §7.3, §8.3, §8.10; RFC 6749 §3.1, §4.1.2; RFC 9207 §2): a port that
-//! is open while a sign-in is in flight, waits for the browser to come back, and tells copies of
-//! mcp-remote who is here (`/.mcp-remote/id`, npm's own).
+//! The loopback redirect (RFC 8252 §7.3, §8.3, §8.10; RFC 6749 §3.1, §4.1.2; RFC 9207 §2): a port that is open while a
+//! sign-in is in flight, waits for the browser, and tells other instances of mcp-remote who is here (`/.mcp-remote/id`,
+//! a path of the npm package).
 //!
-//! Must never: listen on anything but loopback; hand over what no sign-in here waits for, or the same
-//! redirect twice; show success by itself ([`Redirect::answer`] does, once the tokens are there);
-//! let a silent connection, a body or a slow reader hold up the next request.
+//! # Invariants
+//!
+//! - The port is open on loopback only.
+//! - A redirect is handed over only if a sign-in here waits for it, and only once.
+//! - The port shows no success by itself; [`Redirect::answer`] does, once the tokens are there.
+//! - A silent connection, a body or a slow reader does not hold up the next request.
 
 mod copies;
 mod port;

@@ -1,6 +1,8 @@
 //! A port of this machine in every loopback family (RFC 8252 §7.3, §8.3).
 //!
-//! Must never: listen on anything but loopback.
+//! # Invariants
+//!
+//! - Nothing but loopback is listened on.
 
 use std::{
     future::poll_fn,

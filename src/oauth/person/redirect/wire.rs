@@ -4,7 +4,10 @@
 //! connection early (`peer_addr().unwrap()`), which would end the program; it leaves connections
 //! unserved behind silent ones when several come at once; and it has no limit of time, size or number.
 //!
-//! Must never: keep a head without end; wait for a slow reader.
+//! # Invariants
+//!
+//! - The head of a request is kept up to a limit.
+//! - A slow reader is not waited for.
 
 use std::io::Write;
 
