@@ -99,7 +99,7 @@ pub(crate) enum Grant {
         key: Option<PathBuf>,
     },
     /// Enterprise-managed authorization (MCP extension): an identity provider's ID-JAG is the grant.
-    Enterprise {
+    IdJag {
         /// File with the identity token of the person, read afresh each time.
         token: PathBuf,
         /// Token endpoint of the identity provider.
@@ -159,7 +159,7 @@ impl Grant {
                 signs_assertions: key.is_some(),
                 ..Implied::unattended("client_credentials", client_credentials)
             },
-            Self::Enterprise { token_endpoint, .. } => Implied {
+            Self::IdJag { token_endpoint, .. } => Implied {
                 takes_assertions: true,
                 identity_provider: Some(token_endpoint),
                 ..Implied::unattended("enterprise", enterprise)
