@@ -12,7 +12,7 @@ use log::{debug, warn};
 
 use super::{
     Forward, LinkEvent,
-    host::{Asked, Page},
+    host::{Asked, ListPage},
 };
 use crate::{
     config::Protocol,
@@ -153,7 +153,7 @@ impl Forward {
                     Part::Message(Shape::Response { id: Some(id) }, _) => match host.asked(id) {
                         _ if !self.link.takes_in_batch(id) => false,
                         Some(Asked::Other) => true,
-                        Some(Asked::List(_, Page::Unknown)) => !host.hides_tools(),
+                        Some(Asked::List(_, ListPage::Unknown)) => !host.hides_tools(),
                         _ => false,
                     },
                     Part::Message(Shape::Request { .. } | Shape::Notification { .. }, _) => true,

@@ -15,7 +15,7 @@ use super::{
     hold::{Holding, Time},
     lists::LastListed,
     modern,
-    open::{Open, Session},
+    open::{HostSession, Open},
     provisional::{Provisional, Stage, log_refusal},
     stand_in::StandIn,
 };
@@ -259,11 +259,11 @@ impl Opening {
     pub(super) fn on_opened(self: Box<Self>) -> Next {
         let Self { first, beginning, waiting, .. } = *self;
         let (session, hold) = match beginning {
-            Beginning::Held(hold) => (Session::Legacy { initialize: Some(first) }, Some(hold)),
-            Beginning::Awaited => (Session::Legacy { initialize: Some(first) }, None),
-            Beginning::Introduced(hold) => (Session::Legacy { initialize: Some(first) }, hold),
-            Beginning::Modern(hold) => (Session::Modern, hold),
-            Beginning::Other => (Session::Legacy { initialize: None }, None),
+            Beginning::Held(hold) => (HostSession::Legacy { initialize: Some(first) }, Some(hold)),
+            Beginning::Awaited => (HostSession::Legacy { initialize: Some(first) }, None),
+            Beginning::Introduced(hold) => (HostSession::Legacy { initialize: Some(first) }, hold),
+            Beginning::Modern(hold) => (HostSession::Modern, hold),
+            Beginning::Other => (HostSession::Legacy { initialize: None }, None),
         };
         Next::Replay(Link::Open(Open::new(session, hold)), waiting)
     }

@@ -25,7 +25,7 @@ use super::{
     hold::Holding,
     host::own_id,
     lists::LastListed,
-    open::{Open, Session, Speaker},
+    open::{HostSession, Open, Speaker},
     promised::{Promised, capabilities},
     stand_in::{self, StandIn},
 };
@@ -460,7 +460,7 @@ impl Provisional {
         cx.host.announce(Era::Legacy, &changed);
         cx.lists.refresh(&mut cx.host);
         Box::new(Open {
-            session: Session::Legacy { initialize: Some(initialize) },
+            session: HostSession::Legacy { initialize: Some(initialize) },
             speaker,
             promised: Some(promised),
             hold: Some(hold),

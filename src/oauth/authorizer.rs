@@ -37,7 +37,7 @@ use crate::{
     mcp::HOST_PATIENCE,
     message::Message,
     store::Store,
-    sync::Lock,
+    sync::LockExt,
 };
 
 /// Who waits for a credential, and for how long.

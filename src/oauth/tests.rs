@@ -27,7 +27,7 @@ use crate::{
     config::{Authorization, Grant, Start},
     secret::Secret,
     store::{Store, lock::Purpose},
-    sync::Lock,
+    sync::LockExt,
 };
 
 const ISSUER: &str = "https://203.0.113.2";

@@ -34,7 +34,7 @@ use crate::{
     mcp::method::{INITIALIZE, INITIALIZED},
     message::{Id, Message, Shape},
     oauth::Requester,
-    sync::Lock,
+    sync::LockExt,
     text::{chain, one_line},
 };
 

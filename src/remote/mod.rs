@@ -21,7 +21,7 @@ use crate::{
     config::{Limits, Protocol, Start, TransportStrategy},
     era::known::{Eras, KnownEra},
     era::{self, Era, verdict},
-    mcp::{HOST_PATIENCE, Transport, method::INITIALIZE, version::FIRST_MODERN},
+    mcp::{HOST_PATIENCE, TransportKind, method::INITIALIZE, version::FIRST_MODERN},
     message::{Id, Message, peek},
     oauth::Authorizer,
     observer::Fact,
@@ -171,7 +171,7 @@ impl Opener {
             SseOnly => self.over_http_sse(first, retry_for).await,
             HttpFirst => match self.over_streamable_http(first, retry_for).await {
                 Err(refused) if speaks_only_http_sse(&refused, first) => {
-                    self.tell_fall_back(Transport::StreamableHttp, &refused);
+                    self.tell_fall_back(TransportKind::StreamableHttp, &refused);
                     info!("no Streamable HTTP here ({}); trying HTTP+SSE", chain(&refused));
                     self.over_http_sse(first, retry_for).await.map_err(|error| both(refused, error))
                 }
@@ -179,7 +179,7 @@ impl Opener {
             },
             SseFirst => match self.over_http_sse(first, retry_for).await {
                 Err(refused) if speaks_no_http_sse(&refused) => {
-                    self.tell_fall_back(Transport::HttpSse, &refused);
+                    self.tell_fall_back(TransportKind::HttpSse, &refused);
                     info!("no HTTP+SSE here ({}); trying Streamable HTTP", chain(&refused));
                     self.over_streamable_http(first, retry_for).await.map_err(|error| both(refused, error))
                 }
@@ -206,19 +206,21 @@ impl Opener {
             return self.strategy;
         }
         match self.eras.load().await.and_then(|known| known.legacy_transport) {
-            Some(Transport::HttpSse) => TransportStrategy::SseFirst,
+            Some(TransportKind::HttpSse) => TransportStrategy::SseFirst,
             _ => self.strategy,
         }
     }
 
     /// The server has answered `initialize` on this transport. That it speaks Streamable HTTP is what is expected of a
     /// server of which nothing is known.
-    async fn note_legacy_transport(&self, transport: Transport) {
+    async fn note_legacy_transport(&self, transport: TransportKind) {
         let known = match (self.eras.known(), transport) {
             (Some(known), _) if known.legacy_transport == Some(transport) => return,
             (Some(known), _) => known,
-            (None, Transport::StreamableHttp) => return,
-            (None, Transport::HttpSse) => KnownEra::new(Era::Legacy, Vec::new(), "initialize over HTTP+SSE".to_owned()),
+            (None, TransportKind::StreamableHttp) => return,
+            (None, TransportKind::HttpSse) => {
+                KnownEra::new(Era::Legacy, Vec::new(), "initialize over HTTP+SSE".to_owned())
+            }
         };
         self.eras.save(KnownEra { legacy_transport: Some(transport), ..known }).await;
     }
@@ -246,7 +248,7 @@ impl Opener {
 
     async fn over_streamable_http(&self, initialize: &Message, retry_for: Duration) -> Result<Remote, Error> {
         let connection = StreamableHttp::connect(self.core());
-        match self.initialize(connection, initialize, retry_for, Transport::StreamableHttp).await {
+        match self.initialize(connection, initialize, retry_for, TransportKind::StreamableHttp).await {
             Err(refused) => Err(Box::pin(self.era_of_refusal(refused)).await),
             opened => opened,
         }
@@ -254,7 +256,7 @@ impl Opener {
 
     async fn over_http_sse(&self, initialize: &Message, retry_for: Duration) -> Result<Remote, Error> {
         let connection = HttpSse::connect(self.core(), initialize, retry_for).await?;
-        self.initialize(connection, initialize, retry_for, Transport::HttpSse).await
+        self.initialize(connection, initialize, retry_for, TransportKind::HttpSse).await
     }
 
     async fn initialize<T: connection::Transport>(
@@ -262,7 +264,7 @@ impl Opener {
         mut connection: Connection<T>,
         initialize: &Message,
         retry_for: Duration,
-        transport: Transport,
+        transport: TransportKind,
     ) -> Result<Remote, Error> {
         connection.initialize(initialize, retry_for).await?;
         self.http.observer.tell(|| Fact::Opened(transport));
@@ -270,7 +272,7 @@ impl Opener {
         Ok(Box::new(connection))
     }
 
-    fn tell_fall_back(&self, from: Transport, refused: &Error) {
+    fn tell_fall_back(&self, from: TransportKind, refused: &Error) {
         self.http.observer.tell(|| Fact::FellBack { from, why: chain(refused) });
     }
 }

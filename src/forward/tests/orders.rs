@@ -462,7 +462,7 @@ impl World {
     }
 
     fn is_modern(&self) -> bool {
-        matches!(&self.forward.link, Link::Open(open) if matches!(open.session, open::Session::Modern))
+        matches!(&self.forward.link, Link::Open(open) if matches!(open.session, open::HostSession::Modern))
     }
 
     fn is_ours(&self, id: &str) -> bool {
