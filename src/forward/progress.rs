@@ -4,8 +4,8 @@
 //! # Invariants
 //!
 //! - `ProgressKeepAlive` reports nothing of a request that carries no token, or after its answer.
-//! - `ProgressKeepAlive` lets no value reach the host that is not greater than the one before (MCP 2025-11-25, Progress: "MUST
-//!   increase").
+//! - `ProgressKeepAlive` lets no value reach the host that is not greater than the one before (MCP 2025-11-25, Progress:
+//!   "MUST increase").
 
 use std::collections::HashMap;
 
