@@ -1,10 +1,11 @@
 //! Authorization (MCP 2025-03-26 to 2026-07-28, Authorization): a challenge goes in, a credential comes out, or the
 //! reason why there is none.
 //!
-//! In reading order: [`authorizer`] (one flight per process, who waits how long) → [`flow`] (the walk from a challenge
-//! to a credential) → [`grants`] → [`client`] (who we are), [`person`] (browser, page, redirect), [`providers`] (known
-//! quirks) → [`stored`] (file formats) → [`protocol`] (RFCs only: no store, no settings) → [`http`] (the guarded
-//! client). A file imports from below only.
+//! From the top down: [`authorizer`] (one flight per process, who waits how long) → [`flow`] (from a challenge to a
+//! credential) → [`grants`] → [`client`] (the client ID), [`providers`] (known quirks) → [`attempt`], [`context`] (what
+//! all steps share) → [`person`] (browser, page, redirect) → [`held`] (the credential in use) → [`stored`] (file formats)
+//! → [`protocol`] (RFCs only: no store, no settings) → [`http`] (the guarded client). A module uses only modules that are
+//! declared below it.
 //!
 //! # Invariants
 //!
@@ -13,18 +14,29 @@
 //! - No request is held longer than its host waits.
 
 mod authorizer;
-mod flow;
 
-mod attempt;
-mod context;
-mod held;
-mod progress;
+mod report;
+
+mod flow;
 
 pub(crate) mod grants;
 
 mod client;
-pub(crate) mod person;
+
 pub(crate) mod providers;
+
+mod attempt;
+
+mod context;
+
+pub(crate) mod person;
+
+mod held;
+
+pub(crate) mod fact;
+mod progress;
+
+pub(crate) mod credential;
 
 pub(crate) mod stored;
 
@@ -32,15 +44,13 @@ pub(crate) mod protocol;
 
 pub(crate) mod http;
 
-pub(crate) mod credential;
 pub(crate) mod error;
-pub(crate) mod fact;
-mod report;
+
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::credential::Credential;
 pub(crate) use self::{
     authorizer::{Authorizer, Deadline, Requester},
+    credential::Credential,
     progress::{AskedBy, Asking, Need},
 };

@@ -113,7 +113,7 @@ fn page_of(html: &'static str, status: u16, at: &'static str) -> impl Fn(&mut Se
 // A whole sign-in.
 
 #[tokio::test]
-async fn a_sign_in_takes_one_tab_one_registration_and_one_exchange() {
+async fn sign_in_takes_one_tab_registration_and_exchange() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let (browser, mut host) = signed_in(&server, &[]).await;
     assert_eq!(host.ask(1, "tools/list", json!({})).await["result"], json!({"echo": "tools/list"}));
@@ -125,7 +125,7 @@ async fn a_sign_in_takes_one_tab_one_registration_and_one_exchange() {
 }
 
 #[tokio::test]
-async fn nothing_is_asked_that_the_specification_does_not_ask_for() {
+async fn sign_in_makes_only_requests_of_specification() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let (_browser, mut host) = signed_in(&server, &[]).await;
     host.ask(1, "tools/list", json!({})).await;
@@ -149,7 +149,7 @@ async fn nothing_is_asked_that_the_specification_does_not_ask_for() {
 }
 
 #[tokio::test]
-async fn every_request_after_the_sign_in_carries_the_token() {
+async fn requests_after_sign_in_carry_token() {
     let server = AuthorizationServer::with(|settings| {
         settings.mcp = Arc::new(|request| if request.method == "GET" { Reply::events().0 } else { ordinary(request) });
     })
@@ -172,7 +172,7 @@ async fn every_request_after_the_sign_in_carries_the_token() {
 }
 
 #[tokio::test]
-async fn the_redirect_comes_to_npms_port_unless_that_is_taken() {
+async fn callback_port_is_npms_unless_taken() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let open = open_sign_in(&server, &[]).await;
     let derived = stored::port(&server.url());
@@ -182,7 +182,7 @@ async fn the_redirect_comes_to_npms_port_unless_that_is_taken() {
 }
 
 #[tokio::test]
-async fn host_name_path_and_port_of_the_redirect_are_the_users() {
+async fn redirect_host_path_and_port_follow_flags() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let port = quiet_port(&server);
     let flags = [&port, "--host", "127.0.0.1", "--callback-path", "/back"];
@@ -193,7 +193,7 @@ async fn host_name_path_and_port_of_the_redirect_are_the_users() {
 }
 
 #[tokio::test]
-async fn a_401_in_the_middle_of_a_session_signs_in_and_the_request_is_answered() {
+async fn unauthorized_in_session_signs_in_and_answers() {
     let server = AuthorizationServer::with(|settings| settings.open = |request| request.rpc() != "tools/list").await;
     let (_browser, mut host) = signed_in(&server, &[]).await;
     assert_eq!(server.counts().tabs, 0);
@@ -202,7 +202,7 @@ async fn a_401_in_the_middle_of_a_session_signs_in_and_the_request_is_answered()
 }
 
 #[tokio::test]
-async fn ten_requests_refused_at_once_are_one_sign_in() {
+async fn ten_refused_requests_share_one_sign_in() {
     let server = AuthorizationServer::with(|settings| settings.open = |request| request.rpc() != "tools/call").await;
     let (_browser, mut host) = signed_in(&server, &[]).await;
     let calls: Vec<_> = (1..=10).map(|id| request(id, "tools/call", json!({"name": "a"}))).collect();
@@ -213,7 +213,7 @@ async fn ten_requests_refused_at_once_are_one_sign_in() {
 }
 
 #[tokio::test]
-async fn a_refused_event_stream_signs_in_too() {
+async fn refused_event_stream_signs_in_too() {
     let server = AuthorizationServer::with(|settings| {
         settings.open = |request| request.method != "GET";
         settings.mcp = Arc::new(|request| if request.method == "GET" { Reply::events().0 } else { ordinary(request) });
@@ -228,7 +228,7 @@ async fn a_refused_event_stream_signs_in_too() {
 }
 
 #[tokio::test]
-async fn a_server_of_the_older_transport_is_signed_in_to_as_well() {
+async fn sign_in_works_over_http_sse() {
     let streams = EventStreams::default();
     let ours = streams.clone();
     let server =
@@ -241,7 +241,7 @@ async fn a_server_of_the_older_transport_is_signed_in_to_as_well() {
 // Discovery.
 
 #[tokio::test]
-async fn every_layout_of_discovery_leads_to_the_authorization_server() {
+async fn every_discovery_layout_finds_authorization_server() {
     const PRM: &str = "/.well-known/oauth-protected-resource";
     let layouts: &[(&str, Change)] = &[
         ("metadata of the resource anywhere, named by the challenge", |s| s.prm_path = Some("/about/us.json".into())),
@@ -344,7 +344,7 @@ async fn challenges_are_read_however_they_are_written() {
 }
 
 #[tokio::test]
-async fn documents_are_asked_for_in_the_order_of_the_specification() {
+async fn discovery_follows_order_of_specification() {
     let server = AuthorizationServer::with(|settings| {
         settings.challenges.clear();
         settings.prm_path = Some("/.well-known/oauth-protected-resource".into());
@@ -368,7 +368,7 @@ async fn documents_are_asked_for_in_the_order_of_the_specification() {
 }
 
 #[tokio::test]
-async fn a_server_at_the_root_is_asked_for_one_document_only() {
+async fn server_at_root_is_asked_for_one_document() {
     let server = AuthorizationServer::with(|settings| {
         settings.mcp_path = "/".into();
         settings.challenges.clear();
@@ -380,7 +380,7 @@ async fn a_server_at_the_root_is_asked_for_one_document_only() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_trusted_opens_no_browser_and_is_told() {
+async fn untrusted_metadata_opens_no_browser_and_is_reported() {
     let cases: &[(&str, Change)] = &[
         ("metadata of another resource", |s| {
             s.edit_prm = edit(|document, _| document["resource"] = json!("https://elsewhere.example/mcp"));
@@ -443,7 +443,7 @@ async fn nothing_is_registered_with_an_untrusted_authorization_server() {
 }
 
 #[tokio::test]
-async fn named_authorization_servers_that_are_dead_are_not_replaced_by_the_default_endpoints() {
+async fn dead_authorization_servers_are_not_replaced_by_defaults() {
     let server = AuthorizationServer::with(|settings| {
         settings.one_origin = true;
         settings.endpoints = String::new();
@@ -457,7 +457,7 @@ async fn named_authorization_servers_that_are_dead_are_not_replaced_by_the_defau
 }
 
 #[tokio::test]
-async fn one_slash_between_the_named_and_the_published_issuer_is_forgiven_with_a_warning() {
+async fn issuer_differing_by_slash_is_accepted_with_warning() {
     let cases: [(&str, Change); 2] = [
         ("published", |s| {
             s.edit_metadata = edit(|document, at| document["issuer"] = json!(format!("{}/", at.authorization)))
@@ -478,7 +478,7 @@ async fn one_slash_between_the_named_and_the_published_issuer_is_forgiven_with_a
 }
 
 #[tokio::test]
-async fn metadata_that_never_arrive_hold_nothing_up_for_ever() {
+async fn metadata_that_never_arrives_times_out() {
     let server = AuthorizationServer::with(|settings| {
         settings.challenges.clear();
         settings.prm_path = Some("/.well-known/oauth-protected-resource".into());
@@ -492,7 +492,7 @@ async fn metadata_that_never_arrive_hold_nothing_up_for_ever() {
 // PKCE (RFC 7636) and what binds an answer to its question.
 
 #[tokio::test]
-async fn a_server_that_does_not_say_s256_is_refused_and_the_flag_that_goes_on_is_named() {
+async fn server_without_s256_is_refused_naming_flag() {
     let cases: &[(&str, Change)] = &[
         ("nothing said", |s| {
             s.edit_metadata =
@@ -517,7 +517,7 @@ async fn a_server_that_does_not_say_s256_is_refused_and_the_flag_that_goes_on_is
 }
 
 #[tokio::test]
-async fn no_two_sign_ins_share_a_state_or_a_challenge() {
+async fn sign_ins_share_no_state_or_challenge() {
     let server = AuthorizationServer::start(Settings::default()).await;
     for _ in 0..2 {
         let (_browser, host) = signed_in(&server, &[]).await;
@@ -530,7 +530,7 @@ async fn no_two_sign_ins_share_a_state_or_a_challenge() {
 }
 
 #[tokio::test]
-async fn a_forged_redirect_is_answered_and_ignored_and_the_real_one_still_works() {
+async fn forged_redirect_is_ignored_and_real_one_works() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let mut open = open_sign_in(&server, &[]).await;
     let real = redirect_of(&open.url).await;
@@ -546,7 +546,7 @@ async fn a_forged_redirect_is_answered_and_ignored_and_the_real_one_still_works(
 }
 
 #[tokio::test]
-async fn the_issuer_in_the_redirect_decides_by_the_table_of_the_specification() {
+async fn redirect_issuer_decides_by_specification_table() {
     const GOOD: bool = true;
     type Told = fn(&Addresses) -> Iss;
     let cases: &[(&str, bool, Told, bool)] = &[
@@ -578,7 +578,7 @@ async fn the_issuer_in_the_redirect_decides_by_the_table_of_the_specification() 
 }
 
 #[tokio::test]
-async fn the_words_of_an_error_from_another_issuer_are_shown_nowhere() {
+async fn error_from_another_issuer_is_not_shown() {
     let server = AuthorizationServer::with(|settings| {
         settings.denies = Some(("access_denied".into(), "call-this-number".into()));
         settings.iss = Iss::Is("https://elsewhere.example".into());
@@ -593,7 +593,7 @@ async fn the_words_of_an_error_from_another_issuer_are_shown_nowhere() {
 }
 
 #[tokio::test]
-async fn a_refusal_ends_the_sign_in_with_its_reason() {
+async fn refusal_ends_sign_in_with_reason() {
     let server = AuthorizationServer::with(|settings| {
         settings.denies = Some(("access_denied".into(), "<script>alert(1)</script> not today & never".into()));
     })
@@ -611,7 +611,7 @@ async fn a_refusal_ends_the_sign_in_with_its_reason() {
 }
 
 #[tokio::test]
-async fn after_a_refusal_the_next_request_may_ask_the_person_again() {
+async fn request_after_refusal_may_ask_again() {
     let server = AuthorizationServer::with(|settings| {
         settings.denies = Some(("access_denied".into(), "not today".into()));
     })
@@ -631,7 +631,7 @@ async fn after_a_refusal_the_next_request_may_ask_the_person_again() {
 // Scope, resource and other parameters.
 
 #[tokio::test]
-async fn the_scope_is_chosen_as_the_specification_says() {
+async fn scope_is_chosen_as_the_specification_says() {
     let challenge = |s: &mut Settings| s.challenges = vec![r#"Bearer scope="a b", resource_metadata="{prm}""#.into()];
     let published =
         |s: &mut Settings| s.edit_prm = edit(|document, _| document["scopes_supported"] = json!(["c", "d"]));
@@ -664,7 +664,7 @@ async fn the_scope_is_chosen_as_the_specification_says() {
 }
 
 #[tokio::test]
-async fn the_resource_is_named_exactly_as_published_in_every_request() {
+async fn resource_is_sent_as_published() {
     // The server compares it in the authorize page, the exchange and the refresh.
     let as_published: &[fn(&Addresses) -> String] = &[
         |at| format!("{}/mcp", at.mcp),
@@ -686,7 +686,7 @@ async fn the_resource_is_named_exactly_as_published_in_every_request() {
 }
 
 #[tokio::test]
-async fn the_user_may_name_another_resource_or_none() {
+async fn user_may_name_another_resource_or_none() {
     let cases: [(&[&str], Resource); 2] = [
         (&["--resource", "https://api.example/x"], Resource::Is("https://api.example/x".into())),
         (&["--disable-resource-parameter"], Resource::Absent),
@@ -701,7 +701,7 @@ async fn the_user_may_name_another_resource_or_none() {
 }
 
 #[tokio::test]
-async fn the_users_parameters_and_the_endpoints_own_query_reach_the_authorize_page() {
+async fn user_parameters_and_endpoint_query_reach_page() {
     let server = AuthorizationServer::with(|settings| {
         settings.edit_metadata = edit(|document, _| {
             let endpoint = format!("{}?tenant=a%20b", document["authorization_endpoint"].as_str().unwrap());
@@ -719,7 +719,7 @@ async fn the_users_parameters_and_the_endpoints_own_query_reach_the_authorize_pa
 // Who we are.
 
 #[tokio::test]
-async fn a_registration_is_used_with_whatever_authentication_it_came_with() {
+async fn registration_decides_client_authentication() {
     for method in ["none", "client_secret_basic", "client_secret_post"] {
         let server = AuthorizationServer::with(|settings| settings.client_method = method.into()).await;
         let (_browser, mut host) = signed_in(&server, &[]).await;
@@ -731,7 +731,7 @@ async fn a_registration_is_used_with_whatever_authentication_it_came_with() {
 }
 
 #[tokio::test]
-async fn what_the_registration_says_counts_more_than_what_the_server_lists() {
+async fn registration_overrides_listed_authentication_methods() {
     // The server lists nothing but `none` and hands out a secret for `client_secret_post` all the same.
     let server = AuthorizationServer::with(|settings| {
         settings.client_method = "client_secret_post".into();
@@ -743,7 +743,7 @@ async fn what_the_registration_says_counts_more_than_what_the_server_lists() {
 }
 
 #[tokio::test]
-async fn a_registration_that_says_no_more_than_the_id_is_enough() {
+async fn registration_with_only_client_id_suffices() {
     let server = AuthorizationServer::with(|settings| {
         settings.edit_registration = edit(|answer, _| *answer = json!({"client_id": answer["client_id"]}));
     })
@@ -754,7 +754,7 @@ async fn a_registration_that_says_no_more_than_the_id_is_enough() {
 }
 
 #[tokio::test]
-async fn a_configured_client_is_used_and_nothing_is_registered() {
+async fn configured_client_is_used_without_registration() {
     const SECRET: &str = "s3:cr%t+& \"é";
     for (method, secret) in
         [("none", None), ("client_secret_basic", Some(SECRET)), ("client_secret_post", Some(SECRET))]
@@ -783,7 +783,7 @@ async fn a_configured_client_is_used_and_nothing_is_registered() {
 }
 
 #[tokio::test]
-async fn a_configured_client_comes_from_a_file_too() {
+async fn configured_client_comes_from_a_file_too() {
     let server = AuthorizationServer::with(|settings| settings.clients = vec![Client::public("filed")]).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("client.json");
@@ -800,7 +800,7 @@ fn takes_documents(settings: &mut Settings) {
 }
 
 #[tokio::test]
-async fn a_client_metadata_document_is_used_where_the_server_takes_one() {
+async fn client_metadata_document_is_used_where_supported() {
     let server = AuthorizationServer::with(takes_documents).await;
     let (_browser, _host) = signed_in(&server, &[&quiet_port(&server), "--client-metadata-url", DOCUMENT]).await;
     assert_eq!(server.counts().registrations, 0);
@@ -812,7 +812,7 @@ async fn a_client_metadata_document_is_used_where_the_server_takes_one() {
 }
 
 #[tokio::test]
-async fn a_configured_client_goes_before_a_document_and_a_registration() {
+async fn configured_client_precedes_document_and_registration() {
     let server = AuthorizationServer::with(takes_documents).await;
     let port = quiet_port(&server);
     let flags =
@@ -822,7 +822,7 @@ async fn a_configured_client_goes_before_a_document_and_a_registration() {
 }
 
 #[tokio::test]
-async fn without_any_way_to_be_known_the_user_is_told_what_to_give() {
+async fn missing_client_id_reports_what_to_configure() {
     let no_registration = |settings: &mut Settings| {
         settings.edit_metadata =
             edit(|document, _| _ = document.as_object_mut().unwrap().remove("registration_endpoint"));
@@ -832,7 +832,7 @@ async fn without_any_way_to_be_known_the_user_is_told_what_to_give() {
 }
 
 #[tokio::test]
-async fn a_refused_registration_is_told_in_the_servers_words() {
+async fn refused_registration_is_reported_in_servers_words() {
     let refuses = |settings: &mut Settings| {
         settings.first = Arc::new(|request| {
             let refusal = json!({"error": "invalid_redirect_uri", "error_description": "no loopback here"});
@@ -844,7 +844,7 @@ async fn a_refused_registration_is_told_in_the_servers_words() {
 }
 
 #[tokio::test]
-async fn the_users_metadata_are_part_of_the_registration() {
+async fn users_metadata_are_part_of_the_registration() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let metadata = r#"{"client_name":"My program","logo_uri":"https://a.example/l.png","scope":"x y"}"#;
     let (_browser, _host) = signed_in(&server, &["--static-oauth-client-metadata", metadata]).await;
@@ -876,7 +876,7 @@ async fn signed_in_again(server: &AuthorizationServer, home: &Arc<TempDir>) -> (
 }
 
 #[tokio::test]
-async fn a_registration_is_used_again() {
+async fn registration_is_used_again() {
     for method in ["none", "client_secret_basic"] {
         let server = AuthorizationServer::with(|settings| settings.client_method = method.into()).await;
         let home = registered(&server).await;
@@ -887,7 +887,7 @@ async fn a_registration_is_used_again() {
 }
 
 #[tokio::test]
-async fn a_registration_that_the_server_has_forgotten_is_renewed_before_a_tab_opens() {
+async fn forgotten_registration_is_renewed_before_tab_opens() {
     let refusals: [(&str, Answer); 4] = [
         ("a page", || Reply::status(400, "text/html", "<title>Unknown client</title>")),
         ("another status", || Reply::status(404, "text/html", "no")),
@@ -911,7 +911,7 @@ async fn a_registration_that_the_server_has_forgotten_is_renewed_before_a_tab_op
 }
 
 #[tokio::test]
-async fn a_registration_whose_secret_has_expired_is_renewed() {
+async fn registration_whose_secret_has_expired_is_renewed() {
     let server = AuthorizationServer::with(|settings| settings.client_method = "client_secret_post".into()).await;
     let home = registered(&server).await;
     stored::change(home.path(), &server.url(), "client_info.json", |info| info["client_secret_expires_at"] = json!(1));
@@ -920,7 +920,7 @@ async fn a_registration_whose_secret_has_expired_is_renewed() {
 }
 
 #[tokio::test]
-async fn a_registration_for_another_port_is_renewed() {
+async fn registration_for_another_port_is_renewed() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let home = registered(&server).await;
     let port = port_of(server.tabs()[0].get("redirect_uri").unwrap());
@@ -931,7 +931,7 @@ async fn a_registration_for_another_port_is_renewed() {
 }
 
 #[tokio::test]
-async fn a_new_authorization_server_gets_a_new_registration_and_sees_nothing_of_the_old_one() {
+async fn new_authorization_server_gets_new_registration_only() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let home = Arc::new(tempfile::tempdir().unwrap());
     let (_browser, host) = signed_in_again(&server, &home).await;
@@ -959,7 +959,7 @@ async fn a_new_authorization_server_gets_a_new_registration_and_sees_nothing_of_
 }
 
 #[tokio::test]
-async fn a_given_port_that_is_taken_is_an_error_for_a_known_client_and_said_aloud_for_others() {
+async fn taken_port_fails_known_client_and_warns_others() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let server = AuthorizationServer::with(|settings| settings.clients = vec![Client::public("known")]).await;
@@ -975,7 +975,7 @@ async fn a_given_port_that_is_taken_is_an_error_for_a_known_client_and_said_alou
 // The redirect's listener and its pages.
 
 #[tokio::test]
-async fn strays_are_answered_and_the_sign_in_goes_on() {
+async fn stray_requests_to_callback_are_answered() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let mut open = open_sign_in(&server, &[]).await;
     let port = port_of(&open.redirect_uri);
@@ -996,7 +996,7 @@ async fn strays_are_answered_and_the_sign_in_goes_on() {
 }
 
 #[tokio::test]
-async fn the_listener_is_on_loopback_only_and_on_both_families() {
+async fn callback_listens_on_loopback_of_both_families() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let open = open_sign_in(&server, &[]).await;
     let port = format!(":{:04X}", port_of(&open.redirect_uri));
@@ -1020,7 +1020,7 @@ async fn the_listener_is_on_loopback_only_and_on_both_families() {
 }
 
 #[tokio::test]
-async fn the_redirect_may_come_over_either_family() {
+async fn redirect_may_come_over_either_family() {
     for address in ["127.0.0.1", "[::1]"] {
         if TcpListener::bind(format!("{address}:0")).await.is_err() {
             continue;
@@ -1055,7 +1055,7 @@ async fn silent_and_half_open_connections_hold_nothing_up() {
 }
 
 #[tokio::test]
-async fn the_page_is_self_contained_and_says_whom_it_is_about() {
+async fn page_is_self_contained_and_names_server() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let (browser, _host) = signed_in(&server, &[]).await;
     let page = browser.page().await;
@@ -1071,7 +1071,7 @@ async fn the_page_is_self_contained_and_says_whom_it_is_about() {
 }
 
 #[tokio::test]
-async fn the_page_says_success_only_after_the_exchange() {
+async fn page_says_success_only_after_the_exchange() {
     let failures: [(&str, Answer); 4] = [
         ("refused", || {
             Reply::status(400, "application/json", json!({"error": "invalid_grant", "error_description": "too late"}))
@@ -1095,7 +1095,7 @@ async fn the_page_says_success_only_after_the_exchange() {
 }
 
 #[tokio::test]
-async fn the_users_own_page_is_shown_after_success() {
+async fn users_own_page_is_shown_after_success() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let done = format!("{}/done", server.addresses().mcp);
     let (browser, _host) = signed_in(&server, &["--auth-success-url", &done]).await;
@@ -1106,7 +1106,7 @@ async fn the_users_own_page_is_shown_after_success() {
 // The browser and the person.
 
 #[tokio::test]
-async fn the_address_is_told_on_stderr_whether_or_not_a_browser_opens() {
+async fn sign_in_url_is_printed_on_stderr() {
     for browser_there in [true, false] {
         let server = AuthorizationServer::start(Settings::default()).await;
         let browser = Browser::waiting();
@@ -1125,7 +1125,7 @@ async fn the_address_is_told_on_stderr_whether_or_not_a_browser_opens() {
 }
 
 #[tokio::test]
-async fn a_browser_gets_one_argument_and_none_of_our_handles() {
+async fn browser_gets_one_argument_and_no_handles() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let open = open_sign_in(&server, &[]).await;
     let tab = &open.browser.tabs()[0];
@@ -1138,7 +1138,7 @@ async fn a_browser_gets_one_argument_and_none_of_our_handles() {
 }
 
 #[tokio::test]
-async fn the_end_of_input_during_a_sign_in_ends_the_program_within_a_second() {
+async fn end_of_input_during_sign_in_ends_program() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let mut open = open_sign_in(&server, &[]).await;
     open.host.end_input();
@@ -1149,7 +1149,7 @@ async fn the_end_of_input_during_a_sign_in_ends_the_program_within_a_second() {
 }
 
 #[tokio::test]
-async fn the_end_of_input_ends_the_program_within_a_second_in_every_step() {
+async fn end_of_input_ends_program_in_every_step() {
     for step in [
         "/.well-known/oauth-protected-resource/mcp",
         "/.well-known/oauth-authorization-server",
@@ -1171,7 +1171,7 @@ async fn the_end_of_input_ends_the_program_within_a_second_in_every_step() {
 }
 
 #[tokio::test]
-async fn a_late_person_still_signs_in_after_the_host_was_told_where() {
+async fn late_sign_in_works_after_host_got_error() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let mut open = open_sign_in(&server, &["--auth-timeout", "1", WAIT[0], WAIT[1]]).await;
     let words = own_error(&open.host.json().await);
@@ -1184,7 +1184,7 @@ async fn a_late_person_still_signs_in_after_the_host_was_told_where() {
 }
 
 #[tokio::test]
-async fn a_call_that_waits_for_a_person_is_answered_before_its_host_gives_up() {
+async fn call_waiting_for_person_is_answered_in_time() {
     let server = AuthorizationServer::with(|settings| settings.open = |request| request.rpc() != "tools/list").await;
     let browser = Browser::waiting();
     let mut host = browser.host(&server.url(), &["--auth-timeout", "1"]);
@@ -1198,7 +1198,7 @@ async fn a_call_that_waits_for_a_person_is_answered_before_its_host_gives_up() {
 }
 
 #[tokio::test]
-async fn a_request_that_comes_while_the_tab_is_open_opens_no_second_one() {
+async fn request_during_open_tab_opens_no_other() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let mut open = open_sign_in(&server, &["--auth-timeout", "1", WAIT[0], WAIT[1]]).await;
     own_error(&open.host.json().await);
@@ -1208,7 +1208,7 @@ async fn a_request_that_comes_while_the_tab_is_open_opens_no_second_one() {
 }
 
 #[tokio::test]
-async fn the_users_own_credential_is_the_credential_even_if_it_is_refused() {
+async fn refused_user_credential_starts_no_sign_in() {
     for name in ["Authorization", "authorization"] {
         let header = format!("{name}: Bearer mine");
         let server = AuthorizationServer::start(Settings::default()).await;
@@ -1220,7 +1220,7 @@ async fn the_users_own_credential_is_the_credential_even_if_it_is_refused() {
 }
 
 #[tokio::test]
-async fn the_users_headers_go_to_the_mcp_server_only() {
+async fn user_headers_go_only_to_mcp_server() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let (_browser, mut host) = signed_in(&server, &["--header", "X-Key: mine"]).await;
     host.ask(1, "tools/list", json!({})).await;

@@ -1307,8 +1307,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "protocol_version_not_shared",
         "forward::tests::provisional::a_revision_that_the_host_was_not_told_is_carried_over_if_it_is_related_and_refused_if_not",
     ),
-    ("bad_entry", "diagnosis::the_hosts_entries_are_judged_and_their_secrets_are_not_shown"),
-    ("server_error", "diagnosis::an_error_of_the_servers_own_is_told_as_one"),
+    ("bad_entry", "diagnosis::host_entries_are_judged_without_secrets"),
+    ("server_error", "diagnosis::error_of_server_is_reported_as_such"),
     ("too_many", "forward::tests::a_request_too_many_is_refused_until_something_is_answered"),
 ];
 
@@ -1316,7 +1316,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
 const SIDE_BY_SIDE: usize = 8;
 
 #[tokio::test]
-async fn every_failure_is_told_in_the_same_words_wherever_it_can_be_met() {
+async fn failure_has_same_words_everywhere() {
     let places = Arc::new(Semaphore::new(SIDE_BY_SIDE));
     let all = async {
         let mut rows = JoinSet::new();

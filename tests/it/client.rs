@@ -75,7 +75,7 @@ fn rich(request: &Request) -> Reply {
 }
 
 #[tokio::test]
-async fn everything_a_server_has_is_shown_with_all_pages() {
+async fn inventory_shows_all_pages() {
     let server = Server::with(rich).await;
     for (program, arguments) in [
         (env!("CARGO_BIN_EXE_mcp-remote-client"), &[&*server.url("/mcp")][..]),
@@ -113,7 +113,7 @@ async fn everything_a_server_has_is_shown_with_all_pages() {
 }
 
 #[tokio::test]
-async fn as_json_it_is_one_value_that_a_program_can_read() {
+async fn json_output_is_one_value() {
     let server = Server::with(rich).await;
     let shown = client(&[&server.url("/mcp"), "--json"]).await;
     assert_eq!(shown.code, Some(0), "{}", shown.stderr);
@@ -130,7 +130,7 @@ async fn as_json_it_is_one_value_that_a_program_can_read() {
 }
 
 #[tokio::test]
-async fn what_a_server_does_not_declare_is_not_asked_for() {
+async fn undeclared_capabilities_are_not_requested() {
     let server = Server::with(|request| match request.rpc().as_str() {
         "tools/list" => rich(request),
         _ => ordinary(request), // declares tools only
@@ -147,7 +147,7 @@ async fn what_a_server_does_not_declare_is_not_asked_for() {
 }
 
 #[tokio::test]
-async fn the_flags_of_the_adapter_are_its_own() {
+async fn flags_of_the_adapter_are_its_own() {
     let server = Server::with(rich).await;
     let shown =
         client(&["--ignore-tool", "sub*", "--header", "X-Key: v", &server.url("/mcp"), "--json", "--silent"]).await;
@@ -168,14 +168,14 @@ fn assert_failed(shown: &Shown, code: i32, step: &str, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_is_the_reason() {
+async fn server_that_is_down_is_the_reason() {
     let port = reserved_port().await;
     let shown = client(&[&format!("http://127.0.0.1:{port}/mcp"), "--retry-for", "0"]).await;
     assert_failed(&shown, 4, "tcp", &["cannot connect to 127.0.0.1", "refused"]);
 }
 
 #[tokio::test]
-async fn a_refused_initialize_is_the_reason() {
+async fn refused_initialize_is_the_reason() {
     let server = Server::with(|request| match request.rpc().as_str() {
         "initialize" => Reply::json(json!({
             "jsonrpc": "2.0", "id": request.json()["id"],
@@ -189,14 +189,14 @@ async fn a_refused_initialize_is_the_reason() {
 }
 
 #[tokio::test]
-async fn a_web_page_in_the_servers_place_is_the_reason() {
+async fn web_page_instead_of_server_is_reason() {
     let server = Server::with(|_| Reply::status(200, "text/html", "<html><title>Welcome</title></html>")).await;
     let words = ["does not answer as an MCP server", "Welcome"];
     assert_failed(&client(&[&server.url("/mcp")]).await, 5, "transport", &words);
 }
 
 #[tokio::test]
-async fn a_list_that_fails_is_the_reason_and_the_others_are_shown() {
+async fn failing_list_is_reason_and_others_shown() {
     let server = Server::with(|request| match request.rpc().as_str() {
         "prompts/list" => Reply::json(json!({
             "jsonrpc": "2.0", "id": request.json()["id"],
@@ -212,7 +212,7 @@ async fn a_list_that_fails_is_the_reason_and_the_others_are_shown() {
 }
 
 #[tokio::test]
-async fn an_answer_that_makes_no_sense_is_the_reason() {
+async fn senseless_answer_is_reason() {
     for nonsense in [r#""result":{"tools":[{"name":1}]}"#, r#""error":{"code":"many","message":1}"#] {
         let server = Server::with(move |request| match request.rpc().as_str() {
             "tools/list" => Reply::json(format!(r#"{{"jsonrpc":"2.0","id":{},{nonsense}}}"#, request.id())),
@@ -224,7 +224,7 @@ async fn an_answer_that_makes_no_sense_is_the_reason() {
 }
 
 #[tokio::test]
-async fn a_secret_in_the_address_is_not_shown_with_the_reason() {
+async fn secret_in_url_is_not_shown() {
     let port = reserved_port().await;
     let shown = client(&[&format!("http://127.0.0.1:{port}/mcp?api_key=hush"), "--retry-for", "0"]).await;
     assert_failed(&shown, 4, "tcp", &["cannot connect"]);

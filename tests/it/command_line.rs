@@ -35,7 +35,7 @@ fn sentence(host: &Host) -> String {
 }
 
 #[tokio::test]
-async fn each_mistake_is_one_sentence_for_the_person_and_for_the_host_and_nothing_goes_out() {
+async fn mistake_is_one_sentence_and_sends_nothing() {
     let server = Server::with(ordinary).await;
     let url = server.url("/mcp");
     let folder = tempfile::tempdir().unwrap();
@@ -117,7 +117,7 @@ async fn each_mistake_is_one_sentence_for_the_person_and_for_the_host_and_nothin
 }
 
 #[tokio::test]
-async fn a_key_that_is_not_the_certificates_is_refused_like_any_argument() {
+async fn key_of_other_certificate_is_refused() {
     let server = Server::with(ordinary).await;
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -137,7 +137,7 @@ async fn a_key_that_is_not_the_certificates_is_refused_like_any_argument() {
 }
 
 #[tokio::test]
-async fn a_proxy_variable_that_is_no_address_is_refused_and_named() {
+async fn invalid_proxy_variable_is_refused_by_name() {
     let home = Arc::new(tempfile::tempdir().unwrap());
     let environment = [("HTTPS_PROXY", "ftp://user:hush@proxy.example")];
     let mut host = Host::start_raw(Handles::Pipes, &["https://a.example/mcp"], &environment, home);
@@ -198,7 +198,7 @@ async fn refusal_awaits_initialize_after_a_probe() {
 }
 
 #[tokio::test]
-async fn the_first_request_is_answered_also_when_other_lines_come_before_it() {
+async fn first_request_is_answered_after_other_lines() {
     for handles in [Handles::Pipes, Handles::SocketPairs] {
         let mut host = start(handles, &["--bogus"]);
         let lines =
@@ -212,7 +212,7 @@ async fn the_first_request_is_answered_also_when_other_lines_come_before_it() {
 }
 
 #[tokio::test]
-async fn a_host_that_asks_nothing_is_not_waited_for_long() {
+async fn silent_host_is_not_awaited_long() {
     let mut host = start(Handles::Pipes, &["--bogus"]);
     host.send(notification("notifications/x", json!({}))).await;
     let (status, took) = host.exit().await;
@@ -222,7 +222,7 @@ async fn a_host_that_asks_nothing_is_not_waited_for_long() {
 }
 
 #[tokio::test]
-async fn at_the_end_of_input_a_refusal_ends_at_once() {
+async fn refusal_ends_at_end_of_input() {
     let mut host = start(Handles::SocketPairs, &["--bogus"]);
     host.end_input();
     let (status, took) = host.exit().await;
@@ -268,7 +268,7 @@ async fn no_secret_shows_in_a_refusal() {
 }
 
 #[tokio::test]
-async fn no_secret_shows_when_a_host_has_cut_a_header_into_pieces() {
+async fn header_cut_by_host_shows_no_secret() {
     let url = "http://127.0.0.1:1/mcp";
     shows_no_secret(&[
         &[url, "--header", "Authorization: Bearer", "hush"],
@@ -278,12 +278,12 @@ async fn no_secret_shows_when_a_host_has_cut_a_header_into_pieces() {
 }
 
 #[tokio::test]
-async fn no_secret_shows_when_a_host_has_glued_the_arguments_together() {
+async fn glued_arguments_show_no_secret() {
     shows_no_secret(&[&["http://127.0.0.1:1/mcp --header Authorization:Bearer hush"]]).await;
 }
 
 #[tokio::test]
-async fn no_secret_shows_of_an_address_that_is_refused() {
+async fn refused_url_shows_no_secret() {
     shows_no_secret(&[
         &["http://user:hush@far.example/mcp"],
         &["http://far.example/mcp?api_key=hush"],
@@ -339,7 +339,7 @@ fn help_and_version_are_printed_and_nothing_else() {
 
 /// Each is started where a host's first request waits on stdin, which is not theirs.
 #[test]
-fn what_a_person_starts_answers_the_person_and_not_a_host() {
+fn terminal_start_answers_person_instead_of_host() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("input");
     std::fs::write(&input, initialize() + "\n").unwrap();

@@ -66,7 +66,7 @@ impl Desk {
 }
 
 #[tokio::test]
-async fn a_sign_in_made_ahead_of_time_serves_the_host() {
+async fn login_ahead_of_time_serves_host() {
     let desk = Desk::with(|_| {}).await;
     let said = desk.succeeds(&["login", &desk.server.url()]).await;
     desk.is_secretive(&said);
@@ -80,7 +80,7 @@ async fn a_sign_in_made_ahead_of_time_serves_the_host() {
 }
 
 #[tokio::test]
-async fn a_sign_in_that_fails_is_an_exit_code_and_a_reason() {
+async fn failed_login_has_exit_code_and_reason() {
     let desk = Desk::with(|settings| settings.denies = Some(("access_denied".into(), "not today".into()))).await;
     let said = desk.run(&["login", &desk.server.url()]).await;
     assert!(!said.status.success());
@@ -91,7 +91,7 @@ async fn a_sign_in_that_fails_is_an_exit_code_and_a_reason() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_is_told_at_once_to_a_person_who_signs_in() {
+async fn login_to_unreachable_server_fails_at_once() {
     let desk = Desk::with(|_| {}).await;
     let url = format!("http://127.0.0.1:{}/mcp", reserved_port().await);
     let said = desk.run(&["login", &url]).await;
@@ -103,7 +103,7 @@ async fn a_server_that_is_down_is_told_at_once_to_a_person_who_signs_in() {
 }
 
 #[tokio::test]
-async fn signing_out_where_nobody_was_signed_in_says_that_the_registration_is_forgotten() {
+async fn logout_without_sign_in_forgets_registration() {
     let desk = Desk::with(|settings| settings.denies = Some(("unauthorized_client".into(), "who?".into()))).await;
     let url = desk.server.url();
     desk.run(&["login", &url]).await;
@@ -114,7 +114,7 @@ async fn signing_out_where_nobody_was_signed_in_says_that_the_registration_is_fo
 }
 
 #[tokio::test]
-async fn signing_in_ahead_of_time_knows_what_the_servers_challenge_says() {
+async fn login_uses_servers_challenge() {
     // Where the metadata are, and which scope is wanted, stands in the challenge and nowhere else.
     let desk = Desk::with(|settings| {
         settings.prm_path = Some("/about/us.json".into());
@@ -155,7 +155,7 @@ async fn signing_out_revokes_the_tokens_and_forgets_them() {
 }
 
 #[tokio::test]
-async fn signing_out_forgets_the_tokens_even_if_the_server_is_down() {
+async fn logout_forgets_tokens_of_unreachable_server() {
     let desk = Desk::with(|_| {}).await;
     let url = desk.server.url();
     desk.succeeds(&["login", &url]).await;
@@ -165,7 +165,7 @@ async fn signing_out_forgets_the_tokens_even_if_the_server_is_down() {
 }
 
 #[tokio::test]
-async fn signing_out_forgets_what_a_copy_that_died_while_writing_has_left() {
+async fn logout_forgets_leftovers_of_killed_instance() {
     let desk = Desk::with(|_| {}).await;
     let url = desk.server.url();
     desk.succeeds(&["login", &url]).await;
@@ -186,7 +186,7 @@ async fn everybody_can_be_signed_out_at_once() {
 }
 
 #[tokio::test]
-async fn the_status_says_who_is_signed_in_where_and_never_a_secret() {
+async fn status_lists_sign_ins_without_secrets() {
     let desk = Desk::with(|settings| {
         settings.challenges = vec![r#"Bearer resource_metadata="{prm}", scope="read:things""#.into()];
     })
@@ -218,7 +218,7 @@ async fn finish(desk: &Desk, line: &str) -> Said {
 }
 
 #[tokio::test]
-async fn a_redirect_that_reached_another_computer_is_handed_over() {
+async fn finish_hands_redirect_over() {
     let mut desk = Desk::with(|_| {}).await;
     desk.browser = Browser::waiting();
     let mut host = desk.browser.host_at(&desk.home, &desk.server.url(), &[]);

@@ -165,7 +165,7 @@ fn rich(request: &Request) -> Reply {
 }
 
 #[tokio::test]
-async fn an_open_server_is_told_step_by_step() {
+async fn open_server_is_told_step_by_step() {
     let server = Server::with(rich).await;
     let url = server.url("/mcp");
     let told = client(&[&url]).await;
@@ -207,7 +207,7 @@ All is well.
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_is_told_at_once_with_one_thing_to_do() {
+async fn unreachable_server_is_reported_with_one_tip() {
     let port = reserved_port().await;
     let url = format!("http://127.0.0.1:{port}/mcp");
     let told = client(&[&url]).await;
@@ -234,7 +234,7 @@ fn from_tcp(told: &Told, volatile: &[(&str, &str)]) -> String {
 }
 
 #[tokio::test]
-async fn a_web_site_is_told_by_its_title() {
+async fn web_site_is_told_by_its_title() {
     let page = "<html><title>Welcome</title></html>";
     let server = Server::with(move |_| Reply::status(200, "text/html", page)).await;
     let told = client(&[&server.url("/mcp")]).await;
@@ -274,7 +274,7 @@ async fn modern_only_server_failure_names_both_eras() {
 }
 
 #[tokio::test]
-async fn a_server_of_neither_transport_is_told_with_what_each_was_answered() {
+async fn server_without_transport_is_reported_with_both_answers() {
     let server = Server::with(|_| Reply::status(404, "text/plain", "nothing here")).await;
     let told = client(&[&server.url("/mcp")]).await;
     let text = from_tcp(&told, &[(&server.port.to_string(), "PORT")]);
@@ -286,7 +286,7 @@ async fn a_server_of_neither_transport_is_told_with_what_each_was_answered() {
 }
 
 #[tokio::test]
-async fn the_older_transport_is_told_with_why_it_was_taken() {
+async fn http_sse_is_reported_with_reason() {
     let server = Server::start({
         let stream = Arc::new(std::sync::Mutex::new(None::<Events>));
         move |request: Request| {
@@ -352,7 +352,7 @@ fn normal_for(server: &AuthorizationServer, text: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_sign_in_is_told_from_the_challenge_to_the_token() {
+async fn sign_in_is_reported_step_by_step() {
     let server = protected(|settings| {
         settings.challenges = vec![r#"Bearer resource_metadata="{prm}", scope="read:things""#.into()];
     })
@@ -447,7 +447,7 @@ impl Running {
 }
 
 #[tokio::test]
-async fn each_line_is_told_when_it_is_known_and_the_sign_in_says_what_to_open() {
+async fn lines_are_printed_when_known() {
     let server = protected(|_| {}).await;
     let terminal = Terminal::new();
     let mut client = Running::start(terminal.command(&[&server.url(), "--no-browser"]));
@@ -461,7 +461,7 @@ async fn each_line_is_told_when_it_is_known_and_the_sign_in_says_what_to_open() 
 }
 
 #[tokio::test]
-async fn a_sign_in_that_another_copy_waits_for_is_told_and_used() {
+async fn sign_in_of_other_instance_is_used() {
     let server = protected(|_| {}).await;
     let terminal = Terminal::new();
     let mut first = Running::start(terminal.command(&[&server.url(), "--no-browser"]));
@@ -477,7 +477,7 @@ async fn a_sign_in_that_another_copy_waits_for_is_told_and_used() {
 }
 
 #[tokio::test]
-async fn a_sign_in_that_is_denied_is_told_where_it_failed() {
+async fn denied_sign_in_is_reported_at_its_step() {
     let server = protected(|settings| settings.denies = Some(("access_denied".into(), "not today".into()))).await;
     let browser = Browser::consenting();
     let told = Terminal::new().with_browser(&browser).run(&[&server.url()]).await;
@@ -492,7 +492,7 @@ async fn a_sign_in_that_is_denied_is_told_where_it_failed() {
 }
 
 #[tokio::test]
-async fn a_sign_in_for_the_tools_alone_is_told_where_it_happens() {
+async fn sign_in_for_tools_is_reported_at_tools() {
     let server = protected(|settings| settings.open = |request| request.rpc() != "tools/list").await;
     let browser = Browser::consenting();
     let told = Terminal::new().with_browser(&browser).run(&[&server.url()]).await;
@@ -503,7 +503,7 @@ async fn a_sign_in_for_the_tools_alone_is_told_where_it_happens() {
 }
 
 #[tokio::test]
-async fn a_credential_of_the_users_that_is_refused_is_told_as_such() {
+async fn refused_user_credential_is_reported() {
     let server = protected(|_| {}).await;
     let told = client(&[&server.url(), "--header", "Authorization: Bearer hush-hush"]).await;
     let failed = told.stdout.lines().find(|line| line.starts_with("FAIL")).unwrap_or_else(|| panic!("{}", told.stdout));
@@ -572,7 +572,7 @@ impl Tls {
 }
 
 #[tokio::test]
-async fn a_certificate_is_told_with_its_issuer_trusted_or_not() {
+async fn certificate_is_reported_with_issuer() {
     let server = Server::with(ordinary).await;
     let tls = Tls::before(&server).await;
     let shown = "tls                   TLS 1.3; certificate from Company Proxy, until 2101-02-03T00:00:00Z (";
@@ -590,7 +590,7 @@ async fn a_certificate_is_told_with_its_issuer_trusted_or_not() {
 }
 
 #[tokio::test]
-async fn an_authoritys_certificate_in_the_place_of_a_servers_is_trusted_where_it_is_itself_named() {
+async fn authority_as_server_certificate_is_trusted_where_named() {
     let server = Server::with(ordinary).await;
     let tls = Tls::with(&server, IsCa::Ca(BasicConstraints::Unconstrained)).await;
     for arguments in [&[][..], &["--ca-cert", &tls.ca()]] {
@@ -613,7 +613,7 @@ async fn an_authoritys_certificate_in_the_place_of_a_servers_is_trusted_where_it
 }
 
 #[tokio::test]
-async fn a_proxy_is_told_without_its_password_and_so_is_its_refusal() {
+async fn proxy_is_reported_without_password() {
     let proxy = Server::with(|_| Reply::status(407, "text/plain", "who are you?")).await;
     let through = format!("http://anna:hush-hush@127.0.0.1:{}", proxy.port);
     let told = client(&["https://far.example/mcp", "--proxy", &through]).await;
@@ -639,7 +639,7 @@ skip  tls                   the certificate is behind the proxy
 }
 
 #[tokio::test]
-async fn a_name_that_nobody_knows_is_told_where_it_failed() {
+async fn unknown_host_name_is_reported_at_its_step() {
     let told = client(&["https://nobody.invalid/mcp", "--connect-timeout", "5"]).await;
     let failed = told.stdout.lines().find(|line| line.starts_with("FAIL")).unwrap_or_else(|| panic!("{}", told.stdout));
     assert!(failed.starts_with("FAIL  name ") && failed.ends_with("[name_not_found]"), "{failed}");
@@ -662,7 +662,7 @@ async fn each_address_of_a_name_is_told() {
 }
 
 #[tokio::test]
-async fn what_a_host_strips_is_told_with_the_flag_that_makes_it_safe() {
+async fn stripped_environment_is_reported_with_flag() {
     let server = Server::with(ordinary).await;
     let tls = Tls::before(&server).await;
     let terminal = Terminal::new().with("NODE_EXTRA_CA_CERTS", &tls.ca()).with("KEY", "hush-hush");
@@ -687,7 +687,7 @@ fn write(path: &Path, text: &str) {
 }
 
 #[tokio::test]
-async fn the_hosts_entries_are_judged_and_their_secrets_are_not_shown() {
+async fn host_entries_are_judged_without_secrets() {
     let server = Server::with(rich).await;
     let url = server.url("/mcp");
     let terminal = Terminal::new();
@@ -740,7 +740,7 @@ async fn the_hosts_entries_are_judged_and_their_secrets_are_not_shown() {
 }
 
 #[tokio::test]
-async fn an_entry_that_no_host_can_take_apart_or_read_is_told() {
+async fn unreadable_host_entry_is_reported() {
     let server = Server::with(rich).await;
     let url = server.url("/mcp");
     let terminal = Terminal::new();
@@ -783,7 +783,7 @@ fn make_pipe(path: &Path) {
 }
 
 #[tokio::test]
-async fn what_is_in_the_place_of_a_hosts_settings_and_no_file_is_told_and_not_waited_for() {
+async fn host_settings_that_are_no_file_are_reported() {
     let server = Server::with(rich).await;
     let terminal = Terminal::new();
     let home = terminal.home.path();
@@ -808,7 +808,7 @@ async fn what_is_in_the_place_of_a_hosts_settings_and_no_file_is_told_and_not_wa
 }
 
 #[tokio::test]
-async fn headers_that_come_through_a_pipe_are_read_once() {
+async fn piped_headers_are_read_once() {
     let server = Server::with(rich).await;
     let terminal = Terminal::new();
     let pipe = terminal.home.path().join("headers");
@@ -823,7 +823,7 @@ async fn headers_that_come_through_a_pipe_are_read_once() {
 }
 
 #[tokio::test]
-async fn a_store_that_others_can_read_and_a_port_that_is_taken_are_warned_of() {
+async fn readable_store_and_taken_port_are_warnings() {
     use std::os::unix::fs::PermissionsExt as _;
     let server = Server::with(rich).await;
     let url = server.url("/mcp");
@@ -850,7 +850,7 @@ async fn a_store_that_others_can_read_and_a_port_that_is_taken_are_warned_of() {
 }
 
 #[tokio::test]
-async fn as_json_it_is_one_document_with_the_steps_and_the_inventory() {
+async fn json_output_has_steps_and_inventory() {
     let server = protected(|_| {}).await;
     let browser = Browser::consenting();
     let told = Terminal::new().with_browser(&browser).run(&[&server.url(), "--json"]).await;
@@ -899,7 +899,7 @@ async fn as_json_it_is_one_document_with_the_steps_and_the_inventory() {
 }
 
 #[tokio::test]
-async fn a_failure_as_json_has_the_code_and_the_action_of_the_catalogue() {
+async fn json_failure_has_code_and_action_of_catalogue() {
     let port = reserved_port().await;
     let told = client(&[&format!("http://127.0.0.1:{port}/mcp?key=hush-hush"), "--json", "--silent"]).await;
     let document: Value = serde_json::from_str(&told.stdout).unwrap();
@@ -916,7 +916,7 @@ async fn a_failure_as_json_has_the_code_and_the_action_of_the_catalogue() {
 }
 
 #[tokio::test]
-async fn nothing_secret_is_shown_even_if_the_server_repeats_it() {
+async fn secret_repeated_by_server_is_not_shown() {
     let secret_client = Client::confidential("given", "hush-client-secret", "client_secret_basic");
     let server = protected(|settings| {
         settings.client_method = "client_secret_basic".into();
@@ -960,7 +960,7 @@ async fn nothing_secret_is_shown_even_if_the_server_repeats_it() {
 }
 
 #[tokio::test]
-async fn what_is_secret_is_struck_out_of_names_too_and_the_rest_moves_no_cursor() {
+async fn names_show_no_secret_and_move_no_cursor() {
     const KEY: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
     let server = Server::with(|request| match request.rpc().as_str() {
         "tools/list" => {
@@ -983,7 +983,7 @@ async fn what_is_secret_is_struck_out_of_names_too_and_the_rest_moves_no_cursor(
 }
 
 #[tokio::test]
-async fn an_error_that_a_server_has_made_to_look_like_ours_says_nothing_that_is_to_be_done() {
+async fn imitated_error_gives_no_tip() {
     for (code, told) in [("x\u{1b}]0;owned", "server_error"), ("timed_out", "timed_out")] {
         let server = Server::with(move |request| match request.rpc().as_str() {
             "tools/list" => Reply::json(json!({
@@ -1002,7 +1002,7 @@ async fn an_error_that_a_server_has_made_to_look_like_ours_says_nothing_that_is_
 }
 
 #[tokio::test]
-async fn a_token_that_no_store_has_is_secret_too() {
+async fn unstored_token_is_not_shown() {
     let server = protected(|settings| {
         settings.mcp = Arc::new(|request| match request.rpc().as_str() {
             "tools/list" => {
@@ -1023,7 +1023,7 @@ async fn a_token_that_no_store_has_is_secret_too() {
 }
 
 #[tokio::test]
-async fn pages_without_end_that_are_large_do_not_fill_the_memory() {
+async fn endless_large_pages_do_not_fill_memory() {
     let large = "x".repeat(8 * 1024 * 1024);
     let server = Server::with(move |request| match request.rpc().as_str() {
         "tools/list" => {
@@ -1039,7 +1039,7 @@ async fn pages_without_end_that_are_large_do_not_fill_the_memory() {
 }
 
 #[tokio::test]
-async fn a_secret_is_secret_where_it_is_cut_too() {
+async fn cut_secret_is_not_shown() {
     let server = Server::with(|request| match request.rpc().as_str() {
         "tools/list" => Reply::json(json!({
             "jsonrpc": "2.0", "id": request.json()["id"],
@@ -1057,7 +1057,7 @@ async fn a_secret_is_secret_where_it_is_cut_too() {
 }
 
 #[tokio::test]
-async fn a_list_that_does_not_end_is_cut_and_so_are_long_lines() {
+async fn endless_list_and_long_lines_are_cut() {
     let pages = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let server = Server::with(move |request| match request.rpc().as_str() {
         "tools/list" => {
@@ -1078,7 +1078,7 @@ async fn a_list_that_does_not_end_is_cut_and_so_are_long_lines() {
 }
 
 #[tokio::test]
-async fn a_tool_is_called_with_values_as_its_schema_has_them() {
+async fn tool_is_called_with_values_of_schema_types() {
     let server = Server::with(rich).await;
     let url = server.url("/mcp");
     let told =
@@ -1098,14 +1098,14 @@ async fn a_tool_is_called_with_values_as_its_schema_has_them() {
 }
 
 #[tokio::test]
-async fn a_tool_that_says_that_it_failed_is_an_exit_code() {
+async fn failed_tool_has_exit_code() {
     let server = Server::with(rich).await;
     let told = client(&[&server.url("/mcp"), "call", "fails"]).await;
     assert_eq!((told.code, &*told.stdout), (Some(1), "no such luck\n"), "{}", told.stderr);
 }
 
 #[tokio::test]
-async fn a_resource_is_read() {
+async fn resource_is_read() {
     let server = Server::with(rich).await;
     let told = client(&[&server.url("/mcp"), "read", "file:///a"]).await;
     assert_eq!((told.code, &*told.stdout, &*told.stderr), (Some(0), "A\nB\n", ""));
@@ -1116,7 +1116,7 @@ async fn a_resource_is_read() {
 }
 
 #[tokio::test]
-async fn a_call_that_does_not_get_there_leaves_stdout_empty_and_is_told_on_stderr() {
+async fn unanswered_call_is_reported_on_stderr_only() {
     let port = reserved_port().await;
     let told = client(&[&format!("http://127.0.0.1:{port}/mcp"), "call", "add"]).await;
     assert_eq!((told.code, &*told.stdout), (Some(4), ""));
@@ -1135,7 +1135,7 @@ async fn a_call_that_does_not_get_there_leaves_stdout_empty_and_is_told_on_stder
 }
 
 #[tokio::test]
-async fn a_call_that_needs_a_sign_in_says_so_on_stderr() {
+async fn call_that_needs_sign_in_reports_on_stderr() {
     let server = protected(|_| {}).await;
     let browser = Browser::consenting();
     let told = Terminal::new().with_browser(&browser).run(&[&server.url(), "call", "add", "a=1"]).await;
@@ -1156,7 +1156,7 @@ async fn arguments_that_mean_nothing_are_exit_code_2() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_servers_own_is_told_as_one() {
+async fn error_of_server_is_reported_as_such() {
     let server = Server::with(|request| match request.rpc().as_str() {
         "tools/list" => {
             let id = request.id();
@@ -1176,7 +1176,7 @@ async fn an_error_of_the_servers_own_is_told_as_one() {
 }
 
 #[tokio::test]
-async fn a_401_that_explains_itself_in_json_rpc_is_a_401() {
+async fn unauthorized_with_json_rpc_body_is_unauthorized() {
     let server = Server::with(|_| {
         Reply::status(
             401,

@@ -53,7 +53,7 @@ fn assert_host_closed(answer: &Value, id: &Value) {
 }
 
 #[tokio::test]
-async fn everything_piped_in_at_once_is_answered_before_the_end() {
+async fn piped_input_is_answered_before_end() {
     let server = Server::with(ordinary).await;
     for handles in BOTH {
         let mut host = Host::start_with(handles, &server.url("/mcp"), &[], &[]);
@@ -73,7 +73,7 @@ async fn everything_piped_in_at_once_is_answered_before_the_end() {
 }
 
 #[tokio::test]
-async fn a_file_may_be_the_input() {
+async fn file_may_be_the_input() {
     let server = Server::with(ordinary).await;
     let home = tempfile::tempdir().unwrap();
     let input = home.path().join("input");
@@ -91,7 +91,7 @@ async fn a_file_may_be_the_input() {
 }
 
 #[tokio::test]
-async fn a_terminal_may_be_the_host() {
+async fn terminal_may_be_the_host() {
     let server = Server::with(ordinary).await;
     let controller = pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     pty::grantpt(&controller).unwrap();
@@ -118,7 +118,7 @@ async fn a_terminal_may_be_the_host() {
 }
 
 #[tokio::test]
-async fn lines_may_end_in_any_way_and_blank_ones_are_none() {
+async fn every_line_ending_works_and_blanks_are_skipped() {
     let server = Server::with(ordinary).await;
     for handles in BOTH {
         let mut host = Host::start_with(handles, &server.url("/mcp"), &[], &[]);
@@ -139,7 +139,7 @@ async fn lines_may_end_in_any_way_and_blank_ones_are_none() {
 }
 
 #[tokio::test]
-async fn a_line_that_is_no_message_is_answered_and_the_next_one_works() {
+async fn malformed_line_is_answered_and_next_one_works() {
     let server = Server::with(ordinary).await;
     let mut host = Host::start(&server.url("/mcp"), &[]);
     host.initialize().await;
@@ -164,7 +164,7 @@ async fn a_line_that_is_no_message_is_answered_and_the_next_one_works() {
 }
 
 #[tokio::test]
-async fn a_line_beyond_the_limit_is_answered_with_its_id() {
+async fn oversized_line_is_answered_with_its_id() {
     let server = Server::with(ordinary).await;
     for handles in BOTH {
         let mut host = Host::start_with(handles, &server.url("/mcp"), &["--max-message-size", "1K"], &[]);
@@ -182,7 +182,7 @@ async fn a_line_beyond_the_limit_is_answered_with_its_id() {
 }
 
 #[tokio::test]
-async fn an_idle_program_ends_with_its_input_and_ends_the_session() {
+async fn idle_program_ends_session_at_end_of_input() {
     let server = Server::with(ordinary).await;
     for handles in BOTH {
         let mut host = Host::start_with(handles, &server.url("/mcp"), &[], &[]);
@@ -203,7 +203,7 @@ async fn an_idle_program_ends_with_its_input_and_ends_the_session() {
 }
 
 #[tokio::test]
-async fn a_request_in_flight_at_the_end_of_input_is_answered_within_the_second() {
+async fn in_flight_request_is_answered_at_end() {
     let server = Server::with(never_calls).await;
     for handles in BOTH {
         let before = server.requests().len();
@@ -222,7 +222,7 @@ async fn a_request_in_flight_at_the_end_of_input_is_answered_within_the_second()
 }
 
 #[tokio::test]
-async fn an_answer_that_comes_during_the_last_second_still_reaches_the_host() {
+async fn answer_in_last_second_reaches_host() {
     let held = Arc::new(tokio::sync::Notify::new());
     let release = held.clone();
     let server = Server::start(move |request| {
@@ -247,7 +247,7 @@ async fn an_answer_that_comes_during_the_last_second_still_reaches_the_host() {
 }
 
 #[tokio::test]
-async fn the_end_of_input_ends_also_a_program_that_waits_for_a_server() {
+async fn end_of_input_ends_waiting_for_server() {
     let silent = Server::with(|_| Reply::Hang).await;
     for url in [URL_OF_NOBODY, &silent.url("/mcp")] {
         for flags in [&[][..], &["--transport", "sse-only"]] {
@@ -269,7 +269,7 @@ async fn the_end_of_input_ends_also_a_program_that_waits_for_a_server() {
 }
 
 #[tokio::test]
-async fn a_session_that_cannot_be_ended_does_not_hold_up_the_exit() {
+async fn unendable_session_does_not_delay_exit() {
     let server = Server::with(|request| match request.method.as_str() {
         "DELETE" => Reply::Hang,
         _ => ordinary(request),
@@ -285,7 +285,7 @@ async fn a_session_that_cannot_be_ended_does_not_hold_up_the_exit() {
 }
 
 #[tokio::test]
-async fn a_signal_ends_it_as_the_end_of_input_does() {
+async fn signal_ends_program_like_end_of_input() {
     let server = Server::with(never_calls).await;
     for (name, handles) in [("TERM", Handles::SocketPairs), ("INT", Handles::Pipes), ("HUP", Handles::SocketPairs)] {
         let before = server.requests().len();
@@ -305,7 +305,7 @@ async fn a_signal_ends_it_as_the_end_of_input_does() {
 }
 
 #[tokio::test]
-async fn a_signal_ends_an_idle_program_at_once() {
+async fn signal_ends_an_idle_program_at_once() {
     let server = Server::with(ordinary).await;
     for handles in BOTH {
         let mut host = Host::start_with(handles, &server.url("/mcp"), &[], &[]);
@@ -318,7 +318,7 @@ async fn a_signal_ends_an_idle_program_at_once() {
 }
 
 #[tokio::test]
-async fn a_signal_during_the_last_second_ends_it_at_once() {
+async fn signal_in_last_second_ends_at_once() {
     let server = Server::with(never_calls).await;
     for first in ["end of input", "signal"] {
         let before = server.requests().len();
@@ -341,7 +341,7 @@ async fn a_signal_during_the_last_second_ends_it_at_once() {
 }
 
 #[tokio::test]
-async fn a_host_that_reads_no_more_ends_the_program() {
+async fn host_that_stops_reading_ends_program() {
     let server = Server::with(ordinary).await;
     for handles in BOTH {
         let mut host = Host::start_with(handles, &server.url("/mcp"), &[], &[]);
@@ -355,7 +355,7 @@ async fn a_host_that_reads_no_more_ends_the_program() {
 }
 
 #[tokio::test]
-async fn a_parent_that_dies_is_noticed_though_the_pipe_stays_open() {
+async fn dead_parent_is_noticed_despite_open_pipe() {
     let server = Server::with(ordinary).await;
     let home = Arc::new(tempfile::tempdir().unwrap());
     let mut command = Command::new("/bin/sh");
@@ -400,7 +400,7 @@ async fn settled_memory(host: &Host) -> Option<usize> {
 }
 
 #[tokio::test]
-async fn a_host_that_does_not_read_for_long_loses_nothing_and_costs_no_memory() {
+async fn slow_reader_loses_nothing_and_costs_no_memory() {
     const COUNT: usize = 12 * 1024;
     for handles in BOTH {
         let (server, events) = streaming().await;
@@ -431,7 +431,7 @@ async fn a_host_that_does_not_read_for_long_loses_nothing_and_costs_no_memory() 
 }
 
 #[tokio::test]
-async fn a_host_that_does_not_read_stderr_blocks_nothing() {
+async fn unread_stderr_blocks_nothing() {
     let server = Server::with(ordinary).await;
     let home = Arc::new(tempfile::tempdir().unwrap());
     let mut child = adapter(&[&server.url("/mcp"), "--debug"], home.path()).spawn().unwrap();
@@ -470,7 +470,7 @@ async fn many_messages_both_ways_are_each_answered_once() {
 }
 
 #[tokio::test]
-async fn each_line_of_the_log_names_the_process_and_a_quiet_life_is_not_told() {
+async fn log_lines_name_process_and_quiet_is_silent() {
     let server = Server::with(ordinary).await;
     let mut host = Host::start(&server.url("/mcp"), &[]);
     let pid = format!("[{}] ", host.child.id().unwrap());
@@ -512,7 +512,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test]
-async fn debug_also_writes_a_file_for_the_owner_only() {
+async fn debug_file_belongs_to_owner_only() {
     let server = Server::with(ordinary).await;
     let home = Arc::new(tempfile::tempdir().unwrap());
     for run in 1..=2 {
@@ -540,7 +540,7 @@ async fn debug_also_writes_a_file_for_the_owner_only() {
 }
 
 #[tokio::test]
-async fn a_debug_file_that_cannot_be_written_is_told_and_stops_nothing() {
+async fn unwritable_debug_file_is_reported_and_harmless() {
     let server = Server::with(ordinary).await;
     let home = Arc::new(tempfile::tempdir().unwrap());
     fs::write(home.path().join("mcp-remote-v1"), "a file in the folder's place").unwrap();
@@ -591,12 +591,12 @@ async fn no_secret_reaches_stderr_or_the_debug_file() {
 }
 
 #[tokio::test]
-async fn no_secret_reaches_them_even_if_the_libraries_are_to_say_everything() {
+async fn library_logs_at_trace_show_no_secret() {
     assert_no_secret(&told_of_a_secret_life(&[("RUST_LOG", "trace")]).await);
 }
 
 #[tokio::test]
-async fn what_the_program_says_of_a_server_that_is_down_is_said_to_the_host_too() {
+async fn unreachable_server_is_reported_to_host_too() {
     let mut host = Host::waiting(URL_OF_NOBODY, &["--retry-for", "0"]);
     let answer = host.ask(0, "initialize", initialize_params("2025-11-25")).await;
     assert_eq!(answer["error"]["data"]["code"], "cannot_connect", "{answer}");

@@ -395,7 +395,7 @@ fn answers(shift: usize) -> Vec<(String, String, &'static str)> {
 // To the server
 
 #[tokio::test]
-async fn what_a_host_says_reaches_the_server_as_it_was_said() {
+async fn host_messages_reach_server_unchanged() {
     for form in FORMS {
         for handles in [Handles::SocketPairs, Handles::Pipes] {
             let mut wire = Wire::start(form, handles).await;
@@ -426,7 +426,7 @@ async fn what_a_host_says_reaches_the_server_as_it_was_said() {
 }
 
 #[tokio::test]
-async fn what_a_host_says_all_at_once_reaches_the_server_too() {
+async fn host_messages_sent_at_once_reach_server_unchanged() {
     for form in FORMS {
         let mut wire = Wire::start(form, Handles::SocketPairs).await;
         let lines = corpus("host-to-server.jsonl");
@@ -462,7 +462,7 @@ async fn what_a_host_says_all_at_once_reaches_the_server_too() {
 }
 
 #[tokio::test]
-async fn lines_of_a_host_may_end_in_crlf_and_come_in_any_pieces() {
+async fn host_lines_in_pieces_with_crlf_work() {
     for lengths in [[1, 1].as_slice(), &[7, 2, 64], &[1000]] {
         let mut wire = Wire::start(Form::Json, Handles::SocketPairs).await;
         let mut lines = corpus("host-to-server.jsonl");
@@ -494,7 +494,7 @@ async fn lines_of_a_host_may_end_in_crlf_and_come_in_any_pieces() {
 // To the host
 
 #[tokio::test]
-async fn an_answer_in_a_json_body_reaches_the_host_as_it_was_given() {
+async fn json_answer_reaches_host_unchanged() {
     for (shift, handles) in [Handles::SocketPairs, Handles::Pipes].into_iter().enumerate() {
         let mut wire = Wire::start(Form::Json, handles).await;
         for (name, answer, id) in answers(shift) {
@@ -515,7 +515,7 @@ async fn an_answer_in_a_json_body_reaches_the_host_as_it_was_given() {
 }
 
 #[tokio::test]
-async fn an_answer_in_a_json_body_may_come_in_any_pieces() {
+async fn json_answer_in_pieces_reaches_host_unchanged() {
     let mut wire = Wire::start(Form::Json, Handles::SocketPairs).await;
     for (at, (name, answer, id)) in answers(2).into_iter().enumerate() {
         let lengths = if answer.len() < 1000 { [1, 1, 1] } else { [[4095, 1, 7], [16384, 3, 1]][at % 2] };
@@ -533,7 +533,7 @@ async fn an_answer_in_a_json_body_may_come_in_any_pieces() {
 }
 
 #[tokio::test]
-async fn a_batch_in_a_json_body_reaches_the_host_as_it_was_given() {
+async fn json_batch_reaches_host_unchanged() {
     let (answers_seen, stream) = (Arc::new(Mutex::new(VecDeque::new())), watch::channel(None).0);
     let scripted = answers_seen.clone();
     let server = Server::with(move |request| reply(Form::Json, request, &scripted, &stream)).await;
@@ -558,7 +558,7 @@ async fn a_batch_in_a_json_body_reaches_the_host_as_it_was_given() {
 }
 
 #[tokio::test]
-async fn what_comes_in_events_reaches_the_host_as_it_was_said() {
+async fn events_reach_host_unchanged() {
     for form in [Form::Events, Form::HttpSse] {
         for (shift, handles) in [Handles::SocketPairs, Handles::Pipes].into_iter().enumerate() {
             let mut wire = Wire::start(form, handles).await;
@@ -582,7 +582,7 @@ async fn what_comes_in_events_reaches_the_host_as_it_was_said() {
 }
 
 #[tokio::test]
-async fn what_a_server_says_unasked_reaches_the_host_as_it_was_said() {
+async fn unsolicited_messages_reach_host_unchanged() {
     for form in [Form::Events, Form::HttpSse] {
         for handles in [Handles::SocketPairs, Handles::Pipes] {
             let mut wire = Wire::start(form, handles).await;
@@ -598,7 +598,7 @@ async fn what_a_server_says_unasked_reaches_the_host_as_it_was_said() {
 }
 
 #[tokio::test]
-async fn what_a_server_says_before_its_answer_reaches_the_host_in_order() {
+async fn messages_before_answer_reach_host_in_order() {
     for form in [Form::Events, Form::HttpSse] {
         let mut wire = Wire::start(form, Handles::SocketPairs).await;
         for style in STYLES {
@@ -656,7 +656,7 @@ async fn events_may_come_in_any_pieces() {
 }
 
 #[tokio::test]
-async fn a_byte_order_mark_and_a_missing_last_line_end_do_no_harm() {
+async fn byte_order_mark_and_missing_newline_are_harmless() {
     let mut wire = Wire::start(Form::Events, Handles::SocketPairs).await;
     for lengths in [[1, 1], [1000, 1]] {
         let said = format!("\u{feff}{}data: never ended", event(Style::Plain, &plain_answer("7")));
@@ -690,7 +690,7 @@ fn large(bytes: usize, between: &str) -> String {
 const LARGE: usize = 20 << 20;
 
 #[tokio::test]
-async fn a_message_of_20_megabytes_reaches_the_server() {
+async fn message_of_20_megabytes_reaches_the_server() {
     for (form, handles) in
         [(Form::Json, Handles::SocketPairs), (Form::Events, Handles::Pipes), (Form::HttpSse, Handles::SocketPairs)]
     {
@@ -705,7 +705,7 @@ async fn a_message_of_20_megabytes_reaches_the_server() {
 }
 
 #[tokio::test]
-async fn an_answer_of_20_megabytes_reaches_the_host() {
+async fn answer_of_20_megabytes_reaches_the_host() {
     let answer = |between: &str| format!(r#"{{"id":-0,"result":[{}],"jsonrpc":"2.0"}}"#, large(LARGE, between));
     let (compact, lined) = (answer(","), answer(",\n"));
     for (form, handles) in

@@ -75,7 +75,7 @@ async fn answered(host: &mut Host, id: i32) {
 // Device code.
 
 #[tokio::test]
-async fn a_device_code_is_shown_and_asked_for_until_the_person_consents() {
+async fn device_code_is_shown_and_polled_until_consent() {
     let desk = Desk::with(|settings| {
         settings.devices = true;
         settings.device_polls = vec!["authorization_pending"];
@@ -96,7 +96,7 @@ async fn a_device_code_is_shown_and_asked_for_until_the_person_consents() {
 }
 
 #[tokio::test]
-async fn a_device_that_is_told_to_slow_down_does() {
+async fn slow_down_lengthens_device_polling() {
     let desk = Desk::with(|settings| {
         settings.devices = true;
         settings.device_polls = vec!["slow_down"];
@@ -108,7 +108,7 @@ async fn a_device_that_is_told_to_slow_down_does() {
 }
 
 #[tokio::test]
-async fn a_device_whose_person_refuses_or_whose_code_expires_asks_no_more() {
+async fn refused_or_expired_device_code_ends_polling() {
     for error in ["access_denied", "expired_token"] {
         let desk = Desk::with(|settings| {
             settings.devices = true;
@@ -122,7 +122,7 @@ async fn a_device_whose_person_refuses_or_whose_code_expires_asks_no_more() {
 }
 
 #[tokio::test]
-async fn a_device_stops_asking_when_its_code_has_expired() {
+async fn device_polling_stops_when_code_expires() {
     let desk = Desk::with(|settings| {
         settings.devices = true;
         settings.device_lifetime = 3;
@@ -134,7 +134,7 @@ async fn a_device_stops_asking_when_its_code_has_expired() {
 }
 
 #[tokio::test]
-async fn a_device_survives_a_poll_that_fails() {
+async fn device_survives_a_poll_that_fails() {
     let desk = Desk::with(|settings| settings.devices = true).await;
     let failed = std::sync::atomic::AtomicBool::new(false);
     desk.server.change(|settings| {
@@ -147,7 +147,7 @@ async fn a_device_survives_a_poll_that_fails() {
 }
 
 #[tokio::test]
-async fn a_server_without_the_device_grant_is_told_by_name() {
+async fn missing_device_grant_names_server() {
     let desk = Desk::with(|_| {}).await;
     let words = desk.refused(&["--device-code"]).await;
     assert!(words.contains("device"), "{words}");
@@ -155,7 +155,7 @@ async fn a_server_without_the_device_grant_is_told_by_name() {
 }
 
 #[tokio::test]
-async fn a_registration_for_browsers_is_not_one_for_devices_and_the_reverse() {
+async fn browser_and_device_registrations_are_separate() {
     for flags in [[&[][..], &["--device-code"]], [&["--device-code"], &[][..]]] {
         let desk = Desk::with(|settings| settings.devices = true).await;
         for flags in flags {
@@ -167,7 +167,7 @@ async fn a_registration_for_browsers_is_not_one_for_devices_and_the_reverse() {
 }
 
 #[tokio::test]
-async fn where_no_browser_can_open_the_device_grant_is_used_if_there_is_one() {
+async fn device_grant_is_used_without_browser() {
     let server = AuthorizationServer::with(|settings| settings.devices = true).await;
     let environment = [("PATH", "/nonexistent"), ("SSH_CONNECTION", "192.0.2.1 5 192.0.2.2 22")];
     let mut host = Host::start_with(Handles::SocketPairs, &server.url(), &[], &environment);
@@ -212,7 +212,7 @@ fn info(desk: &Desk, method: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_program_signs_in_with_its_secret_and_asks_again_when_the_token_ends() {
+async fn client_credentials_are_used_again_at_expiry() {
     for method in ["client_secret_basic", "client_secret_post"] {
         let desk = Desk::with(|settings| {
             settings.client_method = method.into();
@@ -231,7 +231,7 @@ async fn a_program_signs_in_with_its_secret_and_asks_again_when_the_token_ends()
 }
 
 #[tokio::test]
-async fn a_given_client_is_shown_to_no_other_authorization_server() {
+async fn configured_client_stays_with_its_authorization_server() {
     for flags in [&["--client-credentials"][..], &[]] {
         let desk = Desk::with(|settings| {
             settings.client_method = "client_secret_post".into();
@@ -260,7 +260,7 @@ async fn a_given_client_is_shown_to_no_other_authorization_server() {
 }
 
 #[tokio::test]
-async fn the_token_of_a_program_is_kept_where_npm_does_not_take_it_for_a_persons() {
+async fn client_credentials_token_is_kept_apart() {
     let desk = Desk::with(|settings| {
         settings.client_method = "client_secret_basic".into();
         settings.clients = vec![program("client_secret_basic")];
@@ -275,7 +275,7 @@ async fn the_token_of_a_program_is_kept_where_npm_does_not_take_it_for_a_persons
 }
 
 #[tokio::test]
-async fn a_program_signs_in_with_its_key() {
+async fn program_signs_in_with_its_key() {
     let (pem, point) = proof::new_key();
     let desk = Desk::with(|settings| {
         settings.client_method = "private_key_jwt".into();
@@ -302,7 +302,7 @@ async fn a_program_signs_in_with_its_key() {
 }
 
 #[tokio::test]
-async fn a_key_of_a_kind_the_server_does_not_take_is_told_before_anything_is_sent() {
+async fn unsupported_key_is_reported_before_sending() {
     let (pem, point) = proof::new_key();
     let desk = Desk::with(|settings| {
         settings.client_method = "private_key_jwt".into();
@@ -330,7 +330,7 @@ async fn a_key_of_a_kind_the_server_does_not_take_is_told_before_anything_is_sen
 }
 
 #[tokio::test]
-async fn a_given_token_endpoint_is_used_without_discovery() {
+async fn given_token_endpoint_is_used_without_discovery() {
     let desk = Desk::with(|settings| {
         settings.client_method = "client_secret_basic".into();
         settings.clients = vec![program("client_secret_basic")];
@@ -345,7 +345,7 @@ async fn a_given_token_endpoint_is_used_without_discovery() {
 }
 
 #[tokio::test]
-async fn a_program_that_lacks_scope_or_is_refused_opens_no_browser() {
+async fn refused_client_credentials_open_no_browser() {
     let desk = Desk::with(|settings| {
         settings.client_method = "client_secret_basic".into();
         settings.clients = vec![program("client_secret_basic")];
@@ -395,7 +395,7 @@ fn as_flags(flags: &[String]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn an_identity_token_is_exchanged_for_a_grant_and_that_for_a_token() {
+async fn identity_token_becomes_id_jag_becomes_token() {
     let (desk, flags) = enterprise(|_| {}).await;
     let mut host = desk.signed_in(&as_flags(&flags)).await;
     assert_eq!(desk.server.counts(), Counts { other_grants: 2, ..Counts::default() });
@@ -409,7 +409,7 @@ async fn an_identity_token_is_exchanged_for_a_grant_and_that_for_a_token() {
 }
 
 #[tokio::test]
-async fn an_identity_provider_that_gives_something_else_is_not_believed() {
+async fn other_token_type_of_identity_provider_is_refused() {
     for (name, value) in
         [("issued_token_type", "urn:ietf:params:oauth:token-type:access_token"), ("token_type", "Bearer")]
     {
@@ -428,7 +428,7 @@ async fn an_identity_provider_that_gives_something_else_is_not_believed() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_take_such_grants_is_told_before_anything_is_sent() {
+async fn unsupported_grant_is_reported_before_sending() {
     let (desk, flags) = enterprise(|settings| {
         settings.edit_metadata = edit(|document, _| document["grant_types_supported"] = json!(["authorization_code"]));
     })
@@ -441,7 +441,7 @@ async fn a_server_that_does_not_take_such_grants_is_told_before_anything_is_sent
 // Workload identity.
 
 #[tokio::test]
-async fn a_platforms_assertion_is_read_afresh_each_time_from_a_file() {
+async fn assertion_file_is_read_each_time() {
     let desk =
         Desk::with(|settings| settings.assertions = vec!["first.as.sertion".into(), "second.as.sertion".into()]).await;
     let file = desk.file("assertion", "first.as.sertion\n");
@@ -457,7 +457,7 @@ async fn a_platforms_assertion_is_read_afresh_each_time_from_a_file() {
 }
 
 #[tokio::test]
-async fn a_platforms_assertion_may_come_from_a_program() {
+async fn platforms_assertion_may_come_from_a_program() {
     let desk = Desk::with(|settings| settings.assertions = vec!["an.as.sertion".into()]).await;
     let program = desk.program("assertion", "echo an.as.sertion");
     desk.signed_in(&["--assertion-command", program.to_str().unwrap()]).await;
@@ -465,7 +465,7 @@ async fn a_platforms_assertion_may_come_from_a_program() {
 }
 
 #[tokio::test]
-async fn the_program_for_assertions_runs_without_a_shell() {
+async fn program_for_assertions_runs_without_a_shell() {
     let desk = Desk::with(|settings| settings.assertions = vec!["an.as.sertion".into()]).await;
     let program = desk.program("assertion", "echo an.as.sertion");
     let canary = desk.files.path().join("canary");
@@ -475,7 +475,7 @@ async fn the_program_for_assertions_runs_without_a_shell() {
 }
 
 #[tokio::test]
-async fn a_refused_assertion_is_told_and_neither_repeated_nor_replaced() {
+async fn refused_assertion_is_reported_and_not_repeated() {
     let desk = Desk::with(|_| {}).await;
     let file = desk.file("assertion", "no.good.one");
     let words = desk.refused(&["--assertion-file", file.to_str().unwrap()]).await;
@@ -485,7 +485,7 @@ async fn a_refused_assertion_is_told_and_neither_repeated_nor_replaced() {
 }
 
 #[tokio::test]
-async fn an_assertion_that_is_not_there_is_told() {
+async fn assertion_that_is_not_there_is_told() {
     let desk = Desk::with(|_| {}).await;
     let words = desk.refused(&["--assertion-file", "/nonexistent/assertion"]).await;
     assert!(words.contains("/nonexistent/assertion"), "{words}");
@@ -508,7 +508,7 @@ fn bound_with_nonces(settings: &mut Settings) {
 }
 
 #[tokio::test]
-async fn where_it_is_asked_for_every_token_and_request_is_bound_to_a_key() {
+async fn dpop_binds_tokens_and_requests_where_requested() {
     for change in [bound, bound_with_nonces] {
         // The server checks every proof.
         let desk = Desk::with(change).await;
@@ -533,7 +533,7 @@ async fn where_it_is_asked_for_every_token_and_request_is_bound_to_a_key() {
 }
 
 #[tokio::test]
-async fn a_new_nonce_costs_one_request_and_the_latest_is_used() {
+async fn new_nonce_costs_one_request() {
     let desk = Desk::with(bound_with_nonces).await;
     let mut host = desk.signed_in(&[]).await;
     for id in 1..=10 {
@@ -548,7 +548,7 @@ async fn a_new_nonce_costs_one_request_and_the_latest_is_used() {
 }
 
 #[tokio::test]
-async fn a_bound_token_is_kept_where_npm_does_not_take_it_for_a_bearers() {
+async fn dpop_token_is_kept_apart() {
     let desk = Desk::with(bound).await;
     desk.signed_in(&[]).await.close().await;
     let tokens = stored::json(desk.home.path(), &desk.server.url(), "tokens.json");
@@ -556,7 +556,7 @@ async fn a_bound_token_is_kept_where_npm_does_not_take_it_for_a_bearers() {
 }
 
 #[tokio::test]
-async fn nobody_who_does_not_ask_for_it_gets_a_proof() {
+async fn proof_is_sent_only_where_requested() {
     for flags in [&[][..], &["--dpop", "off"]] {
         let desk = Desk::with(|_| {}).await;
         desk.signed_in(flags).await;
@@ -565,7 +565,7 @@ async fn nobody_who_does_not_ask_for_it_gets_a_proof() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_bound_is_not_used_where_the_user_requires_it() {
+async fn unbound_token_is_refused_where_required() {
     let desk = Desk::with(|_| {}).await;
     desk.refused(&["--dpop", "require"]).await;
     let requests = desk.server.arrived_at(Place::Mcp, "/mcp");
@@ -573,7 +573,7 @@ async fn a_token_that_is_not_bound_is_not_used_where_the_user_requires_it() {
 }
 
 #[tokio::test]
-async fn eight_copies_of_a_bound_sign_in_refresh_once() {
+async fn eight_instances_refresh_bound_token_once() {
     let desk = Desk::with(|settings| {
         bound(settings);
         settings.token_delay = Duration::from_millis(200);

@@ -44,7 +44,7 @@ fn home() -> Arc<TempDir> {
 }
 
 #[tokio::test]
-async fn person_who_signs_in_within_the_hold_gets_the_real_handshake() {
+async fn sign_in_within_hold_gets_real_handshake() {
     let server = protected().await;
     let browser = Browser::consenting();
     let mut host = browser.host(&server.url(), &DEFAULT);
@@ -57,7 +57,7 @@ async fn person_who_signs_in_within_the_hold_gets_the_real_handshake() {
 }
 
 #[tokio::test]
-async fn person_who_signs_in_while_the_first_list_is_held_gives_it_the_real_tools() {
+async fn sign_in_during_held_list_gives_real_tools() {
     let server = protected().await;
     let browser = Browser::waiting();
     let mut host = browser.host(&server.url(), &DEFAULT);
@@ -74,7 +74,7 @@ async fn person_who_signs_in_while_the_first_list_is_held_gives_it_the_real_tool
 }
 
 #[tokio::test]
-async fn server_that_comes_up_within_the_hold_answers_itself() {
+async fn server_up_within_hold_answers_itself() {
     let port = reserved_port().await;
     let mut host = Host::start(&format!("http://127.0.0.1:{port}/mcp"), &DEFAULT);
     host.send(initialize_by("codex-mcp-client")).await;
@@ -85,7 +85,7 @@ async fn server_that_comes_up_within_the_hold_answers_itself() {
 }
 
 #[tokio::test]
-async fn host_that_only_has_a_look_opens_no_tab() {
+async fn short_lived_host_opens_no_tab() {
     let server = protected().await;
     let browser = Browser::waiting();
     let mut host = browser.host(&server.url(), &DEFAULT);
@@ -97,7 +97,7 @@ async fn host_that_only_has_a_look_opens_no_tab() {
 }
 
 #[tokio::test]
-async fn call_that_needs_the_sign_in_opens_the_tab_and_is_held() {
+async fn call_that_needs_sign_in_opens_tab() {
     let server = protected().await;
     let browser = Browser::waiting();
     let mut host = browser.host(&server.url(), &["--start", "answer"]);
@@ -112,7 +112,7 @@ async fn call_that_needs_the_sign_in_opens_the_tab_and_is_held() {
 }
 
 #[tokio::test]
-async fn limit_that_the_host_enforces_is_remembered_for_its_next_start() {
+async fn enforced_host_limit_is_remembered() {
     let server = protected().await;
     let browser = Browser::waiting();
     let home = home();
@@ -134,7 +134,7 @@ async fn limit_that_the_host_enforces_is_remembered_for_its_next_start() {
 }
 
 #[tokio::test]
-async fn second_instance_in_another_home_names_the_first_one() {
+async fn second_instance_in_other_home_names_first() {
     let server = protected().await;
     let browser = Browser::waiting();
     let url = server.url();
@@ -158,7 +158,7 @@ async fn second_instance_in_another_home_names_the_first_one() {
 }
 
 #[tokio::test]
-async fn framing_of_the_language_server_protocol_is_named_in_the_log() {
+async fn language_server_framing_is_logged() {
     let server = Server::with(ordinary).await;
     let mut host = Host::start_raw(Handles::Pipes, &[&server.url("/mcp"), "--start", "hold"], &[], home());
     host.send_raw(b"Content-Length: 20\r\n\r\n").await;

@@ -20,7 +20,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn a_call_that_the_server_answers_with_400_has_run_and_is_not_sent_again() {
+async fn call_answered_with_400_is_not_resent() {
     let server = Server::with(|request| match request.rpc().as_str() {
         "tools/call" => Reply::status(
             400,
@@ -42,7 +42,7 @@ async fn a_call_that_the_server_answers_with_400_has_run_and_is_not_sent_again()
 }
 
 #[tokio::test]
-async fn a_batch_of_hundreds_of_thousands_of_answers_holds_nothing_up() {
+async fn huge_batch_of_answers_delays_nothing() {
     let responses: Vec<String> = (1000..300_000).map(|id| format!(r#"{{"id":{id},"result":0}}"#)).collect();
     let batch = format!("data: [{}]\n\n", responses.join(","));
     let server = Server::with(move |request| match request.rpc().as_str() {
@@ -60,7 +60,7 @@ async fn a_batch_of_hundreds_of_thousands_of_answers_holds_nothing_up() {
 }
 
 #[tokio::test]
-async fn a_call_cancelled_while_it_waits_to_go_out_again_stays_back() {
+async fn call_cancelled_before_retry_is_not_sent() {
     let server = Server::with(|request| match request.rpc().as_str() {
         "tools/call" => Reply::empty(429).with("retry-after", "1"),
         _ => ordinary(request),
@@ -78,7 +78,7 @@ async fn a_call_cancelled_while_it_waits_to_go_out_again_stays_back() {
 }
 
 #[tokio::test]
-async fn streams_that_stay_open_after_their_answer_do_not_keep_a_connection_each() {
+async fn streams_open_after_answer_keep_no_connections() {
     let streams = std::sync::Arc::new(Mutex::new(Vec::new()));
     let server = Server::start(move |request| {
         let streams = streams.clone();
@@ -103,7 +103,7 @@ async fn streams_that_stay_open_after_their_answer_do_not_keep_a_connection_each
 }
 
 #[tokio::test]
-async fn what_a_server_numbers_anew_after_a_reconnection_is_no_replay() {
+async fn event_ids_restarted_after_reconnection_are_no_replay() {
     let streams = AtomicUsize::new(0);
     let server = Server::with(move |request| match request.method.as_str() {
         "GET" => match streams.fetch_add(1, Relaxed) {
@@ -121,7 +121,7 @@ async fn what_a_server_numbers_anew_after_a_reconnection_is_no_replay() {
 }
 
 #[tokio::test]
-async fn one_event_without_end_is_refused_however_little_of_it_is_data() {
+async fn endless_event_is_refused() {
     let filler = format!("data: 1\n:{}\n", "c".repeat(60_000));
     let server = Server::with(move |request| match request.rpc().as_str() {
         "fill" => Reply::event_text(filler.repeat(100)),
@@ -135,7 +135,7 @@ async fn one_event_without_end_is_refused_however_little_of_it_is_data() {
 }
 
 #[tokio::test]
-async fn metadata_that_name_hundreds_of_authorization_servers_send_us_to_a_few() {
+async fn only_few_named_authorization_servers_are_asked() {
     let server = AuthorizationServer::with(|settings| {
         settings.edit_prm = edit(|document, at| {
             let all: Vec<_> = (0..300).map(|n| format!("{}/nobody/{n}", at.authorization)).collect();
@@ -154,7 +154,7 @@ async fn metadata_that_name_hundreds_of_authorization_servers_send_us_to_a_few()
 }
 
 #[tokio::test]
-async fn a_key_in_the_servers_address_is_not_told_where_its_metadata_cannot_be_had() {
+async fn key_in_server_url_is_not_reported() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let serving = tokio::spawn(async move {
@@ -183,7 +183,7 @@ async fn a_key_in_the_servers_address_is_not_told_where_its_metadata_cannot_be_h
 }
 
 #[tokio::test]
-async fn metadata_with_scopes_without_end_make_no_address_without_end() {
+async fn endless_scopes_make_no_endless_url() {
     let server = AuthorizationServer::with(|settings| {
         settings.edit_prm = edit(|document, _| {
             let all: Vec<_> = (0..20_000).map(|n| format!("https://scopes.example/{n}")).collect();

@@ -43,7 +43,7 @@ fn is_ours(request: &Request) -> bool {
 // The endpoint
 
 #[tokio::test]
-async fn the_endpoint_is_resolved_against_the_address_of_the_stream_and_keeps_its_query() {
+async fn endpoint_is_resolved_against_stream_url() {
     for (endpoint, expected) in [
         ("/m?s=a%20b&t=1", "/m?s=a%20b&t=1"),
         ("m/?s=1", "/base/m/?s=1"),
@@ -70,7 +70,7 @@ async fn the_endpoint_is_resolved_against_the_address_of_the_stream_and_keeps_it
 }
 
 #[tokio::test]
-async fn an_endpoint_at_another_origin_is_refused_and_nothing_is_posted_anywhere() {
+async fn endpoint_at_other_origin_is_refused() {
     let other = Server::with(ordinary).await;
     for endpoint in [
         format!("http://127.0.0.1:{}/m", other.port),
@@ -119,7 +119,7 @@ async fn events_before_the_endpoint_are_ignored() {
 }
 
 #[tokio::test]
-async fn a_stream_that_ends_before_it_names_an_endpoint_is_an_error() {
+async fn stream_without_endpoint_is_error() {
     let (server, _) = EventStreams::serve(|_, _| Some(Reply::event_text(": nothing to say\n\n"))).await;
     let mut host = Host::start(&server.url("/sse"), &SSE);
     let refused = host.ask(1, "initialize", initialize_params("2024-11-05")).await;
@@ -130,7 +130,7 @@ async fn a_stream_that_ends_before_it_names_an_endpoint_is_an_error() {
 // Messages
 
 #[tokio::test]
-async fn the_revision_crosses_as_it_is_in_both_directions() {
+async fn protocol_version_passes_unchanged() {
     let (server, _) = EventStreams::serve(|_, _| None).await;
     let mut host = Host::start(&server.url("/sse"), &SSE);
     let sent = request(0, "initialize", initialize_params("2024-11-05"));
@@ -142,7 +142,7 @@ async fn the_revision_crosses_as_it_is_in_both_directions() {
 }
 
 #[tokio::test]
-async fn events_may_come_byte_by_byte_with_carriage_returns_and_ids() {
+async fn events_in_single_bytes_with_ids_work() {
     let (_server, _, mut host) = connected(|request, streams| {
         (request.rpc() == "tools/list").then(|| {
             let text = format!(
@@ -163,7 +163,7 @@ async fn events_may_come_byte_by_byte_with_carriage_returns_and_ids() {
 }
 
 #[tokio::test]
-async fn what_a_post_is_answered_with_is_no_answer() {
+async fn post_response_is_no_answer() {
     let (server, streams, mut host) = connected(|request, _| {
         let wrong = answer(request, r#""from the POST""#);
         match request.rpc().as_str() {
@@ -186,7 +186,7 @@ async fn what_a_post_is_answered_with_is_no_answer() {
 }
 
 #[tokio::test]
-async fn the_users_headers_go_with_the_stream_and_with_every_post() {
+async fn user_headers_go_with_stream_and_posts() {
     let (server, _) = EventStreams::serve(|_, _| None).await;
     let flags = ["--transport", "sse-only", "--header", "X-Key: k v", "--header", "Authorization:Bearer t"];
     let mut host = Host::start(&server.url("/sse"), &flags);
@@ -206,7 +206,7 @@ async fn the_users_headers_go_with_the_stream_and_with_every_post() {
 }
 
 #[tokio::test]
-async fn calls_in_flight_are_answered_in_the_order_in_which_the_server_answers() {
+async fn answers_keep_servers_order() {
     let (server, streams, mut host) = connected(held("tools/call")).await;
     for id in 1..=20 {
         host.send(request(id, "tools/call", json!({"name": "slow"}))).await;
@@ -231,7 +231,7 @@ async fn ids_come_back_as_they_were_written() {
 }
 
 #[tokio::test]
-async fn the_server_asks_and_the_host_answers_byte_for_byte() {
+async fn server_request_and_host_answer_pass_unchanged() {
     let (server, streams, mut host) = connected(|_, _| None).await;
     let asked = r#"{ "id" : "s-1", "method":"sampling/createMessage","jsonrpc":"2.0", "params":{"x":1.0}}"#;
     streams.last().message(asked);
@@ -243,7 +243,7 @@ async fn the_server_asks_and_the_host_answers_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn a_batch_of_the_host_is_taken_apart() {
+async fn batch_of_the_host_is_taken_apart() {
     let (server, _, mut host) = connected(|_, _| None).await;
     let parts = [
         r#"{"jsonrpc":"2.0","id":1,"method":"a"}"#,
@@ -263,7 +263,7 @@ async fn a_batch_of_the_host_is_taken_apart() {
 }
 
 #[tokio::test]
-async fn a_refused_post_is_the_answer_in_the_servers_own_words_if_it_has_any() {
+async fn refused_post_is_answered_in_servers_words() {
     let (_server, _, mut host) = connected(|request, _| match request.rpc().as_str() {
         "own" => Some(Reply::status(
             400,
@@ -285,7 +285,7 @@ async fn a_refused_post_is_the_answer_in_the_servers_own_words_if_it_has_any() {
 }
 
 #[tokio::test]
-async fn a_call_whose_post_broke_is_not_sent_again_and_a_list_is() {
+async fn broken_post_resends_list_but_not_call() {
     let broken = Mutex::new(Vec::<String>::new());
     let (server, _, mut host) = connected(move |request, _| {
         let mut broken = broken.lock().unwrap();
@@ -305,7 +305,7 @@ async fn a_call_whose_post_broke_is_not_sent_again_and_a_list_is() {
 }
 
 #[tokio::test]
-async fn an_answer_counts_although_its_post_gets_no_response() {
+async fn answer_counts_without_post_response() {
     let (server, _) = EventStreams::serve(|request, streams| {
         (request.rpc() == "initialize").then(|| {
             streams.last().message(answer(request, initialize_result(request)));
@@ -322,7 +322,7 @@ async fn an_answer_counts_although_its_post_gets_no_response() {
 }
 
 #[tokio::test]
-async fn pings_of_our_own_stay_between_us_and_the_server() {
+async fn own_pings_stay_from_host() {
     let (server, _) = EventStreams::serve(|_, _| None).await;
     let mut host = Host::start(&server.url("/sse"), &["--transport", "sse-only", "--ping-interval", "0.2"]);
     host.initialize().await;
@@ -335,7 +335,7 @@ async fn pings_of_our_own_stay_between_us_and_the_server() {
 // The stream drops
 
 #[tokio::test]
-async fn what_was_asked_on_a_stream_that_drops_is_answered_at_once() {
+async fn requests_on_dropped_stream_are_answered_at_once() {
     let down = Arc::new(AtomicBool::new(false));
     let is_down = down.clone();
     let (server, streams, mut host) = connected(move |request, _| match request.method.as_str() {
@@ -367,7 +367,7 @@ async fn what_was_asked_on_a_stream_that_drops_is_answered_at_once() {
 }
 
 #[tokio::test]
-async fn a_new_stream_is_initialised_and_told_what_still_holds_before_anything_else() {
+async fn new_stream_is_initialized_and_restored_first() {
     let (server, streams, mut host) = connected(held("slow")).await;
     host.ask(1, "logging/setLevel", json!({"level": "error"})).await;
     host.ask(2, "resources/subscribe", json!({"uri": "file:///a"})).await;
@@ -405,7 +405,7 @@ async fn a_new_stream_is_initialised_and_told_what_still_holds_before_anything_e
 }
 
 #[tokio::test]
-async fn a_new_stream_is_used_although_the_server_does_not_take_again_what_was_set_on_the_old_one() {
+async fn new_stream_is_used_despite_failed_restore() {
     let (server, streams) = EventStreams::serve(|request, streams| {
         (request.rpc() == "logging/setLevel" && streams.count() > 1).then(|| Reply::empty(202))
     })
@@ -421,7 +421,7 @@ async fn a_new_stream_is_used_although_the_server_does_not_take_again_what_was_s
 }
 
 #[tokio::test]
-async fn what_the_server_says_on_a_new_stream_reaches_the_host() {
+async fn messages_on_new_stream_reach_host() {
     let (server, streams, mut host) = connected(|_, _| None).await;
     streams.last().break_off();
     server.until("the new session", |server| server.asked("notifications/initialized").len() == 2).await;
@@ -432,7 +432,7 @@ async fn what_the_server_says_on_a_new_stream_reaches_the_host() {
 }
 
 #[tokio::test]
-async fn a_call_made_while_the_stream_is_down_waits_and_works() {
+async fn call_during_stream_outage_waits_and_works() {
     let down = Arc::new(AtomicBool::new(false));
     let is_down = down.clone();
     let (server, streams, mut host) = connected(move |request, _| match request.method.as_str() {
@@ -458,7 +458,7 @@ async fn a_call_made_while_the_stream_is_down_waits_and_works() {
 }
 
 #[tokio::test]
-async fn a_call_made_while_the_stream_stays_down_is_answered_with_an_error() {
+async fn call_during_lasting_outage_gets_error() {
     let (server, streams) = EventStreams::serve(|request, streams| {
         (request.method == "GET" && streams.count() > 0).then(|| Reply::empty(503))
     })
@@ -479,7 +479,7 @@ async fn a_call_made_while_the_stream_stays_down_is_answered_with_an_error() {
 }
 
 #[tokio::test]
-async fn a_call_does_not_fail_because_the_next_try_is_far_away() {
+async fn call_survives_distant_next_try() {
     let down = Arc::new(AtomicBool::new(false));
     let is_down = down.clone();
     let (server, streams) = EventStreams::serve(move |request, _| {
@@ -500,7 +500,7 @@ async fn a_call_does_not_fail_because_the_next_try_is_far_away() {
 }
 
 #[tokio::test]
-async fn a_stream_that_ends_before_initialize_is_answered_fails_it_and_the_next_one_works() {
+async fn stream_ended_before_initialize_answer_fails_it() {
     let first = AtomicBool::new(true);
     let (server, streams) = EventStreams::serve(move |request, streams| {
         (request.rpc() == "initialize" && first.swap(false, SeqCst)).then(|| {
@@ -520,7 +520,7 @@ async fn a_stream_that_ends_before_initialize_is_answered_fails_it_and_the_next_
 }
 
 #[tokio::test]
-async fn a_server_that_forgot_its_endpoint_gets_a_new_stream_and_the_request_once_more() {
+async fn forgotten_endpoint_gets_new_stream_and_request() {
     let (server, _, mut host) = connected(|request, _| {
         (request.rpc() == "tools/call" && request.path.ends_with("=1")).then(|| Reply::empty(404))
     })
@@ -542,7 +542,7 @@ async fn a_server_that_forgot_its_endpoint_gets_a_new_stream_and_the_request_onc
 }
 
 #[tokio::test]
-async fn a_stream_that_ends_while_its_endpoint_is_refused_is_replaced_once() {
+async fn stream_ended_with_refused_endpoint_replaced_once() {
     const ROUNDS: usize = 10;
     let (server, streams, mut host) = connected(|request, streams| {
         let first = request.rpc() == "n" && request.path.ends_with(&format!("={}", request.json()["params"]["round"]));
@@ -562,7 +562,7 @@ async fn a_stream_that_ends_while_its_endpoint_is_refused_is_replaced_once() {
 }
 
 #[tokio::test]
-async fn a_request_that_new_streams_do_not_help_is_refused_after_the_second_try() {
+async fn request_refused_on_new_stream_ends_retries() {
     let (server, _, mut host) =
         connected(|request, _| (request.rpc() == "tools/call").then(|| Reply::empty(404))).await;
     let refused = host.ask(1, "tools/call", json!({"name": "x"})).await;
@@ -573,7 +573,7 @@ async fn a_request_that_new_streams_do_not_help_is_refused_after_the_second_try(
 }
 
 #[tokio::test]
-async fn a_call_in_flight_is_answered_when_the_host_initialises_anew() {
+async fn call_in_flight_is_answered_at_new_initialize() {
     let (server, _, mut host) = connected(held("slow")).await;
     host.send(request(1, "slow", json!({}))).await;
     server.request("POST", "slow").await;
@@ -588,7 +588,7 @@ async fn a_call_in_flight_is_answered_when_the_host_initialises_anew() {
 // The end
 
 #[tokio::test]
-async fn the_end_of_input_closes_the_stream_and_ends_the_program() {
+async fn end_of_input_closes_stream_and_ends_program() {
     let (server, streams, mut host) = connected(|_, _| None).await;
     host.end_input();
     let (status, took) = host.exit().await;
@@ -602,7 +602,7 @@ async fn the_end_of_input_closes_the_stream_and_ends_the_program() {
 }
 
 #[tokio::test]
-async fn what_is_owed_at_the_end_of_input_is_answered_by_the_server_or_with_an_error() {
+async fn pending_requests_are_answered_at_stream_end() {
     let (server, streams, mut host) = connected(held("slow")).await;
     host.send(request(1, "slow", json!({}))).await;
     host.send(request(2, "slow", json!({}))).await;

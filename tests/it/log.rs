@@ -102,7 +102,7 @@ async fn busy_server_is_logged_at_its_first_failure() {
 }
 
 #[tokio::test]
-async fn report_is_logged_once_before_and_after_the_placeholder() {
+async fn report_is_logged_once_around_placeholder() {
     for start_up in ["answer", "hold"] {
         let url = format!("http://127.0.0.1:{}/mcp", reserved_port().await);
         let arguments = [&url, "--start", start_up, "--hold", "1"];

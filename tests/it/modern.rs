@@ -149,7 +149,7 @@ async fn request_of_the_server_reaches_no_modern_host() {
 }
 
 #[tokio::test]
-async fn open_listen_ends_gracefully_and_does_not_delay_the_exit() {
+async fn open_listen_does_not_delay_exit() {
     let (server, mut streams) = streaming("subscriptions/listen").await;
     let mut host = Host::start(&server.url("/mcp"), &DEFAULT);
     host.send(modern(7, "subscriptions/listen", json!({ "notifications": { "toolsListChanged": true } }))).await;
@@ -173,7 +173,7 @@ async fn open_listen_ends_gracefully_and_does_not_delay_the_exit() {
 const ACKNOWLEDGED: &str = r#"{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":7},"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourceSubscriptions":["a:b","not:asked"]}}}"#;
 
 #[tokio::test]
-async fn lost_listen_is_opened_again_and_what_it_covers_announced_once() {
+async fn lost_listen_is_reopened_and_announced_once() {
     let (server, mut streams) = streaming("subscriptions/listen").await;
     let mut host = Host::start(&server.url("/mcp"), &DEFAULT);
     let filter = json!({ "toolsListChanged": true, "resourceSubscriptions": ["a:b"] });
@@ -214,7 +214,7 @@ async fn refused_listen_is_the_hosts_error() {
 }
 
 #[tokio::test]
-async fn unknown_schema_is_read_once_and_the_call_sent_again() {
+async fn unknown_schema_is_read_once_before_resend() {
     let tools = r#"{"resultType":"complete","tools":[{"name":"sql","inputSchema":{"type":"object","properties":{"region":{"type":"string","x-mcp-header":"Region"}}}},{"name":"bad","inputSchema":{"type":"object","properties":{"x":{"type":"number","x-mcp-header":"X"}}}}]}"#;
     let server = Server::with(move |request| match request.rpc().as_str() {
         "tools/list" => Reply::result(request, tools),
@@ -247,7 +247,7 @@ async fn unknown_schema_is_read_once_and_the_call_sent_again() {
 }
 
 #[tokio::test]
-async fn lost_answer_is_an_error_but_for_safe_requests_under_another_id() {
+async fn lost_answer_resends_only_safe_requests() {
     let lost = Arc::new(AtomicUsize::new(0));
     let count = lost.clone();
     let server = Server::with(move |request| match request.rpc().as_str() {
@@ -326,7 +326,7 @@ async fn wrong_memory_of_an_era_costs_one_request() {
 }
 
 #[tokio::test]
-async fn modern_request_before_a_legacy_server_names_both_sides() {
+async fn modern_request_to_legacy_server_names_both() {
     let pinned = Server::with(|request| match request.rpc().as_str() {
         "tools/list" => Reply::status(400, "text/plain", "Missing session ID"),
         _ => ordinary(request),
@@ -358,7 +358,7 @@ async fn discover_is_refused_after_two_seconds_of_silence() {
 }
 
 #[tokio::test]
-async fn host_known_to_fall_back_is_not_kept_waiting_for_a_sign_in() {
+async fn host_known_to_fall_back_does_not_wait() {
     let server = AuthorizationServer::with(|_| {}).await;
     let browser = Browser::waiting();
     let mut host = browser.host(&server.url(), &DEFAULT);
@@ -391,7 +391,7 @@ async fn forced_era_asks_no_other_question() {
 }
 
 #[tokio::test]
-async fn failure_of_a_first_request_says_nothing_about_the_era() {
+async fn failed_first_request_decides_no_era() {
     for reply in [|| Reply::status(500, "text/plain", "oops"), || Reply::event_text(": nothing\n\n")] {
         let server = Server::with(move |request| match request.rpc().as_str() {
             "tools/call" => reply(),

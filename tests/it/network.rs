@@ -153,7 +153,7 @@ async fn works(url: &str, flags: &[&str], environment: &[(&str, &str)]) {
 }
 
 #[tokio::test]
-async fn a_certificate_nobody_vouches_for_is_told_at_once_with_what_to_do() {
+async fn untrusted_certificate_is_reported_with_tip() {
     let server = Server::with(ordinary).await;
     let tls = Tls::before(&server, Authority::new("private").server(None)).await;
     let (answer, mut host) = initialize(&tls.url(), &["--retry-for", "5"], &[]).await;
@@ -175,7 +175,7 @@ async fn a_certificate_nobody_vouches_for_is_told_at_once_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_private_authority_can_be_named_in_every_usual_way() {
+async fn private_authority_works_by_flag_and_variables() {
     let server = Server::with(ordinary).await;
     let authority = Authority::new("private");
     let tls = Tls::before(&server, authority.server(None)).await;
@@ -200,7 +200,7 @@ async fn another_authority_than_the_servers_does_not_help() {
 }
 
 #[tokio::test]
-async fn a_certificate_for_another_name_is_refused() {
+async fn certificate_for_another_name_is_refused() {
     let server = Server::with(ordinary).await;
     let authority = Authority::new("private");
     let tls = Tls::before(&server, authority.server(None)).await;
@@ -221,7 +221,7 @@ async fn extra_authorities_that_cannot_be_read_are_told() {
 }
 
 #[tokio::test]
-async fn a_server_that_demands_a_client_certificate_gets_it() {
+async fn demanded_client_certificate_is_sent() {
     let server = Server::with(ordinary).await;
     let (authority, clients) = (Authority::new("private"), Authority::new("clients"));
     let tls = Tls::before(&server, authority.server(Some(&clients))).await;
@@ -231,7 +231,7 @@ async fn a_server_that_demands_a_client_certificate_gets_it() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_that_is_missing_is_told_at_once() {
+async fn missing_client_certificate_is_reported_at_once() {
     let server = Server::with(ordinary).await;
     let authority = Authority::new("private");
     let tls = Tls::before(&server, authority.server(Some(&Authority::new("clients")))).await;
@@ -245,7 +245,7 @@ async fn a_client_certificate_that_is_missing_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn an_address_with_https_to_a_server_without_says_so_at_once() {
+async fn https_url_of_plain_server_is_reported() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/mcp", listener.local_addr().unwrap());
     let connections = Arc::new(AtomicUsize::new(0));
@@ -266,7 +266,7 @@ async fn an_address_with_https_to_a_server_without_says_so_at_once() {
 const FAR: &str = "http://far.example/mcp";
 
 #[tokio::test]
-async fn a_proxy_named_in_any_usual_way_is_asked_for_a_far_server() {
+async fn proxy_by_flag_or_variable_is_used() {
     let proxy = Server::with(ordinary).await;
     let address = &proxy.url("");
     let bare = &format!("127.0.0.1:{}", proxy.port);
@@ -308,7 +308,7 @@ async fn no_proxy_leads_to_this_machine() {
 
 /// 0.0.0.0 is not a loopback address, and leads to this machine all the same.
 #[tokio::test]
-async fn hosts_that_no_proxy_names_are_reached_without_one() {
+async fn no_proxy_hosts_are_reached_directly() {
     let (server, proxy) = (Server::with(ordinary).await, wrong_proxy().await);
     let (url, address) = (format!("http://0.0.0.0:{}/mcp", server.port), proxy.url(""));
     for except in [("NO_PROXY", "0.0.0.0"), ("no_proxy", "other.example, 0.0.0.0"), ("NO_PROXY", "0.0.0.0/8")] {
@@ -322,7 +322,7 @@ async fn hosts_that_no_proxy_names_are_reached_without_one() {
 }
 
 #[tokio::test]
-async fn a_star_in_no_proxy_excepts_every_host() {
+async fn star_in_no_proxy_excepts_every_host() {
     let (server, proxy) = (Server::with(ordinary).await, wrong_proxy().await);
     let url = format!("http://0.0.0.0:{}/mcp", server.port);
     let environment = [("HTTP_PROXY", &*proxy.url("")), ("NO_PROXY", "*")];
@@ -331,7 +331,7 @@ async fn a_star_in_no_proxy_excepts_every_host() {
 }
 
 #[tokio::test]
-async fn a_proxys_password_goes_to_the_proxy_and_nowhere_else() {
+async fn proxy_password_goes_only_to_proxy() {
     let proxy = Server::with(|request| match request.header("proxy-authorization") {
         Some(_) => ordinary(request),
         None => Reply::empty(407),
@@ -375,7 +375,7 @@ async fn tunnel(to: u16) -> (u16, Arc<std::sync::Mutex<Vec<String>>>, JoinSet<()
 }
 
 #[tokio::test]
-async fn an_https_server_is_reached_through_a_tunnel_that_sees_no_header_of_the_user() {
+async fn https_tunnel_sees_no_user_header() {
     let server = Server::with(ordinary).await;
     let authority = Authority::new("private");
     let tls = Tls::before(&server, authority.server(None)).await;
@@ -393,7 +393,7 @@ async fn an_https_server_is_reached_through_a_tunnel_that_sees_no_header_of_the_
 }
 
 #[tokio::test]
-async fn a_proxy_that_refuses_the_tunnel_is_told_at_once_and_by_its_name() {
+async fn refused_tunnel_names_proxy() {
     let proxy = Server::with(|_| Reply::empty(407)).await;
     let flags = ["--proxy", &proxy.url(""), "--retry-for", "5"];
     let (answer, host) = initialize("https://far.example/mcp", &flags, &[]).await;
@@ -419,7 +419,7 @@ async fn with_ipv4_no_other_address_is_tried() {
 }
 
 #[tokio::test]
-async fn the_users_headers_go_with_every_request() {
+async fn users_headers_go_with_every_request() {
     let server = Server::with(ordinary).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("headers");
@@ -465,7 +465,7 @@ async fn the_users_headers_go_with_every_request() {
 }
 
 #[tokio::test]
-async fn without_headers_of_the_user_we_say_who_we_are() {
+async fn default_user_agent_names_program() {
     let server = Server::with(ordinary).await;
     works(&server.url("/mcp"), &[], &[]).await;
     for request in server.requests() {
@@ -475,7 +475,7 @@ async fn without_headers_of_the_user_we_say_who_we_are() {
 }
 
 #[tokio::test]
-async fn a_connection_that_does_not_come_about_is_given_up_after_the_connect_timeout() {
+async fn connection_is_abandoned_after_connect_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = format!("https://{}/mcp", listener.local_addr().unwrap()); // TCP, but no TLS comes
     let mut host = Host::waiting(&server, &["--connect-timeout", "0.3", "--retry-for", "0"]);

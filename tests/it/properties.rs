@@ -537,7 +537,7 @@ proptest! {
 
 /// What no generator above makes: names told twice, keys that have no value, arrays for objects.
 #[test]
-fn an_ignored_tool_is_hidden_however_the_list_is_written() {
+fn ignored_tool_is_hidden_in_any_list() {
     let ignored = [ToolPattern::new("drop")];
     let mut shown = Vec::new();
     for result in [
@@ -556,7 +556,7 @@ fn an_ignored_tool_is_hidden_however_the_list_is_written() {
 }
 
 #[test]
-fn what_is_no_list_of_tools_stays_as_it_is() {
+fn other_results_stay_unchanged() {
     for result in [r#"[[{"name":"drop"},{"name":"keep"}]]"#, r#"{"tools":[["drop"],{"name":"keep"}]}"#] {
         let text = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#);
         let answer = Message::from_text(text.clone()).unwrap();
@@ -565,7 +565,7 @@ fn what_is_no_list_of_tools_stays_as_it_is() {
 }
 
 #[test]
-fn a_call_whose_name_is_certain_is_judged_by_it_whatever_keys_stand_beside() {
+fn call_is_judged_by_its_certain_name() {
     let ignored = [ToolPattern::new("drop")];
     for call in [
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"keep","\ud800":1}}"#,

@@ -141,7 +141,7 @@ fn no_resource_at(endpoint: &'static str) -> impl Fn(&mut Settings) {
 }
 
 #[tokio::test]
-async fn entra_that_refuses_the_resource_when_the_code_is_redeemed_goes_on_in_the_same_tab_and_does_not_do_so_again() {
+async fn entra_refusing_resource_at_exchange_reuses_tab() {
     let provider = Provider::at(ENTRA, |settings| {
         entra(settings);
         no_resource_at("token")(settings);
@@ -182,7 +182,7 @@ async fn entra_that_refuses_the_resource_when_the_code_is_redeemed_goes_on_in_th
 }
 
 #[tokio::test]
-async fn entra_that_refuses_the_resource_at_its_page_costs_the_person_no_tab() {
+async fn entra_refusing_resource_at_page_costs_no_tab() {
     let provider = Provider::at(ENTRA, |settings| {
         entra(settings);
         no_resource_at("authorize")(settings);
@@ -202,7 +202,7 @@ async fn entra_that_refuses_the_resource_at_its_page_costs_the_person_no_tab() {
 }
 
 #[tokio::test]
-async fn entra_is_not_asked_for_consent_that_administrators_have_given() {
+async fn entra_consent_of_administrators_is_not_repeated() {
     let provider = Provider::at(ENTRA, entra).await;
     let browser = Browser::waiting();
     let _host = provider.start(&browser, &home(), &CLIENT).await;
@@ -212,7 +212,7 @@ async fn entra_is_not_asked_for_consent_that_administrators_have_given() {
 }
 
 #[tokio::test]
-async fn the_scopes_are_named_in_a_refresh_at_entra_and_nowhere_else() {
+async fn refresh_names_scopes_only_at_entra() {
     let asked = format!("{SCOPE} offline_access");
     // What is granted silently is not listed, and what is listed may be all, or nothing.
     for (name, listed, named) in [
@@ -249,7 +249,7 @@ async fn the_scopes_are_named_in_a_refresh_at_entra_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn the_users_own_resource_is_not_left_out_for_anybody() {
+async fn user_resource_is_always_sent() {
     let provider = Provider::at(ENTRA, |settings| {
         entra(settings);
         no_resource_at("token")(settings);
@@ -268,7 +268,7 @@ async fn the_users_own_resource_is_not_left_out_for_anybody() {
 }
 
 #[tokio::test]
-async fn a_resource_is_not_left_out_where_the_scopes_are_for_somebody_elses_data() {
+async fn resource_stays_with_foreign_scopes() {
     let provider = Provider::at(ENTRA, |settings| {
         entra(settings);
         no_resource_at("token")(settings);
@@ -285,7 +285,7 @@ async fn a_resource_is_not_left_out_where_the_scopes_are_for_somebody_elses_data
 }
 
 #[tokio::test]
-async fn a_name_that_only_begins_like_a_providers_gets_nothing() {
+async fn similar_provider_name_gets_no_remedy() {
     let provider = Provider::at("login.microsoftonline.com.evil.example", |settings| {
         entra(settings);
         settings.edit_metadata = edit(|document, _| document["scopes_supported"] = json!(["openid", "offline_access"]));
@@ -303,7 +303,7 @@ async fn a_name_that_only_begins_like_a_providers_gets_nothing() {
 }
 
 #[tokio::test]
-async fn what_helped_once_is_forgotten_when_it_is_refused_in_turn() {
+async fn refused_remedy_is_forgotten() {
     let provider = Provider::at(ENTRA, |settings| {
         entra(settings);
         no_resource_at("authorize")(settings);
@@ -349,7 +349,7 @@ fn google(settings: &mut Settings) {
 const GOOGLE: &str = "accounts.google.com";
 
 #[tokio::test]
-async fn google_is_asked_for_a_refresh_token_in_its_own_way_and_for_consent_where_it_gave_none() {
+async fn google_gets_access_type_and_consent_prompt() {
     let provider = Provider::at(GOOGLE, |settings| {
         google(settings);
         settings.refresh_tokens = false;
@@ -377,7 +377,7 @@ async fn google_is_asked_for_a_refresh_token_in_its_own_way_and_for_consent_wher
 }
 
 #[tokio::test]
-async fn the_users_own_parameters_and_scopes_go_to_google_as_they_are() {
+async fn user_parameters_reach_google_unchanged() {
     let provider = Provider::at(GOOGLE, google).await;
     let browser = Browser::waiting();
     let port = stored::port(&provider.server.url()).to_string();
@@ -391,7 +391,7 @@ async fn the_users_own_parameters_and_scopes_go_to_google_as_they_are() {
 }
 
 #[tokio::test]
-async fn auth0_whose_token_only_auth0_can_read_is_asked_once_more_with_an_audience() {
+async fn auth0_opaque_token_asks_again_with_audience() {
     let provider = Provider::at("tenant.eu.auth0.com", |settings| {
         settings.edit_token = edit(|token, _| token["access_token"] = json!("opaque"));
     })
@@ -412,7 +412,7 @@ async fn auth0_whose_token_only_auth0_can_read_is_asked_once_more_with_an_audien
 }
 
 #[tokio::test]
-async fn a_person_is_asked_once_more_and_no_more_where_nothing_can_be_kept() {
+async fn unwritable_store_asks_only_once_more() {
     let provider = Provider::at("tenant.eu.auth0.com", |settings| {
         settings.edit_token = edit(|token, _| token["access_token"] = json!("opaque"));
     })
@@ -440,7 +440,7 @@ struct Refusing {
 }
 
 #[tokio::test]
-async fn what_a_provider_refuses_at_its_page_is_asked_otherwise_before_the_person_sees_it() {
+async fn refusal_at_page_is_cured_before_tab() {
     fn offline(form: &Form) -> bool {
         form.get("scope").is_some_and(|scope| scope.contains("offline_access"))
     }
@@ -505,7 +505,7 @@ async fn what_a_provider_refuses_at_its_page_is_asked_otherwise_before_the_perso
 }
 
 #[tokio::test]
-async fn cognito_is_not_asked_for_a_scope_that_it_does_not_have() {
+async fn cognito_gets_no_unsupported_scope() {
     let provider = Provider::at("cognito-idp.eu-central-1.amazonaws.com", google).await;
     let browser = Browser::waiting();
     let _host = provider.start(&browser, &home(), &CLIENT).await;
@@ -531,7 +531,7 @@ async fn keycloak_without_role() -> AuthorizationServer {
 }
 
 #[tokio::test]
-async fn keycloak_that_gives_nobody_offline_access_gets_a_second_sign_in_without_in_the_same_tab() {
+async fn keycloak_without_offline_access_reuses_tab() {
     let server = keycloak_without_role().await;
     let browser = Browser::consenting();
     let mut host = browser.host(&server.url(), &[]);
@@ -554,7 +554,7 @@ async fn paste(home: &TempDir, line: &str) -> (bool, String) {
 }
 
 #[tokio::test]
-async fn who_pastes_the_redirect_of_a_sign_in_that_goes_on_is_told_where() {
+async fn pasted_redirect_of_continued_sign_in_is_explained() {
     let server = keycloak_without_role().await;
     let (browser, home) = (Browser::waiting(), home());
     let mut host = browser.host_at(&home, &server.url(), &[]);

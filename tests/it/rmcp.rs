@@ -135,7 +135,7 @@ async fn works(url: &str, mode: ClientLifecycleMode) {
 }
 
 #[tokio::test]
-async fn every_mode_of_an_rmcp_host_reaches_a_server_of_both_eras() {
+async fn every_rmcp_mode_reaches_dual_era_server() {
     let (url, _server) = both_eras().await;
     for mode in [ClientLifecycleMode::Initialize, auto(), discover()] {
         works(&url, mode).await;
@@ -143,7 +143,7 @@ async fn every_mode_of_an_rmcp_host_reaches_a_server_of_both_eras() {
 }
 
 #[tokio::test]
-async fn rmcp_host_of_both_eras_falls_back_before_a_legacy_server() {
+async fn dual_era_rmcp_host_falls_back() {
     let server = legacy().await;
     for mode in [ClientLifecycleMode::Initialize, auto()] {
         works(&server.url("/mcp"), mode).await;
@@ -151,7 +151,7 @@ async fn rmcp_host_of_both_eras_falls_back_before_a_legacy_server() {
 }
 
 #[tokio::test]
-async fn modern_rmcp_host_is_refused_by_a_legacy_server_with_both_sides_named() {
+async fn modern_rmcp_host_at_legacy_server_is_refused() {
     let server = legacy().await;
     let (refused, _child) = connect(&server.url("/mcp"), discover()).await;
     let said = refused.err().unwrap().to_string();

@@ -173,39 +173,39 @@ fn forms(secret: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_sign_in_with_a_browser_keeps_its_secrets() {
+async fn browser_sign_in_shows_no_secret() {
     Run::of("browser", |_| {}).await.keeps_its_secrets().await;
 }
 
 #[tokio::test]
-async fn what_a_server_repeats_of_our_secrets_is_not_shown() {
+async fn secrets_repeated_by_server_are_not_shown() {
     let mut run = Run::of("repeated", |settings| settings.client_method = "client_secret_post".into()).await;
     run.repeats = true;
     run.keeps_its_secrets().await;
 }
 
 #[tokio::test]
-async fn what_an_error_page_repeats_of_our_secrets_is_not_shown() {
+async fn secrets_in_error_page_are_not_shown() {
     let mut run = Run::of("error page", |settings| settings.client_method = "client_secret_post".into()).await;
     run.fails = true;
     run.keeps_its_secrets().await;
 }
 
 #[tokio::test]
-async fn a_registration_with_a_secret_keeps_it() {
+async fn registration_with_a_secret_keeps_it() {
     for method in ["client_secret_basic", "client_secret_post"] {
         Run::of("registration", |settings| settings.client_method = method.into()).await.keeps_its_secrets().await;
     }
 }
 
 #[tokio::test]
-async fn a_sign_in_without_expiry_keeps_its_secrets() {
+async fn sign_in_without_expiry_keeps_its_secrets() {
     // npm prints the whole answer in this case.
     Run::of("no expiry", |settings| settings.lifetime = json!(null)).await.keeps_its_secrets().await;
 }
 
 #[tokio::test]
-async fn a_configured_client_keeps_its_secret_inline_and_in_a_file() {
+async fn configured_client_secret_is_not_shown() {
     for inline in [true, false] {
         let mut run = Run::of("configured", |settings| {
             settings.client_method = "client_secret_basic".into();
@@ -222,14 +222,14 @@ async fn a_configured_client_keeps_its_secret_inline_and_in_a_file() {
 }
 
 #[tokio::test]
-async fn a_device_keeps_its_secrets() {
+async fn device_keeps_its_secrets() {
     let mut run = Run::of("device", |settings| settings.devices = true).await;
     run.flags.push("--device-code".into());
     run.keeps_its_secrets().await;
 }
 
 #[tokio::test]
-async fn an_id_token_is_kept() {
+async fn id_token_is_kept() {
     let id_token = proof::unsigned(&json!({"sub": "me", "exp": proof::now() + 600}));
     let mut run = Run::of("id token", |settings| {
         let (answered, shown) = (id_token.clone(), format!("Bearer {id_token}"));
@@ -257,7 +257,7 @@ async fn client_credentials_keep_their_secrets() {
 }
 
 #[tokio::test]
-async fn a_clients_key_and_its_assertions_are_kept() {
+async fn clients_key_and_its_assertions_are_kept() {
     let (pem, point) = proof::new_key();
     let mut run = Run::of("key", |settings| {
         settings.client_method = "private_key_jwt".into();

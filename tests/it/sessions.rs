@@ -134,7 +134,7 @@ impl Sleeper {
 }
 
 #[tokio::test]
-async fn a_session_that_was_lost_while_the_machine_slept_is_replaced_before_the_host_asks() {
+async fn session_lost_in_sleep_is_replaced_early() {
     let peer = Forgetful::start().await;
     let mut sleeper = Sleeper::start(&peer.server.url("/mcp")).await;
     sleeper.ask(1, "tools/call", json!({})).await;
@@ -147,7 +147,7 @@ async fn a_session_that_was_lost_while_the_machine_slept_is_replaced_before_the_
 }
 
 #[tokio::test]
-async fn what_is_sent_after_a_sleep_goes_over_new_connections_and_the_servers_stream_is_opened_anew() {
+async fn sleep_renews_connections_and_get_stream() {
     let mut peer = Forgetful::start().await;
     let mut sleeper = Sleeper::start(&peer.server.url("/mcp")).await;
     sleeper.ask(1, "tools/call", json!({})).await;
@@ -163,7 +163,7 @@ async fn what_is_sent_after_a_sleep_goes_over_new_connections_and_the_servers_st
 }
 
 #[tokio::test]
-async fn many_requests_that_meet_a_lost_session_share_one_new_session() {
+async fn requests_meeting_lost_session_share_new_one() {
     const CALLS: u64 = 12;
     let peer = Forgetful::start().await;
     let mut host = peer.host(&[]).await;
@@ -193,7 +193,7 @@ async fn many_requests_that_meet_a_lost_session_share_one_new_session() {
 }
 
 #[tokio::test]
-async fn a_new_session_is_told_all_that_the_old_one_knew_before_the_request_goes_out_again() {
+async fn new_session_is_restored_before_resend() {
     let peer = Forgetful::start().await;
     let mut host = peer.host(&[]).await;
     host.ask(1, "logging/setLevel", json!({"level": "error"})).await;
@@ -224,7 +224,7 @@ async fn a_new_session_is_told_all_that_the_old_one_knew_before_the_request_goes
 }
 
 #[tokio::test]
-async fn the_servers_own_stream_is_opened_again_in_the_new_session() {
+async fn get_stream_is_reopened_in_new_session() {
     let mut peer = Forgetful::start().await;
     let mut host = peer.host(&[]).await;
     let old = peer.stream().await;
@@ -240,7 +240,7 @@ async fn the_servers_own_stream_is_opened_again_in_the_new_session() {
 }
 
 #[tokio::test]
-async fn a_session_whose_stream_is_refused_after_a_break_is_replaced_without_waiting_for_the_host() {
+async fn refused_get_stream_replaces_session_at_once() {
     let mut peer = Forgetful::start().await;
     let host = peer.host(&[]).await;
     let stream = peer.stream().await;
@@ -253,7 +253,7 @@ async fn a_session_whose_stream_is_refused_after_a_break_is_replaced_without_wai
 }
 
 #[tokio::test]
-async fn other_refusals_that_name_the_session_mean_the_same() {
+async fn other_refusals_naming_session_lose_it() {
     let rpc = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Bad Request: No valid session ID"}}"#;
     for (status, kind, body) in
         [(400, "application/json", rpc), (400, "text/plain", "Session expired"), (410, "text/plain", "session gone")]
@@ -268,7 +268,7 @@ async fn other_refusals_that_name_the_session_mean_the_same() {
 }
 
 #[tokio::test]
-async fn a_400_that_does_not_name_the_session_is_an_error_and_no_lost_session() {
+async fn bad_request_without_session_words_is_error() {
     let peer = Forgetful::refusing(|| Reply::status(400, "text/plain", "no such tool")).await;
     let mut host = peer.host(&[]).await;
     peer.forget();
@@ -278,7 +278,7 @@ async fn a_400_that_does_not_name_the_session_is_an_error_and_no_lost_session() 
 }
 
 #[tokio::test]
-async fn a_notification_that_meets_a_lost_session_arrives_in_the_new_one() {
+async fn notification_meeting_lost_session_is_resent() {
     let peer = Forgetful::start().await;
     let mut host = peer.host(&[]).await;
     peer.forget();
@@ -292,7 +292,7 @@ async fn a_notification_that_meets_a_lost_session_arrives_in_the_new_one() {
 }
 
 #[tokio::test]
-async fn a_session_lost_again_and_again_is_replaced_each_time_it_has_been_used() {
+async fn used_session_is_replaced_each_time() {
     let peer = Forgetful::start().await;
     let mut host = peer.host(&[]).await;
     for round in 1..=3 {
@@ -303,7 +303,7 @@ async fn a_session_lost_again_and_again_is_replaced_each_time_it_has_been_used()
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_every_request_is_not_initialised_for_each() {
+async fn server_refusing_everything_is_not_reinitialized() {
     const CALLS: usize = 8;
     for notifications_too in [false, true] {
         for (status, text) in [(404, "no"), (400, "no session")] {
@@ -325,7 +325,7 @@ async fn a_server_that_refuses_every_request_is_not_initialised_for_each() {
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_a_new_session_gives_each_request_an_error() {
+async fn refused_new_session_fails_each_request() {
     let first = AtomicUsize::new(0);
     let server = Server::with(move |request| match request.rpc().as_str() {
         "initialize" if first.fetch_add(1, Relaxed) > 0 => Reply::json(format!(
@@ -346,7 +346,7 @@ async fn a_server_that_refuses_a_new_session_gives_each_request_an_error() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_on_the_new_initialize_is_given_up_in_its_time() {
+async fn hanging_new_initialize_times_out() {
     let first = AtomicUsize::new(0);
     let server = Server::with(move |request| match request.rpc().as_str() {
         "initialize" if first.fetch_add(1, Relaxed) > 0 => Reply::Hang,
@@ -362,7 +362,7 @@ async fn a_server_that_hangs_on_the_new_initialize_is_given_up_in_its_time() {
 }
 
 #[tokio::test]
-async fn a_new_session_whose_answer_comes_on_a_stream_that_stays_open_is_used_at_once() {
+async fn new_session_on_open_stream_is_used() {
     let (open, mut streams) = mpsc::unbounded_channel();
     let first = AtomicUsize::new(0);
     let server = Server::with(move |request| match request.rpc().as_str() {
@@ -385,7 +385,7 @@ async fn a_new_session_whose_answer_comes_on_a_stream_that_stays_open_is_used_at
 }
 
 #[tokio::test]
-async fn a_request_in_flight_when_the_host_initialises_again_is_answered() {
+async fn request_in_flight_is_answered_at_new_initialize() {
     let server = Server::with(|request| match request.rpc().as_str() {
         "tools/call" => Reply::Hang,
         _ => ordinary(request),
@@ -402,7 +402,7 @@ async fn a_request_in_flight_when_the_host_initialises_again_is_answered() {
 }
 
 #[tokio::test]
-async fn a_second_initialize_of_the_host_ends_the_first_session_and_begins_its_own() {
+async fn second_initialize_replaces_session() {
     let peer = Forgetful::start().await;
     let mut host = peer.host(&[]).await;
     assert_eq!(host.ask(1, "initialize", initialize_params("2025-06-18")).await["id"], 1);
@@ -415,7 +415,7 @@ async fn a_second_initialize_of_the_host_ends_the_first_session_and_begins_its_o
 }
 
 #[tokio::test]
-async fn pings_of_our_own_go_out_regularly_and_the_host_sees_nothing_of_them() {
+async fn own_pings_are_regular_and_hidden() {
     let server = Server::with(ordinary).await;
     let mut host = Host::start(&server.url("/mcp"), &["--ping-interval", "0.05"]);
     host.initialize().await;
@@ -441,7 +441,7 @@ async fn without_a_flag_there_are_no_pings() {
 }
 
 #[tokio::test]
-async fn a_ping_that_meets_a_lost_session_has_it_replaced() {
+async fn ping_meeting_lost_session_replaces_it() {
     let peer = Forgetful::start().await;
     let mut host = peer.host(&["--ping-interval", "0.05"]).await;
     peer.forget();
@@ -450,7 +450,7 @@ async fn a_ping_that_meets_a_lost_session_has_it_replaced() {
 }
 
 #[tokio::test]
-async fn the_session_id_is_in_no_log() {
+async fn session_id_is_in_no_log() {
     let peer = Server::with(|request| match request.rpc().as_str() {
         "initialize" => {
             Reply::result(request, initialize_result(request)).with("mcp-session-id", "very-secret-session")
@@ -472,7 +472,7 @@ async fn the_session_id_is_in_no_log() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_only_starting_gets_the_new_initialize_once_more() {
+async fn starting_server_gets_new_initialize_again() {
     let initialized = AtomicUsize::new(0);
     let server = Server::with(move |request| match request.rpc().as_str() {
         "initialize" if initialized.fetch_add(1, Relaxed) == 1 => {
@@ -493,7 +493,7 @@ async fn a_server_that_is_only_starting_gets_the_new_initialize_once_more() {
 }
 
 #[tokio::test]
-async fn a_new_session_is_noticed_also_where_it_was_made_while_the_host_did_not_read() {
+async fn new_session_is_noticed_despite_blocked_host() {
     const MANY: usize = 4000;
     let session = Arc::new(AtomicUsize::new(0));
     let (streaming, mut streams) = mpsc::unbounded_channel();
@@ -533,7 +533,7 @@ async fn a_new_session_is_noticed_also_where_it_was_made_while_the_host_did_not_
 }
 
 #[tokio::test]
-async fn a_server_that_asks_for_a_pause_keeps_the_host_waiting_no_longer_because_the_machine_has_slept() {
+async fn sleep_does_not_lengthen_requested_pause() {
     let server = Server::with(|_| Reply::status(503, "text/plain", "busy").with("retry-after", "45")).await;
     let mut sleeper = Sleeper::silent(&[&server.url("/mcp"), "--answer-within", "1"]);
     sleeper.say(request(0, "initialize", initialize_params("2025-11-25"))).await;
@@ -551,7 +551,7 @@ fn next_session(newest: &AtomicUsize, request: &Request) -> Reply {
 }
 
 #[tokio::test]
-async fn a_new_session_is_used_although_the_server_does_not_take_again_what_was_set_in_the_old_one() {
+async fn new_session_is_used_despite_failed_restore() {
     let newest = AtomicUsize::new(0);
     let server = Server::with(move |request| {
         if request.rpc() == "initialize" {
@@ -572,7 +572,7 @@ async fn a_new_session_is_used_although_the_server_does_not_take_again_what_was_
 }
 
 #[tokio::test]
-async fn of_the_streams_that_have_brought_answers_to_us_only_so_many_are_read_on() {
+async fn answered_streams_read_on_are_limited() {
     const MANY: usize = 100;
     let (open, mut streams) = mpsc::unbounded_channel();
     let newest = AtomicUsize::new(0);

@@ -80,7 +80,7 @@ async fn list(host: &mut Host, id: u64) -> Vec<String> {
 const TOOLS_CHANGED: &str = "notifications/tools/list_changed";
 
 #[tokio::test]
-async fn a_host_that_starts_signed_out_has_its_answer_before_anybody_has_signed_in_and_the_tools_after() {
+async fn signed_out_start_is_answered_then_gets_tools() {
     let server = protected("real").await;
     let browser = Browser::waiting();
     let mut host = browser.host(&server.url(), &ANSWER);
@@ -109,7 +109,7 @@ async fn a_host_that_starts_signed_out_has_its_answer_before_anybody_has_signed_
 }
 
 #[tokio::test]
-async fn a_server_that_answers_sees_nothing_of_all_this() {
+async fn answering_server_sees_no_placeholder_traffic() {
     let server = Server::with(tool("real")).await;
     let mut host = Host::start(&server.url("/mcp"), &ANSWER);
     assert_eq!(host.initialize().await["result"]["serverInfo"]["name"], "real");
@@ -120,7 +120,7 @@ async fn a_server_that_answers_sees_nothing_of_all_this() {
 }
 
 #[tokio::test]
-async fn a_known_server_that_nobody_is_signed_in_to_shows_its_own_tools_and_calls_say_what_to_do() {
+async fn known_server_signed_out_shows_its_tools() {
     let (server, first) = signed_in("real").await;
     let home = first.home.clone();
     first.close().await;
@@ -142,7 +142,7 @@ async fn a_known_server_that_nobody_is_signed_in_to_shows_its_own_tools_and_call
 }
 
 #[tokio::test]
-async fn what_was_learned_for_one_account_is_not_shown_for_another() {
+async fn description_is_not_shown_to_other_account() {
     let (server, first) = signed_in("secret").await;
     let home = first.home.clone();
     first.close().await;
@@ -158,7 +158,7 @@ async fn what_was_learned_for_one_account_is_not_shown_for_another() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_at_the_start_is_there_when_it_is_up_without_a_restart_of_the_host() {
+async fn server_down_at_start_appears_without_restart() {
     let port = reserved_port().await;
     let url = format!("http://127.0.0.1:{port}/mcp");
     let mut host = Host::start(&url, &ANSWER);
@@ -179,7 +179,7 @@ async fn a_server_that_is_down_at_the_start_is_there_when_it_is_up_without_a_res
 }
 
 #[tokio::test]
-async fn a_known_server_that_is_down_at_the_start_shows_its_tools() {
+async fn known_server_down_at_start_shows_tools() {
     let port = reserved_port().await;
     let url = format!("http://127.0.0.1:{port}/mcp");
     let real = tool("real");
@@ -207,7 +207,7 @@ async fn a_known_server_that_is_down_at_the_start_shows_its_tools() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_only_slow_is_waited_for_until_its_time_is_over() {
+async fn slow_server_is_awaited_within_limit() {
     let release = Arc::new(tokio::sync::Semaphore::new(0));
     let held = release.clone();
     let server = Server::start(move |request| {
@@ -236,7 +236,7 @@ async fn a_server_that_is_only_slow_is_waited_for_until_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn a_redeployed_server_with_other_tools_is_announced_and_one_with_the_same_is_not() {
+async fn redeployed_server_is_announced_only_if_changed() {
     for (changes, announced) in [(true, true), (false, false)] {
         let generation = Arc::new(AtomicUsize::new(0));
         let changed = Arc::new(AtomicBool::new(false));
@@ -269,7 +269,7 @@ async fn a_redeployed_server_with_other_tools_is_announced_and_one_with_the_same
 }
 
 #[tokio::test]
-async fn a_list_that_needs_a_sign_in_where_initialize_needs_none_is_answered_and_announced() {
+async fn list_needing_sign_in_is_answered_and_announced() {
     let server = AuthorizationServer::with(|settings: &mut Settings| {
         settings.mcp = Arc::new(tool("real"));
         settings.open = |request| matches!(request.rpc().as_str(), "initialize" | "notifications/initialized");
@@ -286,7 +286,7 @@ async fn a_list_that_needs_a_sign_in_where_initialize_needs_none_is_answered_and
 }
 
 #[tokio::test]
-async fn a_person_who_says_no_is_told_in_the_tool_and_asked_again_only_when_the_host_asks() {
+async fn refused_sign_in_is_shown_in_tool() {
     let server = AuthorizationServer::with(|settings: &mut Settings| {
         settings.mcp = Arc::new(tool("real"));
         settings.denies = Some(("access_denied".to_owned(), "not today".to_owned()));
@@ -307,7 +307,7 @@ async fn a_person_who_says_no_is_told_in_the_tool_and_asked_again_only_when_the_
 }
 
 #[tokio::test]
-async fn the_end_of_input_ends_a_start_that_nobody_has_signed_in_to() {
+async fn end_of_input_ends_signed_out_start() {
     let server = protected("real").await;
     let browser = Browser::waiting();
     let mut host = browser.host(&server.url(), &ANSWER);
@@ -324,7 +324,7 @@ async fn the_end_of_input_ends_a_start_that_nobody_has_signed_in_to() {
 }
 
 #[tokio::test]
-async fn a_server_that_offers_no_sign_in_is_an_error_and_not_a_start() {
+async fn server_without_sign_in_is_error() {
     let server = Server::with(|_| Reply::empty(401)).await;
     let mut host = Host::start(&server.url("/mcp"), &ANSWER);
     let answer = host.initialize().await;
@@ -333,7 +333,7 @@ async fn a_server_that_offers_no_sign_in_is_an_error_and_not_a_start() {
 }
 
 #[tokio::test]
-async fn the_description_is_its_owners_and_signing_out_forgets_it() {
+async fn description_is_private_and_forgotten_at_logout() {
     let (server, host) = signed_in("real").await;
     let home = host.home.clone();
     host.close().await;
@@ -353,7 +353,7 @@ async fn the_description_is_its_owners_and_signing_out_forgets_it() {
 }
 
 #[tokio::test]
-async fn a_redeployed_server_that_answers_404_to_a_list_is_not_asked_for_it_for_ever() {
+async fn list_answered_with_404_is_not_repeated() {
     let generation = Arc::new(AtomicUsize::new(0));
     let gone = Arc::new(AtomicBool::new(false));
     let (now, no_prompts) = (generation.clone(), gone.clone());
@@ -383,7 +383,7 @@ async fn a_redeployed_server_that_answers_404_to_a_list_is_not_asked_for_it_for_
 }
 
 #[tokio::test]
-async fn what_one_accounts_token_has_brought_is_not_kept_for_another_that_has_signed_in_meanwhile() {
+async fn description_is_not_kept_for_new_account() {
     let (server, mut first) = signed_in("secret").await;
     // Another program signs somebody else in; this one still has the token it began with.
     let home = first.home.clone();
@@ -402,7 +402,7 @@ async fn what_one_accounts_token_has_brought_is_not_kept_for_another_that_has_si
 }
 
 #[tokio::test]
-async fn what_a_copy_learns_after_somebody_has_signed_out_is_not_kept() {
+async fn description_after_logout_is_not_kept() {
     let (server, mut first) = signed_in("secret").await;
     first.initialize().await;
     let home = first.home.clone();
@@ -419,7 +419,7 @@ async fn what_a_copy_learns_after_somebody_has_signed_out_is_not_kept() {
 }
 
 #[tokio::test]
-async fn a_host_in_a_hurry_does_not_cut_short_what_the_server_asks_to_wait() {
+async fn hurried_host_respects_retry_after() {
     let server = Server::with(|_| Reply::empty(503).with("retry-after", "60")).await;
     let mut host = Host::start(&server.url("/mcp"), &["--start", "answer", "--answer-within", "1"]);
     host.initialize().await;
@@ -430,7 +430,7 @@ async fn a_host_in_a_hurry_does_not_cut_short_what_the_server_asks_to_wait() {
 }
 
 #[tokio::test]
-async fn a_sign_in_of_npms_is_the_same_account_after_a_refresh() {
+async fn npm_sign_in_keeps_account_after_refresh() {
     let (server, host) = signed_in("real").await;
     let home = host.home.clone();
     host.close().await;
@@ -453,7 +453,7 @@ async fn a_sign_in_of_npms_is_the_same_account_after_a_refresh() {
 }
 
 #[tokio::test]
-async fn a_busy_server_is_told_by_what_it_says_when_its_time_is_over() {
+async fn busy_server_is_reported_in_its_words() {
     let server = Server::with(|_| Reply::status(503, "text/plain", "deploying")).await;
     let mut host = Host::start(&server.url("/mcp"), &["--start", "answer", "--answer-within", "1"]);
     let answer = host.initialize().await;
@@ -463,7 +463,7 @@ async fn a_busy_server_is_told_by_what_it_says_when_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_that_was_refused_is_not_told_as_one_that_was_never_given() {
+async fn refused_refresh_token_is_not_reported_missing() {
     let (server, host) = signed_in("real").await;
     let home = host.home.clone();
     host.close().await;

@@ -94,7 +94,7 @@ async fn assert_nothing_more(host: &mut Host) {
 // Connecting.
 
 #[tokio::test]
-async fn the_first_request_a_server_sees_is_the_hosts_own() {
+async fn first_request_is_hosts_own() {
     let server = Server::with(ordinary).await;
     let mut host = Host::start(&server.url("/mcp"), &[]);
     assert_eq!(host.initialize().await["result"]["serverInfo"]["name"], "peer");
@@ -105,7 +105,7 @@ async fn the_first_request_a_server_sees_is_the_hosts_own() {
 }
 
 #[tokio::test]
-async fn every_request_carries_the_headers_that_belong_to_it() {
+async fn requests_carry_required_headers() {
     let (open, mut streams) = streams();
     let server = server(move |request| (request.method == "GET").then(&open)).await;
     let mut host = connected(&server, &["--header", "X-Team: a b"]).await;
@@ -133,7 +133,7 @@ async fn every_request_carries_the_headers_that_belong_to_it() {
 }
 
 #[tokio::test]
-async fn the_revision_sent_is_the_one_the_server_chose_and_without_a_session_there_is_no_session_header() {
+async fn negotiated_version_and_session_headers_are_sent() {
     let server = server(|request| {
         let older = || initialize_result(request).replace("2025-11-25", "2025-06-18");
         (request.rpc() == "initialize").then(|| Reply::result(request, older()))
@@ -151,14 +151,14 @@ async fn the_revision_sent_is_the_one_the_server_chose_and_without_a_session_the
 }
 
 #[tokio::test]
-async fn the_users_own_user_agent_wins() {
+async fn users_own_user_agent_wins() {
     let server = Server::with(ordinary).await;
     connected(&server, &["--header", "User-Agent: mine/1"]).await.close().await;
     assert!(server.requests().iter().all(|request| request.header("user-agent") == Some("mine/1")));
 }
 
 #[tokio::test]
-async fn pipelined_messages_reach_the_server_in_order_and_none_before_initialized_is_taken() {
+async fn pipelined_messages_arrive_in_order_after_initialized() {
     let taken = Arc::new(AtomicBool::new(false));
     let server = Server::start(move |request| {
         let taken = taken.clone();
@@ -188,7 +188,7 @@ async fn pipelined_messages_reach_the_server_in_order_and_none_before_initialize
 }
 
 #[tokio::test]
-async fn a_request_sent_before_initialized_is_answered() {
+async fn request_sent_before_initialized_is_answered() {
     let server = Server::with(ordinary).await;
     let mut host = Host::start(&server.url("/mcp"), &[]);
     host.ask(0, "initialize", initialize_params("2025-11-25")).await;
@@ -196,7 +196,7 @@ async fn a_request_sent_before_initialized_is_answered() {
 }
 
 #[tokio::test]
-async fn an_initialize_answered_on_a_stream_that_stays_open_lets_the_next_request_through() {
+async fn initialize_on_open_stream_releases_next_request() {
     let (open, mut streams) = streams();
     let server = server(move |request| (request.rpc() == "initialize").then(&open)).await;
     let mut host = Host::start(&server.url("/mcp"), &["--initialize-timeout", "3"]);
@@ -211,7 +211,7 @@ async fn an_initialize_answered_on_a_stream_that_stays_open_lets_the_next_reques
 // Answers.
 
 #[tokio::test]
-async fn json_and_event_streams_are_known_by_their_type_in_any_case_and_with_parameters() {
+async fn content_types_match_any_case_and_parameters() {
     let server = server_calling(|request| {
         let kind = request.json()["params"]["type"].as_str().unwrap().to_owned();
         let body = answer(request, r#"{"x":1.0}"#);
@@ -233,7 +233,7 @@ async fn json_and_event_streams_are_known_by_their_type_in_any_case_and_with_par
 }
 
 #[tokio::test]
-async fn what_comes_before_the_answer_reaches_the_host_before_it_and_in_order() {
+async fn messages_before_answer_arrive_first_in_order() {
     let early = [
         r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":1.0}}"#,
         r#"{"jsonrpc":"2.0","id":"s","method":"roots/list"}"#,
@@ -254,7 +254,7 @@ async fn what_comes_before_the_answer_reaches_the_host_before_it_and_in_order() 
 }
 
 #[tokio::test]
-async fn the_answer_to_the_second_request_does_not_wait_for_the_first() {
+async fn second_answer_does_not_wait_for_first() {
     let (open, mut streams) = streams();
     let server = server_calling(move |_| open()).await;
     let mut host = connected(&server, &[]).await;
@@ -266,7 +266,7 @@ async fn the_answer_to_the_second_request_does_not_wait_for_the_first() {
 }
 
 #[tokio::test]
-async fn nothing_that_comes_back_for_a_notification_reaches_the_host() {
+async fn response_to_notification_stays_from_host() {
     let server = server(|request| {
         let body = |status, body| Reply::status(status, "application/json", body);
         match request.json()["params"]["case"].as_u64()? {
@@ -291,7 +291,7 @@ async fn nothing_that_comes_back_for_a_notification_reaches_the_host() {
 }
 
 #[tokio::test]
-async fn ids_of_every_kind_come_back_as_they_were_written() {
+async fn ids_come_back_as_written() {
     let server = Server::with(ordinary).await;
     let mut host = connected(&server, &[]).await;
     for id in ["1", "-7", "\"1\"", "\"\"", "\"\\u0061\"", "1.5", "9007199254740993", "18446744073709551616", "1e2"] {
@@ -305,7 +305,7 @@ async fn ids_of_every_kind_come_back_as_they_were_written() {
 }
 
 #[tokio::test]
-async fn an_answer_to_1_is_the_answer_to_1_0() {
+async fn answer_to_1_answers_1_0() {
     let server = server_calling(|_| Reply::json(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)).await;
     let mut host = connected(&server, &[]).await;
     host.send(r#"{"jsonrpc":"2.0","id":1.0,"method":"tools/call"}"#).await;
@@ -313,7 +313,7 @@ async fn an_answer_to_1_is_the_answer_to_1_0() {
 }
 
 #[tokio::test]
-async fn an_answer_to_1_inside_an_array_is_the_answer_to_1_0() {
+async fn answer_to_1_in_array_answers_1_0() {
     let server = server_calling(|_| Reply::json(r#"[{"jsonrpc":"2.0","id":1,"result":{}}]"#)).await;
     let mut host = Host::start(&server.url("/mcp"), &[]);
     host.initialize_in("2025-03-26").await;
@@ -326,7 +326,7 @@ async fn an_answer_to_1_inside_an_array_is_the_answer_to_1_0() {
 // Errors.
 
 #[tokio::test]
-async fn an_http_error_becomes_one_error_with_the_id_the_status_and_a_hint() {
+async fn http_error_has_id_status_and_hint() {
     let server = sessionless(|request| {
         let status = request.json()["params"]["status"].as_u64().unwrap();
         Reply::status(status.try_into().unwrap(), "text/html", "<html><title>Oh no</title></html>")
@@ -353,7 +353,7 @@ async fn an_http_error_becomes_one_error_with_the_id_the_status_and_a_hint() {
 }
 
 #[tokio::test]
-async fn a_json_rpc_error_is_passed_on_whatever_its_status_and_gets_the_id_if_it_has_none() {
+async fn json_rpc_error_passes_and_gets_missing_id() {
     const ERROR: &str = r#""error":{"code":-32602,"message":"no","data":{"x":1.0}}}"#;
     let server = sessionless(|request| {
         let params = &request.json()["params"];
@@ -375,7 +375,7 @@ async fn a_json_rpc_error_is_passed_on_whatever_its_status_and_gets_the_id_if_it
 }
 
 #[tokio::test]
-async fn a_page_with_status_200_is_an_error_that_says_so() {
+async fn page_with_status_200_is_error() {
     let server = server_calling(|_| Reply::status(200, "text/html", "<html><title>Sign in here</title></html>")).await;
     let mut host = connected(&server, &[]).await;
     let answer = host.ask(1, "tools/call", json!({})).await;
@@ -384,14 +384,14 @@ async fn a_page_with_status_200_is_an_error_that_says_so() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_accepted_but_not_answered_gets_an_error() {
+async fn accepted_but_unanswered_request_gets_error() {
     let server = server_calling(|_| Reply::empty(202)).await;
     let mut host = connected(&server, &[]).await;
     assert_error(&host.ask(1, "tools/call", json!({})).await, 1, "no_answer", None);
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_leaves_no_half_line() {
+async fn broken_answer_leaves_no_partial_line() {
     let server = server_calling(|request| {
         let half = &answer(request, r#"{"text":"0123456789"}"#)[..40];
         match request.json()["params"]["how"].as_str().unwrap() {
@@ -410,7 +410,7 @@ async fn an_answer_that_breaks_off_leaves_no_half_line() {
 }
 
 #[tokio::test]
-async fn an_answer_beyond_the_limit_is_an_error() {
+async fn answer_beyond_the_limit_is_an_error() {
     let server = server_calling(|request| {
         let params = &request.json()["params"];
         let text = answer(request, json!("x".repeat(params["length"].as_u64().unwrap().try_into().unwrap())));
@@ -428,7 +428,7 @@ async fn an_answer_beyond_the_limit_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_broken_connection_repeats_a_list_and_never_a_call() {
+async fn broken_connection_resends_list_never_call() {
     let first = AtomicUsize::new(0);
     let server = server(move |request| match request.rpc().as_str() {
         "tools/list" if first.fetch_add(1, Relaxed) == 0 => Some(Reply::Close),
@@ -447,7 +447,7 @@ async fn a_broken_connection_repeats_a_list_and_never_a_call() {
 // Retry-After.
 
 #[tokio::test]
-async fn a_429_is_repeated_after_the_time_it_names_even_for_a_call() {
+async fn too_many_requests_is_retried_after_named_time() {
     let first = AtomicUsize::new(0);
     let server = server_calling(move |request| match first.fetch_add(1, Relaxed) {
         0 => Reply::empty(429).with("retry-after", "1"),
@@ -462,7 +462,7 @@ async fn a_429_is_repeated_after_the_time_it_names_even_for_a_call() {
 }
 
 #[tokio::test]
-async fn a_503_is_repeated_for_a_list_and_not_for_a_call() {
+async fn unavailable_is_retried_for_list_not_call() {
     let first = AtomicUsize::new(0);
     let server = server(move |request| match request.rpc().as_str() {
         "tools/list" if first.fetch_add(1, Relaxed) == 0 => Some(Reply::empty(503).with("retry-after", "1")),
@@ -479,7 +479,7 @@ async fn a_503_is_repeated_for_a_list_and_not_for_a_call() {
 }
 
 #[tokio::test]
-async fn a_retry_after_beyond_all_time_is_an_error_and_no_end() {
+async fn huge_retry_after_is_error() {
     for value in ["3600", "18446744073709551615"] {
         let server = Server::start(move |request| async move {
             if request.rpc() != "tools/call" {
@@ -496,7 +496,7 @@ async fn a_retry_after_beyond_all_time_is_an_error_and_no_end() {
 }
 
 #[tokio::test]
-async fn a_retry_after_of_nothing_is_no_licence_to_hammer() {
+async fn zero_retry_after_still_pauses() {
     let server = server_calling(|_| Reply::empty(429).with("retry-after", "0")).await;
     let mut host = connected(&server, &["--retry-for", "1"]).await;
     host.send(request(1, "tools/call", json!({}))).await;
@@ -508,7 +508,7 @@ async fn a_retry_after_of_nothing_is_no_licence_to_hammer() {
 // Streams that break.
 
 #[tokio::test]
-async fn a_stream_without_event_ids_that_ends_early_is_an_error_at_once() {
+async fn stream_without_ids_ended_early_is_error() {
     let (open, mut streams) = streams();
     let server = server_calling(move |_| open()).await;
     let mut host = connected(&server, &[]).await;
@@ -528,7 +528,7 @@ async fn a_stream_without_event_ids_that_ends_early_is_an_error_at_once() {
 }
 
 #[tokio::test]
-async fn a_stream_with_event_ids_goes_on_after_the_time_the_server_named_and_repeats_nothing() {
+async fn stream_with_ids_resumes_after_named_time() {
     let ((post, mut posts), (get, mut resumed)) = (streams(), streams());
     let server = server(move |request| match request.method.as_str() {
         "POST" if request.rpc() == "tools/call" => Some(post()),
@@ -566,7 +566,7 @@ async fn a_stream_with_event_ids_goes_on_after_the_time_the_server_named_and_rep
 }
 
 #[tokio::test]
-async fn a_stream_that_cannot_be_resumed_is_an_error() {
+async fn unresumable_stream_is_error() {
     let (open, mut streams) = streams();
     let server = server_calling(move |_| open()).await; // answers 405 to each GET
     let mut host = connected(&server, &[]).await;
@@ -579,7 +579,7 @@ async fn a_stream_that_cannot_be_resumed_is_an_error() {
 }
 
 #[tokio::test]
-async fn two_streams_that_break_are_resumed_each_from_its_own_place() {
+async fn two_broken_streams_resume_separately() {
     let (open, mut streams) = streams();
     let server = server(move |request| match (request.rpc().as_str(), request.header("last-event-id")) {
         ("tools/call", _) => Some(open()),
@@ -610,7 +610,7 @@ async fn two_streams_that_break_are_resumed_each_from_its_own_place() {
 // The server's own stream.
 
 #[tokio::test]
-async fn the_servers_own_stream_is_opened_after_the_first_answer_and_carries_both_ways() {
+async fn get_stream_opens_after_first_answer() {
     let (open, mut streams) = streams();
     let server = server(move |request| (request.method == "GET").then(&open)).await;
     let mut host = Host::start(&server.url("/mcp"), &[]);
@@ -628,7 +628,7 @@ async fn the_servers_own_stream_is_opened_after_the_first_answer_and_carries_bot
 }
 
 #[tokio::test]
-async fn a_host_that_asks_nothing_gets_the_servers_own_stream_all_the_same() {
+async fn silent_host_gets_get_stream() {
     let (open, mut streams) = streams();
     let server = server(move |request| match request.rpc().as_str() {
         "initialize" => Some(Reply::result(request, initialize_result(request))), // no session id
@@ -641,7 +641,7 @@ async fn a_host_that_asks_nothing_gets_the_servers_own_stream_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_server_without_a_stream_of_its_own_is_asked_once() {
+async fn server_without_get_stream_is_asked_once() {
     let server = Server::with(ordinary).await;
     let mut host = connected(&server, &[]).await;
     host.ask(1, "tools/list", json!({})).await;
@@ -652,7 +652,7 @@ async fn a_server_without_a_stream_of_its_own_is_asked_once() {
 }
 
 #[tokio::test]
-async fn a_stream_of_the_server_that_breaks_goes_on_where_it_was() {
+async fn broken_get_stream_resumes() {
     let (open, mut streams) = streams();
     let server = server(move |request| (request.method == "GET").then(&open)).await;
     let mut host = connected(&server, &[]).await;
@@ -672,7 +672,7 @@ async fn a_stream_of_the_server_that_breaks_goes_on_where_it_was() {
 // Redirects.
 
 #[tokio::test]
-async fn a_redirect_that_keeps_the_method_is_followed_on_the_same_origin_with_the_body() {
+async fn same_origin_redirect_keeps_method_and_body() {
     for status in [307, 308] {
         let server = Server::with(move |request| match request.path.as_str() {
             "/old?a=1" => Reply::empty(status).with("location", "/new"),
@@ -690,7 +690,7 @@ async fn a_redirect_that_keeps_the_method_is_followed_on_the_same_origin_with_th
 }
 
 #[tokio::test]
-async fn a_redirect_to_another_origin_is_an_error_and_nothing_goes_there() {
+async fn redirect_to_other_origin_is_error() {
     for status in [301, 302, 303, 307, 308] {
         let other = Server::with(ordinary).await;
         let there = other.url("/mcp?secret=1");
@@ -705,7 +705,7 @@ async fn a_redirect_to_another_origin_is_an_error_and_nothing_goes_there() {
 }
 
 #[tokio::test]
-async fn a_redirect_that_would_lose_the_body_is_an_error_that_names_the_place() {
+async fn redirect_losing_body_is_error_with_location() {
     for status in [301, 302, 303] {
         let server = server(move |request| match request.path.as_str() {
             "/mcp" if request.rpc() == "tools/call" => Some(Reply::empty(status).with("location", "/there")),
@@ -750,7 +750,7 @@ async fn cookies_go_back_to_the_server() {
 }
 
 #[tokio::test]
-async fn the_users_own_cookie_header_wins() {
+async fn users_own_cookie_header_wins() {
     let seen = cookies_seen(&["--header", "Cookie: mine=1"]).await;
     assert!(seen.iter().all(|cookie| cookie.as_deref() == Some("mine=1")), "{seen:?}");
 }
@@ -766,7 +766,7 @@ async fn cookies_are_not_kept_when_disabled() {
 const BATCH: &str = r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}, {"jsonrpc":"2.0","method":"notifications/x"},{"jsonrpc":"2.0","id":2,"method":"tools/list"}]"#;
 
 #[tokio::test]
-async fn a_batch_goes_as_a_batch_where_the_revision_has_them() {
+async fn batch_passes_whole_where_version_has_batches() {
     const ANSWER: &str = r#"[{"jsonrpc":"2.0","id":2,"result":{}}, {"jsonrpc":"2.0","id":1,"result":{"x":1.0}}]"#;
     for events in [false, true] {
         let server = server(move |request| {
@@ -784,7 +784,7 @@ async fn a_batch_goes_as_a_batch_where_the_revision_has_them() {
 }
 
 #[tokio::test]
-async fn each_request_of_a_batch_that_fails_gets_an_error() {
+async fn failed_batch_answers_each_request() {
     let server = server(|request| request.json().is_array().then(|| Reply::empty(500))).await;
     let mut host = Host::start(&server.url("/mcp"), &[]);
     host.initialize_in("2025-03-26").await;
@@ -795,7 +795,7 @@ async fn each_request_of_a_batch_that_fails_gets_an_error() {
 }
 
 #[tokio::test]
-async fn a_batch_is_taken_apart_where_the_revision_has_none() {
+async fn batch_is_split_where_version_has_none() {
     let server = Server::with(ordinary).await;
     let mut host = Host::start(&server.url("/mcp"), &[]);
     host.initialize_in("2025-06-18").await;
@@ -808,7 +808,7 @@ async fn a_batch_is_taken_apart_where_the_revision_has_none() {
 }
 
 #[tokio::test]
-async fn an_initialize_is_never_part_of_a_batch() {
+async fn initialize_is_never_part_of_a_batch() {
     let server = Server::with(ordinary).await;
     let mut host = Host::start(&server.url("/mcp"), &[]);
     let lines = [request(0, "initialize", initialize_params("2025-03-26")), request(1, "ping", json!({}))];
@@ -821,7 +821,7 @@ async fn an_initialize_is_never_part_of_a_batch() {
 // Cancellation.
 
 #[tokio::test]
-async fn a_cancelled_request_is_cancelled_at_the_server_and_not_answered_by_us() {
+async fn cancellation_reaches_server_and_gets_no_answer() {
     let (open, mut streams) = streams();
     let server = server_calling(move |_| open()).await;
     let mut host = connected(&server, &[]).await;
@@ -853,7 +853,7 @@ async fn initialize_cannot_be_cancelled() {
 }
 
 #[tokio::test]
-async fn an_answer_that_comes_in_spite_of_a_cancellation_passes() {
+async fn answer_despite_cancellation_passes() {
     let (open, mut streams) = streams();
     let server = server_calling(move |_| open()).await;
     let mut host = connected(&server, &[]).await;
@@ -868,7 +868,7 @@ async fn an_answer_that_comes_in_spite_of_a_cancellation_passes() {
 // The end.
 
 #[tokio::test]
-async fn what_is_owed_at_the_end_of_input_is_answered_with_an_error_and_the_session_deleted() {
+async fn end_of_input_answers_pending_and_deletes_session() {
     let server = server_calling(|_| Reply::Hang).await;
     let mut host = connected(&server, &[]).await;
     host.send(request(1, "tools/call", json!({}))).await;
@@ -882,7 +882,7 @@ async fn what_is_owed_at_the_end_of_input_is_answered_with_an_error_and_the_sess
 }
 
 #[tokio::test]
-async fn an_answer_that_comes_right_after_the_end_of_input_still_arrives() {
+async fn answer_right_after_end_of_input_arrives() {
     let (open, mut streams) = streams();
     let server = server_calling(move |_| open()).await;
     let mut host = connected(&server, &[]).await;
@@ -895,7 +895,7 @@ async fn an_answer_that_comes_right_after_the_end_of_input_still_arrives() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_does_not_hold_up_the_exit() {
+async fn hanging_server_does_not_delay_exit() {
     // A server that hangs on everything but the handshake, through both kinds of handles.
     for handles in [Handles::SocketPairs, Handles::Pipes] {
         let server = Server::with(|request| match request.rpc().as_str() {
@@ -916,7 +916,7 @@ async fn a_server_that_hangs_does_not_hold_up_the_exit() {
 }
 
 #[tokio::test]
-async fn a_last_notification_reaches_the_server_before_the_session_ends() {
+async fn last_notification_arrives_before_session_ends() {
     let server = Server::with(ordinary).await;
     let mut host = connected(&server, &[]).await;
     host.send(notification("notifications/x", json!({}))).await;
@@ -929,7 +929,7 @@ async fn a_last_notification_reaches_the_server_before_the_session_ends() {
 // Ignored tools.
 
 #[tokio::test]
-async fn an_ignored_tool_is_hidden_and_refused() {
+async fn ignored_tool_is_hidden_and_refused() {
     let server = server(|request| {
         let tools = r#"{"tools":[{"name":"keep","x":1.0},{"name":"DeleteAll"}, {"name":"keep2"}]}"#;
         (request.rpc() == "tools/list").then(|| Reply::result(request, tools))
@@ -949,7 +949,7 @@ async fn an_ignored_tool_is_hidden_and_refused() {
 }
 
 #[tokio::test]
-async fn an_error_in_json_that_is_not_json_rpcs_is_told_as_one_that_a_host_can_read() {
+async fn other_json_error_becomes_json_rpc_error() {
     for body in [
         r#"{"error":"forbidden","message":"plan too small"}"#,
         r#"{"error":{"code":"unauthorized","message":"no"}}"#,
@@ -980,7 +980,7 @@ async fn an_error_in_json_that_is_not_json_rpcs_is_told_as_one_that_a_host_can_r
 }
 
 #[tokio::test]
-async fn a_key_that_the_server_repeats_is_in_no_message_of_ours() {
+async fn key_repeated_by_server_is_not_shown() {
     let server = Server::with(|request| {
         let key = request.header("authorization").unwrap_or_default().to_owned();
         Reply::status(403, "text/plain", format!("{key} is not good, nor is {:?}", request.header("x-key")))

@@ -96,7 +96,7 @@ fn at_token(settings: &mut Settings, reply: impl Fn() -> Reply + Send + Sync + '
 // Using and refreshing.
 
 #[tokio::test]
-async fn a_stored_sign_in_is_used_from_the_first_request_without_asking_anybody() {
+async fn stored_sign_in_serves_first_request() {
     let desk = Desk::signed_in(|_| {}).await;
     let before = desk.server.arrived().len();
     let mut host = desk.host(&[]).await;
@@ -109,7 +109,7 @@ async fn a_stored_sign_in_is_used_from_the_first_request_without_asking_anybody(
 }
 
 #[tokio::test]
-async fn a_token_is_refreshed_before_it_expires_and_the_server_never_refuses_one() {
+async fn token_is_refreshed_before_expiry() {
     let desk = Desk::signed_in(|_| {}).await;
     desk.expire();
     let before = desk.shown().len();
@@ -121,7 +121,7 @@ async fn a_token_is_refreshed_before_it_expires_and_the_server_never_refuses_one
 }
 
 #[tokio::test]
-async fn a_refused_token_is_refreshed_and_the_request_is_sent_again_once() {
+async fn refused_token_is_refreshed_and_request_resent() {
     let desk = Desk::with(|_| {}).await;
     let mut host = desk.host(&[]).await;
     // Once the server has taken everything that belongs to the handshake.
@@ -146,7 +146,7 @@ async fn many_requests_refused_at_once_are_one_refresh() {
 }
 
 #[tokio::test]
-async fn a_rotated_refresh_token_replaces_the_old_one_every_time() {
+async fn rotated_refresh_token_replaces_old_one() {
     let desk = Desk::with(|_| {}).await;
     let mut host = desk.host(&[]).await;
     for id in 1..=4 {
@@ -161,7 +161,7 @@ async fn a_rotated_refresh_token_replaces_the_old_one_every_time() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_that_is_not_replaced_is_kept() {
+async fn unrotated_refresh_token_is_kept() {
     let desk = Desk::with(|settings| settings.rotation = false).await;
     let mut host = desk.host(&[]).await;
     for id in 1..=2 {
@@ -173,7 +173,7 @@ async fn a_refresh_token_that_is_not_replaced_is_kept() {
 }
 
 #[tokio::test]
-async fn a_refused_refresh_leads_to_exactly_one_sign_in() {
+async fn refused_refresh_leads_to_one_sign_in() {
     let desk = Desk::with(|_| {}).await;
     let mut host = desk.host(&[]).await;
     desk.server.revoke_access_tokens();
@@ -184,7 +184,7 @@ async fn a_refused_refresh_leads_to_exactly_one_sign_in() {
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_every_token_is_told_after_one_sign_in() {
+async fn token_always_refused_is_reported_after_sign_in() {
     let desk = Desk::with(|settings| {
         settings.first = Arc::new(|request| {
             (request.path == "/mcp" && request.header("authorization").is_some())
@@ -199,7 +199,7 @@ async fn a_server_that_refuses_every_token_is_told_after_one_sign_in() {
 }
 
 #[tokio::test]
-async fn a_refusal_in_the_clothes_of_a_success_is_a_refusal() {
+async fn error_with_status_200_is_refusal() {
     let desk = Desk::with(|_| {}).await;
     let mut host = desk.host(&[]).await;
     desk.server.revoke_access_tokens();
@@ -215,7 +215,7 @@ async fn a_refusal_in_the_clothes_of_a_success_is_a_refusal() {
 }
 
 #[tokio::test]
-async fn without_a_refresh_token_an_expired_sign_in_is_made_anew() {
+async fn expired_sign_in_without_refresh_token_is_renewed() {
     let desk = Desk::signed_in(|settings| settings.refresh_tokens = false).await;
     desk.expire();
     desk.server.revoke_access_tokens();
@@ -224,7 +224,7 @@ async fn without_a_refresh_token_an_expired_sign_in_is_made_anew() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_still_good_is_used_when_the_refresh_fails() {
+async fn valid_token_is_used_when_refresh_fails() {
     let failures: [(&str, Answer); 4] = [
         ("down", || Reply::Close),
         ("broken", || Reply::status(500, "text/plain", "oh")),
@@ -251,7 +251,7 @@ async fn a_token_that_is_still_good_is_used_when_the_refresh_fails() {
 }
 
 #[tokio::test]
-async fn an_authorization_server_that_is_down_signs_nobody_out() {
+async fn unreachable_authorization_server_keeps_sign_in() {
     let desk = Desk::signed_in(|_| {}).await;
     let kept = desk.tokens()["refresh_token"].clone();
     desk.server.revoke_access_tokens();
@@ -277,7 +277,7 @@ async fn every_way_to_state_a_lifetime_is_understood() {
 }
 
 #[tokio::test]
-async fn a_tiny_lifetime_is_used_as_long_as_it_lasts() {
+async fn tiny_lifetime_is_used_to_its_end() {
     let desk = Desk::with(|settings| settings.lifetime = json!(2)).await;
     let mut host = desk.host(&[]).await;
     for id in 1..=20 {
@@ -294,7 +294,7 @@ async fn a_tiny_lifetime_is_used_as_long_as_it_lasts() {
 }
 
 #[tokio::test]
-async fn the_type_of_a_token_is_read_in_any_case_and_an_unknown_one_is_not_used() {
+async fn token_type_matches_any_case_unknown_refused() {
     for (kind, good) in [("bearer", true), ("BEARER", true), ("mac", false)] {
         let desk = Desk::with(|settings| {
             settings.edit_token = edit(move |answer, _| answer["token_type"] = json!(kind));
@@ -310,7 +310,7 @@ async fn the_type_of_a_token_is_read_in_any_case_and_an_unknown_one_is_not_used(
 }
 
 #[tokio::test]
-async fn a_token_never_follows_a_redirect_to_another_origin() {
+async fn token_does_not_follow_redirect_elsewhere() {
     let elsewhere = Arc::new(Server::with(ordinary).await);
     let desk = Desk::with(|_| {}).await;
     let mut host = desk.host(&[]).await;
@@ -326,7 +326,7 @@ async fn a_token_never_follows_a_redirect_to_another_origin() {
 }
 
 #[tokio::test]
-async fn the_id_token_is_sent_where_the_user_says_so() {
+async fn id_token_is_sent_where_configured() {
     let id_token = proof::unsigned(&json!({"sub": "me", "exp": proof::now() + 600}));
     let theirs = id_token.clone();
     let desk = Desk::with(|settings| {
@@ -362,7 +362,7 @@ fn never_enough(settings: &mut Settings, scope: impl Fn(usize) -> String + Send 
 }
 
 #[tokio::test]
-async fn a_tool_that_needs_more_is_granted_the_union_of_all_scopes() {
+async fn step_up_requests_union_of_scopes() {
     let desk = Desk::with(steps_up).await;
     let mut host = desk.host(&[]).await;
     assert_answered(&host.ask(1, "tools/call", call("admin")).await, &host);
@@ -377,7 +377,7 @@ async fn a_tool_that_needs_more_is_granted_the_union_of_all_scopes() {
 }
 
 #[tokio::test]
-async fn a_server_that_always_wants_more_gets_three_authorizations_at_most() {
+async fn endless_step_up_stops_after_three() {
     let desk = Desk::with(|settings| {
         steps_up(settings);
         never_enough(settings, |times| format!("more{times}"));
@@ -393,7 +393,7 @@ async fn a_server_that_always_wants_more_gets_three_authorizations_at_most() {
 }
 
 #[tokio::test]
-async fn the_same_challenge_again_is_an_error_that_the_host_reads() {
+async fn repeated_challenge_is_error_for_host() {
     let desk = Desk::with(|settings| {
         steps_up(settings);
         never_enough(settings, |_| "admin".into());
@@ -406,7 +406,7 @@ async fn the_same_challenge_again_is_an_error_that_the_host_reads() {
 }
 
 #[tokio::test]
-async fn a_person_who_grants_less_is_not_asked_for_ever() {
+async fn narrower_grant_is_not_asked_forever() {
     let desk = Desk::with(|settings| {
         steps_up(settings);
         settings.grants = Some("read".into());
@@ -421,7 +421,7 @@ async fn a_person_who_grants_less_is_not_asked_for_ever() {
 }
 
 #[tokio::test]
-async fn a_client_whose_scopes_are_fixed_is_registered_anew_with_more() {
+async fn fixed_scope_client_is_registered_anew() {
     let desk = Desk::with(|settings| {
         steps_up(settings);
         settings.fixed_scopes = true;
@@ -437,7 +437,7 @@ async fn a_client_whose_scopes_are_fixed_is_registered_anew_with_more() {
 }
 
 #[tokio::test]
-async fn a_403_that_does_not_ask_for_scope_is_an_error_and_no_sign_in() {
+async fn forbidden_without_scope_is_error() {
     let refusals: [Answer; 4] = [
         || Reply::status(403, "text/html", "<title>Blocked by policy</title>"),
         || Reply::empty(403).with("www-authenticate", r#"Bearer error="invalid_token""#),
@@ -480,7 +480,7 @@ async fn after_npm() -> Desk {
 }
 
 #[tokio::test]
-async fn a_sign_in_of_npms_works_at_once() {
+async fn npm_sign_in_works_at_once() {
     let desk = after_npm().await;
     let mut host = desk.host(&[]).await;
     assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
@@ -488,7 +488,7 @@ async fn a_sign_in_of_npms_works_at_once() {
 }
 
 #[tokio::test]
-async fn a_sign_in_of_npms_is_refreshed_with_npms_registration() {
+async fn npm_sign_in_is_refreshed_with_its_registration() {
     let desk = after_npm().await;
     let registered: Value = serde_json::from_str(REGISTERED_BY_NPM).unwrap();
     let id = registered["client_id"].as_str().unwrap();
@@ -584,7 +584,7 @@ fn without_values(mut text: String, members: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn own_files_have_the_text_that_other_versions_read() {
+async fn stored_files_match_other_versions() {
     let desk = Desk::with(|settings| settings.lifetime = json!(3600)).await;
     let mut host = desk.host(&[]).await;
     assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
@@ -603,7 +603,7 @@ async fn own_files_have_the_text_that_other_versions_read() {
 }
 
 #[tokio::test]
-async fn files_are_the_owners_alone_and_nothing_is_left_over() {
+async fn stored_files_are_private_without_leftovers() {
     let desk = Desk::signed_in(|settings| settings.client_method = "client_secret_basic".into()).await;
     let folder = stored::folder(desk.home.path());
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -620,7 +620,7 @@ async fn files_are_the_owners_alone_and_nothing_is_left_over() {
 }
 
 #[tokio::test]
-async fn a_store_that_others_can_read_is_closed_to_them() {
+async fn readable_store_is_made_private() {
     let desk = Desk::with(|_| {}).await;
     let folder = stored::folder(desk.home.path());
     std::fs::create_dir_all(&folder).unwrap();
@@ -630,7 +630,7 @@ async fn a_store_that_others_can_read_is_closed_to_them() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_told_and_survived() {
+async fn damaged_file_is_told_and_survived() {
     let damages: [&[u8]; 6] = [b"", b"{", b"\xff\xfe\0\0", b"[]", br#"{"access_token": 7}"#, b"null"];
     for damage in damages {
         for name in ["tokens.json", "client_info.json"] {
@@ -649,7 +649,7 @@ async fn a_damaged_file_is_told_and_survived() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_named() {
+async fn damaged_file_is_named() {
     let desk = Desk::signed_in(|_| {}).await;
     let file = stored::file(desk.home.path(), &desk.server.url(), "tokens.json");
     std::fs::write(&file, "{").unwrap();
@@ -658,7 +658,7 @@ async fn a_damaged_file_is_named() {
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_be_written_is_told_and_the_session_goes_on() {
+async fn unwritable_store_is_reported_and_session_continues() {
     let desk = Desk::with(|_| {}).await;
     // A file where the folder should be; permissions would not stop root.
     std::fs::write(stored::folder(desk.home.path()), "").unwrap();
@@ -668,7 +668,7 @@ async fn a_store_that_cannot_be_written_is_told_and_the_session_goes_on() {
 }
 
 #[tokio::test]
-async fn a_copy_that_still_runs_does_not_sign_in_again_whoever_has_signed_out() {
+async fn running_instance_does_not_undo_logout() {
     let desk = Desk::with(|settings| {
         settings.clients = vec![Client::public("known")];
         // Its tokens live on after the sign-out.
@@ -694,7 +694,7 @@ async fn a_copy_that_still_runs_does_not_sign_in_again_whoever_has_signed_out() 
 }
 
 #[tokio::test]
-async fn a_token_is_refreshed_only_by_the_client_that_obtained_it() {
+async fn token_is_refreshed_only_by_its_client() {
     let desk = Desk::with(|settings| settings.clients = vec![Client::public("other")]).await;
     desk.host(&[]).await.close().await;
     desk.server.revoke_access_tokens();
@@ -723,7 +723,7 @@ async fn two_servers_at_one_origin_share_nothing() {
 }
 
 #[tokio::test]
-async fn a_refresh_lease_of_npms_is_respected() {
+async fn refresh_lease_of_npms_is_respected() {
     let desk = Desk::signed_in(|_| {}).await;
     desk.expire();
     // npm, alive (this test's process), is refreshing.
@@ -746,7 +746,7 @@ async fn a_refresh_lease_of_npms_is_respected() {
 }
 
 #[tokio::test]
-async fn a_refresh_lease_of_a_dead_npm_holds_nothing_up() {
+async fn lease_of_dead_npm_delays_nothing() {
     let desk = Desk::signed_in(|_| {}).await;
     desk.expire();
     // No process has this number: it is above the greatest that Linux gives.
@@ -757,7 +757,7 @@ async fn a_refresh_lease_of_a_dead_npm_holds_nothing_up() {
 }
 
 #[tokio::test]
-async fn a_server_that_never_lets_its_stream_be_opened_costs_no_tab_and_no_refresh() {
+async fn refused_get_stream_costs_no_tab() {
     let desk = Desk::with(|settings| {
         settings.first = Arc::new(|request| {
             let stream = request.method == "GET" && request.path == "/mcp";

@@ -45,7 +45,7 @@ fn assert_own_error(answer: &Value, id: u64, code: &str) {
 // http-first
 
 #[tokio::test]
-async fn http_first_falls_back_when_the_refusal_says_that_the_server_is_an_old_one() {
+async fn http_first_falls_back_at_legacy_refusal() {
     for (status, kind, body) in [
         (404, TEXT, "Not Found"),
         (405, TEXT, ""),
@@ -69,7 +69,7 @@ async fn http_first_falls_back_when_the_refusal_says_that_the_server_is_an_old_o
 }
 
 #[tokio::test]
-async fn a_400_that_answers_the_request_is_the_answer() {
+async fn bad_request_with_answer_is_answer() {
     for (body, expected) in [
         (r#"{"jsonrpc":"2.0","id":0,"error":{"code":-32602,"message":"m"}}"#, None),
         (r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"m"},"id":0.0}"#, Some(r#""id":0}"#)),
@@ -100,7 +100,7 @@ fn at_its_address(server: &Server) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn http_first_does_not_fall_back_on_other_refusals_whatever_their_text() {
+async fn http_first_ignores_text_of_other_refusals() {
     for (status, body) in [
         (401, "404 Not Found"),
         (403, "405 Method Not Allowed"),
@@ -122,7 +122,7 @@ async fn http_first_does_not_fall_back_on_other_refusals_whatever_their_text() {
 }
 
 #[tokio::test]
-async fn what_the_host_sends_during_the_fallback_goes_by_the_transport_found() {
+async fn messages_during_fallback_use_found_transport() {
     let (server, _) = refusing(405, TEXT, "").await;
     let mut host = Host::start(&server.url("/mcp"), &[]);
     host.send(initialize()).await;
@@ -170,7 +170,7 @@ async fn sse_first_falls_back_on_404_and_405() {
 }
 
 #[tokio::test]
-async fn sse_first_does_not_fall_back_on_other_refusals() {
+async fn sse_first_stays_at_other_refusals() {
     for (status, body) in [(400, "405"), (401, "404 Not Found"), (403, ""), (500, "404 Not Found")] {
         let server = without_streams(status, body).await;
         let mut host = Host::waiting(&server.url("/mcp"), &["--transport", "sse-first"]);
@@ -183,7 +183,7 @@ async fn sse_first_does_not_fall_back_on_other_refusals() {
 }
 
 #[tokio::test]
-async fn sse_first_falls_back_when_no_endpoint_is_named_in_time() {
+async fn sse_first_falls_back_without_endpoint() {
     let server = Server::with(|request| match request.method.as_str() {
         "GET" => {
             let (reply, events) = Reply::events();
@@ -223,7 +223,7 @@ async fn http_only_and_sse_only_never_fall_back() {
 }
 
 #[tokio::test]
-async fn when_neither_transport_works_the_error_names_both_attempts() {
+async fn error_names_both_failed_transports() {
     for (strategy, tried) in [("http-first", ["POST initialize", "GET"]), ("sse-first", ["GET", "POST initialize"])] {
         let server = Server::with(|request| match request.method.as_str() {
             "GET" => Reply::status(405, TEXT, "no streams here"),
@@ -246,7 +246,7 @@ async fn when_neither_transport_works_the_error_names_both_attempts() {
 // Only initialize decides
 
 #[tokio::test]
-async fn another_first_request_goes_by_the_first_transport_and_its_refusal_is_its_answer() {
+async fn first_request_uses_first_transport_only() {
     for strategy in ["http-first", "sse-first"] {
         // Each speaks only what is tried second.
         let (server, tried) = if strategy == "http-first" {
@@ -305,7 +305,7 @@ async fn start_on(port: u16) -> Server {
 }
 
 #[tokio::test]
-async fn initialize_waits_for_a_server_that_is_only_starting() {
+async fn initialize_waits_for_starting_server() {
     for strategy in ["http-first", "sse-first"] {
         let port = reserved_port().await;
         let mut host = Host::waiting(&format!("http://127.0.0.1:{port}/mcp"), &["--transport", strategy]);
@@ -321,7 +321,7 @@ async fn initialize_waits_for_a_server_that_is_only_starting() {
 }
 
 #[tokio::test]
-async fn a_server_that_stays_down_is_named_and_the_next_message_tries_again() {
+async fn server_down_is_named_and_tried_again() {
     for strategy in ["http-first", "sse-first"] {
         let port = reserved_port().await;
         let flags = ["--transport", strategy, "--retry-for", "0.5"];
@@ -350,7 +350,7 @@ async fn a_server_that_stays_down_is_named_and_the_next_message_tries_again() {
 }
 
 #[tokio::test]
-async fn a_first_call_to_a_server_that_stays_down_is_answered_and_the_next_one_tries_again() {
+async fn first_call_to_server_down_is_answered() {
     for strategy in ["http-first", "sse-first"] {
         let port = reserved_port().await;
         let flags = ["--transport", strategy, "--retry-for", "0.3"];
@@ -364,7 +364,7 @@ async fn a_first_call_to_a_server_that_stays_down_is_answered_and_the_next_one_t
 }
 
 #[tokio::test]
-async fn the_end_of_input_or_a_signal_ends_the_waiting_for_a_server_and_answers_the_request() {
+async fn end_or_signal_answers_waiting_initialize() {
     for strategy in ["http-first", "sse-first"] {
         for signal in [None, Some("-TERM"), Some("-INT")] {
             let port = reserved_port().await;

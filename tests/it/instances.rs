@@ -78,7 +78,7 @@ async fn kill(host: &mut Host) {
 // Starting at once.
 
 #[tokio::test]
-async fn five_cold_copies_take_one_tab_one_registration_and_one_exchange() {
+async fn five_cold_instances_share_one_sign_in() {
     let house = House::with(Browser::consenting(), |_| {}).await;
     let mut copies = house.copies(5).await;
     house.are_initialized(&mut copies).await;
@@ -91,7 +91,7 @@ async fn five_cold_copies_take_one_tab_one_registration_and_one_exchange() {
 }
 
 #[tokio::test]
-async fn copies_that_wait_for_a_person_are_all_answered_by_one_consent() {
+async fn waiting_instances_are_answered_by_one_consent() {
     let house = House::with(Browser::waiting(), |_| {}).await;
     let mut copies = house.copies(3).await;
     let tab = house.browser.tab().await;
@@ -119,7 +119,7 @@ async fn copies_that_wait_are_told_of_a_refusal() {
 }
 
 #[tokio::test]
-async fn eight_copies_with_one_expired_rotating_token_refresh_once_and_nobody_is_signed_out() {
+async fn eight_instances_refresh_expired_rotating_token_once() {
     let house = House::signed_in(|settings| settings.token_delay = Duration::from_millis(300)).await;
     stored::expire(house.home.path(), &house.server.url());
     house.server.revoke_access_tokens();
@@ -130,7 +130,7 @@ async fn eight_copies_with_one_expired_rotating_token_refresh_once_and_nobody_is
 }
 
 #[tokio::test]
-async fn eight_running_copies_whose_token_is_revoked_refresh_once() {
+async fn eight_instances_refresh_revoked_token_once() {
     let house = House::signed_in(|settings| settings.token_delay = Duration::from_millis(300)).await;
     let mut copies = house.copies(8).await;
     house.are_initialized(&mut copies).await;
@@ -144,7 +144,7 @@ async fn eight_running_copies_whose_token_is_revoked_refresh_once() {
 }
 
 #[tokio::test]
-async fn copies_that_step_up_at_once_ask_the_person_once() {
+async fn simultaneous_step_ups_ask_person_once() {
     let house = House::signed_in(|settings| settings.tool_scopes = vec![("admin".into(), "admin".into())]).await;
     let mut copies = house.copies(3).await;
     house.are_initialized(&mut copies).await;
@@ -158,7 +158,7 @@ async fn copies_that_step_up_at_once_ask_the_person_once() {
 // Dying.
 
 #[tokio::test]
-async fn when_the_copy_with_the_tab_is_killed_another_finishes_the_same_tab() {
+async fn tab_of_killed_instance_is_finished_by_another() {
     let house = House::with(Browser::waiting(), |_| {}).await;
     let mut leader = house.started(&[]).await;
     let tab = house.browser.tab().await;
@@ -174,7 +174,7 @@ async fn when_the_copy_with_the_tab_is_killed_another_finishes_the_same_tab() {
 }
 
 #[tokio::test]
-async fn when_the_copy_with_the_tab_ends_another_finishes_the_same_tab() {
+async fn tab_of_ended_instance_is_finished_by_another() {
     let house = House::with(Browser::waiting(), |_| {}).await;
     let mut leader = house.started(&[]).await;
     let tab = house.browser.tab().await;
@@ -188,7 +188,7 @@ async fn when_the_copy_with_the_tab_ends_another_finishes_the_same_tab() {
 }
 
 #[tokio::test]
-async fn a_person_may_consent_in_the_first_tab_after_the_host_has_killed_and_restarted_us() {
+async fn consent_in_first_tab_works_after_restart() {
     let house = House::with(Browser::waiting(), |_| {}).await;
     let mut first = house.started(&[]).await;
     let tab = house.browser.tab().await;
@@ -203,7 +203,7 @@ async fn a_person_may_consent_in_the_first_tab_after_the_host_has_killed_and_res
 }
 
 #[tokio::test]
-async fn a_host_that_restarts_us_again_and_again_opens_one_tab() {
+async fn repeated_restarts_open_one_tab() {
     let house = House::with(Browser::waiting(), |_| {}).await;
     let mut host = house.started(&[]).await;
     let tab = house.browser.tab().await;
@@ -217,7 +217,7 @@ async fn a_host_that_restarts_us_again_and_again_opens_one_tab() {
 }
 
 #[tokio::test]
-async fn a_person_who_refuses_again_and_again_is_not_asked_again_and_again() {
+async fn repeated_refusals_limit_tabs() {
     let house = House::with(Browser::consenting(), |settings| {
         settings.denies = Some(("access_denied".into(), "no".into()));
     })
@@ -231,7 +231,7 @@ async fn a_person_who_refuses_again_and_again_is_not_asked_again_and_again() {
 }
 
 #[tokio::test]
-async fn killed_between_exchange_and_save_the_next_copy_signs_in_anew() {
+async fn kill_between_exchange_and_save_signs_in_anew() {
     let house = House::with(Browser::waiting(), |settings| {
         settings.last = Arc::new(|request, reply| if request.path == "/oauth/token" { Reply::Hang } else { reply });
     })
@@ -255,7 +255,7 @@ async fn killed_between_exchange_and_save_the_next_copy_signs_in_anew() {
 }
 
 #[tokio::test]
-async fn killed_between_refresh_and_save_the_next_copy_signs_in_once() {
+async fn kill_between_refresh_and_save_signs_in_once() {
     let house = House::signed_in(|_| {}).await;
     stored::expire(house.home.path(), &house.server.url());
     house.server.change(|settings| {
@@ -272,7 +272,7 @@ async fn killed_between_refresh_and_save_the_next_copy_signs_in_once() {
 }
 
 #[tokio::test]
-async fn a_copy_killed_while_it_refreshes_holds_nobody_up() {
+async fn instance_killed_while_refreshing_delays_nobody() {
     let house = House::signed_in(|_| {}).await;
     stored::expire(house.home.path(), &house.server.url());
     house.server.change(|settings| {
@@ -295,7 +295,7 @@ async fn a_copy_killed_while_it_refreshes_holds_nobody_up() {
 // Others on the port.
 
 #[tokio::test]
-async fn an_unrelated_program_on_the_port_is_no_problem() {
+async fn unrelated_program_on_callback_port_is_harmless() {
     for answers in [true, false] {
         let house = House::with(Browser::consenting(), |_| {}).await;
         let port = stored::port(&house.server.url());
@@ -324,7 +324,7 @@ async fn npms_program_sees_who_holds_the_port() {
 }
 
 #[tokio::test]
-async fn npms_program_signing_in_on_the_same_account_is_waited_for() {
+async fn sign_in_of_npm_package_is_awaited() {
     let house = House::with(Browser::consenting(), |_| {}).await;
     let url = house.server.url();
     let hash = stored::hash(&url);
@@ -348,7 +348,7 @@ async fn npms_program_signing_in_on_the_same_account_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_lost_race_never_replaces_a_newer_token() {
+async fn lost_race_never_replaces_a_newer_token() {
     // While we refresh, somebody else signs in and saves; our refresh is then refused.
     let house = House::signed_in(|settings| settings.token_delay = Duration::from_millis(500)).await;
     stored::expire(house.home.path(), &house.server.url());
