@@ -36,6 +36,8 @@ pub(crate) mod credential;
 pub(crate) mod error;
 pub(crate) mod fact;
 mod report;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::credential::Credential;
 pub(crate) use self::{

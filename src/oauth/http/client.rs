@@ -54,7 +54,16 @@ pub(crate) struct HttpClient {
     resolver: GuardedResolver,
     near: OnceLock<Client>,
     far: OnceLock<Client>,
+    #[cfg(test)]
+    script: Script,
 }
+
+/// Answers requests in place of the network: tests with a paused clock must not wait for sockets.
+#[cfg(test)]
+#[derive(Clone, Default)]
+struct Script(Option<Arc<Answerer>>);
+#[cfg(test)]
+type Answerer = dyn Fn(&Url, &Bytes) -> Answer + Send + Sync;
 
 /// An answer, whole.
 #[derive(Debug)]
@@ -90,6 +99,8 @@ impl HttpClient {
             resolver,
             near: OnceLock::new(),
             far: OnceLock::new(),
+            #[cfg(test)]
+            script: Script::default(),
         }
     }
 
@@ -188,6 +199,10 @@ impl HttpClient {
         mut headers: HeaderMap,
         body: Bytes,
     ) -> Result<Answer, Error> {
+        #[cfg(test)]
+        if let Some(answer) = &self.script.0 {
+            return Ok(answer(url, &body));
+        }
         let network = |why: String| Error::Network { host: host(url), why };
         let failed = |error: reqwest::Error| match self.clients.distrusted_issuer(&error, url) {
             Some(issuer) => {
@@ -260,9 +275,22 @@ pub(crate) fn without_query(url: &Url) -> Url {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::fmt;
+
     use super::*;
     use crate::config::{Network, ProxyChoice};
+
+    impl fmt::Debug for Script {
+        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("Script")
+        }
+    }
+
+    /// A client of the server at <https://203.0.113.1/mcp> to which `script` answers.
+    pub(crate) fn scripted(script: impl Fn(&Url, &Bytes) -> Answer + Send + Sync + 'static) -> HttpClient {
+        HttpClient { script: Script(Some(Arc::new(script))), ..http(false, &[]) }
+    }
 
     fn http(private_addresses: bool, named: &[&Url]) -> HttpClient {
         let server = ServerUrl::parse("https://203.0.113.1/mcp", PlainHttp::ForLoopback).unwrap();
