@@ -23,7 +23,7 @@ use crate::{
     network::ClientFactory,
     oauth::{Authorizer, http::client::HttpClient},
     observer::Observer,
-    remote::{self, EventReceiver, Opener, Timing, http::Http},
+    remote::{self, EventReceiver, Opener, http::Http},
     shutdown::Stop,
     store::Store,
 };
@@ -52,14 +52,10 @@ impl Forwarder {
         let settings = Settings {
             server: config.server.url().clone(),
             ignored_tools: config.ignored_tools.clone(),
-            max_message: config.limits.max_message_size,
             protocol: config.protocol(),
-            start: config.authorization.start,
-            hold: config.limits.hold,
+            limits: config.limits.clone(),
             host_environment: config.host_environment.clone(),
-            retry_for: config.limits.retry_for,
             clock: Clock::monotonic(),
-            progress: config.limits.progress_keepalive,
         };
         let forward = Forward::new(settings, Box::new(descriptions));
         Ok(Self { forward, opener, events, max_message: config.limits.max_message_size })
@@ -95,7 +91,13 @@ pub(crate) fn remote_end(config: &Config, observer: Observer) -> anyhow::Result<
     // A header `Authorization` is the credential of the user, and no other is obtained.
     let authorizer = (!config.headers.contains_key(AUTHORIZATION)).then(|| {
         let client = authorization_client(config, network.clone());
-        Arc::new(Authorizer::new(config.authorization.clone(), client, store(config), observer.of_authorization()))
+        Arc::new(Authorizer::new(
+            config.authorization.clone(),
+            config.limits.start,
+            client,
+            store(config),
+            observer.of_authorization(),
+        ))
     });
     let http = Http::new(
         network,
@@ -111,12 +113,7 @@ pub(crate) fn remote_end(config: &Config, observer: Observer) -> anyhow::Result<
         http: Arc::new(http),
         authorizer,
         strategy: config.transport,
-        timing: Timing {
-            retry_for: config.limits.retry_for,
-            initialize_patience: config.limits.initialize_timeout,
-            ping: config.limits.ping(),
-            start: config.authorization.start,
-        },
+        limits: config.limits.clone(),
         protocol: config.protocol(),
         eras: Eras::new(store(config), config.server.url()),
         events: sender,

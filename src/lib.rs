@@ -39,7 +39,7 @@
 //! [`remote::http`] gets 401, or 403 that names a scope → [`oauth::protocol::challenge`] → [`oauth::Authorizer`] (one attempt
 //! per process) → [`store`] (has another instance done it?) → [`oauth::protocol::discovery`] → [`oauth::grants::refresh`]
 //! (one per machine: [`store::lock`]) → [`oauth::grants::authorization_code`]: [`oauth::person::redirect`] is bound first,
-//! because its port is part of the registration; then [`oauth::client`], [`oauth::person::browser`], the redirect, the
+//! because its port is part of the registration; then `oauth/client/`, [`oauth::person::browser`], the redirect, the
 //! token request → [`store`] → the same request is sent again. Or one of the other grants, each in its file. The layers
 //! above see a slow request.
 //!

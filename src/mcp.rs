@@ -12,7 +12,7 @@ pub(crate) const HOST_PATIENCE: Duration = Duration::from_secs(45);
 /// A transport of MCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Transport {
+pub(crate) enum TransportKind {
     /// MCP 2025-03-26 and later.
     StreamableHttp,
     /// MCP 2024-11-05.

@@ -10,7 +10,7 @@ use reqwest::StatusCode;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::{
-    mcp::Transport,
+    mcp::TransportKind,
     oauth::{self, fact::Facts, protocol::challenge::Challenge},
 };
 
@@ -20,12 +20,12 @@ pub(crate) enum Fact {
     /// A transport was not accepted, and the other one is tried.
     FellBack {
         /// Which.
-        from: Transport,
+        from: TransportKind,
         /// The server's answer.
         why: String,
     },
     /// `initialize` was answered.
-    Opened(Transport),
+    Opened(TransportKind),
     /// The server wants authorization.
     Challenged {
         /// 401 or 403.
@@ -34,7 +34,7 @@ pub(crate) enum Fact {
         challenge: Box<Challenge>,
     },
     /// From the authorizer.
-    Authorization(oauth::fact::Fact),
+    Authorization(oauth::fact::AuthorizationFact),
 }
 
 /// Who looks on, if anybody does.

@@ -12,23 +12,34 @@ use std::fmt;
 pub(crate) struct Secret<T>(T);
 
 impl<T> Secret<T> {
-    /// Closes the lid.
+    /// Wraps a value.
     pub(crate) const fn new(value: T) -> Self {
         Self(value)
     }
 
-    /// The value itself: from here on the caller answers for it.
+    /// Returns the value itself: from here on the caller answers for it.
     pub(crate) const fn expose(&self) -> &T {
         &self.0
     }
 }
 
 impl<T> fmt::Debug for Secret<T> {
-    /// ```
-    /// let token = mcp_remote::secret::Secret::new("hunter2");
-    /// assert_eq!(format!("{token:?}"), "[secret]");
-    /// ```
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("[secret]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secret_in_debug_output_is_hidden() {
+        #[derive(Debug)]
+        struct Held {
+            _token: Secret<&'static str>,
+        }
+        let held = Held { _token: Secret::new("hunter2") };
+        assert_eq!(format!("{held:?}"), "Held { _token: [secret] }");
     }
 }

@@ -3,12 +3,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Locks without the question of poison.
-pub(crate) trait Lock<T> {
+pub(crate) trait LockExt<T> {
     /// Waits for the lock and returns its guard.
     fn guard(&self) -> MutexGuard<'_, T>;
 }
 
-impl<T> Lock<T> for Mutex<T> {
+impl<T> LockExt<T> for Mutex<T> {
     fn guard(&self) -> MutexGuard<'_, T> {
         self.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -53,7 +53,7 @@ pub(super) fn grant(
                         --static-oauth-client-info @FILE"
                 .to_owned());
         }
-        return Ok(Grant::Enterprise {
+        return Ok(Grant::IdJag {
             token: token.clone(),
             token_endpoint: self::token_endpoint("--id-jag-token-endpoint", endpoint)?,
             client_id: client_id.clone(),

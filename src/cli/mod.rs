@@ -428,7 +428,7 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
         Verb::Client => {
             let ClientArgs { args, json, action } = ClientArgs::from_arg_matches(&matches).map_err(told)?;
             let mut config = config(&args, environment)?;
-            config.authorization = Arc::new(Authorization { start: Start::Wait, ..(*config.authorization).clone() });
+            config.limits.start = Start::Wait;
             let silent = config.log == LogMode::Silent;
             if config.log == LogMode::Normal {
                 config.log = LogMode::Silent; // the steps tell it all
@@ -445,8 +445,8 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
         Verb::Login => {
             let LoginArgs { args } = LoginArgs::from_arg_matches(&matches).map_err(told)?;
             let mut config = config(&args, environment)?;
-            config.authorization =
-                Arc::new(Authorization { asked_for: true, start: Start::Wait, ..(*config.authorization).clone() });
+            config.limits.start = Start::Wait;
+            config.authorization = Arc::new(Authorization { asked_for: true, ..(*config.authorization).clone() });
             if config.log == LogMode::Normal && config.log_filters.is_none() {
                 config.log_filters = Some(format!("{}=off", logging::LOOP)); // the command prints its failure
             }

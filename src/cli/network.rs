@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::{Environment, flags::Args};
 use crate::{
-    config::{Identity, Network, ProxyChoice, values::limit},
+    config::{ClientCertificate, Network, ProxyChoice, values::limit},
     secret::Secret,
 };
 
@@ -27,7 +27,7 @@ pub(super) fn network(args: &Args, environment: Environment<'_>, remarks: &mut V
         }
     }
     let identity = match (&args.client_cert, &args.client_key) {
-        (Some(chain), Some(key)) => Some(Identity {
+        (Some(chain), Some(key)) => Some(ClientCertificate {
             chain: certificates(chain).map_err(|why| format!("--client-cert {}: {why}", chain.display()))?,
             key: Secret::new(
                 PrivateKeyDer::from_pem_file(key)

@@ -84,7 +84,6 @@ pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config
         callback_host: args.host.clone(),
         callback_path: args.callback_path.clone(),
         timeout: args.auth_timeout,
-        start: args.limits.start,
         success_url: args.auth_success_url.as_deref().map(|url| success_url(url, plain_http(args))).transpose()?,
         resource,
         authorize_params,

@@ -261,7 +261,7 @@ fn each_grant_comes_with_what_it_needs() {
     };
     for endpoint in ["https://i.example/token", "http://127.0.0.1:1/token"] {
         let expected =
-            Grant::Enterprise { token: "/not/there/yet".into(), token_endpoint: url(endpoint), client_id: "i".into() };
+            Grant::IdJag { token: "/not/there/yet".into(), token_endpoint: url(endpoint), client_id: "i".into() };
         assert_eq!(enterprise(endpoint), expected);
     }
     assert_eq!(
@@ -295,7 +295,7 @@ fn every_example_of_the_readme_is_understood() {
         Grant::AuthorizationCode,
         Grant::DeviceCode,
         Grant::ClientCredentials { token_endpoint: None, key: None },
-        Grant::Enterprise { token: PathBuf::new(), token_endpoint: Url::parse(URL).unwrap(), client_id: String::new() },
+        Grant::IdJag { token: PathBuf::new(), token_endpoint: Url::parse(URL).unwrap(), client_id: String::new() },
         Grant::WorkloadIdentity(AssertionSource::File(PathBuf::new())),
     ] {
         assert!(grants.contains(&std::mem::discriminant(&grant)), "no example of {grant:?}");

@@ -177,13 +177,13 @@ where
 
 /// Why a request came to nothing, in the words that a host would get.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct RequestFailure {
     pub(crate) code: Code,
     pub(crate) sentence: String,
     pub(crate) hint: Option<String>,
 }
 
-impl Failure {
+impl RequestFailure {
     pub(super) fn of_answer(answer: &ErrorData, asked: &str, host: &str) -> Self {
         let data = |member| Some(answer.data.as_ref()?.get(member)?.as_str()?.to_owned());
         // A server can send what looks like ours, but no code and nothing to do that is not in the catalogue.
@@ -246,13 +246,13 @@ pub(crate) async fn connect(
     connection: ClientTransport,
     called: &str,
     host: &str,
-) -> Result<RunningService<RoleClient, ClientConfig>, Failure> {
+) -> Result<RunningService<RoleClient, ClientConfig>, RequestFailure> {
     let mut info = ClientConfig::default();
     info.client_info = Implementation::new("mcp-remote-client", env!("CARGO_PKG_VERSION")).with_title(called);
     // The newest that has an `initialize`; rmcp's own choice is newer.
     info.protocol_version = ProtocolVersion::V_2025_11_25;
     info.serve(connection).await.map_err(|error| match &error {
-        ClientInitializeError::JsonRpcError(answer) => Failure::of_answer(answer, method::INITIALIZE, host),
-        error => Failure::other(error, method::INITIALIZE, host),
+        ClientInitializeError::JsonRpcError(answer) => RequestFailure::of_answer(answer, method::INITIALIZE, host),
+        error => RequestFailure::other(error, method::INITIALIZE, host),
     })
 }

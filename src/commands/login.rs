@@ -9,13 +9,13 @@ use anyhow::{Context, bail};
 use rmcp::ServiceError;
 
 use super::{
-    client::{ClientTransport, Failure, connect},
+    client::{ClientTransport, RequestFailure, connect},
     finish,
 };
 use crate::{
     config::Config,
     mcp::method,
-    oauth::fact::Fact as AuthorizationFact,
+    oauth::fact::AuthorizationFact,
     observer::{Fact, Observer},
     report::{self, OWN_ERROR},
     text::host,
@@ -61,7 +61,7 @@ fn paste(folder: &Path) {
 /// The first step that failed, with the server's reason.
 async fn sign_in(config: &Config) -> anyhow::Result<bool> {
     let host = host(config.server.url());
-    let told = |failure: Failure| {
+    let told = |failure: RequestFailure| {
         let line = report::line(&failure.sentence, failure.code, failure.hint.as_deref());
         anyhow::Error::msg(line)
     };
@@ -73,7 +73,7 @@ async fn sign_in(config: &Config) -> anyhow::Result<bool> {
     match asked {
         // What the server itself has against the request has nothing to do with the sign-in.
         Err(ServiceError::McpError(answer)) if answer.code.0 == OWN_ERROR => {
-            Err(told(Failure::of_answer(&answer, method::TOOLS_LIST, &host))).context("tools/list failed")
+            Err(told(RequestFailure::of_answer(&answer, method::TOOLS_LIST, &host))).context("tools/list failed")
         }
         _ => Ok(std::iter::from_fn(|| facts.try_recv().ok())
             .any(|fact| matches!(fact, Fact::Authorization(AuthorizationFact::Credential(_))))),

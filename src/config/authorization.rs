@@ -4,7 +4,6 @@ use std::{path::PathBuf, time::Duration};
 
 use reqwest::Url;
 
-use super::Start;
 use crate::{secret::Secret, surroundings::Surroundings};
 
 /// How to obtain authorization where the server asks for it.
@@ -18,8 +17,6 @@ pub(crate) struct Authorization {
     pub callback_path: String,
     /// How long a host's request waits for a person.
     pub timeout: Duration,
-    /// Whether the host's `initialize` waits at all.
-    pub start: Start,
     /// Where the browser goes after success.
     pub success_url: Option<Url>,
     /// The resource indicator (RFC 8707).
@@ -102,7 +99,7 @@ pub(crate) enum Grant {
         key: Option<PathBuf>,
     },
     /// Enterprise-managed authorization (MCP extension): an identity provider's ID-JAG is the grant.
-    Enterprise {
+    IdJag {
         /// File with the identity token of the person, read afresh each time.
         token: PathBuf,
         /// Token endpoint of the identity provider.
@@ -162,7 +159,7 @@ impl Grant {
                 signs_assertions: key.is_some(),
                 ..Implied::unattended("client_credentials", client_credentials)
             },
-            Self::Enterprise { token_endpoint, .. } => Implied {
+            Self::IdJag { token_endpoint, .. } => Implied {
                 takes_assertions: true,
                 identity_provider: Some(token_endpoint),
                 ..Implied::unattended("enterprise", enterprise)

@@ -17,7 +17,7 @@ use reqwest::{Url, header::HeaderMap};
 pub(crate) use self::{
     authorization::{AssertionSource, Authorization, Dpop, Grant, Resource},
     limits::Limits,
-    network::{Identity, Network, ProxyChoice},
+    network::{ClientCertificate, Network, ProxyChoice},
 };
 use crate::{known_hosts::HostEnvironment, logging::LogMode, tools::ToolPattern};
 

@@ -15,7 +15,7 @@ pub(crate) struct Network {
     /// `SSL_CERT_FILE` is set, which would hide the operating system's roots.
     pub hidden_roots: bool,
     /// Shown to servers that ask who we are.
-    pub identity: Option<Identity>,
+    pub identity: Option<ClientCertificate>,
     /// Which proxy.
     pub proxy: ProxyChoice,
     /// No IPv6.
@@ -32,7 +32,7 @@ pub(crate) struct Network {
 
 /// A client certificate (RFC 8446 §4.4.2).
 #[derive(Debug)]
-pub(crate) struct Identity {
+pub(crate) struct ClientCertificate {
     /// Own certificate first.
     pub chain: Vec<CertificateDer<'static>>,
     /// Its key.

@@ -18,7 +18,7 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::Era;
-use crate::{mcp::Transport, store::Store, sync::Lock};
+use crate::{mcp::TransportKind, store::Store, sync::LockExt};
 
 const FILE: &str = "eras.json";
 /// How long a legacy server is not asked again: it may be updated.
@@ -36,7 +36,7 @@ pub(crate) struct KnownEra {
     pub era: Era,
     /// The transport on which it has answered `initialize`, if it was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub legacy_transport: Option<Transport>,
+    pub legacy_transport: Option<TransportKind>,
     /// The versions it has named.
     #[serde(default)]
     pub versions: Vec<String>,
@@ -154,11 +154,11 @@ mod tests {
         assert_eq!(at("https://a.example/mcp?key=2").load().await.unwrap().era, Era::Modern);
         assert_eq!(at("https://a.example/other").load().await, None);
         let mut legacy = known(Era::Legacy);
-        legacy.legacy_transport = Some(Transport::HttpSse);
+        legacy.legacy_transport = Some(TransportKind::HttpSse);
         at("https://a.example/mcp").save(legacy).await;
         at("https://a.example/mcp").save(known(Era::Legacy)).await;
         let kept = at("https://a.example/mcp").load().await.unwrap();
-        assert_eq!((kept.era, kept.legacy_transport), (Era::Legacy, Some(Transport::HttpSse)));
+        assert_eq!((kept.era, kept.legacy_transport), (Era::Legacy, Some(TransportKind::HttpSse)));
         let text = std::fs::read_to_string(folder.path().join(FILE)).unwrap();
         assert!(!text.contains("a.example"), "{text}");
     }

@@ -14,7 +14,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
-use super::Metadata;
+use super::RequestMetadata;
 use crate::{
     mcp::{
         header::{METHOD, NAME, PROTOCOL_VERSION},
@@ -35,7 +35,7 @@ const MOST_MARKS: usize = 64;
 const DEEPEST: usize = 64;
 
 /// The headers of a modern message. They replace whatever the user has set under their names.
-pub(crate) fn headers(message: &Message, metadata: &Metadata, marks: Option<&Marks>) -> HeaderMap {
+pub(crate) fn headers(message: &Message, metadata: &RequestMetadata, marks: Option<&Marks>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let version = metadata.version().unwrap_or_else(|| crate::mcp::version::FIRST_MODERN.to_owned());
     if let Ok(version) = HeaderValue::from_str(&version) {
@@ -251,7 +251,7 @@ mod tests {
 
     fn sent(message: &str, marks: Option<&Marks>) -> Vec<(String, String)> {
         let message = Message::from_text(message.to_owned()).unwrap();
-        let metadata = Metadata::of(&message).unwrap_or_default();
+        let metadata = RequestMetadata::of(&message).unwrap_or_default();
         let headers = headers(&message, &metadata, marks);
         headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect()
     }

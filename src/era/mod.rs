@@ -39,9 +39,9 @@ pub(crate) enum Era {
 
 /// The metadata that a modern request carries in `params._meta`.
 #[derive(Debug, Default)]
-pub(crate) struct Metadata(BTreeMap<String, Box<RawValue>>);
+pub(crate) struct RequestMetadata(BTreeMap<String, Box<RawValue>>);
 
-impl Metadata {
+impl RequestMetadata {
     /// Reads the metadata; `None` if the message names no modern protocol version.
     pub(crate) fn of(message: &Message) -> Option<Self> {
         #[derive(Deserialize)]
@@ -77,7 +77,7 @@ pub(crate) fn begins_modern(first: &Message) -> bool {
     match first.method() {
         Some(method::INITIALIZE) | None => false,
         Some(method::DISCOVER) => true,
-        Some(_) => Metadata::of(first).is_some(),
+        Some(_) => RequestMetadata::of(first).is_some(),
     }
 }
 
@@ -112,7 +112,7 @@ mod tests {
     fn metadata_for_own_requests_leaves_progress_out() {
         let params =
             r#","params":{"_meta":{"progressToken":1,"io.modelcontextprotocol/protocolVersion":"2026-07-28","x":2}}"#;
-        let metadata = Metadata::of(&message("tools/call", params)).unwrap();
+        let metadata = RequestMetadata::of(&message("tools/call", params)).unwrap();
         assert_eq!(metadata.to_json(), r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#);
     }
 }

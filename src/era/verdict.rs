@@ -23,7 +23,7 @@ const UNSUPPORTED_VERSION: i64 = -32022;
 
 /// What an answer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum EraVerdict {
     /// The server speaks a modern version.
     Modern,
     /// The server speaks legacy versions only.
@@ -33,24 +33,28 @@ pub(crate) enum Verdict {
 }
 
 /// The verdict of a JSON-RPC answer to a modern request, with whatever status it came.
-pub(crate) fn of_answer(answer: &Message) -> Verdict {
+pub(crate) fn of_answer(answer: &Message) -> EraVerdict {
     if let Some(error) = peek::error(&answer.body) {
         return of_error(&error);
     }
     // Else `{}`, or a server that answers with legacy versions only (go-sdk, stateful).
-    if supported_versions(answer).iter().any(|version| is_modern(version)) { Verdict::Modern } else { Verdict::Legacy }
+    if supported_versions(answer).iter().any(|version| is_modern(version)) {
+        EraVerdict::Modern
+    } else {
+        EraVerdict::Legacy
+    }
 }
 
-fn of_error(error: &ErrorObject) -> Verdict {
+fn of_error(error: &ErrorObject) -> EraVerdict {
     let supported = versions_of(error);
     match error.code {
         // A server that names legacy versions only is asked in their way.
         HEADER_MISMATCH | MISSING_CAPABILITY | UNSUPPORTED_VERSION
             if supported.is_empty() || supported.iter().any(|version| is_modern(version)) =>
         {
-            Verdict::Modern
+            EraVerdict::Modern
         }
-        _ => Verdict::Legacy,
+        _ => EraVerdict::Legacy,
     }
 }
 
@@ -85,7 +89,7 @@ impl ModernRefusal {
 
 /// Reads the answer to an `initialize`; `None` unless it says that the server speaks modern versions only.
 pub(crate) fn modern_refusal(answer: &Message) -> Option<ModernRefusal> {
-    let error = peek::error(&answer.body).filter(|error| of_error(error) == Verdict::Modern)?;
+    let error = peek::error(&answer.body).filter(|error| of_error(error) == EraVerdict::Modern)?;
     Some(ModernRefusal { supported: versions_of(&error), error })
 }
 
@@ -109,18 +113,18 @@ fn plausible(versions: Vec<String>) -> Vec<String> {
 }
 
 /// The verdict of a status that came without a JSON-RPC answer.
-pub(crate) fn of_status(status: StatusCode) -> Verdict {
+pub(crate) fn of_status(status: StatusCode) -> EraVerdict {
     match status {
         StatusCode::INTERNAL_SERVER_ERROR | StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => {
-            Verdict::Legacy
+            EraVerdict::Legacy
         }
         StatusCode::UNAUTHORIZED
         | StatusCode::FORBIDDEN
         | StatusCode::PROXY_AUTHENTICATION_REQUIRED
         | StatusCode::REQUEST_TIMEOUT
-        | StatusCode::TOO_MANY_REQUESTS => Verdict::Open,
-        status if status.is_server_error() || status.is_redirection() => Verdict::Open,
-        _ => Verdict::Legacy,
+        | StatusCode::TOO_MANY_REQUESTS => EraVerdict::Open,
+        status if status.is_server_error() || status.is_redirection() => EraVerdict::Open,
+        _ => EraVerdict::Legacy,
     }
 }
 
@@ -130,7 +134,7 @@ mod tests {
 
     #[test]
     fn answer_to_discover_tells_the_era() {
-        use Verdict::{Legacy, Modern};
+        use EraVerdict::{Legacy, Modern};
         for (answer, expected) in [
             (r#""result":{"supportedVersions":["2026-07-28"]}"#, Modern),
             (r#""result":{"supportedVersions":["2025-11-25","2026-07-28"]}"#, Modern),
@@ -153,20 +157,20 @@ mod tests {
     #[test]
     fn status_without_answer_tells_the_era_or_nothing() {
         for (status, expected) in [
-            (202, Verdict::Legacy),
-            (400, Verdict::Legacy),
-            (404, Verdict::Legacy),
-            (405, Verdict::Legacy),
-            (406, Verdict::Legacy),
-            (500, Verdict::Legacy),
-            (501, Verdict::Legacy),
-            (401, Verdict::Open),
-            (403, Verdict::Open),
-            (408, Verdict::Open),
-            (429, Verdict::Open),
-            (502, Verdict::Open),
-            (503, Verdict::Open),
-            (307, Verdict::Open),
+            (202, EraVerdict::Legacy),
+            (400, EraVerdict::Legacy),
+            (404, EraVerdict::Legacy),
+            (405, EraVerdict::Legacy),
+            (406, EraVerdict::Legacy),
+            (500, EraVerdict::Legacy),
+            (501, EraVerdict::Legacy),
+            (401, EraVerdict::Open),
+            (403, EraVerdict::Open),
+            (408, EraVerdict::Open),
+            (429, EraVerdict::Open),
+            (502, EraVerdict::Open),
+            (503, EraVerdict::Open),
+            (307, EraVerdict::Open),
         ] {
             assert_eq!(of_status(StatusCode::from_u16(status).unwrap()), expected, "{status}");
         }

@@ -9,7 +9,7 @@ use log::{debug, warn};
 
 use super::{
     Action, Reminder, Settings,
-    host::{Asked, Host, Page},
+    host::{Asked, Host, ListPage},
     lists::{LastListed, Lists},
     person::Person,
 };
@@ -98,10 +98,10 @@ impl Context {
     pub(super) fn pay(&mut self, id: &Id, answer: Message, initialize: Option<&Message>) {
         match (self.host.asked(id), initialize) {
             (Some(Asked::List(list, page)), _) => {
-                if page == Page::First {
+                if page == ListPage::First {
                     self.lists.set(list, LastListed::Pages(Vec::new()));
                 }
-                if page != Page::Unknown {
+                if page != ListPage::Unknown {
                     self.lists.add_page(list, &answer.body, self.descriptions.as_mut());
                 }
             }

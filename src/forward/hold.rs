@@ -89,7 +89,7 @@ impl Holding {
     /// Begins with the host's first message, or with its `initialize` after a `server/discover` that came at `since`:
     /// some hosts have one limit for both. `None` if the host is answered by the server alone.
     pub(super) fn begin(first: &Message, since: Option<Duration>, cx: &mut Context) -> Option<Self> {
-        let (start, user) = (cx.settings.start, cx.settings.hold);
+        let (start, user) = (cx.settings.limits.start, cx.settings.limits.hold);
         let host = HostName::of(first);
         let mut hold = match start {
             Start::Wait => return None,
@@ -145,7 +145,7 @@ impl Holding {
     /// Notes that the host still waits for its `initialize`, in case that it ends this process without a word, as
     /// Codex does.
     pub(super) fn note_that_host_waits(&mut self, cx: &mut Context) {
-        if cx.settings.start != Start::Hold {
+        if cx.settings.limits.start != Start::Hold {
             return;
         }
         let after = cx.now().saturating_sub(self.since);
@@ -194,7 +194,7 @@ impl Holding {
 
     /// An ended process has opened a browser tab: the person is signing in, so this start is worth a longer hold.
     pub(super) fn extend_for_open_tab(&mut self, cx: &Context) {
-        if cx.settings.start == Start::Hold {
+        if cx.settings.limits.start == Start::Hold {
             self.hold.initialize = self.hold.slow;
         }
     }
@@ -285,7 +285,7 @@ impl Holding {
             Some(_) => (FIRST_LOOK, Evidence::Certain),
             None => (FIRST_LOOK.max(hold / SHARE_FOR_SILENT_END), evidence(hold)),
         };
-        if after < enough || cx.settings.start != Start::Hold {
+        if after < enough || cx.settings.limits.start != Start::Hold {
             return self.note_that_host_has_answer(cx);
         }
         info!("{} gave up on {request:?} after {:.1} s", self.host.name, after.as_secs_f32());

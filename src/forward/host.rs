@@ -12,7 +12,7 @@ use log::debug;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use super::{Action, Reminder, Settings, progress::Progress};
+use super::{Action, Reminder, Settings, progress::ProgressKeepAlive};
 use crate::{
     description::List,
     era::Era,
@@ -36,7 +36,7 @@ struct Debt {
 /// What a request of the host asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
-    List(List, Page),
+    List(List, ListPage),
     Initialize,
     /// `server/discover`
     Discover,
@@ -49,7 +49,7 @@ pub(super) enum Asked {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Page {
+pub(super) enum ListPage {
     First,
     Later,
     /// Asked for in a batch, and not inspected.
@@ -57,7 +57,7 @@ pub(super) enum Page {
 }
 
 impl Asked {
-    fn by(method: &str, page: impl FnOnce() -> Page) -> Self {
+    fn by(method: &str, page: impl FnOnce() -> ListPage) -> Self {
         match (method, List::of_method(method)) {
             (method::INITIALIZE, _) => Self::Initialize,
             (method::DISCOVER, _) => Self::Discover,
@@ -68,7 +68,7 @@ impl Asked {
     }
 
     pub(super) fn is_later_page(self) -> bool {
-        matches!(self, Self::List(_, Page::Later))
+        matches!(self, Self::List(_, ListPage::Later))
     }
 }
 
@@ -97,7 +97,7 @@ pub(super) struct Host {
     /// Requests the host has cancelled, the latest ones.
     cancelled: VecDeque<Id>,
     /// With `--progress-keepalive`.
-    progress: Option<Progress>,
+    progress: Option<ProgressKeepAlive>,
     /// Requests of this program to the host.
     asked: Vec<Id>,
     ignored_tools: Vec<ToolPattern>,
@@ -109,7 +109,7 @@ impl Host {
         Self {
             owed: HashMap::new(),
             cancelled: VecDeque::new(),
-            progress: settings.progress.then(Progress::default),
+            progress: settings.limits.progress_keepalive.then(ProgressKeepAlive::default),
             asked: Vec::new(),
             ignored_tools: settings.ignored_tools.clone(),
             actions: VecDeque::new(),
@@ -120,7 +120,7 @@ impl Host {
 
     /// Owes an answer to a request.
     pub(super) fn owe(&mut self, id: &Id, request: &Message) {
-        let page = || if peek::has_cursor(request) { Page::Later } else { Page::First };
+        let page = || if peek::has_cursor(request) { ListPage::Later } else { ListPage::First };
         self.owe_as(id, Asked::by(request.method().unwrap_or_default(), page));
         let serial = self.progress.as_mut().and_then(|progress| progress.begin(id, request));
         self.actions.extend(serial.map(|serial| Action::Remind(HOST_PATIENCE, Reminder::Progress(serial))));
@@ -128,7 +128,7 @@ impl Host {
 
     /// Owes an answer to a request in a batch that is forwarded whole.
     pub(super) fn owe_part(&mut self, id: &Id, method: &str) {
-        self.owe_as(id, Asked::by(method, || Page::Unknown));
+        self.owe_as(id, Asked::by(method, || ListPage::Unknown));
     }
 
     fn owe_as(&mut self, id: &Id, asked: Asked) {

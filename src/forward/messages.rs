@@ -12,7 +12,7 @@ use log::{debug, warn};
 
 use super::{
     Forward, LinkEvent,
-    host::{Asked, Page},
+    host::{Asked, ListPage},
 };
 use crate::{
     config::Protocol,
@@ -54,7 +54,7 @@ impl Forward {
 
     /// A line of the host that is too long; its id, if it is a request.
     pub(super) fn too_long(&mut self, id: Option<&Id>) {
-        let what = format!("the host's message is longer than {} bytes", self.cx.settings.max_message);
+        let what = format!("the host's message is longer than {} bytes", self.cx.settings.limits.max_message_size);
         let report = Report::new(Code::TooLarge, what, Some("raise the limit with --max-message-size"));
         warn!("{}", report.line());
         if let Some(id) = id {
@@ -153,7 +153,7 @@ impl Forward {
                     Part::Message(Shape::Response { id: Some(id) }, _) => match host.asked(id) {
                         _ if !self.link.takes_in_batch(id) => false,
                         Some(Asked::Other) => true,
-                        Some(Asked::List(_, Page::Unknown)) => !host.hides_tools(),
+                        Some(Asked::List(_, ListPage::Unknown)) => !host.hides_tools(),
                         _ => false,
                     },
                     Part::Message(Shape::Request { .. } | Shape::Notification { .. }, _) => true,

@@ -47,7 +47,7 @@ use self::{
     provisional::Provisional,
 };
 use crate::{
-    config::{Protocol, Start},
+    config::{Limits, Protocol, Start},
     description::Descriptions,
     known_hosts::HostEnvironment,
     local::Incoming,
@@ -140,22 +140,14 @@ pub(crate) struct Settings {
     pub server: Url,
     /// Tools to hide and to refuse.
     pub ignored_tools: Vec<ToolPattern>,
-    /// Longest line from the host, in bytes.
-    pub max_message: usize,
     /// Which eras may be spoken with the server.
     pub protocol: Protocol,
-    /// Whether the host may be answered in the server's place, and when.
-    pub start: Start,
-    /// How long `initialize` is held, if the user says so.
-    pub hold: Option<Duration>,
+    /// What the user sets about start-up, times and sizes.
+    pub limits: Limits,
     /// What the host says about itself in the environment.
     pub host_environment: HostEnvironment,
-    /// How long a call waits for a server that cannot be reached.
-    pub retry_for: Duration,
     /// Tells the time.
     pub clock: Clock,
-    /// Whether the host is told of progress where the server tells none.
-    pub progress: bool,
 }
 
 /// The connection, as the loop sees it.
@@ -307,7 +299,7 @@ impl Forward {
             Event::Remote(remote::Event::Renewed(answer)) => self.step(LinkEvent::Renewed(answer)),
             Event::Need(need) => {
                 self.cx.person.need = need;
-                if self.cx.settings.start != Start::Wait {
+                if self.cx.settings.limits.start != Start::Wait {
                     self.step(LinkEvent::Need);
                 }
             }

@@ -29,7 +29,7 @@ use crate::{
 
 #[derive(Debug)]
 pub(super) struct Open {
-    pub(super) session: Session,
+    pub(super) session: HostSession,
     pub(super) speaker: Speaker,
     /// Once the host was answered with a placeholder.
     pub(super) promised: Option<Promised>,
@@ -37,7 +37,7 @@ pub(super) struct Open {
 }
 
 #[derive(Debug)]
-pub(super) enum Session {
+pub(super) enum HostSession {
     Legacy {
         /// The host's own, if it has begun with one.
         initialize: Option<Message>,
@@ -54,21 +54,21 @@ pub(super) enum Speaker {
 }
 
 impl Open {
-    pub(super) fn new(session: Session, hold: Option<Holding>) -> Box<Self> {
+    pub(super) fn new(session: HostSession, hold: Option<Holding>) -> Box<Self> {
         Box::new(Self { session, speaker: Speaker::Server, promised: None, hold })
     }
 
     fn era(&self) -> Era {
         match self.session {
-            Session::Legacy { .. } => Era::Legacy,
-            Session::Modern => Era::Modern,
+            HostSession::Legacy { .. } => Era::Legacy,
+            HostSession::Modern => Era::Modern,
         }
     }
 
     fn initialize(&self) -> Option<&Message> {
         match &self.session {
-            Session::Legacy { initialize } => initialize.as_ref(),
-            Session::Modern => None,
+            HostSession::Legacy { initialize } => initialize.as_ref(),
+            HostSession::Modern => None,
         }
     }
 
@@ -140,12 +140,12 @@ impl Open {
         cx.host.announce(
             self.era(),
             &match self.session {
-                Session::Legacy { .. } => changed,
+                HostSession::Legacy { .. } => changed,
                 // What was shown was not the server's own; the host asks for it again.
-                Session::Modern => [changed, cx.lists.filter(|_, last| last.is_of_server())].concat(),
+                HostSession::Modern => [changed, cx.lists.filter(|_, last| last.is_of_server())].concat(),
             },
         );
-        if let Session::Legacy { .. } = self.session {
+        if let HostSession::Legacy { .. } = self.session {
             cx.lists.refresh(&mut cx.host);
         }
     }
@@ -165,7 +165,7 @@ impl Open {
 
     /// What has to happen before the server answers has changed.
     pub(super) fn on_need(mut self: Box<Self>, cx: &mut Context) -> Next {
-        if matches!(self.session, Session::Modern)
+        if matches!(self.session, HostSession::Modern)
             && cx.person.is_signing_in()
             && let Some(discover) = modern::on_sign_in(cx, self.hold.as_ref())
         {
@@ -197,7 +197,7 @@ impl Open {
 
     /// The `server/discover` that began the connection is refused: the next message decides the era again.
     pub(super) fn on_discover_refused(self: Box<Self>, cx: &Context) -> Next {
-        if matches!(self.session, Session::Modern) && cx.host.owes() == 0 {
+        if matches!(self.session, HostSession::Modern) && cx.host.owes() == 0 {
             return Link::Closed { discovered: self.hold.map(|hold| hold.since()) }.into();
         }
         Link::Open(self).into()
@@ -236,7 +236,7 @@ impl Open {
 
     /// The connection ends, and its streams with it.
     pub(super) fn close(&self, cx: &mut Context) {
-        if let Session::Modern = self.session {
+        if let HostSession::Modern = self.session {
             cx.host.end_streams();
         }
     }

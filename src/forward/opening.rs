@@ -15,7 +15,7 @@ use super::{
     hold::{Holding, Time},
     lists::LastListed,
     modern,
-    open::{Open, Session},
+    open::{HostSession, Open},
     provisional::{Provisional, Stage, log_refusal},
     stand_in::StandIn,
 };
@@ -185,7 +185,7 @@ impl Opening {
     /// A message of the host waits for the connection.
     pub(super) fn wait(&mut self, message: Message, cx: &mut Context) {
         let before: usize = self.waiting.iter().map(|message| message.body.len()).sum();
-        if self.waiting.len() < MOST_WAITING && before <= cx.settings.max_message {
+        if self.waiting.len() < MOST_WAITING && before <= cx.settings.limits.max_message_size {
             self.waiting.push_back(message);
             self.answer_waiting(cx);
         } else {
@@ -259,11 +259,11 @@ impl Opening {
     pub(super) fn on_opened(self: Box<Self>) -> Next {
         let Self { first, beginning, waiting, .. } = *self;
         let (session, hold) = match beginning {
-            Beginning::Held(hold) => (Session::Legacy { initialize: Some(first) }, Some(hold)),
-            Beginning::Awaited => (Session::Legacy { initialize: Some(first) }, None),
-            Beginning::Introduced(hold) => (Session::Legacy { initialize: Some(first) }, hold),
-            Beginning::Modern(hold) => (Session::Modern, hold),
-            Beginning::Other => (Session::Legacy { initialize: None }, None),
+            Beginning::Held(hold) => (HostSession::Legacy { initialize: Some(first) }, Some(hold)),
+            Beginning::Awaited => (HostSession::Legacy { initialize: Some(first) }, None),
+            Beginning::Introduced(hold) => (HostSession::Legacy { initialize: Some(first) }, hold),
+            Beginning::Modern(hold) => (HostSession::Modern, hold),
+            Beginning::Other => (HostSession::Legacy { initialize: None }, None),
         };
         Next::Replay(Link::Open(Open::new(session, hold)), waiting)
     }

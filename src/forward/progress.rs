@@ -3,9 +3,9 @@
 //!
 //! # Invariants
 //!
-//! - `Progress` reports nothing of a request that carries no token, or after its answer.
-//! - `Progress` lets no value reach the host that is not greater than the one before (MCP 2025-11-25, Progress: "MUST
-//!   increase").
+//! - `ProgressKeepAlive` reports nothing of a request that carries no token, or after its answer.
+//! - `ProgressKeepAlive` lets no value reach the host that is not greater than the one before (MCP 2025-11-25, Progress:
+//!   "MUST increase").
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ const STEP: f64 = 1e-9;
 
 /// The requests whose progress may be reported.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct ProgressKeepAlive {
     waits: HashMap<Id, Wait>,
     serial: u64,
 }
@@ -39,7 +39,7 @@ enum Reported {
     ByServer,
 }
 
-impl Progress {
+impl ProgressKeepAlive {
     /// Notes a request; returns the serial number to remind of it by, if it carries a token.
     pub(super) fn begin(&mut self, id: &Id, request: &Message) -> Option<u64> {
         let token = peek::progress_token(request)?;

@@ -25,7 +25,7 @@ use super::{
     hold::Holding,
     host::own_id,
     lists::LastListed,
-    open::{Open, Session, Speaker},
+    open::{HostSession, Open, Speaker},
     promised::{Promised, capabilities},
     stand_in::{self, StandIn},
 };
@@ -228,12 +228,16 @@ impl Provisional {
     /// tried again.
     fn time_for_call(&self, cx: &Context) -> Duration {
         let is_slow = self.stand_in.report.code == Code::TimedOut;
-        if cx.person.is_signing_in() || is_slow { HOST_PATIENCE } else { HOST_PATIENCE.min(cx.settings.retry_for) }
+        if cx.person.is_signing_in() || is_slow {
+            HOST_PATIENCE
+        } else {
+            HOST_PATIENCE.min(cx.settings.limits.retry_for)
+        }
     }
 
     fn hold_as(&mut self, message: Message, serial: u64, time: Duration, cx: &mut Context) {
         let before: usize = self.held.iter().map(|held| held.message.body.len()).sum();
-        if self.held.len() >= MOST_WAITING || before > cx.settings.max_message {
+        if self.held.len() >= MOST_WAITING || before > cx.settings.limits.max_message_size {
             return cx.refuse_to_hold(&message);
         }
         let is_request = message.requests().next().is_some();
@@ -456,7 +460,7 @@ impl Provisional {
         cx.host.announce(Era::Legacy, &changed);
         cx.lists.refresh(&mut cx.host);
         Box::new(Open {
-            session: Session::Legacy { initialize: Some(initialize) },
+            session: HostSession::Legacy { initialize: Some(initialize) },
             speaker,
             promised: Some(promised),
             hold: Some(hold),

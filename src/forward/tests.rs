@@ -71,14 +71,23 @@ fn settings(start: Start) -> Settings {
     Settings {
         server: Url::parse("http://a.example/mcp").unwrap(),
         ignored_tools: Vec::new(),
-        max_message: LIMIT,
         protocol: Protocol::Auto,
+        limits: limits(start),
+        host_environment: HostEnvironment::default(),
+        clock: Clock::new(|| Duration::ZERO),
+    }
+}
+
+fn limits(start: Start) -> Limits {
+    Limits {
         start,
         hold: None,
-        host_environment: HostEnvironment::default(),
+        initialize_timeout: Duration::from_secs(45),
         retry_for: Duration::from_secs(15),
-        clock: Clock::new(|| Duration::ZERO),
-        progress: false,
+        max_message_size: LIMIT,
+        keep_alive: false,
+        ping_interval: None,
+        progress_keepalive: false,
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Incremental, because a large answer comes in pieces and is never joined; of our own, because
 //! parsers that check pieces build values, and that is what a forwarder must not do. Its tests
-//! compare it with serde_json (`tests/properties.rs`).
+//! compare it with serde_json (`tests/it/properties.rs`).
 //!
 //! # Invariants
 //!

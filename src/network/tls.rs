@@ -25,7 +25,7 @@ use rustls_platform_verifier::Verifier;
 use super::certificate::{self, CertificateInfo};
 use crate::{
     config::{Network, ServerUrl},
-    sync::Lock,
+    sync::LockExt,
 };
 
 /// Refused certificates that are remembered: one for each host of a sign-in, and some to spare.

@@ -12,7 +12,7 @@ use super::{
     context::Context,
     credential::Credential,
     error::{Error, Step},
-    fact::Fact,
+    fact::AuthorizationFact,
     progress::Progress,
     protocol::{
         challenge::Challenge,
@@ -65,7 +65,7 @@ pub(crate) async fn discover(
             discovery::discover(&context.http, challenge, present).await?
         }
     };
-    context.facts.tell(|| Fact::Discovered(Box::new(discovered.clone())));
+    context.facts.tell(|| AuthorizationFact::Discovered(Box::new(discovered.clone())));
     context.held().discovered = Some(discovered.clone());
     Ok(discovered)
 }

@@ -37,7 +37,7 @@ use crate::{
     mcp::HOST_PATIENCE,
     message::Message,
     store::Store,
-    sync::Lock,
+    sync::LockExt,
 };
 
 /// Who waits for a credential, and for how long.
@@ -63,12 +63,21 @@ pub(crate) struct Authorizer {
     flight: Mutex<Option<watch::Receiver<Phase>>>,
     tasks: Mutex<JoinSet<()>>,
     need: watch::Sender<Need>,
+    /// Whether the host's `initialize` waits for a person.
+    start: Start,
 }
 
 impl Authorizer {
     /// Touches nothing yet.
-    pub(crate) fn new(settings: Arc<Authorization>, http: HttpClient, store: Store, facts: Facts) -> Self {
+    pub(crate) fn new(
+        settings: Arc<Authorization>,
+        start: Start,
+        http: HttpClient,
+        store: Store,
+        facts: Facts,
+    ) -> Self {
         Self {
+            start,
             context: Arc::new(Context::new(settings, http, store, facts)),
             flight: Mutex::new(None),
             tasks: Mutex::new(JoinSet::new()),
@@ -108,7 +117,7 @@ impl Authorizer {
         let after = match requester {
             _ if settings.asked_for => return None,
             // The host has its answer, and nobody waits for the server's.
-            Requester::Initialize if settings.start != Start::Wait => return None,
+            Requester::Initialize if self.start != Start::Wait => return None,
             Requester::Initialize => settings.timeout,
             Requester::Request => HOST_PATIENCE.min(settings.timeout),
             Requester::Stream | Requester::End => return None,

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{
     credential::{Credential, Obtained},
     error::Error,
-    fact::{Fact, Facts},
+    fact::{AuthorizationFact, Facts},
     held::{Current, Held},
     http::client::HttpClient,
     person::stay::Stay,
@@ -33,7 +33,7 @@ use crate::{
     message::Message,
     secret::Secret,
     store::Store,
-    sync::Lock,
+    sync::LockExt,
     text::one_line,
 };
 
@@ -103,7 +103,7 @@ impl Context {
         if let Current::Unread = held.current {
             held.current = self.stored().map_or(Current::Nothing, |stored| Current::Credential(Arc::new(stored)));
             if let Current::Credential(credential) = &held.current {
-                self.facts.tell(|| Fact::Credential(credential.clone()));
+                self.facts.tell(|| AuthorizationFact::Credential(credential.clone()));
             }
         }
         match &held.current {
@@ -114,7 +114,7 @@ impl Context {
 
     /// Sends this credential from now on.
     pub(crate) fn set_current(&self, credential: &Arc<Credential>) {
-        self.facts.tell(|| Fact::Credential(credential.clone()));
+        self.facts.tell(|| AuthorizationFact::Credential(credential.clone()));
         self.held().current = Current::Credential(credential.clone());
     }
 
@@ -201,7 +201,7 @@ impl Context {
 
     /// Reports who we are.
     pub(crate) fn tell_client(&self, client: &Client) {
-        self.facts.tell(|| Fact::Client { id: client.id.clone(), origin: client.origin });
+        self.facts.tell(|| AuthorizationFact::Client { id: client.id.clone(), origin: client.origin });
     }
 
     /// Whether tokens are this authorization server's. npm's refresh loses their issuer; what was noted

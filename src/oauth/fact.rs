@@ -17,7 +17,7 @@ use crate::report::Report;
 
 /// Something that became known in an authorization.
 #[derive(Clone, Debug)]
-pub(crate) enum Fact {
+pub(crate) enum AuthorizationFact {
     /// Where tokens for the server come from.
     Discovered(Box<Discovered>),
     /// Who we are there.
@@ -54,22 +54,22 @@ pub(crate) enum Fact {
 
 /// Where facts go, if anybody looks on.
 #[derive(Clone, Default)]
-pub(crate) struct Facts(Option<Arc<dyn Fn(Fact) + Send + Sync>>);
+pub(crate) struct Facts(Option<Arc<dyn Fn(AuthorizationFact) + Send + Sync>>);
 
 impl Facts {
     /// Sends each fact to `receiver`.
-    pub(crate) fn new(receiver: impl Fn(Fact) + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(receiver: impl Fn(AuthorizationFact) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(receiver)))
     }
 
-    pub(crate) fn tell(&self, fact: impl FnOnce() -> Fact) {
+    pub(crate) fn tell(&self, fact: impl FnOnce() -> AuthorizationFact) {
         if let Some(receiver) = &self.0 {
             receiver(fact());
         }
     }
 
     pub(crate) fn warn(&self, report: Report) {
-        self.tell(|| Fact::Warned { report, way: None });
+        self.tell(|| AuthorizationFact::Warned { report, way: None });
     }
 }
 

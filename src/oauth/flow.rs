@@ -16,7 +16,7 @@ use super::{
     context::Context,
     credential::{Credential, Obtained},
     error::Error,
-    fact::Fact,
+    fact::AuthorizationFact,
     grants::{
         self,
         refresh::{self, Refreshed},
@@ -100,7 +100,7 @@ pub(crate) async fn obtain(
         Ok(lock) => lock,
         Err(_) => {
             let pending = SignIn::pending_url(&context.store, context.now());
-            context.facts.tell(|| Fact::AnotherAsks { url: pending.clone() });
+            context.facts.tell(|| AuthorizationFact::AnotherAsks { url: pending.clone() });
             info!(
                 "another copy waits for you to sign in{}",
                 pending.as_ref().map_or_else(String::new, |url| format!(": {url}"))

@@ -23,7 +23,7 @@ const MOST_STEP_UPS: u32 = 2;
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     pub(crate) current: Current,
-    pub(crate) renewal: Renewal,
+    pub(crate) renewal: TokenRenewal,
     /// When a sign-in last came to nothing.
     failed: Option<Instant>,
     pub(crate) step_ups: StepUps,
@@ -52,7 +52,7 @@ pub(crate) enum Current {
 
 /// Whether a credential whose end is near is being replaced.
 #[derive(Debug, Default)]
-pub(crate) enum Renewal {
+pub(crate) enum TokenRenewal {
     /// No.
     #[default]
     Idle,
@@ -84,7 +84,7 @@ impl Held {
     }
 }
 
-impl Renewal {
+impl TokenRenewal {
     /// Notes that a renewal is to be started. Returns whether there was one already that has not begun.
     pub(crate) fn schedule(&mut self) -> bool {
         matches!(std::mem::replace(self, Self::Scheduled), Self::Scheduled)
@@ -167,7 +167,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn renewal_pauses_after_a_failure() {
-        let mut renewal = Renewal::default();
+        let mut renewal = TokenRenewal::default();
         assert!(!renewal.schedule() && renewal.schedule());
         renewal.begin();
         assert!(!renewal.schedule());

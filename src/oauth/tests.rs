@@ -27,7 +27,7 @@ use crate::{
     config::{Authorization, Grant, Start},
     secret::Secret,
     store::{Store, lock::Purpose},
-    sync::Lock,
+    sync::LockExt,
 };
 
 const ISSUER: &str = "https://203.0.113.2";
@@ -52,7 +52,7 @@ fn client_credentials() -> Authorization {
 }
 
 fn with_person() -> Authorization {
-    let info = json!({ "client_id": "c", "client_secret": "client-secret" }).as_object().unwrap().clone();
+    let info = json!({ "client_id": "c", "client_secret": "hunter2" }).as_object().unwrap().clone();
     Authorization { client_info: Some(Secret::new(info)), timeout: Duration::from_secs(300), ..Default::default() }
 }
 
@@ -88,7 +88,8 @@ impl World {
             };
             Answer { status, headers: HeaderMap::new(), body: Bytes::from(content.to_string()) }
         });
-        let authorizer = Arc::new(Authorizer::new(Arc::new(settings), http, store.clone(), Facts::default()));
+        let authorizer =
+            Arc::new(Authorizer::new(Arc::new(settings), Start::Wait, http, store.clone(), Facts::default()));
         Self { authorizer, store, answers, asked, _home: home }
     }
 
@@ -181,9 +182,8 @@ async fn token_refused_at_once_is_not_asked_for_again() {
 
 #[tokio::test(start_paused = true)]
 async fn requests_wait_for_a_person_as_long_as_hosts_do() {
-    let settings = || Authorization { start: Start::Wait, ..with_person() };
     for (requester, seconds) in [(Requester::Request, 45), (Requester::Initialize, 300)] {
-        let world = World::new(settings(), &[]);
+        let world = World::new(with_person(), &[]);
         let _another_instance = world.store.lock(Purpose::SignIn).await;
         let (need, begun) = (world.authorizer.need(), Instant::now());
         let waited = tokio::join!(world.challenged(requester), async {

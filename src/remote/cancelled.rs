@@ -9,7 +9,7 @@ use std::{collections::VecDeque, sync::Mutex};
 use crate::{
     mcp::method::CANCELLED,
     message::{Id, Message, peek::cancelled_id},
-    sync::Lock,
+    sync::LockExt,
 };
 
 /// Cancellations kept. They matter for the seconds that a request may wait.

@@ -22,10 +22,11 @@ use tokio::{
 };
 
 use super::{
-    Event, Timing, cancelled::Cancelled, error::Error, events::EventSender, handshake::Handshake, http::Http,
-    order::Order, retry::Tries,
+    Event, cancelled::Cancelled, error::Error, events::EventSender, handshake::Handshake, http::Http, order::Order,
+    retry::Tries,
 };
 use crate::{
+    config::Limits,
     mcp::method::INITIALIZED,
     message::{Id, Message, Shape},
     oauth::Authorizer,
@@ -39,7 +40,7 @@ const LEFT_OVER: usize = 64;
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) http: Arc<Http>,
-    pub(super) timing: Timing,
+    pub(super) limits: Limits,
     pub(super) events: EventSender,
     pub(super) handshake: Handshake,
     pub(super) order: Order,
@@ -75,7 +76,7 @@ pub(super) trait Transport: fmt::Debug + Send + Sync + Sized + 'static {
 
     /// Returns how long this message waits for a server that is down, or only starting.
     fn retry_for(&self, _message: &Message) -> Duration {
-        self.core().timing.retry_for
+        self.core().limits.retry_for
     }
 
     /// Sends the host's `initialize` and returns when it is answered.
@@ -170,12 +171,12 @@ impl Core {
     pub(super) fn new(
         http: Arc<Http>,
         authorizer: Option<Arc<Authorizer>>,
-        timing: Timing,
+        limits: Limits,
         events: EventSender,
     ) -> Self {
         Self {
             http,
-            timing,
+            limits,
             events,
             handshake: Handshake::default(),
             order: Order::default(),
@@ -204,8 +205,8 @@ impl Core {
         }
     }
 
-    /// Sends a new session what the host had set in the old one, with `ask`. Calls wait meanwhile, so a session without it
-    /// is used in the end.
+    /// Sends a new session what the host had set in the old one, with `ask`, within half the time of an `initialize`. Calls
+    /// wait meanwhile, so a session without it is used in the end.
     pub(super) async fn restore<F>(&self, ask: impl Fn(Message) -> F)
     where
         F: Future<Output = Result<Message, Error>>,
@@ -218,7 +219,7 @@ impl Core {
                 }
             }
         };
-        if self.timeout_excluding_sign_in(self.timing.restore_patience(), restored).await.is_none() {
+        if self.timeout_excluding_sign_in(self.limits.initialize_timeout / 2, restored).await.is_none() {
             warn!("the new session is used without all that was set in the old one: the server does not answer");
         }
     }
@@ -238,7 +239,7 @@ impl<T: Transport> Connection<T> {
         let core = self.transport.core();
         core.handshake.note(initialize);
         self.transport.initialize(initialize, retry_for).await?;
-        if let Some(every) = core.timing.ping {
+        if let Some(every) = core.limits.ping() {
             let transport = self.transport.clone();
             self.tasks.spawn(async move {
                 loop {

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use crate::{
     mcp::method::{INITIALIZE, INITIALIZED, RESOURCES_SUBSCRIBE, RESOURCES_UNSUBSCRIBE, SET_LEVEL},
     message::{Id, Message, peek},
-    sync::Lock,
+    sync::LockExt,
 };
 
 /// Remembers while messages pass.

@@ -34,7 +34,7 @@ use crate::{
     mcp::method::{INITIALIZE, INITIALIZED},
     message::{Id, Message, Shape},
     oauth::Requester,
-    sync::Lock,
+    sync::LockExt,
     text::{chain, one_line},
 };
 
@@ -135,7 +135,7 @@ impl HttpSse {
         }
         self.wanted.notify_one();
         let mut endpoint = self.endpoint.subscribe();
-        let known = tokio::time::timeout(self.core.timing.retry_for, endpoint.wait_for(Option::is_some)).await;
+        let known = tokio::time::timeout(self.core.limits.retry_for, endpoint.wait_for(Option::is_some)).await;
         match known {
             Ok(Ok(known)) => known.clone().ok_or(Error::NoAnswer("the stream ended")),
             _ => Err(Error::NoEndpoint("the stream is down and did not come back in time".to_owned())),
@@ -160,7 +160,7 @@ impl HttpSse {
                 }
             }
         };
-        let after = self.core.timing.initialize_patience;
+        let after = self.core.limits.initialize_timeout;
         let answered = self
             .core
             .timeout_excluding_sign_in(after, exchange)
@@ -300,7 +300,7 @@ impl HttpSse {
             self.core.restore(|request| async move { self.ask(&request, endpoint, true).await }).await;
             Ok(Some(answer))
         };
-        let after = self.core.timing.initialize_patience;
+        let after = self.core.limits.initialize_timeout;
         let shaken = self.core.timeout_excluding_sign_in(after, hands);
         let silent = Err(Error::Silent { what: "end of the handshake", after });
         self.read(stream, pin!(shaken)).await?.unwrap_or(silent)

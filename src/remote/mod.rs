@@ -18,10 +18,10 @@ use tokio::{
 };
 
 use crate::{
-    config::{Protocol, Start, TransportStrategy},
+    config::{Limits, Protocol, Start, TransportStrategy},
     era::known::{Eras, KnownEra},
     era::{self, Era, verdict},
-    mcp::{HOST_PATIENCE, Transport, method::INITIALIZE, version::FIRST_MODERN},
+    mcp::{HOST_PATIENCE, TransportKind, method::INITIALIZE, version::FIRST_MODERN},
     message::{Id, Message, peek},
     oauth::Authorizer,
     observer::Fact,
@@ -76,27 +76,6 @@ pub(crate) enum Event {
     Renewed(Message),
 }
 
-/// How long things may take.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Timing {
-    /// How long a message waits for a server that is down, or only starting.
-    pub retry_for: Duration,
-    /// How long a server may take to answer `initialize`, ours or the host's.
-    pub initialize_patience: Duration,
-    /// Pause between pings of our own, if there are to be any.
-    pub ping: Option<Duration>,
-    /// Whether the host's `initialize` waits for as long as the server cannot be reached.
-    pub start: Start,
-}
-
-impl Timing {
-    /// How long a server may take over what a host had set in a session that is replaced: calls wait, and a
-    /// session without it is better than none.
-    fn restore_patience(&self) -> Duration {
-        self.initialize_patience / 2
-    }
-}
-
 /// Longest pause between tries to open a connection that nobody waits for any more; a request of the
 /// host's cuts it short.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -117,7 +96,7 @@ pub(crate) struct Opener {
     /// Which transports, in which order.
     pub strategy: TransportStrategy,
     /// How long things may take.
-    pub timing: Timing,
+    pub limits: Limits,
     /// Which eras.
     pub protocol: Protocol,
     /// What is known of the server's era.
@@ -139,8 +118,8 @@ impl Opener {
     /// # Errors
     /// [`Error`]: the message will not be answered by the server.
     pub(crate) async fn open(self, first: Message, hurry: Arc<Notify>) -> Result<Remote, Error> {
-        if self.timing.start == Start::Wait || first.method() != Some(INITIALIZE) {
-            return self.open_once(&first, self.timing.retry_for).await;
+        if self.limits.start == Start::Wait || first.method() != Some(INITIALIZE) {
+            return self.open_once(&first, self.limits.retry_for).await;
         }
         let began = Instant::now();
         let mut backoff = Backoff::up_to(LONGEST_PAUSE);
@@ -192,7 +171,7 @@ impl Opener {
             SseOnly => self.over_http_sse(first, retry_for).await,
             HttpFirst => match self.over_streamable_http(first, retry_for).await {
                 Err(refused) if speaks_only_http_sse(&refused, first) => {
-                    self.tell_fall_back(Transport::StreamableHttp, &refused);
+                    self.tell_fall_back(TransportKind::StreamableHttp, &refused);
                     info!("no Streamable HTTP here ({}); trying HTTP+SSE", chain(&refused));
                     self.over_http_sse(first, retry_for).await.map_err(|error| both(refused, error))
                 }
@@ -200,7 +179,7 @@ impl Opener {
             },
             SseFirst => match self.over_http_sse(first, retry_for).await {
                 Err(refused) if speaks_no_http_sse(&refused) => {
-                    self.tell_fall_back(Transport::HttpSse, &refused);
+                    self.tell_fall_back(TransportKind::HttpSse, &refused);
                     info!("no HTTP+SSE here ({}); trying Streamable HTTP", chain(&refused));
                     self.over_streamable_http(first, retry_for).await.map_err(|error| both(refused, error))
                 }
@@ -227,19 +206,21 @@ impl Opener {
             return self.strategy;
         }
         match self.eras.load().await.and_then(|known| known.legacy_transport) {
-            Some(Transport::HttpSse) => TransportStrategy::SseFirst,
+            Some(TransportKind::HttpSse) => TransportStrategy::SseFirst,
             _ => self.strategy,
         }
     }
 
     /// The server has answered `initialize` on this transport. That it speaks Streamable HTTP is what is expected of a
     /// server of which nothing is known.
-    async fn note_legacy_transport(&self, transport: Transport) {
+    async fn note_legacy_transport(&self, transport: TransportKind) {
         let known = match (self.eras.known(), transport) {
             (Some(known), _) if known.legacy_transport == Some(transport) => return,
             (Some(known), _) => known,
-            (None, Transport::StreamableHttp) => return,
-            (None, Transport::HttpSse) => KnownEra::new(Era::Legacy, Vec::new(), "initialize over HTTP+SSE".to_owned()),
+            (None, TransportKind::StreamableHttp) => return,
+            (None, TransportKind::HttpSse) => {
+                KnownEra::new(Era::Legacy, Vec::new(), "initialize over HTTP+SSE".to_owned())
+            }
         };
         self.eras.save(KnownEra { legacy_transport: Some(transport), ..known }).await;
     }
@@ -262,12 +243,12 @@ impl Opener {
     }
 
     fn core(&self) -> Core {
-        Core::new(self.http.clone(), self.authorizer.clone(), self.timing, self.events.clone())
+        Core::new(self.http.clone(), self.authorizer.clone(), self.limits.clone(), self.events.clone())
     }
 
     async fn over_streamable_http(&self, initialize: &Message, retry_for: Duration) -> Result<Remote, Error> {
         let connection = StreamableHttp::connect(self.core());
-        match self.initialize(connection, initialize, retry_for, Transport::StreamableHttp).await {
+        match self.initialize(connection, initialize, retry_for, TransportKind::StreamableHttp).await {
             Err(refused) => Err(Box::pin(self.era_of_refusal(refused)).await),
             opened => opened,
         }
@@ -275,7 +256,7 @@ impl Opener {
 
     async fn over_http_sse(&self, initialize: &Message, retry_for: Duration) -> Result<Remote, Error> {
         let connection = HttpSse::connect(self.core(), initialize, retry_for).await?;
-        self.initialize(connection, initialize, retry_for, Transport::HttpSse).await
+        self.initialize(connection, initialize, retry_for, TransportKind::HttpSse).await
     }
 
     async fn initialize<T: connection::Transport>(
@@ -283,7 +264,7 @@ impl Opener {
         mut connection: Connection<T>,
         initialize: &Message,
         retry_for: Duration,
-        transport: Transport,
+        transport: TransportKind,
     ) -> Result<Remote, Error> {
         connection.initialize(initialize, retry_for).await?;
         self.http.observer.tell(|| Fact::Opened(transport));
@@ -291,7 +272,7 @@ impl Opener {
         Ok(Box::new(connection))
     }
 
-    fn tell_fall_back(&self, from: Transport, refused: &Error) {
+    fn tell_fall_back(&self, from: TransportKind, refused: &Error) {
         self.http.observer.tell(|| Fact::FellBack { from, why: chain(refused) });
     }
 }

@@ -36,9 +36,9 @@ use crate::{
     description::next_cursor,
     era::known::{Eras, KnownEra},
     era::{
-        Era, Metadata,
+        Era, RequestMetadata,
         mirror::{self, Marks, Tool},
-        verdict::{self, HEADER_MISMATCH, Verdict},
+        verdict::{self, EraVerdict, HEADER_MISMATCH},
     },
     mcp::{
         self,
@@ -48,7 +48,7 @@ use crate::{
     message::{Id, Message, Part, Shape, peek},
     observer::Fact,
     report::{self},
-    sync::Lock,
+    sync::LockExt,
     text::{self, chain},
     tools,
 };
@@ -84,7 +84,7 @@ pub(super) struct ModernAttempt {
     message: Message,
     /// As it goes to the server, perhaps under another id.
     sent: Message,
-    metadata: Metadata,
+    metadata: RequestMetadata,
     /// Of a stream of notifications: what the server has agreed to, once it has.
     acknowledged: Option<NotificationFilter>,
     /// The stream is open again, and the host knows it already.
@@ -214,7 +214,7 @@ impl Modern {
             let verdict = verdict::of_answer(&message);
             let words = text::one_line(&message.body.copy(0..EVIDENCE));
             self.remember(verdict, words.clone(), verdict::supported_versions(&message)).await;
-            if verdict == Verdict::Legacy {
+            if verdict == EraVerdict::Legacy {
                 return Err(Error::LegacyServer { words: Some(words) });
             }
         }
@@ -243,7 +243,7 @@ impl Modern {
     }
 
     /// All headers of a request: the user's, and those of the specification in their place.
-    fn headers(&self, message: &Message, metadata: &Metadata) -> HeaderMap {
+    fn headers(&self, message: &Message, metadata: &RequestMetadata) -> HeaderMap {
         let marks = match message.method() {
             Some(TOOLS_CALL) => mirror::called_tool(message).and_then(|tool| self.tools.guard().get(&tool).cloned()),
             _ => None,
@@ -307,7 +307,7 @@ impl Modern {
     }
 
     /// A request of this program; its answer stays here.
-    async fn ask(&self, request: &Message, metadata: &Metadata) -> Result<Message, Error> {
+    async fn ask(&self, request: &Message, metadata: &RequestMetadata) -> Result<Message, Error> {
         let response = self.core.http.post(self.core.http.server(), &self.headers(request, metadata), request).await?;
         let mut asked: Vec<Id> = request.requests().cloned().collect();
         if !is_event_stream(&response) {
@@ -337,7 +337,7 @@ impl Modern {
     fn prove(&self) {
         if !self.is_proven.swap(true, Relaxed) {
             info!("connected over Streamable HTTP, protocol version {}", FIRST_MODERN);
-            self.core.http.observer.tell(|| Fact::Opened(mcp::Transport::StreamableHttp));
+            self.core.http.observer.tell(|| Fact::Opened(mcp::TransportKind::StreamableHttp));
         }
     }
 
@@ -347,11 +347,11 @@ impl Modern {
     }
 
     /// Keeps what the answer to `server/discover` says, before the host has it: hosts end the process that asks.
-    async fn remember(&self, verdict: Verdict, evidence: String, versions: Vec<String>) {
+    async fn remember(&self, verdict: EraVerdict, evidence: String, versions: Vec<String>) {
         let era = match verdict {
-            Verdict::Modern => Era::Modern,
-            Verdict::Legacy => Era::Legacy,
-            Verdict::Open => return,
+            EraVerdict::Modern => Era::Modern,
+            EraVerdict::Legacy => Era::Legacy,
+            EraVerdict::Open => return,
         };
         if self.eras.load().await.is_none_or(|before| before.era != era) {
             self.eras.save(KnownEra::new(era, versions, format!("{DISCOVER}: {evidence}"))).await;
@@ -381,7 +381,7 @@ impl Transport for Modern {
 
     /// A host does not wait for the answer to `server/discover`; it goes on with `initialize`, which is tried again.
     fn retry_for(&self, message: &Message) -> Duration {
-        if message.method() == Some(DISCOVER) { Duration::ZERO } else { self.core.timing.retry_for }
+        if message.method() == Some(DISCOVER) { Duration::ZERO } else { self.core.limits.retry_for }
     }
 
     async fn begin(&self, message: &Message) -> Result<ModernAttempt, Event> {
@@ -396,7 +396,7 @@ impl Transport for Modern {
         Ok(ModernAttempt {
             message: message.clone(),
             sent: message.clone(),
-            metadata: Metadata::of(message).unwrap_or_default(),
+            metadata: RequestMetadata::of(message).unwrap_or_default(),
             acknowledged: None,
             reopened: false,
             since: Instant::now(),
@@ -456,13 +456,13 @@ impl Transport for Modern {
         // Any other request may fail for many reasons; but a 4xx that does not answer it is one of a server that has
         // not understood it.
         let is_evidence = is_discover || is_not_understood(&error, &attempt.sent);
-        let verdict = if is_evidence && !self.is_proven.load(Relaxed) { verdict_of(&error) } else { Verdict::Open };
+        let verdict = if is_evidence && !self.is_proven.load(Relaxed) { verdict_of(&error) } else { EraVerdict::Open };
         if is_discover {
             self.remember(verdict, chain(&error), Vec::new()).await;
         }
         match verdict {
-            Verdict::Legacy => Error::LegacyServer { words: words_of(&error) },
-            Verdict::Modern | Verdict::Open => error,
+            EraVerdict::Legacy => Error::LegacyServer { words: words_of(&error) },
+            EraVerdict::Modern | EraVerdict::Open => error,
         }
     }
 }
@@ -473,16 +473,16 @@ fn is_not_understood(error: &Error, request: &Message) -> bool {
 }
 
 /// What a failed exchange says about the era of the server.
-fn verdict_of(error: &Error) -> Verdict {
+fn verdict_of(error: &Error) -> EraVerdict {
     match (error, error.answer()) {
-        (Error::LegacyServer { .. }, _) => Verdict::Legacy,
+        (Error::LegacyServer { .. }, _) => EraVerdict::Legacy,
         (Error::Refused(refusal), Some(answer)) => match verdict::of_status(refusal.status) {
-            Verdict::Open => Verdict::Open,
+            EraVerdict::Open => EraVerdict::Open,
             _ => verdict::of_answer(answer),
         },
         (Error::Refused(refusal), None) => verdict::of_status(refusal.status),
-        (Error::NotMcp(_) | Error::BadMessage(_) | Error::NoAnswer(_), _) => Verdict::Legacy,
-        _ => Verdict::Open,
+        (Error::NotMcp(_) | Error::BadMessage(_) | Error::NoAnswer(_), _) => EraVerdict::Legacy,
+        _ => EraVerdict::Open,
     }
 }
 

@@ -16,7 +16,7 @@ use log::Level;
 use serde::Serialize;
 
 pub use self::catalogue::Code;
-use crate::{logging, message::Id, sync::Lock};
+use crate::{logging, message::Id, sync::LockExt};
 
 /// The code of every JSON-RPC error that is this program's own. Outside the ranges that JSON-RPC 2.0
 /// §5.1 (-32768 to -32000) and MCP 2026-07-28 (-32020 to -32099) keep for themselves, so that nobody

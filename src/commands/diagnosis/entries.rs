@@ -20,7 +20,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::printer::{Finding, Outcome, Printer, Step};
+use super::printer::{DiagnosisStep, Finding, Outcome, Printer};
 use crate::{
     cli::Terminal,
     config::Config,
@@ -44,14 +44,14 @@ pub(super) fn check(config: &Config, terminal: &Terminal, printer: &mut Printer<
             Ok(text) => text,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
             Err(error) => {
-                printer.print(Finding::info(Step::Host, format!("{here}: cannot be read: {error}")))?;
+                printer.print(Finding::info(DiagnosisStep::Host, format!("{here}: cannot be read: {error}")))?;
                 continue;
             }
         };
         if !matches!(file.extension().and_then(OsStr::to_str), Some("json" | "jsonc")) {
             if text.contains(NAME) {
                 none = false;
-                printer.print(Finding::info(Step::Host, format!("{here}: mentions mcp-remote")))?;
+                printer.print(Finding::info(DiagnosisStep::Host, format!("{here}: mentions mcp-remote")))?;
             }
             continue;
         }
@@ -60,7 +60,7 @@ pub(super) fn check(config: &Config, terminal: &Terminal, printer: &mut Printer<
                 none = false;
                 let action = "correct the file; the host cannot read it either";
                 printer.print(Finding::warn(
-                    Step::Host,
+                    DiagnosisStep::Host,
                     format!("{here}: mentions mcp-remote and is no JSON"),
                     action,
                 ))?;
@@ -74,13 +74,16 @@ pub(super) fn check(config: &Config, terminal: &Terminal, printer: &mut Printer<
         {
             none = false;
             let text = format!("{here}: has comments or commas before a bracket, which this host does not read");
-            printer.print(Finding::warn(Step::Host, text, "remove them from the file"))?;
+            printer.print(Finding::warn(DiagnosisStep::Host, text, "remove them from the file"))?;
         }
         let entries = entries(&settings);
         // Claude Code's file has what was talked about, too.
         if entries.is_empty() && host != "Claude Code" && text.contains(NAME) {
             none = false;
-            printer.print(Finding::info(Step::Host, format!("{here}: mentions mcp-remote, but lists no servers")))?;
+            printer.print(Finding::info(
+                DiagnosisStep::Host,
+                format!("{here}: mentions mcp-remote, but lists no servers"),
+            ))?;
         }
         for (name, entry) in entries {
             if !entry.is_ours(config) {
@@ -91,7 +94,7 @@ pub(super) fn check(config: &Config, terminal: &Terminal, printer: &mut Printer<
         }
     }
     if none {
-        printer.print(Finding::skip(Step::Host, "no host's settings mention mcp-remote"))?;
+        printer.print(Finding::skip(DiagnosisStep::Host, "no host's settings mention mcp-remote"))?;
     }
     Ok(())
 }
@@ -251,39 +254,46 @@ fn judge(here: &str, entry: &ServerEntry, config: &Config, terminal: &Terminal) 
     let command = &entry.command;
     if entry.in_one {
         let text = format!("{here}: its arguments are one text");
-        return Finding::report(Step::Host, outcome, Report::new(Code::BadEntry, text, Some(ARGUMENTS_APART)));
+        return Finding::report(DiagnosisStep::Host, outcome, Report::new(Code::BadEntry, text, Some(ARGUMENTS_APART)));
     }
     match find(command, terminal) {
         Found::Missing => {
             let text = format!("{here}: its command {command} is not there");
-            return Finding::report(Step::Host, outcome, Report::new(Code::BadEntry, text, None));
+            return Finding::report(DiagnosisStep::Host, outcome, Report::new(Code::BadEntry, text, None));
         }
         Found::NotExecutable => {
             let text = format!("{here}: its command {command} cannot be executed");
             // Without its name, which may be anybody's.
-            return Finding::report(Step::Host, outcome, Report::new(Code::BadEntry, text, Some(MAKE_EXECUTABLE)));
+            return Finding::report(
+                DiagnosisStep::Host,
+                outcome,
+                Report::new(Code::BadEntry, text, Some(MAKE_EXECUTABLE)),
+            );
         }
         Found::ByPath(path) => {
             let text = format!("{here}: a host may have another PATH than this terminal, and not find {command}");
             let action = format!("write the whole path into \"command\": {}", path.display());
-            return Finding::warn(Step::Host, text, action);
+            return Finding::warn(DiagnosisStep::Host, text, action);
         }
         Found::There => {}
     }
     let Some(begins) = begins else {
-        return Finding::ok(Step::Host, format!("{here}: its command is there; it is for another server"));
+        return Finding::ok(DiagnosisStep::Host, format!("{here}: its command is there; it is for another server"));
     };
     let ours = Path::new(command).file_stem().is_some_and(|name| name == NAME);
     if ours && begins > 0 {
         let text = format!("{here}: its command is mcp-remote, which does not take npx's arguments");
-        return Finding::report(Step::Host, outcome, Report::new(Code::BadEntry, text, Some(LEAVE_OUT_NPX)));
+        return Finding::report(DiagnosisStep::Host, outcome, Report::new(Code::BadEntry, text, Some(LEAVE_OUT_NPX)));
     }
     let differences = differences(&entry.arguments[begins..], terminal.arguments.expose());
     if differences.is_empty() {
-        return Finding::ok(Step::Host, format!("{here}: its command is there, with the arguments given here"));
+        return Finding::ok(
+            DiagnosisStep::Host,
+            format!("{here}: its command is there, with the arguments given here"),
+        );
     }
     let text = format!("{here}: is for this server with other arguments than here: {}", differences.join(", "));
-    Finding::warn(Step::Host, text, "try it here with the very arguments of the entry")
+    Finding::warn(DiagnosisStep::Host, text, "try it here with the very arguments of the entry")
 }
 
 enum Found {

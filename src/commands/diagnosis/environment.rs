@@ -10,7 +10,7 @@ use std::{fs, io, path::Path, sync::Arc};
 
 use serde::de::IgnoredAny;
 
-use super::printer::{Finding, Outcome, Printer, Step};
+use super::printer::{DiagnosisStep, Finding, Outcome, Printer};
 use crate::{
     cli::Terminal,
     commands::status,
@@ -30,19 +30,21 @@ use crate::{
 /// Tells all of it.
 pub(super) async fn check(config: &Config, terminal: &Terminal, printer: &mut Printer<'_>) -> io::Result<()> {
     for remark in &config.remarks {
-        printer.print(Finding::new(Step::Settings, Outcome::Warn, remark))?;
+        printer.print(Finding::new(DiagnosisStep::Settings, Outcome::Warn, remark))?;
     }
     for borrowed in &terminal.borrowed {
         let text = format!("{} is set here and used; a host may not pass it on", borrowed.name);
-        printer.print(Finding::warn(Step::Environment, text, &borrowed.safe))?;
+        printer.print(Finding::warn(DiagnosisStep::Environment, text, &borrowed.safe))?;
     }
     if terminal.borrowed.is_empty() {
-        printer.print(Finding::ok(Step::Environment, "nothing is used that a host might not pass on"))?;
+        printer.print(Finding::ok(DiagnosisStep::Environment, "nothing is used that a host might not pass on"))?;
     }
     super::entries::check(config, terminal, printer)?;
     if config.headers.contains_key(reqwest::header::AUTHORIZATION) {
-        return printer
-            .print(Finding::skip(Step::StoredSignIn, "--header gives an Authorization, so there is no sign-in"));
+        return printer.print(Finding::skip(
+            DiagnosisStep::StoredSignIn,
+            "--header gives an Authorization, so there is no sign-in",
+        ));
     }
     printer.print(store(&config.store))?;
     let store = Store::new(config.store.clone(), config.server_hash.clone());
@@ -50,7 +52,7 @@ pub(super) async fn check(config: &Config, terminal: &Terminal, printer: &mut Pr
     for sign_in in &sign_ins {
         let by = sign_in.issuer.as_ref().map(|issuer| format!(", by {issuer}")).unwrap_or_default();
         let outcome = if sign_in.expired && !sign_in.refreshable { Outcome::Info } else { Outcome::Ok };
-        printer.print(Finding::new(Step::StoredSignIn, outcome, format!("{}{by}", sign_in.until())))?;
+        printer.print(Finding::new(DiagnosisStep::StoredSignIn, outcome, format!("{}{by}", sign_in.until())))?;
     }
     for name in store.names("").iter().filter(|name| name.ends_with(".json")) {
         let is_sound = match TokenFile::all().find(|file| file.name() == *name) {
@@ -60,11 +62,12 @@ pub(super) async fn check(config: &Config, terminal: &Terminal, printer: &mut Pr
         if !is_sound {
             let text = format!("{} is damaged and is left out", store.path(name).display());
             let report = Report::new(Code::StoreDamaged, text, None);
-            printer.print(Finding::report(Step::StoredSignIn, Outcome::Warn, report))?;
+            printer.print(Finding::report(DiagnosisStep::StoredSignIn, Outcome::Warn, report))?;
         }
     }
     if sign_ins.is_empty() {
-        printer.print(Finding::skip(Step::StoredSignIn, "nobody is signed in to this server with these flags"))?;
+        printer
+            .print(Finding::skip(DiagnosisStep::StoredSignIn, "nobody is signed in to this server with these flags"))?;
     }
     if config.authorization.grant.has_redirect() {
         printer.print(callback_port(config, &store).await)?;
@@ -80,11 +83,11 @@ fn store(folder: &Path) -> Finding {
     let trial = there.join(format!("{:016x}.tmp", fastrand::u64(..)));
     if let Err(error) = fs::OpenOptions::new().create_new(true).write(true).open(&trial) {
         let report = Report::new(Code::StoreNotWritable, format!("no sign-in can be kept in {name}: {error}"), None);
-        return Finding::report(Step::Store, Outcome::Warn, report);
+        return Finding::report(DiagnosisStep::Store, Outcome::Warn, report);
     }
     _ = fs::remove_file(&trial);
     let Some(metadata) = fs::metadata(folder).ok().filter(|_| there == folder) else {
-        return Finding::skip(Step::Store, format!("{name} is made with the first sign-in"));
+        return Finding::skip(DiagnosisStep::Store, format!("{name} is made with the first sign-in"));
     };
     #[cfg(unix)]
     {
@@ -95,18 +98,25 @@ fn store(folder: &Path) -> Finding {
         match (open(&metadata), readable) {
             (true, _) => {
                 let action = format!("chmod 700 {name}");
-                return Finding::warn(Step::Store, format!("others on this computer may look into {name}"), action);
+                return Finding::warn(
+                    DiagnosisStep::Store,
+                    format!("others on this computer may look into {name}"),
+                    action,
+                );
             }
             // Nobody gets to them through a folder that is closed.
             (false, 1..) => {
-                return Finding::info(Step::Store, format!("{name} is yours only, {readable} of its files are not"));
+                return Finding::info(
+                    DiagnosisStep::Store,
+                    format!("{name} is yours only, {readable} of its files are not"),
+                );
             }
             (false, 0) => {}
         }
     }
     #[cfg(not(unix))]
     let _ = metadata;
-    Finding::ok(Step::Store, format!("{name} can be written, by you only"))
+    Finding::ok(DiagnosisStep::Store, format!("{name} can be written, by you only"))
 }
 
 /// Whether the port of the way back is free, where one is fixed, or any of those that come after it.
@@ -119,9 +129,12 @@ async fn callback_port(config: &Config, store: &Store) -> Finding {
         server_hash: config.server_hash.clone(),
     };
     match Listener::bind(&place, port) {
-        Ok(_) => Finding::ok(Step::CallbackPort, format!("{port} is free")),
+        Ok(_) => Finding::ok(DiagnosisStep::CallbackPort, format!("{port} is free")),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && sibling(port, &config.server_hash).await => {
-            Finding::info(Step::CallbackPort, format!("another mcp-remote signs in to this server on port {port}"))
+            Finding::info(
+                DiagnosisStep::CallbackPort,
+                format!("another mcp-remote signs in to this server on port {port}"),
+            )
         }
         Err(error) => {
             let source = Arc::new(error);
@@ -129,9 +142,12 @@ async fn callback_port(config: &Config, store: &Store) -> Finding {
             let report = Report::of_authorization(&Error::Port { port, source, holder }, config.server.url());
             let fixed = settings.client_info.is_some() || settings.client_metadata_url.is_some();
             if fixed || settings.callback_port.is_some() {
-                Finding::report(Step::CallbackPort, Outcome::Warn, report)
+                Finding::report(DiagnosisStep::CallbackPort, Outcome::Warn, report)
             } else {
-                Finding::info(Step::CallbackPort, format!("{port} is taken; a sign-in takes the next free one"))
+                Finding::info(
+                    DiagnosisStep::CallbackPort,
+                    format!("{port} is taken; a sign-in takes the next free one"),
+                )
             }
         }
     }

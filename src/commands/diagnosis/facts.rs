@@ -9,13 +9,13 @@ use std::{fmt::Write as _, time::SystemTime};
 use jiff::{Timestamp, Unit};
 use reqwest::StatusCode;
 
-use super::printer::{Finding, Outcome, Step};
+use super::printer::{DiagnosisStep, Finding, Outcome};
 use crate::{
     config::TransportStrategy,
-    mcp::Transport,
+    mcp::TransportKind,
     oauth::{
         credential::{Credential, Obtained},
-        fact::Fact as AuthorizationFact,
+        fact::AuthorizationFact,
         protocol::{
             challenge::Challenge,
             client_auth::Origin,
@@ -33,11 +33,15 @@ const MOST_SCOPES: usize = 12;
 
 /// The lines of a fact, and the step that comes next, on which fails what fails now; `None` where it is
 /// what was asked for before.
-pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, fell_back: bool) -> (Vec<Finding>, Option<Step>) {
+pub(super) fn lines(
+    fact: &Fact,
+    strategy: TransportStrategy,
+    fell_back: bool,
+) -> (Vec<Finding>, Option<DiagnosisStep>) {
     match fact {
         Fact::FellBack { from, why } => {
             let text = format!("no {} here ({why}); trying the other one", name(*from));
-            (vec![Finding::info(Step::Transport, text)], None)
+            (vec![Finding::info(DiagnosisStep::Transport, text)], None)
         }
         Fact::Opened(transport) => {
             let why = match strategy {
@@ -46,18 +50,22 @@ pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, fell_back: bool) -
                 TransportStrategy::HttpFirst => "the first choice",
                 TransportStrategy::SseFirst => "the first choice (--transport)",
             };
-            (vec![Finding::ok(Step::Transport, format!("{}: {why}", name(*transport)))], Some(Step::Initialize))
+            (
+                vec![Finding::ok(DiagnosisStep::Transport, format!("{}: {why}", name(*transport)))],
+                Some(DiagnosisStep::Initialize),
+            )
         }
-        Fact::Challenged { status, challenge } => {
-            (vec![Finding::info(Step::Challenge, of_challenge(*status, challenge))], Some(Step::Resource))
-        }
+        Fact::Challenged { status, challenge } => (
+            vec![Finding::info(DiagnosisStep::Challenge, of_challenge(*status, challenge))],
+            Some(DiagnosisStep::Resource),
+        ),
         Fact::Authorization(fact) => of_authorization(fact),
     }
 }
 
-fn of_authorization(fact: &AuthorizationFact) -> (Vec<Finding>, Option<Step>) {
+fn of_authorization(fact: &AuthorizationFact) -> (Vec<Finding>, Option<DiagnosisStep>) {
     match fact {
-        AuthorizationFact::Discovered(discovered) => (of_discovered(discovered), Some(Step::Client)),
+        AuthorizationFact::Discovered(discovered) => (of_discovered(discovered), Some(DiagnosisStep::Client)),
         AuthorizationFact::Client { id, origin } => {
             let how = match origin {
                 Origin::Configured => "given with --static-oauth-client-info",
@@ -65,7 +73,10 @@ fn of_authorization(fact: &AuthorizationFact) -> (Vec<Finding>, Option<Step>) {
                 Origin::Stored => "registered earlier",
                 Origin::Registered => "registered just now (dynamic client registration)",
             };
-            (vec![Finding::ok(Step::Client, format!("{}: {how}", one_line(id.as_bytes())))], Some(Step::SignIn))
+            (
+                vec![Finding::ok(DiagnosisStep::Client, format!("{}: {how}", one_line(id.as_bytes())))],
+                Some(DiagnosisStep::SignIn),
+            )
         }
         AuthorizationFact::Asking { url, code } => {
             let at = url.host_str().unwrap_or_default();
@@ -73,31 +84,33 @@ fn of_authorization(fact: &AuthorizationFact) -> (Vec<Finding>, Option<Step>) {
             let text = format!("waiting for you to sign in at {at}; open this address, {unless}:");
             let mut below = vec![url.to_string()];
             below.extend(code.iter().map(|code| format!("and enter the code {code}")));
-            (vec![Finding::info(Step::SignIn, text).with_below(below)], Some(Step::SignIn))
+            (vec![Finding::info(DiagnosisStep::SignIn, text).with_below(below)], Some(DiagnosisStep::SignIn))
         }
         AuthorizationFact::AnotherAsks { url } => {
             let text = "another mcp-remote waits for you to sign in; go on in the tab that it has opened";
             let or = url.iter().flat_map(|url| ["or open this address:".to_owned(), url.clone()]);
-            (vec![Finding::info(Step::SignIn, text).with_below(or.collect())], Some(Step::SignIn))
+            (vec![Finding::info(DiagnosisStep::SignIn, text).with_below(or.collect())], Some(DiagnosisStep::SignIn))
         }
         AuthorizationFact::Warned { report, way } => {
             let step = match report.code {
-                Code::NoRefreshToken => Step::Token,
-                Code::StoreNotWritable => Step::Store,
-                _ => Step::SignIn,
+                Code::NoRefreshToken => DiagnosisStep::Token,
+                Code::StoreNotWritable => DiagnosisStep::Store,
+                _ => DiagnosisStep::SignIn,
             };
             let line = Finding::report(step, Outcome::Warn, report.clone());
-            (vec![line.with_below(way.iter().cloned().collect())], Some(Step::SignIn))
+            (vec![line.with_below(way.iter().cloned().collect())], Some(DiagnosisStep::SignIn))
         }
-        AuthorizationFact::Remedied(what) => (vec![Finding::info(Step::SignIn, what.clone())], Some(Step::SignIn)),
+        AuthorizationFact::Remedied(what) => {
+            (vec![Finding::info(DiagnosisStep::SignIn, what.clone())], Some(DiagnosisStep::SignIn))
+        }
         AuthorizationFact::Credential(credential) => (vec![of_credential(credential)], None),
     }
 }
 
-const fn name(transport: Transport) -> &'static str {
+const fn name(transport: TransportKind) -> &'static str {
     match transport {
-        Transport::StreamableHttp => "Streamable HTTP",
-        Transport::HttpSse => "HTTP+SSE",
+        TransportKind::StreamableHttp => "Streamable HTTP",
+        TransportKind::HttpSse => "HTTP+SSE",
     }
 }
 
@@ -132,15 +145,17 @@ fn of_discovered(discovered: &Discovered) -> Vec<Finding> {
             if resource.wants_dpop {
                 text.push_str("; tokens are to be bound to a key (DPoP)");
             }
-            Finding::ok(Step::Resource, text)
+            Finding::ok(DiagnosisStep::Resource, text)
         }
-        None => Finding::info(Step::Resource, "the server publishes no metadata, as before revision 2025-06-18"),
+        None => {
+            Finding::info(DiagnosisStep::Resource, "the server publishes no metadata, as before revision 2025-06-18")
+        }
     };
     let AuthorizationServer { issuer, metadata, published } = &discovered.server;
     let mut text = one_line(issuer.as_bytes());
     if !published {
         text.push_str("; publishes nothing, so its endpoints are those of revision 2025-03-26");
-        return vec![resource, Finding::info(Step::AuthorizationServer, text)];
+        return vec![resource, Finding::info(DiagnosisStep::AuthorizationServer, text)];
     }
     let has_s256 = discovered.server.check_code_grant(|| has_unlisted_s256(&discovered.server)).is_ok();
     text.push_str(if has_s256 { "; PKCE S256" } else { "; no PKCE S256 listed" });
@@ -157,7 +172,7 @@ fn of_discovered(discovered: &Discovered) -> Vec<Finding> {
         text.push_str("; sign-in with a code on another device");
     }
     text.push_str(&listed("; scopes", metadata.scopes_supported.as_deref().unwrap_or_default()));
-    vec![resource, Finding::ok(Step::AuthorizationServer, text)]
+    vec![resource, Finding::ok(DiagnosisStep::AuthorizationServer, text)]
 }
 
 fn listed(what: &str, scopes: &[String]) -> String {
@@ -190,5 +205,5 @@ fn of_credential(credential: &Credential) -> Finding {
         None => text.push_str("; without an end"),
     }
     text.push_str(if tokens.refresh_token().is_some() { "; can be refreshed" } else { "; no refresh token" });
-    Finding::new(Step::Token, if expired { Outcome::Info } else { Outcome::Ok }, text)
+    Finding::new(DiagnosisStep::Token, if expired { Outcome::Info } else { Outcome::Ok }, text)
 }

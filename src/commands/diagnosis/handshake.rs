@@ -26,7 +26,7 @@ use tokio_rustls::TlsConnector;
 use crate::{
     config::Network,
     network::{certificate::CertificateInfo, proxy},
-    sync::Lock,
+    sync::LockExt,
 };
 
 /// Upper bound on the handshake regardless of `--connect-timeout`, because the next step waits for it.

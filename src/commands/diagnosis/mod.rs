@@ -26,10 +26,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{
     cli::{ClientAction, ClientOptions, Output},
-    commands::client::{self, ClientTransport, Failure, Inventory, Listed, listed},
+    commands::client::{self, ClientTransport, Inventory, Listed, RequestFailure, listed},
     config::Config,
     mcp::method,
-    oauth::fact::Fact as AuthorizationFact,
+    oauth::fact::AuthorizationFact,
     observer::{Fact, Observer},
     report::{Code, Report},
     text,
@@ -51,7 +51,7 @@ mod reachability;
 
 pub(crate) use exit::Exit;
 use exit::{is_proxy, is_tls};
-use printer::{Finding, Outcome, Printer, Redactor, Step, json_text, plain};
+use printer::{DiagnosisStep, Finding, Outcome, Printer, Redactor, json_text, plain};
 
 /// Does what is asked for, and prints it to `out`. What a person has to know meanwhile goes to stderr,
 /// where `out` is for a program or for a result.
@@ -97,9 +97,9 @@ struct Diagnosis<'a> {
     observer: Observer,
     facts: UnboundedReceiver<Fact>,
     /// What is asked of the server.
-    asked: Step,
+    asked: DiagnosisStep,
     /// What fails now, fails here.
-    step: Step,
+    step: DiagnosisStep,
     /// When that began: a person's time is not the server's.
     since: Instant,
     fell_back: bool,
@@ -108,7 +108,7 @@ struct Diagnosis<'a> {
     /// Lines whose outcome the server's first answer decides: the certificate, and what came after it.
     held: Vec<Finding>,
     /// The step and the exit code of the first failure.
-    failed: Option<(Step, Exit)>,
+    failed: Option<(DiagnosisStep, Exit)>,
 }
 
 type Service = RunningService<RoleClient, ClientConfig>;
@@ -117,7 +117,7 @@ impl<'a> Diagnosis<'a> {
     fn new(config: &'a Config, printer: Printer<'a>) -> Self {
         let (observer, facts) = Observer::new();
         let host = text::host(config.server.url());
-        let (asked, step) = (Step::Transport, Step::Transport);
+        let (asked, step) = (DiagnosisStep::Transport, DiagnosisStep::Transport);
         let (fell_back, refused, held, failed) = (false, false, Vec::new(), None);
         let since = Instant::now();
         Self { config, host, printer, observer, facts, asked, step, since, fell_back, refused, held, failed }
@@ -135,7 +135,7 @@ impl<'a> Diagnosis<'a> {
         environment::check(self.config, &options.terminal, &mut self.printer).await?;
         let way = reachability::check(self.config, &mut self.printer).await?;
         self.held.extend(way.certificate);
-        self.step = way.failed_at.unwrap_or(Step::Transport);
+        self.step = way.failed_at.unwrap_or(DiagnosisStep::Transport);
         let mut inventory = Inventory::default();
         if let Some(service) = self.connect().await? {
             self.inspect(&service, &mut inventory).await?;
@@ -151,22 +151,22 @@ impl<'a> Diagnosis<'a> {
         match action {
             ClientAction::Diagnosis => {}
             ClientAction::Call { tool, arguments } => {
-                self.ask(Step::Call);
+                self.ask(DiagnosisStep::Call);
                 match self.heard(invoke::call(&service, tool, arguments)).await? {
                     Ok(result) => {
                         invoke::print_call(&result, output, out)?;
                         if result.is_error == Some(true) {
-                            self.failed = Some((Step::Call, Exit::Failed));
+                            self.failed = Some((DiagnosisStep::Call, Exit::Failed));
                         }
                     }
-                    Err(error) => self.fail(Failure::of(&error, method::TOOLS_CALL, &self.host))?,
+                    Err(error) => self.fail(RequestFailure::of(&error, method::TOOLS_CALL, &self.host))?,
                 }
             }
             ClientAction::Read { uri } => {
-                self.ask(Step::Read);
+                self.ask(DiagnosisStep::Read);
                 match self.heard(invoke::read(&service, uri)).await? {
                     Ok(result) => invoke::print_read(&result, output, out)?,
-                    Err(error) => self.fail(Failure::of(&error, method::RESOURCES_READ, &self.host))?,
+                    Err(error) => self.fail(RequestFailure::of(&error, method::RESOURCES_READ, &self.host))?,
                 }
             }
         }
@@ -204,7 +204,7 @@ impl<'a> Diagnosis<'a> {
             (declared.tools.is_some(), declared.resources.is_some(), declared.prompts.is_some());
         inventory.tools = self
             .list(
-                Step::Tools,
+                DiagnosisStep::Tools,
                 tools,
                 method::TOOLS_LIST,
                 listed(async |page| service.list_tools(Some(page)).await.map(|page| (page.tools, page.next_cursor))),
@@ -213,7 +213,7 @@ impl<'a> Diagnosis<'a> {
             .await?;
         inventory.resources = self
             .list(
-                Step::Resources,
+                DiagnosisStep::Resources,
                 resources,
                 method::RESOURCES_LIST,
                 listed(async |page| {
@@ -227,13 +227,13 @@ impl<'a> Diagnosis<'a> {
             Ok((page.resource_templates, page.next_cursor))
         });
         inventory.resource_templates = self
-            .list(Step::ResourceTemplates, resources, method::TEMPLATES_LIST, templates, |template| {
+            .list(DiagnosisStep::ResourceTemplates, resources, method::TEMPLATES_LIST, templates, |template| {
                 (template.uri_template.clone(), template.name.clone())
             })
             .await?;
         inventory.prompts = self
             .list(
-                Step::Prompts,
+                DiagnosisStep::Prompts,
                 prompts,
                 method::PROMPTS_LIST,
                 listed(async |page| {
@@ -247,7 +247,7 @@ impl<'a> Diagnosis<'a> {
 
     async fn list<T>(
         &mut self,
-        step: Step,
+        step: DiagnosisStep,
         declared: bool,
         method: &str,
         request: impl Future<Output = Result<Listed<T>, ServiceError>>,
@@ -271,13 +271,13 @@ impl<'a> Diagnosis<'a> {
                 Ok(items)
             }
             Err(error) => {
-                self.fail(Failure::of(&error, method, &self.host))?;
+                self.fail(RequestFailure::of(&error, method, &self.host))?;
                 Ok(Vec::new())
             }
         }
     }
 
-    fn ask(&mut self, step: Step) {
+    fn ask(&mut self, step: DiagnosisStep) {
         (self.asked, self.step, self.since) = (step, step, Instant::now());
     }
 
@@ -339,8 +339,8 @@ impl<'a> Diagnosis<'a> {
         self.held.drain(..).try_for_each(|line| self.printer.print(line))
     }
 
-    fn fail(&mut self, failure: Failure) -> io::Result<()> {
-        let Failure { mut code, sentence, mut hint } = failure;
+    fn fail(&mut self, failure: RequestFailure) -> io::Result<()> {
+        let RequestFailure { mut code, sentence, mut hint } = failure;
         // A 401 that explains itself in JSON-RPC is a 401.
         if code == Code::ServerError && self.refused {
             let told = Report::new(Code::Unauthorized, "", None);
@@ -351,11 +351,11 @@ impl<'a> Diagnosis<'a> {
             if let Some(certificate) = self.held.first_mut() {
                 certificate.set_outcome(Outcome::Info); // it is what the server shows, and no more
             }
-            step = Step::Tls;
+            step = DiagnosisStep::Tls;
         } else if is_proxy(code) {
-            step = Step::Proxy;
+            step = DiagnosisStep::Proxy;
         } else if matches!(code, Code::Unauthorized | Code::CredentialRefused) {
-            step = Step::Challenge;
+            step = DiagnosisStep::Challenge;
         }
         self.release()?;
         self.failed.get_or_insert_with(|| (step, Exit::of(code)));
@@ -365,7 +365,7 @@ impl<'a> Diagnosis<'a> {
     /// An entry of a host that cannot work is a failure too, if a lesser one.
     fn note_failed_entries(&mut self) {
         if self.failed.is_none() && self.count(Outcome::Fail) > 0 {
-            self.failed = Some((Step::Host, Exit::Failed));
+            self.failed = Some((DiagnosisStep::Host, Exit::Failed));
         }
     }
 
@@ -417,7 +417,7 @@ fn of_server(server: &ServerPeerInfo) -> Finding {
     if server.instructions.as_ref().is_some_and(|text| text.lines().nth(MOST_ROWS).is_some()) {
         below.push("…".to_owned());
     }
-    Finding::ok(Step::Initialize, text).with_below(below)
+    Finding::ok(DiagnosisStep::Initialize, text).with_below(below)
 }
 
 /// By their names in the protocol.

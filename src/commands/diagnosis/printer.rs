@@ -35,7 +35,7 @@ const WIDTH: usize = 20;
 
 /// A step of the way to what a server has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum DiagnosisStep {
     Settings,
     Environment,
     Host,
@@ -62,7 +62,7 @@ pub(super) enum Step {
     Read,
 }
 
-impl Step {
+impl DiagnosisStep {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Settings => "settings",
@@ -93,7 +93,7 @@ impl Step {
     }
 }
 
-impl Serialize for Step {
+impl Serialize for DiagnosisStep {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
     }
@@ -130,7 +130,7 @@ impl Outcome {
 /// One line.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Finding {
-    step: Step,
+    step: DiagnosisStep,
     outcome: Outcome,
     text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,28 +145,28 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    pub(super) fn new(step: Step, outcome: Outcome, text: impl Into<String>) -> Self {
+    pub(super) fn new(step: DiagnosisStep, outcome: Outcome, text: impl Into<String>) -> Self {
         Self { step, outcome, text: text.into(), code: None, action: None, ms: None, below: Vec::new() }
     }
 
-    pub(super) fn ok(step: Step, text: impl Into<String>) -> Self {
+    pub(super) fn ok(step: DiagnosisStep, text: impl Into<String>) -> Self {
         Self::new(step, Outcome::Ok, text)
     }
 
-    pub(super) fn info(step: Step, text: impl Into<String>) -> Self {
+    pub(super) fn info(step: DiagnosisStep, text: impl Into<String>) -> Self {
         Self::new(step, Outcome::Info, text)
     }
 
-    pub(super) fn skip(step: Step, text: impl Into<String>) -> Self {
+    pub(super) fn skip(step: DiagnosisStep, text: impl Into<String>) -> Self {
         Self::new(step, Outcome::Skip, text)
     }
 
-    pub(super) fn warn(step: Step, text: impl Into<String>, action: impl Into<String>) -> Self {
+    pub(super) fn warn(step: DiagnosisStep, text: impl Into<String>, action: impl Into<String>) -> Self {
         Self { action: Some(action.into()), ..Self::new(step, Outcome::Warn, text) }
     }
 
     /// In the words of the catalogue.
-    pub(super) fn report(step: Step, outcome: Outcome, report: Report) -> Self {
+    pub(super) fn report(step: DiagnosisStep, outcome: Outcome, report: Report) -> Self {
         let code = Some(report.code);
         Self { code, action: report.hint, ..Self::new(step, outcome, report.sentence) }
     }
@@ -217,7 +217,7 @@ impl<'a> Printer<'a> {
         line.text = self.redactor.clean(&line.text);
         line.action = line.action.map(|action| self.redactor.clean(&action));
         let is_urgent = matches!(line.outcome, Outcome::Warn | Outcome::Fail)
-            || line.step == Step::SignIn && !line.below.is_empty();
+            || line.step == DiagnosisStep::SignIn && !line.below.is_empty();
         if is_urgent || !self.sparing {
             let time = line.ms.map(|ms| format!(" ({ms} ms)")).unwrap_or_default();
             let code = line.code.as_ref().map(|code| format!(" [{code}]")).unwrap_or_default();
@@ -228,7 +228,7 @@ impl<'a> Printer<'a> {
             }
             for text in &line.below {
                 // An address to open has to be whole; it is the person's own.
-                let text = if line.step == Step::SignIn { plain(text) } else { self.redactor.clean(text) };
+                let text = if line.step == DiagnosisStep::SignIn { plain(text) } else { self.redactor.clean(text) };
                 writeln!(self.out, "      {:WIDTH$}  {text}", "")?;
             }
             self.out.flush()?;

@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     handshake::{self, Presented},
-    printer::{Finding, Printer, Step},
+    printer::{DiagnosisStep, Finding, Printer},
 };
 use crate::{
     config::{Config, ProxyChoice},
@@ -29,7 +29,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Reached {
     /// Where it ended; the connection's report is about this step.
-    pub(super) failed_at: Option<Step>,
+    pub(super) failed_at: Option<DiagnosisStep>,
     /// The certificate, which nobody has judged yet.
     pub(super) certificate: Option<Finding>,
 }
@@ -52,28 +52,30 @@ pub(super) async fn check(config: &Config, printer: &mut Printer<'_>) -> io::Res
             });
             let whose =
                 if matches!(network.proxy, ProxyChoice::System) { ", as the operating system says" } else { "" };
-            printer.print(Finding::ok(Step::Proxy, format!("{scheme}://{host}:{port}{whose}")))?;
+            printer.print(Finding::ok(DiagnosisStep::Proxy, format!("{scheme}://{host}:{port}{whose}")))?;
         }
-        None => printer.print(Finding::skip(Step::Proxy, "none leads there"))?,
+        None => printer.print(Finding::skip(DiagnosisStep::Proxy, "none leads there"))?,
     }
     let failed = |step| Reached { failed_at: Some(step), certificate: None };
-    let Some(addresses) = addresses(config, &host, port, printer).await? else { return Ok(failed(Step::Name)) };
+    let Some(addresses) = addresses(config, &host, port, printer).await? else {
+        return Ok(failed(DiagnosisStep::Name));
+    };
     if !connect(&addresses, network.connect_timeout, printer).await? {
-        return Ok(failed(if through.is_some() { Step::Proxy } else { Step::Tcp }));
+        return Ok(failed(if through.is_some() { DiagnosisStep::Proxy } else { DiagnosisStep::Tcp }));
     }
     if url.scheme() != "https" {
         let why = if config.server.is_loopback() { "not needed on this machine" } else { "none: --allow-http" };
-        printer.print(Finding::skip(Step::Tls, why))?;
+        printer.print(Finding::skip(DiagnosisStep::Tls, why))?;
         return Ok(Reached::default());
     }
     let begun = Instant::now();
     match handshake::perform(url, network).await {
         Ok(seen) => Ok(Reached { failed_at: None, certificate: Some(of_certificate(&seen).after(begun.elapsed())) }),
         Err(handshake::HandshakeError::Proxy) if through.is_some() => {
-            printer.print(Finding::skip(Step::Tls, "the certificate is behind the proxy"))?;
+            printer.print(Finding::skip(DiagnosisStep::Tls, "the certificate is behind the proxy"))?;
             Ok(Reached::default())
         }
-        Err(_) => Ok(failed(Step::Tls)),
+        Err(_) => Ok(failed(DiagnosisStep::Tls)),
     }
 }
 
@@ -86,7 +88,7 @@ async fn addresses(
 ) -> io::Result<Option<Vec<SocketAddr>>> {
     let wanted = |address: &SocketAddr| address.is_ipv4() || !config.network.ipv4;
     if let Ok(address) = host.parse::<IpAddr>() {
-        printer.print(Finding::skip(Step::Name, format!("{host} is an address ({})", family(address))))?;
+        printer.print(Finding::skip(DiagnosisStep::Name, format!("{host} is an address ({})", family(address))))?;
         return Ok(Some(vec![SocketAddr::new(address, port)]));
     }
     let begun = Instant::now();
@@ -97,7 +99,7 @@ async fn addresses(
     addresses.dedup();
     let told: Vec<String> =
         addresses.iter().map(|address| format!("{} ({})", address.ip(), family(address.ip()))).collect();
-    printer.print(Finding::ok(Step::Name, format!("{host} is {}", told.join(", "))).after(begun.elapsed()))?;
+    printer.print(Finding::ok(DiagnosisStep::Name, format!("{host} is {}", told.join(", "))).after(begun.elapsed()))?;
     addresses.retain(wanted);
     Ok((!addresses.is_empty()).then_some(addresses))
 }
@@ -117,16 +119,20 @@ async fn connect(addresses: &[SocketAddr], patience: Duration, printer: &mut Pri
         match result {
             Ok(()) => {
                 any = true;
-                printer.print(Finding::ok(Step::Tcp, address.to_string()).after(time))?;
+                printer.print(Finding::ok(DiagnosisStep::Tcp, address.to_string()).after(time))?;
             }
             // One address that does not answer is told by the connection's own report.
             Err(_) if addresses.len() == 1 => {}
             // Servers of this machine often listen on one family.
             Err(error) if address.ip().is_loopback() => {
-                printer.print(Finding::info(Step::Tcp, format!("{address}: {error}")).after(time))?;
+                printer.print(Finding::info(DiagnosisStep::Tcp, format!("{address}: {error}")).after(time))?;
             }
             Err(error) => {
-                let line = Finding::warn(Step::Tcp, format!("{address}: {error}"), "if connecting is slow, add --ipv4");
+                let line = Finding::warn(
+                    DiagnosisStep::Tcp,
+                    format!("{address}: {error}"),
+                    "if connecting is slow, add --ipv4",
+                );
                 let line = if address.is_ipv6() { line } else { line.with_action(None) };
                 printer.print(line.after(time))?;
             }
@@ -137,7 +143,7 @@ async fn connect(addresses: &[SocketAddr], patience: Duration, printer: &mut Pri
 
 fn of_certificate(seen: &Presented) -> Finding {
     let Presented { protocol, certificate: CertificateInfo { issuer, not_after, .. } } = seen;
-    Finding::ok(Step::Tls, format!("{protocol}; certificate from {issuer}, until {not_after}"))
+    Finding::ok(DiagnosisStep::Tls, format!("{protocol}; certificate from {issuer}, until {not_after}"))
 }
 
 fn bare(host: &str) -> String {

@@ -245,7 +245,11 @@ fn busy_server_is_only_slow() {
 #[test]
 fn user_decides_how_long_initialize_is_held() {
     let hold = Some(Duration::from_secs(7));
-    let mut held = Held::with("claude-ai", Store::default(), Settings { hold, ..settings(Start::Hold) });
+    let mut held = Held::with(
+        "claude-ai",
+        Store::default(),
+        Settings { limits: Limits { hold, ..limits(Start::Hold) }, ..settings(Start::Hold) },
+    );
     held.does(person());
     assert_eq!(held.until(60_000)[0].0, 7_000);
 }

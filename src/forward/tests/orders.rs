@@ -188,10 +188,9 @@ impl World {
         let (clock, time) = clock();
         let settings = Settings {
             ignored_tools: hides.then(|| ToolPattern::new("hidden")).into_iter().collect(),
-            max_message: 100_000,
+            limits: Limits { max_message_size: 100_000, progress_keepalive: progress, ..limits(start) },
             protocol,
             clock,
-            progress,
             ..settings(start)
         };
         Self {
@@ -463,7 +462,7 @@ impl World {
     }
 
     fn is_modern(&self) -> bool {
-        matches!(&self.forward.link, Link::Open(open) if matches!(open.session, open::Session::Modern))
+        matches!(&self.forward.link, Link::Open(open) if matches!(open.session, open::HostSession::Modern))
     }
 
     fn is_ours(&self, id: &str) -> bool {

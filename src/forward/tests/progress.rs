@@ -7,7 +7,8 @@ const CALL: &str =
 const SILENT: Event = Event::Reminder(Reminder::Progress(1));
 
 fn wanting() -> Forward {
-    let settings = Settings { progress: true, ..settings(Start::Answer) };
+    let settings =
+        Settings { limits: Limits { progress_keepalive: true, ..limits(Start::Answer) }, ..settings(Start::Answer) };
     let mut forward = open(Forward::new(settings, Box::new(Nothing)), INITIALIZE);
     server(&mut forward, &result(0));
     assert_eq!(host(&mut forward, CALL), ["remind 45 s Progress(1)".to_owned(), send(CALL)]);

@@ -26,7 +26,7 @@ const PAGE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a refusal says of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum ClientStanding {
     /// It may not ask for these scopes.
     TooNarrow,
     /// It is not known.
@@ -42,7 +42,7 @@ pub(crate) async fn probe_page(
     server: &AuthorizationServer,
     url: &Url,
     redirect_uri: &str,
-) -> Option<(Standing, Error)> {
+) -> Option<(ClientStanding, Error)> {
     // Where it fails, the person will see.
     let answer = tokio::time::timeout(PAGE_PATIENCE, http.get(url)).await.ok()?.ok()?;
     let refused = |error: ErrorCode, description: Option<&str>| Error::Refused {
@@ -59,16 +59,17 @@ pub(crate) async fn probe_page(
     };
     if let Some(error) = parameter("error").as_deref().map(code) {
         let standing = match error {
-            ErrorCode::InvalidScope => Standing::TooNarrow,
-            ErrorCode::InvalidClient | ErrorCode::UnauthorizedClient => Standing::Unknown,
-            _ => Standing::Open,
+            ErrorCode::InvalidScope => ClientStanding::TooNarrow,
+            ErrorCode::InvalidClient | ErrorCode::UnauthorizedClient => ClientStanding::Unknown,
+            _ => ClientStanding::Open,
         };
         return Some((standing, refused(error, parameter("error_description").as_deref())));
     }
     let content = serde_json::from_slice::<Map<String, Value>>(&answer.body).unwrap_or_default();
     let member = |name: &str| content.get(name).and_then(Value::as_str);
     if let Some(error) = member("error").map(code) {
-        let standing = if error == ErrorCode::InvalidScope { Standing::TooNarrow } else { Standing::Unknown };
+        let standing =
+            if error == ErrorCode::InvalidScope { ClientStanding::TooNarrow } else { ClientStanding::Unknown };
         return Some((standing, refused(error, member("error_description"))));
     }
     if !answer.status.is_client_error() || Disposition::of(answer.status).may_pass() {
@@ -82,5 +83,5 @@ pub(crate) async fn probe_page(
             Error::of_refusal(Step::SignInPage, error, words, redirect_uri)
         }
     };
-    Some((Standing::Unknown, refusal))
+    Some((ClientStanding::Unknown, refusal))
 }

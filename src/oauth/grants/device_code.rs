@@ -19,7 +19,7 @@ use crate::{
         context::Context,
         credential::{Credential, Obtained},
         error::{Error, ErrorCode},
-        fact::Fact,
+        fact::AuthorizationFact,
         person::{browser, tabs::Tabs},
         progress::AskedBy,
         protocol::{
@@ -96,7 +96,7 @@ async fn ask(context: &Context, attempt: &AuthorizationAttempt, details: &Device
         info!("or scan this:\n{}", code.to_str());
     }
     attempt.progress.ask(&format!("{plain} and enter the code {code}"), AskedBy::ThisProcess);
-    context.facts.tell(|| Fact::Asking { url: plain.clone(), code: Some(code.clone()) });
+    context.facts.tell(|| AuthorizationFact::Asking { url: plain.clone(), code: Some(code.clone()) });
     if !context.settings.no_browser && Tabs::pause(&context.store, context.now()).is_zero() {
         if !context.settings.asked_for {
             context.stay.wait().await;

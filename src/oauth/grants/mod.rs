@@ -52,7 +52,7 @@ pub(crate) async fn without_person(context: &Context, attempt: &AuthorizationAtt
     }
     let (response, client) = match &context.settings.grant {
         Grant::ClientCredentials { key, .. } => client_credentials::obtain(context, attempt, key.as_deref()).await?,
-        Grant::Enterprise { token, token_endpoint, client_id } => {
+        Grant::IdJag { token, token_endpoint, client_id } => {
             id_jag::obtain(context, attempt, token, token_endpoint, client_id).await?
         }
         Grant::WorkloadIdentity(source) => workload_identity::obtain(context, attempt, source).await?,

@@ -33,7 +33,7 @@ use crate::{
     },
     report::{self, Code},
     store::lock::Purpose,
-    sync::Lock,
+    sync::LockExt,
     text::host,
 };
 

@@ -22,7 +22,7 @@ use reqwest::{
 };
 use tokio::sync::OnceCell;
 
-use crate::{config::PlainHttp, sync::Lock};
+use crate::{config::PlainHttp, sync::LockExt};
 
 /// How near an address is, nearest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

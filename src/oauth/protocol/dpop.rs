@@ -21,7 +21,7 @@ use reqwest::Url;
 use serde_json::{Value, json};
 
 use super::jws::{SigningKey, numeric_date, random_id, sha256};
-use crate::sync::Lock;
+use crate::sync::LockExt;
 
 /// The header of a server's nonce (RFC 9449 §8.1).
 const NONCE: &str = "dpop-nonce";

@@ -41,7 +41,7 @@ use super::{
 use crate::{
     oauth::error::{Error, Step},
     status::Disposition,
-    sync::Lock,
+    sync::LockExt,
 };
 
 /// How long a lost connection is tried again while the person is busy elsewhere.

@@ -29,7 +29,7 @@ use crate::{
         error::{Error, ErrorCode, Step},
         http::client::{Answer, HttpClient},
     },
-    sync::Lock,
+    sync::LockExt,
     text::one_line,
 };
 

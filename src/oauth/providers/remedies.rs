@@ -17,7 +17,7 @@ use crate::{
         attempt::{AuthorizationAttempt, pinned_scopes},
         context::Context,
         error::{Error, ErrorCode},
-        fact::Fact,
+        fact::AuthorizationFact,
         protocol::{
             metadata::AuthorizationServer,
             scope::{self, OFFLINE_ACCESS},
@@ -189,7 +189,7 @@ pub(crate) fn after_refusal(
 
 fn say(context: &Context, what: String) {
     info!("{what}");
-    context.facts.tell(|| Fact::Remedied(what));
+    context.facts.tell(|| AuthorizationFact::Remedied(what));
 }
 
 /// Whether anything is known to help against this refusal.

@@ -274,7 +274,7 @@ mod tests {
             Grant::AuthorizationCode,
             Grant::DeviceCode,
             Grant::ClientCredentials { token_endpoint: None, key: None },
-            Grant::Enterprise {
+            Grant::IdJag {
                 token: "t".into(),
                 token_endpoint: "https://idp".parse().unwrap(),
                 client_id: String::new(),

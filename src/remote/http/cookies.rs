@@ -19,7 +19,7 @@ use reqwest::{
     header::{self, HeaderMap},
 };
 
-use crate::{remote::error::same_origin, sync::Lock};
+use crate::{remote::error::same_origin, sync::LockExt};
 
 /// Longest cookie kept, with its attributes, in bytes (RFC 6265 §6.1: at least 4096).
 const LONGEST_COOKIE: usize = 4096;

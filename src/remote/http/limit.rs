@@ -18,7 +18,7 @@ use std::{
 
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::sync::Lock;
+use crate::sync::LockExt;
 
 /// Permits at the start: what saturates a loopback server, and few enough for any server.
 const PERMITS: usize = 32;

@@ -23,7 +23,7 @@ use crate::{
         resumable::{DEFAULT_RETRY, EMPTY_AND_HASTY, ResumableStream},
         retry::Backoff,
     },
-    sync::Lock,
+    sync::LockExt,
     text::{chain, one_line},
 };
 

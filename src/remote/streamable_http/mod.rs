@@ -40,7 +40,7 @@ use crate::{
         version::WITH_BATCHES,
     },
     message::{Id, Message},
-    sync::Lock,
+    sync::LockExt,
     text::chain,
 };
 

@@ -35,7 +35,7 @@ impl StreamableHttp {
         let mut unanswered: Vec<Id> = initialize.requests().cloned().collect();
         let mut recipient = Recipient::NewSession(None);
         let exchange = self.exchange(initialize, &blank, &mut unanswered, &mut recipient);
-        let after = self.core.timing.initialize_patience;
+        let after = self.core.limits.initialize_timeout;
         let silent = Err(Error::Silent { what: "answer to initialize", after });
         self.core.timeout_excluding_sign_in(after, exchange).await.unwrap_or(silent)
     }
@@ -51,7 +51,7 @@ impl StreamableHttp {
         }
         let Some(initialize) = self.core.handshake.initialize() else { return Ok(Renewal::Pointless) };
         info!("the server has lost the session; initialising again");
-        let after = self.core.timing.initialize_patience;
+        let after = self.core.limits.initialize_timeout;
         let made = self.core.timeout_excluding_sign_in(after, self.make_session(&initialize)).await;
         match made.unwrap_or(Err(Error::Silent { what: "answer to initialize", after })) {
             Ok((session, answer)) => {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{
     mcp::header::{PROTOCOL_VERSION, SESSION_ID},
     remote::{error::Refusal, http::Http},
-    sync::Lock,
+    sync::LockExt,
 };
 
 /// A session this young that has never answered is not lost but refused; without the rule a server

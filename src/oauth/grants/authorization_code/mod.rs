@@ -23,7 +23,7 @@ use crate::{
         attempt::AuthorizationAttempt,
         client::{
             self,
-            probe::{Standing, probe_page},
+            probe::{ClientStanding, probe_page},
         },
         context::Context,
         credential::{Credential, Obtained},
@@ -155,16 +155,16 @@ async fn client(
         }
         match probe(context, attempt, &client, redirect_uri).await {
             // It stays the client of the tokens that there are.
-            Some((Standing::TooNarrow, _)) if may_be_stale => {
+            Some((ClientStanding::TooNarrow, _)) if may_be_stale => {
                 info!("{} has registered us for less; registering again", server.issuer);
             }
             Some((_, refusal)) if remedies::are_known(context, attempt, &refusal) => return Err(refusal),
-            Some((Standing::Unknown, _)) if may_be_stale => {
+            Some((ClientStanding::Unknown, _)) if may_be_stale => {
                 info!("{} does not know our registration any more; registering again", server.issuer);
                 registrations::forget(&context.store, &client);
             }
             // The person is asked all the same: there are pages that answer only browsers.
-            Some((Standing::Unknown, refusal)) if is_configured => {
+            Some((ClientStanding::Unknown, refusal)) if is_configured => {
                 let report = Report::of_authorization(&refusal, context.http.server());
                 warn!("{}", report.line());
                 context.facts.warn(report);
@@ -194,7 +194,7 @@ async fn probe(
     attempt: &AuthorizationAttempt,
     client: &Client,
     redirect_uri: &str,
-) -> Option<(Standing, Error)> {
+) -> Option<(ClientStanding, Error)> {
     let (url, _) = request(context, attempt, client, redirect_uri).await.ok()?;
     probe_page(&context.http, &attempt.discovered.server, &url, redirect_uri).await
 }

@@ -14,7 +14,7 @@ use crate::{
     oauth::{
         attempt::AuthorizationAttempt,
         context::Context,
-        fact::Fact,
+        fact::AuthorizationFact,
         person::{
             browser,
             redirect::{Listener, Redirect},
@@ -69,7 +69,7 @@ pub(super) fn go_on(context: &Context, attempt: &AuthorizationAttempt, url: &Url
 
 fn ask(context: &Context, attempt: &AuthorizationAttempt, url: &Url, by: AskedBy) {
     attempt.progress.ask(url.as_str(), by);
-    context.facts.tell(|| Fact::Asking { url: url.clone(), code: None });
+    context.facts.tell(|| AuthorizationFact::Asking { url: url.clone(), code: None });
 }
 
 /// Prints the URL before the browser opens: it may not, or elsewhere.
@@ -107,7 +107,7 @@ async fn open(context: &Context, url: &Url, port: u16) {
             let sentence = format!("no browser was opened for the sign-in to {server}: {}", none.why);
             let report = report::warn(Code::NoBrowser, sentence);
             let way = browser::from_elsewhere(port, &context.settings.surroundings);
-            context.facts.tell(|| Fact::Warned { report, way: way.clone() });
+            context.facts.tell(|| AuthorizationFact::Warned { report, way: way.clone() });
             if let Some(way) = way {
                 info!("{way}");
             }

@@ -36,12 +36,12 @@ pub(crate) use self::copies::{hand_over, sibling};
 use self::{
     copies::{IDENTITY, Identity},
     port::accept,
-    wire::{Answer, Browser, Request, read_head},
+    wire::{Browser, RedirectAnswer, RedirectRequest, read_head},
 };
 use crate::{
     oauth::{error::ErrorCode, person::page::Page},
     secret::Secret,
-    sync::Lock,
+    sync::LockExt,
     text::one_line,
 };
 
@@ -88,11 +88,11 @@ struct Shared {
     path: String,
     redirects: mpsc::UnboundedSender<Redirect>,
     /// By `state`.
-    sign_ins: Mutex<HashMap<String, SignIn>>,
+    sign_ins: Mutex<HashMap<String, RedirectState>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum SignIn {
+enum RedirectState {
     Waiting,
     HandedOver,
 }
@@ -161,7 +161,7 @@ impl Listener {
     /// A sign-in whose redirect is to be handed over, once. Redirects of others are answered and
     /// ignored.
     pub(crate) fn expect(&self, state: &str) {
-        self.shared.sign_ins().insert(state.to_owned(), SignIn::Waiting);
+        self.shared.sign_ins().insert(state.to_owned(), RedirectState::Waiting);
     }
 
     /// The next redirect that is ours. Nothing is lost if the future is dropped.
@@ -176,7 +176,7 @@ impl Listener {
 impl Redirect {
     /// Shows the page. It is on its way when this returns, even if the program ends.
     pub(crate) fn answer(mut self, page: &Page) {
-        self.browser.answer(&Answer::from(page), false);
+        self.browser.answer(&RedirectAnswer::from(page), false);
     }
 
     /// Sends the browser on: the sign-in is done (RFC 9110 §15.4.4).
@@ -191,7 +191,7 @@ impl Redirect {
 
     fn send(mut self, status: u16, url: &Url) {
         let headers = vec![("Location", url.to_string())];
-        self.browser.answer(&Answer { status, headers, body: String::new() }, false);
+        self.browser.answer(&RedirectAnswer { status, headers, body: String::new() }, false);
     }
 }
 
@@ -225,7 +225,7 @@ async fn serve(shared: Arc<Shared>, sockets: Vec<Weak<TcpListener>>, patience: D
 }
 
 impl Shared {
-    fn sign_ins(&self) -> MutexGuard<'_, HashMap<String, SignIn>> {
+    fn sign_ins(&self) -> MutexGuard<'_, HashMap<String, RedirectState>> {
         self.sign_ins.guard()
     }
 
@@ -233,7 +233,7 @@ impl Shared {
     async fn receive(&self, mut stream: TcpStream) -> Option<()> {
         let head = read_head(&mut stream).await?;
         let mut browser = Browser::of(stream.into_std().ok()?);
-        let request = Request::parse(&head);
+        let request = RedirectRequest::parse(&head);
         match request.as_ref().map_or_else(|| Page::Malformed.into(), |request| self.read(request)) {
             Verdict::Ours { issuer, outcome } => {
                 _ = self.redirects.send(Redirect { issuer, outcome, browser });
@@ -245,7 +245,7 @@ impl Shared {
         Some(())
     }
 
-    fn read(&self, request: &Request) -> Verdict {
+    fn read(&self, request: &RedirectRequest) -> Verdict {
         let mut hosts = request.headers.iter().filter(|header| header.field.equiv("Host"));
         // RFC 9110 §7.4: a page elsewhere may lead a name of its own here (DNS rebinding).
         if !matches!((hosts.next(), hosts.next()), (Some(host), None) if self.is_our_name(host.value.as_str())) {
@@ -262,15 +262,15 @@ impl Shared {
         match url.path() {
             IDENTITY => {
                 let identity = Identity { mcp_remote: true, server_url_hash: self.place.server_hash.clone() };
-                Answer::of(200, "application/json", serde_json::to_string(&identity).unwrap_or_default()).into()
+                RedirectAnswer::of(200, "application/json", serde_json::to_string(&identity).unwrap_or_default()).into()
             }
-            WAIT_FOR_AUTH => Answer::of(202, "text/plain", "Authentication in progress".into()).into(),
+            WAIT_FOR_AUTH => RedirectAnswer::of(202, "text/plain", "Authentication in progress".into()).into(),
             // Who only asks whether the address is good does not use the code up.
             path if path == self.path && request.method == Method::Head => {
-                Answer::of(200, "text/html", String::new()).into()
+                RedirectAnswer::of(200, "text/html", String::new()).into()
             }
             path if path == self.path => self.read_redirect(&url),
-            "/favicon.ico" => Answer { status: 204, headers: Vec::new(), body: String::new() }.into(),
+            "/favicon.ico" => RedirectAnswer { status: 204, headers: Vec::new(), body: String::new() }.into(),
             _ => Page::NotFound.into(),
         }
     }
@@ -294,7 +294,7 @@ impl Shared {
                 return Page::NotWaiting.into();
             }
         };
-        if *sign_in.get() == SignIn::HandedOver {
+        if *sign_in.get() == RedirectState::HandedOver {
             return Page::AlreadyHandled.into();
         }
         let outcome = match (error, code) {
@@ -302,7 +302,7 @@ impl Shared {
             (None, Some(code)) => Outcome::Code(Secret::new(code)),
             (None, None) => return Page::Malformed.into(),
         };
-        *sign_in.get_mut() = SignIn::HandedOver;
+        *sign_in.get_mut() = RedirectState::HandedOver;
         Verdict::Ours { issuer, outcome }
     }
 }
@@ -310,18 +310,18 @@ impl Shared {
 /// What a request turned out to be.
 enum Verdict {
     Ours { issuer: Option<String>, outcome: Outcome },
-    Stray(Answer),
+    Stray(RedirectAnswer),
 }
 
-impl From<Answer> for Verdict {
-    fn from(answer: Answer) -> Self {
+impl From<RedirectAnswer> for Verdict {
+    fn from(answer: RedirectAnswer) -> Self {
         Self::Stray(answer)
     }
 }
 
 impl From<Page> for Verdict {
     fn from(page: Page) -> Self {
-        Answer::from(&page).into()
+        RedirectAnswer::from(&page).into()
     }
 }
 

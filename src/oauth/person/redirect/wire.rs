@@ -35,13 +35,13 @@ pub(super) async fn read_head(stream: &mut TcpStream) -> Option<String> {
 }
 
 /// The head of a request.
-pub(super) struct Request {
+pub(super) struct RedirectRequest {
     pub(super) method: Method,
     pub(super) target: String,
     pub(super) headers: Vec<Header>,
 }
 
-impl Request {
+impl RedirectRequest {
     pub(super) fn parse(head: &str) -> Option<Self> {
         let mut lines = head.split("\r\n");
         let mut words = lines.next()?.split(' ');
@@ -55,19 +55,19 @@ impl Request {
 }
 
 /// What a browser gets.
-pub(super) struct Answer {
+pub(super) struct RedirectAnswer {
     pub(super) status: u16,
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: String,
 }
 
-impl Answer {
+impl RedirectAnswer {
     pub(super) fn of(status: u16, kind: &str, body: String) -> Self {
         Self { status, headers: vec![("Content-Type", kind.to_owned())], body }
     }
 }
 
-impl From<&Page> for Answer {
+impl From<&Page> for RedirectAnswer {
     fn from(page: &Page) -> Self {
         let headers = Page::headers().into_iter().map(|(name, value)| (name, value.to_owned())).collect();
         Self { status: page.status(), headers, body: page.html() }
@@ -84,7 +84,7 @@ impl Browser {
     }
 
     /// Answers, once.
-    pub(super) fn answer(&mut self, answer: &Answer, without_body: bool) {
+    pub(super) fn answer(&mut self, answer: &RedirectAnswer, without_body: bool) {
         // The address has a code in it: kept by no cache, told to no page that follows (RFC 9700 §4.2.4).
         const ALWAYS: [(&str, &str); 3] =
             [("Cache-Control", "no-store"), ("Referrer-Policy", "no-referrer"), ("X-Content-Type-Options", "nosniff")];
@@ -108,6 +108,6 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        self.answer(&Answer::from(&Page::Interrupted), false);
+        self.answer(&RedirectAnswer::from(&Page::Interrupted), false);
     }
 }

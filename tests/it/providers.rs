@@ -1,26 +1,22 @@
 //! Authorization servers with wishes of their own, under their own names: what they refuse is tried
 //! once more as they want it, said, and remembered. The names lead to this machine, through a proxy.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{process::Stdio, sync::Arc};
 
 use serde_json::{Value, json};
-use support::{
+use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt as _, process::Command};
+
+use crate::support::{
     PATIENCE,
     authorization_server::{AuthorizationServer, Client, Form, Resource, Settings, edit, scopes},
     browser::{Browser, Page, get, redirect_of},
     far::Far,
-    host::{Host, initialize_params, request},
+    host::{Host, WAIT, initialize_params, request},
     own_error,
     server::{Reply, Request},
     soon, stored,
 };
-use tempfile::TempDir;
-use tokio::{io::AsyncWriteExt as _, process::Command};
 
 const CLIENT: [&str; 2] = ["--static-oauth-client-info", r#"{"client_id":"app"}"#];
 const SCOPE: &str = "api://app/mcp.read";
@@ -315,7 +311,7 @@ async fn what_helped_once_is_forgotten_when_it_is_refused_in_turn() {
     })
     .await;
     let (browser, home) = (Browser::waiting(), home());
-    let mut host = provider.start(&browser, &home, &CLIENT).await;
+    let mut host = provider.start(&browser, &home, &[CLIENT, WAIT].concat()).await;
     provider.consent(&browser, 1).await;
     signed_in(&mut host).await;
     host.close().await;
@@ -326,7 +322,7 @@ async fn what_helped_once_is_forgotten_when_it_is_refused_in_turn() {
         settings.first = Arc::new(|_| None);
         settings.denies = Some(("invalid_request".into(), "a resource is required".into()));
     });
-    let mut host = provider.start(&browser, &home, &CLIENT).await;
+    let mut host = provider.start(&browser, &home, &[CLIENT, WAIT].concat()).await;
     provider.consent(&browser, 2).await;
     assert!(own_error(&host.json().await).contains("a resource is required"));
     host.close().await;
@@ -336,7 +332,7 @@ async fn what_helped_once_is_forgotten_when_it_is_refused_in_turn() {
         settings.denies = None;
         settings.resource = None;
     });
-    let mut host = provider.start(&browser, &home, &CLIENT).await;
+    let mut host = provider.start(&browser, &home, &[CLIENT, WAIT].concat()).await;
     let url = host.told_address(&provider.origin, 1).await; // a tab would open later
     provider.visit(&url).await;
     signed_in(&mut host).await;

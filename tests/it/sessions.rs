@@ -1,10 +1,6 @@
 //! Sessions over Streamable HTTP: what a host does not see when the server forgets one, and what
 //! keeps one alive (MCP 2025-11-25, Transports, Session Management).
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{
     collections::BTreeSet,
     sync::{
@@ -16,14 +12,15 @@ use std::{
 
 use mcp_remote::internals::forward_between;
 use serde_json::{Value, json};
-use support::{
-    host::{Host, initialize_params, notification, request},
-    server::{Events, Reply, Request, Server, answer, initialize_result, ordinary},
-    soon,
-};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream},
     sync::mpsc,
+};
+
+use crate::support::{
+    host::{Host, initialize_params, notification, request},
+    server::{Events, Reply, Request, Server, answer, initialize_result, ordinary},
+    soon,
 };
 
 /// Long enough for what must not happen to happen in a broken program.

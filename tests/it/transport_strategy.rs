@@ -1,14 +1,11 @@
 //! Which transport is taken, and what happens while the server is down (MCP 2025-11-25, Transports,
 //! Backwards Compatibility). The host's own `initialize` is the only probe.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{
+
+use crate::support::{
     event_streams::EventStreams,
     host::{Host, initialize_params, request},
     server::{Reply, Request, Server, bind, ordinary, reserved_port},
@@ -114,7 +111,7 @@ async fn http_first_does_not_fall_back_on_other_refusals_whatever_their_text() {
         (501, "405"),
     ] {
         let (server, _) = refusing(status, TEXT, body).await;
-        let mut host = Host::start(&server.url("/mcp"), &[]);
+        let mut host = Host::waiting(&server.url("/mcp"), &[]);
         host.send(initialize()).await;
         let answer = host.json().await;
         assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(0), &json!(-31000)), "{answer}");
@@ -176,7 +173,7 @@ async fn sse_first_falls_back_on_404_and_405() {
 async fn sse_first_does_not_fall_back_on_other_refusals() {
     for (status, body) in [(400, "405"), (401, "404 Not Found"), (403, ""), (500, "404 Not Found")] {
         let server = without_streams(status, body).await;
-        let mut host = Host::start(&server.url("/mcp"), &["--transport", "sse-first"]);
+        let mut host = Host::waiting(&server.url("/mcp"), &["--transport", "sse-first"]);
         host.send(initialize()).await;
         let answer = host.json().await;
         assert_eq!((&answer["id"], &answer["error"]["data"]["status"]), (&json!(0), &json!(status)), "{answer}");
@@ -197,7 +194,7 @@ async fn sse_first_falls_back_when_no_endpoint_is_named_in_time() {
         _ => ordinary(request),
     })
     .await;
-    let mut host = Host::start(&server.url("/mcp"), &["--transport", "sse-first"]);
+    let mut host = Host::waiting(&server.url("/mcp"), &["--transport", "sse-first"]);
     host.send(initialize()).await;
     assert_eq!(host.json().await["result"]["serverInfo"]["name"], "peer");
     assert_eq!(server.summary()[..2], ["GET", "POST initialize"]);
@@ -311,7 +308,7 @@ async fn start_on(port: u16) -> Server {
 async fn initialize_waits_for_a_server_that_is_only_starting() {
     for strategy in ["http-first", "sse-first"] {
         let port = reserved_port().await;
-        let mut host = Host::start(&format!("http://127.0.0.1:{port}/mcp"), &["--transport", strategy]);
+        let mut host = Host::waiting(&format!("http://127.0.0.1:{port}/mcp"), &["--transport", strategy]);
         host.send(initialize()).await;
         host.told("attempt 1 failed, next in ").await;
         assert!(host.is_quiet(Duration::from_millis(50)).await, "answered before the server was there");
@@ -328,7 +325,7 @@ async fn a_server_that_stays_down_is_named_and_the_next_message_tries_again() {
     for strategy in ["http-first", "sse-first"] {
         let port = reserved_port().await;
         let flags = ["--transport", strategy, "--retry-for", "0.5"];
-        let mut host = Host::start(&format!("http://127.0.0.1:{port}/mcp"), &flags);
+        let mut host = Host::waiting(&format!("http://127.0.0.1:{port}/mcp"), &flags);
         host.send(initialize()).await;
         host.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
         host.send(request(1, "tools/list", json!({}))).await;
@@ -372,7 +369,7 @@ async fn the_end_of_input_or_a_signal_ends_the_waiting_for_a_server_and_answers_
         for signal in [None, Some("-TERM"), Some("-INT")] {
             let port = reserved_port().await;
             let flags = ["--transport", strategy, "--retry-for", "600"];
-            let mut host = Host::start(&format!("http://127.0.0.1:{port}/mcp"), &flags);
+            let mut host = Host::waiting(&format!("http://127.0.0.1:{port}/mcp"), &flags);
             host.send(initialize()).await;
             host.send(request(1, "tools/list", json!({}))).await;
             host.told("attempt 1 failed, next in ").await;

@@ -19,6 +19,9 @@ use tokio::{
 
 use super::{PATIENCE, soon};
 
+/// The flags of a host that waits for the server itself. Most tests run what users run: without them.
+pub const WAIT: [&str; 2] = ["--start", "wait"];
+
 /// What the host hands over as stdin and stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handles {
@@ -45,22 +48,22 @@ impl Host {
         Self::start_with(Handles::SocketPairs, url, flags, &[])
     }
 
-    /// The same with chosen handles and environment.
+    /// Starts `mcp-remote URL FLAGS --start wait`: it is not answered with a placeholder while the server does not answer.
+    pub fn waiting(url: &str, flags: &[&str]) -> Self {
+        Self::start(url, &[flags, &WAIT].concat())
+    }
+
+    /// The same as [`start`](Self::start) with chosen handles and environment.
     pub fn start_with(handles: Handles, url: &str, flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut arguments = vec![url];
         arguments.extend(flags);
         Self::start_raw(handles, &arguments, environment, Arc::new(tempfile::tempdir().unwrap()))
     }
 
-    /// Starts `mcp-remote ARGUMENTS` with a home folder of the test's choice. Unless they say something of it,
-    /// it waits for the server itself: what is answered in the server's place has tests of its own
-    /// (`start.rs`).
+    /// Starts `mcp-remote ARGUMENTS` with a home folder of the test's choice.
     pub fn start_raw(handles: Handles, arguments: &[&str], environment: &[(&str, &str)], home: Arc<TempDir>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-remote"));
         command.args(arguments);
-        if !arguments.contains(&"--start") {
-            command.args(["--start", "wait"]);
-        }
         command.env_clear().env("HOME", home.path()).env("MCP_REMOTE_CONFIG_DIR", home.path());
         command.envs(environment.iter().copied()).stderr(Stdio::piped()).kill_on_drop(true);
         let (input, output): (Box<dyn AsyncWrite + Send + Unpin>, Box<dyn AsyncRead + Send + Unpin>);

@@ -1,9 +1,5 @@
 //! The modern era (MCP 2026-07-28): the real binary between a scripted host and a scripted server.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{
     sync::{
         Arc,
@@ -13,14 +9,16 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::{
+use tokio::sync::mpsc;
+
+use crate::support::{
     authorization_server::AuthorizationServer,
     browser::Browser,
     host::{Handles, Host, initialize_params},
     own_error,
     server::{Events, Reply, Request, Server, answer, ordinary},
+    soon,
 };
-use tokio::sync::mpsc;
 
 /// What users get.
 const DEFAULT: [&str; 2] = ["--start", "hold"];
@@ -80,7 +78,7 @@ async fn streaming(method: &'static str) -> (Server, mpsc::UnboundedReceiver<(Re
 }
 
 async fn next(streams: &mut mpsc::UnboundedReceiver<(Request, Events)>) -> (Request, Events) {
-    support::soon("a stream is opened", streams.recv()).await.unwrap()
+    soon("a stream is opened", streams.recv()).await.unwrap()
 }
 
 /// What a server of the other era does.

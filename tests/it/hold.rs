@@ -1,19 +1,16 @@
 //! The first start with default flags: the host is held for as long as it waits, and sees the real tools first.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{sync::Arc, time::Duration, time::Instant};
 
 use serde_json::{Value, json};
-use support::{
+use tempfile::TempDir;
+
+use crate::support::{
     authorization_server::AuthorizationServer,
     browser::{Browser, visit},
     host::{Handles, Host, notification, request},
     server::{Reply, Request, Server, bind, ordinary, reserved_port},
 };
-use tempfile::TempDir;
 
 /// What users get.
 const DEFAULT: [&str; 2] = ["--start", "hold"];

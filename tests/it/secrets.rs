@@ -1,10 +1,6 @@
 //! No secret is seen anywhere: every grant runs with `--debug`, and what passed is searched for in
 //! stdout, stderr, the debug file, the arguments of every process and the browser's page.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{
     collections::BTreeSet,
     os::unix::fs::PermissionsExt as _,
@@ -15,15 +11,16 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
-use support::{
+use tempfile::TempDir;
+use tokio::task::AbortHandle;
+
+use crate::support::{
     authorization_server::{AuthorizationServer, Client, Settings, edit, proof},
     browser::Browser,
     host::request,
     server::{Reply, ordinary},
     stored,
 };
-use tempfile::TempDir;
-use tokio::task::AbortHandle;
 
 /// In a header of the user's.
 const HEADER: &str = "header-secret-4711";

@@ -1,10 +1,6 @@
 //! What becomes of tokens: used, refreshed, widened, kept on disk, lost (RFC 6749 §5 and §6, MCP
 //! 2025-11-25 Authorization "Token Handling" and "Scope Challenge Handling"; npm's files).
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
@@ -16,15 +12,16 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::{
+use tempfile::TempDir;
+
+use crate::support::{
     authorization_server::{AuthorizationServer, Client, Counts, Place, Settings, edit, proof, scopes},
     browser::Browser,
-    host::Host,
+    host::{Host, WAIT, initialize_params, request},
     own_error,
     server::{Reply, Request, Server, ordinary},
     stored,
 };
-use tempfile::TempDir;
 
 type Answer = fn() -> Reply;
 
@@ -140,7 +137,7 @@ async fn many_requests_refused_at_once_are_one_refresh() {
     let desk = Desk::with(|settings| settings.token_delay = Duration::from_millis(200)).await;
     let mut host = desk.host(&[]).await;
     desk.server.revoke_access_tokens();
-    let calls: Vec<_> = (1..=10).map(|id| support::host::request(id, "tools/call", call("a"))).collect();
+    let calls: Vec<_> = (1..=10).map(|id| request(id, "tools/call", call("a"))).collect();
     for answer in host.talk(&calls, 10).await {
         assert_answered(&serde_json::from_str(&answer).unwrap(), &host);
     }
@@ -222,7 +219,7 @@ async fn without_a_refresh_token_an_expired_sign_in_is_made_anew() {
     let desk = Desk::signed_in(|settings| settings.refresh_tokens = false).await;
     desk.expire();
     desk.server.revoke_access_tokens();
-    desk.host(&[]).await;
+    desk.host(&WAIT).await;
     assert_eq!(desk.spent(), (2, 1, 0));
 }
 
@@ -259,7 +256,7 @@ async fn an_authorization_server_that_is_down_signs_nobody_out() {
     let kept = desk.tokens()["refresh_token"].clone();
     desk.server.revoke_access_tokens();
     desk.server.change(|settings| at_token(settings, || Reply::status(503, "text/plain", "later")));
-    let mut host = desk.browser.host_at(&desk.home, &desk.server.url(), &["--retry-for", "0"]);
+    let mut host = desk.browser.host_at(&desk.home, &desk.server.url(), &["--retry-for", "0", WAIT[0], WAIT[1]]);
     own_error(&host.initialize().await);
     assert_eq!(desk.tokens()["refresh_token"], kept);
     desk.server.change(|settings| settings.first = Arc::new(|_| None));
@@ -461,8 +458,8 @@ async fn a_403_that_does_not_ask_for_scope_is_an_error_and_no_sign_in() {
 
 // What is on disk.
 
-const KEPT_BY_NPM: &str = include_str!("../fixtures/npm-store/tokens.json");
-const REGISTERED_BY_NPM: &str = include_str!("../fixtures/npm-store/client_info.json");
+const KEPT_BY_NPM: &str = include_str!("../../fixtures/npm-store/tokens.json");
+const REGISTERED_BY_NPM: &str = include_str!("../../fixtures/npm-store/client_info.json");
 
 /// A home where npm's mcp-remote 0.15.1 has signed in to this server.
 async fn after_npm() -> Desk {
@@ -527,6 +524,82 @@ async fn what_is_written_is_what_npm_reads() {
     // Two spaces, no newline at the end.
     let text = std::fs::read_to_string(stored::file(desk.home.path(), &desk.server.url(), "tokens.json")).unwrap();
     assert!(text.starts_with("{\n  \"") && text.ends_with("\n}"), "{text}");
+}
+
+const OWN_TOKENS: &str = r#"{
+  "access_token": _,
+  "expires_at": _,
+  "expires_in": 3600,
+  "issuer": "ISSUER",
+  "refresh_token": _,
+  "token_type": "bearer"
+}"#;
+const OWN_GRANT: &str = r#"{
+  "server": "SERVER",
+  "grant": "authorization_code",
+  "client_id": _,
+  "issuer": "ISSUER",
+  "resource": "SERVER",
+  "requested_scopes": [],
+  "resource_metadata": _,
+  "sign_in": _,
+  "over": false,
+  "token": _
+}"#;
+const OWN_REGISTRATIONS: &str = r#"[
+  {
+    "application_type": "native",
+    "client_id": _,
+    "client_name": "mcp-remote",
+    "grant_types": [
+      "authorization_code",
+      "refresh_token"
+    ],
+    "issuer": "ISSUER",
+    "redirect_uris": [
+      "http://localhost:PORT/oauth/callback"
+    ],
+    "response_types": [
+      "code"
+    ],
+    "software_id": "2e6dc280-f3c3-4e01-99a7-8181dbd1d23d",
+    "software_version": _,
+    "token_endpoint_auth_method": "none"
+  }
+]"#;
+const OWN_DESCRIPTION: &str = concat!(
+    r#"{"credential":_,"account":_,"description":{"initialize":{"capabilities":{"tools":{}},"#,
+    r#""protocolVersion":"2025-11-25","serverInfo":{"name":"peer","version":"1"}},"#,
+    r#""negotiated":{"2025-11-25":"2025-11-25"},"#,
+);
+
+/// Replaces what differs from run to run, so that the rest of a file can be compared as text.
+fn without_values(mut text: String, members: &[&str]) -> String {
+    let value: Value = serde_json::from_str(&text).unwrap();
+    let value = value.get(0).unwrap_or(&value);
+    for name in members {
+        text = text.replace(&value[name].to_string(), "_");
+    }
+    text
+}
+
+#[tokio::test]
+async fn own_files_have_the_text_that_other_versions_read() {
+    let desk = Desk::with(|settings| settings.lifetime = json!(3600)).await;
+    let mut host = desk.host(&[]).await;
+    assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
+    host.close().await;
+    let (url, issuer) = (desk.server.url(), desk.server.issuer());
+    let text = |name: &str, members: &[&str]| {
+        let text = std::fs::read_to_string(stored::file(desk.home.path(), &url, name)).unwrap();
+        let text = without_values(text, members).replace(&url, "SERVER").replace(&issuer, "ISSUER");
+        text.replace(&format!("localhost:{}", stored::port(&url)), "localhost:PORT")
+    };
+    assert_eq!(text("tokens.json", &["access_token", "refresh_token", "expires_at"]), OWN_TOKENS);
+    assert_eq!(text("grant.json", &["sign_in", "token", "client_id", "resource_metadata"]), OWN_GRANT);
+    assert_eq!(text("registrations.json", &["client_id", "software_version"]), OWN_REGISTRATIONS);
+    let description = text("description.json", &["credential", "account"]);
+    assert!(description.starts_with(OWN_DESCRIPTION), "{description}");
 }
 
 #[tokio::test]
@@ -658,7 +731,7 @@ async fn a_refresh_lease_of_npms_is_respected() {
         json!({"pid": std::process::id(), "nonce": "11111111-2222-3333-4444-555555555555", "at": stored::now()});
     stored::write(desk.home.path(), &desk.server.url(), "refresh_in_progress.json", &lease);
     let mut host = desk.browser.host_at(&desk.home, &desk.server.url(), &[]);
-    host.send(support::host::request(0, "initialize", support::host::initialize_params("2025-11-25"))).await;
+    host.send(request(0, "initialize", initialize_params("2025-11-25"))).await;
     assert!(host.is_quiet(Duration::from_millis(500)).await);
     assert_eq!(desk.server.counts().refreshes, 0);
     // And is done.

@@ -1,25 +1,22 @@
 //! `mcp-remote login`, `logout` and `status`: signing in ahead of time, signing out, and who is signed
 //! in where.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{
     process::{ExitStatus, Stdio},
     sync::Arc,
 };
 
 use serde_json::Value;
-use support::{
+use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt as _, process::Command};
+
+use crate::support::{
     authorization_server::{AuthorizationServer, Settings},
     browser::{Browser, redirect_of},
     host::{initialize_params, request},
     server::{Reply, ordinary, reserved_port},
     soon, stored,
 };
-use tempfile::TempDir;
-use tokio::{io::AsyncWriteExt as _, process::Command};
 
 struct Desk {
     server: AuthorizationServer,

@@ -1,24 +1,22 @@
 //! Servers that mean harm, or are broken in ways that amount to it.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
 
 use serde_json::json;
-use support::{
-    authorization_server::{AuthorizationServer, edit},
-    browser::Browser,
-    host::{Host, notification, request},
-    server::{Reply, Server, answer, ordinary},
-};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::Mutex,
+};
+
+use crate::support::{
+    authorization_server::{AuthorizationServer, edit},
+    browser::Browser,
+    host::{Host, notification, request},
+    own_error,
+    server::{Reply, Server, answer, ordinary},
 };
 
 #[tokio::test]
@@ -148,7 +146,7 @@ async fn metadata_that_name_hundreds_of_authorization_servers_send_us_to_a_few()
     let browser = Browser::consenting();
     let mut host = browser.host(&server.url(), &["--start", "wait"]);
     let answer = host.initialize().await;
-    let told = support::own_error(&answer);
+    let told = own_error(&answer);
     let asked = server.arrived().iter().filter(|one| one.path().contains("/nobody/")).count();
     assert!(asked > 0 && asked <= 30, "{asked} requests");
     assert!(told.len() < 4000, "{} bytes: {told}", told.len());
@@ -175,7 +173,7 @@ async fn a_key_in_the_servers_address_is_not_told_where_its_metadata_cannot_be_h
     for flags in [&["--start", "wait"][..], &["--start", "wait", "--debug"]] {
         let mut host = Host::start(&format!("http://127.0.0.1:{port}/mcp?key=hush-4711"), flags);
         let answer = host.initialize().await;
-        assert!(support::own_error(&answer).contains("no answer from"), "{answer}");
+        assert!(own_error(&answer).contains("no answer from"), "{answer}");
         host.end_input();
         host.exit().await;
         assert!(!answer.to_string().contains("hush"), "{answer}");

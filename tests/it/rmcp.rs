@@ -1,9 +1,5 @@
 //! Hosts and servers on rmcp, the official Rust SDK, in both eras, with the real binary between them.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{convert::Infallible, process::Stdio, sync::Arc};
 
 use hyper::{Request as HttpRequest, body::Incoming, server::conn::http1, service::service_fn};
@@ -20,11 +16,15 @@ use rmcp::{
     },
     transport::streamable_http_server::{StreamableHttpService, session::local::LocalSessionManager},
 };
-use support::server::{Reply, Request, Server, ordinary};
 use tokio::{
     net::TcpListener,
     process::{Child, Command},
     task::JoinSet,
+};
+
+use crate::support::{
+    server::{Reply, Request, Server, ordinary},
+    soon,
 };
 
 struct Tools;
@@ -117,7 +117,7 @@ async fn connect(
         .spawn()
         .unwrap();
     let pipes = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
-    let connected = support::soon("rmcp connects", serve_client_with_lifecycle((), pipes, mode)).await;
+    let connected = soon("rmcp connects", serve_client_with_lifecycle((), pipes, mode)).await;
     (connected, child)
 }
 
@@ -131,7 +131,7 @@ async fn works(url: &str, mode: ClientLifecycleMode) {
         host.call_tool(CallToolRequestParams::new("real")).await.unwrap_or_else(|error| panic!("{what}: {error}"));
     assert_eq!(called.content[0].as_text().unwrap().text, "called real", "{what}");
     host.cancel().await.unwrap();
-    assert!(support::soon("the adapter exits", child.wait()).await.unwrap().success(), "{what}");
+    assert!(soon("the adapter exits", child.wait()).await.unwrap().success(), "{what}");
 }
 
 #[tokio::test]

@@ -1,23 +1,20 @@
 //! Many copies of the program for one server, as hosts start them: real processes that share a home,
 //! killed at the worst moments; and npm's mcp-remote 0.15.1 beside them.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use support::{
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use crate::support::{
     authorization_server::{AuthorizationServer, Counts, Form, Settings},
     browser::{Browser, get, visit},
-    host::{Host, initialize_params, request},
+    host::{Host, WAIT, initialize_params, request},
     own_error,
     server::{Reply, Server},
     stored,
 };
-use tempfile::TempDir;
-use tokio::net::TcpListener;
 
 /// A home that several copies share.
 struct House {
@@ -51,7 +48,7 @@ impl House {
     async fn copies(&self, count: usize) -> Vec<Host> {
         let mut copies = Vec::new();
         for _ in 0..count {
-            copies.push(self.started(&[]).await);
+            copies.push(self.started(&WAIT).await);
         }
         copies
     }
@@ -226,7 +223,7 @@ async fn a_person_who_refuses_again_and_again_is_not_asked_again_and_again() {
     })
     .await;
     for _ in 0..6 {
-        let mut host = house.started(&["--auth-timeout", "1"]).await;
+        let mut host = house.started(&["--auth-timeout", "1", WAIT[0], WAIT[1]]).await;
         own_error(&host.json().await);
         kill(&mut host).await;
     }

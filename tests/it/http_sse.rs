@@ -1,10 +1,6 @@
 //! HTTP+SSE, the transport of MCP 2024-11-05, seen from both ends: a real host process in front, a
 //! scripted server behind.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{
     sync::{
         Arc, Mutex,
@@ -14,7 +10,8 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::{
+
+use crate::support::{
     event_streams::EventStreams,
     host::{Host, initialize_params, notification, request},
     server::{Reply, Request, Server, answer, initialize_result, ordinary},
@@ -512,7 +509,7 @@ async fn a_stream_that_ends_before_initialize_is_answered_fails_it_and_the_next_
         })
     })
     .await;
-    let mut host = Host::start(&server.url("/sse"), &SSE);
+    let mut host = Host::waiting(&server.url("/sse"), &SSE);
     let lost = host.ask(1, "initialize", initialize_params("2024-11-05")).await;
     assert_eq!((&lost["id"], &lost["error"]["code"]), (&json!(1), &json!(-31000)));
     let answered = host.ask(2, "initialize", initialize_params("2024-11-05")).await;

@@ -1,29 +1,26 @@
 //! Signing in with a browser, seen from outside: a real process between a host, a protected server,
 //! its authorization server and a browser (MCP 2025-11-25 and 2026-07-28, Authorization).
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
-use support::{
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{
     authorization_server::{
         Addresses, Arrived, AuthorizationServer, Client, Counts, Form, Iss, Place, Resource, Settings, edit, scopes,
     },
     browser::{Browser, get, get_with, redirect_of, visit},
     event_streams::EventStreams,
-    host::{Host, initialize_params, request},
+    host::{Host, WAIT, initialize_params, request},
     own_error,
     server::{Reply, ordinary},
     soon, stored,
 };
-use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
 
 type Change = fn(&mut Settings);
 type Answer = fn() -> Reply;
@@ -872,7 +869,7 @@ async fn registered(server: &AuthorizationServer) -> Arc<TempDir> {
 /// Signs in with a home that has been used.
 async fn signed_in_again(server: &AuthorizationServer, home: &Arc<TempDir>) -> (Browser, Host) {
     let browser = Browser::consenting();
-    let mut host = browser.host_at(home, &server.url(), &[]);
+    let mut host = browser.host_at(home, &server.url(), &WAIT);
     let answer = host.initialize().await;
     assert!(answer["result"].is_object(), "{answer}\n{}", host.stderr());
     (browser, host)
@@ -1176,7 +1173,7 @@ async fn the_end_of_input_ends_the_program_within_a_second_in_every_step() {
 #[tokio::test]
 async fn a_late_person_still_signs_in_after_the_host_was_told_where() {
     let server = AuthorizationServer::start(Settings::default()).await;
-    let mut open = open_sign_in(&server, &["--auth-timeout", "1"]).await;
+    let mut open = open_sign_in(&server, &["--auth-timeout", "1", WAIT[0], WAIT[1]]).await;
     let words = own_error(&open.host.json().await);
     assert!(words.contains(&open.url), "{words}");
     assert_eq!(visit(&open.url).await.status, 200);
@@ -1203,7 +1200,7 @@ async fn a_call_that_waits_for_a_person_is_answered_before_its_host_gives_up() {
 #[tokio::test]
 async fn a_request_that_comes_while_the_tab_is_open_opens_no_second_one() {
     let server = AuthorizationServer::start(Settings::default()).await;
-    let mut open = open_sign_in(&server, &["--auth-timeout", "1"]).await;
+    let mut open = open_sign_in(&server, &["--auth-timeout", "1", WAIT[0], WAIT[1]]).await;
     own_error(&open.host.json().await);
     let words = own_error(&open.host.ask(1, "initialize", initialize_params("2025-11-25")).await);
     assert!(words.contains(&open.url), "{words}");

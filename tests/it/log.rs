@@ -1,10 +1,5 @@
 //! What the log on stderr says of a start, and how often.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{
     process::{Command, Stdio},
     sync::Arc,
@@ -12,7 +7,8 @@ use std::{
 };
 
 use serde_json::json;
-use support::{
+
+use crate::support::{
     host::{Handles, Host, initialize_params, request},
     server::{Reply, Server, ordinary, reserved_port},
 };
@@ -123,7 +119,7 @@ async fn report_is_logged_once_before_and_after_the_placeholder() {
 #[tokio::test]
 async fn retries_of_a_waiting_start_are_counted() {
     let url = format!("http://127.0.0.1:{}/mcp", reserved_port().await);
-    let mut host = Host::start(&url, &["--retry-for", "1"]);
+    let mut host = Host::waiting(&url, &["--retry-for", "1"]);
     let answer = host.ask(0, "initialize", initialize_params("2025-11-25")).await;
     assert_eq!(answer["error"]["data"]["code"], "cannot_connect", "{answer}");
     host.told_line("[cannot_connect]").await;

@@ -1,10 +1,6 @@
 //! Streamable HTTP, seen from both ends: a real host process in front, a scripted server behind
 //! (MCP 2025-11-25, Transports).
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{
     sync::{
         Arc,
@@ -14,12 +10,13 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::{
+use tokio::sync::mpsc;
+
+use crate::support::{
     host::{Handles, Host, initialize_params, notification, request},
     server::{Events, Reply, Request, Server, answer, initialize_result, ordinary},
     soon,
 };
-use tokio::sync::mpsc;
 
 /// Long enough for what must not happen to happen in a broken program.
 const MOMENT: Duration = Duration::from_millis(150);

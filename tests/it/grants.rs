@@ -2,22 +2,19 @@
 //! or a key (RFC 6749 §4.4, RFC 7523), enterprise-managed authorization, workload identity; and tokens
 //! that are bound to a key (DPoP, RFC 9449).
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{os::unix::fs::PermissionsExt as _, path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use support::{
+use tempfile::TempDir;
+
+use crate::support::{
     authorization_server::{AuthorizationServer, Client, Counts, Place, Resource, Settings, edit, proof, scopes},
     browser::Browser,
-    host::{Handles, Host, initialize_params, request},
+    host::{Handles, Host, WAIT, initialize_params, request},
     own_error,
     server::Reply,
     stored,
 };
-use tempfile::TempDir;
 
 /// A server, a browser that nobody should need, a home, and a folder for the user's files.
 struct Desk {
@@ -106,7 +103,7 @@ async fn a_device_that_is_told_to_slow_down_does() {
     })
     .await;
     // The server checks the pause.
-    desk.signed_in(&["--device-code"]).await;
+    desk.signed_in(&["--device-code", WAIT[0], WAIT[1]]).await;
     assert_eq!(desk.server.counts().polls, 2);
 }
 
@@ -132,7 +129,7 @@ async fn a_device_stops_asking_when_its_code_has_expired() {
         settings.device_polls = vec!["authorization_pending"; 50];
     })
     .await;
-    desk.refused(&["--device-code"]).await;
+    desk.refused(&["--device-code", WAIT[0], WAIT[1]]).await;
     assert!(desk.server.counts().polls <= 4, "{:?}", desk.server.counts());
 }
 
@@ -162,7 +159,7 @@ async fn a_registration_for_browsers_is_not_one_for_devices_and_the_reverse() {
     for flags in [[&[][..], &["--device-code"]], [&["--device-code"], &[][..]]] {
         let desk = Desk::with(|settings| settings.devices = true).await;
         for flags in flags {
-            desk.signed_in(flags).await.close().await;
+            desk.signed_in(&[flags, &WAIT].concat()).await.close().await;
             std::fs::remove_file(stored::file(desk.home.path(), &desk.server.url(), "tokens.json")).unwrap();
         }
         assert_eq!(desk.server.counts().registrations, 2, "{flags:?}");

@@ -1,18 +1,14 @@
 //! `mcp-remote-client`: what it shows of a server, and how it says that it cannot.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::process::Stdio;
 
 use serde_json::{Value, json};
-use support::{
+use tokio::process::Command;
+
+use crate::support::{
     server::{Reply, Request, Server, ordinary, reserved_port},
     soon,
 };
-use tokio::process::Command;
 
 struct Shown {
     code: Option<i32>,

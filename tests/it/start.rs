@@ -1,10 +1,6 @@
 //! What a host sees at its first start, where somebody has to sign in or the server is away: it is
 //! answered at once, and the server's tools come when they can, without a restart.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{
     sync::{
         Arc,
@@ -14,14 +10,15 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::{
+use tempfile::TempDir;
+
+use crate::support::{
     authorization_server::{AuthorizationServer, Settings},
-    browser::Browser,
+    browser::{Browser, visit},
     host::{Handles, Host, initialize_params, notification, request},
     server::{Reply, Request, Server, bind, initialize_result, ordinary, reserved_port},
     stored,
 };
-use tempfile::TempDir;
 
 const ANSWER: [&str; 2] = ["--start", "answer"];
 /// Long enough for what must not happen to happen in a broken program.
@@ -96,7 +93,7 @@ async fn a_host_that_starts_signed_out_has_its_answer_before_anybody_has_signed_
     host.send(request(3, "tools/call", json!({ "name": "real" }))).await;
     assert!(host.is_quiet(MOMENT).await);
 
-    support::browser::visit(&tab.url).await;
+    visit(&tab.url).await;
     let mut seen = [host.json().await, host.json().await, host.json().await];
     seen.sort_by_key(|message| message["id"].as_u64());
     assert_eq!(seen[0]["method"], TOOLS_CHANGED);
@@ -138,7 +135,7 @@ async fn a_known_server_that_nobody_is_signed_in_to_shows_its_own_tools_and_call
     let url = host.told_address(&server.endpoint("authorize"), 1).await;
     host.send(request(2, "tools/call", json!({ "name": "real" }))).await;
     assert!(host.is_quiet(MOMENT).await);
-    support::browser::visit(&url).await;
+    visit(&url).await;
     assert_eq!(host.json().await["result"], json!({ "echo": "tools/call" }));
     assert!(host.is_quiet(MOMENT).await, "nothing has changed, so nothing is announced");
     host.close().await;
@@ -282,7 +279,7 @@ async fn a_list_that_needs_a_sign_in_where_initialize_needs_none_is_answered_and
     let mut host = browser.host(&server.url(), &ANSWER);
     assert_eq!(host.initialize().await["result"]["serverInfo"]["name"], "real");
     assert_eq!(list(&mut host, 1).await, ["mcp_remote_sign_in"]);
-    support::browser::visit(&browser.tab().await.url).await;
+    visit(&browser.tab().await.url).await;
     assert_eq!(host.json().await["method"], TOOLS_CHANGED);
     assert_eq!(list(&mut host, 2).await, ["real"]);
     host.close().await;
@@ -299,7 +296,7 @@ async fn a_person_who_says_no_is_told_in_the_tool_and_asked_again_only_when_the_
     let mut host = browser.host(&server.url(), &ANSWER);
     host.initialize().await;
     list(&mut host, 1).await;
-    support::browser::visit(&browser.tab().await.url).await;
+    visit(&browser.tab().await.url).await;
     assert_eq!(host.json().await["method"], TOOLS_CHANGED);
     let answer = host.ask(2, "tools/list", json!({})).await;
     assert_eq!(names(&answer), ["mcp_remote_status"]);

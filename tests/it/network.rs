@@ -1,11 +1,6 @@
 //! The way to the server: TLS and private authorities, client certificates, proxies, IPv4, the
 //! user's headers.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},
@@ -16,11 +11,6 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use serde_json::{Value, json};
-use support::{
-    host::{Handles, Host, initialize_params, request},
-    server::{Reply, Server, ordinary},
-    soon,
-};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
@@ -35,6 +25,12 @@ use tokio_rustls::{
         pki_types::{CertificateDer, PrivateKeyDer},
         server::WebPkiClientVerifier,
     },
+};
+
+use crate::support::{
+    host::{Handles, Host, WAIT, initialize_params, request},
+    server::{Reply, Server, ordinary},
+    soon,
 };
 
 /// A private authority, and its files.
@@ -173,7 +169,7 @@ async fn a_certificate_nobody_vouches_for_is_told_at_once_with_what_to_do() {
     assert!(error["data"]["hint"].as_str().unwrap().contains("--ca-cert"), "{answer}");
     // The next message tries again, once.
     assert_eq!(host.ask(1, "tools/call", json!({})).await["error"]["data"]["code"], "certificate_not_trusted");
-    assert_eq!(tls.connections(), 4);
+    assert_eq!(tls.connections(), 2);
     assert!(server.requests().is_empty());
     host.close().await;
 }
@@ -320,7 +316,7 @@ async fn hosts_that_no_proxy_names_are_reached_without_one() {
     }
     assert_eq!(proxy.connections(), 0);
     let environment = [("HTTP_PROXY", &*address), ("NO_PROXY", "other.example")];
-    let (answer, host) = initialize(&url, &["--allow-http", "--retry-for", "0"], &environment).await;
+    let (answer, host) = initialize(&url, &["--allow-http", "--retry-for", "0", WAIT[0], WAIT[1]], &environment).await;
     assert_eq!(answer["error"]["data"]["status"], 502, "not excepted: {answer}");
     host.close().await;
 }
@@ -416,7 +412,7 @@ async fn with_ipv4_no_other_address_is_tried() {
     let url = format!("http://[::1]:{}/mcp", v6.port);
     works(&url, &[], &[]).await;
     let before = v6.connections();
-    let (answer, host) = initialize(&url, &["--ipv4", "--retry-for", "0"], &[]).await;
+    let (answer, host) = initialize(&url, &["--ipv4", "--retry-for", "0", WAIT[0], WAIT[1]], &[]).await;
     assert_eq!(answer["error"]["data"]["code"], "cannot_connect", "{answer}");
     assert_eq!(v6.connections(), before);
     host.close().await;
@@ -482,7 +478,7 @@ async fn without_headers_of_the_user_we_say_who_we_are() {
 async fn a_connection_that_does_not_come_about_is_given_up_after_the_connect_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = format!("https://{}/mcp", listener.local_addr().unwrap()); // TCP, but no TLS comes
-    let mut host = Host::start(&server, &["--connect-timeout", "0.3", "--retry-for", "0"]);
+    let mut host = Host::waiting(&server, &["--connect-timeout", "0.3", "--retry-for", "0"]);
     host.send(request(0, "initialize", initialize_params("2025-11-25"))).await;
     let answer = soon("an answer", host.json()).await;
     assert_eq!(answer["error"]["data"]["code"], "cannot_connect", "{answer}");

@@ -1,11 +1,6 @@
 //! The catalogue of failures, from outside: each row of the table sets up what is broken for real, and
 //! says what must be told of it (sentence, code, what to do) and in which places.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{
     any::Any,
     collections::BTreeSet,
@@ -24,14 +19,6 @@ use rcgen::{
 };
 use reqwest::Url;
 use serde_json::{Value, json};
-use support::{
-    authorization_server::{AuthorizationServer, Client, Iss, Settings, edit, refusal},
-    browser::Browser,
-    event_streams::EventStreams,
-    host::{Handles, Host, initialize_params, request},
-    server::{Reply, Request, Server, answer, ordinary, reserved_port},
-    soon, stored,
-};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
@@ -48,6 +35,15 @@ use tokio_rustls::{
         pki_types::{CertificateDer, PrivateKeyDer},
         server::WebPkiClientVerifier,
     },
+};
+
+use crate::support::{
+    authorization_server::{AuthorizationServer, Client, Iss, Settings, edit, refusal},
+    browser::Browser,
+    event_streams::EventStreams,
+    host::{Handles, Host, initialize_params, request},
+    server::{Reply, Request, Server, answer, ordinary, reserved_port},
+    soon, stored,
 };
 
 // How it is told.
@@ -1235,7 +1231,7 @@ const CASES: &[Case] = &[
             })
         },
         says: if cfg!(target_os = "linux") {
-            &["the sign-in to {host} needs port ", "which cannot be had: process {pid} (catalogue"]
+            &["the sign-in to {host} needs port ", "which cannot be had: process {pid} (it-"]
         } else {
             &["the sign-in to {host} needs port ", "which cannot be had"]
         },

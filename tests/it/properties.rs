@@ -1,8 +1,6 @@
 //! Laws that hold for every input: what reads bytes from outside, against `serde_json` and against
 //! the plainest code that does the same.
 
-#![allow(clippy::unwrap_used, reason = "what a test's peers cannot do is the test's failure")]
-
 use std::time::Duration;
 
 use bytes::Bytes;

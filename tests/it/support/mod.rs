@@ -4,8 +4,6 @@
 //! Everything waits for events and gives up after [`PATIENCE`], so that a broken program fails a
 //! test and does not hang it.
 
-#![allow(clippy::unwrap_used, dead_code, unreachable_pub, missing_docs, reason = "each test file uses its own part")]
-
 pub mod authorization_server;
 pub mod browser;
 pub mod event_streams;

@@ -1,14 +1,10 @@
 //! What the command line refuses, and how a person and a host learn of it.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{process::Command, sync::Arc, time::Duration};
 
 use serde_json::json;
-use support::{
+
+use crate::support::{
     host::{Handles, Host, initialize_params, notification, request},
     server::{Server, ordinary},
 };

@@ -1,10 +1,5 @@
 //! How the program starts, what it takes from a host, how it ends, and what it says meanwhile.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Write},
@@ -17,13 +12,14 @@ use std::{
 
 use rustix::pty::{self, OpenptFlags};
 use serde_json::{Value, json};
-use support::{
+use tokio::process::Command;
+
+use crate::support::{
     PATIENCE,
     host::{Handles, Host, initialize_params, notification, request},
-    server::{Events, Reply, Request, Server, ordinary},
+    server::{Events, Reply, Request, Server, initialize_result, ordinary},
     soon,
 };
-use tokio::process::Command;
 
 const BOTH: [Handles; 2] = [Handles::SocketPairs, Handles::Pipes];
 const URL_OF_NOBODY: &str = "http://127.0.0.1:1/mcp";
@@ -255,7 +251,7 @@ async fn the_end_of_input_ends_also_a_program_that_waits_for_a_server() {
     let silent = Server::with(|_| Reply::Hang).await;
     for url in [URL_OF_NOBODY, &silent.url("/mcp")] {
         for flags in [&[][..], &["--transport", "sse-only"]] {
-            let mut host = Host::start(url, flags);
+            let mut host = Host::waiting(url, flags);
             host.send(request(0, "initialize", initialize_params("2025-11-25"))).await;
             host.send(request(1, "tools/list", json!({}))).await;
             assert!(host.is_quiet(A_WHILE).await, "{url} {flags:?}");
@@ -495,7 +491,7 @@ async fn each_line_of_the_log_names_the_process_and_a_quiet_life_is_not_told() {
 #[tokio::test]
 async fn silent_is_silent_also_when_things_go_wrong() {
     let server = Server::with(|_| Reply::status(500, "text/html", "<title>Oh no</title>")).await;
-    let mut host = Host::start(&server.url("/mcp"), &["--silent", "--protocol", "auto"]);
+    let mut host = Host::waiting(&server.url("/mcp"), &["--silent", "--protocol", "auto"]);
     host.send("no json").await;
     host.json().await;
     assert_eq!(host.ask(1, "initialize", initialize_params("2025-11-25")).await["error"]["data"]["status"], 500);
@@ -557,7 +553,7 @@ async fn a_debug_file_that_cannot_be_written_is_told_and_stops_nothing() {
 /// A life with a secret in every place that has one; what was said of it.
 async fn told_of_a_secret_life(environment: &[(&str, &str)]) -> String {
     let server = Server::with(|request| match (request.method.as_str(), request.rpc().as_str()) {
-        (_, "initialize") => Reply::result(request, support::server::initialize_result(request))
+        (_, "initialize") => Reply::result(request, initialize_result(request))
             .with("mcp-session-id", "hush-session")
             .with("set-cookie", "sticky=hush-cookie; Path=/"),
         (_, "tools/call") => Reply::status(401, "text/plain", "who are you"),
@@ -601,7 +597,7 @@ async fn no_secret_reaches_them_even_if_the_libraries_are_to_say_everything() {
 
 #[tokio::test]
 async fn what_the_program_says_of_a_server_that_is_down_is_said_to_the_host_too() {
-    let mut host = Host::start(URL_OF_NOBODY, &["--retry-for", "0"]);
+    let mut host = Host::waiting(URL_OF_NOBODY, &["--retry-for", "0"]);
     let answer = host.ask(0, "initialize", initialize_params("2025-11-25")).await;
     assert_eq!(answer["error"]["data"]["code"], "cannot_connect", "{answer}");
     let sentence = answer["error"]["message"].as_str().unwrap().strip_prefix("mcp-remote: ").unwrap().to_owned();

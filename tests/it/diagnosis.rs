@@ -1,11 +1,6 @@
 //! `mcp-remote-client` as somebody reads it: the connection told step by step, calls and readings, exit
 //! codes, and that nothing secret is in any of it.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
-mod support;
-
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
@@ -14,12 +9,6 @@ use std::{
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use serde_json::{Value, json};
-use support::{
-    authorization_server::{AuthorizationServer, Client, Settings},
-    browser::{Browser, visit},
-    server::{Reply, Request, Server, initialize_result, ordinary, reserved_port},
-    soon, stored,
-};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines, copy_bidirectional},
@@ -34,6 +23,13 @@ use tokio_rustls::{
         crypto::ring,
         pki_types::{CertificateDer, PrivateKeyDer},
     },
+};
+
+use crate::support::{
+    authorization_server::{AuthorizationServer, Client, Settings},
+    browser::{Browser, visit},
+    server::{Events, Reply, Request, Server, answer, initialize_result, ordinary, reserved_port},
+    soon, stored,
 };
 
 struct Told {
@@ -292,7 +288,7 @@ async fn a_server_of_neither_transport_is_told_with_what_each_was_answered() {
 #[tokio::test]
 async fn the_older_transport_is_told_with_why_it_was_taken() {
     let server = Server::start({
-        let stream = Arc::new(std::sync::Mutex::new(None::<support::server::Events>));
+        let stream = Arc::new(std::sync::Mutex::new(None::<Events>));
         move |request: Request| {
             let stream = stream.clone();
             async move {
@@ -304,14 +300,14 @@ async fn the_older_transport_is_told_with_why_it_was_taken() {
                         reply
                     }
                     ("POST", "/messages") => {
-                        let answer = match request.rpc().as_str() {
+                        let result = match request.rpc().as_str() {
                             "initialize" => Some(initialize_result(&request)),
                             "tools/list" => Some(r#"{"tools":[]}"#.to_owned()),
                             _ => None,
                         };
-                        if let Some(answer) = answer {
+                        if let Some(result) = result {
                             let events = stream.lock().unwrap().clone().unwrap();
-                            events.message(support::server::answer(&request, answer));
+                            events.message(answer(&request, result));
                         }
                         Reply::empty(202)
                     }

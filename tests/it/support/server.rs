@@ -30,8 +30,6 @@ pub struct Request {
     /// Names in lower case; values of equal names joined by ", ".
     pub headers: BTreeMap<String, String>,
     pub body: String,
-    /// Which connection it came on, from 0.
-    pub connection: usize,
 }
 
 impl Request {
@@ -227,15 +225,11 @@ impl Server {
             let mut connections = JoinSet::new();
             loop {
                 let Ok((stream, _)) = listener.accept().await else { return };
-                let number = {
-                    let mut count = accepted.connections.lock().unwrap();
-                    *count += 1;
-                    *count - 1
-                };
+                *accepted.connections.lock().unwrap() += 1;
                 *accepted.open.lock().unwrap() += 1;
                 let (handler, seen) = (handler.clone(), accepted.clone());
                 connections.spawn(async move {
-                    _ = serve(stream, number, handler, &seen).await;
+                    _ = serve(stream, handler, &seen).await;
                     *seen.open.lock().unwrap() -= 1;
                     seen.more.notify_waiters();
                 });
@@ -319,10 +313,10 @@ pub async fn bind(port: u16) -> TcpListener {
     .await
 }
 
-async fn serve(mut stream: TcpStream, connection: usize, handler: Handler, seen: &Seen) -> std::io::Result<()> {
+async fn serve(mut stream: TcpStream, handler: Handler, seen: &Seen) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = Vec::new();
-    while let Some(request) = read(&mut stream, &mut buffer, connection).await? {
+    while let Some(request) = read(&mut stream, &mut buffer).await? {
         let head = request.method == "HEAD";
         seen.requests.lock().unwrap().push(request.clone());
         seen.more.notify_waiters();
@@ -382,7 +376,7 @@ fn head_of(status: u16, headers: &[(String, String)]) -> String {
     text
 }
 
-async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>, connection: usize) -> std::io::Result<Option<Request>> {
+async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<Option<Request>> {
     let end = loop {
         if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
             break end + 4;
@@ -413,5 +407,5 @@ async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>, connection: usize) -
         }
     }
     let body = String::from_utf8(buffer.drain(..length).collect()).expect("bodies are UTF-8");
-    Ok(Some(Request { method, path, headers, body, connection }))
+    Ok(Some(Request { method, path, headers, body }))
 }

@@ -3,10 +3,6 @@
 //! HTTP+SSE, and arrives as the bytes that left (but for line breaks between tokens, which become
 //! spaces).
 
-#![allow(clippy::unwrap_used, reason = "what a test's peers cannot do is the test's failure")]
-
-mod support;
-
 use std::{
     collections::VecDeque,
     fmt::Write as _,
@@ -17,12 +13,13 @@ use std::{
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use support::{
+use tokio::sync::watch;
+
+use crate::support::{
     host::{Handles, Host},
-    server::{Events, Reply, Request, Server, initialize_result},
+    server::{Events, Reply, Request, Server, answer, initialize_result},
     soon,
 };
-use tokio::sync::watch;
 
 const PLACEHOLDER: &str = "\"@ID@\"";
 /// Follows what is looked at, so that a message that does not arrive is noticed without waiting.
@@ -342,7 +339,7 @@ fn reply(
         _ => return Reply::empty(200),
     }
     let own = if request.rpc() == "initialize" {
-        Some(support::server::answer(request, initialize_result(request)))
+        Some(answer(request, initialize_result(request)))
     } else if request.body.trim_start().starts_with('{') && is_request(&request.body) {
         member(&request.body, "id").map(plain_answer)
     } else {
