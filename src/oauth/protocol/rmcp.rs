@@ -347,9 +347,11 @@ mod tests {
 
     const REDIRECT_URI: &str = "http://localhost:1/oauth/callback";
 
+    type Forms = Arc<Mutex<Vec<HashMap<String, String>>>>;
+
     /// A token endpoint that answers so, and the forms that it got.
-    fn endpoint(answers: &[(u16, Value)]) -> (TokenEndpoint, Arc<Mutex<Vec<HashMap<String, String>>>>) {
-        let forms: Arc<Mutex<Vec<HashMap<String, String>>>> = Arc::default();
+    fn endpoint(answers: &[(u16, Value)]) -> (TokenEndpoint, Forms) {
+        let forms = Forms::default();
         let (received, answers) = (forms.clone(), Mutex::new(answers.to_vec()));
         let http = scripted(move |_, body| {
             received.guard().push(form::decode(body).into_iter().collect());

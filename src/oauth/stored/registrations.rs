@@ -98,3 +98,80 @@ fn save(store: &Store, name: &str, content: &impl serde::Serialize) {
         report::warn(Code::StoreNotWritable, format!("the registration is not kept: {error:#}"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const ISSUER: &str = "https://as";
+
+    fn store() -> (Store, tempfile::TempDir) {
+        let home = tempfile::tempdir().unwrap();
+        (Store::new(home.path().to_owned(), "0".repeat(32)), home)
+    }
+
+    fn registration(id: &str, issuer: &str) -> Registration {
+        json!({ "client_id": id, "issuer": issuer }).as_object().unwrap().clone()
+    }
+
+    fn ids(store: &Store) -> Vec<String> {
+        of_issuer(store, ISSUER).iter().map(|info| info["client_id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn client(id: &str, origin: Origin) -> Client {
+        Client::public(id.to_owned(), origin)
+    }
+
+    #[test]
+    fn registrations_are_those_of_the_issuer_the_npm_packages_first() {
+        let (store, _home) = store();
+        for (id, issuer) in [("a", ISSUER), ("b", "https://other"), ("c", "https://as/")] {
+            add(&store, registration(id, issuer));
+        }
+        assert_eq!(ids(&store), ["c", "a"]);
+        keep_for_npm(&store, ISSUER, &client("a", Origin::Stored));
+        assert_eq!(
+            (ids(&store), issuer_noted(&store)),
+            (vec!["a".to_owned(), "c".to_owned()], Some(ISSUER.to_owned()))
+        );
+        store.write(CLIENT_INFO, br#"{"client_id":"old"}"#).unwrap();
+        assert_eq!(ids(&store), ["old", "c", "a"], "written before an issuer was noted");
+    }
+
+    #[test]
+    fn only_registered_clients_are_kept_for_the_npm_package() {
+        let (store, _home) = store();
+        add(&store, registration("a", ISSUER));
+        for origin in [Origin::Configured, Origin::Document] {
+            keep_for_npm(&store, ISSUER, &client("a", origin));
+            assert!(!store.path(CLIENT_INFO).exists());
+        }
+        keep_for_npm(&store, ISSUER, &client("a", Origin::Registered));
+        let kept = std::fs::read_to_string(store.path(CLIENT_INFO)).unwrap();
+        assert_eq!(kept, "{\n  \"client_id\": \"a\",\n  \"issuer\": \"https://as\"\n}");
+    }
+
+    #[test]
+    fn refused_registration_is_forgotten_in_both_files() {
+        let (store, _home) = store();
+        add(&store, registration("a", ISSUER));
+        add(&store, registration("b", ISSUER));
+        keep_for_npm(&store, ISSUER, &client("a", Origin::Stored));
+        forget(&store, &client("b", Origin::Stored));
+        assert_eq!(ids(&store), ["a"]);
+        forget(&store, &client("a", Origin::Stored));
+        assert!(ids(&store).is_empty() && !store.path(CLIENT_INFO).exists());
+    }
+
+    #[test]
+    fn oldest_registrations_give_way() {
+        let (store, _home) = store();
+        for number in 0..=MOST_REGISTRATIONS {
+            add(&store, registration(&number.to_string(), ISSUER));
+        }
+        let ids = ids(&store);
+        assert_eq!((ids.len(), ids[0].as_str(), ids.last().unwrap().as_str()), (MOST_REGISTRATIONS, "16", "1"));
+    }
+}
