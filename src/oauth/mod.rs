@@ -2,9 +2,9 @@
 //! reason why there is none.
 //!
 //! In reading order: [`authorizer`] (one flight per process, who waits how long) → [`flow`] (the walk from a challenge
-//! to a credential) → [`grants`] → [`client`] (who we are), [`person`] (browser, page, redirect), [`providers`] (known
-//! quirks) → [`stored`] (file formats) → [`protocol`] (RFCs only: no store, no settings) → [`http`] (the guarded
-//! client). A file imports from below only.
+//! to a credential) → [`grants`] → [`client`] (client registration), [`person`] (browser, page, redirect),
+//! [`providers`] (known quirks) → [`stored`] (file formats) → [`protocol`] (RFCs only: no store, no settings) →
+//! [`http`] (the guarded client). A file imports from below only.
 //!
 //! # Invariants
 //!

@@ -1,4 +1,4 @@
-//! Who we are to an authorization server: a client configured by the user, a client id metadata
+//! The client ID at an authorization server: a client configured by the user, a client id metadata
 //! document, a dynamic registration (RFC 7591); in this order (MCP 2025-11-25, Authorization, Client
 //! Registration Approaches).
 //!
@@ -53,7 +53,7 @@ pub(crate) fn present(
     Client::of(&found, server, Origin::Stored)
 }
 
-/// Returns the client that stored tokens were issued to; `id` is known of tokens of ours.
+/// Returns the client that stored tokens were issued to; `id` is known unless the npm package wrote them.
 pub(crate) fn of_tokens(
     settings: &Authorization,
     store: &Store,
@@ -99,7 +99,7 @@ fn has_ended(info: &Map<String, Value>, now: SystemTime) -> bool {
 /// Registers a client and keeps it.
 ///
 /// # Errors
-/// [`Error::NoClient`] where nobody is registered, [`Error::Refused`], [`Error::Network`].
+/// [`Error::NoClient`] where no client can be registered, [`Error::Refused`], [`Error::Network`].
 pub(crate) async fn register(
     http: &HttpClient,
     settings: &Authorization,

@@ -40,7 +40,7 @@ pub(crate) async fn with_person(context: &Context, attempt: &mut AuthorizationAt
     authorization_code::obtain(context, attempt).await
 }
 
-/// Obtains a credential by a grant that needs nobody: such a grant is asked for again whenever a token is wanted.
+/// Obtains a credential by a non-interactive grant, which is used again whenever a token is needed.
 ///
 /// # Errors
 /// [`Error`]; [`Error::Waiting`] for a grant of a person.

@@ -40,7 +40,7 @@ pub(crate) enum AddressScope {
 }
 
 impl AddressScope {
-    /// Whether a server here may send us there.
+    /// Whether a server here may name an address there.
     const fn reaches(self, there: Self) -> bool {
         match (self, there) {
             (Self::Loopback, Self::Loopback | Self::Private)
@@ -136,7 +136,7 @@ pub(crate) enum Refused {
     },
 }
 
-/// Checks an address that the server at `server`, or what it named, hands us. A name leads where the
+/// Checks an address that the server at `server`, or its metadata, names. A name leads where the
 /// [`GuardedResolver`] lets it; a server that is known by name counts as public here.
 ///
 /// # Errors
@@ -184,7 +184,7 @@ pub(crate) struct GuardedResolver(Arc<Guard>);
 
 struct Guard {
     server: Url,
-    /// Where its last challenge has come from: whoever owns its name answers each look-up as they like.
+    /// Where its last challenge has come from: because the owner of its name can answer each lookup differently.
     seen: Mutex<Option<AddressScope>>,
     /// Where nothing has come yet: looked up when it is first needed, and then kept.
     home: OnceCell<AddressScope>,
@@ -242,7 +242,7 @@ impl Guard {
         let name = self.server.host_str().unwrap_or_default();
         let look = async || {
             let addresses = (self.lookup)(name.to_owned()).await.unwrap_or_default();
-            // The farthest: whoever owns the name can add nearer ones.
+            // The farthest, because the owner of the name can add nearer ones.
             addresses.iter().map(|address| scope_of(address.ip())).max().ok_or(())
         };
         self.home.get_or_try_init(look).await.copied().unwrap_or(AddressScope::Public)

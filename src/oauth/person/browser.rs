@@ -95,7 +95,7 @@ pub(crate) async fn open(url: &Url, surroundings: &Surroundings) -> Result<(), N
     if !matches!(url.scheme(), "http" | "https") {
         return Err(NoBrowser::new(format!("its address would be {}:", url.scheme())));
     }
-    // Wherever we are: who sets BROWSER knows how to reach the person.
+    // Wherever this program runs: a user who sets BROWSER knows how to reach a browser.
     let named = start_one(named(surroundings, url)).await;
     if named.is_ok() {
         return Ok(());
@@ -148,10 +148,10 @@ enum Failure {
     Other(String),
 }
 
-/// Starts a program that has nothing of ours, on a thread that waits for its end however late.
+/// Starts a program that inherits nothing, on a thread that waits for its end however late.
 async fn start(mut command: Command) -> Result<(), Failure> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    // What ends us, from a terminal or a host, is not meant for the person's browser.
+    // A signal from a terminal or a host that ends this program is not meant for the user's browser.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let (sender, ended) = oneshot::channel();

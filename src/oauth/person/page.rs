@@ -45,7 +45,7 @@ pub(crate) enum Page {
     },
     /// The program went on without telling how the sign-in ended.
     Interrupted,
-    /// A redirect of a sign-in that nobody here waits for.
+    /// A redirect of a sign-in that this process does not wait for.
     NotWaiting,
     /// A redirect that came before, loaded again.
     AlreadyHandled,
@@ -57,7 +57,7 @@ pub(crate) enum Page {
     NotFound,
     /// Another method than GET and HEAD.
     MethodNotAllowed,
-    /// A name that is not ours led here.
+    /// Another host name led here.
     Misdirected,
 }
 

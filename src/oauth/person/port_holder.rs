@@ -23,7 +23,7 @@ mod linux {
     /// `TCP_LISTEN` of the kernel's include/net/tcp_states.h.
     const LISTENING: &str = "0A";
 
-    /// Who listens at a port, with its pid, if it is a process that we may look into.
+    /// Returns who listens at a port, with its pid, if the process may be inspected.
     pub(crate) fn of(port: u16) -> Option<String> {
         let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
             .into_iter()

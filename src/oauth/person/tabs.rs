@@ -1,5 +1,5 @@
-//! How often a browser tab was opened in vain, on disk: a host that starts a dying process again and again must not
-//! open ten.
+//! How often a browser tab was opened without a sign-in, on disk: a host that restarts a dying process again and again
+//! must not open ten.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use crate::store::Store;
 
 /// Name of the record of tabs.
 const TABS: &str = "tabs.json";
-/// How long the tab of a sign-in is taken to be open still: a copy that is started again opens no
+/// How long the tab of a sign-in counts as open: a restarted process opens no
 /// second one before that.
 const TAB_LIFE: Duration = Duration::from_secs(10 * 60);
 /// Pause after the first tab that led nowhere; it doubles with each one.

@@ -9,7 +9,7 @@
 //! # Invariants
 //!
 //! - A document whose issuer is not the one that was asked for is not used.
-//! - The MCP server's own origin is not taken where its metadata name somebody else.
+//! - The MCP server's own origin is not taken where its metadata name another issuer.
 
 use log::{debug, warn};
 use reqwest::Url;
@@ -33,7 +33,7 @@ const MOST_ISSUERS: usize = 8;
 /// Longest issuer, in bytes, as much as of any address that people see: it is told to them.
 const LONGEST_ISSUER: usize = 2000;
 
-/// Finds the authorization server of the MCP server. `present` is the one that our tokens come from: of
+/// Finds the authorization server of the MCP server. `present` is the issuer of the tokens in use: of
 /// several it stays, and where it does not answer, that is told.
 ///
 /// # Errors

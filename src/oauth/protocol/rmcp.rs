@@ -289,7 +289,7 @@ impl TokenEndpoint {
     async fn translate(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Error> {
         let url = self.http().address("an endpoint", &request.uri().to_string()).await?;
         let answer = self.post(&url, form::decode(request.body())).await?;
-        // As it is kept: without what the answer repeats of our secrets.
+        // As it is kept: without what the answer repeats of the form's secrets.
         let refusal = self.kept_refusal();
         if let (true, Some(error @ Error::Answer { .. })) = (Disposition::of(answer.status).may_pass(), &refusal) {
             return Err(error.clone()); // a failed request to oauth2, which goes on polling then

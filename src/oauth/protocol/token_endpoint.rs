@@ -37,7 +37,7 @@ use crate::{
 const LONGEST_DEVICE_CODE: Duration = Duration::from_secs(60 * 60);
 /// Member of a form in the place of which the resource indicator is sent, if there is one.
 pub(crate) const RESOURCE: (&str, &str) = ("resource", "");
-/// Members of a form that nobody else may see.
+/// Members of a form that are secret.
 const SECRETS: [&str; 9] = [
     "assertion",
     "client_assertion",

@@ -8,7 +8,7 @@
 //!
 //! # Invariants
 //!
-//! - Nobody is recognised by a part of a name that somebody else can have.
+//! - No provider is recognized by a part of a name that another party can own.
 
 use log::debug;
 use reqwest::Url;
@@ -31,7 +31,7 @@ pub(super) enum When {
     OpaqueTokenRefused,
 }
 
-/// How a provider is recognised. By host only with `https` and without a port.
+/// How a provider is recognized. By host only with `https` and without a port.
 enum Issuer {
     /// This host.
     Host(&'static str),
@@ -246,7 +246,7 @@ impl Issuer {
     }
 }
 
-/// Returns the issuer as it is recognised by. What is not published is guessed, and nobody's.
+/// Returns the issuer's URL, if the server publishes it: otherwise the issuer is a guess.
 fn issuer(server: &AuthorizationServer) -> Option<Url> {
     Url::parse(&server.issuer).ok().filter(|_| server.published)
 }

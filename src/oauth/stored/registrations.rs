@@ -1,9 +1,9 @@
-//! Client registrations on disk: npm's `client_info.json`, and `registrations.json` beside it.
+//! Client registrations on disk: the npm package's `client_info.json`, and `registrations.json` beside it.
 //!
 //! # Invariants
 //!
 //! - A registration is not shown to another issuer than its own.
-//! - npm's file is written only together with tokens, so that a sign-in that is never finished leaves the tokens their
+//! - The npm package's file is written only with tokens, so that an unfinished sign-in leaves the tokens their
 //!   client.
 
 use serde_json::{Map, Value};
@@ -17,9 +17,9 @@ use crate::{
     store::Store,
 };
 
-/// npm's file: the registration with the present issuer.
+/// The npm package's file: the registration with the present issuer.
 const CLIENT_INFO: &str = "client_info.json";
-/// Ours: registrations with all issuers, the latest first.
+/// This program's file: registrations with all issuers, the latest first.
 const REGISTRATIONS: &str = "registrations.json";
 /// Most of these kept: a few ports and issuers.
 const MOST_REGISTRATIONS: usize = 16;
@@ -27,7 +27,7 @@ const MOST_REGISTRATIONS: usize = 16;
 /// The members of a registration (RFC 7591 §3.2.1).
 type Registration = Map<String, Value>;
 
-/// The registrations with this issuer: npm's file, then ours.
+/// Returns the registrations with this issuer: of the npm package's file, then of this program's.
 pub(crate) fn of_issuer(store: &Store, issuer: &str) -> Vec<Registration> {
     let of_issuer = |info: &Registration| match info.get("issuer").and_then(Value::as_str) {
         Some(named) => same_issuer(named, issuer),
@@ -42,12 +42,12 @@ pub(crate) fn of_issuer(store: &Store, issuer: &str) -> Vec<Registration> {
     all
 }
 
-/// The redirect URIs of a registration.
+/// Returns the redirect URIs of a registration.
 pub(crate) fn redirect_uris(info: &Registration) -> impl Iterator<Item = &str> {
     info.get("redirect_uris").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// The issuer of the registration in npm's file.
+/// Returns the issuer of the registration in the npm package's file.
 pub(crate) fn issuer_noted(store: &Store) -> Option<String> {
     npms(store)?.get("issuer")?.as_str().map(ToOwned::to_owned)
 }

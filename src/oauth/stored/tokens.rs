@@ -19,7 +19,7 @@ const LONGEST_SKEW: Duration = Duration::from_secs(60);
 /// each request.
 const SKEW_SHARE: u32 = 10;
 
-/// Which file tokens are kept in. npm's holds only what npm can use.
+/// Which file tokens are kept in. The npm package's holds only what that package can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TokenFile {
     /// What the names of the tokens' file and of their provenance's begin with.
@@ -27,7 +27,7 @@ pub(crate) struct TokenFile {
 }
 
 impl TokenFile {
-    /// npm's own: bearer tokens of a person.
+    /// The npm package's: bearer tokens of a person.
     pub(crate) const NPM: Self = Self { prefix: "" };
     /// Tokens of a person that are bound to a key (RFC 9449).
     pub(crate) const DPOP: Self = Self { prefix: "dpop_" };
@@ -201,7 +201,7 @@ impl Tokens {
         Self { all: Secret::new(all) }
     }
 
-    /// The token response, without what is ours and npm's.
+    /// Returns the token response, without the members that this program and the npm package add.
     pub(crate) fn response(&self) -> Map<String, Value> {
         let mut all = self.all.expose().clone();
         for own in ["expires_at", "issuer", "requested_scope"] {
