@@ -1,7 +1,7 @@
 //! The grants, each in its file: what is sent, and what comes of it. And the two ends of what they give: refresh and
 //! revocation.
 
-mod authorization_code;
+pub(crate) mod authorization_code;
 mod client_credentials;
 mod device_code;
 mod id_jag;
