@@ -145,7 +145,7 @@ mod tests {
     const MOMENT: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn step_ups_end_after_two_and_begin_again_after_ten_minutes() {
+    async fn step_ups_pause_for_ten_minutes_after_two() {
         let scope = |name: &str| [name.to_owned()];
         let mut step_ups = StepUps::default();
         for name in ["a", "b"] {

@@ -310,7 +310,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn a_near_address_is_for_those_who_ask_for_it_and_never_without_tls() {
+    async fn near_address_needs_a_flag_and_tls() {
         let near = Url::parse("https://10.0.0.1/token").unwrap();
         assert!(http(false, &[]).address("it", near.as_str()).await.is_err());
         assert!(http(true, &[]).address("it", near.as_str()).await.is_ok());

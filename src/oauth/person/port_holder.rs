@@ -60,7 +60,7 @@ mod linux {
         use super::*;
 
         #[test]
-        fn we_are_found_at_our_own_port_and_nobody_at_a_free_one() {
+        fn holder_is_found_at_taken_port_only() {
             for address in ["127.0.0.1:0", "[::1]:0"] {
                 let Ok(listener) = std::net::TcpListener::bind(address) else { continue }; // without IPv6
                 let port = listener.local_addr().unwrap().port();

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pause_between_tabs_grows_and_a_success_ends_it() {
+    fn pause_between_tabs_grows_until_a_success() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::new(home.path().to_owned(), "0".repeat(32));
         let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds);

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn an_assertion_says_who_to_whom_until_when() {
+    fn assertion_names_client_audience_and_expiry() {
         let key = SigningKey::from_pem(EC).unwrap();
         let [header, claims] = signed(&key);
         assert_eq!(header, json!({ "alg": "ES256", "typ": "JWT" }));
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_algorithm_is_one_that_both_sides_know() {
+    fn assertion_algorithm_is_known_to_both_sides() {
         let key = SigningKey::from_pem(RSA).unwrap();
         let list = |names: &[&str]| names.iter().copied().map(String::from).collect::<Vec<_>>();
         assert_eq!(algorithm(&key, None).unwrap(), "RS256");

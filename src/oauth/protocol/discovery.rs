@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_metadata_are_looked_for_at_the_path_and_then_at_the_root() {
+    fn resource_metadata_urls_are_path_then_root() {
         assert_eq!(
             texts(well_known_resources(&url("https://h:8443/a/b?tenant=1"))),
             [
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn an_issuers_metadata_are_looked_for_in_the_specifications_order() {
+    fn issuer_metadata_urls_follow_the_specification() {
         assert_eq!(
             texts(well_known_servers(&url("https://h/t1/"))),
             [
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_are_the_servers_own_if_they_are_of_it_or_of_what_contains_it() {
+    fn resource_must_contain_the_server() {
         let server = url("https://h/a/mcp");
         for resource in
             ["https://h/a/mcp", "https://h/a/mcp/", "https://h", "https://h/", "https://h/a", "https://h:443/a/"]
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn metadata_are_those_of_the_challenge_then_the_path_then_the_root() {
+    async fn resource_metadata_follow_challenge_then_path_then_root() {
         let elsewhere = "https://203.0.113.1/metadata";
         let named = || Challenge { resource_metadata: Some("/metadata".to_owned()), ..Challenge::default() };
         let known = (ISSUER_METADATA, issuer(ISSUER));
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn metadata_of_another_resource_or_issuer_are_not_used() {
+    async fn metadata_of_another_party_are_not_used() {
         let other = json!({ "resource": "https://evil.example/", "authorization_servers": [ISSUER] });
         let (result, asked) = discovered(&[(SERVER_METADATA, other)], Challenge::default(), None).await;
         assert_eq!(result.unwrap_err(), "its metadata are those of another resource, https://evil.example/");

@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn code_is_exchanged_with_the_verifier_of_its_request() {
+    async fn code_is_exchanged_with_its_verifier() {
         let token = json!({ "access_token": "t", "token_type": "Bearer", "expires_in": "60", "unknown": { "x": 1 } });
         let (endpoint, forms) = endpoint(&[(200, token)]);
         let (url, pending) = authorization_request(&endpoint, REDIRECT_URI, &scopes()).await.unwrap();

@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_straightened() {
+    fn answer_is_straightened() {
         let mut content = serde_json::from_str::<Map<String, Value>>(
             r#"{"access_token":"a","expires_in":"3600","scope":["a","b"],"refresh_token":null}"#,
         )
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_polled_without_a_pause_or_for_longer_than_a_sign_in_lasts() {
+    fn device_polling_has_a_pause_and_an_end() {
         let mut content =
             serde_json::from_str::<Map<String, Value>>(r#"{"device_code":"d","interval":0,"expires_in":1e14}"#)
                 .unwrap();

@@ -269,14 +269,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_is_not_found_in_a_longer_one() {
+    fn code_is_not_found_in_a_longer_one() {
         assert!(says("invalid_target AADSTS9010010: The resource", "AADSTS9010010"));
         assert!(says("aadsts901002", "AADSTS901002"));
         assert!(!says("AADSTS9010020: something else", "AADSTS901002"));
     }
 
     #[test]
-    fn a_resource_is_left_out_only_where_the_scopes_name_it() {
+    fn resource_is_omitted_only_where_scopes_name_it() {
         let named = |scopes: &str| names_resource(&scope::split(Some(scopes)), Some("https://mcp.example/mcp"));
         assert!(named("api://app-id/mcp.read offline_access openid"));
         assert!(named("https://mcp.example/.default"));

@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_is_recognised_by_its_issuer() {
+    fn provider_is_recognized_by_its_issuer() {
         for (issuer, name) in [
             ("https://login.microsoftonline.com/organizations/v2.0", "Entra"),
             ("https://login.microsoftonline.us/t/v2.0", "Entra"),
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_is_taken_for_a_provider() {
+    fn other_issuers_are_no_provider() {
         for issuer in [
             "https://login.microsoftonline.com.evil.example/",
             "https://login.microsoftonline.com@evil.example/v2.0",
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn s256_is_taken_for_supported_where_a_known_issuer_lists_nothing() {
+    fn known_issuer_without_list_supports_s256() {
         let with = |issuer: &str, methods: Option<&str>| {
             let mut server = server(issuer);
             server.metadata.code_challenge_methods_supported = methods.map(|method| vec![method.to_owned()]);

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn registrations_are_those_of_the_issuer_the_npm_packages_first() {
+    fn npm_registration_comes_before_others_of_its_issuer() {
         let (store, _home) = store();
         for (id, issuer) in [("a", ISSUER), ("b", "https://other"), ("c", "https://as/")] {
             add(&store, registration(id, issuer));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn only_registered_clients_are_kept_for_the_npm_package() {
+    fn npm_file_gets_only_registered_clients() {
         let (store, _home) = store();
         add(&store, registration("a", ISSUER));
         for origin in [Origin::Configured, Origin::Document] {

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_due_a_tenth_of_its_life_before_its_end_and_a_minute_at_most() {
+    fn token_is_due_shortly_before_its_end() {
         let at = |seconds| NOW + Duration::from_secs(seconds);
         let short = tokens(r#"{"access_token":"a","expires_in":20}"#);
         assert!(
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_keeps_what_its_answer_leaves_out() {
+    fn refresh_keeps_what_its_answer_omits() {
         let old = tokens(r#"{"access_token":"a","refresh_token":"r","id_token":"i","scope":"x y","expires_in":9}"#);
         let new = old.refreshed(tokens(r#"{"access_token":"b"}"#));
         assert_eq!(new.access_token().expose(), &"b");
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_npms() {
+    fn file_is_that_of_the_npm_package() {
         let text = String::from_utf8(tokens(r#"{"access_token":"a","token_type":"Bearer","expires_in":9}"#).to_json());
         assert_eq!(
             text.unwrap(),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn no_token_shows() {
+    fn tokens_are_not_shown() {
         assert!(!format!("{:?}", tokens(r#"{"access_token":"hush"}"#)).contains("hush"));
     }
 

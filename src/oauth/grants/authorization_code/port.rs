@@ -120,13 +120,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_port_is_the_registrations_then_the_derived_one_and_the_next_seven_but_none_that_browsers_refuse() {
+    fn ports_follow_registration_then_derivation_without_blocked_ones() {
         assert_eq!(ports(None, false, &[4000], 3335), [4000, 3335, 3336, 3337, 3338, 3339, 3340, 3341, 3342]);
         assert_eq!(ports(None, false, &[6667], 6664), [6664, 6670, 6671]);
     }
 
     #[test]
-    fn a_named_port_is_the_only_one_for_a_fixed_client_and_the_first_otherwise() {
+    fn named_port_is_the_only_one_for_fixed_client() {
         assert_eq!(ports(Some(9000), true, &[4000], 3335), [9000]);
         assert_eq!(ports(None, true, &[4000], 3335), [3335]);
         let next = ports(Some(65530), false, &[4000], 3335);
