@@ -159,7 +159,7 @@ impl AuthorizationAttempt {
     }
 
     /// RFC 6749 §7.1: a token of an unknown type must not be used; RFC 9449 §5: nor one that is bound to a
-    /// key that is not ours.
+    /// key that this program does not hold.
     pub(crate) fn check_type(&self, context: &Context, tokens: &Tokens) -> Result<(), Error> {
         let kind = tokens.kind();
         let what = if tokens.is_dpop() && self.prover.is_some() {
@@ -185,7 +185,7 @@ pub(crate) fn pinned_scopes(settings: &Authorization) -> Option<Vec<String>> {
     Some(scope::split(Some(scope)))
 }
 
-/// Returns what proves possession of our key, where tokens are to be bound to it.
+/// Returns what proves possession of this program's key, if tokens are to be bound to it.
 fn prover(
     context: &Context,
     discovered: &Discovered,

@@ -53,7 +53,7 @@ pub(crate) enum Requester {
     End,
 }
 
-/// How long somebody waits; `None` for as long as it takes.
+/// Until when a requester waits; `None` for as long as it takes.
 pub(crate) type Deadline = Option<Instant>;
 
 /// Obtains credentials. Dropping it ends a sign-in under way.
@@ -95,7 +95,7 @@ impl Authorizer {
         self.context.stay.end();
     }
 
-    /// The server's challenge has come from this address: its metadata lead no nearer to us.
+    /// Notes the address that the server's challenge came from: its metadata may name none that is nearer.
     pub(crate) fn note_server_at(&self, address: IpAddr) {
         self.context.http.note_server_at(address);
     }
@@ -116,7 +116,7 @@ impl Authorizer {
         let settings = &self.context.settings;
         let after = match requester {
             _ if settings.asked_for => return None,
-            // The host has its answer, and nobody waits for the server's.
+            // The host has its answer already.
             Requester::Initialize if self.start != Start::Wait => return None,
             Requester::Initialize => settings.timeout,
             Requester::Request => HOST_PATIENCE.min(settings.timeout),
@@ -186,7 +186,7 @@ impl Authorizer {
         let may_ask = requester != Requester::Stream || used.is_none();
         let flight = self.join(cause.clone(), used.clone(), may_ask);
         match wait(&self.context, flight, deadline).await {
-            // It was the stream's flight, which asks nobody.
+            // It was the stream's flight, which asks no person.
             Err(Error::Waiting { prompt: None }) if may_ask && deadline.is_none_or(|until| Instant::now() < until) => {
                 wait(&self.context, self.join(cause, used, may_ask), deadline).await.map(drop)
             }
@@ -205,7 +205,7 @@ impl Authorizer {
         Ok(())
     }
 
-    /// The server's own stream comes again and again, and nobody waits for it: it does not ask a person
+    /// The server's own stream is opened again and again, and no request waits for it: it does not ask a person
     /// who has said no, and does not spend refresh tokens in a row.
     fn check_requester(&self, requester: Requester, used: Option<&Arc<Credential>>) -> Result<(), Error> {
         let failed = || self.context.held().has_just_failed();
@@ -297,7 +297,7 @@ async fn wait(
     }
     let prompt = match &*flight.borrow() {
         Phase::Asking(prompt) => Some(prompt.to_string()),
-        // Another copy asks.
+        // Another instance asks.
         _ => SignIn::pending_url(&context.store, context.now()),
     };
     Err(Error::Waiting { prompt })

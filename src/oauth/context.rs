@@ -118,7 +118,7 @@ impl Context {
         self.held().current = Current::Credential(credential.clone());
     }
 
-    /// Returns the credential on disk, if it is ours to use.
+    /// Returns the credential on disk, if the settings allow its use.
     pub(crate) fn stored(&self) -> Option<Credential> {
         let files: &[bool] = match (self.settings.grant.needs_person(), self.settings.dpop) {
             (_, Dpop::Require) => &[true],
@@ -137,7 +137,7 @@ impl Context {
         })
     }
 
-    /// Whether tokens of this origin are for the client and the resource of our settings.
+    /// Whether tokens of this origin are for the configured client and resource.
     fn may_use(&self, from: &Provenance) -> bool {
         let configured = self.settings.client_info.as_ref().and_then(|info| info.expose().get("client_id"));
         let same_client = configured.and_then(Value::as_str).is_none_or(|id| id == from.client_id);
@@ -160,7 +160,7 @@ impl Context {
         Credential::new(tokens, token, account, prover, obtained)
     }
 
-    /// Returns who is signed in as far as the files tell, if it is nobody else's token that is in use.
+    /// Returns who is signed in as far as the files tell, unless another account's token is in use.
     pub(crate) fn account(&self) -> Account {
         let files = [self.token_file(true), self.token_file(false)];
         let found = files.into_iter().find_map(|file| Some((file, Tokens::load(&self.store, file)?)));
@@ -199,13 +199,13 @@ impl Context {
         TokenFile::of(&self.settings.grant, bound)
     }
 
-    /// Reports who we are.
+    /// Reports the client in use.
     pub(crate) fn tell_client(&self, client: &Client) {
         self.facts.tell(|| AuthorizationFact::Client { id: client.id.clone(), origin: client.origin });
     }
 
-    /// Whether tokens are this authorization server's. npm's refresh loses their issuer; what was noted
-    /// beside them, or of their client, tells it then. A token of unknown origin is shown to nobody.
+    /// Whether tokens are this authorization server's. A refresh by the npm package loses their issuer; what was noted
+    /// beside them, or of their client, tells it then. A token of unknown origin is shown to no server.
     pub(crate) fn was_issued_by(&self, tokens: &Tokens, server: &AuthorizationServer, file: TokenFile) -> bool {
         let noted = || Provenance::any(&self.store, file).and_then(|from| from.issuer);
         let registered = || registrations::issuer_noted(&self.store);

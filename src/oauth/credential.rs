@@ -38,10 +38,10 @@ pub(crate) struct Credential {
     accepted: AtomicBool,
 }
 
-/// How a credential came to us.
+/// How a credential was obtained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Obtained {
-    /// From disk: ours of an earlier run, or another copy's.
+    /// From disk: of an earlier run, or of another instance.
     Stored,
     /// By a refresh, or by a grant without a person.
     Refreshed,
@@ -97,7 +97,7 @@ impl Credential {
         self.since.elapsed() >= age
     }
 
-    /// How it came to us.
+    /// Returns how it was obtained.
     pub(crate) fn obtained(&self) -> Obtained {
         self.obtained
     }

@@ -161,7 +161,7 @@ pub(crate) enum Error {
         /// The authorization server.
         issuer: String,
     },
-    /// An address that was given to us leads where it must not.
+    /// A URL that another party named must not be requested.
     #[error("{what} is refused: {why}")]
     Address {
         /// Which.
@@ -171,7 +171,7 @@ pub(crate) enum Error {
         /// Whether it is only nearer than the server, which the user may allow.
         near: bool,
     },
-    /// Nobody has registered us, and the authorization server registers nobody by itself.
+    /// There is no client ID, and the authorization server does not support dynamic client registration.
     #[error("{issuer} registers no clients by itself")]
     NoClient {
         /// The authorization server.
@@ -203,7 +203,7 @@ pub(crate) enum Error {
         /// Its description, made fit for a line of text.
         description: Option<String>,
     },
-    /// The authorization server sends nobody to our redirect URI (RFC 6749 §3.1.2.4, RFC 7591 §3.2.2).
+    /// The authorization server does not accept the redirect URI (RFC 6749 §3.1.2.4, RFC 7591 §3.2.2).
     #[error("the redirect URI {redirect_uri} was refused: {why}")]
     RedirectRefused {
         /// Ours.
@@ -285,7 +285,7 @@ fn words(error: &str, description: Option<&str>) -> String {
 }
 
 impl Error {
-    /// An error answer to a step in which our redirect URI was named. No standard has a code for such a
+    /// Returns an error answer to a step in which the redirect URI was named. No standard has a code for such a
     /// refusal but RFC 7591; elsewhere it is in the description (Entra: AADSTS50011).
     pub(crate) fn of_refusal(step: Step, error: ErrorCode, description: Option<String>, redirect_uri: &str) -> Self {
         let told = description.as_deref().unwrap_or_default().to_ascii_lowercase().replace(['_', '-', ' '], "");

@@ -1,9 +1,9 @@
-//! What an authorization reports to somebody who looks on, each fact where it is found out.
+//! What an authorization reports to an observer, each fact where it is found out.
 //!
 //! # Invariants
 //!
 //! - No fact holds a secret.
-//! - A fact is not made if nobody looks on.
+//! - A fact is not made if there is no observer.
 
 use std::{fmt, sync::Arc};
 
@@ -20,11 +20,11 @@ use crate::report::Report;
 pub(crate) enum AuthorizationFact {
     /// Where tokens for the server come from.
     Discovered(Box<Discovered>),
-    /// Who we are there.
+    /// The client ID in use there.
     Client {
         /// The client id.
         id: String,
-        /// How it was come by.
+        /// Where it comes from.
         origin: Origin,
     },
     /// A person is asked to sign in.

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{store::lock::Purpose, text::one_line};
 
-/// After this long, whoever has the lock of sign-ins is waiting for a person.
+/// After this long, the holder of the sign-in lock is waiting for a person.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 
 /// Why a credential is wanted.

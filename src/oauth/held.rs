@@ -19,7 +19,7 @@ pub(crate) const REFRESH_PAUSE: Duration = Duration::from_secs(30);
 /// 2025-11-25, Step-Up Authorization Flow: "a few").
 const MOST_STEP_UPS: u32 = 2;
 
-/// What is known about our credential.
+/// What is known about the credential in use.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     pub(crate) current: Current,
@@ -27,7 +27,7 @@ pub(crate) struct Held {
     /// When a sign-in last came to nothing.
     failed: Option<Instant>,
     pub(crate) step_ups: StepUps,
-    /// The store did not take our last tokens: what we hold is all there is.
+    /// Whether the store did not take the last tokens, so that they are only in memory.
     pub(crate) unkept: bool,
     /// Where the metadata are, as the last challenge said.
     pub(crate) resource_metadata: Option<String>,
@@ -145,7 +145,7 @@ mod tests {
     const MOMENT: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn step_ups_end_after_two_and_begin_again_after_ten_minutes() {
+    async fn step_ups_pause_for_ten_minutes_after_two() {
         let scope = |name: &str| [name.to_owned()];
         let mut step_ups = StepUps::default();
         for name in ["a", "b"] {

@@ -2,7 +2,7 @@
 //! reason why there is none.
 //!
 //! From the top down: [`authorizer`] (one flight per process, who waits how long) → [`flow`] (from a challenge to a
-//! credential) → [`grants`] → [`client`] (the client ID), [`providers`] (known quirks) → [`attempt`], [`context`] (what
+//! credential) → [`grants`] → [`client`] (client registration), [`providers`] (known quirks) → [`attempt`], [`context`] (what
 //! all steps share) → [`person`] (browser, page, redirect) → [`held`] (the credential in use) → [`stored`] (file formats)
 //! → [`protocol`] (RFCs only: no store, no settings) → [`http`] (the guarded client). A module uses only modules that are
 //! declared below it.

@@ -42,7 +42,7 @@ pub(crate) enum AskedBy {
 }
 
 impl Need {
-    /// Whether somebody is at work: time does not count meanwhile.
+    /// Whether an authorization is under way: time does not count meanwhile.
     pub(crate) fn is_under_way(&self) -> bool {
         matches!(self, Self::Token | Self::SignIn | Self::Person(_))
     }

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sign_in_that_nobody_finished_is_told_as_one() {
+    fn unfinished_sign_in_is_reported_as_timed_out() {
         let server = Url::parse("https://mcp.example/mcp").unwrap();
         let report = Report::of_authorization(&Error::NobodyCame { after: Duration::from_secs(1800) }, &server);
         assert_eq!(
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_name_of_this_computer_is_the_one_that_was_not_refused() {
+    fn refused_redirect_host_suggests_the_other() {
         for (refused, other) in [
             ("http://localhost:1/oauth/callback", Some("--host 127.0.0.1")),
             ("http://127.0.0.1:1/oauth/callback", Some("--host localhost")),

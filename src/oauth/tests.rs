@@ -167,7 +167,7 @@ async fn stored_tokens_are_used_unless_they_were_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn token_refused_at_once_is_not_asked_for_again() {
+async fn new_token_refused_is_not_requested_again() {
     let world = World::new(client_credentials(), &[token("a")]);
     world.challenged(Requester::Request).await.unwrap();
     let used = world.credential(Requester::Request).await.unwrap();
@@ -181,7 +181,7 @@ async fn token_refused_at_once_is_not_asked_for_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_wait_for_a_person_as_long_as_hosts_do() {
+async fn request_waits_as_long_as_its_host() {
     for (requester, seconds) in [(Requester::Request, 45), (Requester::Initialize, 300)] {
         let world = World::new(with_person(), &[]);
         let _another_instance = world.store.lock(Purpose::SignIn).await;
@@ -211,7 +211,7 @@ async fn another_instances_sign_in_ends_the_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stream_leaves_a_failed_sign_in_alone_for_ten_minutes() {
+async fn stream_waits_ten_minutes_after_failed_sign_in() {
     let world = World::new(client_credentials(), &[json!({ "error": "invalid_client" }), token("a")]);
     assert!(matches!(world.challenged(Requester::Request).await, Err(Error::Refused { .. })));
     assert!(matches!(world.challenged(Requester::Stream).await, Err(Error::Waiting { prompt: None })));
@@ -244,7 +244,7 @@ async fn step_ups_end_after_two_until_one_succeeds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ending_token_is_replaced_once_and_not_again_right_after_a_failure() {
+async fn ending_token_is_replaced_once_between_pauses() {
     let world = World::new(client_credentials(), &[json!({ "error": "temporarily_unavailable" }), token("new")]);
     let file = TokenFile::of(&client_credentials().grant, false);
     world.store_tokens(file, "ending", Duration::from_secs(3600 - 30));
@@ -303,7 +303,7 @@ async fn refresh_comes_before_a_person() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_refresh_asks_a_person_and_a_busy_server_does_not() {
+async fn only_refused_refresh_asks_a_person() {
     for (code, asks) in [("invalid_grant", true), ("server_error", false)] {
         let world = World::new(with_person(), &[json!({ "error": code })]);
         world.store_tokens(TokenFile::NPM, "old", Duration::ZERO);

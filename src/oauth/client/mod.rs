@@ -1,4 +1,4 @@
-//! Who we are to an authorization server: a client configured by the user, a client id metadata
+//! The client ID at an authorization server: a client configured by the user, a client id metadata
 //! document, a dynamic registration (RFC 7591); in this order (MCP 2025-11-25, Authorization, Client
 //! Registration Approaches).
 //!
@@ -53,7 +53,7 @@ pub(crate) fn present(
     Client::of(&found, server, Origin::Stored)
 }
 
-/// Returns the client that stored tokens were issued to; `id` is known of tokens of ours.
+/// Returns the client that stored tokens were issued to; `id` is known unless the npm package wrote them.
 pub(crate) fn of_tokens(
     settings: &Authorization,
     store: &Store,
@@ -99,7 +99,7 @@ fn has_ended(info: &Map<String, Value>, now: SystemTime) -> bool {
 /// Registers a client and keeps it.
 ///
 /// # Errors
-/// [`Error::NoClient`] where nobody is registered, [`Error::Refused`], [`Error::Network`].
+/// [`Error::NoClient`] where no client can be registered, [`Error::Refused`], [`Error::Network`].
 pub(crate) async fn register(
     http: &HttpClient,
     settings: &Authorization,
@@ -111,4 +111,109 @@ pub(crate) async fn register(
     info!("registered with {} as {}", server.issuer, one_line(client.id.as_bytes()));
     registrations::add(store, info);
     Ok(client)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{config::Grant, secret::Secret};
+
+    const REDIRECT_URI: &str = "http://localhost:3335/oauth/callback";
+    const SECONDS: u64 = 1000;
+
+    fn server(reads_documents: bool) -> AuthorizationServer {
+        let mut server = AuthorizationServer { issuer: "https://as".to_owned(), published: true, ..Default::default() };
+        server.metadata.client_id_metadata_document_supported = Some(reads_documents);
+        server
+    }
+
+    fn store(registrations: &[Value]) -> (Store, tempfile::TempDir) {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::new(home.path().to_owned(), "0".repeat(32));
+        for registration in registrations.iter().rev() {
+            registrations::add(&store, registration.as_object().unwrap().clone());
+        }
+        (store, home)
+    }
+
+    fn registration(id: &str, more: &[(&str, Value)]) -> Value {
+        let mut all = json!({ "client_id": id, "issuer": "https://as/", "redirect_uris": [REDIRECT_URI] });
+        for (name, value) in more {
+            all[*name] = value.clone();
+        }
+        all
+    }
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(SECONDS)
+    }
+
+    fn chosen(settings: &Authorization, reads_documents: bool, registrations: &[Value]) -> Option<(String, Origin)> {
+        let (store, _home) = store(registrations);
+        let wanted = Wanted { grant: AUTHORIZATION_CODE, redirect_uri: REDIRECT_URI, scopes: &[] };
+        let client = present(settings, &store, &server(reads_documents), wanted, now());
+        client.map(|client| (client.id, client.origin))
+    }
+
+    #[test]
+    fn configured_client_precedes_document_and_registration() {
+        let stored = [registration("stored", &[])];
+        let document = || Authorization {
+            client_metadata_url: Some("https://client.example/metadata.json".parse().unwrap()),
+            ..Authorization::default()
+        };
+        let info = json!({ "client_id": "configured" }).as_object().unwrap().clone();
+        let configured = Authorization { client_info: Some(Secret::new(info)), ..document() };
+        let of = |id: &str, origin| Some((id.to_owned(), origin));
+        assert_eq!(chosen(&configured, true, &stored), of("configured", Origin::Configured));
+        let url = "https://client.example/metadata.json";
+        assert_eq!(chosen(&document(), true, &stored), of(url, Origin::Document));
+        assert_eq!(chosen(&document(), false, &stored), of("stored", Origin::Stored));
+        assert_eq!(chosen(&document(), false, &[]), None);
+    }
+
+    #[test]
+    fn stored_registration_must_fit() {
+        for (more, fits) in [
+            (("scope", json!("a")), true),
+            (("grant_types", json!(["authorization_code", "refresh_token"])), true),
+            (("grant_types", json!(["client_credentials"])), false),
+            (("redirect_uris", json!(["http://localhost:1/"])), false),
+            (("issuer", json!("https://other")), false),
+            (("client_secret_expires_at", json!(0)), true),
+            (("client_secret_expires_at", json!(SECONDS)), false),
+            (("client_secret_expires_at", json!(SECONDS + 1)), true),
+        ] {
+            let found = chosen(&Authorization::default(), false, &[registration("c", std::slice::from_ref(&more))]);
+            assert_eq!(found.is_some(), fits, "{more:?}");
+        }
+    }
+
+    #[test]
+    fn tokens_stay_with_the_client_they_were_issued_to() {
+        let (store, _home) = store(&[registration("new", &[]), registration("old", &[])]);
+        let of = |id: Option<&str>| {
+            let client = of_tokens(&Authorization::default(), &store, &server(false), id, now());
+            client.map(|client| client.id)
+        };
+        assert_eq!(of(Some("old")).as_deref(), Some("old"));
+        assert_eq!(of(None).as_deref(), Some("new"));
+        assert_eq!(of(Some("gone")), None);
+    }
+
+    #[test]
+    fn key_makes_the_configured_client_sign_assertions() {
+        let info = json!({ "client_id": "c", "client_secret": "s" }).as_object().unwrap().clone();
+        let with = |key: Option<&str>| {
+            let grant = Grant::ClientCredentials { token_endpoint: None, key: key.map(Into::into) };
+            let settings =
+                Authorization { client_info: Some(Secret::new(info.clone())), grant, ..Authorization::default() };
+            fixed(&settings, &server(false)).unwrap().method
+        };
+        assert_eq!((with(None), with(Some("key.pem"))), (AuthMethod::Basic, AuthMethod::PrivateKeyJwt));
+    }
 }

@@ -85,3 +85,89 @@ pub(crate) async fn probe_page(
     };
     Some((ClientStanding::Unknown, refusal))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue, StatusCode};
+
+    use super::*;
+    use crate::oauth::http::client::{Answer, tests::scripted};
+
+    const REDIRECT_URI: &str = "http://localhost:1/oauth/callback";
+
+    async fn probed(issuer: &str, status: u16, location: &'static str, body: &str) -> Option<(ClientStanding, String)> {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let http = scripted(move |_, _| {
+            let headers = HeaderMap::from_iter([(header::LOCATION, HeaderValue::from_static(location))]);
+            Answer { status: StatusCode::from_u16(status).unwrap(), headers, body: body.clone() }
+        });
+        let server = AuthorizationServer { issuer: issuer.to_owned(), published: true, ..Default::default() };
+        let url = Url::parse("https://as.example/authorize").unwrap();
+        let refused = probe_page(&http, &server, &url, REDIRECT_URI).await;
+        refused.map(|(standing, error)| (standing, error.to_string()))
+    }
+
+    #[tokio::test]
+    async fn refusal_is_read_from_redirect_json_or_status() {
+        use ClientStanding::{Open, TooNarrow, Unknown};
+        let back = |query: &str| format!("{REDIRECT_URI}?{query}");
+        let back = |query: &str| &*back(query).leak();
+        for (status, location, body, expected) in [
+            (200, "", "<html>", None),
+            (302, "/login", "", None),
+            (302, back("error=invalid_scope"), "", Some((TooNarrow, "the sign-in was refused: invalid_scope"))),
+            (302, back("error=invalid_client"), "", Some((Unknown, "the sign-in was refused: invalid_client"))),
+            (
+                302,
+                back("error=unauthorized_client"),
+                "",
+                Some((Unknown, "the sign-in was refused: unauthorized_client")),
+            ),
+            (
+                302,
+                back("error=login_required&error_description=no%0Aone"),
+                "",
+                Some((Open, "the sign-in was refused: login_required (no one)")),
+            ),
+            (200, "", r#"{"error":"invalid_scope"}"#, Some((TooNarrow, "the sign-in was refused: invalid_scope"))),
+            (200, "", r#"{"error":"x"}"#, Some((Unknown, "the sign-in was refused: x"))),
+            (404, "", "", Some((Unknown, "opening the sign-in page was refused: HTTP 404"))),
+            (
+                400,
+                "",
+                "no such client",
+                Some((Unknown, "opening the sign-in page was refused: HTTP 400 (no such client)")),
+            ),
+            (
+                400,
+                "",
+                "bad redirect_uri",
+                Some((
+                    Unknown,
+                    "the redirect URI http://localhost:1/oauth/callback was refused: HTTP 400 (bad redirect_uri)",
+                )),
+            ),
+            (429, "", "", None),
+            (408, "", "", None),
+            (500, "", "", None),
+        ] {
+            let expected = expected.map(|(standing, text)| (standing, text.to_owned()));
+            assert_eq!(
+                probed("https://as.example", status, location, body).await,
+                expected,
+                "{status} {location} {body}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn known_refusal_of_a_provider_is_its_words() {
+        let page = "<p>AADSTS9010010: The resource parameter does not match</p>";
+        let entra = "https://login.microsoftonline.com/t/v2.0";
+        let known = (ClientStanding::Unknown, "the sign-in was refused: AADSTS9010010".to_owned());
+        assert_eq!(probed(entra, 400, "", page).await, Some(known));
+        let (_, other) = probed("https://as.example", 400, "", page).await.unwrap();
+        assert!(other.starts_with("opening the sign-in page was refused: HTTP 400"), "{other}");
+    }
+}

@@ -2,7 +2,7 @@
 //! for the person with an ID-JAG, obtained by token exchange (RFC 8693), which is the grant at the MCP
 //! server's authorization server (RFC 7523 §2.1).
 //!
-//! `oauth2` knows neither grant, so the forms are ours.
+//! `oauth2` knows neither grant, so the forms are made here.
 //!
 //! # Invariants
 //!

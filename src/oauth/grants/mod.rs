@@ -1,7 +1,7 @@
 //! The grants, each in its file: what is sent, and what comes of it. And the two ends of what they give: refresh and
 //! revocation.
 
-mod authorization_code;
+pub(crate) mod authorization_code;
 mod client_credentials;
 mod device_code;
 mod id_jag;
@@ -40,7 +40,7 @@ pub(crate) async fn with_person(context: &Context, attempt: &mut AuthorizationAt
     authorization_code::obtain(context, attempt).await
 }
 
-/// Obtains a credential by a grant that needs nobody: such a grant is asked for again whenever a token is wanted.
+/// Obtains a credential by a non-interactive grant, which is used again whenever a token is needed.
 ///
 /// # Errors
 /// [`Error`]; [`Error::Waiting`] for a grant of a person.

@@ -1,5 +1,5 @@
 //! Spending a refresh token (RFC 6749 §6), which most servers accept once only (RFC 9700 §4.14.2): one
-//! refresh per machine, however many copies run.
+//! refresh per machine, however many instances run.
 //!
 //! The request and the rules of what a refresh keeps are rmcp's. The lock is held around all of it, and the store is
 //! read again under the lock, which rmcp's own guard does not do.
@@ -39,13 +39,13 @@ use crate::{
 
 /// What came of it.
 pub(crate) enum Refreshed {
-    /// Newer tokens, ours or another copy's.
+    /// Newer tokens, from this instance or another one.
     Done(Credential),
     /// There is no refresh token, or it is not for this client, issuer or resource.
     Impossible,
 }
 
-/// Replaces the tokens in `file`, unless somebody has.
+/// Replaces the tokens in `file`, unless another instance has.
 pub(crate) async fn refresh(
     context: &Context,
     attempt: &AuthorizationAttempt,
@@ -80,7 +80,7 @@ pub(crate) async fn refresh(
     };
     let _under_way = context.under_way.read().await; // the end of the program waits for it
     let _lease = context.store.lease().await;
-    // npm may have been at it while we waited for its lease.
+    // The npm package may have refreshed while its lease was waited for.
     if let Some(newer) = attempt.newer(context) {
         return Ok(Refreshed::Done(newer));
     }

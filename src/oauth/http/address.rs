@@ -40,7 +40,7 @@ pub(crate) enum AddressScope {
 }
 
 impl AddressScope {
-    /// Whether a server here may send us there.
+    /// Whether a server here may name an address there.
     const fn reaches(self, there: Self) -> bool {
         match (self, there) {
             (Self::Loopback, Self::Loopback | Self::Private)
@@ -136,7 +136,7 @@ pub(crate) enum Refused {
     },
 }
 
-/// Checks an address that the server at `server`, or what it named, hands us. A name leads where the
+/// Checks an address that the server at `server`, or its metadata, names. A name leads where the
 /// [`GuardedResolver`] lets it; a server that is known by name counts as public here.
 ///
 /// # Errors
@@ -184,7 +184,7 @@ pub(crate) struct GuardedResolver(Arc<Guard>);
 
 struct Guard {
     server: Url,
-    /// Where its last challenge has come from: whoever owns its name answers each look-up as they like.
+    /// Where its last challenge has come from: because the owner of its name can answer each lookup differently.
     seen: Mutex<Option<AddressScope>>,
     /// Where nothing has come yet: looked up when it is first needed, and then kept.
     home: OnceCell<AddressScope>,
@@ -242,7 +242,7 @@ impl Guard {
         let name = self.server.host_str().unwrap_or_default();
         let look = async || {
             let addresses = (self.lookup)(name.to_owned()).await.unwrap_or_default();
-            // The farthest: whoever owns the name can add nearer ones.
+            // The farthest, because the owner of the name can add nearer ones.
             addresses.iter().map(|address| scope_of(address.ip())).max().ok_or(())
         };
         self.home.get_or_try_init(look).await.copied().unwrap_or(AddressScope::Public)
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_sends_nobody_nearer_than_it_is() {
+    fn server_cannot_name_a_nearer_address() {
         let allowed = |server: &str, there: &str| {
             let [server, there] = [server, there].map(|host| url(&format!("https://{host}/")));
             may_name(&server, &there, PlainHttp::ForLoopback).is_ok()
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn no_spelling_of_a_host_hides_where_it_is() {
+    fn host_spelling_does_not_hide_its_scope() {
         for host in [
             "2130706433",
             "0x7f000001",
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_encrypted_and_without_credentials() {
+    fn address_must_be_encrypted_and_without_credentials() {
         let refused = |there: &str, plain_http| may_name(&url(SERVER), &url(there), plain_http).err();
         let plain = || Some(Refused::Plain("as.example".into()));
         assert_eq!(refused("http://as.example/", PlainHttp::ForLoopback), plain());
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_owns_the_servers_name_comes_no_nearer_by_it_than_the_server_that_has_answered() {
+    async fn dns_rebinding_cannot_widen_address_scope() {
         for (near, there) in [("10.0.0.1", "https://10.0.0.2/"), ("127.0.0.1", "http://127.0.0.1:9200/")] {
             let lookup =
                 move |_| -> Answer { Box::pin(async move { Ok(vec![SocketAddr::new(near.parse().unwrap(), 0)]) }) };
@@ -514,7 +514,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_leads_only_where_the_server_may_send_us() {
+    async fn resolver_drops_addresses_nearer_than_the_server() {
         let answers: &[(&str, &[&str])] = &[
             ("mcp.example", &["1.1.1.1"]),
             ("mcp.corp", &["10.0.0.1"]),
@@ -548,7 +548,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_with_addresses_near_and_far_counts_as_far() {
+    async fn name_with_near_and_far_addresses_counts_as_far() {
         let (both, _) =
             resolver(SERVER, false, &[("mcp.example", &["127.0.0.1", "1.1.1.1"]), ("as.corp", &["10.0.0.2"])]);
         assert!(addresses(&both, "as.corp").await.is_err());
@@ -566,7 +566,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_in_a_url_is_measured_by_where_the_servers_name_leads() {
+    async fn literal_address_is_judged_by_resolved_server() {
         let answers: &[(&str, &[&str])] = &[("mcp.example", &["1.1.1.1"]), ("mcp.corp", &["10.0.0.1"])];
         let (public, _) = resolver(SERVER, false, answers);
         let (private, asked) = resolver("https://mcp.corp/", false, answers);
@@ -580,7 +580,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_with_this_resolver_does_not_connect_and_says_why() {
+    async fn client_with_guarded_resolver_reports_refusal() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let to = format!("http://rebound.example:{}/", listener.local_addr().unwrap().port());
@@ -597,7 +597,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn an_ipv4_address_is_where_it_is_in_every_wrapping(bits: u32) {
+        fn ipv4_address_keeps_its_scope_inside_ipv6(bits: u32) {
             let address = Ipv4Addr::from(bits);
             let [high, low] = [(bits >> 16) as u16, bits as u16];
             let wrapped = [
@@ -611,7 +611,7 @@ mod tests {
         }
 
         #[test]
-        fn the_standard_library_agrees(bits: u32) {
+        fn scope_agrees_with_standard_library(bits: u32) {
             let address = Ipv4Addr::from(bits);
             let place = scope_of(address.into());
             prop_assert!(!address.is_loopback() || place == Loopback);

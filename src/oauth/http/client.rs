@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const METADATA_PATIENCE: Duration = Duration::from_secs(10);
 /// Redirects of one metadata document.
 const MOST_REDIRECTS: usize = 5;
-/// The revision whose discovery rules we follow, said to servers that ask (MCP 2025-03-26,
+/// The protocol version whose discovery rules are followed, sent to servers that ask (MCP 2025-03-26,
 /// Authorization, Server Metadata Discovery).
 const REVISION: &str = "2025-11-25";
 
@@ -114,7 +114,7 @@ impl HttpClient {
         self.resolver.note_server_at(address);
     }
 
-    /// Reads an address that somebody else has named, and checks that it may be gone to.
+    /// Parses a URL that another party has named, and checks that it may be requested.
     ///
     /// # Errors
     /// [`Error::Address`].
@@ -222,7 +222,7 @@ impl HttpClient {
                 Err(error) => return Err(failed(error)),
             };
             let mut body = Vec::new();
-            // A server that streams events at every path would keep us reading.
+            // A server that streams events at every path would be read forever.
             let streams = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == EVENT_STREAM);
             if streams {
                 return Ok(Answer { status: response.status(), headers: HeaderMap::new(), body: Bytes::new() });
@@ -310,7 +310,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn a_near_address_is_for_those_who_ask_for_it_and_never_without_tls() {
+    async fn near_address_needs_a_flag_and_tls() {
         let near = Url::parse("https://10.0.0.1/token").unwrap();
         assert!(http(false, &[]).address("it", near.as_str()).await.is_err());
         assert!(http(true, &[]).address("it", near.as_str()).await.is_ok());

@@ -95,7 +95,7 @@ pub(crate) async fn open(url: &Url, surroundings: &Surroundings) -> Result<(), N
     if !matches!(url.scheme(), "http" | "https") {
         return Err(NoBrowser::new(format!("its address would be {}:", url.scheme())));
     }
-    // Wherever we are: who sets BROWSER knows how to reach the person.
+    // Wherever this program runs: a user who sets BROWSER knows how to reach a browser.
     let named = start_one(named(surroundings, url)).await;
     if named.is_ok() {
         return Ok(());
@@ -148,10 +148,10 @@ enum Failure {
     Other(String),
 }
 
-/// Starts a program that has nothing of ours, on a thread that waits for its end however late.
+/// Starts a program that inherits nothing, on a thread that waits for its end however late.
 async fn start(mut command: Command) -> Result<(), Failure> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    // What ends us, from a terminal or a host, is not meant for the person's browser.
+    // A signal from a terminal or a host that ends this program is not meant for the user's browser.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let (sender, ended) = oneshot::channel();
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_browser_gets_the_url_as_one_argument_and_none_of_our_streams_and_leaves_no_zombie() {
+    async fn browser_gets_one_argument_and_no_streams() {
         let machine = Machine::new();
         let browser = format!("{} --new-tab", machine.program("firefox", ""));
         open(&url(), &machine.surroundings(&[("BROWSER", &browser)])).await.unwrap();
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_place_for_the_url_is_filled() {
+    async fn url_replaces_its_placeholder() {
         let machine = Machine::new();
         let browser = format!("{} --app=%s --quiet", machine.program("firefox", ""));
         open(&url(), &machine.surroundings(&[("BROWSER", &browser)])).await.unwrap();
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_browser_that_fails_or_needs_a_terminal_gives_way_to_the_next() {
+    async fn failing_browser_gives_way_to_the_next() {
         let machine = Machine::new();
         let browsers = format!(
             "{}:/no/such/thing:{}:{}",
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_browser_that_stays_was_opened_and_is_waited_for() {
+    async fn lasting_browser_counts_as_opened() {
         let machine = Machine::new();
         let gate = machine.path("gate");
         assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_screen_is_found_by_its_sockets_when_the_host_has_stripped_the_variables() {
+    async fn screen_is_found_by_its_sockets() {
         let machine = Machine::new();
         machine.program("xdg-open", "");
         let runtime = format!("run/user/{}", rustix::process::getuid().as_raw());
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_screen_in_front_of_the_person_no_browser_opens() {
+    async fn no_browser_opens_without_a_local_screen() {
         let machine = Machine::new();
         machine.program("xdg-open", "");
         let why =
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_environments_browser_is_used_without_a_screen_too() {
+    async fn browser_variable_is_used_without_a_screen() {
         let machine = Machine::new();
         let browser = machine.program("code-helper", "");
         let _screen = machine.socket("tmp/.X11-unix/X0"); // in front of somebody else, over SSH
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_elsewhere_is_told_the_exact_tunnel() {
+    fn remote_user_is_told_the_exact_tunnel() {
         let machine = Machine::new();
         let tell = |variables: &[(&str, &str)]| from_elsewhere(5598, &machine.surroundings(variables));
         let text = tell(&[("SSH_CONNECTION", "10.0.0.2 50000 10.0.0.5 2222"), ("USER", "ann")]).unwrap();

@@ -45,7 +45,7 @@ pub(crate) enum Page {
     },
     /// The program went on without telling how the sign-in ended.
     Interrupted,
-    /// A redirect of a sign-in that nobody here waits for.
+    /// A redirect of a sign-in that this process does not wait for.
     NotWaiting,
     /// A redirect that came before, loaded again.
     AlreadyHandled,
@@ -57,7 +57,7 @@ pub(crate) enum Page {
     NotFound,
     /// Another method than GET and HEAD.
     MethodNotAllowed,
-    /// A name that is not ours led here.
+    /// Another host name led here.
     Misdirected,
 }
 
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_of_success_is_this_one() {
+    fn success_page_keeps_its_bytes() {
         let page = Page::SignedIn { server: "mcp.example.com:8443".into(), host: Some("Claude & Co".into()) }.html();
         let (head, rest) = page.split_once("<style>").unwrap();
         let (style, body) = rest.split_once("</style>").unwrap();
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_another_direction_or_no_end_stays_in_its_place() {
+    fn names_are_isolated_and_shortened() {
         let host = format!("\u{202e}gro\0\n{}", "x".repeat(5000));
         let html = Page::SignedIn { server: "a.example".into(), host: Some(host) }.html();
         assert!(html.contains(&format!("<bdi>\u{202e}gro  {}…</bdi>", "x".repeat(54))), "{html}");
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_why_and_what_to_do() {
+    fn failure_page_shows_reason_and_action() {
         let html = failed("You declined.", Some("Run mcp-remote login")).html();
         assert!(html.contains("<p class=\"why\">You declined.</p>"), "{html}");
         assert!(html.contains("What to do next</h2><p>Run mcp-remote login</p>"), "{html}");
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_lets_our_style_through_and_nothing_else() {
+    fn policy_allows_only_the_style() {
         // From outside: `openssl dgst -sha256 -binary | base64` of the style.
         assert_eq!(
             Page::headers()[1].1,

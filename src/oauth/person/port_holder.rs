@@ -23,7 +23,7 @@ mod linux {
     /// `TCP_LISTEN` of the kernel's include/net/tcp_states.h.
     const LISTENING: &str = "0A";
 
-    /// Who listens at a port, with its pid, if it is a process that we may look into.
+    /// Returns who listens at a port, with its pid, if the process may be inspected.
     pub(crate) fn of(port: u16) -> Option<String> {
         let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
             .into_iter()
@@ -60,7 +60,7 @@ mod linux {
         use super::*;
 
         #[test]
-        fn we_are_found_at_our_own_port_and_nobody_at_a_free_one() {
+        fn holder_is_found_at_taken_port_only() {
             for address in ["127.0.0.1:0", "[::1]:0"] {
                 let Ok(listener) = std::net::TcpListener::bind(address) else { continue }; // without IPv6
                 let port = listener.local_addr().unwrap().port();

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn wait_ends_after_a_moment_or_at_once_when_needed() {
+    async fn wait_ends_after_a_moment_or_on_demand() {
         let stay = Stay::from_now();
         stay.wait().await;
         assert_eq!(stay.since.elapsed(), MOMENT);

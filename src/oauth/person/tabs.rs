@@ -1,5 +1,5 @@
-//! How often a browser tab was opened in vain, on disk: a host that starts a dying process again and again must not
-//! open ten.
+//! How often a browser tab was opened without a sign-in, on disk: a host that restarts a dying process again and again
+//! must not open ten.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use crate::store::Store;
 
 /// Name of the record of tabs.
 const TABS: &str = "tabs.json";
-/// How long the tab of a sign-in is taken to be open still: a copy that is started again opens no
+/// How long the tab of a sign-in counts as open: a restarted process opens no
 /// second one before that.
 const TAB_LIFE: Duration = Duration::from_secs(10 * 60);
 /// Pause after the first tab that led nowhere; it doubles with each one.
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pause_between_tabs_grows_and_a_success_ends_it() {
+    fn pause_between_tabs_grows_until_a_success() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::new(home.path().to_owned(), "0".repeat(32));
         let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds);

@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schemes_are_told_apart() {
+    fn schemes_are_told_apart() {
         let challenge =
             of(&[b"dpop algs=\"ES256 PS256\", error=\"use_dpop_nonce\", bearer error=invalid_token, Basic"]);
         assert!(challenge.bearer && challenge.dpop);

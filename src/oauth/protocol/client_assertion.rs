@@ -21,7 +21,7 @@ use crate::{
 /// here; servers that set a limit set it at five minutes of their own clock.
 const LIFETIME: Duration = Duration::from_secs(4 * 60);
 
-/// Proves to the authorization server `issuer` that we are `client_id`. `supported` are its
+/// Proves to the authorization server `issuer` that this client is `client_id`. `supported` are its
 /// `token_endpoint_auth_signing_alg_values_supported` (RFC 8414 §2).
 ///
 /// # Errors
@@ -38,7 +38,7 @@ pub(crate) fn client_assertion(
         // RFC 7523 §3: both are the client.
         "iss": client_id,
         "sub": client_id,
-        // One string, not a list: nobody else may accept it.
+        // One string, not a list: no other server may accept it.
         "aud": issuer,
         "iat": issued,
         "exp": issued + LIFETIME.as_secs(),
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn an_assertion_says_who_to_whom_until_when() {
+    fn assertion_names_client_audience_and_expiry() {
         let key = SigningKey::from_pem(EC).unwrap();
         let [header, claims] = signed(&key);
         assert_eq!(header, json!({ "alg": "ES256", "typ": "JWT" }));
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_algorithm_is_one_that_both_sides_know() {
+    fn assertion_algorithm_is_known_to_both_sides() {
         let key = SigningKey::from_pem(RSA).unwrap();
         let list = |names: &[&str]| names.iter().copied().map(String::from).collect::<Vec<_>>();
         assert_eq!(algorithm(&key, None).unwrap(), "RS256");

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{oauth::error::Error, secret::Secret};
 
-/// Member of ours in a registration: the scopes that were asked for.
+/// Member that this program adds to a registration: the scopes that were asked for.
 pub(crate) const REQUESTED_SCOPE: &str = "requested_scope";
 /// RFC 7523 §2.2.
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -150,7 +150,7 @@ impl Client {
                     return Err(Error::Local(why.to_owned()));
                 };
                 let supported = server.metadata.token_endpoint_auth_signing_alg_values_supported.as_deref();
-                // The issuer (MCP extension OAuth Client Credentials); RFC 7523 §3 where nobody says who that is.
+                // The issuer (MCP extension OAuth Client Credentials); RFC 7523 §3 where no issuer is published.
                 let endpoint = server.token_endpoint()?;
                 let audience = if server.published { &server.issuer } else { endpoint.as_str() };
                 let assertion = client_assertion(key, &self.id, audience, supported, SystemTime::now())?;

@@ -9,7 +9,7 @@
 //! # Invariants
 //!
 //! - A document whose issuer is not the one that was asked for is not used.
-//! - The MCP server's own origin is not taken where its metadata name somebody else.
+//! - The MCP server's own origin is not taken where its metadata name another issuer.
 
 use log::{debug, warn};
 use reqwest::Url;
@@ -33,7 +33,7 @@ const MOST_ISSUERS: usize = 8;
 /// Longest issuer, in bytes, as much as of any address that people see: it is told to them.
 const LONGEST_ISSUER: usize = 2000;
 
-/// Finds the authorization server of the MCP server. `present` is the one that our tokens come from: of
+/// Finds the authorization server of the MCP server. `present` is the issuer of the tokens in use: of
 /// several it stays, and where it does not answer, that is told.
 ///
 /// # Errors
@@ -279,7 +279,19 @@ async fn checked(http: &HttpClient, mut server: AuthorizationServer) -> Result<A
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::HashMap,
+        sync::{Arc, Mutex},
+    };
+
+    use http::{HeaderMap, StatusCode};
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::{
+        oauth::http::client::{Answer, tests::scripted},
+        sync::LockExt,
+    };
 
     fn url(text: &str) -> Url {
         Url::parse(text).unwrap()
@@ -290,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_metadata_are_looked_for_at_the_path_and_then_at_the_root() {
+    fn resource_metadata_urls_are_path_then_root() {
         assert_eq!(
             texts(well_known_resources(&url("https://h:8443/a/b?tenant=1"))),
             [
@@ -302,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn an_issuers_metadata_are_looked_for_in_the_specifications_order() {
+    fn issuer_metadata_urls_follow_the_specification() {
         assert_eq!(
             texts(well_known_servers(&url("https://h/t1/"))),
             [
@@ -318,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_are_the_servers_own_if_they_are_of_it_or_of_what_contains_it() {
+    fn resource_must_contain_the_server() {
         let server = url("https://h/a/mcp");
         for resource in
             ["https://h/a/mcp", "https://h/a/mcp/", "https://h", "https://h/", "https://h/a", "https://h:443/a/"]
@@ -329,5 +341,111 @@ mod tests {
         {
             assert!(!describes(resource, &server), "{resource}");
         }
+    }
+
+    const SERVER_METADATA: &str = "https://203.0.113.1/.well-known/oauth-protected-resource/mcp";
+    const ROOT_METADATA: &str = "https://203.0.113.1/.well-known/oauth-protected-resource";
+    const ISSUER: &str = "https://203.0.113.2";
+    const ISSUER_METADATA: &str = "https://203.0.113.2/.well-known/oauth-authorization-server";
+
+    /// Discovers over these documents. Returns the resource and the issuer, and which URLs were asked for.
+    async fn discovered(
+        documents: &[(&str, Value)],
+        challenge: Challenge,
+        present: Option<&str>,
+    ) -> (Result<(Option<String>, String), String>, Vec<String>) {
+        let documents: HashMap<String, Value> =
+            documents.iter().map(|(url, document)| ((*url).to_owned(), document.clone())).collect();
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let heard = asked.clone();
+        let http = scripted(move |url, _| {
+            heard.guard().push(url.to_string());
+            let (status, body) = match documents.get(url.as_str()) {
+                Some(Value::Number(status)) => (status.as_u64().unwrap() as u16, String::new()),
+                Some(document) => (200, document.to_string()),
+                None => (404, String::new()),
+            };
+            let status = StatusCode::from_u16(status).unwrap();
+            Answer { status, headers: HeaderMap::new(), body: body.into() }
+        });
+        let found = discover(&http, &challenge, present).await;
+        let found = found.map(|found| (found.resource.map(|resource| resource.resource), found.server.issuer));
+        let asked = asked.guard().clone();
+        (found.map_err(|error| error.to_string()), asked)
+    }
+
+    fn resource(issuers: &[&str]) -> Value {
+        json!({ "resource": "https://203.0.113.1/mcp", "authorization_servers": issuers })
+    }
+
+    fn issuer(issuer: &str) -> Value {
+        json!({ "issuer": issuer, "token_endpoint": format!("{issuer}/token") })
+    }
+
+    fn found(issuer: &str) -> Result<(Option<String>, String), String> {
+        Ok((Some("https://203.0.113.1/mcp".to_owned()), issuer.to_owned()))
+    }
+
+    #[tokio::test]
+    async fn resource_metadata_follow_challenge_then_path_then_root() {
+        let elsewhere = "https://203.0.113.1/metadata";
+        let named = || Challenge { resource_metadata: Some("/metadata".to_owned()), ..Challenge::default() };
+        let known = (ISSUER_METADATA, issuer(ISSUER));
+        for (place, challenge, expected) in [
+            (elsewhere, named(), vec![elsewhere, ISSUER_METADATA]),
+            (SERVER_METADATA, named(), vec![elsewhere, SERVER_METADATA, ISSUER_METADATA]),
+            (ROOT_METADATA, Challenge::default(), vec![SERVER_METADATA, ROOT_METADATA, ISSUER_METADATA]),
+        ] {
+            let documents = [(place, resource(&[ISSUER])), known.clone()];
+            assert_eq!(
+                discovered(&documents, challenge, None).await,
+                (found(ISSUER), expected.into_iter().map(Into::into).collect())
+            );
+        }
+        let busy = [(SERVER_METADATA, json!(503)), known];
+        let (result, _) = discovered(&busy, Challenge::default(), None).await;
+        assert_eq!(result.unwrap_err(), "no answer from 203.0.113.1: HTTP 503", "busy is not absent");
+    }
+
+    #[tokio::test]
+    async fn metadata_of_another_party_are_not_used() {
+        let other = json!({ "resource": "https://evil.example/", "authorization_servers": [ISSUER] });
+        let (result, asked) = discovered(&[(SERVER_METADATA, other)], Challenge::default(), None).await;
+        assert_eq!(result.unwrap_err(), "its metadata are those of another resource, https://evil.example/");
+        assert_eq!(asked, [SERVER_METADATA]);
+        let documents = [(SERVER_METADATA, resource(&[ISSUER])), (ISSUER_METADATA, issuer("https://evil.example"))];
+        let (result, _) = discovered(&documents, Challenge::default(), None).await;
+        let told = "the metadata at https://203.0.113.2/.well-known/oauth-authorization-server are those of \
+                    https://evil.example, not of https://203.0.113.2";
+        assert_eq!(result.unwrap_err(), told);
+        let slash = [(SERVER_METADATA, resource(&[ISSUER])), (ISSUER_METADATA, issuer("https://203.0.113.2/"))];
+        assert_eq!(discovered(&slash, Challenge::default(), None).await.0, found("https://203.0.113.2/"));
+    }
+
+    #[tokio::test]
+    async fn present_issuer_is_kept_among_several() {
+        let other = "https://203.0.113.3";
+        let place = "https://203.0.113.3/.well-known/oauth-authorization-server";
+        let both =
+            [(SERVER_METADATA, resource(&[ISSUER, other])), (ISSUER_METADATA, issuer(ISSUER)), (place, issuer(other))];
+        assert_eq!(discovered(&both, Challenge::default(), None).await.0, found(ISSUER));
+        assert_eq!(discovered(&both, Challenge::default(), Some("https://203.0.113.3/")).await.0, found(other));
+        let one = [both[0].clone(), both[1].clone(), (place, json!(404))];
+        assert_eq!(discovered(&one, Challenge::default(), Some(other)).await.0, found(ISSUER));
+        let silent = [both[0].clone(), both[1].clone(), (place, json!(503))];
+        let (result, _) = discovered(&silent, Challenge::default(), Some(other)).await;
+        assert_eq!(result.unwrap_err(), "no answer from 203.0.113.3: HTTP 503");
+    }
+
+    #[tokio::test]
+    async fn server_without_metadata_is_its_own_authorization_server() {
+        let origin = "https://203.0.113.1";
+        let (result, _) = discovered(&[], Challenge::default(), None).await;
+        assert_eq!(result, Ok((None, origin.to_owned())));
+        let named = Challenge { resource_metadata: Some("/metadata".to_owned()), ..Challenge::default() };
+        let (result, _) = discovered(&[], named, None).await;
+        assert_eq!(result.unwrap_err(), "the metadata that 203.0.113.1 names are not there");
+        let (result, _) = discovered(&[(SERVER_METADATA, resource(&[]))], Challenge::default(), None).await;
+        assert_eq!(result.unwrap_err(), "the metadata of 203.0.113.1 name no authorization server");
     }
 }

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_is_for_one_request() {
+    fn proof_is_for_one_request() {
         let (prover, _folder) = prover();
         let [header, mut claims] = proof(&prover, "HTTPS://me:pw@As.Example:443/token?code=x#y", None);
         assert_eq!(header["typ"], "dpop+jwt");
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_is_bound_to_the_token_sent_with_it() {
+    fn proof_is_bound_to_its_token() {
         let (prover, _folder) = prover();
         // RFC 9449 §7.1.
         let token = "Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU";
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_that_start_at_once_end_with_one_key() {
+    fn processes_started_together_share_one_key() {
         for _ in 0..20 {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("a/b/key");
@@ -239,7 +239,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn the_key_is_for_its_owner_only() {
+    fn key_file_is_for_its_owner_only() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("store/key");
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_a_crash_left_without_a_key_gets_one() {
+    fn damaged_key_file_gets_a_key() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("key");
         let whole = SigningKey::generate().unwrap().1;
@@ -262,14 +262,14 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_cannot_be_kept_is_an_error_that_names_the_file() {
+    fn unwritable_key_is_an_error_with_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let error = format!("{:#}", Prover::load(folder.path()).unwrap_err());
         assert!(error.contains(&folder.path().display().to_string()), "{error}");
     }
 
     #[test]
-    fn a_prover_does_not_show_its_key() {
+    fn prover_does_not_show_its_key() {
         let (prover, _folder) = prover();
         assert!(format!("{prover:?}").starts_with("Prover { key: SigningKey(ES256), jwk: "));
     }

@@ -301,7 +301,7 @@ HIoqsjo8ofRg0qqh7QlEZg2zKYnumwg=
     }
 
     #[test]
-    fn what_each_key_signs_is_verified_by_its_public_half() {
+    fn signature_is_verified_by_the_public_key() {
         let cases: [(&str, &str, &'static dyn VerificationAlgorithm); 6] = [
             (EC, "ES256", &ECDSA_P256_SHA256_FIXED),
             (P384, "ES384", &ECDSA_P384_SHA384_FIXED),
@@ -348,14 +348,14 @@ HIoqsjo8ofRg0qqh7QlEZg2zKYnumwg=
     }
 
     #[test]
-    fn a_new_key_can_be_kept_and_read_again() {
+    fn new_key_can_be_kept_and_read() {
         let (key, pkcs8) = SigningKey::generate().unwrap();
         assert_eq!(SigningKey::from_pkcs8(pkcs8.expose()).unwrap().public_jwk(), key.public_jwk());
         assert_ne!(SigningKey::generate().unwrap().0.public_jwk(), key.public_jwk());
     }
 
     #[test]
-    fn a_key_that_cannot_be_used_says_what_to_do() {
+    fn unusable_key_says_what_to_do() {
         let refused = |pem: &str| format!("{:#}", SigningKey::from_pem(pem).unwrap_err());
         let without_public_key = "-----BEGIN EC PRIVATE KEY-----
 MDECAQEEII6bEJ5xkJi/mASH3x9dd+nLKWBuvtImO19XwhPfhPSyoAoGCCqGSM49
@@ -391,7 +391,7 @@ aj8UgXnJTqFZ
     }
 
     #[test]
-    fn an_algorithm_of_another_key_is_refused() {
+    fn algorithm_of_another_key_is_refused() {
         let key = SigningKey::from_pem(EC).unwrap();
         for algorithm in ["RS256", "none", "HS256", "ES384"] {
             assert!(key.sign(json!({}), algorithm, &json!({})).is_err(), "{algorithm}");
@@ -399,7 +399,7 @@ aj8UgXnJTqFZ
     }
 
     #[test]
-    fn a_key_is_not_shown() {
+    fn key_is_not_shown() {
         assert_eq!(format!("{:?}", SigningKey::from_pem(RSA).unwrap()), "SigningKey(RS256, PS256)");
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Discovered {
     pub(crate) server: AuthorizationServer,
 }
 
-/// Protected resource metadata (RFC 9728 §2), what we need of them.
+/// Protected resource metadata (RFC 9728 §2), the members that are used.
 #[derive(Clone, Debug)]
 pub(crate) struct ProtectedResource {
     /// The resource indicator, as it was published.
@@ -43,7 +43,7 @@ pub(crate) struct AuthorizationServer {
     pub(crate) published: bool,
 }
 
-/// Authorization server metadata (RFC 8414 §2), what we need of them.
+/// Authorization server metadata (RFC 8414 §2), the members that are used.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Metadata {

@@ -1,6 +1,6 @@
 //! Dynamic client registration (RFC 7591): what is asked for, and what the answer is taken for.
 //!
-//! rmcp's `register_client` is not used: its body is fixed (no scope of ours, no software id, method
+//! rmcp's `register_client` is not used: its body is fixed (no scope, no software id, method
 //! `none` even where the server refuses that), and of the answer it keeps neither method nor expiry.
 //!
 //! # Invariants
@@ -26,7 +26,7 @@ use crate::{
 
 /// The grant of a person in a browser (RFC 7591 §2).
 pub(crate) const AUTHORIZATION_CODE: &str = "authorization_code";
-/// npm's identity towards authorization servers that keep statistics, or lists, by software.
+/// The npm package's identity for authorization servers that keep statistics, or lists, by software.
 const SOFTWARE_ID: &str = "2e6dc280-f3c3-4e01-99a7-8181dbd1d23d";
 
 /// What a client is wanted for.
@@ -95,7 +95,7 @@ fn registration(
 ) -> Result<Map<String, Value>, Error> {
     let step = Step::Registration;
     let content = serde_json::from_slice::<Map<String, Value>>(&answer.body);
-    // Nothing is published, and at the default place nobody registers anybody: there is no sign-in.
+    // Nothing is published, and the default endpoint registers no clients: there is no sign-in.
     let is_registration = answer.status.is_success() && content.is_ok();
     if !server.published && !is_registration {
         let why = format!("it publishes no metadata, and {endpoint} answers HTTP {}", answer.status.as_u16());

@@ -289,7 +289,7 @@ impl TokenEndpoint {
     async fn translate(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Error> {
         let url = self.http().address("an endpoint", &request.uri().to_string()).await?;
         let answer = self.post(&url, form::decode(request.body())).await?;
-        // As it is kept: without what the answer repeats of our secrets.
+        // As it is kept: without what the answer repeats of the form's secrets.
         let refusal = self.kept_refusal();
         if let (true, Some(error @ Error::Answer { .. })) = (Disposition::of(answer.status).may_pass(), &refusal) {
             return Err(error.clone()); // a failed request to oauth2, which goes on polling then
@@ -325,5 +325,148 @@ impl<'c> oauth2::AsyncHttpClient<'c> for TokenEndpoint {
 
     fn call(&'c self, request: Request<Vec<u8>>) -> Self::Future {
         Box::pin(self.carry_out(request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use bytes::Bytes;
+    use http::HeaderMap;
+    use serde_json::json;
+
+    use super::*;
+    use crate::oauth::{
+        http::client::{Answer, tests::scripted},
+        protocol::{
+            client_auth::{Client, Origin},
+            token_endpoint::Parts,
+        },
+    };
+
+    const REDIRECT_URI: &str = "http://localhost:1/oauth/callback";
+
+    type Forms = Arc<Mutex<Vec<HashMap<String, String>>>>;
+
+    /// A token endpoint that answers so, and the forms that it got.
+    fn endpoint(answers: &[(u16, Value)]) -> (TokenEndpoint, Forms) {
+        let forms = Forms::default();
+        let (received, answers) = (forms.clone(), Mutex::new(answers.to_vec()));
+        let http = scripted(move |_, body| {
+            received.guard().push(form::decode(body).into_iter().collect());
+            let (status, body) = answers.guard().remove(0);
+            let status = StatusCode::from_u16(status).unwrap();
+            Answer { status, headers: HeaderMap::new(), body: Bytes::from(body.to_string()) }
+        });
+        let issuer = "https://203.0.113.2";
+        let metadata = json!({
+            "authorization_endpoint": format!("{issuer}/authorize"), "token_endpoint": format!("{issuer}/token"),
+            "authorization_response_iss_parameter_supported": true
+        });
+        let metadata = serde_json::from_value(metadata).unwrap();
+        let endpoint = TokenEndpoint::new(Parts {
+            http: Arc::new(http),
+            server: AuthorizationServer { issuer: issuer.to_owned(), metadata, published: true },
+            client: Client::public("the-client".to_owned(), Origin::Stored),
+            resource: Some("https://203.0.113.1/mcp".to_owned()),
+            prover: None,
+            key: None,
+        });
+        (endpoint, forms)
+    }
+
+    fn scopes() -> Vec<String> {
+        vec!["a".to_owned(), "b".to_owned()]
+    }
+
+    #[tokio::test]
+    async fn code_is_exchanged_with_its_verifier() {
+        let token = json!({ "access_token": "t", "token_type": "Bearer", "expires_in": "60", "unknown": { "x": 1 } });
+        let (endpoint, forms) = endpoint(&[(200, token)]);
+        let (url, pending) = authorization_request(&endpoint, REDIRECT_URI, &scopes()).await.unwrap();
+        let url = Url::parse(&url).unwrap();
+        let asked: HashMap<_, _> = url.query_pairs().into_owned().collect();
+        for (name, value) in [
+            ("response_type", "code"),
+            ("client_id", "the-client"),
+            ("redirect_uri", REDIRECT_URI),
+            ("scope", "a b"),
+            ("code_challenge_method", "S256"),
+            ("state", &pending.state),
+        ] {
+            assert_eq!(asked[name], value, "{name}");
+        }
+        assert_eq!((pending.expected_issuer.as_deref(), pending.require_issuer), (Some("https://203.0.113.2"), true));
+        assert_eq!(pending.requested_scopes, scopes());
+        let issuer = Some("https://203.0.113.2");
+        let response = redeem(&endpoint, REDIRECT_URI, &pending, "the-code", issuer).await.unwrap();
+        assert_eq!((&response["access_token"], &response["expires_in"]), (&json!("t"), &json!(60)));
+        assert_eq!(response["unknown"], json!({ "x": 1 }), "members that rmcp does not know stay");
+        let form = &forms.guard()[0];
+        for (name, value) in [
+            ("grant_type", "authorization_code"),
+            ("code", "the-code"),
+            ("code_verifier", &pending.pkce_verifier),
+            ("redirect_uri", REDIRECT_URI),
+            ("client_id", "the-client"),
+            ("resource", "https://203.0.113.1/mcp"),
+        ] {
+            assert_eq!(form[name], value, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn error_answer_is_the_servers_whatever_its_status() {
+        let refused = json!({ "error": "bad_verification_code", "error_description": "The code is wrong" });
+        for status in [200, 400, 401, 503] {
+            let (endpoint, _) = endpoint(&[(status, refused.clone())]);
+            let (_, pending) = authorization_request(&endpoint, REDIRECT_URI, &[]).await.unwrap();
+            let issuer = Some("https://203.0.113.2");
+            let error = redeem(&endpoint, REDIRECT_URI, &pending, "the-code", issuer).await.unwrap_err();
+            let told = "the exchange of the code was refused: bad_verification_code (The code is wrong)";
+            assert_eq!(error.to_string(), told, "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn refresh_names_scopes_only_where_it_is_to() {
+        let held = json!({ "access_token": "old", "token_type": "Bearer", "refresh_token": "the-refresh-token" });
+        let new = json!({ "access_token": "new", "token_type": "Bearer" });
+        for names_scopes in [false, true] {
+            let (endpoint, forms) = endpoint(&[(200, new.clone())]);
+            let kept: Arc<Mutex<Option<Value>>> = Arc::default();
+            let keeper = kept.clone();
+            let keep: Keep = Arc::new(move |response, _, _| {
+                *keeper.guard() = response.get("access_token").cloned();
+                response
+            });
+            let held = held.as_object().unwrap().clone();
+            refresh(&endpoint, held, scopes(), names_scopes, keep).await.unwrap();
+            assert_eq!(*kept.guard(), Some(json!("new")));
+            let form = &forms.guard()[0];
+            assert_eq!((&*form["grant_type"], &*form["refresh_token"]), ("refresh_token", "the-refresh-token"));
+            assert_eq!(form.get("scope").map(String::as_str), names_scopes.then_some("a b"));
+            assert_eq!(form["resource"], "https://203.0.113.1/mcp");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn device_is_polled_until_the_person_has_decided() {
+        let begun = json!({
+            "device_code": "the-device-code", "user_code": "U-1", "verification_uri": "https://203.0.113.2/device",
+            "expires_in": 600, "interval": "5"
+        });
+        let pending = json!({ "error": "authorization_pending" });
+        let decided = json!({ "access_token": "t", "token_type": "Bearer" });
+        let (endpoint, forms) =
+            endpoint(&[(200, begun.clone()), (400, pending.clone()), (503, json!({})), (200, decided)]);
+        let url = Url::parse("https://203.0.113.2/device_authorization").unwrap();
+        let code = DeviceAuthorization::request(&endpoint, &url, &scopes()).await.unwrap();
+        assert_eq!((code.user_code(), code.verification_uri()), ("U-1", "https://203.0.113.2/device"));
+        let start = tokio::time::Instant::now();
+        assert_eq!(code.poll(&endpoint).await.unwrap()["access_token"], "t");
+        assert!(start.elapsed() >= Duration::from_secs(10), "{:?}", start.elapsed());
+        assert_eq!(forms.guard().len(), 4);
     }
 }

@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_users_scope_counts_then_the_challenges_then_all_of_the_resources_then_none() {
+    fn scopes_follow_user_then_challenge_then_resource() {
         assert_eq!(asked(Some("u"), Some("c"), ("r s", "a"), ""), "u");
         assert_eq!(asked(None, Some("c d"), ("r s", "a"), ""), "c d");
         assert_eq!(asked(None, None, ("r s", "a"), ""), "r s");
@@ -95,13 +95,13 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_token_is_asked_for_where_that_is_offered_and_the_user_names_nothing() {
+    fn offline_access_is_added_where_listed() {
         assert_eq!(asked(None, Some("c"), ("", "offline_access"), ""), "c offline_access");
         assert_eq!(asked(Some("u"), None, ("", "offline_access"), ""), "u");
     }
 
     #[test]
-    fn a_step_up_keeps_what_is_held_and_adds_only_the_challenge() {
+    fn step_up_adds_only_the_challenge() {
         assert_eq!(asked(None, Some("b c"), ("r", ""), "a b"), "a b c");
         assert_eq!(asked(None, None, ("r", ""), "a"), "a");
         assert_eq!(asked(Some("u"), Some("c"), ("r", ""), "u"), "u c");

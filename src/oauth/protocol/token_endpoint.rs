@@ -37,7 +37,7 @@ use crate::{
 const LONGEST_DEVICE_CODE: Duration = Duration::from_secs(60 * 60);
 /// Member of a form in the place of which the resource indicator is sent, if there is one.
 pub(crate) const RESOURCE: (&str, &str) = ("resource", "");
-/// Members of a form that nobody else may see.
+/// Members of a form that are secret.
 const SECRETS: [&str; 9] = [
     "assertion",
     "client_assertion",
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_straightened() {
+    fn answer_is_straightened() {
         let mut content = serde_json::from_str::<Map<String, Value>>(
             r#"{"access_token":"a","expires_in":"3600","scope":["a","b"],"refresh_token":null}"#,
         )
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_polled_without_a_pause_or_for_longer_than_a_sign_in_lasts() {
+    fn device_polling_has_a_pause_and_an_end() {
         let mut content =
             serde_json::from_str::<Map<String, Value>>(r#"{"device_code":"d","interval":0,"expires_in":1e14}"#)
                 .unwrap();

@@ -1,4 +1,4 @@
-//! What helps against the failures that providers are known for ([`super::table`]): tried once, said aloud, and kept
+//! What helps against the failures that providers are known for ([`super::table`]): tried once, logged, and kept
 //! for this server and this issuer ([`crate::oauth::stored::remedies`]) if it helped. The user's flags come first: what
 //! they decide, no remedy touches.
 //!
@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// The scope that says no more than who somebody is (OpenID Connect Core §3.1.2.1).
+/// The scope that identifies the user and grants nothing else (OpenID Connect Core §3.1.2.1).
 const OPENID: &str = "openid";
 
 /// Whether a remedy would change anything, and the user has left it open.
@@ -253,7 +253,7 @@ fn forget(context: &Context, attempt: &AuthorizationAttempt) {
     }
 }
 
-/// Whether nobody but its issuer can read a token: it is no JWS in compact form (RFC 7515 §7.1).
+/// Whether only its issuer can read a token, because it is no JWS in compact form (RFC 7515 §7.1).
 fn is_opaque(tokens: &Tokens) -> bool {
     tokens.access_token().expose().split('.').count() != 3
 }
@@ -269,14 +269,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_is_not_found_in_a_longer_one() {
+    fn code_is_not_found_in_a_longer_one() {
         assert!(says("invalid_target AADSTS9010010: The resource", "AADSTS9010010"));
         assert!(says("aadsts901002", "AADSTS901002"));
         assert!(!says("AADSTS9010020: something else", "AADSTS901002"));
     }
 
     #[test]
-    fn a_resource_is_left_out_only_where_the_scopes_name_it() {
+    fn resource_is_omitted_only_where_scopes_name_it() {
         let named = |scopes: &str| names_resource(&scope::split(Some(scopes)), Some("https://mcp.example/mcp"));
         assert!(named("api://app-id/mcp.read offline_access openid"));
         assert!(named("https://mcp.example/.default"));

@@ -8,7 +8,7 @@
 //!
 //! # Invariants
 //!
-//! - Nobody is recognised by a part of a name that somebody else can have.
+//! - No provider is recognized by a part of a name that another party can own.
 
 use log::debug;
 use reqwest::Url;
@@ -31,7 +31,7 @@ pub(super) enum When {
     OpaqueTokenRefused,
 }
 
-/// How a provider is recognised. By host only with `https` and without a port.
+/// How a provider is recognized. By host only with `https` and without a port.
 enum Issuer {
     /// This host.
     Host(&'static str),
@@ -246,7 +246,7 @@ impl Issuer {
     }
 }
 
-/// Returns the issuer as it is recognised by. What is not published is guessed, and nobody's.
+/// Returns the issuer's URL, if the server publishes it: otherwise the issuer is a guess.
 fn issuer(server: &AuthorizationServer) -> Option<Url> {
     Url::parse(&server.issuer).ok().filter(|_| server.published)
 }
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_is_recognised_by_its_issuer() {
+    fn provider_is_recognized_by_its_issuer() {
         for (issuer, name) in [
             ("https://login.microsoftonline.com/organizations/v2.0", "Entra"),
             ("https://login.microsoftonline.us/t/v2.0", "Entra"),
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_is_taken_for_a_provider() {
+    fn other_issuers_are_no_provider() {
         for issuer in [
             "https://login.microsoftonline.com.evil.example/",
             "https://login.microsoftonline.com@evil.example/v2.0",
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn s256_is_taken_for_supported_where_a_known_issuer_lists_nothing() {
+    fn known_issuer_without_list_supports_s256() {
         let with = |issuer: &str, methods: Option<&str>| {
             let mut server = server(issuer);
             server.metadata.code_challenge_methods_supported = methods.map(|method| vec![method.to_owned()]);

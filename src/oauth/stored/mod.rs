@@ -1,4 +1,4 @@
-//! Formats of the files that authorization keeps in [`crate::store`]: npm's, and ours beside them.
+//! Formats of the files that authorization keeps in [`crate::store`]: those of the npm package, and others beside them.
 
 pub(crate) mod provenance;
 pub(crate) mod registrations;

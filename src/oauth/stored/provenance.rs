@@ -21,7 +21,7 @@ pub(crate) struct Provenance {
     pub(crate) server: String,
     /// Name of the grant, for people.
     pub(crate) grant: String,
-    /// Who we were.
+    /// The client ID.
     pub(crate) client_id: String,
     /// Who issued them.
     pub(crate) issuer: Option<String>,

@@ -1,9 +1,9 @@
-//! Client registrations on disk: npm's `client_info.json`, and `registrations.json` beside it.
+//! Client registrations on disk: the npm package's `client_info.json`, and `registrations.json` beside it.
 //!
 //! # Invariants
 //!
 //! - A registration is not shown to another issuer than its own.
-//! - npm's file is written only together with tokens, so that a sign-in that is never finished leaves the tokens their
+//! - The npm package's file is written only with tokens, so that an unfinished sign-in leaves the tokens their
 //!   client.
 
 use serde_json::{Map, Value};
@@ -17,9 +17,9 @@ use crate::{
     store::Store,
 };
 
-/// npm's file: the registration with the present issuer.
+/// The npm package's file: the registration with the present issuer.
 const CLIENT_INFO: &str = "client_info.json";
-/// Ours: registrations with all issuers, the latest first.
+/// This program's file: registrations with all issuers, the latest first.
 const REGISTRATIONS: &str = "registrations.json";
 /// Most of these kept: a few ports and issuers.
 const MOST_REGISTRATIONS: usize = 16;
@@ -27,7 +27,7 @@ const MOST_REGISTRATIONS: usize = 16;
 /// The members of a registration (RFC 7591 §3.2.1).
 type Registration = Map<String, Value>;
 
-/// The registrations with this issuer: npm's file, then ours.
+/// Returns the registrations with this issuer: of the npm package's file, then of this program's.
 pub(crate) fn of_issuer(store: &Store, issuer: &str) -> Vec<Registration> {
     let of_issuer = |info: &Registration| match info.get("issuer").and_then(Value::as_str) {
         Some(named) => same_issuer(named, issuer),
@@ -42,12 +42,12 @@ pub(crate) fn of_issuer(store: &Store, issuer: &str) -> Vec<Registration> {
     all
 }
 
-/// The redirect URIs of a registration.
+/// Returns the redirect URIs of a registration.
 pub(crate) fn redirect_uris(info: &Registration) -> impl Iterator<Item = &str> {
     info.get("redirect_uris").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// The issuer of the registration in npm's file.
+/// Returns the issuer of the registration in the npm package's file.
 pub(crate) fn issuer_noted(store: &Store) -> Option<String> {
     npms(store)?.get("issuer")?.as_str().map(ToOwned::to_owned)
 }
@@ -96,5 +96,82 @@ fn save(store: &Store, name: &str, content: &impl serde::Serialize) {
     if let Err(error) = written {
         // It works for now; the next start registers again.
         report::warn(Code::StoreNotWritable, format!("the registration is not kept: {error:#}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const ISSUER: &str = "https://as";
+
+    fn store() -> (Store, tempfile::TempDir) {
+        let home = tempfile::tempdir().unwrap();
+        (Store::new(home.path().to_owned(), "0".repeat(32)), home)
+    }
+
+    fn registration(id: &str, issuer: &str) -> Registration {
+        json!({ "client_id": id, "issuer": issuer }).as_object().unwrap().clone()
+    }
+
+    fn ids(store: &Store) -> Vec<String> {
+        of_issuer(store, ISSUER).iter().map(|info| info["client_id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn client(id: &str, origin: Origin) -> Client {
+        Client::public(id.to_owned(), origin)
+    }
+
+    #[test]
+    fn npm_registration_comes_before_others_of_its_issuer() {
+        let (store, _home) = store();
+        for (id, issuer) in [("a", ISSUER), ("b", "https://other"), ("c", "https://as/")] {
+            add(&store, registration(id, issuer));
+        }
+        assert_eq!(ids(&store), ["c", "a"]);
+        keep_for_npm(&store, ISSUER, &client("a", Origin::Stored));
+        assert_eq!(
+            (ids(&store), issuer_noted(&store)),
+            (vec!["a".to_owned(), "c".to_owned()], Some(ISSUER.to_owned()))
+        );
+        store.write(CLIENT_INFO, br#"{"client_id":"old"}"#).unwrap();
+        assert_eq!(ids(&store), ["old", "c", "a"], "written before an issuer was noted");
+    }
+
+    #[test]
+    fn npm_file_gets_only_registered_clients() {
+        let (store, _home) = store();
+        add(&store, registration("a", ISSUER));
+        for origin in [Origin::Configured, Origin::Document] {
+            keep_for_npm(&store, ISSUER, &client("a", origin));
+            assert!(!store.path(CLIENT_INFO).exists());
+        }
+        keep_for_npm(&store, ISSUER, &client("a", Origin::Registered));
+        let kept = std::fs::read_to_string(store.path(CLIENT_INFO)).unwrap();
+        assert_eq!(kept, "{\n  \"client_id\": \"a\",\n  \"issuer\": \"https://as\"\n}");
+    }
+
+    #[test]
+    fn refused_registration_is_forgotten_in_both_files() {
+        let (store, _home) = store();
+        add(&store, registration("a", ISSUER));
+        add(&store, registration("b", ISSUER));
+        keep_for_npm(&store, ISSUER, &client("a", Origin::Stored));
+        forget(&store, &client("b", Origin::Stored));
+        assert_eq!(ids(&store), ["a"]);
+        forget(&store, &client("a", Origin::Stored));
+        assert!(ids(&store).is_empty() && !store.path(CLIENT_INFO).exists());
+    }
+
+    #[test]
+    fn oldest_registrations_give_way() {
+        let (store, _home) = store();
+        for number in 0..=MOST_REGISTRATIONS {
+            add(&store, registration(&number.to_string(), ISSUER));
+        }
+        let ids = ids(&store);
+        assert_eq!((ids.len(), ids[0].as_str(), ids.last().unwrap().as_str()), (MOST_REGISTRATIONS, "16", "1"));
     }
 }

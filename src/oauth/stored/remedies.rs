@@ -78,3 +78,32 @@ impl Remedies {
         store.remove(REMEDIES);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remedies_are_for_their_issuer_and_scopes() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::new(home.path().to_owned(), "0".repeat(32));
+        let scopes = |text: &str| text.split(' ').map(ToOwned::to_owned).collect::<Vec<String>>();
+        let both = [Remedy::OmitResource, Remedy::OmitOfflineAccess];
+        Remedies::save(&store, "https://as", &both, &scopes("a b"));
+        let kept = std::fs::read_to_string(store.path(REMEDIES)).unwrap();
+        let expected = serde_json::json!({
+            "issuer": "https://as", "remedies": ["omit_resource", "omit_offline_access"], "scopes": ["a", "b"]
+        });
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&kept).unwrap(), expected);
+        for (issuer, asked, found) in [
+            ("https://as/", "a", &both[..]),
+            ("https://as", "a offline_access", &both),
+            ("https://as", "a c", &both[1..]),
+            ("https://other", "a", &[]),
+        ] {
+            assert_eq!(Remedies::load(&store, issuer, &scopes(asked)), found, "{issuer} {asked}");
+        }
+        Remedies::forget(&store);
+        assert!(Remedies::load(&store, "https://as", &scopes("a")).is_empty());
+    }
+}

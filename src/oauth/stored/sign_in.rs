@@ -1,4 +1,4 @@
-//! A sign-in under way, on disk: one file per `state`, so that whichever copy holds the redirect's
+//! A sign-in under way, on disk: one file per `state`, so that whichever instance holds the callback
 //! port can finish the tab that is open, one that was started again too.
 //!
 //! # Invariants
@@ -23,7 +23,7 @@ const PREFIX: &str = "sign_in_";
 pub(crate) struct SignIn {
     /// Verifier, `state`, issuer and requested scopes.
     pub(crate) authorization: PendingAuthorization,
-    /// Who we are.
+    /// The client ID.
     pub(crate) client_id: String,
     /// What the token is to be for.
     pub(crate) resource: Option<String>,
@@ -59,7 +59,7 @@ impl SignIn {
         store.write(&file(self.state()), &serde_json::to_vec(self)?)
     }
 
-    /// Returns the URL of the latest one that has one: of another instance, for whoever does not ask themselves.
+    /// Returns the URL of the latest sign-in that has one, for a process that waits for another instance.
     pub(crate) fn pending_url(store: &Store, now: SystemTime) -> Option<String> {
         Self::all(store, now).into_iter().find_map(|sign_in| sign_in.authorization_url)
     }
@@ -83,13 +83,13 @@ impl SignIn {
     }
 }
 
-/// Whether a deadline is to come, and no farther away than any that is ours.
+/// Whether a deadline is ahead, and no farther than any that this program sets.
 fn is_ahead(deadline: u64, now: SystemTime) -> bool {
     let left = Duration::from_secs(deadline).checked_sub(seconds(now));
     left.is_some_and(|left| !left.is_zero() && left <= LIFE)
 }
 
-/// `state` is ours, 22 characters of base64url; a name made of anything else is none.
+/// Returns the file's name. `state` is 22 characters of base64url; other characters are left out.
 fn file(state: &str) -> String {
     let safe: String = state.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).collect();
     format!("{PREFIX}{safe}.json")

@@ -19,7 +19,7 @@ const LONGEST_SKEW: Duration = Duration::from_secs(60);
 /// each request.
 const SKEW_SHARE: u32 = 10;
 
-/// Which file tokens are kept in. npm's holds only what npm can use.
+/// Which file tokens are kept in. The npm package's holds only what that package can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TokenFile {
     /// What the names of the tokens' file and of their provenance's begin with.
@@ -27,7 +27,7 @@ pub(crate) struct TokenFile {
 }
 
 impl TokenFile {
-    /// npm's own: bearer tokens of a person.
+    /// The npm package's: bearer tokens of a person.
     pub(crate) const NPM: Self = Self { prefix: "" };
     /// Tokens of a person that are bound to a key (RFC 9449).
     pub(crate) const DPOP: Self = Self { prefix: "dpop_" };
@@ -201,7 +201,7 @@ impl Tokens {
         Self { all: Secret::new(all) }
     }
 
-    /// The token response, without what is ours and npm's.
+    /// Returns the token response, without the members that this program and the npm package add.
     pub(crate) fn response(&self) -> Map<String, Value> {
         let mut all = self.all.expose().clone();
         for own in ["expires_at", "issuer", "requested_scope"] {
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_due_a_tenth_of_its_life_before_its_end_and_a_minute_at_most() {
+    fn token_is_due_shortly_before_its_end() {
         let at = |seconds| NOW + Duration::from_secs(seconds);
         let short = tokens(r#"{"access_token":"a","expires_in":20}"#);
         assert!(
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_keeps_what_its_answer_leaves_out() {
+    fn refresh_keeps_what_its_answer_omits() {
         let old = tokens(r#"{"access_token":"a","refresh_token":"r","id_token":"i","scope":"x y","expires_in":9}"#);
         let new = old.refreshed(tokens(r#"{"access_token":"b"}"#));
         assert_eq!(new.access_token().expose(), &"b");
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_npms() {
+    fn file_is_that_of_the_npm_package() {
         let text = String::from_utf8(tokens(r#"{"access_token":"a","token_type":"Bearer","expires_in":9}"#).to_json());
         assert_eq!(
             text.unwrap(),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn no_token_shows() {
+    fn tokens_are_not_shown() {
         assert!(!format!("{:?}", tokens(r#"{"access_token":"hush"}"#)).contains("hush"));
     }
 

@@ -1,9 +1,9 @@
-//! The authorization-code grant (RFC 6749 §4.1) with PKCE (RFC 7636), in the person's browser, with a
-//! redirect to this machine (RFC 8252 §7.3).
+//! The authorization-code grant (RFC 6749 §4.1) with PKCE (RFC 7636), in the person's browser, with a redirect to this
+//! machine (RFC 8252 §7.3).
 //!
-//! In order: the redirect's port is bound ([`port`]), because it is part of who we are; then the client; then the
-//! URL, kept on disk, printed, and only then opened ([`tab`]); the redirect; the exchange; and only then a page
-//! that says that it worked.
+//! In order: the redirect's port is bound ([`port`]), because it is part of the client's registration; then the client;
+//! then the URL, kept on disk, printed, and only then opened ([`tab`]); the redirect; the exchange; and only then a
+//! page that says that it worked.
 //!
 //! # Invariants
 //!
@@ -93,7 +93,7 @@ pub(super) async fn obtain(context: &Context, attempt: &mut AuthorizationAttempt
     }
 }
 
-/// Takes up the sign-in that is under way, or begins one. `None` if another copy has signed in.
+/// Resumes the sign-in that is under way, or begins one. `None` if another instance has signed in.
 async fn prepare(context: &Context, attempt: &AuthorizationAttempt, anew: bool) -> Result<Option<Waiting>, Error> {
     if !anew && let Some(waiting) = resume(context, attempt) {
         return Ok(Some(waiting));
@@ -261,7 +261,7 @@ async fn finish(context: &Context, attempt: &mut AuthorizationAttempt, waiting: 
             SignIn::forget(&context.store, sign_in.state());
             return Err(Error::NobodyCame { after: LIFE });
         };
-        // A code can be spent once: nobody else is to take this sign-in up now.
+        // A code can be spent once: no other instance may resume this sign-in now.
         SignIn::forget(&context.store, sign_in.state());
         // A person who says no has been there: the next tab need not wait.
         if matches!(&redirect.outcome, Outcome::Refused { error, .. } if *error == ErrorCode::AccessDenied) {

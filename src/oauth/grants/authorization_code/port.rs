@@ -18,13 +18,13 @@ use crate::oauth::{
 
 /// Ports tried from the derived one on, as npm does.
 const PORTS: u16 = 8;
-/// Ports tried after one that the user named and somebody else has.
+/// Ports tried after one that the user named and another program holds.
 const NEXT_PORTS: u16 = 16;
 /// Ports that browsers do not go to, of those from 3335 on (WHATWG Fetch §2.9, port blocking).
 const BLOCKED: [u16; 15] = [3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080];
 /// Pause between checks whether another instance has finished its sign-in, as npm does.
 const CHECK_PAUSE: Duration = Duration::from_millis(250);
-/// How long another copy's sign-in is waited for at least, as npm does.
+/// Shortest wait for another instance's sign-in, as in the npm package.
 const SHORTEST_FOLLOWING: Duration = Duration::from_secs(180);
 
 /// Returns where the redirect comes to, apart from the port.
@@ -36,7 +36,7 @@ pub(super) fn place(context: &Context) -> Place {
     }
 }
 
-/// Binds the redirect's port. `None` if a copy of npm's has it, and signs in meanwhile.
+/// Binds the callback port. `None` if an npm mcp-remote holds it and signs in meanwhile.
 pub(super) async fn bind(context: &Context, attempt: &AuthorizationAttempt) -> Result<Option<Listener>, Error> {
     let fixed = client::fixed(&context.settings, &attempt.discovered.server).is_some();
     let place = place(context);
@@ -87,16 +87,16 @@ fn ports(named: Option<u16>, fixed: bool, stored: &[u16], derived: u16) -> Vec<u
     ports.into_iter().filter(|port| !BLOCKED.contains(port)).collect()
 }
 
-/// What came of another copy's sign-in.
+/// The result of another instance's sign-in.
 enum Followed {
     SignedIn,
-    /// It is gone, and its port is ours.
+    /// It is gone, and its port is bound now.
     Gone(Listener),
-    /// It does nothing any more: npm's copies outlive their hosts.
+    /// It no longer does anything: instances of the npm package outlive their hosts.
     InVain,
 }
 
-/// Waits for a copy of npm's that signs in on this port: its tokens will do, and if it goes away the port is ours.
+/// Waits for an npm mcp-remote that signs in on this port: its tokens are used, or its port once it is gone.
 async fn follow(context: &Context, attempt: &AuthorizationAttempt, place: &Place, port: u16) -> Followed {
     info!("another mcp-remote signs in on port {port}; waiting for it");
     attempt.progress.another_asks(None);
@@ -120,13 +120,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_port_is_the_registrations_then_the_derived_one_and_the_next_seven_but_none_that_browsers_refuse() {
+    fn ports_follow_registration_then_derivation_without_blocked_ones() {
         assert_eq!(ports(None, false, &[4000], 3335), [4000, 3335, 3336, 3337, 3338, 3339, 3340, 3341, 3342]);
         assert_eq!(ports(None, false, &[6667], 6664), [6664, 6670, 6671]);
     }
 
     #[test]
-    fn a_named_port_is_the_only_one_for_a_fixed_client_and_the_first_otherwise() {
+    fn named_port_is_the_only_one_for_fixed_client() {
         assert_eq!(ports(Some(9000), true, &[4000], 3335), [9000]);
         assert_eq!(ports(None, true, &[4000], 3335), [3335]);
         let next = ports(Some(65530), false, &[4000], 3335);

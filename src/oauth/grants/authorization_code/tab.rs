@@ -37,7 +37,7 @@ pub(super) enum Tab {
     After(Duration),
 }
 
-/// Returns the redirect; `None` if nobody comes. Meanwhile the tab is opened.
+/// Returns the redirect; `None` if none arrives. Meanwhile the tab is opened.
 pub(super) async fn wait(context: &Context, listener: &mut Listener, url: &Url, tab: Tab) -> Option<Redirect> {
     let mut end = std::pin::pin!(tokio::time::sleep(LIFE));
     let mut due = std::pin::pin!(async {

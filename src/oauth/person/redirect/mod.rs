@@ -9,7 +9,7 @@
 //! - The port shows no success by itself; [`Redirect::answer`] does, once the tokens are there.
 //! - A silent connection, a body or a slow reader does not hold up the next request.
 
-mod copies;
+mod instances;
 mod port;
 #[cfg(test)]
 mod tests;
@@ -32,9 +32,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-pub(crate) use self::copies::{hand_over, sibling};
+pub(crate) use self::instances::{hand_over, sibling};
 use self::{
-    copies::{IDENTITY, Identity},
+    instances::{IDENTITY, Identity},
     port::accept,
     wire::{Browser, RedirectAnswer, RedirectRequest, read_head},
 };
@@ -48,7 +48,7 @@ use crate::{
 /// Status of the answer that sends the browser to sign in once more (RFC 9110 §15.4.8), so that whoever
 /// has pasted the redirect elsewhere can tell it from the end.
 pub(crate) const GO_ON: u16 = 307;
-/// Where older copies of npm's mcp-remote ask whether the sign-in is done; "not yet" makes them ask on.
+/// Where older versions of npm mcp-remote ask whether the sign-in is done; "not yet" makes them ask on.
 const WAIT_FOR_AUTH: &str = "/wait-for-auth";
 /// How long a request may take to arrive. Browsers open connections ahead of need, and a tunnel over
 /// SSH is slow to begin.
@@ -67,7 +67,7 @@ pub(crate) struct Place {
     pub(crate) host: String,
     /// Path of the redirect URI, with its slash.
     pub(crate) path: String,
-    /// npm's name for the server, told to other copies.
+    /// The npm package's name for the server, reported to other instances.
     pub(crate) server_hash: String,
 }
 
@@ -97,7 +97,7 @@ enum RedirectState {
     HandedOver,
 }
 
-/// A redirect that belongs to a sign-in of ours; the browser waits for its page.
+/// A redirect that belongs to a sign-in of this process; the browser waits for its page.
 pub(crate) struct Redirect {
     /// Which authorization server says so (RFC 9207 §2), as it stands.
     pub(crate) issuer: Option<String>,
@@ -164,7 +164,7 @@ impl Listener {
         self.shared.sign_ins().insert(state.to_owned(), RedirectState::Waiting);
     }
 
-    /// The next redirect that is ours. Nothing is lost if the future is dropped.
+    /// Returns the next redirect of an expected sign-in. Nothing is lost if the future is dropped.
     pub(crate) async fn next(&mut self) -> Redirect {
         match self.redirects.recv().await {
             Some(redirect) => redirect,
@@ -286,7 +286,7 @@ impl Shared {
             return Page::Malformed.into();
         };
         let mut sign_ins = self.sign_ins();
-        // RFC 6749 §10.12: without our state it is not our redirect, whatever else is right.
+        // RFC 6749 §10.12: without an expected state the redirect is not accepted, whatever else is right.
         let mut sign_in = match state.map(|state| sign_ins.entry(state)) {
             Some(Entry::Occupied(sign_in)) => sign_in,
             Some(Entry::Vacant(_)) | None => {

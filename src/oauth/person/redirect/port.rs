@@ -15,7 +15,7 @@ use std::{
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Connections the kernel holds for us until we take them.
+/// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 32;
 /// Ports tried where any will do: one may be free in one family and taken in the other.
 const TRIES: usize = 16;

@@ -71,7 +71,7 @@ fn code(redirect: &Redirect) -> &str {
 }
 
 #[tokio::test]
-async fn the_browser_comes_back_in_either_family_and_waits_for_the_page() {
+async fn redirect_arrives_in_either_address_family() {
     let mut listener = listener();
     let port = listener.port();
     assert_eq!(listener.redirect_uri(), format!("http://localhost:{port}/oauth/callback"));
@@ -149,7 +149,7 @@ async fn strays_are_answered_and_ignored() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_handed_over_with_its_reason_and_wins_over_a_code() {
+async fn refusal_wins_over_a_code() {
     let mut listener = listener();
     let _browser = browse(
         listener.port(),
@@ -161,7 +161,7 @@ async fn a_refusal_is_handed_over_with_its_reason_and_wins_over_a_code() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_handed_over_once_unless_it_is_expected_again() {
+async fn redirect_is_handed_over_once_per_expectation() {
     let mut listener = listener();
     let port = listener.port();
     let target = "/oauth/callback?code=c&state=s1";
@@ -182,7 +182,7 @@ async fn a_redirect_is_handed_over_once_unless_it_is_expected_again() {
 }
 
 #[tokio::test]
-async fn a_redirect_that_nobody_answers_shows_no_success() {
+async fn unanswered_redirect_shows_no_success() {
     let mut listener = listener();
     let browser = browse(listener.port(), "/oauth/callback?code=c&state=s1");
     drop(next(&mut listener).await);
@@ -191,7 +191,7 @@ async fn a_redirect_that_nobody_answers_shows_no_success() {
 }
 
 #[tokio::test]
-async fn the_port_is_free_at_once_and_a_held_browser_still_gets_its_page() {
+async fn dropped_listener_frees_port_and_serves_held_browser() {
     let mut listener = listener();
     let port = listener.port();
     let browser = browse(port, "/oauth/callback?code=c&state=s1");
@@ -212,7 +212,7 @@ async fn the_port_is_free_at_once_and_a_held_browser_still_gets_its_page() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_in_one_family_is_taken() {
+async fn port_taken_in_one_family_is_taken() {
     let ours = listener();
     let taken = |place: &Place, port| Listener::bind(place, port).err().map(|error| error.kind());
     assert_eq!(taken(&place(), ours.port()), Some(io::ErrorKind::AddrInUse));
@@ -239,7 +239,7 @@ async fn half_open(port: u16, number: usize) -> VecDeque<TcpStream> {
 }
 
 #[tokio::test]
-async fn half_open_connections_hold_nothing_up_and_are_never_many() {
+async fn half_open_connections_are_few_and_block_nothing() {
     let mut listener = listener();
     let port = listener.port();
     let mut streams = half_open(port, 4 * MOST_SILENT).await;
@@ -265,7 +265,7 @@ async fn half_open_connections_are_dropped_in_the_end() {
 }
 
 #[tokio::test]
-async fn a_head_without_end_is_not_kept() {
+async fn endless_head_is_not_kept() {
     let listener = listener();
     let mut stream = TcpStream::connect(v4(listener.port())).await.unwrap();
     let line = format!("X-Endless: {}\r\n", "x".repeat(1000));
@@ -298,7 +298,7 @@ async fn what_is_not_http_gets_no_redirect_through() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_reset_does_not_end_the_listener() {
+async fn reset_connection_does_not_end_the_listener() {
     let mut listener = listener();
     let port = listener.port();
     for _ in 0..20 {
@@ -312,7 +312,7 @@ async fn a_connection_that_is_reset_does_not_end_the_listener() {
 }
 
 #[tokio::test]
-async fn nothing_is_lost_when_the_wait_is_given_up() {
+async fn dropped_wait_loses_no_redirect() {
     let mut listener = listener();
     assert!(timeout(Duration::ZERO, listener.next()).await.is_err());
     let browser = browse(listener.port(), "/oauth/callback?code=c1&state=s1");
@@ -364,7 +364,7 @@ async fn another_program_on_the_port_is_no_copy() {
 }
 
 #[tokio::test]
-async fn a_path_is_known_as_browsers_write_it() {
+async fn path_matches_as_browsers_write_it() {
     let place = Place { path: "/ä b/../cb?tenant=1".into(), ..place() };
     let mut listener = Listener::bind(&place, 0).unwrap();
     assert_eq!(listener.redirect_uri(), format!("http://localhost:{}/ä b/../cb?tenant=1", listener.port()));

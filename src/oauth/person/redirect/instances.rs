@@ -18,16 +18,16 @@ use tokio::{
     time::timeout,
 };
 
-/// Where a copy of mcp-remote says who it is; npm's path.
+/// Where an instance of mcp-remote says who it is; a path of the npm package.
 pub(super) const IDENTITY: &str = "/.mcp-remote/id";
-/// How long a program on the port may take to say who it is: as long as npm's.
+/// How long a program on the port may take to say who it is: as long as in the npm package.
 const IDENTITY_PATIENCE: Duration = Duration::from_secs(1);
 /// Largest answer to that, in bytes: headers and two members.
 const IDENTITY_SIZE: u64 = 8 * 1024;
 /// The most of a page that is read, in bytes.
 const PAGE_SIZE: u64 = 64 * 1024;
 
-/// What a copy of mcp-remote says of itself; the members are npm's.
+/// What an instance of mcp-remote says of itself; the members are those of the npm package.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Identity {
     #[serde(rename = "mcpRemote")]
@@ -36,7 +36,7 @@ pub(super) struct Identity {
     pub(super) server_url_hash: String,
 }
 
-/// Whether a copy of mcp-remote, npm's or ours, is on the port for the same server.
+/// Whether an instance of mcp-remote, of the npm package or this one, is on the port for the same server.
 pub(crate) async fn sibling(port: u16, server_hash: &str) -> bool {
     let asked = timeout(IDENTITY_PATIENCE, async {
         match identity(Ipv4Addr::LOCALHOST.into(), port).await {
