@@ -19,7 +19,7 @@ use reqwest::{Client, StatusCode, Url, dns::Resolve, header};
 
 use crate::{
     config::{PlainHttp, ServerUrl, is_loopback},
-    mcp::{EVENT_STREAM, header::PROTOCOL_VERSION},
+    mcp::{EVENT_STREAM, header::PROTOCOL_VERSION, version::NEWEST_LEGACY},
     network::{ClientFactory, Route},
     oauth::{
         error::Error,
@@ -39,7 +39,7 @@ const METADATA_PATIENCE: Duration = Duration::from_secs(10);
 const MOST_REDIRECTS: usize = 5;
 /// The protocol version whose discovery rules are followed, sent to servers that ask (MCP 2025-03-26,
 /// Authorization, Server Metadata Discovery).
-const REVISION: &str = "2025-11-25";
+const REVISION: &str = NEWEST_LEGACY;
 
 /// A client for one MCP server and whom its metadata name.
 #[derive(Debug)]
