@@ -41,7 +41,7 @@ use crate::support::{
     authorization_server::{AuthorizationServer, Client, Iss, Settings, edit, refusal},
     browser::Browser,
     event_streams::EventStreams,
-    host::{Handles, Host, initialize_params, request},
+    host::{Handles, Host, WAIT, initialize_params, request},
     server::{Reply, Request, Server, answer, ordinary, reserved_port},
     soon, stored,
 };
@@ -140,7 +140,7 @@ impl Stage {
 
     /// Every start of the adapter in this file. `--start wait`: what fails is answered with the failure.
     fn start(&self) -> Host {
-        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).chain(["--start", "wait"]).collect();
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).chain(WAIT).collect();
         match &self.browser {
             Some(browser) => browser.host_with(&self.home, &arguments, &self.environment()),
             None => Host::start_raw(Handles::SocketPairs, &arguments, &self.environment(), self.home.clone()),
@@ -894,7 +894,7 @@ const CASES: &[Case] = &[
         set_up: || {
             scene(async {
                 let server = AuthorizationServer::start(Settings::default()).await;
-                let flags = ["--static-oauth-client-info", KNOWN, "--auth-timeout", "1"];
+                let flags = ["--static-oauth-client-info", KNOWN, "--auth-timeout", "4"];
                 Stage::of(server.url(), &flags).keeping(server).with(Browser::waiting())
             })
         },
@@ -948,7 +948,7 @@ const CASES: &[Case] = &[
                     settings.clients = vec![Client { redirect_uris: elsewhere, ..Client::public("known") }];
                 });
                 let server = server.await;
-                let flags = ["--static-oauth-client-info", KNOWN, "--callback-path", "/other", "--auth-timeout", "1"];
+                let flags = ["--static-oauth-client-info", KNOWN, "--callback-path", "/other", "--auth-timeout", "4"];
                 Stage::of(server.url(), &flags).keeping(server).with(Browser::waiting())
             })
         },

@@ -14,7 +14,7 @@ use tokio::{
 use crate::support::{
     authorization_server::{AuthorizationServer, edit},
     browser::Browser,
-    host::{Host, notification, request},
+    host::{Host, WAIT, notification, request},
     own_error,
     server::{Reply, Server, answer, ordinary},
 };
@@ -144,7 +144,7 @@ async fn only_few_named_authorization_servers_are_asked() {
     })
     .await;
     let browser = Browser::consenting();
-    let mut host = browser.host(&server.url(), &["--start", "wait"]);
+    let mut host = browser.host(&server.url(), &WAIT);
     let answer = host.initialize().await;
     let told = own_error(&answer);
     let asked = server.arrived().iter().filter(|one| one.path().contains("/nobody/")).count();
@@ -170,7 +170,7 @@ async fn key_in_server_url_is_not_reported() {
             });
         }
     });
-    for flags in [&["--start", "wait"][..], &["--start", "wait", "--debug"]] {
+    for flags in [&WAIT[..], &[WAIT[0], WAIT[1], "--debug"]] {
         let mut host = Host::start(&format!("http://127.0.0.1:{port}/mcp?key=hush-4711"), flags);
         let answer = host.initialize().await;
         assert!(own_error(&answer).contains("no answer from"), "{answer}");
@@ -192,7 +192,7 @@ async fn endless_scopes_make_no_endless_url() {
     })
     .await;
     let browser = Browser::consenting();
-    let mut host = browser.host(&server.url(), &["--start", "wait"]);
+    let mut host = browser.host(&server.url(), &WAIT);
     let answer = host.initialize().await;
     assert_eq!(answer["error"]["data"]["code"], "bad_metadata", "{}", &answer.to_string()[..200]);
     assert!(host.stderr().len() < 10_000 && browser.tabs().is_empty(), "{} bytes", host.stderr().len());

@@ -418,7 +418,7 @@ async fn unwritable_store_asks_only_once_more() {
     })
     .await;
     let (browser, home) = (Browser::waiting(), home());
-    let mut host = provider.start(&browser, &home, &["--start", "wait", "--config-dir", "/dev/null/nowhere"]).await;
+    let mut host = provider.start(&browser, &home, &[WAIT[0], WAIT[1], "--config-dir", "/dev/null/nowhere"]).await;
     provider.consent(&browser, 1).await;
     provider.consent(&browser, 2).await;
     let answer = host.json().await;
