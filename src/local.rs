@@ -490,14 +490,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_end_in_any_way_and_blank_ones_are_none() {
+    async fn every_line_ending_works_and_blanks_are_skipped() {
         for pipe in [1, 3, 1000] {
             assert_eq!(lines(b"a\r\n\n \t\r\nb\nlast", 100, pipe).await, ["a", "b", "last"]);
         }
     }
 
     #[tokio::test]
-    async fn a_line_beyond_the_limit_is_skipped_and_told() {
+    async fn oversized_line_is_skipped_and_reported() {
         let long = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"m","params":["{}"]}}"#, "x".repeat(100));
         for pipe in [1, 7, 64, 10_000] {
             let input = format!("short\n{long}\nnext\n{long}");
@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_written_arrives_in_order_whatever_its_pieces() {
+    async fn writes_arrive_in_order_in_any_pieces() {
         let (end, mut host) = duplex(5);
         let mut expected = Vec::new();
         let mut writer = Writer::new(end);
@@ -534,7 +534,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_burst_of_small_messages_is_one_write() {
+    async fn burst_of_small_messages_is_one_write() {
         let (end, mut host) = duplex(100_000);
         let mut writer = Writer::new(end);
         for _ in 0..1000 {

@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_library_that_prints_secrets_is_quiet_in_all_of_its_modules() {
+    fn secret_printing_library_is_quiet_in_all_modules() {
         let printed = |target, level| !prints_secrets(&Metadata::builder().target(target).level(level).build());
         for target in ["hyper::proto::h1::io", "h2::codec::framed_read", "cookie_store::cookie_store"] {
             assert!(!printed(target, Level::Debug) && !printed(target, Level::Trace), "{target}");

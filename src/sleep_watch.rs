@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_that_is_very_late_was_slept_through() {
+    fn very_late_check_means_sleep() {
         let last = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         let after = |seconds| slept(last, last + Duration::from_secs(seconds));
         assert_eq!((after(1), after(6), after(3601)), (None, None, Some(Duration::from_secs(3600))));

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stands_for_anything_and_case_does_not_count() {
+    fn pattern_star_matches_anything_ignoring_case() {
         for (pattern, name, expected) in [
             ("delete*", "DeleteTask", true),
             ("delete*", "undelete", false),
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hidden_tool_is_cut_out_and_nothing_else_changes() {
+    fn hidden_tool_is_cut_out_alone() {
         let list = |tools: &str| {
             format!(r#"{{ "id" : 1,"result":{{"x":1.0, "tools": [{tools}] ,"nextCursor":null}},"jsonrpc":"2.0"}}"#)
         };
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_judged_by_its_decoded_name_and_refused_if_there_are_two() {
+    fn call_is_judged_by_decoded_unique_name() {
         let call = |params: &str| {
             Message::from_text(format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#))
                 .unwrap()

@@ -38,7 +38,7 @@ fn refused(arguments: &[&str]) -> String {
 const URL: &str = "https://a.example/mcp";
 
 #[test]
-fn the_hash_and_so_the_files_are_npms() {
+fn hash_and_so_the_files_are_npms() {
     for (arguments, hash) in [
         (vec!["http://127.0.0.1:7802/mcp"], "9ca486285bd01d5fdc4abad83d5bb5d5"),
         (vec!["http://127.0.0.1:7804/mcp"], "ff12414734d711ab210706ed355b5813"),
@@ -62,7 +62,7 @@ fn the_hash_and_so_the_files_are_npms() {
 }
 
 #[test]
-fn every_flag_of_npm_is_understood_in_any_order_and_both_forms() {
+fn npm_flags_work_in_any_order_and_form() {
     let config = config(&[
         "--debug",
         "--header",
@@ -126,7 +126,7 @@ fn every_flag_of_npm_is_understood_in_any_order_and_both_forms() {
 }
 
 #[test]
-fn a_mistake_is_told_in_one_sentence_that_names_it() {
+fn mistake_is_reported_in_one_naming_sentence() {
     for (arguments, expected) in [
         (vec![], "address is missing"),
         (vec![URL, "--heder", "a:b"], "did you mean --header?"),
@@ -303,7 +303,7 @@ fn every_example_of_the_readme_is_understood() {
 }
 
 #[test]
-fn a_sign_in_is_careful_unless_told_otherwise() {
+fn sign_in_is_careful_unless_told_otherwise() {
     let Authorization { assume_pkce, dpop, no_browser, .. } = *config(&[URL]).authorization;
     assert_eq!((assume_pkce, dpop, no_browser), (false, Dpop::Auto, false));
     let Authorization { assume_pkce, dpop, no_browser, .. } =
@@ -314,7 +314,7 @@ fn a_sign_in_is_careful_unless_told_otherwise() {
 
 /// `login` and `logout` act for an entry of a host, so they must see the server that it sees.
 #[test]
-fn a_command_takes_an_entrys_arguments_as_they_are() {
+fn command_takes_arguments_of_host_entry() {
     let entry = [URL, "3334", "--header", "X-Key:${TOKEN}", "--ignore-tool", "x", "--keep-alive", "--debug"];
     let forwarded = config(&entry);
     for command in ["login", "logout", "status"] {
@@ -332,7 +332,7 @@ fn a_command_takes_an_entrys_arguments_as_they_are() {
 }
 
 #[test]
-fn what_is_stored_is_shown_and_forgotten_without_the_secrets_of_the_entry() {
+fn status_and_logout_need_no_entry_secrets() {
     let entry = [URL, "--header", "X-Key:${NOT_SET}", "--resource", "https://r.example"];
     let Ok(Command::Status(status)) = run(&[&["status", "--json"], &entry[..]].concat()) else { panic!("status") };
     let (_, hash) = status.server.unwrap();
@@ -348,7 +348,7 @@ fn what_is_stored_is_shown_and_forgotten_without_the_secrets_of_the_entry() {
 }
 
 #[test]
-fn finish_is_a_command_of_the_client_under_both_names() {
+fn finish_works_under_both_program_names() {
     let finish = |program, arguments: &[&str]| {
         let arguments = arguments.iter().map(OsString::from).collect();
         match parse(program, arguments, &|_| None) {
@@ -365,7 +365,7 @@ fn finish_is_a_command_of_the_client_under_both_names() {
 }
 
 #[test]
-fn a_command_that_is_misspelt_or_out_of_place_is_told_with_the_right_one() {
+fn misspelled_command_is_reported_with_right_one() {
     for (arguments, expected) in [
         (&["loign", URL][..], "did you mean mcp-remote login?"),
         (&["logn", URL], "did you mean mcp-remote login?"),
@@ -397,7 +397,7 @@ fn a_command_that_is_misspelt_or_out_of_place_is_told_with_the_right_one() {
 }
 
 #[test]
-fn only_the_adapter_can_have_a_host_to_answer() {
+fn only_adapter_answers_a_host() {
     for (program, arguments, expected) in [
         (Program::Adapter, &["--bogus"][..], Reader::Host),
         (Program::Adapter, &["loign", URL], Reader::Host),
@@ -415,7 +415,7 @@ fn only_the_adapter_can_have_a_host_to_answer() {
 }
 
 #[test]
-fn arguments_that_a_host_has_mangled_come_with_a_hint() {
+fn mangled_arguments_are_reported_with_hint() {
     for arguments in [
         vec![URL, "--header", "Authorization:", "Bearer", "token"],
         vec![URL, "--header", "Authorization:"],
@@ -444,7 +444,7 @@ fn no_secret_shows_in_the_settings() {
 }
 
 #[test]
-fn help_is_grouped_by_purpose_and_names_the_commands() {
+fn help_is_grouped_and_names_commands() {
     let Ok(Command::Print(help)) = run(&["--help"]) else { panic!("no help") };
     for heading in [CONNECTING, NETWORK, SIGN_IN, CLIENT, limits::HEADING, LOGS] {
         assert!(help.contains(heading), "{heading}");
@@ -455,7 +455,7 @@ fn help_is_grouped_by_purpose_and_names_the_commands() {
 }
 
 #[test]
-fn help_of_a_command_lists_what_matters_to_it() {
+fn command_help_lists_its_own_flags() {
     let help = |arguments: &[&str]| match run(&[arguments, &["--help"]].concat()) {
         Ok(Command::Print(help)) => help,
         other => panic!("{other:?}"),
@@ -494,7 +494,7 @@ fn options(arguments: &[&str]) -> (Config, ClientOptions) {
 }
 
 #[test]
-fn one_thing_to_try_comes_after_the_address_and_the_flags() {
+fn client_action_follows_url_and_flags() {
     let call = |arguments: &[(&str, &str)]| ClientAction::Call {
         tool: "add".into(),
         arguments: arguments.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
@@ -518,7 +518,7 @@ fn one_thing_to_try_comes_after_the_address_and_the_flags() {
 }
 
 #[test]
-fn a_try_that_is_written_wrongly_is_told_with_its_form_and_without_its_words() {
+fn wrong_client_action_is_reported_with_form() {
     for arguments in [
         &["call", URL, "add", "hush"][..],
         &[URL, "call"],
@@ -544,7 +544,7 @@ fn a_try_that_is_written_wrongly_is_told_with_its_form_and_without_its_words() {
 }
 
 #[test]
-fn what_a_host_may_not_pass_on_is_named_where_this_connection_uses_it() {
+fn used_variables_that_hosts_strip_are_named() {
     let names = |arguments: &[&str]| -> Vec<String> {
         options(arguments).1.terminal.borrowed.into_iter().map(|borrowed| borrowed.name).collect()
     };
@@ -566,7 +566,7 @@ fn what_a_host_may_not_pass_on_is_named_where_this_connection_uses_it() {
 }
 
 #[test]
-fn the_words_kept_for_comparison_are_those_of_an_entry() {
+fn compared_words_are_those_of_entry() {
     let terminal = options(&[URL, "--json", "--header", "X-A:${TOKEN}", "--debug"]).1.terminal;
     assert_eq!(*terminal.arguments.expose(), [URL, "--header", "X-A:${TOKEN}"]);
     assert!(!format!("{:?}", terminal.borrowed).contains("p.example"));

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_falls_into_the_words_that_a_shell_would_see() {
+    fn command_splits_into_words_like_shell() {
         for (text, expected) in [
             ("", &[][..]),
             (" \t\n ", &[]),

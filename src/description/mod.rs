@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_expected_to_choose_as_it_chose_before() {
+    fn server_is_expected_to_choose_version_again() {
         let mut known = Description::default();
         assert!(known.learn(&learned("2025-11-25", r#"{"protocolVersion":"2025-06-18"}"#)));
         assert!(!known.learn(&learned("2025-11-25", r#"{"protocolVersion":"2025-06-18"}"#)));
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_no_description() {
+    fn error_is_no_description() {
         let mut known = Description::default();
         let Learned::Initialize { request, .. } = learned("2025-11-25", "{}") else { unreachable!() };
         let answer = body(r#"{"jsonrpc":"2.0","id":0,"error":{"code":-32602,"message":"no"}}"#);
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_known_when_its_last_page_is_there_and_kept_as_it_was_written() {
+    fn list_is_known_with_last_page_unchanged() {
         let mut known = Description::default();
         let first = page(r#"{"tools":[{"name":"a","x":1.0}],"nextCursor":"2"}"#);
         assert!(!known.learn(&Learned::List(List::Tools, vec![first.clone()])));
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn how_a_list_is_cut_into_pages_is_no_difference() {
+    fn pagination_makes_no_difference_to_lists() {
         let whole = [page(r#"{"tools":[{"name":"a"},{"name":"b"}]}"#)];
         let cut = [page(r#"{"tools":[{"name":"a"}],"nextCursor":"2"}"#), page(r#"{"tools":[{"name":"b"}]}"#)];
         assert!(same(List::Tools, &whole, &cut));
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_is_one_inside_the_params() {
+    fn cursor_is_one_inside_the_params() {
         let has = |params: &str| {
             let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list"{params}}}"#);
             peek::has_cursor(&Message::from_text(text).unwrap())
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_is_read_from_the_hosts_own_words() {
+    fn client_capabilities_are_read_from_initialize() {
         let text = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"elicitation":{"url":{}}}}}"#;
         let wish = ClientCapabilities::of(&Message::from_text(text.to_owned()).unwrap());
         assert_eq!(wish, ClientCapabilities { revision: Some("2025-11-25".to_owned()), opens_urls: true });

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_description_is_shown_to_the_account_that_it_was_learned_for_and_to_no_other() {
+    fn description_is_shown_only_to_its_account() {
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path(), &[]);
         let ann = Account::SignedIn("ann".to_owned());
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn another_key_in_a_header_or_another_client_is_another_credential() {
+    fn other_header_key_or_client_is_other_credential() {
         let folder = tempfile::tempdir().unwrap();
         let nobody = Account::Nobody;
         let with = |flags: &[&str]| credential(&config(folder.path(), flags));
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn another_value_of_a_variable_is_another_credential_in_the_same_file() {
+    fn other_variable_value_is_other_credential() {
         let folder = tempfile::tempdir().unwrap();
         let descriptions = |key| {
             DescriptionStore::new(&config_with(folder.path(), &["--header", "X-Key:${KEY}"], key), of(&Account::Nobody))
@@ -295,7 +295,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn the_file_belongs_to_its_owner() {
+    fn file_belongs_to_its_owner() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path(), &[]);
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_to_be_kept_is_not_looked_at_and_what_comes_after_it_is_kept() {
+    fn oversized_description_is_skipped_and_later_kept() {
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path(), &[]);
         let mut descriptions = DescriptionStore::new(&config, of(&Account::Nobody));

@@ -221,7 +221,7 @@ fn after_a_sleep_the_connection_is_looked_after() {
 // Opening
 
 #[test]
-fn the_first_message_opens_the_connection_and_the_others_wait_in_order() {
+fn first_message_opens_connection_others_wait() {
     let mut forward = forward();
     assert_eq!(host(&mut forward, INITIALIZE), [format!("open {INITIALIZE}")]);
     assert_eq!(host(&mut forward, INITIALIZED), NOTHING);
@@ -247,7 +247,7 @@ fn what_needs_no_server_opens_no_connection() {
 }
 
 #[test]
-fn a_connection_that_does_not_open_is_the_answer_to_all_that_waited_and_the_next_message_tries_again() {
+fn failed_opening_answers_waiting_and_next_retries() {
     let mut forward = forward();
     host(&mut forward, INITIALIZE);
     host(&mut forward, INITIALIZED);
@@ -262,7 +262,7 @@ fn a_connection_that_does_not_open_is_the_answer_to_all_that_waited_and_the_next
 }
 
 #[test]
-fn only_where_a_handshake_failed_is_it_certain_that_nothing_was_done() {
+fn only_failed_handshake_proves_nothing_ran() {
     for (first, hint) in
         [(INITIALIZE.to_owned(), "check the server's address"), (request(0, "tools/call"), "look before")]
     {
@@ -274,7 +274,7 @@ fn only_where_a_handshake_failed_is_it_certain_that_nothing_was_done() {
 }
 
 #[test]
-fn a_refused_initialize_is_answered_in_the_servers_own_words_and_nothing_else_is() {
+fn refused_initialize_has_servers_own_words() {
     let own = r#"{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"m"}}"#;
     let mut forward = forward();
     host(&mut forward, INITIALIZE);
@@ -285,7 +285,7 @@ fn a_refused_initialize_is_answered_in_the_servers_own_words_and_nothing_else_is
 }
 
 #[test]
-fn an_initialize_begins_anew_whatever_is_open() {
+fn initialize_begins_anew_whatever_is_open() {
     let mut forward = connected();
     let (second, third) = (request(1, "initialize"), request(2, "initialize"));
     assert_eq!(host(&mut forward, &second), [format!("open {second}")]);
@@ -299,7 +299,7 @@ fn an_initialize_begins_anew_whatever_is_open() {
 }
 
 #[test]
-fn what_was_asked_on_a_connection_that_an_initialize_replaces_is_answered() {
+fn requests_on_replaced_connection_are_answered() {
     let mut forward = connected();
     host(&mut forward, &request(1, "tools/call"));
     let second = request(2, "initialize");
@@ -338,7 +338,7 @@ fn ids_are_told_apart_by_their_text() {
 }
 
 #[test]
-fn an_id_used_twice_is_owed_twice() {
+fn id_used_twice_is_owed_twice() {
     let mut forward = connected();
     host(&mut forward, &request(1, "ping"));
     host(&mut forward, &request(1, "tools/call"));
@@ -348,7 +348,7 @@ fn an_id_used_twice_is_owed_twice() {
 }
 
 #[test]
-fn a_response_that_nobody_asked_for_is_dropped_and_what_the_server_says_by_itself_passes() {
+fn unasked_response_is_dropped_but_requests_pass() {
     let mut forward = connected();
     host(&mut forward, &request(1, "ping"));
     for dropped in [result(2), result(r#""1""#), result("null"), r#"{"jsonrpc":"2.0","error":{}}"#.to_owned()] {
@@ -363,7 +363,7 @@ fn a_response_that_nobody_asked_for_is_dropped_and_what_the_server_says_by_itsel
 // Cancellation
 
 #[test]
-fn a_request_cancelled_before_it_was_sent_is_not_sent() {
+fn request_cancelled_before_sending_is_not_sent() {
     let mut forward = forward();
     host(&mut forward, INITIALIZE);
     host(&mut forward, &request(1, "ping"));
@@ -375,7 +375,7 @@ fn a_request_cancelled_before_it_was_sent_is_not_sent() {
 }
 
 #[test]
-fn the_server_hears_of_a_cancelled_request_that_it_has() {
+fn cancellation_of_sent_request_reaches_server() {
     let mut forward = connected();
     host(&mut forward, &request(1, "ping"));
     assert_eq!(host(&mut forward, &cancelled(1)), [send(&cancelled(1))]);
@@ -389,7 +389,7 @@ fn the_server_hears_of_a_cancelled_request_that_it_has() {
 }
 
 #[test]
-fn the_answer_to_a_cancelled_request_passes_once_and_is_not_made_up() {
+fn answer_to_cancelled_request_passes_once() {
     let mut forward = connected();
     for id in 1..=3 {
         host(&mut forward, &request(id, "ping"));
@@ -404,7 +404,7 @@ fn the_answer_to_a_cancelled_request_passes_once_and_is_not_made_up() {
 }
 
 #[test]
-fn an_initialize_cannot_be_cancelled() {
+fn initialize_cannot_be_cancelled() {
     let mut forward = forward();
     host(&mut forward, INITIALIZE);
     assert_eq!(host(&mut forward, &cancelled(0)), NOTHING);
@@ -414,7 +414,7 @@ fn an_initialize_cannot_be_cancelled() {
 // Batches
 
 #[test]
-fn a_batch_goes_on_as_it_is_and_is_owed_one_by_one() {
+fn batch_passes_whole_and_is_owed_singly() {
     let mut forward = connected();
     let batch = format!("[{} , {},{}]", request(1, "ping"), result(8), request(2, "tools/list"));
     assert_eq!(host(&mut forward, &batch), [send(&batch)]);
@@ -425,7 +425,7 @@ fn a_batch_goes_on_as_it_is_and_is_owed_one_by_one() {
 }
 
 #[test]
-fn a_batch_with_a_part_that_does_not_go_on_as_it_is_is_taken_apart() {
+fn batch_with_changed_part_is_split() {
     let mut forward = connected();
     for special in [INITIALIZED, &cancelled(9)] {
         let batch = format!("[{special},{}]", request(1, "ping"));
@@ -442,7 +442,7 @@ fn a_batch_with_a_part_that_does_not_go_on_as_it_is_is_taken_apart() {
 }
 
 #[test]
-fn a_batch_of_the_server_passes_whole_if_all_of_it_is_wanted() {
+fn wanted_server_batch_passes_whole() {
     let mut forward = connected();
     host(&mut forward, &request(1, "ping"));
     host(&mut forward, &request(2, "ping"));
@@ -453,7 +453,7 @@ fn a_batch_of_the_server_passes_whole_if_all_of_it_is_wanted() {
 }
 
 #[test]
-fn a_batch_of_the_server_with_more_than_was_asked_is_taken_apart() {
+fn server_batch_with_extra_answers_is_split() {
     let mut forward = connected();
     host(&mut forward, &request(1, "ping"));
     let batch = format!("[{},{},{},3]", result(1), result(1), result(2));
@@ -463,7 +463,7 @@ fn a_batch_of_the_server_with_more_than_was_asked_is_taken_apart() {
 // Tools
 
 #[test]
-fn an_ignored_tool_is_refused_here_and_hidden_there() {
+fn ignored_tool_is_refused_and_hidden() {
     let mut forward = open(ignoring(&["delete*"]), INITIALIZE);
     let call = |id: u8, tool: &str| {
         format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}"}}}}"#)
@@ -482,7 +482,7 @@ fn an_ignored_tool_is_refused_here_and_hidden_there() {
 // The end
 
 #[test]
-fn the_end_of_input_waits_for_what_is_owed_and_a_signal_does_too() {
+fn end_of_input_and_signal_wait_for_answers() {
     for end in [Event::Host(Incoming::End), Event::Stop(Stop::Signal("SIGTERM"))] {
         let mut forward = connected();
         host(&mut forward, &request(1, "ping"));
@@ -497,7 +497,7 @@ fn the_end_of_input_waits_for_what_is_owed_and_a_signal_does_too() {
 }
 
 #[test]
-fn the_end_of_input_waits_for_a_connection_that_is_being_opened_and_for_what_waits_for_it() {
+fn end_of_input_waits_for_opening_connection() {
     let mut forward = forward();
     assert_eq!(forward.handle(from_host(r#"{"jsonrpc":"2.0","method":"notifications/x"}"#)), Verdict::Continue);
     assert_eq!(forward.handle(from_host(&request(1, "ping"))), Verdict::Continue);
@@ -525,7 +525,7 @@ fn closing_answers_everything_once() {
 }
 
 #[test]
-fn a_request_too_many_is_refused_until_something_is_answered() {
+fn request_beyond_limit_is_refused_until_answers() {
     let mut forward = connected();
     for id in 0..MOST_OWED {
         assert_eq!(host(&mut forward, &request(id, "ping")), [send(&request(id, "ping"))]);
@@ -543,7 +543,7 @@ fn a_request_too_many_is_refused_until_something_is_answered() {
 }
 
 #[test]
-fn more_than_may_wait_for_the_connection_is_refused() {
+fn messages_beyond_waiting_limit_are_refused() {
     let mut forward = forward();
     host(&mut forward, INITIALIZE);
     let refused = (1..LIMIT).map(|id| host(&mut forward, &request(id, "ping"))).find(|done| *done != NOTHING);
@@ -642,7 +642,7 @@ async fn closed_port() -> u16 {
 }
 
 #[tokio::test]
-async fn messages_cross_tiny_pipes_whole_and_the_end_of_input_ends_the_loop() {
+async fn messages_cross_tiny_pipes_whole() {
     let (port, serving) = echo().await;
     let mut outside = Outside::start(port);
     for id in 1..=3 {
@@ -657,7 +657,7 @@ async fn messages_cross_tiny_pipes_whole_and_the_end_of_input_ends_the_loop() {
 }
 
 #[tokio::test]
-async fn a_line_too_long_or_not_json_is_answered_and_the_loop_goes_on() {
+async fn bad_line_is_answered_and_loop_continues() {
     let mut outside = Outside::start(closed_port().await);
     for (line, expected) in [
         ("{bad".to_owned(), ("null".to_owned(), -32700)),
@@ -673,7 +673,7 @@ async fn a_line_too_long_or_not_json_is_answered_and_the_loop_goes_on() {
 }
 
 #[tokio::test]
-async fn the_end_of_input_while_the_server_is_down_answers_and_ends() {
+async fn end_of_input_answers_while_server_down() {
     let mut outside = Outside::start(closed_port().await);
     outside.say(INITIALIZE).await;
     outside.say(&request(1, "ping")).await;
@@ -684,7 +684,7 @@ async fn the_end_of_input_while_the_server_is_down_answers_and_ends() {
 }
 
 #[tokio::test]
-async fn a_stop_ends_the_loop_although_the_host_keeps_its_end_open() {
+async fn stop_ends_loop_despite_open_input() {
     let mut outside = Outside::start(closed_port().await);
     outside.say(INITIALIZE).await;
     // An answer to a line after it shows that the first has been taken.
@@ -696,7 +696,7 @@ async fn a_stop_ends_the_loop_although_the_host_keeps_its_end_open() {
 }
 
 #[tokio::test]
-async fn a_host_that_does_not_read_any_more_ends_the_loop() {
+async fn host_that_stops_reading_ends_loop() {
     let mut outside = Outside::start(closed_port().await);
     drop(outside.output);
     let mut input = outside.input.take().unwrap();
@@ -706,7 +706,7 @@ async fn a_host_that_does_not_read_any_more_ends_the_loop() {
 }
 
 #[tokio::test]
-async fn a_host_that_does_not_read_does_not_hold_up_the_end() {
+async fn blocked_host_does_not_delay_end() {
     let mut outside = Outside::start(closed_port().await);
     outside.say("{bad").await;
     outside.input = None;

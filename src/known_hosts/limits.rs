@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn shortest_limit_is_kept_by_version_for_a_week() {
+    fn shortest_limit_is_kept_for_a_week() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(folder.path().to_owned(), "0".repeat(32));
         let now = SystemTime::now();
@@ -218,7 +218,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn host_that_ends_the_process_without_a_word_is_known_by_it() {
+    fn silently_killing_host_is_recognized() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(folder.path().to_owned(), "0".repeat(32));
         let now = SystemTime::now();

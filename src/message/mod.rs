@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_known_by_method_and_id_wherever_they_stand() {
+    fn request_members_are_found_in_any_place() {
         for text in [
             r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#,
             r#" {"params":{"id":1,"method":"x"},"method" : "ping" ,"id":7 ,"jsonrpc":"2.0"} "#,
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_id_is_kept_as_it_was_written() {
+    fn ids_are_kept_as_written() {
         for id in ["\"a\"", "\"\"", "0", "-1", "1.0", "1e2", "18446744073709551616", "null", "true", "[1]", "{\"a\":1}"]
         {
             let message = host(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"m"}}"#)).unwrap();
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_rpc_is_told_apart_from_what_is_not_json() {
+    fn invalid_json_rpc_differs_from_invalid_json() {
         let id = |raw: &str| Some(Id::from_json(raw.as_bytes()));
         for (text, expected) in [
             (r#"{"jsonrpc":"2.0","id":1,"method":"#, Malformed::NotJson { at: 33 }),
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_gives_up_its_messages_byte_for_byte() {
+    fn batch_splits_byte_for_byte() {
         let batch = host(r#"[ {"jsonrpc":"2.0","id":1,"method":"a"}, 5 ,{"jsonrpc":"2.0", "method":"b"}]"#).unwrap();
         let texts: Vec<_> = batch
             .split()
@@ -372,19 +372,19 @@ mod tests {
     }
 
     #[test]
-    fn line_breaks_between_tokens_become_spaces_and_those_at_the_end_go() {
+    fn line_breaks_become_spaces_or_vanish_at_end() {
         let message = assemble(&["{\r\n \"id\":1", ",\n\"result\":\n{}}", "\n", "\r\n"]).unwrap();
         assert_eq!(message.body.to_bytes(), "{   \"id\":1, \"result\": {}}");
     }
 
     #[test]
-    fn a_body_that_breaks_off_is_no_message() {
+    fn body_that_breaks_off_is_no_message() {
         assert_eq!(assemble(&["{\"id\":1,\"resu"]).unwrap_err(), Malformed::NotJson { at: 13 });
         assert_eq!(assemble(&[]).unwrap_err(), Malformed::NotJson { at: 0 });
     }
 
     #[test]
-    fn the_id_is_exchanged_or_added_and_nothing_else_changes() {
+    fn id_is_replaced_or_added_alone() {
         let id = Id::from_json(b"\"h\"");
         let answer = assemble(&[r#"{"jsonrpc":"2.0", "id" : null ,"error":{}}"#]).unwrap().with_id(&id);
         assert_eq!(answer.body.to_bytes(), r#"{"jsonrpc":"2.0", "id" : "h" ,"error":{}}"#);
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_too_long_to_keep_still_tells_its_id() {
+    fn oversized_line_still_has_its_id() {
         let long = "x".repeat(20_000);
         for (text, expected) in [
             (format!(r#"{{"jsonrpc":"2.0","id":"a","method":"m","params":["{long}"]}}"#), Some("\"a\"")),
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_compared_by_value_where_their_texts_differ() {
+    fn ids_with_different_texts_compare_by_value() {
         let same = |a: &str, b: &str| Id::from_json(a.as_bytes()).same_value(&Id::from_json(b.as_bytes()));
         assert!(same("1.0", "1") && same("\"a\"", "\"\\u0061\"") && same("9007199254740993", "9007199254740992"));
         assert!(!same("1", "\"1\"") && !same("1", "2") && !same("null", "0") && !same("\"a\"", "\"b\""));

@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_ends_with_a_blank_line_of_any_kind() {
+    fn event_ends_with_any_blank_line() {
         for text in ["data: a\n\ndata:b\n\n", "data: a\r\rdata:b\r\r", "data: a\r\n\r\ndata:b\r\n\r\n"] {
             assert_eq!(data(&[text.as_bytes()]), ["a", "b"], "{text:?}");
         }
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_events_come_out_however_the_bytes_are_cut() {
+    fn events_are_same_however_bytes_are_cut() {
         let text = "\u{feff}: hello\r\nevent: message\r\ndata: {\"a\":\r\ndata:  \"\u{e9}\"}\r\nid: 7\r\n\r\nunknown: x\ndata\n\nid\ndata: z\n\n";
         let whole = events(&[text.as_bytes()]);
         assert_eq!(
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_priming_event_moves_the_cursor_and_carries_nothing() {
+    fn priming_event_only_sets_last_id() {
         let mut stream = EventStream::new(100);
         stream.push(Bytes::from_static(b"retry: 500\nid: first\ndata:\n\nid: second\n"));
         assert!(stream.next().unwrap().is_none());
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_with_a_null_and_a_retry_that_is_no_number_are_ignored() {
+    fn null_in_id_and_invalid_retry_are_ignored() {
         let mut stream = EventStream::new(100);
         stream.push(Bytes::from_static(b"id: a\0b\nretry: soon\nretry: -1\ndata: x\n\n"));
         assert_eq!(stream.next().unwrap().unwrap().id, None);
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_longer_than_the_limit_is_refused_before_it_is_all_here() {
+    fn oversized_event_is_refused_early() {
         let mut stream = EventStream::new(10);
         stream.push(Bytes::from_static(b"data: 0123456789\n\n"));
         assert!(stream.next().unwrap().is_some());

@@ -345,7 +345,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_failure_has_a_code_of_its_own_a_meaning_and_one_thing_to_do() {
+    fn failure_has_own_code_meaning_and_action() {
         let mut codes = HashSet::new();
         for Entry { text: code, meaning, action, .. } in CATALOGUE {
             assert!(codes.insert(code), "{code} is there twice");
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_is_the_catalogue() {
+    fn readme_is_the_catalogue() {
         const HEADINGS: [(Kind, &str); 5] = [
             (Kind::Arguments, "### It does not start"),
             (Kind::Network, "### No way to the server"),

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_own_code_is_in_nobodys_range() {
+    fn own_code_is_in_nobodys_range() {
         assert!(!(-32768..=-32000).contains(&OWN_ERROR));
     }
 }

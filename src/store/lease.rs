@@ -112,7 +112,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn process_that_ended_is_not_alive_before_its_parent_asks() {
+    fn zombie_process_is_not_alive() {
         use std::io::Read;
         let mut child = std::process::Command::new("true").stdout(std::process::Stdio::piped()).spawn().unwrap();
         let mut output = child.stdout.take().unwrap();
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_living_lease_is_waited_for_and_a_dead_one_is_not() {
+    async fn only_living_lease_is_awaited() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::new(home.path().to_owned(), "0".repeat(32));
         write(&store, std::process::id(), Duration::ZERO);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dead_lease_that_cannot_be_removed_holds_nobody_up() {
+    async fn unremovable_dead_lease_delays_nobody() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::new(home.path().to_owned(), "0".repeat(32));
         // As a file is in a folder that is not ours to write: it is there, and stays.
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_damaged_lease_of_a_day_to_come_is_dead() {
+    async fn damaged_lease_from_future_is_dead() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::new(home.path().to_owned(), "0".repeat(32));
         store.write(FILE, b"").unwrap();

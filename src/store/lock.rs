@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn one_has_it_until_it_is_dropped_and_the_purposes_are_apart() {
+    async fn lock_is_exclusive_until_drop_by_purpose() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::new(home.path().to_owned(), "0".repeat(32));
         let held = store.lock(Purpose::Tokens).await;

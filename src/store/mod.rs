@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_whole_and_belongs_to_its_owner() {
+    fn file_is_replaced_whole_and_private() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::new(home.path().join("a/b"), "0".repeat(32));
         assert_eq!(store.read("tokens.json"), None);
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn the_port_is_npms() {
+    fn port_is_npms() {
         let port = |hash: &str| Store::new(PathBuf::new(), hash.to_owned()).derived_port();
         assert_eq!(port("9ca486285bd01d5fdc4abad83d5bb5d5"), 43435);
         assert_eq!(port("ff12414734d711ab210706ed355b5813"), 22817);
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_is_npms() {
+    fn hash_is_npms() {
         let plain = |url| server_hash(url, None, &[], &[], None, None);
         assert_eq!(plain("http://127.0.0.1:7802/mcp"), "9ca486285bd01d5fdc4abad83d5bb5d5");
         assert_eq!(plain("http://127.0.0.1:7804/mcp"), "ff12414734d711ab210706ed355b5813");

@@ -172,7 +172,7 @@ async fn requests_after_sign_in_carry_token() {
 }
 
 #[tokio::test]
-async fn callback_port_is_npms_unless_taken() {
+async fn callback_port_matches_npm_package_unless_taken() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let open = open_sign_in(&server, &[]).await;
     let derived = stored::port(&server.url());
@@ -323,7 +323,7 @@ async fn every_discovery_layout_finds_authorization_server() {
 }
 
 #[tokio::test]
-async fn challenges_are_read_however_they_are_written() {
+async fn challenge_is_read_in_every_notation() {
     for challenges in [
         vec![r#"bearer RESOURCE_METADATA="{prm}""#],
         vec![r#"Bearer realm="a, resource_metadata=\"http://x/\"", resource_metadata="{prm}", error="invalid_token""#],
@@ -433,7 +433,7 @@ async fn untrusted_metadata_opens_no_browser_and_is_reported() {
 }
 
 #[tokio::test]
-async fn nothing_is_registered_with_an_untrusted_authorization_server() {
+async fn untrusted_authorization_server_gets_no_registration() {
     let server = AuthorizationServer::with(|settings| {
         settings.edit_prm = edit(|document, _| document["resource"] = json!("https://elsewhere.example/mcp"));
     })
@@ -631,7 +631,7 @@ async fn request_after_refusal_may_ask_again() {
 // Scope, resource and other parameters.
 
 #[tokio::test]
-async fn scope_is_chosen_as_the_specification_says() {
+async fn scope_choice_follows_specification() {
     let challenge = |s: &mut Settings| s.challenges = vec![r#"Bearer scope="a b", resource_metadata="{prm}""#.into()];
     let published =
         |s: &mut Settings| s.edit_prm = edit(|document, _| document["scopes_supported"] = json!(["c", "d"]));
@@ -844,7 +844,7 @@ async fn refused_registration_is_reported_in_servers_words() {
 }
 
 #[tokio::test]
-async fn users_metadata_are_part_of_the_registration() {
+async fn user_metadata_is_part_of_registration() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let metadata = r#"{"client_name":"My program","logo_uri":"https://a.example/l.png","scope":"x y"}"#;
     let (_browser, _host) = signed_in(&server, &["--static-oauth-client-metadata", metadata]).await;
@@ -1036,7 +1036,7 @@ async fn redirect_may_come_over_either_family() {
 }
 
 #[tokio::test]
-async fn silent_and_half_open_connections_hold_nothing_up() {
+async fn silent_and_half_open_connections_block_nothing() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let mut open = open_sign_in(&server, &[]).await;
     let port = port_of(&open.redirect_uri);
@@ -1071,7 +1071,7 @@ async fn page_is_self_contained_and_names_server() {
 }
 
 #[tokio::test]
-async fn page_says_success_only_after_the_exchange() {
+async fn page_reports_success_only_after_exchange() {
     let failures: [(&str, Answer); 4] = [
         ("refused", || {
             Reply::status(400, "application/json", json!({"error": "invalid_grant", "error_description": "too late"}))
@@ -1184,7 +1184,7 @@ async fn late_sign_in_works_after_host_got_error() {
 }
 
 #[tokio::test]
-async fn call_waiting_for_person_is_answered_in_time() {
+async fn call_waiting_for_user_is_answered_in_time() {
     let server = AuthorizationServer::with(|settings| settings.open = |request| request.rpc() != "tools/list").await;
     let browser = Browser::waiting();
     let mut host = browser.host(&server.url(), &["--auth-timeout", "1"]);

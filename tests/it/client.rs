@@ -147,7 +147,7 @@ async fn undeclared_capabilities_are_not_requested() {
 }
 
 #[tokio::test]
-async fn flags_of_the_adapter_are_its_own() {
+async fn client_accepts_adapter_flags() {
     let server = Server::with(rich).await;
     let shown =
         client(&["--ignore-tool", "sub*", "--header", "X-Key: v", &server.url("/mcp"), "--json", "--silent"]).await;
@@ -168,14 +168,14 @@ fn assert_failed(shown: &Shown, code: i32, step: &str, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn server_that_is_down_is_the_reason() {
+async fn server_down_is_reason() {
     let port = reserved_port().await;
     let shown = client(&[&format!("http://127.0.0.1:{port}/mcp"), "--retry-for", "0"]).await;
     assert_failed(&shown, 4, "tcp", &["cannot connect to 127.0.0.1", "refused"]);
 }
 
 #[tokio::test]
-async fn refused_initialize_is_the_reason() {
+async fn refused_initialize_is_reason() {
     let server = Server::with(|request| match request.rpc().as_str() {
         "initialize" => Reply::json(json!({
             "jsonrpc": "2.0", "id": request.json()["id"],
@@ -212,7 +212,7 @@ async fn failing_list_is_reason_and_others_shown() {
 }
 
 #[tokio::test]
-async fn senseless_answer_is_reason() {
+async fn invalid_answer_is_reason() {
     for nonsense in [r#""result":{"tools":[{"name":1}]}"#, r#""error":{"code":"many","message":1}"#] {
         let server = Server::with(move |request| match request.rpc().as_str() {
             "tools/list" => Reply::json(format!(r#"{{"jsonrpc":"2.0","id":{},{nonsense}}}"#, request.id())),

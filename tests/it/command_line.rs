@@ -339,7 +339,7 @@ fn help_and_version_are_printed_and_nothing_else() {
 
 /// Each is started where a host's first request waits on stdin, which is not theirs.
 #[test]
-fn terminal_start_answers_person_instead_of_host() {
+fn terminal_start_answers_user_instead_of_host() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("input");
     std::fs::write(&input, initialize() + "\n").unwrap();

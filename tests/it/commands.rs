@@ -18,7 +18,7 @@ use crate::support::{
     soon, stored,
 };
 
-struct Desk {
+struct World {
     server: AuthorizationServer,
     browser: Browser,
     home: Arc<TempDir>,
@@ -31,7 +31,7 @@ struct Said {
     stderr: String,
 }
 
-impl Desk {
+impl World {
     async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let server = AuthorizationServer::with(|settings| {
             // `login` may list the tools, which many servers protect and not the handshake.
@@ -67,7 +67,7 @@ impl Desk {
 
 #[tokio::test]
 async fn login_ahead_of_time_serves_host() {
-    let desk = Desk::with(|_| {}).await;
+    let desk = World::with(|_| {}).await;
     let said = desk.succeeds(&["login", &desk.server.url()]).await;
     desk.is_secretive(&said);
     let page = desk.browser.page().await.body;
@@ -81,7 +81,7 @@ async fn login_ahead_of_time_serves_host() {
 
 #[tokio::test]
 async fn failed_login_has_exit_code_and_reason() {
-    let desk = Desk::with(|settings| settings.denies = Some(("access_denied".into(), "not today".into()))).await;
+    let desk = World::with(|settings| settings.denies = Some(("access_denied".into(), "not today".into()))).await;
     let said = desk.run(&["login", &desk.server.url()]).await;
     assert!(!said.status.success());
     assert!(said.stderr.contains("not today"), "{}", said.stderr);
@@ -92,7 +92,7 @@ async fn failed_login_has_exit_code_and_reason() {
 
 #[tokio::test]
 async fn login_to_unreachable_server_fails_at_once() {
-    let desk = Desk::with(|_| {}).await;
+    let desk = World::with(|_| {}).await;
     let url = format!("http://127.0.0.1:{}/mcp", reserved_port().await);
     let said = desk.run(&["login", &url]).await;
     let [line] = said.stderr.lines().collect::<Vec<_>>()[..] else { panic!("not one line: {}", said.stderr) };
@@ -104,7 +104,7 @@ async fn login_to_unreachable_server_fails_at_once() {
 
 #[tokio::test]
 async fn logout_without_sign_in_forgets_registration() {
-    let desk = Desk::with(|settings| settings.denies = Some(("unauthorized_client".into(), "who?".into()))).await;
+    let desk = World::with(|settings| settings.denies = Some(("unauthorized_client".into(), "who?".into()))).await;
     let url = desk.server.url();
     desk.run(&["login", &url]).await;
     assert_ne!(stored::json(desk.home.path(), &url, "registrations.json"), Value::Null);
@@ -116,7 +116,7 @@ async fn logout_without_sign_in_forgets_registration() {
 #[tokio::test]
 async fn login_uses_servers_challenge() {
     // Where the metadata are, and which scope is wanted, stands in the challenge and nowhere else.
-    let desk = Desk::with(|settings| {
+    let desk = World::with(|settings| {
         settings.prm_path = Some("/about/us.json".into());
         settings.challenges = vec![r#"Bearer resource_metadata="{prm}", scope="read:things""#.into()];
     })
@@ -126,8 +126,8 @@ async fn login_uses_servers_challenge() {
 }
 
 #[tokio::test]
-async fn signing_in_where_nothing_is_offered_is_told() {
-    let desk = Desk::with(|settings| {
+async fn login_without_offered_sign_in_names_server() {
+    let desk = World::with(|settings| {
         settings.open = |_| true;
         (settings.prm_path, settings.metadata_path, settings.one_origin) = (None, None, true);
     })
@@ -138,8 +138,8 @@ async fn signing_in_where_nothing_is_offered_is_told() {
 }
 
 #[tokio::test]
-async fn signing_out_revokes_the_tokens_and_forgets_them() {
-    let desk = Desk::with(|settings| settings.client_method = "client_secret_basic".into()).await;
+async fn logout_revokes_and_forgets_tokens() {
+    let desk = World::with(|settings| settings.client_method = "client_secret_basic".into()).await;
     let url = desk.server.url();
     desk.succeeds(&["login", &url]).await;
     let said = desk.succeeds(&["logout", &url]).await;
@@ -156,7 +156,7 @@ async fn signing_out_revokes_the_tokens_and_forgets_them() {
 
 #[tokio::test]
 async fn logout_forgets_tokens_of_unreachable_server() {
-    let desk = Desk::with(|_| {}).await;
+    let desk = World::with(|_| {}).await;
     let url = desk.server.url();
     desk.succeeds(&["login", &url]).await;
     desk.server.change(|settings| settings.first = Arc::new(|_| Some(Reply::Close)));
@@ -166,7 +166,7 @@ async fn logout_forgets_tokens_of_unreachable_server() {
 
 #[tokio::test]
 async fn logout_forgets_leftovers_of_killed_instance() {
-    let desk = Desk::with(|_| {}).await;
+    let desk = World::with(|_| {}).await;
     let url = desk.server.url();
     desk.succeeds(&["login", &url]).await;
     let left = stored::file(desk.home.path(), &url, "tokens.json.4711.abc.tmp");
@@ -176,8 +176,8 @@ async fn logout_forgets_leftovers_of_killed_instance() {
 }
 
 #[tokio::test]
-async fn everybody_can_be_signed_out_at_once() {
-    let desk = Desk::with(|_| {}).await;
+async fn logout_all_revokes_and_forgets_tokens() {
+    let desk = World::with(|_| {}).await;
     let url = desk.server.url();
     desk.succeeds(&["login", &url]).await;
     let said = desk.succeeds(&["logout", "--all"]).await;
@@ -187,7 +187,7 @@ async fn everybody_can_be_signed_out_at_once() {
 
 #[tokio::test]
 async fn status_lists_sign_ins_without_secrets() {
-    let desk = Desk::with(|settings| {
+    let desk = World::with(|settings| {
         settings.challenges = vec![r#"Bearer resource_metadata="{prm}", scope="read:things""#.into()];
     })
     .await;
@@ -204,7 +204,7 @@ async fn status_lists_sign_ins_without_secrets() {
 }
 
 /// Runs `mcp-remote-client finish` and gives it this line.
-async fn finish(desk: &Desk, line: &str) -> Said {
+async fn finish(desk: &World, line: &str) -> Said {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-remote-client"));
     command.arg("finish").env_clear().env("HOME", desk.home.path()).env("MCP_REMOTE_CONFIG_DIR", desk.home.path());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -219,7 +219,7 @@ async fn finish(desk: &Desk, line: &str) -> Said {
 
 #[tokio::test]
 async fn finish_hands_redirect_over() {
-    let mut desk = Desk::with(|_| {}).await;
+    let mut desk = World::with(|_| {}).await;
     desk.browser = Browser::waiting();
     let mut host = desk.browser.host_at(&desk.home, &desk.server.url(), &[]);
     host.send(request(0, "initialize", initialize_params("2025-11-25"))).await;

@@ -165,7 +165,7 @@ fn rich(request: &Request) -> Reply {
 }
 
 #[tokio::test]
-async fn open_server_is_told_step_by_step() {
+async fn open_server_is_reported_step_by_step() {
     let server = Server::with(rich).await;
     let url = server.url("/mcp");
     let told = client(&[&url]).await;
@@ -234,7 +234,7 @@ fn from_tcp(told: &Told, volatile: &[(&str, &str)]) -> String {
 }
 
 #[tokio::test]
-async fn web_site_is_told_by_its_title() {
+async fn web_site_is_reported_by_title() {
     let page = "<html><title>Welcome</title></html>";
     let server = Server::with(move |_| Reply::status(200, "text/html", page)).await;
     let told = client(&[&server.url("/mcp")]).await;
@@ -647,7 +647,7 @@ async fn unknown_host_name_is_reported_at_its_step() {
 }
 
 #[tokio::test]
-async fn each_address_of_a_name_is_told() {
+async fn addresses_of_host_name_are_reported() {
     let server = Server::with(rich).await;
     let told = client(&[&server.url("/mcp").replace("127.0.0.1", "localhost")]).await;
     let name =
@@ -783,7 +783,7 @@ fn make_pipe(path: &Path) {
 }
 
 #[tokio::test]
-async fn host_settings_that_are_no_file_are_reported() {
+async fn irregular_host_settings_files_are_reported() {
     let server = Server::with(rich).await;
     let terminal = Terminal::new();
     let home = terminal.home.path();
@@ -1145,7 +1145,7 @@ async fn call_that_needs_sign_in_reports_on_stderr() {
 }
 
 #[tokio::test]
-async fn arguments_that_mean_nothing_are_exit_code_2() {
+async fn invalid_arguments_exit_with_code_2() {
     for arguments in
         [&["http://127.0.0.1:1/mcp", "call"][..], &["http://127.0.0.1:1/mcp", "call", "t", "novalue"], &["call", "t"]]
     {
@@ -1156,7 +1156,7 @@ async fn arguments_that_mean_nothing_are_exit_code_2() {
 }
 
 #[tokio::test]
-async fn error_of_server_is_reported_as_such() {
+async fn server_error_is_reported_with_its_message() {
     let server = Server::with(|request| match request.rpc().as_str() {
         "tools/list" => {
             let id = request.id();

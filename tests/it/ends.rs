@@ -341,7 +341,7 @@ async fn signal_in_last_second_ends_at_once() {
 }
 
 #[tokio::test]
-async fn host_that_stops_reading_ends_program() {
+async fn closed_output_ends_program_and_session() {
     let server = Server::with(ordinary).await;
     for handles in BOTH {
         let mut host = Host::start_with(handles, &server.url("/mcp"), &[], &[]);
@@ -489,7 +489,7 @@ async fn log_lines_name_process_and_quiet_is_silent() {
 }
 
 #[tokio::test]
-async fn silent_is_silent_also_when_things_go_wrong() {
+async fn silent_flag_prints_nothing_after_failures() {
     let server = Server::with(|_| Reply::status(500, "text/html", "<title>Oh no</title>")).await;
     let mut host = Host::waiting(&server.url("/mcp"), &["--silent", "--protocol", "auto"]);
     host.send("no json").await;

@@ -17,14 +17,14 @@ use crate::support::{
 };
 
 /// A server, a browser that nobody should need, a home, and a folder for the user's files.
-struct Desk {
+struct World {
     server: AuthorizationServer,
     browser: Browser,
     home: Arc<TempDir>,
     files: TempDir,
 }
 
-impl Desk {
+impl World {
     async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let server = AuthorizationServer::with(change).await;
         let (home, files) = (Arc::new(tempfile::tempdir().unwrap()), tempfile::tempdir().unwrap());
@@ -76,7 +76,7 @@ async fn answered(host: &mut Host, id: i32) {
 
 #[tokio::test]
 async fn device_code_is_shown_and_polled_until_consent() {
-    let desk = Desk::with(|settings| {
+    let desk = World::with(|settings| {
         settings.devices = true;
         settings.device_polls = vec!["authorization_pending"];
     })
@@ -97,7 +97,7 @@ async fn device_code_is_shown_and_polled_until_consent() {
 
 #[tokio::test]
 async fn slow_down_lengthens_device_polling() {
-    let desk = Desk::with(|settings| {
+    let desk = World::with(|settings| {
         settings.devices = true;
         settings.device_polls = vec!["slow_down"];
     })
@@ -110,7 +110,7 @@ async fn slow_down_lengthens_device_polling() {
 #[tokio::test]
 async fn refused_or_expired_device_code_ends_polling() {
     for error in ["access_denied", "expired_token"] {
-        let desk = Desk::with(|settings| {
+        let desk = World::with(|settings| {
             settings.devices = true;
             settings.device_polls = vec![error; 50];
         })
@@ -123,7 +123,7 @@ async fn refused_or_expired_device_code_ends_polling() {
 
 #[tokio::test]
 async fn device_polling_stops_when_code_expires() {
-    let desk = Desk::with(|settings| {
+    let desk = World::with(|settings| {
         settings.devices = true;
         settings.device_lifetime = 3;
         settings.device_polls = vec!["authorization_pending"; 50];
@@ -135,7 +135,7 @@ async fn device_polling_stops_when_code_expires() {
 
 #[tokio::test]
 async fn device_survives_a_poll_that_fails() {
-    let desk = Desk::with(|settings| settings.devices = true).await;
+    let desk = World::with(|settings| settings.devices = true).await;
     let failed = std::sync::atomic::AtomicBool::new(false);
     desk.server.change(|settings| {
         settings.first = Arc::new(move |request| {
@@ -148,7 +148,7 @@ async fn device_survives_a_poll_that_fails() {
 
 #[tokio::test]
 async fn missing_device_grant_names_server() {
-    let desk = Desk::with(|_| {}).await;
+    let desk = World::with(|_| {}).await;
     let words = desk.refused(&["--device-code"]).await;
     assert!(words.contains("device"), "{words}");
     assert_eq!(desk.server.counts(), Counts::default());
@@ -157,7 +157,7 @@ async fn missing_device_grant_names_server() {
 #[tokio::test]
 async fn browser_and_device_registrations_are_separate() {
     for flags in [[&[][..], &["--device-code"]], [&["--device-code"], &[][..]]] {
-        let desk = Desk::with(|settings| settings.devices = true).await;
+        let desk = World::with(|settings| settings.devices = true).await;
         for flags in flags {
             desk.signed_in(&[flags, &WAIT].concat()).await.close().await;
             std::fs::remove_file(stored::file(desk.home.path(), &desk.server.url(), "tokens.json")).unwrap();
@@ -178,8 +178,8 @@ async fn device_grant_is_used_without_browser() {
 }
 
 #[tokio::test]
-async fn five_copies_of_a_device_show_one_code() {
-    let desk = Desk::with(|settings| {
+async fn five_instances_show_one_device_code() {
+    let desk = World::with(|settings| {
         settings.devices = true;
         settings.device_polls = vec!["authorization_pending"];
     })
@@ -206,7 +206,7 @@ fn program(method: &str) -> Client {
 }
 
 /// The configured client, in a file: what a user writes on the command line others can read.
-fn info(desk: &Desk, method: &str) -> String {
+fn info(desk: &World, method: &str) -> String {
     let info = json!({"client_id": "program:1", "client_secret": SECRET, "token_endpoint_auth_method": method});
     format!("@{}", desk.file("client.json", &info.to_string()).display())
 }
@@ -214,7 +214,7 @@ fn info(desk: &Desk, method: &str) -> String {
 #[tokio::test]
 async fn client_credentials_are_used_again_at_expiry() {
     for method in ["client_secret_basic", "client_secret_post"] {
-        let desk = Desk::with(|settings| {
+        let desk = World::with(|settings| {
             settings.client_method = method.into();
             settings.clients = vec![program(method)];
             settings.challenges = vec![r#"Bearer resource_metadata="{prm}", scope="a b""#.into()];
@@ -233,7 +233,7 @@ async fn client_credentials_are_used_again_at_expiry() {
 #[tokio::test]
 async fn configured_client_stays_with_its_authorization_server() {
     for flags in [&["--client-credentials"][..], &[]] {
-        let desk = Desk::with(|settings| {
+        let desk = World::with(|settings| {
             settings.client_method = "client_secret_post".into();
             settings.clients = vec![program("client_secret_post")];
         })
@@ -261,7 +261,7 @@ async fn configured_client_stays_with_its_authorization_server() {
 
 #[tokio::test]
 async fn client_credentials_token_is_kept_apart() {
-    let desk = Desk::with(|settings| {
+    let desk = World::with(|settings| {
         settings.client_method = "client_secret_basic".into();
         settings.clients = vec![program("client_secret_basic")];
     })
@@ -275,9 +275,9 @@ async fn client_credentials_token_is_kept_apart() {
 }
 
 #[tokio::test]
-async fn program_signs_in_with_its_key() {
+async fn service_account_signs_in_with_its_key() {
     let (pem, point) = proof::new_key();
-    let desk = Desk::with(|settings| {
+    let desk = World::with(|settings| {
         settings.client_method = "private_key_jwt".into();
         settings.clients = vec![Client {
             id: "program".into(),
@@ -304,7 +304,7 @@ async fn program_signs_in_with_its_key() {
 #[tokio::test]
 async fn unsupported_key_is_reported_before_sending() {
     let (pem, point) = proof::new_key();
-    let desk = Desk::with(|settings| {
+    let desk = World::with(|settings| {
         settings.client_method = "private_key_jwt".into();
         settings.clients = vec![Client {
             id: "program".into(),
@@ -331,7 +331,7 @@ async fn unsupported_key_is_reported_before_sending() {
 
 #[tokio::test]
 async fn given_token_endpoint_is_used_without_discovery() {
-    let desk = Desk::with(|settings| {
+    let desk = World::with(|settings| {
         settings.client_method = "client_secret_basic".into();
         settings.clients = vec![program("client_secret_basic")];
         settings.resource = Some(Resource::Absent);
@@ -346,7 +346,7 @@ async fn given_token_endpoint_is_used_without_discovery() {
 
 #[tokio::test]
 async fn refused_client_credentials_open_no_browser() {
-    let desk = Desk::with(|settings| {
+    let desk = World::with(|settings| {
         settings.client_method = "client_secret_basic".into();
         settings.clients = vec![program("client_secret_basic")];
         settings.tool_scopes = vec![("admin".into(), "admin".into())];
@@ -367,8 +367,8 @@ async fn refused_client_credentials_open_no_browser() {
 
 const IDENTITY: &str = "identity-token-of-a-person";
 
-async fn enterprise(change: impl FnOnce(&mut Settings)) -> (Desk, Vec<String>) {
-    let desk = Desk::with(|settings| {
+async fn enterprise(change: impl FnOnce(&mut Settings)) -> (World, Vec<String>) {
+    let desk = World::with(|settings| {
         settings.client_method = "client_secret_basic".into();
         settings.clients = vec![program("client_secret_basic")];
         settings.subject_token = IDENTITY.into();
@@ -443,7 +443,7 @@ async fn unsupported_grant_is_reported_before_sending() {
 #[tokio::test]
 async fn assertion_file_is_read_each_time() {
     let desk =
-        Desk::with(|settings| settings.assertions = vec!["first.as.sertion".into(), "second.as.sertion".into()]).await;
+        World::with(|settings| settings.assertions = vec!["first.as.sertion".into(), "second.as.sertion".into()]).await;
     let file = desk.file("assertion", "first.as.sertion\n");
     let mut host = desk.signed_in(&["--assertion-file", file.to_str().unwrap()]).await;
     desk.file("assertion", "second.as.sertion\n");
@@ -457,16 +457,16 @@ async fn assertion_file_is_read_each_time() {
 }
 
 #[tokio::test]
-async fn platforms_assertion_may_come_from_a_program() {
-    let desk = Desk::with(|settings| settings.assertions = vec!["an.as.sertion".into()]).await;
+async fn platform_assertion_comes_from_command() {
+    let desk = World::with(|settings| settings.assertions = vec!["an.as.sertion".into()]).await;
     let program = desk.program("assertion", "echo an.as.sertion");
     desk.signed_in(&["--assertion-command", program.to_str().unwrap()]).await;
     desk.no_browser();
 }
 
 #[tokio::test]
-async fn program_for_assertions_runs_without_a_shell() {
-    let desk = Desk::with(|settings| settings.assertions = vec!["an.as.sertion".into()]).await;
+async fn assertion_command_runs_without_shell() {
+    let desk = World::with(|settings| settings.assertions = vec!["an.as.sertion".into()]).await;
     let program = desk.program("assertion", "echo an.as.sertion");
     let canary = desk.files.path().join("canary");
     let command = format!("{} ; touch {}", program.display(), canary.display());
@@ -476,7 +476,7 @@ async fn program_for_assertions_runs_without_a_shell() {
 
 #[tokio::test]
 async fn refused_assertion_is_reported_and_not_repeated() {
-    let desk = Desk::with(|_| {}).await;
+    let desk = World::with(|_| {}).await;
     let file = desk.file("assertion", "no.good.one");
     let words = desk.refused(&["--assertion-file", file.to_str().unwrap()]).await;
     assert!(words.contains("the assertion is not trusted"), "{words}");
@@ -485,8 +485,8 @@ async fn refused_assertion_is_reported_and_not_repeated() {
 }
 
 #[tokio::test]
-async fn assertion_that_is_not_there_is_told() {
-    let desk = Desk::with(|_| {}).await;
+async fn missing_assertion_is_reported_before_sending() {
+    let desk = World::with(|_| {}).await;
     let words = desk.refused(&["--assertion-file", "/nonexistent/assertion"]).await;
     assert!(words.contains("/nonexistent/assertion"), "{words}");
     let program = desk.program("fails", "echo something-secret; exit 3");
@@ -511,7 +511,7 @@ fn bound_with_nonces(settings: &mut Settings) {
 async fn dpop_binds_tokens_and_requests_where_requested() {
     for change in [bound, bound_with_nonces] {
         // The server checks every proof.
-        let desk = Desk::with(change).await;
+        let desk = World::with(change).await;
         let mut host = desk.signed_in(&[]).await;
         for id in 1..=10 {
             answered(&mut host, id).await;
@@ -534,7 +534,7 @@ async fn dpop_binds_tokens_and_requests_where_requested() {
 
 #[tokio::test]
 async fn new_nonce_costs_one_request() {
-    let desk = Desk::with(bound_with_nonces).await;
+    let desk = World::with(bound_with_nonces).await;
     let mut host = desk.signed_in(&[]).await;
     for id in 1..=10 {
         answered(&mut host, id).await;
@@ -549,7 +549,7 @@ async fn new_nonce_costs_one_request() {
 
 #[tokio::test]
 async fn dpop_token_is_kept_apart() {
-    let desk = Desk::with(bound).await;
+    let desk = World::with(bound).await;
     desk.signed_in(&[]).await.close().await;
     let tokens = stored::json(desk.home.path(), &desk.server.url(), "tokens.json");
     assert_eq!(tokens, Value::Null);
@@ -558,7 +558,7 @@ async fn dpop_token_is_kept_apart() {
 #[tokio::test]
 async fn proof_is_sent_only_where_requested() {
     for flags in [&[][..], &["--dpop", "off"]] {
-        let desk = Desk::with(|_| {}).await;
+        let desk = World::with(|_| {}).await;
         desk.signed_in(flags).await;
         assert!(desk.server.arrived().iter().all(|arrived| arrived.request.header("dpop").is_none()));
     }
@@ -566,7 +566,7 @@ async fn proof_is_sent_only_where_requested() {
 
 #[tokio::test]
 async fn unbound_token_is_refused_where_required() {
-    let desk = Desk::with(|_| {}).await;
+    let desk = World::with(|_| {}).await;
     desk.refused(&["--dpop", "require"]).await;
     let requests = desk.server.arrived_at(Place::Mcp, "/mcp");
     assert!(requests.iter().all(|arrived| arrived.request.header("authorization").is_none()));
@@ -574,7 +574,7 @@ async fn unbound_token_is_refused_where_required() {
 
 #[tokio::test]
 async fn eight_instances_refresh_bound_token_once() {
-    let desk = Desk::with(|settings| {
+    let desk = World::with(|settings| {
         bound(settings);
         settings.token_delay = Duration::from_millis(200);
     })

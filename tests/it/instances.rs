@@ -17,13 +17,13 @@ use crate::support::{
 };
 
 /// A home that several copies share.
-struct House {
+struct World {
     server: AuthorizationServer,
     browser: Browser,
     home: Arc<TempDir>,
 }
 
-impl House {
+impl World {
     async fn with(browser: Browser, change: impl FnOnce(&mut Settings)) -> Self {
         let server = AuthorizationServer::with(change).await;
         Self { server, browser, home: Arc::new(tempfile::tempdir().unwrap()) }
@@ -45,7 +45,7 @@ impl House {
         host
     }
 
-    async fn copies(&self, count: usize) -> Vec<Host> {
+    async fn instances(&self, count: usize) -> Vec<Host> {
         let mut copies = Vec::new();
         for _ in 0..count {
             copies.push(self.started(&WAIT).await);
@@ -79,8 +79,8 @@ async fn kill(host: &mut Host) {
 
 #[tokio::test]
 async fn five_cold_instances_share_one_sign_in() {
-    let house = House::with(Browser::consenting(), |_| {}).await;
-    let mut copies = house.copies(5).await;
+    let house = World::with(Browser::consenting(), |_| {}).await;
+    let mut copies = house.instances(5).await;
     house.are_initialized(&mut copies).await;
     assert_eq!(house.browser.tabs().len(), 1);
     let Counts { tabs, registrations, exchanges, refreshes, .. } = house.server.counts();
@@ -92,8 +92,8 @@ async fn five_cold_instances_share_one_sign_in() {
 
 #[tokio::test]
 async fn waiting_instances_are_answered_by_one_consent() {
-    let house = House::with(Browser::waiting(), |_| {}).await;
-    let mut copies = house.copies(3).await;
+    let house = World::with(Browser::waiting(), |_| {}).await;
+    let mut copies = house.instances(3).await;
     let tab = house.browser.tab().await;
     assert!(copies[2].is_quiet(Duration::from_millis(500)).await);
     assert_eq!(visit(&tab.url).await.status, 200);
@@ -102,12 +102,12 @@ async fn waiting_instances_are_answered_by_one_consent() {
 }
 
 #[tokio::test]
-async fn copies_that_wait_are_told_of_a_refusal() {
-    let house = House::with(Browser::waiting(), |settings| {
+async fn refusal_is_reported_to_waiting_instance() {
+    let house = World::with(Browser::waiting(), |settings| {
         settings.denies = Some(("access_denied".into(), "not today".into()));
     })
     .await;
-    let mut copies = house.copies(2).await;
+    let mut copies = house.instances(2).await;
     visit(&house.browser.tab().await.url).await;
     // The one that asked is told at once; the other may ask the person itself.
     let (first, second) = copies.split_at_mut(1);
@@ -120,10 +120,10 @@ async fn copies_that_wait_are_told_of_a_refusal() {
 
 #[tokio::test]
 async fn eight_instances_refresh_expired_rotating_token_once() {
-    let house = House::signed_in(|settings| settings.token_delay = Duration::from_millis(300)).await;
+    let house = World::signed_in(|settings| settings.token_delay = Duration::from_millis(300)).await;
     stored::expire(house.home.path(), &house.server.url());
     house.server.revoke_access_tokens();
-    let mut copies = house.copies(8).await;
+    let mut copies = house.instances(8).await;
     house.are_initialized(&mut copies).await;
     let Counts { tabs, refreshes, reuses, .. } = house.server.counts();
     assert_eq!((tabs, refreshes, reuses), (1, 1, 0));
@@ -131,8 +131,8 @@ async fn eight_instances_refresh_expired_rotating_token_once() {
 
 #[tokio::test]
 async fn eight_instances_refresh_revoked_token_once() {
-    let house = House::signed_in(|settings| settings.token_delay = Duration::from_millis(300)).await;
-    let mut copies = house.copies(8).await;
+    let house = World::signed_in(|settings| settings.token_delay = Duration::from_millis(300)).await;
+    let mut copies = house.instances(8).await;
     house.are_initialized(&mut copies).await;
     house.server.revoke_access_tokens();
     for host in &mut copies {
@@ -144,9 +144,9 @@ async fn eight_instances_refresh_revoked_token_once() {
 }
 
 #[tokio::test]
-async fn simultaneous_step_ups_ask_person_once() {
-    let house = House::signed_in(|settings| settings.tool_scopes = vec![("admin".into(), "admin".into())]).await;
-    let mut copies = house.copies(3).await;
+async fn simultaneous_step_ups_ask_user_once() {
+    let house = World::signed_in(|settings| settings.tool_scopes = vec![("admin".into(), "admin".into())]).await;
+    let mut copies = house.instances(3).await;
     house.are_initialized(&mut copies).await;
     for host in &mut copies {
         host.send(request(1, "tools/call", json!({"name": "admin"}))).await;
@@ -159,7 +159,7 @@ async fn simultaneous_step_ups_ask_person_once() {
 
 #[tokio::test]
 async fn tab_of_killed_instance_is_finished_by_another() {
-    let house = House::with(Browser::waiting(), |_| {}).await;
+    let house = World::with(Browser::waiting(), |_| {}).await;
     let mut leader = house.started(&[]).await;
     let tab = house.browser.tab().await;
     let mut follower = house.started(&[]).await;
@@ -175,7 +175,7 @@ async fn tab_of_killed_instance_is_finished_by_another() {
 
 #[tokio::test]
 async fn tab_of_ended_instance_is_finished_by_another() {
-    let house = House::with(Browser::waiting(), |_| {}).await;
+    let house = World::with(Browser::waiting(), |_| {}).await;
     let mut leader = house.started(&[]).await;
     let tab = house.browser.tab().await;
     let mut follower = house.started(&[]).await;
@@ -189,7 +189,7 @@ async fn tab_of_ended_instance_is_finished_by_another() {
 
 #[tokio::test]
 async fn consent_in_first_tab_works_after_restart() {
-    let house = House::with(Browser::waiting(), |_| {}).await;
+    let house = World::with(Browser::waiting(), |_| {}).await;
     let mut first = house.started(&[]).await;
     let tab = house.browser.tab().await;
     kill(&mut first).await;
@@ -204,7 +204,7 @@ async fn consent_in_first_tab_works_after_restart() {
 
 #[tokio::test]
 async fn repeated_restarts_open_one_tab() {
-    let house = House::with(Browser::waiting(), |_| {}).await;
+    let house = World::with(Browser::waiting(), |_| {}).await;
     let mut host = house.started(&[]).await;
     let tab = house.browser.tab().await;
     for _ in 0..5 {
@@ -218,7 +218,7 @@ async fn repeated_restarts_open_one_tab() {
 
 #[tokio::test]
 async fn repeated_refusals_limit_tabs() {
-    let house = House::with(Browser::consenting(), |settings| {
+    let house = World::with(Browser::consenting(), |settings| {
         settings.denies = Some(("access_denied".into(), "no".into()));
     })
     .await;
@@ -232,7 +232,7 @@ async fn repeated_refusals_limit_tabs() {
 
 #[tokio::test]
 async fn kill_between_exchange_and_save_signs_in_anew() {
-    let house = House::with(Browser::waiting(), |settings| {
+    let house = World::with(Browser::waiting(), |settings| {
         settings.last = Arc::new(|request, reply| if request.path == "/oauth/token" { Reply::Hang } else { reply });
     })
     .await;
@@ -256,7 +256,7 @@ async fn kill_between_exchange_and_save_signs_in_anew() {
 
 #[tokio::test]
 async fn kill_between_refresh_and_save_signs_in_once() {
-    let house = House::signed_in(|_| {}).await;
+    let house = World::signed_in(|_| {}).await;
     stored::expire(house.home.path(), &house.server.url());
     house.server.change(|settings| {
         settings.last = Arc::new(|request, reply| if request.path == "/oauth/token" { Reply::Hang } else { reply });
@@ -265,7 +265,7 @@ async fn kill_between_refresh_and_save_signs_in_once() {
     house.server.until("the refresh token is spent", |server| server.counts().refreshes == 1).await;
     kill(&mut host).await;
     house.server.change(|settings| settings.last = Arc::new(|_, reply| reply));
-    let mut copies = house.copies(3).await;
+    let mut copies = house.instances(3).await;
     house.are_initialized(&mut copies).await;
     let Counts { tabs, registrations, .. } = house.server.counts();
     assert_eq!((tabs, registrations), (2, 1));
@@ -273,7 +273,7 @@ async fn kill_between_refresh_and_save_signs_in_once() {
 
 #[tokio::test]
 async fn instance_killed_while_refreshing_delays_nobody() {
-    let house = House::signed_in(|_| {}).await;
+    let house = World::signed_in(|_| {}).await;
     stored::expire(house.home.path(), &house.server.url());
     house.server.change(|settings| {
         settings.first = Arc::new(|request| (request.path == "/oauth/token").then_some(Reply::Hang));
@@ -297,13 +297,13 @@ async fn instance_killed_while_refreshing_delays_nobody() {
 #[tokio::test]
 async fn unrelated_program_on_callback_port_is_harmless() {
     for answers in [true, false] {
-        let house = House::with(Browser::consenting(), |_| {}).await;
+        let house = World::with(Browser::consenting(), |_| {}).await;
         let port = stored::port(&house.server.url());
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let unrelated = Server::on(listener, move |_| async move {
             if answers { Reply::status(200, "text/html", "<title>Something else</title>") } else { Reply::Hang }
         });
-        let mut copies = house.copies(3).await;
+        let mut copies = house.instances(3).await;
         house.are_initialized(&mut copies).await;
         let Counts { tabs, registrations, .. } = house.server.counts();
         assert_eq!((tabs, registrations), (1, 1));
@@ -312,8 +312,8 @@ async fn unrelated_program_on_callback_port_is_harmless() {
 }
 
 #[tokio::test]
-async fn npms_program_sees_who_holds_the_port() {
-    let house = House::with(Browser::waiting(), |_| {}).await;
+async fn npm_probe_of_callback_port_gets_server_hash() {
+    let house = World::with(Browser::waiting(), |_| {}).await;
     let _host = house.started(&[]).await;
     let url = house.browser.tab().await.url;
     let redirect = Form::of(&url).get("redirect_uri").unwrap().to_owned();
@@ -325,7 +325,7 @@ async fn npms_program_sees_who_holds_the_port() {
 
 #[tokio::test]
 async fn sign_in_of_npm_package_is_awaited() {
-    let house = House::with(Browser::consenting(), |_| {}).await;
+    let house = World::with(Browser::consenting(), |_| {}).await;
     let url = house.server.url();
     let hash = stored::hash(&url);
     let listener = TcpListener::bind(("127.0.0.1", stored::port(&url))).await.unwrap();
@@ -350,7 +350,7 @@ async fn sign_in_of_npm_package_is_awaited() {
 #[tokio::test]
 async fn lost_race_never_replaces_a_newer_token() {
     // While we refresh, somebody else signs in and saves; our refresh is then refused.
-    let house = House::signed_in(|settings| settings.token_delay = Duration::from_millis(500)).await;
+    let house = World::signed_in(|settings| settings.token_delay = Duration::from_millis(500)).await;
     stored::expire(house.home.path(), &house.server.url());
     house.server.revoke_refresh_tokens();
     let mut host = house.started(&[]).await;

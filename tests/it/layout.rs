@@ -14,14 +14,14 @@ type Module = Vec<String>;
 type Arrows = BTreeMap<Module, BTreeSet<Module>>;
 
 #[test]
-fn arrows_between_files_form_no_circle() {
+fn file_dependencies_form_no_cycle() {
     let arrows = arrows();
     assert!(arrows.len() > 100, "src was not found: {} files", arrows.len());
     assert_eq!(circles(&arrows), Vec::<Vec<String>>::new());
 }
 
 #[test]
-fn arrows_between_top_modules_form_no_circle() {
+fn top_module_dependencies_form_no_cycle() {
     let mut tops = Arrows::new();
     for (from, targets) in arrows() {
         let top = tops.entry(from[..1].to_vec()).or_default();
@@ -64,7 +64,7 @@ fn protocol_knows_neither_store_nor_settings() {
 }
 
 #[test]
-fn checker_finds_circle_through_re_export() {
+fn checker_finds_cycle_through_re_export() {
     let sources = [
         (&["a"][..], "use crate::b::Name; fn f() { let text = \"crate::c::X\"; } // crate::c::X"),
         (&["b"], "mod inner; pub(crate) use self::inner::Name;"),

@@ -78,7 +78,7 @@ fn terminal_shows_how_to_test_the_connection() {
 }
 
 #[tokio::test]
-async fn no_terminal_no_advice_on_testing() {
+async fn start_without_terminal_shows_no_testing_advice() {
     let mut host = start("https://a.example/mcp", &[]);
     host.end_input();
     host.exit().await;

@@ -292,7 +292,7 @@ async fn legacy_server_is_asked_once_and_remembered() {
 }
 
 #[tokio::test]
-async fn wrong_memory_of_an_era_costs_one_request() {
+async fn wrong_remembered_era_costs_one_request() {
     let updated = Arc::new(AtomicBool::new(false));
     let is_modern = updated.clone();
     let server =
@@ -371,7 +371,7 @@ async fn host_known_to_fall_back_does_not_wait() {
 }
 
 #[tokio::test]
-async fn forced_era_asks_no_other_question() {
+async fn forced_era_sends_no_probe() {
     let server = Server::with(ordinary).await;
     let mut host = Host::start(&server.url("/mcp"), &["--protocol", "legacy"]);
     assert_eq!(ask(&mut host, modern(1, "server/discover", json!({}))).await["error"]["code"], -32601);

@@ -190,7 +190,7 @@ async fn private_authority_works_by_flag_and_variables() {
 }
 
 #[tokio::test]
-async fn another_authority_than_the_servers_does_not_help() {
+async fn other_authority_leaves_certificate_untrusted() {
     let server = Server::with(ordinary).await;
     let (authority, other) = (Authority::new("private"), Authority::new("other"));
     let tls = Tls::before(&server, authority.server(None)).await;
@@ -212,7 +212,7 @@ async fn certificate_for_another_name_is_refused() {
 }
 
 #[tokio::test]
-async fn extra_authorities_that_cannot_be_read_are_told() {
+async fn unreadable_extra_authorities_are_reported() {
     let server = Server::with(ordinary).await;
     let (_, mut host) = initialize(&server.url("/mcp"), &[], &[("NODE_EXTRA_CA_CERTS", "/no/such/file")]).await;
     host.end_input();
@@ -295,7 +295,7 @@ async fn wrong_proxy() -> Server {
 }
 
 #[tokio::test]
-async fn no_proxy_leads_to_this_machine() {
+async fn loopback_server_is_reached_without_proxy() {
     let (server, proxy) = (Server::with(ordinary).await, wrong_proxy().await);
     let address = proxy.url("");
     for host in ["127.0.0.1", "localhost"] {
@@ -404,7 +404,7 @@ async fn refused_tunnel_names_proxy() {
 }
 
 #[tokio::test]
-async fn with_ipv4_no_other_address_is_tried() {
+async fn ipv4_flag_tries_no_ipv6_address() {
     let v4 = Server::with(ordinary).await;
     works(&format!("http://localhost:{}/mcp", v4.port), &["--ipv4"], &[]).await;
     let Ok(listener) = TcpListener::bind("[::1]:0").await else { return }; // a system without IPv6
@@ -419,7 +419,7 @@ async fn with_ipv4_no_other_address_is_tried() {
 }
 
 #[tokio::test]
-async fn users_headers_go_with_every_request() {
+async fn user_headers_accompany_every_request() {
     let server = Server::with(ordinary).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("headers");

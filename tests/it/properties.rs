@@ -226,7 +226,7 @@ proptest! {
     #![proptest_config(cases(500))]
 
     #[test]
-    fn what_serde_json_takes_as_one_value_is_json_and_nothing_else_however_it_is_cut(
+    fn json_validity_matches_serde_json_however_cut(
         text in message(), damages in vec(damage(), 0..4), lengths in cuts(),
     ) {
         let text = damaged(&text, &damages);
@@ -256,7 +256,7 @@ proptest! {
     }
 
     #[test]
-    fn a_message_is_what_its_members_say_and_keeps_every_byte_but_line_breaks(
+    fn message_matches_members_and_bytes_except_line_breaks(
         text in message(), lengths in cuts(),
     ) {
         let Ok(value) = serde_json::from_str::<Value>(&text) else { return Ok(()) };
@@ -273,7 +273,7 @@ proptest! {
     }
 
     #[test]
-    fn the_parts_of_a_batch_are_the_very_bytes_of_its_elements(
+    fn batch_parts_keep_bytes_of_elements(
         text in array(prop_oneof![4 => envelope(), 1 => json()]), lengths in cuts(),
     ) {
         let Ok(batch) = Message::from_remote(Body::Many(cut(text.as_bytes(), &lengths))) else { return Ok(()) };
@@ -288,7 +288,7 @@ proptest! {
     }
 
     #[test]
-    fn another_id_changes_the_id_and_nothing_else(
+    fn replaced_id_changes_nothing_else(
         text in message(), lengths in cuts(), id in prop_oneof![number(), text(), Just("null".to_owned())],
     ) {
         let Ok(message) = Message::from_remote(Body::Many(cut(text.as_bytes(), &lengths))) else { return Ok(()) };
@@ -314,7 +314,7 @@ proptest! {
     }
 
     #[test]
-    fn a_line_too_long_to_keep_tells_the_id_that_the_whole_line_would(text in message(), lengths in cuts()) {
+    fn oversized_line_yields_id_of_whole_line(text in message(), lengths in cuts()) {
         let mut skim = OversizedLine::default();
         cut(text.as_bytes(), &lengths).iter().for_each(|piece| skim.push(piece));
         let Ok(value) = serde_json::from_str::<Value>(&text) else { return Ok(()) };
@@ -420,7 +420,7 @@ proptest! {
     #![proptest_config(cases(500))]
 
     #[test]
-    fn an_event_stream_gives_the_events_of_the_standard_however_it_is_cut(
+    fn event_stream_matches_standard_however_cut(
         text in event_stream(), lengths in cuts(),
     ) {
         let expected = by_the_standard(&text);
@@ -430,7 +430,7 @@ proptest! {
     }
 
     #[test]
-    fn an_event_within_the_limit_passes_however_it_is_cut(
+    fn event_within_limit_passes_however_cut(
         lines in vec("[a-z]{8,12}", 1..5), after in select(vec!["", "id: 7\n", "event: message\n", "retry: 1000\n", ": alive and well\n"]), lengths in cuts(),
     ) {
         let limit = lines.join("\n").len();
@@ -441,7 +441,7 @@ proptest! {
     }
 
     #[test]
-    fn an_event_well_beyond_the_limit_is_refused_however_it_is_cut(
+    fn event_well_beyond_limit_is_refused_however_cut(
         limit in 0_usize..40, more in 10_usize..40, lengths in cuts(),
     ) {
         let text = format!("data: {}\n\n", "x".repeat(limit + more));
@@ -498,7 +498,7 @@ proptest! {
     #![proptest_config(cases(300))]
 
     #[test]
-    fn a_tool_pattern_fits_what_a_naive_matcher_says(pattern in pattern(), name in tool_name()) {
+    fn tool_pattern_agrees_with_naive_matcher(pattern in pattern(), name in tool_name()) {
         prop_assert_eq!(ToolPattern::new(&pattern).matches(&name), fits_in_any_case(&pattern, &name));
     }
 

@@ -285,7 +285,7 @@ async fn resource_stays_with_foreign_scopes() {
 }
 
 #[tokio::test]
-async fn similar_provider_name_gets_no_remedy() {
+async fn similar_provider_name_gets_no_workaround() {
     let provider = Provider::at("login.microsoftonline.com.evil.example", |settings| {
         entra(settings);
         settings.edit_metadata = edit(|document, _| document["scopes_supported"] = json!(["openid", "offline_access"]));
@@ -303,7 +303,7 @@ async fn similar_provider_name_gets_no_remedy() {
 }
 
 #[tokio::test]
-async fn refused_remedy_is_forgotten() {
+async fn refused_workaround_is_forgotten() {
     let provider = Provider::at(ENTRA, |settings| {
         entra(settings);
         no_resource_at("authorize")(settings);
@@ -440,7 +440,7 @@ struct Refusing {
 }
 
 #[tokio::test]
-async fn refusal_at_page_is_cured_before_tab() {
+async fn page_refusal_is_worked_around_before_tab() {
     fn offline(form: &Form) -> bool {
         form.get("scope").is_some_and(|scope| scope.contains("offline_access"))
     }

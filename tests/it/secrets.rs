@@ -192,7 +192,7 @@ async fn secrets_in_error_page_are_not_shown() {
 }
 
 #[tokio::test]
-async fn registration_with_a_secret_keeps_it() {
+async fn registration_keeps_its_client_secret_hidden() {
     for method in ["client_secret_basic", "client_secret_post"] {
         Run::of("registration", |settings| settings.client_method = method.into()).await.keeps_its_secrets().await;
     }
@@ -229,7 +229,7 @@ async fn device_keeps_its_secrets() {
 }
 
 #[tokio::test]
-async fn id_token_is_kept() {
+async fn id_token_is_not_shown() {
     let id_token = proof::unsigned(&json!({"sub": "me", "exp": proof::now() + 600}));
     let mut run = Run::of("id token", |settings| {
         let (answered, shown) = (id_token.clone(), format!("Bearer {id_token}"));
@@ -257,7 +257,7 @@ async fn client_credentials_keep_their_secrets() {
 }
 
 #[tokio::test]
-async fn clients_key_and_its_assertions_are_kept() {
+async fn client_key_and_its_assertions_are_not_shown() {
     let (pem, point) = proof::new_key();
     let mut run = Run::of("key", |settings| {
         settings.client_method = "private_key_jwt".into();
@@ -311,7 +311,7 @@ async fn workload_identity_keeps_its_assertions() {
 }
 
 #[tokio::test]
-async fn bound_tokens_are_kept() {
+async fn bound_tokens_are_not_shown() {
     Run::of("DPoP", |settings| {
         settings.dpop = true;
         settings.nonces = true;

@@ -94,7 +94,7 @@ async fn assert_nothing_more(host: &mut Host) {
 // Connecting.
 
 #[tokio::test]
-async fn first_request_is_hosts_own() {
+async fn first_request_comes_from_host() {
     let server = Server::with(ordinary).await;
     let mut host = Host::start(&server.url("/mcp"), &[]);
     assert_eq!(host.initialize().await["result"]["serverInfo"]["name"], "peer");
@@ -721,7 +721,7 @@ async fn redirect_losing_body_is_error_with_location() {
 }
 
 #[tokio::test]
-async fn redirects_in_a_circle_come_to_an_end() {
+async fn redirect_loop_ends_with_error() {
     let server = server_calling(|_| Reply::empty(307).with("location", "/mcp")).await;
     let mut host = connected(&server, &[]).await;
     assert_error(&host.ask(1, "tools/call", json!({})).await, 1, "redirected", Some(307));

@@ -26,13 +26,13 @@ use crate::support::{
 type Answer = fn() -> Reply;
 
 /// A home, the browser before it, and the server it signs in to.
-struct Desk {
+struct World {
     server: AuthorizationServer,
     browser: Browser,
     home: Arc<TempDir>,
 }
 
-impl Desk {
+impl World {
     async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let server = AuthorizationServer::with(change).await;
         Self { server, browser: Browser::consenting(), home: Arc::new(tempfile::tempdir().unwrap()) }
@@ -97,7 +97,7 @@ fn at_token(settings: &mut Settings, reply: impl Fn() -> Reply + Send + Sync + '
 
 #[tokio::test]
 async fn stored_sign_in_serves_first_request() {
-    let desk = Desk::signed_in(|_| {}).await;
+    let desk = World::signed_in(|_| {}).await;
     let before = desk.server.arrived().len();
     let mut host = desk.host(&[]).await;
     assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
@@ -110,7 +110,7 @@ async fn stored_sign_in_serves_first_request() {
 
 #[tokio::test]
 async fn token_is_refreshed_before_expiry() {
-    let desk = Desk::signed_in(|_| {}).await;
+    let desk = World::signed_in(|_| {}).await;
     desk.expire();
     let before = desk.shown().len();
     let mut host = desk.host(&[]).await;
@@ -122,7 +122,7 @@ async fn token_is_refreshed_before_expiry() {
 
 #[tokio::test]
 async fn refused_token_is_refreshed_and_request_resent() {
-    let desk = Desk::with(|_| {}).await;
+    let desk = World::with(|_| {}).await;
     let mut host = desk.host(&[]).await;
     // Once the server has taken everything that belongs to the handshake.
     assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
@@ -134,7 +134,7 @@ async fn refused_token_is_refreshed_and_request_resent() {
 
 #[tokio::test]
 async fn many_requests_refused_at_once_are_one_refresh() {
-    let desk = Desk::with(|settings| settings.token_delay = Duration::from_millis(200)).await;
+    let desk = World::with(|settings| settings.token_delay = Duration::from_millis(200)).await;
     let mut host = desk.host(&[]).await;
     desk.server.revoke_access_tokens();
     let calls: Vec<_> = (1..=10).map(|id| request(id, "tools/call", call("a"))).collect();
@@ -147,7 +147,7 @@ async fn many_requests_refused_at_once_are_one_refresh() {
 
 #[tokio::test]
 async fn rotated_refresh_token_replaces_old_one() {
-    let desk = Desk::with(|_| {}).await;
+    let desk = World::with(|_| {}).await;
     let mut host = desk.host(&[]).await;
     for id in 1..=4 {
         desk.server.revoke_access_tokens();
@@ -162,7 +162,7 @@ async fn rotated_refresh_token_replaces_old_one() {
 
 #[tokio::test]
 async fn unrotated_refresh_token_is_kept() {
-    let desk = Desk::with(|settings| settings.rotation = false).await;
+    let desk = World::with(|settings| settings.rotation = false).await;
     let mut host = desk.host(&[]).await;
     for id in 1..=2 {
         desk.server.revoke_access_tokens();
@@ -174,7 +174,7 @@ async fn unrotated_refresh_token_is_kept() {
 
 #[tokio::test]
 async fn refused_refresh_leads_to_one_sign_in() {
-    let desk = Desk::with(|_| {}).await;
+    let desk = World::with(|_| {}).await;
     let mut host = desk.host(&[]).await;
     desk.server.revoke_access_tokens();
     desk.server.revoke_refresh_tokens();
@@ -185,7 +185,7 @@ async fn refused_refresh_leads_to_one_sign_in() {
 
 #[tokio::test]
 async fn token_always_refused_is_reported_after_sign_in() {
-    let desk = Desk::with(|settings| {
+    let desk = World::with(|settings| {
         settings.first = Arc::new(|request| {
             (request.path == "/mcp" && request.header("authorization").is_some())
                 .then(|| Reply::empty(401).with("www-authenticate", r#"Bearer error="invalid_token""#))
@@ -200,7 +200,7 @@ async fn token_always_refused_is_reported_after_sign_in() {
 
 #[tokio::test]
 async fn error_with_status_200_is_refusal() {
-    let desk = Desk::with(|_| {}).await;
+    let desk = World::with(|_| {}).await;
     let mut host = desk.host(&[]).await;
     desk.server.revoke_access_tokens();
     let refused = AtomicUsize::new(0);
@@ -216,7 +216,7 @@ async fn error_with_status_200_is_refusal() {
 
 #[tokio::test]
 async fn expired_sign_in_without_refresh_token_is_renewed() {
-    let desk = Desk::signed_in(|settings| settings.refresh_tokens = false).await;
+    let desk = World::signed_in(|settings| settings.refresh_tokens = false).await;
     desk.expire();
     desk.server.revoke_access_tokens();
     desk.host(&WAIT).await;
@@ -232,7 +232,7 @@ async fn valid_token_is_used_when_refresh_fails() {
         ("garbage", || Reply::json("<html>")),
     ];
     for (name, failure) in failures {
-        let desk = Desk::signed_in(|settings| settings.lifetime = json!(120)).await;
+        let desk = World::signed_in(|settings| settings.lifetime = json!(120)).await;
         // Within the time in which a token of two minutes is refreshed.
         desk.change_tokens(|tokens| tokens["expires_at"] = json!(stored::now() + 9_000));
         let kept = desk.tokens()["refresh_token"].clone();
@@ -252,7 +252,7 @@ async fn valid_token_is_used_when_refresh_fails() {
 
 #[tokio::test]
 async fn unreachable_authorization_server_keeps_sign_in() {
-    let desk = Desk::signed_in(|_| {}).await;
+    let desk = World::signed_in(|_| {}).await;
     let kept = desk.tokens()["refresh_token"].clone();
     desk.server.revoke_access_tokens();
     desk.server.change(|settings| at_token(settings, || Reply::status(503, "text/plain", "later")));
@@ -265,9 +265,9 @@ async fn unreachable_authorization_server_keeps_sign_in() {
 }
 
 #[tokio::test]
-async fn every_way_to_state_a_lifetime_is_understood() {
+async fn every_form_of_lifetime_is_understood() {
     for lifetime in [Value::Null, json!("3600"), json!(3600.0), json!(1_000_000_000_000_u64), json!(31_536_000)] {
-        let desk = Desk::with(|settings| settings.lifetime = lifetime.clone()).await;
+        let desk = World::with(|settings| settings.lifetime = lifetime.clone()).await;
         let mut host = desk.host(&[]).await;
         assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
         host.close().await;
@@ -277,8 +277,8 @@ async fn every_way_to_state_a_lifetime_is_understood() {
 }
 
 #[tokio::test]
-async fn tiny_lifetime_is_used_to_its_end() {
-    let desk = Desk::with(|settings| settings.lifetime = json!(2)).await;
+async fn short_lived_token_is_used_until_expiry() {
+    let desk = World::with(|settings| settings.lifetime = json!(2)).await;
     let mut host = desk.host(&[]).await;
     for id in 1..=20 {
         assert_answered(&host.ask(id, "tools/list", json!({})).await, &host);
@@ -296,7 +296,7 @@ async fn tiny_lifetime_is_used_to_its_end() {
 #[tokio::test]
 async fn token_type_matches_any_case_unknown_refused() {
     for (kind, good) in [("bearer", true), ("BEARER", true), ("mac", false)] {
-        let desk = Desk::with(|settings| {
+        let desk = World::with(|settings| {
             settings.edit_token = edit(move |answer, _| answer["token_type"] = json!(kind));
         })
         .await;
@@ -312,7 +312,7 @@ async fn token_type_matches_any_case_unknown_refused() {
 #[tokio::test]
 async fn token_does_not_follow_redirect_elsewhere() {
     let elsewhere = Arc::new(Server::with(ordinary).await);
-    let desk = Desk::with(|_| {}).await;
+    let desk = World::with(|_| {}).await;
     let mut host = desk.host(&[]).await;
     let target = elsewhere.url("/mcp");
     desk.server.change(|settings| {
@@ -329,7 +329,7 @@ async fn token_does_not_follow_redirect_elsewhere() {
 async fn id_token_is_sent_where_configured() {
     let id_token = proof::unsigned(&json!({"sub": "me", "exp": proof::now() + 600}));
     let theirs = id_token.clone();
-    let desk = Desk::with(|settings| {
+    let desk = World::with(|settings| {
         let (answered, shown) = (theirs.clone(), format!("Bearer {theirs}"));
         settings.edit_token = edit(move |answer, _| answer["id_token"] = json!(answered));
         settings.first =
@@ -363,7 +363,7 @@ fn never_enough(settings: &mut Settings, scope: impl Fn(usize) -> String + Send 
 
 #[tokio::test]
 async fn step_up_requests_union_of_scopes() {
-    let desk = Desk::with(steps_up).await;
+    let desk = World::with(steps_up).await;
     let mut host = desk.host(&[]).await;
     assert_answered(&host.ask(1, "tools/call", call("admin")).await, &host);
     assert_eq!(desk.spent(), (2, 1, 0));
@@ -378,7 +378,7 @@ async fn step_up_requests_union_of_scopes() {
 
 #[tokio::test]
 async fn endless_step_up_stops_after_three() {
-    let desk = Desk::with(|settings| {
+    let desk = World::with(|settings| {
         steps_up(settings);
         never_enough(settings, |times| format!("more{times}"));
     })
@@ -394,7 +394,7 @@ async fn endless_step_up_stops_after_three() {
 
 #[tokio::test]
 async fn repeated_challenge_is_error_for_host() {
-    let desk = Desk::with(|settings| {
+    let desk = World::with(|settings| {
         steps_up(settings);
         never_enough(settings, |_| "admin".into());
     })
@@ -407,7 +407,7 @@ async fn repeated_challenge_is_error_for_host() {
 
 #[tokio::test]
 async fn narrower_grant_is_not_asked_forever() {
-    let desk = Desk::with(|settings| {
+    let desk = World::with(|settings| {
         steps_up(settings);
         settings.grants = Some("read".into());
     })
@@ -422,7 +422,7 @@ async fn narrower_grant_is_not_asked_forever() {
 
 #[tokio::test]
 async fn fixed_scope_client_is_registered_anew() {
-    let desk = Desk::with(|settings| {
+    let desk = World::with(|settings| {
         steps_up(settings);
         settings.fixed_scopes = true;
     })
@@ -445,7 +445,7 @@ async fn forbidden_without_scope_is_error() {
         || Reply::empty(403).with("www-authenticate", r#"Basic realm="x""#),
     ];
     for refusal in refusals {
-        let desk = Desk::with(|settings| {
+        let desk = World::with(|settings| {
             settings.mcp =
                 Arc::new(move |request| if request.rpc() == "tools/call" { refusal() } else { ordinary(request) });
         })
@@ -462,8 +462,8 @@ const KEPT_BY_NPM: &str = include_str!("../../fixtures/npm-store/tokens.json");
 const REGISTERED_BY_NPM: &str = include_str!("../../fixtures/npm-store/client_info.json");
 
 /// A home where npm's mcp-remote 0.15.1 has signed in to this server.
-async fn after_npm() -> Desk {
-    let desk = Desk::with(|_| {}).await;
+async fn after_npm() -> World {
+    let desk = World::with(|_| {}).await;
     let url = desk.server.url();
     let derived = stored::port(&url);
     let issuer = desk.server.issuer();
@@ -505,8 +505,8 @@ async fn npm_sign_in_is_refreshed_with_its_registration() {
 }
 
 #[tokio::test]
-async fn what_is_written_is_what_npm_reads() {
-    let desk = Desk::signed_in(|_| {}).await;
+async fn stored_files_match_npm_format() {
+    let desk = World::signed_in(|_| {}).await;
     let tokens = desk.tokens();
     for (name, kind) in
         [("access_token", "text"), ("refresh_token", "text"), ("token_type", "text"), ("expires_at", "number")]
@@ -585,7 +585,7 @@ fn without_values(mut text: String, members: &[&str]) -> String {
 
 #[tokio::test]
 async fn stored_files_match_other_versions() {
-    let desk = Desk::with(|settings| settings.lifetime = json!(3600)).await;
+    let desk = World::with(|settings| settings.lifetime = json!(3600)).await;
     let mut host = desk.host(&[]).await;
     assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
     host.close().await;
@@ -604,7 +604,7 @@ async fn stored_files_match_other_versions() {
 
 #[tokio::test]
 async fn stored_files_are_private_without_leftovers() {
-    let desk = Desk::signed_in(|settings| settings.client_method = "client_secret_basic".into()).await;
+    let desk = World::signed_in(|settings| settings.client_method = "client_secret_basic".into()).await;
     let folder = stored::folder(desk.home.path());
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&folder), 0o700);
@@ -621,7 +621,7 @@ async fn stored_files_are_private_without_leftovers() {
 
 #[tokio::test]
 async fn readable_store_is_made_private() {
-    let desk = Desk::with(|_| {}).await;
+    let desk = World::with(|_| {}).await;
     let folder = stored::folder(desk.home.path());
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -630,11 +630,11 @@ async fn readable_store_is_made_private() {
 }
 
 #[tokio::test]
-async fn damaged_file_is_told_and_survived() {
+async fn session_works_despite_damaged_file() {
     let damages: [&[u8]; 6] = [b"", b"{", b"\xff\xfe\0\0", b"[]", br#"{"access_token": 7}"#, b"null"];
     for damage in damages {
         for name in ["tokens.json", "client_info.json"] {
-            let desk = Desk::signed_in(|_| {}).await;
+            let desk = World::signed_in(|_| {}).await;
             let file = stored::file(desk.home.path(), &desk.server.url(), name);
             std::fs::write(&file, damage).unwrap();
             let mut host = desk.host(&[]).await;
@@ -649,8 +649,8 @@ async fn damaged_file_is_told_and_survived() {
 }
 
 #[tokio::test]
-async fn damaged_file_is_named() {
-    let desk = Desk::signed_in(|_| {}).await;
+async fn damaged_file_is_named_on_stderr() {
+    let desk = World::signed_in(|_| {}).await;
     let file = stored::file(desk.home.path(), &desk.server.url(), "tokens.json");
     std::fs::write(&file, "{").unwrap();
     let host = desk.host(&[]).await;
@@ -659,7 +659,7 @@ async fn damaged_file_is_named() {
 
 #[tokio::test]
 async fn unwritable_store_is_reported_and_session_continues() {
-    let desk = Desk::with(|_| {}).await;
+    let desk = World::with(|_| {}).await;
     // A file where the folder should be; permissions would not stop root.
     std::fs::write(stored::folder(desk.home.path()), "").unwrap();
     let mut host = desk.host(&[]).await;
@@ -669,7 +669,7 @@ async fn unwritable_store_is_reported_and_session_continues() {
 
 #[tokio::test]
 async fn running_instance_does_not_undo_logout() {
-    let desk = Desk::with(|settings| {
+    let desk = World::with(|settings| {
         settings.clients = vec![Client::public("known")];
         // Its tokens live on after the sign-out.
         settings.edit_metadata =
@@ -695,7 +695,7 @@ async fn running_instance_does_not_undo_logout() {
 
 #[tokio::test]
 async fn token_is_refreshed_only_by_its_client() {
-    let desk = Desk::with(|settings| settings.clients = vec![Client::public("other")]).await;
+    let desk = World::with(|settings| settings.clients = vec![Client::public("other")]).await;
     desk.host(&[]).await.close().await;
     desk.server.revoke_access_tokens();
     desk.host(&["--static-oauth-client-info", r#"{"client_id":"other"}"#]).await;
@@ -706,7 +706,7 @@ async fn token_is_refreshed_only_by_its_client() {
 
 #[tokio::test]
 async fn two_servers_at_one_origin_share_nothing() {
-    let desk = Desk::with(|settings| {
+    let desk = World::with(|settings| {
         settings.mcp_path = "/mcp".into();
         settings.challenges = vec!["Bearer".into()];
     })
@@ -723,8 +723,8 @@ async fn two_servers_at_one_origin_share_nothing() {
 }
 
 #[tokio::test]
-async fn refresh_lease_of_npms_is_respected() {
-    let desk = Desk::signed_in(|_| {}).await;
+async fn npm_refresh_lease_is_respected() {
+    let desk = World::signed_in(|_| {}).await;
     desk.expire();
     // npm, alive (this test's process), is refreshing.
     let lease =
@@ -746,8 +746,8 @@ async fn refresh_lease_of_npms_is_respected() {
 }
 
 #[tokio::test]
-async fn lease_of_dead_npm_delays_nothing() {
-    let desk = Desk::signed_in(|_| {}).await;
+async fn lease_of_dead_npm_process_delays_nothing() {
+    let desk = World::signed_in(|_| {}).await;
     desk.expire();
     // No process has this number: it is above the greatest that Linux gives.
     let lease = json!({"pid": 99_999_999, "nonce": "x", "at": stored::now()});
@@ -758,7 +758,7 @@ async fn lease_of_dead_npm_delays_nothing() {
 
 #[tokio::test]
 async fn refused_get_stream_costs_no_tab() {
-    let desk = Desk::with(|settings| {
+    let desk = World::with(|settings| {
         settings.first = Arc::new(|request| {
             let stream = request.method == "GET" && request.path == "/mcp";
             stream.then(|| Reply::status(401, "text/plain", "no").with("www-authenticate", "Bearer"))

@@ -268,7 +268,7 @@ async fn first_request_uses_first_transport_only() {
 }
 
 #[tokio::test]
-async fn what_asks_nothing_opens_nothing() {
+async fn lines_without_request_open_no_connection() {
     let server = Server::with(ordinary).await;
     let mut host = Host::start(&server.url("/mcp"), &[]);
     for line in [

@@ -414,7 +414,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comments_and_last_commas_are_left_out_and_texts_stay() {
+    fn comments_and_trailing_commas_are_removed() {
         let text = "\u{feff}{ // one\n \"a\": \"http://x/*y*/\\\"//\", /* two\n // */ \"b\": [1, 2,\n], }";
         let value: Value = serde_json::from_str(&plain_json(text)).unwrap();
         assert_eq!(value, serde_json::json!({"a": "http://x/*y*/\"//", "b": [1, 2]}));

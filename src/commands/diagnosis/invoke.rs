@@ -104,7 +104,7 @@ mod tests {
     use serde_json::{Map, json};
 
     #[test]
-    fn a_value_is_json_unless_the_tool_wants_a_text_or_it_is_none() {
+    fn value_is_json_unless_text_is_wanted() {
         let schema: Map<String, Value> =
             serde_json::from_value(json!({"properties": {"zip": {"type": "string"}, "n": {"type": "number"}}}))
                 .unwrap();

@@ -383,7 +383,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_is_the_same_value_and_nothing_in_it_moves_the_cursor() {
+    fn printed_json_is_same_and_moves_no_cursor() {
         let value = serde_json::json!({"a\u{9b}2J": ["\u{7f}\u{1b}[1m\r\n\u{202e}b", 1]});
         let text = json_text(&value).unwrap();
         assert!(text.chars().all(|character| character == '\n' || !is_obeyed(character)), "{text:?}");
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_in_a_path_is_told_from_a_name() {
+    fn key_in_path_differs_from_name() {
         for key in ["NjY5ZmQ0MTMtODk4ZS00", "0f8fad5b-d9cb-469f-a165-70867728950e"] {
             assert!(is_key(key), "{key}");
         }

@@ -150,7 +150,7 @@ const INTRODUCTION: &str =
     r#"{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}}}}"#;
 
 #[test]
-fn initialize_and_first_list_are_held_as_long_as_host_waits() {
+fn initialize_and_first_list_are_held() {
     for (name, initialize, list) in
         [("unknown", 3_500, 3_500), ("codex-mcp-client", 25_000, 25_000), ("claude-ai", 45_000, 10_000)]
     {
@@ -178,7 +178,7 @@ fn shared_limit_leaves_no_time_for_list() {
 }
 
 #[test]
-fn sign_in_within_hold_gives_real_handshake_and_tools() {
+fn sign_in_within_hold_gives_real_handshake() {
     let mut held = Held::by("unknown");
     held.does(person());
     assert!(held.until(3_000).is_empty());
@@ -190,7 +190,7 @@ fn sign_in_within_hold_gives_real_handshake_and_tools() {
 }
 
 #[test]
-fn sign_in_while_list_is_held_gives_real_tools() {
+fn sign_in_during_held_list_gives_tools() {
     let mut held = Held::by("unknown");
     held.does(person());
     held.until(3_500);
@@ -217,7 +217,7 @@ fn known_server_is_shown_at_once() {
 }
 
 #[test]
-fn slow_server_is_waited_for_as_long_as_host_waits() {
+fn slow_server_is_awaited_while_host_waits() {
     let mut held = Held::by("unknown");
     let told = held.until(3_500);
     assert_eq!(told.len(), 1);
@@ -255,7 +255,7 @@ fn user_decides_how_long_initialize_is_held() {
 }
 
 #[test]
-fn other_requests_are_answered_empty_while_initialize_is_held() {
+fn other_requests_are_answered_empty_during_hold() {
     let mut held = Held::by("gemini-cli-mcp-client");
     held.does(person());
     let ask = |id: u64, method: &str| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}"}}"#);
@@ -296,7 +296,7 @@ fn cancellation_ends_hold_and_is_remembered() {
 }
 
 #[test]
-fn end_of_input_ends_hold_and_a_late_one_is_remembered() {
+fn end_of_input_ends_hold_and_is_remembered() {
     for (after, kept) in [(2_000, &[][..]), (30_000, &[(HeldRequest::Initialize, 30_000)])] {
         let mut held = Held::by("claude-ai");
         held.does(person());
@@ -321,7 +321,7 @@ fn end_of_input_answers_held_list_and_call() {
 }
 
 #[test]
-fn limit_that_host_was_seen_to_enforce_shortens_hold() {
+fn enforced_host_limit_shortens_hold() {
     let limits = HostLimits { initialize: Some(Duration::from_secs(10)), list: Some(Duration::from_secs(5)) };
     let mut held = Held::with("claude-ai", Store { limits, ..Store::default() }, settings(Start::Hold));
     held.does(person());
@@ -333,7 +333,7 @@ fn limit_that_host_was_seen_to_enforce_shortens_hold() {
 }
 
 #[test]
-fn one_shot_host_is_held_once_a_tab_is_open() {
+fn one_shot_host_is_held_with_open_tab() {
     let host_environment =
         HostEnvironment { claude_code_entrypoint: Some("sdk-cli".to_owned()), ..HostEnvironment::default() };
     let by = |by| Event::Need(Need::Person(Asking { by, ..asking("https://as.example/") }));
@@ -348,7 +348,7 @@ fn one_shot_host_is_held_once_a_tab_is_open() {
 }
 
 #[test]
-fn wait_for_another_instance_is_held_alike_and_named() {
+fn wait_for_other_instance_is_held_and_named() {
     let mut held = Held::by("unknown");
     let asking = Asking { prompt: None, by: AskedBy::AnotherInstance };
     assert_eq!(held.does(Event::Need(Need::Person(asking))), Vec::<String>::new());
@@ -357,7 +357,7 @@ fn wait_for_another_instance_is_held_alike_and_named() {
 }
 
 #[test]
-fn call_is_held_for_a_person_and_shorter_for_the_network() {
+fn call_is_held_longer_for_person_than_network() {
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x"}}"#;
     let stand_in = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"mcp_remote_sign_in"}}"#;
     let mut down = Held::by("unknown");
@@ -392,7 +392,7 @@ fn placeholder_never_names_a_version_without_initialize() {
 }
 
 #[test]
-fn list_that_waits_for_sign_in_at_server_is_held() {
+fn list_waiting_for_sign_in_is_held() {
     let mut held = Held::by("inspector-cli");
     held.does(from_server(INTRODUCTION));
     held.does(Event::Opened(Ok(())));
@@ -402,7 +402,7 @@ fn list_that_waits_for_sign_in_at_server_is_held() {
 }
 
 #[test]
-fn waiting_host_is_noted_until_it_has_its_answer() {
+fn waiting_host_is_noted_until_answered() {
     let mut held = Held::by("codex-mcp-client");
     held.does(person());
     held.until(10_000);
@@ -444,7 +444,7 @@ fn refused_discover_and_initialize_share_one_hold() {
 }
 
 #[test]
-fn discover_is_answered_from_what_is_known_while_a_person_signs_in() {
+fn discover_during_sign_in_uses_known_description() {
     let known = r#"{"discover":{"supportedVersions":["2026-07-28"],"ttlMs":5000},"lists":{"tools":[{"name":"a"}]}}"#;
     let mut held = Held::silent_with(Store { known: Some(known), ..Store::default() });
     held.host(r#"{"jsonrpc":"2.0","id":7,"method":"server/discover"}"#);

@@ -492,7 +492,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn each_request_is_answered_once_and_the_connection_comes_to_stand(
+    fn requests_are_answered_once_and_connection_opens(
         (known, knows_discover, hides, progress, lists, holds) in any::<(bool, bool, bool, bool, bool, bool)>(),
         (first, protocol) in (prop::sample::select(vec!["initialize", "initialize", DISCOVER, MODERN_LIST, LISTEN]), prop_oneof![
             6 => Just(Protocol::Auto), 1 => Just(Protocol::Legacy), 1 => Just(Protocol::Modern),

@@ -27,7 +27,7 @@ fn value(action: &str) -> f64 {
 }
 
 #[test]
-fn a_long_call_is_told_to_be_alive_again_and_again_with_growing_values() {
+fn long_call_reports_growing_progress() {
     let mut forward = wanting();
     let first = does(&mut forward, SILENT);
     let second = does(&mut forward, SILENT);
@@ -37,7 +37,7 @@ fn a_long_call_is_told_to_be_alive_again_and_again_with_growing_values() {
 }
 
 #[test]
-fn nothing_is_said_after_the_answer_or_where_the_server_speaks_for_itself() {
+fn progress_stops_after_answer_or_server_progress() {
     let mut forward = wanting();
     server(&mut forward, &result(1));
     assert_eq!(does(&mut forward, SILENT), NOTHING);
@@ -47,7 +47,7 @@ fn nothing_is_said_after_the_answer_or_where_the_server_speaks_for_itself() {
 }
 
 #[test]
-fn what_the_server_says_later_passes_if_it_is_more_than_what_was_said() {
+fn later_server_progress_passes_if_greater() {
     let mut forward = wanting();
     does(&mut forward, SILENT);
     assert_eq!(server(&mut forward, &of_server("0")), NOTHING, "it would go back");
@@ -56,7 +56,7 @@ fn what_the_server_says_later_passes_if_it_is_more_than_what_was_said() {
 }
 
 #[test]
-fn without_the_users_wish_or_a_token_nothing_is_said_or_read() {
+fn progress_needs_flag_and_token() {
     let mut forward = connected();
     assert_eq!(host(&mut forward, CALL), [send(CALL)]);
     let mut forward = wanting();
@@ -67,7 +67,7 @@ fn without_the_users_wish_or_a_token_nothing_is_said_or_read() {
 }
 
 #[test]
-fn a_token_is_the_same_in_whatever_way_the_server_writes_it() {
+fn progress_token_matches_in_any_spelling() {
     let mut forward = wanting();
     does(&mut forward, SILENT);
     let lower = of_server("0").replace(r#""t""#, r#""\u0074""#);

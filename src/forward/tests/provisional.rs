@@ -90,7 +90,7 @@ fn stands(forward: &mut Forward, introduction: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_server_that_answers_is_never_answered_for() {
+fn server_that_answers_is_never_answered_for() {
     let mut forward = knowing(TWO_TOOLS);
     assert_eq!(host(&mut forward, HELLO), [format!("open {HELLO}")]);
     let own = introduction("2025-11-25", "{}");
@@ -101,7 +101,7 @@ fn a_server_that_answers_is_never_answered_for() {
 }
 
 #[test]
-fn a_host_is_answered_at_once_when_a_person_is_asked_and_its_one_tool_says_what_to_open() {
+fn sign_in_answers_host_with_one_tool() {
     let mut forward = start(Start::Answer, None, &[]);
     host(&mut forward, HELLO);
     assert_eq!(does(&mut forward, Event::Need(Need::SignIn)), NOTHING, "there may be no sign-in at all");
@@ -124,7 +124,7 @@ fn a_host_is_answered_at_once_when_a_person_is_asked_and_its_one_tool_says_what_
 }
 
 #[test]
-fn a_known_server_is_described_as_it_was_known_without_waiting_for_an_address() {
+fn known_server_is_described_without_waiting() {
     let mut forward = knowing(TWO_TOOLS);
     host(&mut forward, HELLO);
     let answer = json(only(&does(&mut forward, Event::Need(Need::SignIn))));
@@ -137,7 +137,7 @@ fn a_known_server_is_described_as_it_was_known_without_waiting_for_an_address() 
 }
 
 #[test]
-fn an_ignored_tool_is_not_shown_in_the_servers_place_either() {
+fn ignored_tool_is_hidden_from_known_description() {
     let mut forward = start(Start::Answer, Some(TWO_TOOLS), &["b"]);
     host(&mut forward, HELLO);
     does(&mut forward, sign_in());
@@ -154,7 +154,7 @@ fn start_wait_answers_for_nobody() {
 }
 
 #[test]
-fn when_the_connection_stands_the_handshake_and_what_was_held_go_out_in_order_and_changes_are_announced() {
+fn established_connection_gets_handshake_then_held_messages() {
     let mut forward = signing_in();
     host(&mut forward, &request(1, "tools/list"));
     host(&mut forward, &request(2, "resources/list"));
@@ -169,13 +169,13 @@ fn when_the_connection_stands_the_handshake_and_what_was_held_go_out_in_order_an
 }
 
 #[test]
-fn a_host_that_has_asked_for_nothing_is_told_of_no_change() {
+fn host_without_lists_hears_of_no_change() {
     let mut forward = signing_in();
     assert_eq!(stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#)), [send(INITIALIZED)]);
 }
 
 #[test]
-fn the_handshake_is_not_overtaken_by_a_server_that_is_quicker_than_the_host() {
+fn quick_server_does_not_overtake_handshake() {
     let mut forward = start(Start::Answer, None, &[]);
     host(&mut forward, HELLO);
     does(&mut forward, sign_in());
@@ -184,7 +184,7 @@ fn the_handshake_is_not_overtaken_by_a_server_that_is_quicker_than_the_host() {
 }
 
 #[test]
-fn what_the_server_lacks_is_answered_for_it_after_a_neutral_start() {
+fn missing_capabilities_are_answered_for_server() {
     let mut forward = signing_in();
     stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#));
     let prompts = host(&mut forward, &request(1, "prompts/list"));
@@ -196,7 +196,7 @@ fn what_the_server_lacks_is_answered_for_it_after_a_neutral_start() {
 }
 
 #[test]
-fn what_was_held_for_something_that_the_server_lacks_is_not_sent() {
+fn held_request_for_missing_capability_stays() {
     let mut forward = signing_in();
     host(&mut forward, &request(1, "prompts/get"));
     let out = stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#));
@@ -205,7 +205,7 @@ fn what_was_held_for_something_that_the_server_lacks_is_not_sent() {
 }
 
 #[test]
-fn the_log_level_is_answered_and_set_later_where_the_server_has_one() {
+fn log_level_is_answered_and_set_later() {
     let level = r#"{"jsonrpc":"2.0","id":4,"method":"logging/setLevel","params":{"level":"error"}}"#;
     let mut forward = signing_in();
     assert_eq!(host(&mut forward, level), [to_host(&result(4))]);
@@ -220,7 +220,7 @@ fn the_log_level_is_answered_and_set_later_where_the_server_has_one() {
 }
 
 #[test]
-fn a_held_call_is_answered_with_what_to_do_when_its_time_is_over_and_is_not_sent_later() {
+fn overdue_held_call_is_answered_and_not_sent() {
     let mut forward = signing_in();
     host(&mut forward, CALL);
     let answer = json(only(&does(&mut forward, Event::Reminder(Reminder::Overdue(1)))));
@@ -231,7 +231,7 @@ fn a_held_call_is_answered_with_what_to_do_when_its_time_is_over_and_is_not_sent
 }
 
 #[test]
-fn who_has_signed_in_is_not_told_to_do_so_where_the_server_is_slow_then() {
+fn signed_in_person_is_not_asked_again() {
     let mut forward = signing_in();
     host(&mut forward, &request(6, "tools/list"));
     host(&mut forward, CALL);
@@ -245,7 +245,7 @@ fn who_has_signed_in_is_not_told_to_do_so_where_the_server_is_slow_then() {
 }
 
 #[test]
-fn a_held_call_that_the_host_takes_back_reaches_nobody() {
+fn cancelled_held_call_is_not_sent() {
     let mut forward = signing_in();
     host(&mut forward, CALL);
     assert_eq!(host(&mut forward, &cancelled(7)), NOTHING);
@@ -261,7 +261,7 @@ fn no_more_is_held_than_may_wait() {
 }
 
 #[test]
-fn a_server_that_cannot_be_reached_is_told_of_by_a_status_tool_and_goes_on_being_tried() {
+fn unreachable_server_shows_status_tool_and_retries() {
     let mut forward = start(Start::Answer, None, &[]);
     host(&mut forward, HELLO);
     let answer = json(only(&does(&mut forward, unreachable_server())));
@@ -275,7 +275,7 @@ fn a_server_that_cannot_be_reached_is_told_of_by_a_status_tool_and_goes_on_being
 }
 
 #[test]
-fn the_same_trouble_in_other_words_is_no_new_list() {
+fn reworded_report_announces_no_new_list() {
     let down = |why| Event::Remote(remote::Event::Blocked(Arc::new(Error::NoAnswer(why))));
     let mut forward = start(Start::Answer, None, &[]);
     host(&mut forward, HELLO);
@@ -289,7 +289,7 @@ fn the_same_trouble_in_other_words_is_no_new_list() {
 }
 
 #[test]
-fn the_time_a_person_takes_is_not_held_against_the_server() {
+fn time_of_person_does_not_count_for_server() {
     let mut forward = signing_in();
     host(&mut forward, &request(1, "tools/list"));
     assert_eq!(does(&mut forward, unreachable_server()), NOTHING);
@@ -297,7 +297,7 @@ fn the_time_a_person_takes_is_not_held_against_the_server() {
 }
 
 #[test]
-fn a_failure_behind_the_answer_is_told_to_what_is_held_and_the_next_request_tries_again() {
+fn failure_after_placeholder_answers_held_and_retries() {
     let mut forward = signing_in();
     host(&mut forward, &request(1, "tools/list"));
     host(&mut forward, CALL);
@@ -318,7 +318,7 @@ fn a_failure_behind_the_answer_is_told_to_what_is_held_and_the_next_request_trie
 }
 
 #[test]
-fn a_failure_that_is_not_about_a_sign_in_is_tried_again_unasked() {
+fn network_failure_is_retried_unasked() {
     let mut forward = signing_in();
     let failed = does(&mut forward, refused(None));
     assert_eq!(failed, ["remind 60 s TryAgain"]);
@@ -327,7 +327,7 @@ fn a_failure_that_is_not_about_a_sign_in_is_tried_again_unasked() {
 }
 
 #[test]
-fn a_server_that_was_known_and_fails_is_shown_as_it_was_and_one_that_was_not_is_an_error() {
+fn failing_known_server_is_shown_unknown_is_error() {
     let mut forward = knowing(TWO_TOOLS);
     host(&mut forward, HELLO);
     let fallen_back = does(&mut forward, Event::Opened(Err(Error::NotMcp("text/html came back".to_owned()))));
@@ -340,7 +340,7 @@ fn a_server_that_was_known_and_fails_is_shown_as_it_was_and_one_that_was_not_is_
 }
 
 #[test]
-fn a_known_list_is_asked_for_again_by_us_and_only_a_change_is_announced() {
+fn known_list_is_refreshed_and_change_announced() {
     for (now, announced) in [(r#"[{"name":"a","x":1.0},{"name":"b"}]"#, false), (r#"[{"name":"c"}]"#, true)] {
         let mut forward = knowing(TWO_TOOLS);
         host(&mut forward, HELLO);
@@ -358,7 +358,7 @@ fn a_known_list_is_asked_for_again_by_us_and_only_a_change_is_announced() {
 }
 
 #[test]
-fn a_renewed_session_is_asked_for_the_lists_that_the_host_has_seen_page_by_page() {
+fn renewed_session_refreshes_seen_lists_by_page() {
     let mut forward = connected();
     host(&mut forward, &request(1, "prompts/list"));
     let page = |id: &dyn std::fmt::Display, prompts: &str, next: &str| {
@@ -378,7 +378,7 @@ fn a_renewed_session_is_asked_for_the_lists_that_the_host_has_seen_page_by_page(
 }
 
 #[test]
-fn a_revision_that_the_host_was_not_told_is_carried_over_if_it_is_related_and_refused_if_not() {
+fn other_version_passes_only_if_related() {
     let mut forward = signing_in();
     assert_eq!(stands(&mut forward, &introduction("2025-03-26", "{}")), [send(INITIALIZED)]);
     let mut forward = signing_in();
@@ -390,7 +390,7 @@ fn a_revision_that_the_host_was_not_told_is_carried_over_if_it_is_related_and_re
 }
 
 #[test]
-fn a_host_that_opens_addresses_is_offered_the_one_to_sign_in_at_once_it_is_ready() {
+fn url_opening_host_is_offered_sign_in() {
     let mut forward = start(Start::Answer, None, &[]);
     host(&mut forward, OPENS_URLS);
     assert_eq!(does(&mut forward, sign_in()).len(), 1, "not before the handshake");
@@ -406,7 +406,7 @@ fn a_host_that_opens_addresses_is_offered_the_one_to_sign_in_at_once_it_is_ready
 }
 
 #[test]
-fn a_list_that_meets_a_sign_in_on_an_open_connection_is_answered_in_the_servers_place() {
+fn list_meeting_sign_in_is_answered_with_placeholder() {
     let mut forward = connected();
     let list = request(1, "tools/list");
     assert_eq!(host(&mut forward, &list), [send(&list)]);
@@ -422,7 +422,7 @@ fn a_list_that_meets_a_sign_in_on_an_open_connection_is_answered_in_the_servers_
 }
 
 #[test]
-fn a_sign_in_that_fails_on_an_open_connection_is_begun_again_by_nobody_but_the_host() {
+fn failed_sign_in_is_repeated_only_by_host() {
     let mut forward = connected();
     host(&mut forward, &request(1, "tools/list"));
     does(&mut forward, sign_in());
@@ -438,7 +438,7 @@ fn a_sign_in_that_fails_on_an_open_connection_is_begun_again_by_nobody_but_the_h
 }
 
 #[test]
-fn a_new_initialize_leaves_the_provisional_session_and_answers_what_it_held() {
+fn new_initialize_answers_held_messages() {
     let mut forward = signing_in();
     host(&mut forward, CALL);
     let anew = HELLO.replace(r#""id":0"#, r#""id":10"#);
@@ -449,7 +449,7 @@ fn a_new_initialize_leaves_the_provisional_session_and_answers_what_it_held() {
 }
 
 #[test]
-fn the_end_of_input_does_not_wait_for_a_person() {
+fn end_of_input_does_not_wait_for_person() {
     let mut forward = signing_in();
     assert_eq!(forward.handle(Event::Host(Incoming::End)), Verdict::Stop);
     let mut forward = signing_in();
@@ -459,7 +459,7 @@ fn the_end_of_input_does_not_wait_for_a_person() {
 }
 
 #[test]
-fn what_a_server_says_of_itself_is_kept_and_what_we_say_for_it_is_not() {
+fn only_servers_own_description_is_kept() {
     let kept = Arc::default();
     let mut forward = Forward::new(settings(Start::Answer), Box::new(Known(None, Arc::clone(&kept))));
     host(&mut forward, HELLO);
@@ -477,7 +477,7 @@ fn what_a_server_says_of_itself_is_kept_and_what_we_say_for_it_is_not() {
 }
 
 #[test]
-fn a_second_initialize_that_waits_behind_the_first_gets_a_connection_of_its_own() {
+fn waiting_second_initialize_gets_own_connection() {
     let mut forward = start(Start::Answer, None, &[]);
     host(&mut forward, HELLO);
     let second = HELLO.replace(r#""id":0"#, r#""id":10"#);
@@ -490,7 +490,7 @@ fn a_second_initialize_that_waits_behind_the_first_gets_a_connection_of_its_own(
 }
 
 #[test]
-fn a_batch_that_waited_is_taken_apart() {
+fn batch_that_waited_is_taken_apart() {
     let mut forward = start(Start::Answer, None, &[]);
     host(&mut forward, HELLO);
     host(&mut forward, &format!("[{},{CALL}]", request(1, "tools/list")));
@@ -503,7 +503,7 @@ fn a_batch_that_waited_is_taken_apart() {
 }
 
 #[test]
-fn a_host_that_uses_the_id_of_its_initialize_again_still_gets_to_the_server() {
+fn reused_initialize_id_still_reaches_server() {
     let mut forward = signing_in();
     let call = CALL.replace(r#""id":7"#, r#""id":0"#);
     host(&mut forward, &call);
@@ -513,7 +513,7 @@ fn a_host_that_uses_the_id_of_its_initialize_again_still_gets_to_the_server() {
 }
 
 #[test]
-fn a_server_that_answers_what_it_was_not_sent_yet_is_not_believed() {
+fn answer_to_unsent_request_is_dropped() {
     let mut forward = signing_in();
     host(&mut forward, CALL);
     assert_eq!(server(&mut forward, &result(7)), NOTHING);
@@ -523,7 +523,7 @@ fn a_server_that_answers_what_it_was_not_sent_yet_is_not_believed() {
 }
 
 #[test]
-fn while_a_connection_is_opened_only_the_answer_to_what_opens_it_is_believed() {
+fn opening_connection_takes_only_its_answer() {
     let mut forward = start(Start::Answer, None, &[]);
     host(&mut forward, HELLO);
     let second = HELLO.replace(r#""id":0"#, r#""id":10"#);
@@ -537,7 +537,7 @@ fn while_a_connection_is_opened_only_the_answer_to_what_opens_it_is_believed() {
 }
 
 #[test]
-fn what_stands_in_the_way_after_the_servers_own_answer_is_no_reason_to_answer_again() {
+fn obstacle_after_servers_answer_answers_nothing() {
     for event in [unreachable_server(), sign_in()] {
         let mut forward = start(Start::Answer, None, &[]);
         host(&mut forward, HELLO);
@@ -551,7 +551,7 @@ fn what_stands_in_the_way_after_the_servers_own_answer_is_no_reason_to_answer_ag
 }
 
 #[test]
-fn the_servers_own_answer_is_known_in_a_batch_and_under_an_id_that_was_used_before() {
+fn own_answer_is_known_in_batch_or_reuse() {
     let own = introduction("2025-11-25", r#"{"tools":{}}"#);
     for answer in [own.clone(), format!("[{own}]")] {
         let mut forward = open(start(Start::Answer, None, &[]), &request(0, "tools/call"));
@@ -564,7 +564,7 @@ fn the_servers_own_answer_is_known_in_a_batch_and_under_an_id_that_was_used_befo
 }
 
 #[test]
-fn tries_that_the_host_causes_do_not_add_up_to_more_that_nobody_causes() {
+fn retries_of_host_start_no_further_retries() {
     let mut forward = signing_in();
     assert_eq!(does(&mut forward, refused(None)), ["remind 60 s TryAgain"]);
     for _ in 0..3 {
@@ -576,7 +576,7 @@ fn tries_that_the_host_causes_do_not_add_up_to_more_that_nobody_causes() {
 }
 
 #[test]
-fn neither_an_old_reminder_nor_a_sleep_asks_a_person_again_who_has_said_no() {
+fn reminder_and_sleep_respect_refused_sign_in() {
     let mut forward = signing_in();
     assert_eq!(does(&mut forward, refused(None)), ["remind 60 s TryAgain"]);
     host(&mut forward, CALL_STATUS);
@@ -588,7 +588,7 @@ fn neither_an_old_reminder_nor_a_sleep_asks_a_person_again_who_has_said_no() {
 }
 
 #[test]
-fn a_session_that_is_replaced_before_the_host_is_ready_is_asked_nothing_yet() {
+fn session_replaced_before_ready_is_asked_nothing() {
     let mut forward = knowing(TWO_TOOLS);
     host(&mut forward, HELLO);
     does(&mut forward, sign_in());
@@ -599,7 +599,7 @@ fn a_session_that_is_replaced_before_the_host_is_ready_is_asked_nothing_yet() {
 }
 
 #[test]
-fn what_a_redeployed_server_has_in_addition_is_announced_and_no_longer_answered_for_it() {
+fn added_capability_is_announced_and_forwarded() {
     let mut forward = signing_in();
     host(&mut forward, &request(1, "prompts/list"));
     stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#));
@@ -610,7 +610,7 @@ fn what_a_redeployed_server_has_in_addition_is_announced_and_no_longer_answered_
 }
 
 #[test]
-fn a_host_that_never_says_that_it_is_ready_gets_the_servers_tools_too() {
+fn host_without_initialized_gets_tools() {
     let mut forward = start(Start::Answer, None, &[]);
     host(&mut forward, HELLO);
     does(&mut forward, sign_in());
@@ -628,7 +628,7 @@ fn a_host_that_never_says_that_it_is_ready_gets_the_servers_tools_too() {
 }
 
 #[test]
-fn a_description_that_somebody_has_laid_out_in_lines_is_still_one_line_to_the_host() {
+fn formatted_description_is_one_line_to_host() {
     let laid_out = TWO_TOOLS.replace(r#"{"name":"b"}"#, "{\n  \"name\": \"b\"\n}");
     let mut forward = knowing(&laid_out);
     host(&mut forward, HELLO);
@@ -639,14 +639,14 @@ fn a_description_that_somebody_has_laid_out_in_lines_is_still_one_line_to_the_ho
 }
 
 #[test]
-fn a_server_that_names_no_revision_is_carried_over() {
+fn server_without_version_is_carried_over() {
     let mut forward = signing_in();
     let bare = r#"{"jsonrpc":"2.0","id":0,"result":{"capabilities":{"tools":{}}}}"#;
     assert_eq!(stands(&mut forward, bare), [send(INITIALIZED)]);
 }
 
 #[test]
-fn a_session_that_is_lost_again_while_the_lists_are_asked_for_does_not_ask_for_ever() {
+fn session_lost_during_refresh_ends_refresh() {
     let mut forward = connected();
     host(&mut forward, &request(1, "tools/list"));
     server(&mut forward, r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#);
@@ -659,7 +659,7 @@ fn a_session_that_is_lost_again_while_the_lists_are_asked_for_does_not_ask_for_e
 }
 
 #[test]
-fn of_pages_that_do_not_end_no_more_is_kept_than_of_what_the_host_was_shown() {
+fn endless_pages_are_kept_within_limit() {
     let mut forward = connected();
     host(&mut forward, &request(1, "tools/list"));
     server(&mut forward, r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#);
@@ -677,7 +677,7 @@ fn of_pages_that_do_not_end_no_more_is_kept_than_of_what_the_host_was_shown() {
 }
 
 #[test]
-fn a_list_on_a_new_connection_is_answered_for_the_server_while_somebody_is_still_asked_to_sign_in() {
+fn new_connection_answers_lists_during_sign_in() {
     let mut forward = knowing(TWO_TOOLS);
     host(&mut forward, HELLO);
     server(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#));
@@ -695,7 +695,7 @@ fn a_list_on_a_new_connection_is_answered_for_the_server_while_somebody_is_still
 }
 
 #[test]
-fn a_list_of_very_many_short_pages_is_not_kept_and_is_announced_as_one_that_is_too_long() {
+fn list_of_many_pages_counts_as_oversized() {
     let kept = Arc::default();
     let mut forward = start(Start::Answer, None, &[]);
     forward.cx.descriptions = Box::new(Known(None, Arc::clone(&kept)));
@@ -714,7 +714,7 @@ fn a_list_of_very_many_short_pages_is_not_kept_and_is_announced_as_one_that_is_t
 }
 
 #[test]
-fn a_list_that_has_grown_beyond_what_is_followed_is_another_list() {
+fn list_grown_beyond_limit_is_changed() {
     let mut forward = connected();
     host(&mut forward, &request(1, "tools/list"));
     server(&mut forward, r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#);
@@ -732,7 +732,7 @@ fn a_list_that_has_grown_beyond_what_is_followed_is_another_list() {
 }
 
 #[test]
-fn a_batch_of_the_server_is_taken_apart_for_a_host_that_was_told_another_revision() {
+fn server_batch_is_split_for_other_version() {
     let mut forward = signing_in();
     stands(&mut forward, &introduction("2025-03-26", r#"{"tools":{}}"#));
     for id in [1, 2] {
@@ -743,7 +743,7 @@ fn a_batch_of_the_server_is_taken_apart_for_a_host_that_was_told_another_revisio
 }
 
 #[test]
-fn a_list_that_the_server_lacked_when_it_was_asked_for_is_announced_when_there_is_one() {
+fn list_missing_at_first_is_announced_later() {
     let mut forward = signing_in();
     stands(&mut forward, &introduction("2025-11-25", r#"{"tools":{}}"#));
     let listed = host(&mut forward, &request(1, "prompts/list"));
@@ -753,7 +753,7 @@ fn a_list_that_the_server_lacked_when_it_was_asked_for_is_announced_when_there_i
 }
 
 #[test]
-fn a_list_that_was_looked_at_before_the_session_was_lost_again_is_announced() {
+fn list_refreshed_before_second_loss_is_announced() {
     let mut forward = connected();
     for (id, list) in [(1, "tools"), (2, "prompts")] {
         host(&mut forward, &request(id, &format!("{list}/list")));

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_stay_with_the_client_they_were_issued_to() {
+    fn tokens_stay_with_their_client() {
         let (store, _home) = store(&[registration("new", &[]), registration("old", &[])]);
         let of = |id: Option<&str>| {
             let client = of_tokens(&Authorization::default(), &store, &server(false), id, now());

@@ -548,7 +548,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn name_with_near_and_far_addresses_counts_as_far() {
+    async fn name_with_near_and_far_addresses_is_far() {
         let (both, _) =
             resolver(SERVER, false, &[("mcp.example", &["127.0.0.1", "1.1.1.1"]), ("as.corp", &["10.0.0.2"])]);
         assert!(addresses(&both, "as.corp").await.is_err());

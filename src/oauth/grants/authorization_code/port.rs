@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn named_port_is_the_only_one_for_fixed_client() {
+    fn named_port_is_only_one_for_client() {
         assert_eq!(ports(Some(9000), true, &[4000], 3335), [9000]);
         assert_eq!(ports(None, true, &[4000], 3335), [3335]);
         let next = ports(Some(65530), false, &[4000], 3335);
