@@ -105,6 +105,8 @@ const METHODS: [&str; 15] = [
 ];
 const DISCOVER: &str = "server/discover";
 const LISTEN: &str = "subscriptions/listen";
+/// What asks for the first page of the tools.
+const FIRST_PAGES: [&str; 2] = ["tools/list", MODERN_LIST];
 const MODERN_LIST: &str =
     "tools/list\",\"params\":{\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\"}},\"x\":\"";
 
@@ -284,7 +286,7 @@ impl World {
                 };
                 *answered += 1;
                 assert!(answered <= asked, "answered twice: {message}");
-                if !*taken_back && self.methods[&id] == "tools/list" && !message["result"].is_null() {
+                if !*taken_back && FIRST_PAGES.contains(&self.methods[&id]) && !message["result"].is_null() {
                     let version = |tool: &Value| tool["name"].as_str()?.strip_prefix('v')?.parse().ok();
                     let tools = message["result"]["tools"].as_array();
                     self.seen = Some(tools.map_or(Some(self.version), |tools| tools.iter().find_map(version)));
@@ -338,7 +340,7 @@ impl World {
             Step::AsksBoth(one, other) if self.verdict == Verdict::Continue => {
                 let text = format!("[{},{}]", self.asks(one, None), self.asks(other, None));
                 // What is asked for in a batch is looked at only where it is taken apart.
-                self.doubtful |= [one, other].contains(&"tools/list");
+                self.doubtful |= [one, other].iter().any(|method| FIRST_PAGES.contains(method));
                 self.happens(from_host(&text));
             }
             Step::Initialized => self.happens(from_host(INITIALIZED)),
