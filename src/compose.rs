@@ -3,7 +3,7 @@
 //!
 //! # Invariants
 //!
-//! - Nothing here connects, opens a file or starts a task.
+//! - Nothing here connects or starts a task.
 
 use std::{sync::Arc, time::Duration};
 

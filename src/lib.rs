@@ -60,19 +60,20 @@
 //!
 //! # Invariants
 //!
-//! 1. Only [`local`] writes to stdout, and only messages. Logs go to stderr and the debug file.
-//! 2. Ids and bodies pass unchanged, but for line breaks between tokens, the tools that [`tools`]
-//!    hides, and an id that the server itself wrote in another way.
+//! 1. While a host is served, only [`local`] writes to stdout, or [`refusal`] in its place, and only messages. Logs go to
+//!    stderr and the debug file.
+//! 2. Ids and bodies pass unchanged, but for line breaks between tokens, the tools that [`tools`] hides or whose marks are
+//!    invalid in the modern era, an id that the server itself wrote in another way, and the id of a modern request that is
+//!    sent again.
 //! 3. Every request of the host is answered exactly once: by the server, by us as the server was last
 //!    known, or with an error that says what, why and what to do. No message is dropped without a line
 //!    in the log.
-//! 4. No probe traffic but four: the sign-in page is looked at before a client that the user has given, a
-//!    registration from disk, or one that names less scope, is used for it, and where its provider is
-//!    known for a refusal; lists that the host has seen are asked for again after a session was replaced;
-//!    a `ping` goes out after the machine has slept, or where the user wants one; and the tools are listed
-//!    where a modern server wants headers for a call whose schema was never seen. The first request a
-//!    server sees is the host's own. After a proxy has refused a
-//!    tunnel, one CONNECT of its own asks for the proxy's words (`network/proxy.rs`).
+//! 4. No probe traffic but this. The sign-in page is probed before a client that the user has given, a registration from
+//!    disk, or one that names less scope, is used for it, and where its provider is known for a refusal. Lists that the
+//!    host has seen are asked for again after a session was replaced. A `ping` goes out after the machine has slept, or
+//!    where the user wants one. The tools are listed where a modern server wants headers for a call whose schema was never
+//!    seen. After a proxy has refused a tunnel, one CONNECT of its own asks for the proxy's words (`network/proxy.rs`). A new
+//!    session is told what the host had set in the old one. The first request a server sees is the host's own.
 //! 5. A `tools/call` that may have run is never sent twice. A request goes out again at most once for
 //!    each challenge.
 //! 6. Headers given by the user, cookies, tokens and message bodies go to the server's origin only: not

@@ -161,8 +161,6 @@ fn run_to_end<T>(
     done
 }
 
-/// Forwards between this process's stdin and stdout and the server until the host, of which `parent` is the process,
-/// closes its end.
 /// Forwards as the program does with these arguments, but between the ends that are passed in; a value of `wakes` says how
 /// long the machine has slept. For tests.
 ///
@@ -186,6 +184,8 @@ where
     Ok(forwarder.run(reader, writer, mpsc::channel(1).1, wakes))
 }
 
+/// Forwards between this process's stdin and stdout and the server until the host, of which `parent` is the process,
+/// closes its end.
 async fn forward(config: &Config, parent: Parent) -> anyhow::Result<()> {
     let forwarder = Forwarder::new(config, Observer::default())?;
     let (reader, writer) = local::stdio();

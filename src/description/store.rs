@@ -3,7 +3,7 @@
 //!
 //! # Invariants
 //!
-//! - No message waits for a disk.
+//! - No message waits for a write.
 
 use std::{
     sync::{Arc, mpsc},

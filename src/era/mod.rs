@@ -1,8 +1,9 @@
 //! The two eras of MCP (MCP 2026-07-28, Versioning, Terminology): *legacy* versions begin with `initialize`,
 //! *modern* ones carry their metadata in each request.
 //!
-//! This folder reads, and does no I/O: which era a message is of, what an answer says about a server's era
-//! ([`verdict`]), what the transport must repeat of a modern message in headers ([`mirror`]).
+//! Here is which era a message is of, what an answer says about a server's era ([`verdict`]), what the transport must
+//! repeat of a modern message in headers ([`mirror`]); none of these does I/O. What is known of servers is kept on disk
+//! ([`known`]).
 //!
 //! # Invariants
 //!

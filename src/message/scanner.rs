@@ -54,7 +54,7 @@ pub(super) struct Scanner {
     /// The text is an array: the messages are its elements.
     pub(super) array: bool,
     pub(super) found: Vec<Envelope>,
-    /// StringState of the key being read, if it may be one of interest.
+    /// Text of the key being read, if it may be one of interest.
     key: [u8; LONGEST_KEY],
     key_length: usize,
     reading_key: bool,

@@ -3,7 +3,8 @@
 //!
 //! # Invariants
 //!
-//! - No file is read and no connection opened before one is wanted.
+//! - No connection is opened before one is wanted, and no file is read, except that the roots for an https server are read
+//!   ahead on a thread of their own, because its connection needs them.
 //! - No client follows a redirect by itself.
 
 pub(crate) mod certificate;

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //!
-//! - No root is loaded before a TLS connection is wanted.
+//! - No root is loaded before a TLS connection is wanted, or certain to be.
 //! - Only the platform's verifier, or the user who named a certificate, makes a certificate trusted.
 
 use std::{

@@ -126,7 +126,7 @@ impl EventStream {
         }
     }
 
-    /// The id of the last complete event that had one: what `Last-ServerSentEvent-ID` is to hold.
+    /// The id of the last complete event that had one: what `Last-Event-ID` is to hold.
     #[must_use]
     pub fn last_id(&self) -> Option<&Bytes> {
         self.last_id.as_ref()

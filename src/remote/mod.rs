@@ -80,9 +80,9 @@ pub(crate) enum Event {
 /// host's cuts it short.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// The same while the host may wait for its `initialize`: a server that is back is noticed soon.
-const LONGEST_PAUSE_IN_HOLD: Duration = Duration::from_secs(2);
-/// Hosts wait about this long.
-const HOLD: Duration = Duration::from_secs(60);
+const LONGEST_FAST_PAUSE: Duration = Duration::from_secs(2);
+/// For so long: the default timeout of hosts that are built on the TypeScript or Python SDK.
+const FAST_RETRY_PERIOD: Duration = Duration::from_secs(60);
 /// Shortest time from one try to the next, however many requests come.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -131,7 +131,7 @@ impl Opener {
             };
             // What the server asks for is waited for, whoever is in a hurry.
             let asked = error.retry_after().unwrap_or_default().min(HOST_PATIENCE);
-            let longest = if began.elapsed() < HOLD { LONGEST_PAUSE_IN_HOLD } else { LONGEST_PAUSE };
+            let longest = if began.elapsed() < FAST_RETRY_PERIOD { LONGEST_FAST_PAUSE } else { LONGEST_PAUSE };
             let pause = backoff.pause().min(longest).max(asked);
             let hurried = (since + SHORTEST_PAUSE).max(Instant::now() + asked);
             debug!("next try in {:.1} s: {}", pause.as_secs_f32(), chain(&error));

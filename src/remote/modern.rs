@@ -493,7 +493,7 @@ fn words_of(error: &Error) -> Option<String> {
     }
 }
 
-/// What a stream of notifications covers (MCP 2026-07-28, Subscriptions, Notification NotificationFilter).
+/// What a stream of notifications covers (MCP 2026-07-28, Subscriptions, Notification Filter).
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct NotificationFilter {

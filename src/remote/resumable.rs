@@ -25,7 +25,7 @@ use crate::message::Message;
 pub(super) const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 /// After this many resumptions in a row that bring nothing, a server that asks for no pause gets one all the same.
 pub(super) const EMPTY_AND_HASTY: u32 = 3;
-/// ServerSentEvent ids kept of a stream, to know what a server replays after a resumption.
+/// Event ids kept of a stream, to know what a server replays after a resumption.
 const REMEMBERED_IDS: usize = 1024;
 /// How much of an event's data is compared, in bytes.
 const COMPARED: usize = 256;
@@ -35,7 +35,7 @@ const COMPARED: usize = 256;
 pub(super) struct ResumableStream {
     response: Response,
     parser: EventStream,
-    /// What `Last-ServerSentEvent-ID` is to hold; none if the stream cannot be resumed.
+    /// What `Last-Event-ID` is to hold; none if the stream cannot be resumed.
     pub(super) last_id: Option<Bytes>,
     /// The reconnection time the server asked for.
     pub(super) retry: Option<Duration>,

@@ -1,7 +1,7 @@
 //! `mcp-remote-client`: a connection told step by step as it happens, and what the server has; or one thing
 //! tried with it.
 //!
-//! In order: this computer (`here`, `entries`), the way to the server (`way`), then the real
+//! In order: this computer (`environment`, `entries`), the way to the server (`reachability`), then the real
 //! connection, the adapter's own, which tells what it finds (`facts`). A failure is told in the words that
 //! a host would get ([`crate::report`]), at the step where it happened.
 //!
