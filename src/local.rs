@@ -100,13 +100,13 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         loop {
             let found = memchr::memchr(b'\n', &self.buffer[self.searched..]).map(|at| self.searched + at);
             match (&mut self.state, found) {
-                (LineState::Skipping(skim), None) => {
-                    skim.0.push(&self.buffer);
+                (LineState::Skipping(line), None) => {
+                    line.0.push(&self.buffer);
                     self.buffer.clear();
                     return None;
                 }
-                (LineState::Skipping(skim), Some(end)) => {
-                    skim.0.push(&self.buffer[..end]);
+                (LineState::Skipping(line), Some(end)) => {
+                    line.0.push(&self.buffer[..end]);
                     self.buffer.advance(end + 1);
                     self.searched = 0;
                     return Some(self.skipped());
@@ -138,7 +138,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     /// A last line may lack its end.
     fn end(&mut self) -> Option<Incoming> {
         let last = match std::mem::replace(&mut self.state, LineState::Ended) {
-            LineState::Skipping(skim) => Some(Incoming::TooLong(skim.0.request())),
+            LineState::Skipping(line) => Some(Incoming::TooLong(line.0.request())),
             LineState::Line => not_blank(self.buffer.split().freeze()).map(Incoming::Line),
             LineState::Ended => None,
         };
@@ -148,7 +148,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 
     fn skipped(&mut self) -> Incoming {
         match std::mem::replace(&mut self.state, LineState::Line) {
-            LineState::Skipping(skim) => Incoming::TooLong(skim.0.request()),
+            LineState::Skipping(line) => Incoming::TooLong(line.0.request()),
             LineState::Line | LineState::Ended => Incoming::TooLong(None),
         }
     }
@@ -185,7 +185,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             if piece.len() < WORTH_A_SLICE {
                 self.tail.extend_from_slice(piece);
             } else {
-                self.shelve();
+                self.queue_tail();
                 self.queue.push_back(piece.clone());
             }
         }
@@ -203,7 +203,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// # Errors
     /// When the host has closed its end.
     pub async fn write(&mut self) -> io::Result<()> {
-        self.shelve();
+        self.queue_tail();
         let Self { writer, queue, .. } = self;
         let written = std::future::poll_fn(|context| {
             let mut slices = [IoSlice::new(&[]); MOST_SLICES];
@@ -242,7 +242,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         tokio::io::AsyncWriteExt::flush(&mut self.writer).await
     }
 
-    fn shelve(&mut self) {
+    fn queue_tail(&mut self) {
         if !self.tail.is_empty() {
             self.queue.push_back(self.tail.split().freeze());
         }

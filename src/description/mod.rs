@@ -146,7 +146,7 @@ impl Learned {
 pub(crate) struct Description {
     /// The result of the last `initialize`; no description without.
     pub initialize: Map<String, Value>,
-    /// The revision that was negotiated for each one that a host has asked for.
+    /// The protocol version that was negotiated for each one that a host has asked for.
     pub negotiated: BTreeMap<String, String>,
     /// The result of the last `server/discover`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,9 +161,9 @@ impl Description {
         self.initialize.get("capabilities").and_then(Value::as_object).cloned().unwrap_or_default()
     }
 
-    /// The revision to name to a host that asks for `asked`: what this server has chosen for the same
+    /// The protocol version to name to a host that asks for `asked`: what this server has chosen for the same
     /// wish, or else the older one of its last choice and the wish.
-    pub(crate) fn revision(&self, asked: &str) -> String {
+    pub(crate) fn version(&self, asked: &str) -> String {
         let last = self.initialize.get("protocolVersion").and_then(Value::as_str).unwrap_or(asked);
         // Revisions are dates: their order is that of the text.
         self.negotiated.get(asked).map_or_else(|| last.min(asked), String::as_str).to_owned()
@@ -181,7 +181,7 @@ impl Description {
                 let Some(result) = peek::result::<Map<String, Value>>(answer) else { return false };
                 let chosen = result.get("protocolVersion").and_then(Value::as_str).map(ToOwned::to_owned);
                 let mut new = self.initialize != result;
-                if let (Some(asked), Some(chosen)) = (ClientCapabilities::of(request).revision, chosen) {
+                if let (Some(asked), Some(chosen)) = (ClientCapabilities::of(request).version, chosen) {
                     new |= self.negotiated.get(&asked) != Some(&chosen);
                     self.negotiated.insert(asked, chosen);
                 }
@@ -225,8 +225,8 @@ pub(crate) trait Descriptions: Debug + Send {
 /// Of a host's `initialize`: what matters to whoever answers it in the server's place.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ClientCapabilities {
-    /// The revision it asks for.
-    pub revision: Option<String>,
+    /// The protocol version that it asks for.
+    pub version: Option<String>,
     /// Whether it opens addresses for its user when asked (MCP 2025-11-25, Elicitation, URL mode).
     pub opens_urls: bool,
 }
@@ -236,7 +236,7 @@ impl ClientCapabilities {
     pub(crate) fn of(initialize: &Message) -> Self {
         let Some(params) = peek::params::<Value>(initialize) else { return Self::default() };
         Self {
-            revision: params["protocolVersion"].as_str().map(ToOwned::to_owned),
+            version: params["protocolVersion"].as_str().map(ToOwned::to_owned),
             opens_urls: params["capabilities"]["elicitation"]["url"].is_object(),
         }
     }
@@ -301,9 +301,9 @@ mod tests {
         let mut known = Description::default();
         assert!(known.learn(&learned("2025-11-25", r#"{"protocolVersion":"2025-06-18"}"#)));
         assert!(!known.learn(&learned("2025-11-25", r#"{"protocolVersion":"2025-06-18"}"#)));
-        assert_eq!(known.revision("2025-11-25"), "2025-06-18");
-        assert_eq!(known.revision("2024-11-05"), "2024-11-05");
-        assert_eq!(known.revision("2025-06-18"), "2025-06-18");
+        assert_eq!(known.version("2025-11-25"), "2025-06-18");
+        assert_eq!(known.version("2024-11-05"), "2024-11-05");
+        assert_eq!(known.version("2025-06-18"), "2025-06-18");
     }
 
     #[test]
@@ -353,7 +353,7 @@ mod tests {
     fn client_capabilities_are_read_from_initialize() {
         let text = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"elicitation":{"url":{}}}}}"#;
         let wish = ClientCapabilities::of(&Message::from_text(text.to_owned()).unwrap());
-        assert_eq!(wish, ClientCapabilities { revision: Some("2025-11-25".to_owned()), opens_urls: true });
+        assert_eq!(wish, ClientCapabilities { version: Some("2025-11-25".to_owned()), opens_urls: true });
         let bare = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"capabilities":{"elicitation":{}}}}"#;
         assert_eq!(
             ClientCapabilities::of(&Message::from_text(bare.to_owned()).unwrap()),

@@ -29,7 +29,7 @@ pub(crate) enum EraVerdict {
     /// The server speaks legacy versions only.
     Legacy,
     /// Nothing.
-    Open,
+    Undecided,
 }
 
 /// The verdict of a JSON-RPC answer to a modern request, with whatever status it came.
@@ -122,8 +122,8 @@ pub(crate) fn of_status(status: StatusCode) -> EraVerdict {
         | StatusCode::FORBIDDEN
         | StatusCode::PROXY_AUTHENTICATION_REQUIRED
         | StatusCode::REQUEST_TIMEOUT
-        | StatusCode::TOO_MANY_REQUESTS => EraVerdict::Open,
-        status if status.is_server_error() || status.is_redirection() => EraVerdict::Open,
+        | StatusCode::TOO_MANY_REQUESTS => EraVerdict::Undecided,
+        status if status.is_server_error() || status.is_redirection() => EraVerdict::Undecided,
         _ => EraVerdict::Legacy,
     }
 }
@@ -164,13 +164,13 @@ mod tests {
             (406, EraVerdict::Legacy),
             (500, EraVerdict::Legacy),
             (501, EraVerdict::Legacy),
-            (401, EraVerdict::Open),
-            (403, EraVerdict::Open),
-            (408, EraVerdict::Open),
-            (429, EraVerdict::Open),
-            (502, EraVerdict::Open),
-            (503, EraVerdict::Open),
-            (307, EraVerdict::Open),
+            (401, EraVerdict::Undecided),
+            (403, EraVerdict::Undecided),
+            (408, EraVerdict::Undecided),
+            (429, EraVerdict::Undecided),
+            (502, EraVerdict::Undecided),
+            (503, EraVerdict::Undecided),
+            (307, EraVerdict::Undecided),
         ] {
             assert_eq!(of_status(StatusCode::from_u16(status).unwrap()), expected, "{status}");
         }

@@ -130,10 +130,10 @@ impl Provisional {
         stage: Stage,
         cx: &mut Context,
     ) -> Box<Self> {
-        let asked = newest_legacy(ClientCapabilities::of(&initialize).revision.unwrap_or_else(|| OLDEST.to_owned()));
+        let asked = newest_legacy(ClientCapabilities::of(&initialize).version.unwrap_or_else(|| OLDEST.to_owned()));
         let (mut result, version, capabilities) = match &stand_in.known {
             Some(known) => {
-                (known.initialize.clone(), newest_legacy(known.revision(&asked)), with_changes(known.capabilities()))
+                (known.initialize.clone(), newest_legacy(known.version(&asked)), with_changes(known.capabilities()))
             }
             None => {
                 (described(&stand_in, &cx.settings.server), asked, serde_json::from_str(NEUTRAL).unwrap_or_default())

@@ -60,7 +60,7 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut link = RemoteEnd::default();
+    let mut remote_end = RemoteEnd::default();
     let authorizer = ends.opener.authorizer.clone();
     let mut need = authorizer.as_ref().map(|authorizer| authorizer.need());
     let mut reminders = Reminders::default();
@@ -82,7 +82,7 @@ where
             // server; the host itself is still heard, it may be writing before it reads.
             Some(event) = ends.events.recv(), if ends.writer.backlog() < GATHERED => Event::Remote(event),
             need = changed(&mut need) => Event::Need(need),
-            opened = link.opened(), if link.is_opening() => Event::Opened(opened),
+            opened = remote_end.opened(), if remote_end.is_opening() => Event::Opened(opened),
             reminder = reminders.next() => Event::Reminder(reminder),
             Some(slept) = ends.wakes.recv() => Event::Woke(slept),
             incoming = ends.lines.next(), if verdict == Verdict::Continue => Event::Host(incoming),
@@ -100,10 +100,10 @@ where
             deadline = Instant::now() + GRACE - GRACE_FOR_DELETE;
         }
         verdict = next;
-        carry_out(&mut forward, &mut ends, &mut link, &mut reminders);
+        carry_out(&mut forward, &mut ends, &mut remote_end, &mut reminders);
     }
     forward.close();
-    carry_out(&mut forward, &mut ends, &mut link, &mut reminders);
+    carry_out(&mut forward, &mut ends, &mut remote_end, &mut reminders);
     let end = Instant::now().max(deadline.min(Instant::now() + GRACE - GRACE_FOR_DELETE)) + GRACE_FOR_DELETE;
     let kept = forward.end_descriptions();
     tokio::select! {
@@ -114,7 +114,7 @@ where
                         debug!("the last messages did not reach the host: {error}");
                     }
                 },
-                link.close(end),
+                remote_end.close(end),
                 async {
                     if let Some(authorizer) = &authorizer {
                         _ = tokio::time::timeout_at(end, authorizer.settle()).await;
@@ -134,15 +134,15 @@ where
 fn carry_out<R, W: AsyncWrite + Unpin>(
     forward: &mut Forward,
     ends: &mut Ends<R, W>,
-    link: &mut RemoteEnd,
+    remote_end: &mut RemoteEnd,
     reminders: &mut Reminders,
 ) {
     while let Some(action) = forward.action() {
         match action {
             Action::ToHost(body) => ends.writer.push(&body),
-            Action::Open(first) => link.open(ends.opener.clone(), first),
-            Action::Send(message) => link.send(message),
-            Action::Hurry => link.hurry.notify_one(),
+            Action::Open(first) => remote_end.open(ends.opener.clone(), first),
+            Action::Send(message) => remote_end.send(message),
+            Action::Hurry => remote_end.hurry.notify_one(),
             Action::SignInIsNeeded => {
                 if let Some(authorizer) = &ends.opener.authorizer {
                     authorizer.hurry();
@@ -150,7 +150,7 @@ fn carry_out<R, W: AsyncWrite + Unpin>(
             }
             Action::Check => {
                 ends.opener.http.renew();
-                link.check();
+                remote_end.check();
             }
             Action::Remind(after, reminder) => reminders.add(after, reminder),
         }

@@ -351,7 +351,7 @@ impl Modern {
         let era = match verdict {
             EraVerdict::Modern => Era::Modern,
             EraVerdict::Legacy => Era::Legacy,
-            EraVerdict::Open => return,
+            EraVerdict::Undecided => return,
         };
         if self.eras.load().await.is_none_or(|before| before.era != era) {
             self.eras.save(KnownEra::new(era, versions, format!("{DISCOVER}: {evidence}"))).await;
@@ -456,13 +456,14 @@ impl Transport for Modern {
         // Any other request may fail for many reasons; but a 4xx that does not answer it is one of a server that has
         // not understood it.
         let is_evidence = is_discover || is_not_understood(&error, &attempt.sent);
-        let verdict = if is_evidence && !self.is_proven.load(Relaxed) { verdict_of(&error) } else { EraVerdict::Open };
+        let verdict =
+            if is_evidence && !self.is_proven.load(Relaxed) { verdict_of(&error) } else { EraVerdict::Undecided };
         if is_discover {
             self.remember(verdict, chain(&error), Vec::new()).await;
         }
         match verdict {
             EraVerdict::Legacy => Error::LegacyServer { words: words_of(&error) },
-            EraVerdict::Modern | EraVerdict::Open => error,
+            EraVerdict::Modern | EraVerdict::Undecided => error,
         }
     }
 }
@@ -477,12 +478,12 @@ fn verdict_of(error: &Error) -> EraVerdict {
     match (error, error.answer()) {
         (Error::LegacyServer { .. }, _) => EraVerdict::Legacy,
         (Error::Refused(refusal), Some(answer)) => match verdict::of_status(refusal.status) {
-            EraVerdict::Open => EraVerdict::Open,
+            EraVerdict::Undecided => EraVerdict::Undecided,
             _ => verdict::of_answer(answer),
         },
         (Error::Refused(refusal), None) => verdict::of_status(refusal.status),
         (Error::NotMcp(_) | Error::BadMessage(_) | Error::NoAnswer(_), _) => EraVerdict::Legacy,
-        _ => EraVerdict::Open,
+        _ => EraVerdict::Undecided,
     }
 }
 

@@ -472,7 +472,7 @@ fn only_servers_own_description_is_kept() {
     server(&mut forward, r#"{"jsonrpc":"2.0","id":2,"result":{"tools":[{"name":"a"}]}}"#);
     let mut known = Description::default();
     assert!(kept.lock().unwrap().iter().all(|learned| known.learn(learned)));
-    assert_eq!(known.revision("2025-11-25"), "2025-11-25");
+    assert_eq!(known.version("2025-11-25"), "2025-11-25");
     assert_eq!(known.items(List::Tools).unwrap()[0].get(), r#"{"name":"a"}"#);
 }
 
