@@ -7,7 +7,10 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -295,9 +298,19 @@ impl Server {
     }
 }
 
-/// A port that nothing listens on, for a server that is to start later.
+/// A port that nothing listens on, for a server that is to start later. Each is given once, and lies below the ports that
+/// systems choose by themselves (32768 and up), because other tests start servers there meanwhile.
 pub async fn reserved_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_mul(31).wrapping_add(GIVEN.fetch_add(1, Relaxed));
+        let port = u16::try_from(FIRST + number % COUNT).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).await.is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Binds a port given before; retries for as long as the system may hold it.
