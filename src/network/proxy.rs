@@ -5,7 +5,7 @@
 //! - No proxy leads to this machine.
 //! - A proxy's credentials are sent to the proxy only.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use reqwest::Url;
@@ -60,24 +60,48 @@ fn matcher(choice: &ProxyChoice) -> Option<Matcher> {
 /// Asks a proxy for a tunnel to `target` (host and port) on a connection of its own, and returns the words of its
 /// refusal. This second connection is needed because hyper-util, which opens the real tunnels, drops the proxy's answer.
 pub(super) async fn words_of_refusal(proxy: &Intercept, target: &str, network: &Network) -> Option<String> {
-    let asked = async {
-        let uri = proxy.uri();
-        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await.ok()?;
-        tunnel(stream, proxy, target).await.ok()?.err()
-    };
-    timeout(network.connect_timeout.min(LONGEST_REFUSAL), asked).await.ok().flatten()
+    let patience = network.connect_timeout.min(LONGEST_REFUSAL);
+    let opened = timeout(patience, open_tunnel(proxy, target, network.ipv4, patience)).await;
+    opened.ok()?.ok()?.err()?
+}
+
+/// Connects to `proxy` and opens a tunnel to `target`, or returns the words of the proxy's refusal: `None` for a proxy that
+/// does not speak plain HTTP, to which no connection is made.
+pub(crate) async fn open_tunnel(
+    proxy: &Intercept,
+    target: &str,
+    ipv4: bool,
+    patience: Duration,
+) -> io::Result<Result<TcpStream, Option<String>>> {
+    let uri = proxy.uri();
+    if uri.scheme_str() != Some("http") {
+        return Ok(Err(None));
+    }
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let stream = connect(host, uri.port_u16().unwrap_or(80), ipv4, patience).await?;
+    Ok(tunnel(stream, proxy, target).await?.map_err(Some))
+}
+
+/// Connects to the first address that answers. Each has its share of the time, so that one that swallows packets leaves
+/// some for the next.
+pub(crate) async fn connect(host: &str, port: u16, ipv4: bool, patience: Duration) -> io::Result<TcpStream> {
+    let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
+    addresses.retain(|address| address.is_ipv4() || !ipv4);
+    let share = patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    for address in addresses {
+        if let Ok(Ok(stream)) = timeout(share, TcpStream::connect(address)).await {
+            return Ok(stream);
+        }
+    }
+    Err(io::ErrorKind::NotConnected.into())
 }
 
 /// Opens a tunnel through `stream`, a connection to `proxy` (RFC 9110 §9.3.6), or returns the words of the proxy's refusal.
-pub(crate) async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(
+async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     proxy: &Intercept,
     target: &str,
-) -> std::io::Result<Result<S, String>> {
-    if proxy.uri().scheme_str() != Some("http") {
-        return Ok(Err("it is no plain HTTP proxy".to_owned()));
-    }
+) -> io::Result<Result<S, String>> {
     let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").into_bytes();
     if let Some(credential) = proxy.basic_auth() {
         request.extend_from_slice(b"Proxy-Authorization: ");
@@ -139,5 +163,21 @@ mod tests {
             request,
             "CONNECT mcp.example:443 HTTP/1.1\r\nHost: mcp.example:443\r\nProxy-Authorization: Basic YW5uYTpodXNo\r\n\r\n"
         );
+    }
+
+    #[tokio::test]
+    async fn proxy_without_plain_http_is_not_dialed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for (scheme, dialed) in [("https", false), ("socks5", false), ("http", true)] {
+            let at = Some(Secret::new(Url::parse(&format!("{scheme}://127.0.0.1:{port}/")).unwrap()));
+            let choice = ProxyChoice::Explicit { http: None, https: at, except: String::new() };
+            let proxy = to(&Url::parse("https://mcp.example/").unwrap(), &choice).unwrap();
+            let opened = open_tunnel(&proxy, "mcp.example:443", true, LONGEST_REFUSAL);
+            tokio::select! {
+                opened = opened => assert!(!dialed && matches!(opened, Ok(Err(None))), "{scheme}: {opened:?}"),
+                connection = listener.accept() => assert!(dialed && connection.is_ok(), "{scheme}"),
+            }
+        }
     }
 }

@@ -8,7 +8,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -20,12 +19,15 @@ use rustls::{
     crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::{
     config::Network,
-    network::{certificate::CertificateInfo, proxy},
+    network::{
+        certificate::CertificateInfo,
+        proxy::{self, connect},
+    },
     sync::LockExt,
 };
 
@@ -68,10 +70,8 @@ async fn handshake(url: &Url, network: &Network, patience: Duration) -> Result<P
     let stream = match proxy::to(url, &network.proxy) {
         None => connect(bare(host), port, network.ipv4, patience).await?,
         Some(intercept) => {
-            let uri = intercept.uri();
-            let through = bare(uri.host().unwrap_or_default());
-            let stream = connect(through, uri.port_u16().unwrap_or(80), network.ipv4, patience).await?;
-            proxy::tunnel(stream, &intercept, &format!("{host}:{port}")).await?.map_err(|_| HandshakeError::Proxy)?
+            let target = format!("{host}:{port}");
+            proxy::open_tunnel(&intercept, &target, network.ipv4, patience).await?.map_err(|_| HandshakeError::Proxy)?
         }
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -87,20 +87,6 @@ async fn handshake(url: &Url, network: &Network, patience: Duration) -> Result<P
     let Recorded { certificate, protocol } = std::mem::take(&mut *recorder.recorded.guard());
     let certificate = certificate.and_then(|certificate| CertificateInfo::read(&certificate).ok());
     Ok(Presented { protocol: protocol.unwrap_or("TLS"), certificate: certificate.ok_or(HandshakeError::Handshake)? })
-}
-
-/// Connects to the first address that answers. Each has its share of the time, so that one that swallows packets leaves
-/// some for the next.
-async fn connect(host: &str, port: u16, ipv4: bool, patience: Duration) -> io::Result<TcpStream> {
-    let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
-    addresses.retain(|address| address.is_ipv4() || !ipv4);
-    let share = patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
-    for address in addresses {
-        if let Ok(Ok(stream)) = timeout(share, TcpStream::connect(address)).await {
-            return Ok(stream);
-        }
-    }
-    Err(io::ErrorKind::NotConnected.into())
 }
 
 fn bare(host: &str) -> &str {
@@ -250,7 +236,7 @@ mod tests {
                 assert!(request.contains("Proxy-Authorization: Basic YW5uYTpzZWNyZXQ=\r\n"), "{request}");
                 stream.write_all(format!("HTTP/1.1 {answer}\r\n\r\n").as_bytes()).await.unwrap();
                 if answer.starts_with('2') {
-                    let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                    let mut server = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
                     _ = tokio::io::copy_bidirectional(&mut stream, &mut server).await;
                 }
             }
