@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `program` | a command line becomes an exit code |
 //! | [`commands`], [`refusal`] | `login`, `logout`, `status`, `finish`, `mcp-remote-client`; a refused command line |
-//! | [`compose`] | settings become network, authorizer, remote end and loop, for every command |
+//! | [`compose`] | builds network, authorizer, remote end and loop from the settings, for every command |
 //! | [`cli`] | flags and environment become settings |
 //! | [`forward`] | the loop: a closed event enum, one file for each state of the connection, actions out |
 //! | [`remote`] | the connection to the server: what all transports share, each transport, the HTTP client |

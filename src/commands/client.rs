@@ -1,5 +1,5 @@
 //! A client of our own: connects as the adapter does, initialises, and looks at what the server has.
-//! What is told of it stands in [`super::diagnosis`].
+//! [`super::diagnosis`] prints it.
 //!
 //! An rmcp client service runs over our own remote end, through the same loop as a host's messages:
 //! [`ClientTransport`] is an rmcp transport.

@@ -111,7 +111,7 @@ pub(crate) enum Grant {
     WorkloadIdentity(AssertionSource),
 }
 
-/// What a grant implies for everything that is not the grant itself.
+/// What a grant implies outside its own file.
 #[derive(Clone, Copy, Debug)]
 struct Implied<'a> {
     name: &'static str,
@@ -190,7 +190,7 @@ impl Grant {
         self.implied().has_redirect
     }
 
-    /// Whether it spends an assertion from outside, which may be somebody else's the next time.
+    /// Whether it sends an assertion from outside, which may name another account the next time.
     pub(crate) fn takes_assertions(&self) -> bool {
         self.implied().takes_assertions
     }
@@ -200,7 +200,7 @@ impl Grant {
         self.implied().signs_assertions
     }
 
-    /// Returns the token endpoint that is used in place of what the server's metadata name.
+    /// Returns the token endpoint that is used instead of the one in the server's metadata.
     pub(crate) fn token_endpoint(&self) -> Option<&Url> {
         self.implied().token_endpoint
     }

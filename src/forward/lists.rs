@@ -1,4 +1,4 @@
-//! What the host was last shown of the server's lists, by which it is told later that they have changed (MCP 2025-11-25,
+//! The server's lists as last sent to the host, kept to detect and announce later changes (MCP 2025-11-25,
 //! Tools, List Changed Notification, and the same of prompts and resources). After a session was replaced, this program
 //! asks for those lists again. The other requests of this
 //! program to the server are in invariant 4 of the crate.

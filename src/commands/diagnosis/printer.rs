@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //!
-//! - A secret is not shown, whoever repeats it.
+//! - A secret is not shown, even if a server repeats it.
 //! - A server's words do not move the cursor.
 
 use std::{
