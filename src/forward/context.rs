@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use log::{debug, warn};
+use log::{info, warn};
 
 use super::{
     Action, Reminder, Settings,
@@ -37,6 +37,8 @@ pub(super) struct Context {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stdin {
     Open,
+    /// The process that started this one is gone, and nothing has come from the host since.
+    Orphaned,
     /// Nothing more comes from the host; what is under way is answered.
     Ended,
 }
@@ -115,7 +117,7 @@ impl Context {
             _ => {}
         }
         if !self.host.pay(id, answer) {
-            debug!("a response to {id} is dropped: nothing with that id is open");
+            info!("a late answer to {id} is ignored: nothing with that id is pending");
         }
     }
 

@@ -153,6 +153,16 @@ impl Host {
         self.owed.get(id).map(|debt| debt.asked)
     }
 
+    /// Returns the id that the host has used, where the server has written it otherwise: a number as its text, or the
+    /// reverse. None if the server's own text is open, or nothing like it.
+    pub(super) fn other_spelling(&self, id: &Id) -> Option<Id> {
+        if self.owed.contains_key(id) || self.cancelled.contains(id) {
+            return None;
+        }
+        let same_value = self.owed.keys().find(|owed| owed.same_value(id));
+        same_value.or_else(|| self.owed.keys().find(|owed| owed.matches_loosely(id))).cloned()
+    }
+
     /// Returns whether the host waits for no answer. A stream of notifications has none before its end.
     pub(super) fn waits_for_nothing(&self) -> bool {
         self.owed.values().all(|debt| matches!(debt.asked, Asked::Listen(_)))

@@ -153,9 +153,11 @@ impl Lists {
         true
     }
 
-    /// These requests will not be answered.
-    pub(super) fn lost(&mut self, ids: &[Id]) {
+    /// These requests will not be answered; returns whether they were of this program.
+    pub(super) fn lost(&mut self, ids: &[Id]) -> bool {
+        let before = self.refreshes.len();
         self.refreshes.retain(|refresh| !ids.contains(&refresh.id));
+        self.refreshes.len() < before
     }
 }
 

@@ -142,10 +142,16 @@ impl Forward {
         debug!("server: {} bytes, {:?}", message.body.len(), message.shape);
         match &message.shape {
             Shape::Request { .. } | Shape::Notification { .. } => self.cx.host.forward(message),
-            Shape::Response { id: Some(id) } => {
-                let id = id.clone();
-                self.step(LinkEvent::Answer(id, message));
-            }
+            Shape::Response { id: Some(id) } => match self.cx.host.other_spelling(id) {
+                Some(asked) => {
+                    let message = message.with_id(&asked);
+                    self.step(LinkEvent::Answer(asked, message));
+                }
+                None => {
+                    let id = id.clone();
+                    self.step(LinkEvent::Answer(id, message));
+                }
+            },
             Shape::Response { id: None } => warn!("a response without an id is dropped"),
             Shape::Batch(parts) => {
                 let host = &mut self.cx.host;
@@ -168,7 +174,7 @@ impl Forward {
                 if is_direct && parts.iter().all(settles) && parts.iter().all(is_distinct) {
                     host.forward_batch(message, &ids);
                 } else {
-                    message.split().into_iter().flatten().for_each(|part| self.server_message(part));
+                    message.into_parts().for_each(|part| self.server_message(part));
                 }
             }
         }

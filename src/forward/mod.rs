@@ -61,6 +61,9 @@ use crate::{
     tools::ToolPattern,
 };
 
+/// How long a host may be silent once the process that started this one is gone. A launcher may end while the host talks
+/// on; the host itself may be gone while another process holds its pipe open.
+const ORPHAN_SILENCE: Duration = Duration::from_secs(15);
 /// Messages that may wait for a connection that is being opened.
 const MOST_WAITING: usize = 4096;
 
@@ -119,6 +122,8 @@ pub(crate) enum Reminder {
     TryAgain,
     /// A request with a progress token is still open.
     Progress(u64),
+    /// A host whose launcher is gone may have spoken since.
+    Orphaned,
 }
 
 /// Whether to go on.
@@ -283,14 +288,28 @@ impl Forward {
     /// What an event leads to; take the actions with [`action`](Self::action).
     pub(crate) fn handle(&mut self, event: Event) -> Verdict {
         match event {
-            Event::Host(Incoming::Line(line)) => self.line(line),
-            Event::Host(Incoming::TooLong(id)) => self.too_long(id.as_ref()),
+            Event::Host(Incoming::Line(line)) => {
+                self.note_line();
+                self.line(line);
+            }
+            Event::Host(Incoming::TooLong(id)) => {
+                self.note_line();
+                self.too_long(id.as_ref());
+            }
             Event::Host(Incoming::End) => {
                 debug!("the host has closed its end");
                 self.end_input();
             }
+            Event::Stop(Stop::ParentGone) if self.cx.stdin == Stdin::Open => {
+                self.cx.stdin = Stdin::Orphaned;
+                self.cx.act(Action::Remind(ORPHAN_SILENCE, Reminder::Orphaned));
+            }
             Event::Stop(stop) => {
                 info!("ending: {stop}");
+                self.end_input();
+            }
+            Event::Reminder(Reminder::Orphaned) if self.cx.stdin == Stdin::Orphaned => {
+                info!("ending: {}", Stop::ParentGone);
                 self.end_input();
             }
             Event::Remote(remote::Event::Message(message)) => self.server_message(message),
@@ -328,7 +347,7 @@ impl Forward {
             Event::Opened(Err(error)) => self.step(LinkEvent::NotOpened(error)),
         }
         match (self.cx.stdin, &self.link) {
-            (Stdin::Open, _) => Verdict::Continue,
+            (Stdin::Open | Stdin::Orphaned, _) => Verdict::Continue,
             (Stdin::Ended, Link::Opening(_)) => Verdict::Drain,
             (Stdin::Ended, _) if self.cx.host.waits_for_nothing() => Verdict::Stop,
             (Stdin::Ended, _) => Verdict::Drain,
@@ -359,6 +378,13 @@ impl Forward {
         }
     }
 
+    /// The host speaks, whoever has started this process: from now on only the end of its pipe ends it.
+    fn note_line(&mut self) {
+        if self.cx.stdin == Stdin::Orphaned {
+            self.cx.stdin = Stdin::Open;
+        }
+    }
+
     fn end_input(&mut self) {
         self.cx.stdin = Stdin::Ended;
         self.step(LinkEvent::GivenUp(None));
@@ -371,8 +397,13 @@ impl Forward {
             return self.after(discover);
         }
         let report = Report::of_remote(error, &self.cx.settings.server);
-        warn!("{}: {}", method.unwrap_or("a message"), report.line());
-        self.cx.lists.lost(ids);
+        let line = format!("{}: {}", method.unwrap_or("a message"), report.line());
+        let is_own = self.cx.lists.lost(ids);
+        if ids.is_empty() || is_own || ids.iter().any(|id| self.cx.host.asked(id).is_some()) {
+            warn!("{line}");
+        } else {
+            debug!("{line}"); // the host has cancelled it, or has its answer by another stream
+        }
         ids.iter().for_each(|id| self.cx.host.fail(id, &report));
     }
 

@@ -4,7 +4,7 @@
 //! # Invariants
 //!
 //! - The loop does not wait for one thing only.
-//! - The loop does not outlive the end of input by more than a second.
+//! - The loop does not outlive the end of input by more than 1.5 s.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -26,9 +26,9 @@ use crate::{
     text::chain,
 };
 
-/// From the end of input to the end of the program, everything included: a host that closes stdin
-/// waits about two seconds before it kills, and a person less.
-const GRACE: Duration = Duration::from_millis(850);
+/// From the end of input to the end of the program, everything included, while answers are still to come: a host that
+/// closes stdin waits about two seconds before it signals (the SDKs for TypeScript and Python).
+const GRACE: Duration = Duration::from_millis(1500);
 /// Of this, what is left for ending the session; what the server does with the request is its own
 /// affair.
 const GRACE_FOR_DELETE: Duration = Duration::from_millis(300);

@@ -351,13 +351,27 @@ fn id_used_twice_is_owed_twice() {
 fn unasked_response_is_dropped_but_requests_pass() {
     let mut forward = connected();
     host(&mut forward, &request(1, "ping"));
-    for dropped in [result(2), result(r#""1""#), result("null"), r#"{"jsonrpc":"2.0","error":{}}"#.to_owned()] {
+    for dropped in [result(2), result(r#""2""#), result("null"), r#"{"jsonrpc":"2.0","error":{}}"#.to_owned()] {
         assert_eq!(server(&mut forward, &dropped), NOTHING, "{dropped}");
     }
     for passed in [request(1, "roots/list"), r#"{"method":"notifications/x"}"#.to_owned()] {
         assert_eq!(server(&mut forward, &passed), [to_host(&passed)]);
     }
     assert_eq!(server(&mut forward, &result(1)), [to_host(&result(1))], "a request of the server pays nothing");
+}
+
+#[test]
+fn answer_under_text_of_number_is_delivered() {
+    let mut forward = connected();
+    for (asked, answered) in [("7", r#""7""#), (r#""8""#, "8"), ("9", "9.0"), (r#""a""#, r#""\u0061""#)] {
+        host(&mut forward, &request(asked, "ping"));
+        assert_eq!(server(&mut forward, &result(answered)), [to_host(&result(asked))], "{asked}");
+    }
+    // The exact one comes first.
+    host(&mut forward, &request(1, "ping"));
+    host(&mut forward, &request(r#""1""#, "ping"));
+    assert_eq!(server(&mut forward, &result(1)), [to_host(&result(1))]);
+    assert_eq!(server(&mut forward, &result(1)), [to_host(&result(r#""1""#))]);
 }
 
 // Cancellation

@@ -58,6 +58,23 @@ impl Id {
     }
 }
 
+impl Id {
+    /// Returns whether both have the same value, or one is a number and the other its text: `7` and `"7"`. Some gateways
+    /// write an id so.
+    #[must_use]
+    pub fn matches_loosely(&self, other: &Self) -> bool {
+        self.same_value(other) || self.is_text_of(other) || other.is_text_of(self)
+    }
+
+    fn is_text_of(&self, number: &Self) -> bool {
+        let Ok(text) = serde_json::from_str::<String>(self.as_json()) else { return false };
+        let is_number = |text: &str| text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+        is_number(&text)
+            && is_number(number.as_json())
+            && matches!((text.parse::<f64>(), number.as_json().parse::<f64>()), (Ok(one), Ok(other)) if one == other)
+    }
+}
+
 impl fmt::Debug for Id {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_json())

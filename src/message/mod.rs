@@ -19,7 +19,8 @@ mod scanner;
 
 use std::ops::Range;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use log::warn;
 
 pub use body::Body;
 pub use id::Id;
@@ -93,7 +94,10 @@ impl Message {
     ///
     /// # Errors
     /// [`Malformed`], with the id to answer under where there is one.
-    pub fn from_host(line: Bytes) -> Result<Self, Malformed> {
+    pub fn from_host(mut line: Bytes) -> Result<Self, Malformed> {
+        if line.starts_with(BYTE_ORDER_MARK) {
+            line.advance(BYTE_ORDER_MARK.len());
+        }
         let mut scanner = Scanner::default();
         scanner.feed(&line)?;
         scanner.finish()?;
@@ -195,6 +199,18 @@ impl Message {
         Self { body: Body::One(spliced.freeze()), shape, id_at }
     }
 
+    /// Every message of a batch of the server by itself, as [`split`](Self::split) does; what is no message is logged.
+    pub(crate) fn into_parts(self) -> impl Iterator<Item = Self> {
+        self.split().into_iter().filter_map(|part| match part {
+            Ok(message) => Some(message),
+            Err(id) => {
+                let id = id.map_or_else(String::new, |id| format!(" (id {id})"));
+                warn!("ignoring a part of the server's batch that is no JSON-RPC message{id}");
+                None
+            }
+        })
+    }
+
     /// Every message of a batch by itself, each the very bytes it had there; `Err` holds the id, if
     /// any, of an element that is no message. A single message is returned as it is.
     #[must_use]
@@ -217,10 +233,17 @@ enum Strictness {
     /// A server's message is the host's to judge; only its kind must be clear.
     Remote,
 }
+
+/// What some programs write before a text in UTF-8. A reader may ignore it (RFC 8259 §8.1).
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Puts a message together from the pieces of a response body or an event, checking while they
 /// come: nothing is a message before its last byte is here.
 #[derive(Default)]
 pub(crate) struct Assembly {
+    /// Bytes of a byte order mark that were skipped.
+    skipped: usize,
+    has_begun: bool,
     scanner: Scanner,
     body: Body,
 }
@@ -230,10 +253,32 @@ impl Assembly {
     ///
     /// # Errors
     /// [`Malformed::NotJson`] as soon as the text cannot be JSON any more.
-    pub(crate) fn push(&mut self, piece: Bytes) -> Result<(), Malformed> {
+    pub(crate) fn push(&mut self, mut piece: Bytes) -> Result<(), Malformed> {
+        if !self.has_begun {
+            self.skip_mark(&mut piece)?;
+        }
         self.scanner.feed(&piece)?;
         self.body.push(piece);
         Ok(())
+    }
+
+    /// Skips a byte order mark, which may come in pieces.
+    fn skip_mark(&mut self, piece: &mut Bytes) -> Result<(), Malformed> {
+        while let (Some(first), Some(expected)) = (piece.first(), BYTE_ORDER_MARK.get(self.skipped)) {
+            if first != expected {
+                break;
+            }
+            piece.advance(1);
+            self.skipped += 1;
+        }
+        self.has_begun = !piece.is_empty();
+        let is_part = !matches!(self.skipped, 0 | 3);
+        if self.has_begun && is_part { Err(Malformed::NotJson { at: 0 }) } else { Ok(()) }
+    }
+
+    /// Returns whether one JSON value is complete: only white space may follow.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.scanner.is_whole()
     }
 
     /// The message, now that all of it is here.
@@ -407,6 +452,38 @@ mod tests {
             text.as_bytes().chunks(700).for_each(|piece| skim.push(piece));
             assert_eq!(skim.request().map(|id| id.to_string()).as_deref(), expected);
         }
+    }
+
+    #[test]
+    fn byte_order_mark_is_skipped_however_cut() {
+        let text = "\u{feff}{\"id\":1,\"result\":{}}".as_bytes();
+        for cut in 0..text.len() {
+            let mut assembly = Assembly::default();
+            for piece in [&text[..cut], &text[cut..]] {
+                assembly.push(Bytes::copy_from_slice(piece)).unwrap();
+            }
+            assert!(assembly.is_whole());
+            let message = assembly.finish().unwrap();
+            assert_eq!(message.body.to_bytes(), "{\"id\":1,\"result\":{}}", "cut at {cut}");
+            assert_eq!(message.with_id(&Id::from_json(b"2")).body.to_bytes(), "{\"id\":2,\"result\":{}}");
+        }
+        let mut broken = Assembly::default();
+        assert!(broken.push(Bytes::from_static(b"\xef\xbb{}")).is_err());
+        let line = host("\u{feff}{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\"}").unwrap();
+        assert_eq!(line.body.to_bytes(), r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#);
+    }
+
+    #[test]
+    fn number_and_its_text_match_loosely() {
+        let matches = |a: &str, b: &str| Id::from_json(a.as_bytes()).matches_loosely(&Id::from_json(b.as_bytes()));
+        assert!(matches("7", "\"7\"") && matches("\"7\"", "7") && matches("-1", "\"-1\"") && matches("7", "7.0"));
+        assert!(
+            !matches("7", "\"8\"")
+                && !matches("7", "\"\"")
+                && !matches("7", "\"seven\"")
+                && !matches("null", "\"null\"")
+        );
+        assert!(!matches("7", "\" 7\"") && !matches("\"inf\"", "1e999"));
     }
 
     #[test]

@@ -229,6 +229,11 @@ impl Scanner {
         if self.state == ScannerState::End { Ok(()) } else { Err(Malformed::NotJson { at: self.before }) }
     }
 
+    /// Returns whether one value is complete and only white space may follow.
+    pub(super) fn is_whole(&self) -> bool {
+        self.state == ScannerState::End
+    }
+
     /// How deep the members of a message object lie.
     fn level(&self) -> usize {
         1 + usize::from(self.array)

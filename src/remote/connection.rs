@@ -33,6 +33,9 @@ use crate::{
     text::chain,
 };
 
+/// How long the exchange of a cancelled request stays open: the server may still answer (MCP 2025-11-25, Cancellation), and
+/// the notification is on its way. Without an end, a server that never ends it keeps a connection or a stream for good.
+const CANCELLED_LASTS: Duration = Duration::from_secs(5);
 /// Finished requests whose handles may be left over, before they are cleared away.
 const LEFT_OVER: usize = 64;
 
@@ -145,7 +148,7 @@ pub(super) struct Connection<T> {
     tasks: JoinSet<()>,
     /// Notifications and responses in flight.
     notes: JoinSet<()>,
-    /// Where a request is cancelled by closing its stream.
+    /// The exchange of each request, for when it is cancelled.
     in_flight: HashMap<Id, AbortHandle>,
 }
 
@@ -260,16 +263,27 @@ impl<T: Transport> AnyConnection for Connection<T> {
         let core = self.transport.core();
         core.handshake.note(&message);
         if let Some(id) = core.cancelled.note(&message) {
+            let exchange = self.in_flight.remove(&id).filter(|exchange| !exchange.is_finished());
             if T::CANCELS_BY_CLOSING {
-                return self.in_flight.remove(&id).into_iter().for_each(|task| task.abort());
+                return exchange.into_iter().for_each(|exchange| exchange.abort());
             }
             self.transport.forget(&id);
+            if let Some(exchange) = exchange {
+                self.tasks.spawn(async move {
+                    sleep(CANCELLED_LASTS).await;
+                    exchange.abort();
+                });
+            }
         }
         if !self.transport.takes(&message) {
             return;
         }
-        let asked = message.requests().next().cloned();
-        let tasks = if asked.is_some() { &mut self.tasks } else { &mut self.notes };
+        // Of a batch, one part may be cancelled and the others not.
+        let asked = match &message.shape {
+            Shape::Request { id, .. } => Some(id.clone()),
+            _ => None,
+        };
+        let tasks = if message.requests().next().is_some() { &mut self.tasks } else { &mut self.notes };
         while tasks.try_join_next().is_some() {}
         let transport = self.transport.clone();
         let task = tasks.spawn(async move {
@@ -279,9 +293,7 @@ impl<T: Transport> AnyConnection for Connection<T> {
                 core.initialized.notify_one();
             }
         });
-        if T::CANCELS_BY_CLOSING
-            && let Some(id) = asked
-        {
+        if let Some(id) = asked {
             if self.in_flight.len() > 2 * self.tasks.len() + LEFT_OVER {
                 self.in_flight.retain(|_, task| !task.is_finished());
             }

@@ -68,9 +68,19 @@ pub(crate) enum Error {
     /// The server asks for authorization, and there is none.
     #[error("{0}")]
     Unauthorized(Box<oauth::error::Error>),
-    /// The server no longer knows the session: the message was not run, and a new session may take it.
+    /// The server no longer knows the session; a new one may take the message.
     #[error("the session is lost")]
-    SessionLost(Box<Refusal>),
+    SessionLost {
+        /// How the server says so.
+        refusal: Box<Refusal>,
+        /// Whether its words name the session, of which the host does not know.
+        is_named: bool,
+        /// How long the session lasted.
+        lasted: Duration,
+    },
+    /// An answer's stream broke off, and could not be resumed.
+    #[error("the answer's stream broke off and could not be resumed: {0}")]
+    NotResumed(Box<Self>),
     /// The session was lost and cannot be had back.
     #[error("the session was lost and the server refuses a new one: {0}")]
     NoNewSession(String),
@@ -97,6 +107,9 @@ pub(crate) enum Error {
     /// The server ended its answer without answering.
     #[error("{0}")]
     NoAnswer(&'static str),
+    /// The answer to a POST is the event stream of the other transport.
+    #[error("the server speaks HTTP+SSE (MCP 2024-11-05) at this URL")]
+    SpeaksHttpSse,
     /// HTTP+SSE: the stream did not name an endpoint.
     #[error("{0}")]
     NoEndpoint(String),
@@ -147,7 +160,7 @@ impl Refusal {
     /// understood it, and may have acted on it.
     pub(crate) fn answers(&self, message: &Message) -> bool {
         match self.answer.as_ref().map(|answer| &answer.shape) {
-            Some(Shape::Response { id: Some(id) }) => message.requests().any(|asked| asked.same_value(id)),
+            Some(Shape::Response { id: Some(id) }) => message.requests().any(|asked| asked.matches_loosely(id)),
             _ => false,
         }
     }
@@ -203,7 +216,7 @@ impl Error {
     /// The status, where there was one.
     pub(crate) fn status(&self) -> Option<StatusCode> {
         match self {
-            Self::Refused(refusal) | Self::SessionLost(refusal) => Some(refusal.status),
+            Self::Refused(refusal) | Self::SessionLost { refusal, .. } => Some(refusal.status),
             Self::Redirected { status, .. } => Some(*status),
             Self::BothTransports { first, .. } => first.status(),
             _ => None,
@@ -213,14 +226,22 @@ impl Error {
     /// Whether the same request may succeed later: the server could not be reached, broke off or is busy.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::Connect(_) | Self::ProxyDown { .. } | Self::Broken(_) | Self::Silent { .. } | Self::NoAnswer(_) => {
-                true
-            }
+            Self::Connect(_)
+            | Self::ProxyDown { .. }
+            | Self::Broken(_)
+            | Self::Silent { .. }
+            | Self::NoAnswer(_)
+            | Self::NotResumed(_) => true,
             Self::Unauthorized(error) => matches!(&**error, oauth::error::Error::Network { .. }),
             Self::Refused(refusal) => Disposition::of(refusal.status).may_pass(),
             Self::BothTransports { first, second } => first.may_pass() || second.may_pass(),
             _ => false,
         }
+    }
+
+    /// Whether there were too many requests for the server.
+    pub(crate) fn is_throttled(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if Disposition::of(refusal.status) == Disposition::Throttled)
     }
 
     /// How long the server asks to wait.
@@ -242,7 +263,8 @@ impl Error {
     /// The server's own JSON-RPC answer, where it came with a status that is no success.
     pub(crate) fn answer(&self) -> Option<&Message> {
         match self {
-            Self::Refused(refusal) | Self::SessionLost(refusal) => refusal.answer.as_ref(),
+            Self::Refused(refusal) => refusal.answer.as_ref(),
+            Self::SessionLost { refusal, is_named: false, .. } => refusal.answer.as_ref(),
             Self::ModernServer { answer, .. } => answer.as_deref(),
             _ => None,
         }

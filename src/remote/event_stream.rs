@@ -6,7 +6,7 @@
 //!
 //! # Invariants
 //!
-//! - No event is delivered before the blank line that ends it.
+//! - [`EventStream::next`] delivers no event before the blank line that ends it.
 //! - No more of an event is kept than the limit.
 
 use std::time::Duration;
@@ -85,6 +85,12 @@ impl EventStream {
         }
     }
 
+    /// Largest event, in bytes.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Takes the next chunk; call [`next`](Self::next) until it has no more events before the next.
     pub fn push(&mut self, chunk: Bytes) {
         debug_assert!(self.chunk.is_empty(), "events of the chunk before are still to be taken");
@@ -136,6 +142,36 @@ impl EventStream {
     #[must_use]
     pub fn retry(&self) -> Option<Duration> {
         self.retry
+    }
+
+    /// Returns whether data of an event have arrived that has not ended.
+    #[must_use]
+    pub fn has_begun_event(&self) -> bool {
+        self.data_lines > 0 || self.line_length > 0
+    }
+
+    /// Returns the event that has begun, without the blank line that is to end it, if its data so far satisfy `is_whole`.
+    /// The standard discards such an event (WHATWG HTML §9.2.6), but some servers never write that line.
+    pub fn take_unended(&mut self, is_whole: impl FnOnce(&Body) -> bool) -> Option<ServerSentEvent> {
+        let mut data = self.data.clone();
+        if !self.line.is_empty() {
+            let (field, value) = split_field(self.line.clone());
+            if &field[..] == b"data" {
+                if self.data_lines > 0 {
+                    data.push(Bytes::from_static(b"\n"));
+                }
+                for piece in value.pieces() {
+                    data.push(piece.clone());
+                }
+            }
+        }
+        if data.is_empty() || !is_whole(&data) {
+            return None;
+        }
+        self.line = Body::new();
+        self.line_length = 0;
+        self.data = data;
+        self.dispatch()
     }
 
     fn take_line(&mut self, mut line: Body) -> Result<Option<ServerSentEvent>, EventTooLong> {
@@ -278,6 +314,27 @@ mod tests {
         }
         let single: Vec<_> = text.as_bytes().chunks(1).collect();
         assert_eq!(events(&single), whole);
+    }
+
+    #[test]
+    fn unended_event_is_taken_if_whole() {
+        for text in ["id: 1\ndata: {}\n", "id: 1\ndata: {}", "id: 1\r\ndata: {}\r\n", "id: 1\ndata: {\ndata:}"] {
+            let mut stream = EventStream::new(100);
+            assert!(!stream.has_begun_event());
+            stream.push(Bytes::copy_from_slice(text.as_bytes()));
+            assert!(stream.next().unwrap().is_none());
+            assert!(stream.has_begun_event() && stream.take_unended(|_| false).is_none(), "{text:?}");
+            let event = stream.take_unended(|_| true).unwrap();
+            assert!(matches!(&event.data.to_bytes()[..], b"{}" | b"{\n}"), "{text:?}");
+            assert_eq!((event.id.as_deref(), stream.has_begun_event()), (Some(&b"1"[..]), false), "{text:?}");
+            // The line that ends it comes after all.
+            stream.push(Bytes::from_static(b"\n\ndata: 2\n\n"));
+            assert_eq!(stream.next().unwrap().unwrap().data.to_bytes(), "2", "{text:?}");
+        }
+        let mut stream = EventStream::new(100);
+        stream.push(Bytes::from_static(b"event: endpoint\n: a comment"));
+        assert!(stream.next().unwrap().is_none());
+        assert!(stream.take_unended(|_| true).is_none());
     }
 
     #[test]

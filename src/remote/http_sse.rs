@@ -18,7 +18,7 @@ use std::{
 };
 
 use log::{debug, info, warn};
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{StatusCode, Url};
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::{
@@ -27,8 +27,10 @@ use super::{
     error::{Error, same_origin},
     event_stream::EventStream,
     handshake::Initialized,
+    http::event_reader::EventReader,
     matching,
     retry::{Backoff, Tries},
+    session_loss,
 };
 use crate::{
     mcp::method::{INITIALIZE, INITIALIZED},
@@ -46,6 +48,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const PING_PATIENCE: Duration = Duration::from_secs(10);
 /// The longest `retry` of a server that is obeyed: one beyond it is a mistake or a trap.
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
+
+/// How much of an event is reported that is no message, in bytes.
+const REPORTED: usize = 256;
 
 /// The transport.
 #[derive(Debug)]
@@ -74,8 +79,7 @@ struct Pending {
 /// A stream that has named its endpoint.
 #[derive(Debug)]
 struct Stream {
-    response: Response,
-    parser: EventStream,
+    reader: EventReader,
     endpoint: Url,
 }
 
@@ -185,7 +189,7 @@ impl HttpSse {
                 Err(error) => error,
             };
             self.endpoint.send_replace(None);
-            let retry = stream.parser.retry();
+            let retry = stream.reader.parser().and_then(EventStream::retry);
             drop(stream);
             info!("the event stream dropped ({}); opening it again", chain(&error));
             self.lose(Arc::new(error)).await;
@@ -198,30 +202,26 @@ impl HttpSse {
 
     /// Reads the stream until something else happens, which cuts no message off: only the wait for more ends.
     async fn read<T>(&self, stream: &mut Stream, mut until: Pin<&mut impl Future<Output = T>>) -> Result<T, Error> {
+        let http = &self.core.http;
         loop {
-            while let Some(event) =
-                stream.parser.next().map_err(|too_long| Error::TooLarge { limit: too_long.limit })?
-            {
-                if matches!(&event.name[..], b"" | b"message") {
-                    match Message::from_remote(event.data) {
-                        Ok(message) => self.deliver(message).await,
-                        Err(malformed) => warn!("an event of the server is dropped: {malformed}"),
-                    }
-                }
-            }
-            tokio::select! {
-                chunk = self.core.http.chunk(&mut stream.response) => match chunk? {
-                    Some(chunk) => stream.parser.push(chunk),
-                    None => return Err(Error::NoAnswer("the server ended the stream")),
-                },
+            let event = tokio::select! {
+                event = stream.reader.next(http) => event?,
                 happened = &mut until => return Ok(happened),
+            };
+            let Some(event) = event else { return Err(Error::NoAnswer("the server ended the stream")) };
+            if matches!(&event.name[..], b"" | b"message") {
+                let beginning = event.data.copy(0..REPORTED);
+                match Message::from_remote(event.data) {
+                    Ok(message) => self.deliver(message).await,
+                    Err(malformed) => http.report_ignored_event(&malformed, &beginning),
+                }
             }
         }
     }
 
     async fn deliver(&self, mut message: Message) {
         if matches!(message.shape, Shape::Batch(_)) {
-            for part in message.split().into_iter().flatten() {
+            for part in message.into_parts() {
                 Box::pin(self.deliver(part)).await;
             }
             return;
@@ -359,9 +359,9 @@ impl Transport for HttpSse {
         posted.map(drop)
     }
 
-    async fn recover(&self, message: &Message, attempt: &mut SseAttempt, error: Error) -> Result<(), Error> {
+    async fn recover(&self, _message: &Message, attempt: &mut SseAttempt, error: Error) -> Result<(), Error> {
         match &attempt.endpoint {
-            Some(endpoint) if !attempt.has_retired && is_forgotten(&error, message) => {
+            Some(endpoint) if !attempt.has_retired && is_forgotten(&error) => {
                 self.retire(endpoint);
                 attempt.has_retired = true;
                 Ok(())
@@ -400,20 +400,14 @@ impl Stream {
     async fn open(core: &Core, requester: Requester) -> Result<Self, Error> {
         let http = &core.http;
         let wait = async {
-            let mut response = http.listen(http.headers(), None, requester).await?;
-            let mut parser = EventStream::new(http.limit);
-            loop {
-                while let Some(event) = parser.next().map_err(|too_long| Error::TooLarge { limit: too_long.limit })? {
-                    if &event.name[..] == b"endpoint" {
-                        let endpoint = endpoint(http.server(), &event.data.to_bytes())?;
-                        return Ok(Self { response, parser, endpoint });
-                    }
-                }
-                match http.chunk(&mut response).await? {
-                    Some(chunk) => parser.push(chunk),
-                    None => return Err(Error::NoEndpoint("the stream ended before it named an endpoint".to_owned())),
+            let mut reader = http.listen(http.headers(), None, requester).await?;
+            while let Some(event) = reader.next(http).await? {
+                if &event.name[..] == b"endpoint" {
+                    let endpoint = endpoint(http.server(), &event.data.to_bytes())?;
+                    return Ok(Self { reader, endpoint });
                 }
             }
+            Err(Error::NoEndpoint("the stream ended before it named an endpoint".to_owned()))
         };
         let silent = || Err(Error::NoEndpoint(format!("no endpoint event within {} s", ENDPOINT_PATIENCE.as_secs())));
         core.timeout_excluding_sign_in(ENDPOINT_PATIENCE, wait).await.unwrap_or_else(silent)
@@ -421,13 +415,9 @@ impl Stream {
 }
 
 /// Returns whether the server no longer knows the endpoint that its own stream has named.
-fn is_forgotten(error: &Error, message: &Message) -> bool {
-    let Error::Refused(refusal) = error else { return false };
-    match refusal.status {
-        StatusCode::NOT_FOUND | StatusCode::GONE => true,
-        StatusCode::BAD_REQUEST => !refusal.answers(message) && refusal.text.to_ascii_lowercase().contains("session"),
-        _ => false,
-    }
+fn is_forgotten(error: &Error) -> bool {
+    // The endpoint names the session (MCP 2024-11-05, HTTP with SSE).
+    matches!(error, Error::Refused(refusal) if session_loss::is_lost(refusal) || refusal.status == StatusCode::GONE)
 }
 
 /// Returns the URL that an `endpoint` event names, which may be relative (RFC 3986 §5).

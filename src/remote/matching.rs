@@ -13,9 +13,11 @@ use crate::{
 };
 
 /// Returns the position of the request that a response with this `id` answers: the one with the same text, else with the
-/// same value.
+/// same value, else a number where the response has its text, or the reverse.
 pub(super) fn position<'a>(id: &Id, asked: impl Iterator<Item = &'a Id> + Clone) -> Option<usize> {
-    asked.clone().position(|asked| asked == id).or_else(|| asked.clone().position(|asked| asked.same_value(id)))
+    let by_text = asked.clone().position(|asked| asked == id);
+    let by_value = || asked.clone().position(|asked| asked.same_value(id));
+    by_text.or_else(by_value).or_else(|| asked.clone().position(|asked| asked.matches_loosely(id)))
 }
 
 /// Takes `id` off the list and returns the text it was asked with.

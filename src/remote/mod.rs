@@ -11,7 +11,7 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use log::{debug, info};
-use reqwest::StatusCode;
+use reqwest::{StatusCode, Url};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep},
@@ -43,6 +43,7 @@ mod order;
 mod report;
 mod resumable;
 mod retry;
+mod session_loss;
 mod streamable_http;
 
 pub(crate) use connection::AnyConnection;
@@ -122,7 +123,7 @@ impl Opener {
             return self.open_once(&first, self.limits.retry_for).await;
         }
         let began = Instant::now();
-        let mut backoff = Backoff::up_to(LONGEST_PAUSE);
+        let (mut backoff, mut throttled) = (Backoff::up_to(LONGEST_PAUSE), Backoff::throttled());
         loop {
             let since = Instant::now();
             let error = match self.open_once(&first, Duration::ZERO).await {
@@ -131,6 +132,7 @@ impl Opener {
             };
             // What the server asks for is waited for, whoever is in a hurry.
             let asked = error.retry_after().unwrap_or_default().min(HOST_PATIENCE);
+            let asked = if error.is_throttled() { asked.max(throttled.pause()) } else { asked };
             let longest = if began.elapsed() < FAST_RETRY_PERIOD { LONGEST_FAST_PAUSE } else { LONGEST_PAUSE };
             let pause = backoff.pause().min(longest).max(asked);
             let hurried = (since + SHORTEST_PAUSE).max(Instant::now() + asked);
@@ -170,7 +172,7 @@ impl Opener {
             HttpOnly => self.over_streamable_http(first, retry_for).await,
             SseOnly => self.over_http_sse(first, retry_for).await,
             HttpFirst => match self.over_streamable_http(first, retry_for).await {
-                Err(refused) if speaks_only_http_sse(&refused, first) => {
+                Err(refused) if speaks_only_http_sse(&refused, first, self.http.server()) => {
                     self.tell_fall_back(TransportKind::StreamableHttp, &refused);
                     info!("no Streamable HTTP here ({}); trying HTTP+SSE", chain(&refused));
                     self.over_http_sse(first, retry_for).await.map_err(|error| both(refused, error))
@@ -279,7 +281,7 @@ impl Opener {
 
 /// Returns whether the answer to an `initialize` asks for the other transport (MCP 2025-11-25, Transports, Backwards
 /// Compatibility). A 400 does too, unless the server has understood the request and answers it.
-fn speaks_only_http_sse(refused: &Error, initialize: &Message) -> bool {
+fn speaks_only_http_sse(refused: &Error, initialize: &Message, server: &Url) -> bool {
     /// HeaderMismatch to UnsupportedProtocolVersion (MCP 2026-07-28, Error Codes).
     const MCP_CODES: std::ops::RangeInclusive<i64> = -32022..=-32020;
     match refused {
@@ -287,8 +289,27 @@ fn speaks_only_http_sse(refused: &Error, initialize: &Message) -> bool {
             let code = refusal.answer.as_ref().and_then(|answer| peek::error(&answer.body)).map(|error| error.code);
             !refusal.answers(initialize) && !code.is_some_and(|code| MCP_CODES.contains(&code))
         }
+        Error::SpeaksHttpSse => true,
+        // Frameworks refuse a POST to the endpoint of HTTP+SSE in many ways, and its URL has a customary end.
+        Error::Refused(refusal) if is_customary_for_http_sse(server) => matches!(
+            refusal.status,
+            StatusCode::NOT_FOUND
+                | StatusCode::METHOD_NOT_ALLOWED
+                | StatusCode::FORBIDDEN
+                | StatusCode::NOT_ACCEPTABLE
+                | StatusCode::GONE
+                | StatusCode::UNSUPPORTED_MEDIA_TYPE
+                | StatusCode::INTERNAL_SERVER_ERROR
+                | StatusCode::NOT_IMPLEMENTED
+        ),
+        Error::NoAnswer(_) => is_customary_for_http_sse(server),
         refused => is_absent(refused),
     }
+}
+
+/// Returns whether the URL ends as those of HTTP+SSE servers do.
+fn is_customary_for_http_sse(server: &Url) -> bool {
+    server.path().trim_end_matches('/').ends_with("/sse")
 }
 
 fn speaks_no_http_sse(refused: &Error) -> bool {

@@ -17,7 +17,7 @@ use std::{
 };
 
 use log::{debug, info, warn};
-use reqwest::{Response, header::HeaderMap};
+use reqwest::header::HeaderMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -26,9 +26,9 @@ use super::{
     Event,
     connection::{Connection, Core, Transport},
     error::Error,
-    http::body::is_event_stream,
+    http::{body::Content, event_reader::EventReader},
     matching::{sole_answer, take},
-    resumable::ResumableStream,
+    resumable::{ResumableStream, StreamKind},
     retry::Backoff,
 };
 use crate::{
@@ -109,13 +109,14 @@ impl Modern {
     async fn exchange(&self, attempt: &mut ModernAttempt, unanswered: &mut Vec<Id>) -> Result<(), Error> {
         let headers = self.headers(&attempt.sent, &attempt.metadata);
         let response = self.core.http.post(self.core.http.server(), &headers, &attempt.sent).await?;
-        if is_event_stream(&response) {
-            return Box::pin(self.read_stream(attempt, unanswered, response)).await;
-        }
-        if let Some(message) = self.core.http.message(response).await? {
-            let asked: Vec<Id> = attempt.sent.requests().cloned().collect();
-            let message = sole_answer(message, &asked)?;
-            self.deliver(attempt, unanswered, message).await?;
+        match self.core.http.content(response).await? {
+            Content::Events(reader) => return Box::pin(self.read_stream(attempt, unanswered, *reader)).await,
+            Content::Message(message) => {
+                let asked: Vec<Id> = attempt.sent.requests().cloned().collect();
+                let message = sole_answer(message, &asked)?;
+                self.deliver(attempt, unanswered, message).await?;
+            }
+            Content::Empty => {}
         }
         if unanswered.is_empty() {
             Ok(())
@@ -128,9 +129,9 @@ impl Modern {
         &self,
         attempt: &mut ModernAttempt,
         unanswered: &mut Vec<Id>,
-        response: Response,
+        reader: EventReader,
     ) -> Result<(), Error> {
-        let mut stream = ResumableStream::new(response, self.core.http.limit);
+        let mut stream = ResumableStream::new(reader, StreamKind::Unasked);
         loop {
             let next = if unanswered.is_empty() {
                 match tokio::time::timeout(REST, stream.next(&self.core.http)).await {
@@ -142,9 +143,11 @@ impl Modern {
             };
             match next {
                 Ok(Some(message)) => self.deliver(attempt, unanswered, message).await?,
-                Ok(None) => return Err(Error::NoAnswer("the server ended the stream without answering")),
-                Err(Error::BadMessage(malformed)) if attempt.acknowledged.is_some() => {
-                    warn!("an event of the server is dropped: {malformed}");
+                Ok(None) => {
+                    return Err(match stream.malformed.take() {
+                        Some(malformed) => Error::BadMessage(malformed),
+                        None => Error::NoAnswer("the server ended the stream without answering"),
+                    });
                 }
                 Err(error) => return Err(error),
             }
@@ -195,7 +198,7 @@ impl Modern {
             Shape::Batch(parts) => {
                 let parts = parts.iter().filter(|part| matches!(part, Part::Message(..))).count();
                 debug!("a batch of {parts} messages is taken apart: MCP 2026-07-28 has none");
-                for part in message.split().into_iter().flatten() {
+                for part in message.into_parts() {
                     Box::pin(self.deliver(attempt, unanswered, part)).await?;
                 }
                 Ok(())
@@ -310,11 +313,12 @@ impl Modern {
     async fn ask(&self, request: &Message, metadata: &RequestMetadata) -> Result<Message, Error> {
         let response = self.core.http.post(self.core.http.server(), &self.headers(request, metadata), request).await?;
         let mut asked: Vec<Id> = request.requests().cloned().collect();
-        if !is_event_stream(&response) {
-            let answer = self.core.http.message(response).await?.ok_or(Error::NoAnswer("the answer is empty"))?;
-            return sole_answer(answer, &asked);
-        }
-        let mut stream = ResumableStream::new(response, self.core.http.limit);
+        let reader = match self.core.http.content(response).await? {
+            Content::Events(reader) => reader,
+            Content::Message(answer) => return sole_answer(answer, &asked),
+            Content::Empty => return Err(Error::NoAnswer("the answer is empty")),
+        };
+        let mut stream = ResumableStream::new(*reader, StreamKind::Unasked);
         while let Some(message) = stream.next(&self.core.http).await? {
             if matches!(&message.shape, Shape::Response { id: Some(id) } if take(id, &mut asked).is_some()) {
                 return Ok(message);

@@ -63,9 +63,16 @@ impl Report {
             }
             Error::Refused(refusal) => (of_status(refusal.status), format!("{host} answered {refusal}")),
             Error::Unauthorized(error) => return Self::of_authorization(error, server),
-            Error::SessionLost(refusal) => {
-                (Code::SessionLost, format!("{host} has lost the session and refuses a new one: {refusal}"))
+            Error::SessionLost { refusal, lasted, .. } => {
+                let seconds = lasted.as_secs();
+                (Code::SessionLost, format!("{host} lost the session {seconds} s after it began: {refusal}"))
             }
+            Error::NotResumed(last) => {
+                let last = Self::of_remote(last, server);
+                let sentence = format!("the answer broke off and could not be resumed: {}", last.sentence);
+                (Code::ConnectionBroken, sentence)
+            }
+            Error::SpeaksHttpSse => (Code::NoTransport, format!("{host} speaks HTTP+SSE (MCP 2024-11-05) at this URL")),
             Error::NoNewSession(why) => {
                 (Code::SessionLost, format!("{host} has lost the session and refuses a new one: {why}"))
             }

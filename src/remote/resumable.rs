@@ -12,14 +12,14 @@ use std::{
 
 use bytes::Bytes;
 use log::debug;
-use reqwest::{Response, header::HeaderValue};
+use reqwest::header::HeaderValue;
 
 use super::{
     error::Error,
-    event_stream::{EventStream, ServerSentEvent},
-    http::Http,
+    event_stream::ServerSentEvent,
+    http::{Http, event_reader::EventReader},
 };
-use crate::message::Message;
+use crate::message::{Malformed, Message};
 
 /// Reconnection time of a stream that named none.
 pub(super) const DEFAULT_RETRY: Duration = Duration::from_secs(1);
@@ -33,69 +33,107 @@ const COMPARED: usize = 256;
 /// A stream over all the responses that carry it.
 #[derive(Debug)]
 pub(super) struct ResumableStream {
-    response: Response,
-    parser: EventStream,
-    /// What `Last-Event-ID` is to hold; none if the stream cannot be resumed.
-    pub(super) last_id: Option<Bytes>,
-    /// The reconnection time the server asked for.
-    pub(super) retry: Option<Duration>,
+    reader: EventReader,
+    kind: StreamKind,
+    /// The first event that was no message.
+    pub(super) malformed: Option<Malformed>,
+    last_id: Option<Bytes>,
+    retry: Option<Duration>,
     /// Responses in a row that brought no message.
     pub(super) empty_resumptions: u32,
     resumed: bool,
+    /// The position in this response is not to be asked for.
+    is_forgotten: bool,
     hasher: RandomState,
     seen: VecDeque<u64>,
 }
 
+/// What the stream was opened by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StreamKind {
+    /// A POST, whose answer it brings.
+    Answer,
+    /// The GET for what the server sends unasked.
+    Unasked,
+}
+
 impl ResumableStream {
-    /// Returns the stream that `response` begins, with events of at most `limit` bytes.
-    pub(super) fn new(response: Response, limit: usize) -> Self {
+    /// Returns the stream that begins with the events of `reader`.
+    pub(super) fn new(reader: EventReader, kind: StreamKind) -> Self {
         Self {
-            response,
-            parser: EventStream::new(limit),
+            reader,
+            kind,
+            malformed: None,
             last_id: None,
             retry: None,
             empty_resumptions: 0,
             resumed: false,
+            is_forgotten: false,
             hasher: RandomState::new(),
             seen: VecDeque::new(),
         }
     }
 
     /// Continues with another response.
-    pub(super) fn resume(&mut self, response: Response, limit: usize) {
-        self.response = response;
-        self.parser = EventStream::new(limit);
+    pub(super) fn resume(&mut self, reader: EventReader) {
+        self.advance();
+        self.is_forgotten = false;
+        self.reader = reader;
         self.resumed = true;
         self.empty_resumptions += 1;
     }
 
-    /// Returns the next message; `None` when the response has ended. Other events and replayed ones are skipped.
+    /// Returns what `Last-Event-ID` is to hold; none if the stream cannot be resumed.
+    pub(super) fn last_id(&mut self) -> Option<Bytes> {
+        self.advance();
+        self.last_id.clone()
+    }
+
+    /// Returns the reconnection time the server asked for.
+    pub(super) fn retry(&mut self) -> Option<Duration> {
+        self.advance();
+        self.retry
+    }
+
+    /// Returns whether the stream has been resumed.
+    pub(super) fn is_resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// Returns the next message; `None` when the response has ended. Other events and replayed ones are skipped, and so are
+    /// data that are no message, which some servers send as a heartbeat.
     ///
     /// # Errors
-    /// [`Error::BadMessage`], after which the stream can be read on, [`Error::TooLarge`], and those of
+    /// [`Error::SpeaksHttpSse`] if the answer to a POST names an endpoint, [`Error::TooLarge`], and those of
     /// [`Http::chunk`].
     pub(super) async fn next(&mut self, http: &Http) -> Result<Option<Message>, Error> {
         loop {
-            let event = self.parser.next().map_err(|too_long| Error::TooLarge { limit: too_long.limit })?;
+            let event = self.reader.next(http).await;
             self.advance();
-            match event {
-                Some(event) => {
-                    if matches!(&event.name[..], b"" | b"message") && !self.replayed(&event) {
-                        self.empty_resumptions = 0;
-                        return Message::from_remote(event.data).map(Some).map_err(Error::BadMessage);
+            let Some(event) = event? else { return Ok(None) };
+            match &event.name[..] {
+                b"" | b"message" if !self.replayed(&event) => {
+                    self.empty_resumptions = 0;
+                    let beginning = event.data.copy(0..COMPARED);
+                    match Message::from_remote(event.data) {
+                        Ok(message) => return Ok(Some(message)),
+                        Err(malformed) => {
+                            http.report_ignored_event(&malformed, &beginning);
+                            self.malformed.get_or_insert(malformed);
+                        }
                     }
                 }
-                None => match http.chunk(&mut self.response).await? {
-                    Some(chunk) => self.parser.push(chunk),
-                    None => return Ok(None),
-                },
+                // MCP 2024-11-05, HTTP with SSE: only that transport has this event.
+                b"endpoint" if self.kind == StreamKind::Answer => return Err(Error::SpeaksHttpSse),
+                _ => {}
             }
         }
     }
 
     fn advance(&mut self) {
-        self.retry = self.parser.retry().or(self.retry);
-        let Some(id) = self.parser.last_id() else { return };
+        let Some(parser) = self.reader.parser().filter(|_| !self.is_forgotten) else { return };
+        self.retry = parser.retry().or(self.retry);
+        let Some(id) = parser.last_id() else { return };
         if self.last_id.as_ref() != Some(id) {
             // An empty id resets the cursor (WHATWG HTML §9.2.6), and one that no header can hold cannot
             // be asked for. Copied: the chunk it came in may be large.
@@ -106,6 +144,7 @@ impl ResumableStream {
 
     /// Forgets the last event, so that the next response begins a new stream.
     pub(super) fn forget(&mut self) {
+        self.is_forgotten = true;
         self.last_id = None;
         self.seen.clear();
     }

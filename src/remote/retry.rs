@@ -22,12 +22,15 @@ use crate::{
     text::chain,
 };
 
-/// The least a `Retry-After` of (almost) nothing grows to.
-const SHORTEST_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The first pause of a request that was refused because there are too many; further ones double, so that a server that
+/// refuses everything is asked six times in 40 s.
+const FIRST_THROTTLED: Duration = Duration::from_secs(1);
+/// The longest of them.
+const LONGEST_THROTTLED: Duration = Duration::from_secs(32);
 
 /// Whether a message may reach the server twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Replay {
+pub(super) enum Replay {
     /// It only asks: sending it twice changes nothing.
     Safe,
     /// It may do something each time.
@@ -36,7 +39,7 @@ enum Replay {
 
 impl Replay {
     /// By method: `initialize`, `ping`, lists and reads are safe; everything unknown is not.
-    fn of(message: &Message) -> Self {
+    pub(super) fn of(message: &Message) -> Self {
         match &message.shape {
             Shape::Request { method, .. } => match &**method {
                 INITIALIZE | PING | PROMPTS_GET | PROMPTS_LIST | RESOURCES_LIST | RESOURCES_READ | TEMPLATES_LIST
@@ -64,6 +67,11 @@ impl Backoff {
         Self { next: Self::FIRST, longest }
     }
 
+    /// Pauses after which a server is asked again that was asked too often.
+    pub(super) fn throttled() -> Self {
+        Self { next: FIRST_THROTTLED, longest: LONGEST_THROTTLED }
+    }
+
     /// The next pause: between three quarters and five quarters of its nominal length.
     pub(super) fn pause(&mut self) -> Duration {
         let pause = self.next.mul_f32(0.75 + fastrand::f32() / 2.0);
@@ -79,14 +87,22 @@ pub(super) struct Tries {
     since: tokio::time::Instant,
     window: Duration,
     backoff: Backoff,
+    /// Pauses where the server names the time itself.
+    throttled: Backoff,
     failed: u32,
 }
 
 impl Tries {
     /// Tries for `message`, from now, for at most `window` where the server names no time.
     pub(super) fn new(message: &Message, window: Duration) -> Self {
-        let backoff = Backoff::up_to(Duration::from_secs(4));
-        Self { replay: Replay::of(message), since: tokio::time::Instant::now(), window, backoff, failed: 0 }
+        Self {
+            replay: Replay::of(message),
+            since: tokio::time::Instant::now(),
+            window,
+            backoff: Backoff::up_to(Duration::from_secs(4)),
+            throttled: Backoff::throttled(),
+            failed: 0,
+        }
     }
 
     /// Waits until the message may go out again.
@@ -109,15 +125,15 @@ impl Tries {
                 Disposition::Busy => (self.replay == Replay::Safe, refusal.retry_after),
                 Disposition::Failed | Disposition::Refused => (false, None),
             },
-            Error::Broken(_) => (self.replay == Replay::Safe, None),
+            Error::Broken(_) | Error::NotResumed(_) => (self.replay == Replay::Safe, None),
             _ => (false, None),
         };
         if !allowed {
             return None;
         }
         let (pause, limit) = match named {
-            // A server that names no pause, or one that is over, gets ours.
-            Some(named) => (named.max(self.backoff.pause().min(SHORTEST_RETRY_AFTER)), HOST_PATIENCE),
+            // A server may name a pause that is over, or refuse again after it.
+            Some(named) => (named.max(self.throttled.pause()), HOST_PATIENCE),
             None => (self.backoff.pause(), self.window),
         };
         self.since.elapsed().checked_add(pause).filter(|end| *end <= limit).map(|_| pause)

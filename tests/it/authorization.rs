@@ -1166,7 +1166,7 @@ async fn end_of_input_ends_program_in_every_step() {
         server.until(step, |server| server.arrived().iter().any(|arrived| arrived.path() == step)).await;
         host.end_input();
         let (status, took) = host.exit().await;
-        assert!(took <= Duration::from_secs(1) && status.code().is_some(), "{step}: {took:?}, {status}");
+        assert!(took < Duration::from_secs(2) && status.code().is_some(), "{step}: {took:?}, {status}");
     }
 }
 

@@ -1,20 +1,37 @@
-//! The body of a response, read as pieces or as one message.
+//! The body of a response: JSON or an event stream, as its label says unless its first bytes say otherwise.
 //!
 //! # Invariants
 //!
 //! - No more of a body is kept than the limit.
 //! - A server that sends without end does not keep the thread to itself.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use bytes::Bytes;
+use log::{debug, warn};
 use reqwest::{Response, header};
 
-use super::Http;
+use super::{
+    Http,
+    event_reader::{EventReader, QUIET, begins_as_events},
+};
 use crate::{
     mcp::EVENT_STREAM,
-    message::{Assembly, Message},
+    message::{Assembly, Malformed, Message},
     remote::error::Error,
     text::one_line,
 };
+
+/// What a response that is a success holds.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// Nothing.
+    Empty,
+    /// One message (or batch).
+    Message(Message),
+    /// An event stream.
+    Events(Box<EventReader>),
+}
 
 impl Http {
     /// Returns the next piece of a body; `None` at its end. An event stream may be quiet for as long as it
@@ -35,31 +52,59 @@ impl Http {
         .map_err(Error::of_body)
     }
 
-    /// Reads a whole JSON body as a message, checked while it comes; `None` if it is empty.
+    /// Reads what came for one POST: a JSON body to its end, checked while it comes; of an event stream nothing yet.
     ///
     /// # Errors
     /// [`Error::NotMcp`] for a body that is not JSON and does not claim to be,
     /// [`Error::BadMessage`] for one that does, [`Error::TooLarge`], and those of [`chunk`](Self::chunk).
-    pub(crate) async fn message(&self, mut response: Response) -> Result<Option<Message>, Error> {
+    pub(crate) async fn content(&self, mut response: Response) -> Result<Content, Error> {
+        if is_event_stream(&response) {
+            return Ok(Content::Events(Box::new(EventReader::new(response, self.limit))));
+        }
         let claims_json = essence(&response).is_some_and(|kind| kind == "application/json" || kind.ends_with("+json"));
         let (mut assembly, mut length, mut beginning) = (Assembly::default(), 0, Bytes::new());
         let fault = |malformed, response: &Response, beginning: &[u8]| {
             if claims_json { Error::BadMessage(malformed) } else { not_mcp(response, beginning) }
         };
-        while let Some(piece) = self.chunk(&mut response).await? {
+        loop {
+            let chunk = self.chunk(&mut response);
+            let piece = if assembly.is_whole() {
+                // The answer is here; whether the response ends as announced does not matter.
+                tokio::time::timeout(QUIET, chunk).await.unwrap_or(Ok(None)).unwrap_or(None)
+            } else {
+                chunk.await?
+            };
+            let Some(piece) = piece else { break };
             length += piece.len();
             if length > self.limit {
                 return Err(Error::TooLarge { limit: self.limit });
             }
             if beginning.is_empty() {
+                if begins_as_events(&piece) {
+                    return Ok(Content::Events(Box::new(EventReader::begun(response, self.limit, piece))));
+                }
                 beginning = piece.clone();
             }
             assembly.push(piece).map_err(|malformed| fault(malformed, &response, &beginning))?;
         }
         if length == 0 {
-            return Ok(None);
+            return Ok(Content::Empty);
         }
-        assembly.finish().map(Some).map_err(|malformed| fault(malformed, &response, &beginning))
+        assembly.finish().map(Content::Message).map_err(|malformed| fault(malformed, &response, &beginning))
+    }
+}
+
+impl Http {
+    /// Logs an event that is no JSON-RPC message: the first one of this server as a warning, because a heartbeat repeats.
+    pub(crate) fn report_ignored_event(&self, malformed: &Malformed, beginning: &[u8]) {
+        let text = one_line(beginning);
+        if self.has_ignored_event.swap(true, Relaxed) {
+            debug!("the server sent an event that is {malformed}: {text}");
+        } else {
+            warn!(
+                "ignoring an event of the server that is {malformed}: {text} (further ones are logged with --debug only)"
+            );
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! - No header, cookie, credential or body reaches another origin than that of the server.
 //! - A redirect to another origin is reported, not followed.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, atomic::AtomicBool};
 
 use bytes::Bytes;
 use log::debug;
@@ -18,6 +18,7 @@ use reqwest::{
 use self::{
     body::{is_event_stream, not_mcp},
     cookies::Cookies,
+    event_reader::EventReader,
     limit::ConcurrencyLimit,
 };
 use super::error::{Error, same_origin};
@@ -32,6 +33,7 @@ use crate::{
 
 pub(crate) mod body;
 mod cookies;
+pub(crate) mod event_reader;
 mod limit;
 mod refusal;
 
@@ -57,6 +59,8 @@ pub(crate) struct Http {
     network: Arc<Network>,
     /// Largest answer and largest event, in bytes.
     pub(super) limit: usize,
+    /// An event was reported that is no message.
+    has_ignored_event: AtomicBool,
     /// What is told of connections and challenges.
     pub(super) observer: Observer,
 }
@@ -105,6 +109,7 @@ impl Http {
             concurrency: ConcurrencyLimit::new(),
             network: network.clone(),
             limit,
+            has_ignored_event: AtomicBool::new(false),
             observer,
         })
     }
@@ -158,7 +163,7 @@ impl Http {
         headers: &HeaderMap,
         last_id: Option<&Bytes>,
         requester: Requester,
-    ) -> Result<Response, Error> {
+    ) -> Result<EventReader, Error> {
         let fill = |request: &mut Request| {
             let headers = request.headers_mut();
             headers.insert(header::ACCEPT, HeaderValue::from_static(EVENT_STREAM));
@@ -167,7 +172,11 @@ impl Http {
             }
         };
         let response = self.request(Method::GET, &self.server, headers, requester, fill).await?;
-        if is_event_stream(&response) { Ok(response) } else { Err(not_mcp(&response, &[])) }
+        if is_event_stream(&response) {
+            Ok(EventReader::new(response, self.limit))
+        } else {
+            Err(not_mcp(&response, &[]))
+        }
     }
 
     /// DELETEs the session; the response does not matter.

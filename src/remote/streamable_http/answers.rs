@@ -7,28 +7,38 @@
 
 use std::{sync::Arc, time::Duration};
 
-use log::{debug, info, warn};
-use reqwest::{Response, header::HeaderValue};
+use log::{debug, info};
+use reqwest::{Response, StatusCode, header::HeaderValue};
+use tokio::{sync::watch, time::Instant};
 
 use super::{StreamableHttp, session::Session};
 use crate::{
-    message::{Id, Message, Part, Shape},
+    mcp::HOST_PATIENCE,
+    message::{Id, Message, Part, Shape, peek},
     oauth::Requester,
     remote::{
         Event,
-        error::Error,
+        error::{Error, Refusal},
         handshake::Initialized,
-        http::body::is_event_stream,
+        http::{body::Content, event_reader::EventReader},
         matching::{sole_answer, take},
-        resumable::{DEFAULT_RETRY, EMPTY_AND_HASTY, ResumableStream},
+        resumable::{DEFAULT_RETRY, EMPTY_AND_HASTY, ResumableStream, StreamKind},
         retry::Backoff,
     },
     sync::LockExt,
     text::{chain, one_line},
 };
 
-/// Failed tries in a row to resume a stream, each after a growing pause, before its answer is lost.
-const MOST_RESUMPTIONS: u32 = 8;
+/// Longest pause between tries to resume a stream, which last for `--retry-for`.
+const LONGEST_RESUMPTION_PAUSE: Duration = Duration::from_secs(4);
+/// Longest silence of a resumed stream, before it is resumed anew. Servers and balancers end the idle within a minute.
+const RESUMED_SILENCE: Duration = Duration::from_secs(60);
+/// Such silences in a row, before an answer is lost: a server that knew of the request would have had something to resume.
+const MOST_SILENCES: u32 = 3;
+/// What is said of a server that accepts a request as if it were a notification.
+const ACCEPTED_ONLY: &str = "the server accepted the request but sent no answer to it";
+/// Longer answers than this, in bytes, are no mere error about the session.
+const LONGEST_SESSION_ERROR: usize = 4096;
 /// Resumptions in a row that bring nothing at all, before an answer is lost: at the usual pauses,
 /// most of an hour of a server that only polls.
 const MOST_EMPTY_RESUMPTIONS: u32 = 500;
@@ -39,9 +49,9 @@ const REST: Duration = Duration::from_secs(5);
 pub(super) const MOST_TRAILING: usize = 64;
 
 /// Who gets the answers of an exchange.
-pub(super) enum Recipient<'a> {
+pub(super) enum Recipient {
     /// The host.
-    Host(&'a Session),
+    Host,
     /// The host, but the answer to its `initialize` makes the session first, with this id.
     NewSession(Option<HeaderValue>),
     /// This program: the answer to this id stays here.
@@ -55,37 +65,69 @@ impl StreamableHttp {
         response: Response,
         session: &Session,
         unanswered: &mut Vec<Id>,
-        recipient: &mut Recipient<'_>,
+        recipient: &mut Recipient,
     ) -> Result<(), Error> {
-        if is_event_stream(&response) {
+        let is_accepted = response.status() == StatusCode::ACCEPTED;
+        match self.core.http.content(response).await {
             // Boxed: the common future stays small, and it is moved and zeroed for each message.
-            return Box::pin(self.answers_in_events(response, session, unanswered, recipient)).await;
-        }
-        match self.core.http.message(response).await {
-            Ok(Some(message)) => {
-                let message = sole_answer(message, unanswered)?;
-                self.deliver(message, unanswered, recipient).await;
+            Ok(Content::Events(reader)) => {
+                return Box::pin(self.answers_in_events(*reader, session, unanswered, recipient)).await;
             }
-            Ok(None) => {}
+            Ok(Content::Message(message)) => {
+                let message = sole_answer(message, unanswered)?;
+                self.deliver(message, session, unanswered, recipient).await?;
+            }
+            Ok(Content::Empty) => {}
             // Nothing was asked, so the body does not matter (some servers send a page or a word).
             Err(_) if unanswered.is_empty() => {}
             Err(error) => return Err(error),
         }
         if unanswered.is_empty() {
             Ok(())
+        } else if is_accepted && matches!(recipient, Recipient::Host) {
+            Box::pin(self.await_on_get_stream(unanswered)).await
         } else {
-            Err(Error::NoAnswer("the server accepted the request but sent no answer to it"))
+            Err(Error::NoAnswer(ACCEPTED_ONLY))
         }
+    }
+
+    /// Waits for answers that the server promises with 202, which is for notifications only, and sends by the GET stream.
+    /// The SDK for TypeScript takes them there.
+    async fn await_on_get_stream(&self, unanswered: &mut Vec<Id>) -> Result<(), Error> {
+        /// Takes the ids off the list, however the wait ends.
+        struct Accepted<'a>(&'a watch::Sender<Vec<Id>>, Vec<Id>);
+        impl Drop for Accepted<'_> {
+            fn drop(&mut self) {
+                self.0.send_modify(|ids| ids.retain(|id| !self.1.contains(id)));
+            }
+        }
+        let awaited = Accepted(&self.accepted, unanswered.clone());
+        let mut accepted = self.accepted.subscribe();
+        let mut steering = self.steering.subscribe();
+        self.accepted.send_modify(|ids| ids.extend(awaited.1.iter().cloned()));
+        self.open_get_stream();
+        let answered = accepted.wait_for(|ids| awaited.1.iter().all(|id| !ids.contains(id)));
+        let outcome = tokio::select! {
+            biased;
+            _ = answered => Ok(()),
+            _ = steering.wait_for(|steering| steering.has_no_stream) => Err(Error::NoAnswer(ACCEPTED_ONLY)),
+            () = tokio::time::sleep(HOST_PATIENCE) => {
+                Err(Error::NoAnswer("the server accepted the request but sent no answer to it, nor one on its GET stream"))
+            }
+        };
+        unanswered.retain(|id| self.accepted.borrow().contains(id));
+        outcome
     }
 
     async fn answers_in_events(
         &self,
-        response: Response,
+        reader: EventReader,
         session: &Session,
         unanswered: &mut Vec<Id>,
-        recipient: &mut Recipient<'_>,
+        recipient: &mut Recipient,
     ) -> Result<(), Error> {
-        let mut stream = ResumableStream::new(response, self.core.http.limit);
+        let mut stream = ResumableStream::new(reader, StreamKind::Answer);
+        let mut silences = 0;
         loop {
             let next = if unanswered.is_empty() {
                 let Ok(_permit) = self.trailing_of_host.try_acquire() else { return Ok(()) };
@@ -93,57 +135,78 @@ impl StreamableHttp {
                     Ok(next) => next,
                     Err(_) => return Ok(()),
                 }
+            } else if stream.is_resumed() {
+                // The server had the answer's position and said nothing: it may have forgotten the request.
+                match tokio::time::timeout(RESUMED_SILENCE, stream.next(&self.core.http)).await {
+                    Ok(next) => next,
+                    Err(_) => Err(Error::Silent { what: "event on the resumed stream", after: RESUMED_SILENCE }),
+                }
             } else {
                 stream.next(&self.core.http).await
             };
             let error = match next {
                 Ok(Some(message)) => {
-                    self.deliver(message, unanswered, recipient).await;
-                    if unanswered.is_empty() && !matches!(recipient, Recipient::Host(_)) {
+                    silences = 0;
+                    self.deliver(message, session, unanswered, recipient).await?;
+                    if unanswered.is_empty() && !matches!(recipient, Recipient::Host) {
                         self.drain(stream); // because the caller waits for this answer, not for the end of the stream
                         return Ok(());
                     }
                     continue;
                 }
-                Err(Error::BadMessage(malformed)) if unanswered.is_empty() => {
-                    warn!("an event of the server is dropped: {malformed}");
-                    continue;
-                }
                 _ if unanswered.is_empty() => return Ok(()),
-                Err(error @ (Error::TooLarge { .. } | Error::BadMessage(_))) => return Err(error),
+                Err(error @ (Error::TooLarge { .. } | Error::SpeaksHttpSse)) => return Err(error),
+                Err(error @ Error::Silent { .. }) if stream.is_resumed() => {
+                    silences += 1;
+                    if silences >= MOST_SILENCES {
+                        return Err(Error::NoAnswer("the server resumed the answer's stream but sent nothing on it"));
+                    }
+                    error
+                }
                 Err(error) => error,
-                Ok(None) => Error::NoAnswer("the server ended the stream without answering"),
+                Ok(None) => match stream.malformed.take() {
+                    Some(malformed) => Error::BadMessage(malformed),
+                    None => Error::NoAnswer("the server ended the stream without answering"),
+                },
             };
-            // MCP 2025-11-25, Transports, Resumability: only a stream with an event id can go on.
-            let resumed = self.resume(&mut stream, session).await.ok_or(error)?;
-            stream.resume(resumed, self.core.http.limit);
+            let reader = self.resume(&mut stream, session, error).await?;
+            stream.resume(reader);
         }
     }
 
-    /// Returns the rest of a stream that broke off, or `None` if the server does not send it.
-    async fn resume(&self, stream: &mut ResumableStream, session: &Session) -> Option<Response> {
-        let last_id = stream.last_id.clone()?;
+    /// Returns the rest of a stream that broke off with `error`.
+    ///
+    /// # Errors
+    /// The `error`, if the stream has no position; else why the server does not send the rest.
+    async fn resume(
+        &self,
+        stream: &mut ResumableStream,
+        session: &Session,
+        error: Error,
+    ) -> Result<EventReader, Error> {
+        // MCP 2025-11-25, Transports, Resumability: only a stream with an event id can go on.
+        let Some(last_id) = stream.last_id() else { return Err(error) };
         if stream.empty_resumptions >= MOST_EMPTY_RESUMPTIONS {
-            return None;
+            return Err(error);
         }
-        let mut backoff = Backoff::up_to(Duration::from_secs(15));
-        let mut pause = stream.retry.unwrap_or(DEFAULT_RETRY); // SEP-1699: exactly the time asked for
-        if stream.empty_resumptions > EMPTY_AND_HASTY {
-            pause = pause.max(Backoff::FIRST);
+        let retry = stream.retry().unwrap_or(DEFAULT_RETRY); // SEP-1699: exactly the time asked for
+        let mut pause = if stream.empty_resumptions > EMPTY_AND_HASTY { retry.max(Backoff::FIRST) } else { retry };
+        if matches!(error, Error::Broken(_)) {
+            info!("the stream of an answer broke off ({}); resuming it", chain(&error));
         }
-        for _ in 0..MOST_RESUMPTIONS {
+        let began = Instant::now();
+        let mut backoff = Backoff::up_to(LONGEST_RESUMPTION_PAUSE);
+        loop {
             tokio::time::sleep(pause).await;
-            match self.core.http.listen(&session.headers, Some(&last_id), Requester::Stream).await {
-                Ok(response) => return Some(response),
-                Err(error) if error.may_pass() => {}
-                Err(error) => {
-                    debug!("cannot resume: {}", chain(&error));
-                    return None;
-                }
+            let error = match self.core.http.listen(&session.headers, Some(&last_id), Requester::Stream).await {
+                Ok(reader) => return Ok(reader),
+                Err(error) => error,
+            };
+            pause = retry.max(backoff.pause()).max(error.retry_after().unwrap_or_default());
+            if !error.may_pass() || began.elapsed() + pause > self.core.limits.retry_for {
+                return Err(Error::NotResumed(Box::new(error)));
             }
-            pause = stream.retry.unwrap_or(DEFAULT_RETRY).max(backoff.pause());
         }
-        None
     }
 
     /// Reads a stream to its end in the background.
@@ -156,7 +219,7 @@ impl StreamableHttp {
         }
         trailing.spawn(async move {
             while let Ok(Ok(Some(message))) = tokio::time::timeout(REST, stream.next(&http)).await {
-                for part in message.split().into_iter().flatten() {
+                for part in message.into_parts() {
                     events.send(Event::Message(part)).await;
                 }
             }
@@ -164,21 +227,43 @@ impl StreamableHttp {
     }
 
     /// Delivers a message to its recipient.
-    pub(super) async fn deliver(&self, mut message: Message, unanswered: &mut Vec<Id>, recipient: &mut Recipient<'_>) {
+    ///
+    /// # Errors
+    /// [`Error::SessionLost`] if the answer says so; it is not delivered then.
+    pub(super) async fn deliver(
+        &self,
+        mut message: Message,
+        session: &Session,
+        unanswered: &mut Vec<Id>,
+        recipient: &mut Recipient,
+    ) -> Result<(), Error> {
         match &message.shape {
             Shape::Response { id: Some(id) } => {
                 if let Some(asked) = take(id, unanswered) {
                     if asked != *id {
                         message = message.with_id(&asked);
                     }
+                    if let Some(loss) = loss_in_answer(&message, session) {
+                        unanswered.push(asked);
+                        return Err(loss);
+                    }
                     match recipient {
-                        Recipient::Host(session) => self.note_answer(session),
+                        Recipient::Host => self.note_answer(session),
                         Recipient::NewSession(session_id) => self.begin_session(session_id.take(), &message),
                         Recipient::Program(own, answer) if *own == asked => {
                             *answer = Some(message);
-                            return;
+                            return Ok(());
                         }
                         Recipient::Program(..) => {}
+                    }
+                } else {
+                    let mut accepted = None;
+                    self.accepted.send_if_modified(|ids| {
+                        accepted = take(id, ids);
+                        accepted.is_some()
+                    });
+                    if let Some(asked) = accepted.filter(|asked| asked != id) {
+                        message = message.with_id(&asked);
                     }
                 }
             }
@@ -189,24 +274,23 @@ impl StreamableHttp {
                     Part::Message(Shape::Request { .. } | Shape::Notification { .. }, _) => true,
                     _ => false,
                 };
-                if !matches!(recipient, Recipient::Host(_)) || !parts.iter().all(exact) {
-                    for part in message.split().into_iter().flatten() {
-                        Box::pin(self.deliver(part, unanswered, recipient)).await;
+                if !matches!(recipient, Recipient::Host) || !parts.iter().all(exact) {
+                    for part in message.into_parts() {
+                        Box::pin(self.deliver(part, session, unanswered, recipient)).await?;
                     }
-                    return;
+                    return Ok(());
                 }
                 for part in parts {
                     if let Part::Message(Shape::Response { id: Some(id) }, _) = part {
                         take(id, unanswered);
                     }
                 }
-                if let Recipient::Host(session) = recipient {
-                    self.note_answer(session);
-                }
+                self.note_answer(session);
             }
             _ => {}
         }
         self.core.events.send(Event::Message(message)).await;
+        Ok(())
     }
 
     /// Makes the session, because the server has answered the host's `initialize`.
@@ -214,9 +298,34 @@ impl StreamableHttp {
         match Initialized::read(answer) {
             Initialized::Version(version) => {
                 info!("connected over Streamable HTTP, revision {}", one_line(version.as_bytes()));
-                self.session.send_replace(Arc::new(Session::new(&self.core.http, session_id, &version)));
+                self.session.send_replace(Arc::new(Session::new(&self.core.http, session_id, &version, 0)));
             }
             Initialized::Error(error) => debug!("the server refuses the session: {}", one_line(error.as_bytes())),
         }
+    }
+}
+
+/// Returns the loss of the session that a server reports in an answer (JSON-RPC error with status 200).
+fn loss_in_answer(answer: &Message, session: &Session) -> Option<Error> {
+    // Most answers are none: the words come first, because they cost least.
+    if answer.body.len() > LONGEST_SESSION_ERROR || !session.has_id() {
+        return None;
+    }
+    let text = answer.body.to_bytes();
+    let mentions = |words: &[u8]| memchr::memmem::find(&text, words).is_some();
+    if !mentions(b"ession") && !mentions(b"SESSION") && !mentions(b"not initialized") {
+        return None;
+    }
+    let words = peek::error(&answer.body)?.message.unwrap_or_default();
+    let refusal = Refusal {
+        status: StatusCode::OK,
+        retry_after: None,
+        text: one_line(words.as_bytes()),
+        had_headers: false,
+        answer: Some(answer.clone()),
+    };
+    match session.loss(Box::new(refusal)) {
+        loss @ Error::SessionLost { .. } => Some(loss),
+        _ => None,
     }
 }

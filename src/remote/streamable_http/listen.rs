@@ -13,16 +13,12 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{
-    StreamableHttp,
-    answers::Recipient,
-    session::{Session, names_the_session},
-};
+use super::{StreamableHttp, answers::Recipient, session::Session};
 use crate::{
     oauth::Requester,
     remote::{
-        error::Error,
-        resumable::{DEFAULT_RETRY, EMPTY_AND_HASTY, ResumableStream},
+        error::{Error, Refusal},
+        resumable::{DEFAULT_RETRY, EMPTY_AND_HASTY, ResumableStream, StreamKind},
         retry::Backoff,
     },
     text::chain,
@@ -30,6 +26,8 @@ use crate::{
 
 /// Longest pause between tries to open the GET stream. An idle stream is worth little traffic.
 const LONGEST_STREAM_PAUSE: Duration = Duration::from_secs(60);
+/// The longest `Retry-After` that is obeyed: one beyond it is a mistake.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 /// The GET stream waits for the first answer, so as not to take the one warm connection from the
 /// request that follows the handshake; if the host asks nothing, it is opened after this.
 const QUIET: Duration = Duration::from_millis(200);
@@ -39,6 +37,8 @@ const QUIET: Duration = Duration::from_millis(200);
 pub(super) struct Steering {
     /// A request other than `initialize` has been answered.
     answered: bool,
+    /// The server offers no GET stream in this session.
+    pub(super) has_no_stream: bool,
     /// How often the machine has slept: then connections may be dead.
     pub(super) sleeps: u64,
 }
@@ -70,10 +70,12 @@ impl StreamableHttp {
         loop {
             let session = sessions.borrow_and_update().clone();
             if !session.is_blank() {
+                self.steering.send_modify(|steering| steering.has_no_stream = false);
                 tokio::select! {
                     () = self.follow(&session) => {}
                     _ = sessions.changed() => continue,
                 }
+                self.steering.send_modify(|steering| steering.has_no_stream = true);
             }
             if sessions.changed().await.is_err() {
                 return;
@@ -93,19 +95,19 @@ impl StreamableHttp {
         let mut stream: Option<ResumableStream> = None;
         let mut backoff = Backoff::up_to(LONGEST_STREAM_PAUSE);
         loop {
-            let last_id = stream.as_ref().and_then(|stream| stream.last_id.clone());
+            let last_id = stream.as_mut().and_then(ResumableStream::last_id);
             let since = Instant::now();
             let opened = http.listen(&session.headers, last_id.as_ref(), Requester::Stream).await;
-            let error = match (opened, &mut stream) {
-                (Ok(response), stream) => {
-                    let stream = match stream {
+            let error = match opened {
+                Ok(reader) => {
+                    let stream = match &mut stream {
                         Some(stream) => {
-                            stream.resume(response, http.limit);
+                            stream.resume(reader);
                             stream
                         }
                         None => {
-                            debug!("the server's own stream is open");
-                            stream.insert(ResumableStream::new(response, http.limit))
+                            debug!("the GET stream is open");
+                            stream.insert(ResumableStream::new(reader, StreamKind::Unasked))
                         }
                     };
                     tokio::select! {
@@ -113,39 +115,43 @@ impl StreamableHttp {
                         () = Steering::slept(&mut steering, &mut sleeps) => continue,
                     }
                 }
-                (Err(Error::Refused(refusal)), Some(_)) if names_the_session(&refusal, session) => {
-                    if let Err(error) = self.renew(session).await {
-                        warn!("{}", chain(&error));
+                Err(error) => match StreamVerdict::of(error, session, stream.is_some()) {
+                    StreamVerdict::None(error) => {
+                        debug!("the server offers no GET stream: {}", chain(&error));
+                        return;
                     }
-                    return;
-                }
-                // 405 is the specification's way to say no; servers have found others.
-                (Err(Error::Refused(refusal)), None)
-                    if refusal.status.is_client_error() || refusal.status == StatusCode::NOT_IMPLEMENTED =>
-                {
-                    debug!("the server offers no stream of its own: {refusal}");
-                    return;
-                }
-                (Err(error), stream) => {
-                    // Perhaps the server has forgotten the event: then a new stream is better than none.
-                    if let (Error::Refused(refusal), Some(stream)) = (&error, stream)
-                        && refusal.status.is_client_error()
-                    {
-                        stream.forget();
+                    StreamVerdict::SessionLost(refusal) => {
+                        if let Err(error) = self.renew(session, &refusal).await {
+                            warn!("{}", chain(&error));
+                        }
+                        return;
                     }
-                    Some(error)
-                }
+                    StreamVerdict::Later(error) => {
+                        // Perhaps the server has forgotten the event: then a new stream is better than none.
+                        if let (Error::Refused(refusal), Some(stream)) = (&error, &mut stream)
+                            && refusal.status.is_client_error()
+                        {
+                            stream.forget();
+                        }
+                        Some(error)
+                    }
+                },
             };
             if let Some(error) = &error {
-                debug!("the server's own stream: {}", chain(error));
+                debug!("the GET stream: {}", chain(error));
             }
             if since.elapsed() > LONGEST_STREAM_PAUSE {
                 backoff = Backoff::up_to(LONGEST_STREAM_PAUSE);
             }
-            let empty = stream.as_ref().map_or(0, |stream| stream.empty_resumptions);
-            let pause = match (stream.as_ref().and_then(|stream| stream.retry), error) {
-                (Some(named), None) if empty <= EMPTY_AND_HASTY => named,
-                (named, _) => named.unwrap_or(DEFAULT_RETRY).max(backoff.pause()),
+            let is_empty = stream.as_ref().is_some_and(|stream| stream.empty_resumptions > EMPTY_AND_HASTY);
+            let pause = match (stream.as_mut().and_then(ResumableStream::retry), error) {
+                // SEP-1699: a server that closes its stream names the time, whether it has sent something or not.
+                (Some(named), None) if is_empty => named.max(Backoff::FIRST),
+                (Some(named), None) => named,
+                (named, error) => {
+                    let asked = error.and_then(|error| error.retry_after()).unwrap_or_default();
+                    named.unwrap_or(DEFAULT_RETRY).max(backoff.pause()).max(asked.min(LONGEST_RETRY_AFTER))
+                }
             };
             tokio::select! {
                 () = sleep(pause) => {}
@@ -158,11 +164,86 @@ impl StreamableHttp {
     async fn pass_on(&self, stream: &mut ResumableStream, session: &Session) -> Option<Error> {
         loop {
             match stream.next(&self.core.http).await {
-                Ok(Some(message)) => self.deliver(message, &mut Vec::new(), &mut Recipient::Host(session)).await,
+                Ok(Some(message)) => {
+                    // Nothing is asked here, so no answer can lose the session.
+                    if let Err(error) = self.deliver(message, session, &mut Vec::new(), &mut Recipient::Host).await {
+                        return Some(error);
+                    }
+                }
                 Ok(None) => return None,
-                Err(Error::BadMessage(malformed)) => warn!("an event of the server is dropped: {malformed}"),
                 Err(error) => return Some(error),
             }
         }
+    }
+}
+
+/// What a GET that brought no stream means.
+#[derive(Debug)]
+enum StreamVerdict {
+    /// The server has no such stream.
+    None(Error),
+    /// It may have one later.
+    Later(Error),
+    /// The session is lost, and the stream with it.
+    SessionLost(Box<Refusal>),
+}
+
+impl StreamVerdict {
+    /// Judges the `error` of a GET; `was_open` is whether the session has had a stream.
+    fn of(error: Error, session: &Session, was_open: bool) -> Self {
+        let Error::Refused(refusal) = error else {
+            // Something came that is no event stream: what has never been one will not become one.
+            return if was_open || !matches!(error, Error::NotMcp(_)) { Self::Later(error) } else { Self::None(error) };
+        };
+        match (session.loss(refusal), was_open) {
+            (Error::SessionLost { refusal, .. }, true) => Self::SessionLost(refusal),
+            // MCP 2025-11-25, Transports: 405 is how a server says no; servers have found others.
+            (Error::SessionLost { refusal, .. }, false) => Self::None(Error::Refused(refusal)),
+            (Error::Refused(refusal), was_open) => {
+                let is_taken = match refusal.status {
+                    StatusCode::CONFLICT => true,
+                    // The old stream is kept for a while by a gateway.
+                    StatusCode::BAD_REQUEST => refusal.text.to_ascii_lowercase().contains("exist"),
+                    _ => false,
+                };
+                let error = Error::Refused(refusal);
+                if was_open || is_taken || error.may_pass() { Self::Later(error) } else { Self::None(error) }
+            }
+            (error, _) => Self::Later(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::{HeaderMap, HeaderValue};
+
+    use super::*;
+    use crate::mcp::header::SESSION_ID;
+
+    fn verdict(status: u16, text: &str, was_open: bool) -> &'static str {
+        let headers = HeaderMap::from_iter([(SESSION_ID, HeaderValue::from_static("s"))]);
+        let session = Session::with_headers(headers, 0);
+        let status = StatusCode::from_u16(status).unwrap();
+        let refusal = Refusal { status, retry_after: None, text: text.to_owned(), had_headers: false, answer: None };
+        match StreamVerdict::of(Error::Refused(Box::new(refusal)), &session, was_open) {
+            StreamVerdict::None(_) => "none",
+            StreamVerdict::Later(_) => "later",
+            StreamVerdict::SessionLost(_) => "lost",
+        }
+    }
+
+    #[test]
+    fn refusal_of_get_has_one_of_three_verdicts() {
+        for status in [404, 405, 406, 501, 400, 401, 403] {
+            assert_eq!(verdict(status, "", false), "none", "{status}");
+        }
+        for status in [408, 409, 425, 429, 500, 502, 503, 504] {
+            assert_eq!((verdict(status, "", false), verdict(status, "", true)), ("later", "later"), "{status}");
+        }
+        assert_eq!(verdict(400, "session already exists", false), "later");
+        assert_eq!(verdict(400, "session already exists", true), "later");
+        assert_eq!((verdict(404, "", true), verdict(400, "unknown session", true)), ("lost", "lost"));
+        assert_eq!((verdict(405, "", true), verdict(403, "", true)), ("later", "later"));
     }
 }

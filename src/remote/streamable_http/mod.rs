@@ -25,13 +25,14 @@ use self::{
     answers::{MOST_TRAILING, Recipient},
     listen::Steering,
     renewal::Renewal,
-    session::{Session, names_the_session},
+    session::Session,
 };
 use super::{
     Event,
     connection::{Connection, Core, Ping, Transport},
     error::Error,
-    retry::Tries,
+    retry::{Replay, Tries},
+    session_loss,
 };
 use crate::{
     mcp::{
@@ -55,6 +56,8 @@ pub(super) struct StreamableHttp {
     core: Core,
     session: watch::Sender<Arc<Session>>,
     steering: watch::Sender<Steering>,
+    /// Requests that the server has accepted with 202: the GET stream is to bring their answers.
+    accepted: watch::Sender<Vec<Id>>,
     /// The rest of streams that have brought an answer to this program.
     trailing: Mutex<JoinSet<()>>,
     /// How many more streams may be read that have brought their answer to the host.
@@ -74,6 +77,7 @@ impl StreamableHttp {
             session: watch::Sender::new(Arc::new(Session::blank(&core.http))),
             core,
             steering: watch::Sender::default(),
+            accepted: watch::Sender::default(),
             trailing: Mutex::default(),
             trailing_of_host: Semaphore::new(MOST_TRAILING),
         });
@@ -86,7 +90,7 @@ impl StreamableHttp {
         message: &Message,
         session: &Session,
         unanswered: &mut Vec<Id>,
-        recipient: &mut Recipient<'_>,
+        recipient: &mut Recipient,
     ) -> Result<(), Error> {
         let response = self.post(message, session).await?;
         if let Recipient::NewSession(session_id) = recipient {
@@ -98,9 +102,7 @@ impl StreamableHttp {
     async fn post(&self, message: &Message, session: &Session) -> Result<Response, Error> {
         let http = &self.core.http;
         http.post(http.server(), &session.headers, message).await.map_err(|error| match error {
-            Error::Refused(refusal) if names_the_session(&refusal, session) && !refusal.answers(message) => {
-                Error::SessionLost(refusal)
-            }
+            Error::Refused(refusal) => session.loss(refusal),
             error => error,
         })
     }
@@ -141,21 +143,22 @@ impl Transport for StreamableHttp {
     ) -> Result<(), Error> {
         attempt.session = self.session.borrow().clone();
         let session = &*attempt.session;
-        self.exchange(message, session, unanswered, &mut Recipient::Host(session)).await?;
+        self.exchange(message, session, unanswered, &mut Recipient::Host).await?;
         session.prove();
         Ok(())
     }
 
-    async fn recover(&self, _message: &Message, attempt: &mut HttpAttempt, error: Error) -> Result<(), Error> {
-        if !attempt.may_renew || !matches!(error, Error::SessionLost(_)) {
-            return Err(error);
-        }
-        match self.renew(&attempt.session).await? {
-            Renewal::Made => {
+    async fn recover(&self, message: &Message, attempt: &mut HttpAttempt, error: Error) -> Result<(), Error> {
+        let Error::SessionLost { refusal, is_named, lasted } = error else { return Err(error) };
+        let renewal =
+            if attempt.may_renew { self.renew(&attempt.session, &refusal).await? } else { Renewal::Pointless };
+        match renewal {
+            Renewal::Made if session_loss::did_not_run(&refusal) || Replay::of(message) == Replay::Safe => {
                 attempt.may_renew = false;
                 Ok(())
             }
-            Renewal::Pointless => Err(error),
+            Renewal::Made => Err(Error::Refused(refusal)),
+            Renewal::Pointless => Err(Error::SessionLost { refusal, is_named, lasted }),
         }
     }
 
@@ -169,8 +172,8 @@ impl Transport for StreamableHttp {
         let Some(ping) = self.core.handshake.ping().filter(|_| !session.is_blank()) else { return };
         match self.ask(&ping, &session).await {
             Ok(_) => session.prove(),
-            Err(Error::SessionLost(_)) => {
-                if let Err(error) = self.renew(&session).await {
+            Err(Error::SessionLost { refusal, .. }) => {
+                if let Err(error) = self.renew(&session, &refusal).await {
                     warn!("{}", chain(&error));
                 }
             }

@@ -14,7 +14,11 @@ use super::{StreamableHttp, answers::Recipient, session::Session};
 use crate::{
     mcp::header::SESSION_ID,
     message::{Id, Message},
-    remote::{Event, error::Error, handshake::Initialized},
+    remote::{
+        Event,
+        error::{Error, Refusal},
+        handshake::Initialized,
+    },
     status::Disposition,
     text::{chain, one_line},
 };
@@ -40,19 +44,19 @@ impl StreamableHttp {
         self.core.timeout_excluding_sign_in(after, exchange).await.unwrap_or(silent)
     }
 
-    /// Makes a new session in place of `lost`, unless there is one already.
-    pub(super) async fn renew(&self, lost: &Arc<Session>) -> Result<Renewal, Error> {
+    /// Makes a new session in place of the one that is `lost` according to `refusal`, unless there is one already.
+    pub(super) async fn renew(&self, lost: &Arc<Session>, refusal: &Refusal) -> Result<Renewal, Error> {
         let _closed = self.core.order.close().await;
         if !Arc::ptr_eq(&self.session.borrow(), lost) {
             return Ok(Renewal::Made);
         }
-        if !lost.may_be_replaced() {
+        if !lost.may_be_replaced(refusal) {
             return Ok(Renewal::Pointless);
         }
         let Some(initialize) = self.core.handshake.initialize() else { return Ok(Renewal::Pointless) };
-        info!("the server has lost the session; initialising again");
+        info!("the server has lost the session ({refusal}); initializing again");
         let after = self.core.limits.initialize_timeout;
-        let made = self.core.timeout_excluding_sign_in(after, self.make_session(&initialize)).await;
+        let made = self.core.timeout_excluding_sign_in(after, self.make_session(&initialize, lost.unproven())).await;
         match made.unwrap_or(Err(Error::Silent { what: "answer to initialize", after })) {
             Ok((session, answer)) => {
                 // In this order, because the new session ends whatever follows the old one, which may be the caller.
@@ -79,13 +83,13 @@ impl StreamableHttp {
     }
 
     /// Repeats the handshake, and what the host had set.
-    async fn make_session(&self, initialize: &Message) -> Result<(Arc<Session>, Message), Error> {
+    async fn make_session(&self, initialize: &Message, unproven: u32) -> Result<(Arc<Session>, Message), Error> {
         let blank = Session::blank(&self.core.http);
         let response = self.post(initialize, &blank).await?;
         let id = response.headers().get(SESSION_ID).cloned();
         let answer = self.own_answer(initialize, response, &blank).await?;
         let session = match Initialized::read(&answer) {
-            Initialized::Version(version) => Arc::new(Session::new(&self.core.http, id, &version)),
+            Initialized::Version(version) => Arc::new(Session::new(&self.core.http, id, &version, unproven)),
             Initialized::Error(error) => return Err(Error::NoNewSession(one_line(error.as_bytes()))),
         };
         if let Some(initialized) = self.core.handshake.initialized()

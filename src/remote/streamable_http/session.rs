@@ -2,15 +2,16 @@
 
 use std::{sync::Mutex, time::Duration};
 
-use reqwest::{
-    StatusCode,
-    header::{HeaderMap, HeaderValue},
-};
+use reqwest::header::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use crate::{
     mcp::header::{PROTOCOL_VERSION, SESSION_ID},
-    remote::{error::Refusal, http::Http},
+    remote::{
+        error::{Error, Refusal},
+        http::Http,
+        session_loss,
+    },
     sync::LockExt,
 };
 
@@ -18,11 +19,16 @@ use crate::{
 /// that answers 404 to everything would be initialized again for each message.
 const PROBATION: Duration = Duration::from_secs(5);
 
+/// Sessions in a row that may be replaced before they have answered: one of several instances may know nothing of a session
+/// that another has just made.
+const MOST_HASTY_RENEWALS: u32 = 1;
+
 /// A session, or what there is before one.
 #[derive(Debug)]
 pub(super) struct Session {
     /// All headers: those of the user, session and protocol version.
     pub(super) headers: HeaderMap,
+    began: Instant,
     standing: Mutex<Standing>,
 }
 
@@ -31,8 +37,8 @@ pub(super) struct Session {
 enum Standing {
     /// The server has not answered `initialize`.
     Blank,
-    /// Has answered nothing since then.
-    OnProbation { since: Instant },
+    /// Has answered nothing since then, and is the last of so many in a row.
+    OnProbation { since: Instant, renewals: u32 },
     /// Has answered.
     Proven,
     /// The server has refused to replace it.
@@ -42,11 +48,11 @@ enum Standing {
 impl Session {
     /// Returns what there is before a session.
     pub(super) fn blank(http: &Http) -> Self {
-        Self { headers: http.headers().clone(), standing: Mutex::new(Standing::Blank) }
+        Self { headers: http.headers().clone(), began: Instant::now(), standing: Mutex::new(Standing::Blank) }
     }
 
     /// Returns a session that begins now.
-    pub(super) fn new(http: &Http, id: Option<HeaderValue>, version: &str) -> Self {
+    pub(super) fn new(http: &Http, id: Option<HeaderValue>, version: &str, renewals: u32) -> Self {
         let mut headers = http.headers().clone();
         if let Some(mut id) = id {
             id.set_sensitive(true); // MCP 2025-11-25, Transports, Session Management: it is a secret
@@ -57,11 +63,25 @@ impl Session {
         {
             headers.insert(PROTOCOL_VERSION, version);
         }
-        Self { headers, standing: Mutex::new(Standing::OnProbation { since: Instant::now() }) }
+        Self::with_headers(headers, renewals)
+    }
+
+    /// Returns a session that begins now, whose requests have these headers.
+    pub(super) fn with_headers(headers: HeaderMap, renewals: u32) -> Self {
+        let began = Instant::now();
+        Self { headers, began, standing: Mutex::new(Standing::OnProbation { since: began, renewals }) }
     }
 
     pub(super) fn has_id(&self) -> bool {
         self.headers.contains_key(SESSION_ID)
+    }
+
+    /// Returns the number of sessions in a row, with this one, that have not answered.
+    pub(super) fn unproven(&self) -> u32 {
+        match *self.standing.guard() {
+            Standing::OnProbation { renewals, .. } => renewals + 1,
+            Standing::Blank | Standing::Proven | Standing::Irreplaceable { .. } => 0,
+        }
     }
 
     pub(super) fn is_blank(&self) -> bool {
@@ -81,26 +101,25 @@ impl Session {
         *self.standing.guard() = Standing::Irreplaceable { since: Instant::now() };
     }
 
-    pub(super) fn may_be_replaced(&self) -> bool {
+    /// Returns what a refusal of a request in this session means, if it means that the session is lost.
+    pub(super) fn loss(&self, refusal: Box<Refusal>) -> Error {
+        if self.has_id() && session_loss::is_lost(&refusal) {
+            let is_named = session_loss::is_named(&refusal);
+            Error::SessionLost { refusal, is_named, lasted: self.began.elapsed() }
+        } else {
+            Error::Refused(refusal)
+        }
+    }
+
+    /// Returns whether a session that is lost according to this `refusal` may be replaced.
+    pub(super) fn may_be_replaced(&self, refusal: &Refusal) -> bool {
         match *self.standing.guard() {
             Standing::Blank => false,
-            Standing::OnProbation { since } | Standing::Irreplaceable { since } => since.elapsed() >= PROBATION,
+            Standing::OnProbation { since, renewals } => {
+                session_loss::is_named(refusal) && renewals < MOST_HASTY_RENEWALS || since.elapsed() >= PROBATION
+            }
+            Standing::Irreplaceable { since } => since.elapsed() >= PROBATION,
             Standing::Proven => true,
         }
     }
-}
-
-/// Returns whether the session is lost: 404 to a request with a session id (MCP 2025-11-25, Transports,
-/// Session Management); some servers say 400 or 410 and name it in words.
-pub(super) fn names_the_session(refusal: &Refusal, session: &Session) -> bool {
-    let in_words = || {
-        let text = refusal.text.to_ascii_lowercase();
-        text.contains("session") || text.contains("not initialized")
-    };
-    session.has_id()
-        && match refusal.status {
-            StatusCode::NOT_FOUND => true,
-            StatusCode::BAD_REQUEST | StatusCode::GONE => in_words(),
-            _ => false,
-        }
 }

@@ -1,0 +1,216 @@
+//! The events of one response, as servers really send them: an event is a JSON value, so it is complete when the value is.
+//!
+//! # Invariants
+//!
+//! - An event whose blank line is missing is delivered only if its data are one whole message.
+//! - Dropping [`EventReader::next`] loses nothing.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::Response;
+
+use super::Http;
+use crate::{
+    message::{Body, Message},
+    remote::{
+        error::Error,
+        event_stream::{EventStream, ServerSentEvent},
+    },
+};
+
+/// How long the rest of a value is waited for that is complete already: longer than any pause inside one write of a server,
+/// and short enough for a host that waits.
+pub(crate) const QUIET: Duration = Duration::from_secs(2);
+
+/// A response that is read event by event.
+#[derive(Debug)]
+pub(crate) struct EventReader {
+    response: Response,
+    format: Format,
+    /// What has arrived was looked at, and is not whole.
+    is_checked: bool,
+    /// How the response ended.
+    end: Option<Result<(), Error>>,
+}
+
+/// What the response holds, whatever its label says.
+#[derive(Debug)]
+enum Format {
+    /// Nothing has arrived that tells.
+    Unknown(EventStream),
+    Events(EventStream),
+    /// One JSON value, labelled as an event stream.
+    Json {
+        limit: usize,
+        body: Body,
+    },
+}
+
+impl EventReader {
+    /// Returns a reader of events of at most `limit` bytes.
+    pub(crate) fn new(response: Response, limit: usize) -> Self {
+        let format = Format::Unknown(EventStream::new(limit));
+        Self { response, format, is_checked: false, end: None }
+    }
+
+    /// Returns a reader of a response whose first piece has been read.
+    pub(crate) fn begun(response: Response, limit: usize, first: Bytes) -> Self {
+        let mut parser = EventStream::new(limit);
+        parser.push(first);
+        Self { response, format: Format::Events(parser), is_checked: false, end: None }
+    }
+
+    /// The parser, while the response is an event stream.
+    pub(crate) fn parser(&self) -> Option<&EventStream> {
+        match &self.format {
+            Format::Unknown(parser) | Format::Events(parser) => Some(parser),
+            Format::Json { .. } => None,
+        }
+    }
+
+    /// Returns the next event; `None` when the response has ended.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], and those of [`Http::chunk`].
+    pub(crate) async fn next(&mut self, http: &Http) -> Result<Option<ServerSentEvent>, Error> {
+        loop {
+            if let Some(event) = self.format.next()? {
+                return Ok(Some(event));
+            }
+            if let Some(end) = self.end.take() {
+                self.end = Some(Ok(()));
+                return end.map(|()| None);
+            }
+            let chunk = http.chunk(&mut self.response);
+            let chunk = if self.format.has_begun() && !self.is_checked {
+                match tokio::time::timeout(QUIET, chunk).await {
+                    Ok(chunk) => chunk,
+                    Err(_) => {
+                        self.is_checked = true;
+                        match self.format.take_whole() {
+                            Some(event) => return Ok(Some(event)),
+                            None => continue,
+                        }
+                    }
+                }
+            } else {
+                chunk.await
+            };
+            match chunk {
+                Ok(Some(chunk)) => {
+                    self.is_checked = false;
+                    self.format.push(chunk)?;
+                }
+                ended => {
+                    self.end = Some(ended.map(|_| ()));
+                    if let Some(event) = self.format.take_last() {
+                        return Ok(Some(event));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Format {
+    fn push(&mut self, chunk: Bytes) -> Result<(), Error> {
+        if let Self::Unknown(parser) = self {
+            match first_character(&chunk) {
+                // No line of an event stream begins so: a field of this name means nothing.
+                Some(b'{' | b'[') => *self = Self::Json { limit: parser.limit(), body: Body::new() },
+                Some(_) => *self = Self::Events(std::mem::replace(parser, EventStream::new(0))),
+                None => {}
+            }
+        }
+        match self {
+            Self::Unknown(parser) | Self::Events(parser) => parser.push(chunk),
+            Self::Json { limit, body } => {
+                body.push(chunk);
+                if body.len() > *limit {
+                    return Err(Error::TooLarge { limit: *limit });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<Option<ServerSentEvent>, Error> {
+        match self {
+            Self::Unknown(parser) | Self::Events(parser) => {
+                parser.next().map_err(|too_long| Error::TooLarge { limit: too_long.limit })
+            }
+            Self::Json { .. } => Ok(None),
+        }
+    }
+
+    fn has_begun(&self) -> bool {
+        match self {
+            Self::Unknown(parser) | Self::Events(parser) => parser.has_begun_event(),
+            Self::Json { body, .. } => !body.is_empty(),
+        }
+    }
+
+    /// Takes what has arrived if it is one whole message.
+    fn take_whole(&mut self) -> Option<ServerSentEvent> {
+        match self {
+            Self::Unknown(parser) | Self::Events(parser) => parser.take_unended(is_whole_message),
+            Self::Json { body, .. } if is_whole_message(body) => self.take_body(),
+            Self::Json { .. } => None,
+        }
+    }
+
+    /// Takes what is left at the end of the response.
+    fn take_last(&mut self) -> Option<ServerSentEvent> {
+        match self {
+            Self::Json { body, .. } if !body.is_empty() => self.take_body(),
+            _ => self.take_whole(),
+        }
+    }
+
+    fn take_body(&mut self) -> Option<ServerSentEvent> {
+        let Self::Json { body, .. } = self else { return None };
+        Some(ServerSentEvent { name: Bytes::new(), data: std::mem::take(body), id: None })
+    }
+}
+
+/// Returns whether a response that is not labelled so begins as an event stream.
+pub(crate) fn begins_as_events(beginning: &[u8]) -> bool {
+    let line = beginning.strip_prefix(b"\xef\xbb\xbf").unwrap_or(beginning).trim_ascii_start();
+    [&b"event:"[..], b"data:", b"id:", b"retry:", b":"].iter().any(|field| line.starts_with(field))
+}
+
+fn first_character(chunk: &[u8]) -> Option<u8> {
+    let text = chunk.strip_prefix(b"\xef\xbb\xbf").unwrap_or(chunk);
+    text.iter().copied().find(|byte| !byte.is_ascii_whitespace())
+}
+
+fn is_whole_message(data: &Body) -> bool {
+    // Looked at first because the rest may be long.
+    let end = data.pieces().last().map(|piece| piece.trim_ascii_end().last().copied());
+    matches!(end, Some(Some(b'}' | b']'))) && Message::from_remote(data.clone()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beginning_tells_events_from_json_and_pages() {
+        for events in ["event: message\n", "data:{}", "\n\nid: 1\n", ": ping", "\u{feff}retry: 5\n"] {
+            assert!(begins_as_events(events.as_bytes()), "{events:?}");
+        }
+        for other in ["", "{\"data:\":1}", "<html>data:", "database error", "[]"] {
+            assert!(!begins_as_events(other.as_bytes()), "{other:?}");
+        }
+        assert_eq!(first_character("\u{feff} \n{".as_bytes()), Some(b'{'));
+        assert_eq!(first_character(b"\r\n"), None);
+    }
+
+    #[test]
+    fn only_a_whole_message_is_taken_unended() {
+        let is_whole = |text: &str| is_whole_message(&Body::One(Bytes::copy_from_slice(text.as_bytes())));
+        assert!(is_whole("{\"id\":1,\"result\":{}} \r"));
+        assert!(!is_whole("{\"id\":1,\"result\":{}") && !is_whole("{}") && !is_whole("[DONE]") && !is_whole(""));
+    }
+}
