@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use reqwest::{StatusCode, Url};
 
+use super::evidence::Cause;
 use crate::{
     message::{Id, Malformed, Message, Shape},
     network::{
@@ -81,6 +82,16 @@ pub(crate) enum Error {
         status: StatusCode,
         /// The `Location`, without anything after the path.
         to: String,
+        /// What is wrong with it.
+        place: Place,
+    },
+    /// A sign-in for people stands in front of the server.
+    #[error("a web sign-in stands in front of this server: it {seen}")]
+    WebSignIn {
+        /// Of the answer.
+        status: StatusCode,
+        /// What the answer did.
+        seen: String,
     },
     /// An answer that is neither JSON nor an event stream.
     #[error("not an MCP server: {0}")]
@@ -140,6 +151,27 @@ pub(crate) struct Refusal {
     pub had_headers: bool,
     /// The body, where it is a JSON-RPC response.
     pub answer: Option<Message>,
+    /// Why, if the response proves more than its status does.
+    pub cause: Option<Cause>,
+}
+
+/// Where a redirect leads that is not followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// To another server, or with another method.
+    Elsewhere,
+    /// To another server, without TLS.
+    Unencrypted,
+    /// To the same host without TLS. `own` is the same path on the server's origin, if it was not asked there already.
+    SchemeLost {
+        /// A URL.
+        own: Option<String>,
+    },
+    /// Into a private network, which the server itself is not in.
+    Inner {
+        /// As above.
+        own: Option<String>,
+    },
 }
 
 impl Refusal {
@@ -155,7 +187,10 @@ impl Refusal {
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "HTTP {}", self.status)?;
+        write!(formatter, "HTTP {}", self.status.as_str())?;
+        if let Some(reason) = self.status.canonical_reason() {
+            write!(formatter, " {reason}")?;
+        }
         if self.text.is_empty() { Ok(()) } else { write!(formatter, ": {}", self.text) }
     }
 }
@@ -204,7 +239,7 @@ impl Error {
     pub(crate) fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Refused(refusal) | Self::SessionLost(refusal) => Some(refusal.status),
-            Self::Redirected { status, .. } => Some(*status),
+            Self::Redirected { status, .. } | Self::WebSignIn { status, .. } => Some(*status),
             Self::BothTransports { first, .. } => first.status(),
             _ => None,
         }

@@ -12,7 +12,7 @@ use super::Http;
 use crate::{
     mcp::EVENT_STREAM,
     message::{Assembly, Message},
-    remote::error::Error,
+    remote::{error::Error, evidence::is_sign_in_page},
     text::one_line,
 };
 
@@ -76,5 +76,9 @@ fn essence(response: &Response) -> Option<String> {
 pub(super) fn not_mcp(response: &Response, beginning: &[u8]) -> Error {
     let kind = essence(response).unwrap_or_else(|| "no content type".to_owned());
     let text = one_line(beginning);
+    if is_sign_in_page(beginning) {
+        let status = response.status();
+        return Error::WebSignIn { status, seen: format!("answered with a page for people: {text}") };
+    }
     Error::NotMcp(if text.is_empty() { format!("{kind} came back") } else { format!("{kind} came back: {text}") })
 }
