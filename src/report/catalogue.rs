@@ -108,6 +108,9 @@ pub(crate) const CHECK_HOST_NAME: &str = "check the host name in the server's UR
 pub(crate) const RENEW_AS_VERSION_3: &str =
     "make the server's certificate again as version 3: openssl req -x509 with -addext subjectAltName=DNS:NAME";
 
+/// Where an argument has a placeholder of another program.
+pub(crate) const SPELL_VARIABLE: &str = "write ${NAME} there, and set NAME in the \"env\" of this entry";
+
 /// Where an entry has program and arguments, or all arguments, in one.
 pub(crate) const ARGUMENTS_APART: &str = "write each argument as an element of its own into \"args\"";
 /// Where an entry names us and still has the words that were for npx.
@@ -146,6 +149,7 @@ pub(crate) fn is_ours(entry: &Entry, action: &str) -> bool {
         OFFER_NEWER_TLS,
         CHECK_HOST_NAME,
         RENEW_AS_VERSION_3,
+        SPELL_VARIABLE,
     ];
     action == entry.action || MORE_EXACT.contains(&action)
 }
