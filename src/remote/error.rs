@@ -15,7 +15,8 @@ use crate::{
     network::{
         ClientFactory,
         certificate::CertificateInfo,
-        failure::{refused_by_proxy, tls_cause, wants_password},
+        failure::{refused_by_proxy, tls_cause},
+        proxy::{ProxyRefusal, host_and_port},
     },
     oauth,
     status::Disposition,
@@ -50,7 +51,9 @@ pub(crate) enum Error {
         /// What the client says.
         source: reqwest::Error,
         /// What the proxy says, where somebody has asked it.
-        words: Option<String>,
+        refusal: Option<ProxyRefusal>,
+        /// Whether user and password of the proxy's URL were sent.
+        had_credentials: bool,
     },
     /// The connection broke after the request may have gone out.
     #[error("the connection broke")]
@@ -99,6 +102,9 @@ pub(crate) enum Error {
     /// A JSON answer that is none.
     #[error("the answer is not a message: {0}")]
     BadMessage(Malformed),
+    /// A body in an encoding that was not asked for.
+    #[error("the answer has Content-Encoding {0}, which was not asked for")]
+    Encoded(String),
     /// An answer or event beyond the limit.
     #[error("the answer is longer than {limit} bytes")]
     TooLarge {
@@ -200,7 +206,7 @@ impl Error {
     pub(crate) fn of_request(error: reqwest::Error) -> Self {
         match (tls_cause(&error).is_some(), refused_by_proxy(&error), error.is_connect()) {
             (true, _, _) => Self::Tls { source: error, certificate: None },
-            (_, true, _) => Self::Proxy { source: error, words: None },
+            (_, true, _) => Self::Proxy { source: error, refusal: None, had_credentials: false },
             (_, _, true) => Self::Connect(error),
             (_, _, false) => Self::Broken(error),
         }
@@ -217,9 +223,8 @@ impl Error {
         match self {
             Self::Connect(source) => match network.proxy_to(server) {
                 Some(proxy) => {
-                    let uri = proxy.uri();
-                    let port = uri.port_u16().map_or_else(String::new, |port| format!(":{port}"));
-                    Self::ProxyDown { source, proxy: format!("{}{port}", uri.host().unwrap_or_default()) }
+                    let (_, port) = host_and_port(&proxy);
+                    Self::ProxyDown { source, proxy: format!("{}:{port}", proxy.uri().host().unwrap_or_default()) }
                 }
                 None => Self::Connect(source),
             },
@@ -227,9 +232,10 @@ impl Error {
                 let certificate = network.refused_certificate(server).map(Box::new);
                 Self::Tls { source, certificate }
             }
-            Self::Proxy { source, .. } if !wants_password(&source) => {
-                let words = network.words_of_proxy(server).await;
-                Self::Proxy { source, words }
+            Self::Proxy { source, .. } => {
+                let refusal = network.refusal_of_proxy(server, &source).await;
+                let had_credentials = network.proxy_to(server).is_some_and(|proxy| proxy.basic_auth().is_some());
+                Self::Proxy { source, refusal, had_credentials }
             }
             error => error,
         }

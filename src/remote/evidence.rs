@@ -24,6 +24,13 @@ pub(crate) enum Cause {
     HostNotAllowed,
     /// 401 with these schemes, none of which OAuth obtains.
     OtherSchemes(Vec<String>),
+    /// 407 from a proxy that forwards requests.
+    Proxy {
+        /// What it asks for.
+        schemes: Vec<String>,
+        /// Whether user and password of its URL were sent.
+        had_credentials: bool,
+    },
     /// HTTP+SSE: this is the path of the endpoint that the server named, and it leads nowhere.
     Endpoint(String),
 }

@@ -17,14 +17,15 @@ use crate::{
     config::is_loopback,
     network::{
         certificate::CertificateInfo,
-        failure::{tls_cause, wants_password},
+        failure::{is_head_too_large, tls_cause, wants_password},
     },
     report::{
         Code, Report,
         catalogue::{
-            ALLOW_HOST, ASK_FOR_KEY, CHECK_ADDRESS, CHECK_HEADERS, CHECK_HOST_NAME, CHECK_ROUTE, FORWARD_SCHEME,
-            GIVE_BASIC, NAME_ITSELF, NAME_WHOLE_PATH, OFFER_NEWER_TLS, RENEW_AS_VERSION_3, SEND_FEWER_HEADERS,
-            SEND_LESS, STILL_TRIED, TRY_HTTPS, URL_WITH_ADDRESS, URL_WITH_NAME, USE_OWN_PATH,
+            ALLOW_HOST, ASK_FOR_KEY, CHECK_ADDRESS, CHECK_HEADERS, CHECK_HOST_NAME, CHECK_PROXY_PASSWORD, CHECK_ROUTE,
+            FORWARD_SCHEME, GIVE_BASIC, NAME_ITSELF, NAME_WHOLE_PATH, OFFER_NEWER_TLS, RENEW_AS_VERSION_3,
+            RUN_LOCAL_PROXY, SEND_FEWER_HEADERS, SEND_LESS, SEND_SMALLER_HEAD, SEND_UNENCODED, STILL_TRIED, TRY_HTTPS,
+            URL_WITH_ADDRESS, URL_WITH_NAME, USE_OWN_PATH,
         },
     },
     text::{self, chain, deepest, host},
@@ -60,10 +61,24 @@ impl Report {
                 format!("cannot connect to the proxy {proxy}, which is to lead to {host}: {cause}"),
             ),
             Error::Tls { source, certificate } => of_tls(source, certificate.as_deref(), &host, &cause),
-            Error::Proxy { source, words } => {
-                let code = if wants_password(source) { Code::ProxyRefused } else { Code::ProxyForbids };
-                let cause = words.as_ref().unwrap_or(&cause);
-                plain(code, format!("the proxy does not lead to {host}: {cause}"))
+            Error::Proxy { source, refusal, had_credentials } if wants_password(source) => {
+                let schemes = refusal.as_ref().map_or(&[][..], |refusal| &refusal.schemes);
+                let (asked, tip) = of_proxy_authentication(schemes, *had_credentials);
+                (Code::ProxyRefused, format!("the proxy does not lead to {host}: {cause}{asked}"), tip)
+            }
+            Error::Proxy { refusal, .. } => {
+                let cause = refusal.as_ref().map_or(&cause, |refusal| &refusal.words);
+                plain(Code::ProxyForbids, format!("the proxy does not lead to {host}: {cause}"))
+            }
+            Error::Broken(source) if is_head_too_large(source) => (
+                Code::TooLarge,
+                format!("{host} sent more header lines, or longer ones, than mcp-remote reads"),
+                Some(SEND_SMALLER_HEAD),
+            ),
+            Error::Encoded(encoding) => {
+                let sentence =
+                    format!("{host} sent an answer with Content-Encoding {encoding}, which was not asked for");
+                (Code::BadMessage, sentence, Some(SEND_UNENCODED))
             }
             Error::Broken(_) => plain(
                 Code::ConnectionBroken,
@@ -125,7 +140,9 @@ impl Report {
     pub(crate) fn of_opening(error: &Error, server: &Url) -> Self {
         let report = Self::of_remote(error, server);
         match error {
-            Error::Broken(_) | Error::NoAnswer(_) => Self { hint: Some(CHECK_ADDRESS.to_owned()), ..report },
+            Error::Broken(_) | Error::NoAnswer(_) if !report.is_exact() => {
+                Self { hint: Some(CHECK_ADDRESS.to_owned()), ..report }
+            }
             _ => report,
         }
     }
@@ -181,6 +198,10 @@ fn of_refusal(refusal: &Refusal, server: &Url) -> Told {
             let schemes = text::one_line(schemes.join(", ").as_bytes());
             (by_status, format!("{host} asks for {schemes}: it answered {refusal}"), Some(tip))
         }
+        Some(Cause::Proxy { schemes, had_credentials }) => {
+            let (asked, tip) = of_proxy_authentication(schemes, *had_credentials);
+            (by_status, format!("the proxy does not lead to {host}: it answered {refusal}{asked}"), tip)
+        }
         Some(Cause::Endpoint(path)) => {
             let path = text::one_line(path.as_bytes());
             let sentence = format!("{host} answered {refusal}, at {path}, the endpoint that its event stream names");
@@ -195,6 +216,20 @@ fn of_refusal(refusal: &Refusal, server: &Url) -> Told {
             };
             (by_status, format!("{host} answered {refusal}"), tip)
         }
+    }
+}
+
+/// 407: what the proxy asks for, and what to do about it.
+fn of_proxy_authentication(schemes: &[String], had_credentials: bool) -> (String, Option<&'static str>) {
+    let has_basic = schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("Basic"));
+    let asked = match schemes {
+        [] => String::new(),
+        schemes => format!("; it asks for {}", schemes.join(", ")),
+    };
+    match (has_basic, had_credentials) {
+        (false, _) if !schemes.is_empty() => (asked, Some(RUN_LOCAL_PROXY)),
+        (_, true) => (format!("{asked}, and refuses the user and password given"), Some(CHECK_PROXY_PASSWORD)),
+        _ => (asked, None),
     }
 }
 

@@ -108,6 +108,19 @@ pub(crate) const CHECK_HOST_NAME: &str = "check the host name in the server's UR
 pub(crate) const RENEW_AS_VERSION_3: &str =
     "make the server's certificate again as version 3: openssl req -x509 with -addext subjectAltName=DNS:NAME";
 
+/// 407 with schemes that this program does not speak.
+pub(crate) const RUN_LOCAL_PROXY: &str =
+    "run a local proxy that signs in to this one, such as px or cntlm, then name it: --proxy http://127.0.0.1:PORT";
+/// 407 in spite of a user and a password.
+pub(crate) const CHECK_PROXY_PASSWORD: &str =
+    "check user and password in the proxy's URL, with %40 for @ and %3A for : in either of them";
+/// Where a response has too many header lines.
+pub(crate) const SEND_SMALLER_HEAD: &str =
+    "ask the operator of the server or of its proxy to send fewer and shorter response headers";
+/// Where a body is encoded in spite of the request.
+pub(crate) const SEND_UNENCODED: &str =
+    "leave Accept-Encoding out of --header, or ask the server's operator to use no encoding other than gzip";
+
 /// Where an argument has a placeholder of another program.
 pub(crate) const SPELL_VARIABLE: &str = "write ${NAME} there, and set NAME in the \"env\" of this entry";
 
@@ -150,6 +163,10 @@ pub(crate) fn is_ours(entry: &Entry, action: &str) -> bool {
         CHECK_HOST_NAME,
         RENEW_AS_VERSION_3,
         SPELL_VARIABLE,
+        RUN_LOCAL_PROXY,
+        CHECK_PROXY_PASSWORD,
+        SEND_SMALLER_HEAD,
+        SEND_UNENCODED,
     ];
     action == entry.action || MORE_EXACT.contains(&action)
 }

@@ -1,7 +1,11 @@
 //! Refusals whose cause is in the answer: the sentence names the cause, and the tip fits it.
 
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    task::JoinSet,
+};
 
 use crate::support::{
     event_streams::EventStreams,
@@ -221,5 +225,96 @@ async fn redirect_to_inner_place_names_own_url() {
         biased;
         arrived = inner.accept() => panic!("the redirect was followed: {arrived:?}"),
         () = std::future::ready(()) => {}
+    }
+}
+
+// Proxies that ask for credentials.
+
+#[tokio::test]
+async fn proxy_tip_fits_scheme_and_given_password() {
+    let tips = ["HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT", "such as px or cntlm", "with %40 for @"];
+    for (schemes, user_info, tip) in [
+        ("Basic realm=\"a, b\"", "", tips[0]),
+        ("Basic realm=a", "anna:hush@", tips[2]),
+        ("Negotiate, NTLM", "", tips[1]),
+        ("Negotiate, NTLM", "anna:hush@", tips[1]),
+    ] {
+        let server = Server::with(move |_| Reply::empty(407).with("proxy-authenticate", schemes)).await;
+        let proxy = format!("http://{user_info}127.0.0.1:{}", server.port);
+        for url in ["https://far.example/mcp", "http://far.example/mcp"] {
+            let told = failure_at(url, &["--allow-http", "--proxy", &proxy]).await;
+            let first = schemes.split([',', ' ']).next().unwrap();
+            assert_told(
+                &told,
+                "proxy_refused",
+                &["does not lead to far.example", &format!("it asks for {first}"), tip],
+            );
+            assert!(!told.1.contains("hush"), "{}", told.1);
+            let given = server.requests().iter().filter(|asked| asked.header("proxy-authorization").is_some()).count();
+            let starts = 1 + usize::from(url.starts_with("http:"));
+            assert!(user_info.is_empty() || given == starts, "an account may be locked: {given}");
+        }
+    }
+}
+
+// Bodies and heads.
+
+#[tokio::test]
+async fn encoding_that_was_not_asked_for_is_named() {
+    for encoding in ["br", "deflate", "zstd", "gzip, gzip"] {
+        let server = Server::with(move |_| Reply::json("\u{1}\u{2}").with("content-encoding", encoding)).await;
+        let told = failure_at(&server.url("/mcp"), &[]).await;
+        assert_told(&told, "bad_message", &[&format!("Content-Encoding {encoding}"), "no encoding other than gzip"]);
+    }
+    // A label that is no coding is not believed.
+    let server = Server::with(|request| ordinary(request).with("content-encoding", "utf-8")).await;
+    let mut host = Host::start(&server.url("/mcp"), &[]);
+    assert!(host.initialize().await["result"].is_object());
+    host.close().await;
+}
+
+fn with_headers(reply: Reply, count: usize) -> Reply {
+    (0..count).fold(reply, |reply, number| reply.with(&format!("x-{number}"), "a"))
+}
+
+#[tokio::test]
+async fn hundreds_of_header_lines_are_read() {
+    let server = Server::with(|request| with_headers(ordinary(request), 300)).await;
+    let mut host = Host::start(&server.url("/mcp"), &[]);
+    assert!(host.initialize().await["result"].is_object());
+    host.close().await;
+    let told = failure(|request| with_headers(ordinary(request), 1000)).await;
+    assert_told(&told, "too_large", &["sent more header lines", "fewer and shorter response headers"]);
+}
+
+// What proves TLS.
+
+/// A server that answers each TLS handshake with this fatal alert (RFC 8446 §6).
+async fn alerting(alert: u8) -> (String, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/mcp", listener.local_addr().unwrap());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            _ = stream.read(&mut [0; 16 * 1024]).await;
+            _ = stream.write_all(&[21, 3, 3, 0, 2, 2, alert]).await;
+            _ = stream.shutdown().await;
+        }
+    });
+    (url, tasks)
+}
+
+#[tokio::test]
+async fn tls_alert_has_its_own_tip() {
+    for (alert, expected, words, tip) in [
+        (40, "tls_failed", "no TLS version or cipher that is safe", "TLS 1.3, or TLS 1.2 with ECDHE"),
+        (70, "tls_failed", "TLS versions that are too old", "TLS 1.3, or TLS 1.2 with ECDHE"),
+        (71, "tls_failed", "no TLS version or cipher that is safe", "TLS 1.3, or TLS 1.2 with ECDHE"),
+        (112, "tls_failed", "no certificate for this name", "check the host name"),
+        (42, "client_certificate_needed", "refuses the client certificate, or wants one", "--client-cert FILE"),
+        (48, "client_certificate_needed", "refuses the client certificate, or wants one", "--client-cert FILE"),
+    ] {
+        let (url, _tasks) = alerting(alert).await;
+        assert_told(&failure_at(&url, &[]).await, expected, &[words, tip]);
     }
 }

@@ -6,7 +6,7 @@
 //! - A server that sends without end does not keep the thread to itself.
 
 use bytes::Bytes;
-use reqwest::{Response, header};
+use reqwest::{Response, StatusCode, header};
 
 use super::Http;
 use crate::{
@@ -71,6 +71,16 @@ pub(crate) fn is_event_stream(response: &Response) -> bool {
 fn essence(response: &Response) -> Option<String> {
     let value = response.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
     Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+/// Returns the encoding of a body that this program cannot read: the client has decoded what it asked for, and taken the
+/// header away (RFC 9110 §8.4).
+pub(super) fn encoding(response: &Response) -> Option<String> {
+    const CODINGS: [&str; 7] = ["br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"];
+    let value = response.headers().get(header::CONTENT_ENCODING)?.to_str().ok()?;
+    let mut codings = value.split(',').map(|coding| coding.trim().to_ascii_lowercase());
+    let has_body = response.content_length() != Some(0) && response.status() != StatusCode::ACCEPTED;
+    (has_body && codings.any(|coding| CODINGS.contains(&coding.as_str()))).then(|| one_line(value.as_bytes()))
 }
 
 pub(super) fn not_mcp(response: &Response, beginning: &[u8]) -> Error {

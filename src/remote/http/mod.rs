@@ -16,7 +16,7 @@ use reqwest::{
 };
 
 use self::{
-    body::{is_event_stream, not_mcp},
+    body::{encoding, is_event_stream, not_mcp},
     cookies::Cookies,
     limit::ConcurrencyLimit,
 };
@@ -206,7 +206,10 @@ impl Http {
                 if let (1.., Some(authorizer)) = (resends.challenges, &self.authorizer) {
                     authorizer.succeeded();
                 }
-                return Ok(response);
+                return match encoding(&response) {
+                    Some(encoding) => Err(Error::Encoded(encoding)),
+                    None => Ok(response),
+                };
             }
             if is_challenge(&response) {
                 resends.challenges += 1;

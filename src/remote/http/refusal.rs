@@ -6,12 +6,13 @@
 
 use std::time::Duration;
 
-use reqwest::{Response, Url, header};
+use reqwest::{Response, StatusCode, Url, header};
 use serde::Deserialize;
 
 use super::Http;
 use crate::{
     message::{Assembly, Message, Shape, peek},
+    network::proxy::schemes,
     oauth::Credential,
     remote::{error::Refusal, evidence::Cause},
     status::retry_after,
@@ -28,7 +29,13 @@ const SHORTEST_SECRET: usize = 6;
 impl Http {
     /// Reads a refusal of a request to `url` to its end, so that the connection can be used again.
     pub(super) async fn refusal(&self, response: Response, used: Option<&Credential>, url: &Url) -> Refusal {
+        let asked = response.headers().get_all(header::PROXY_AUTHENTICATE).iter();
+        let asked: Vec<_> = asked.filter_map(|value| value.to_str().ok()).flat_map(schemes).collect();
         let mut refusal = read(response).await;
+        if let (StatusCode::PROXY_AUTHENTICATION_REQUIRED, Some(proxy)) = (refusal.status, self.clients.proxy_to(url)) {
+            let had_credentials = proxy.basic_auth().is_some();
+            refusal.cause = Some(Cause::Proxy { schemes: asked, had_credentials });
+        }
         let cause = refusal.cause.take();
         refusal.cause = cause.or_else(|| Cause::of_endpoint(refusal.status, &self.server, url));
         let own = || self.headers.iter().filter(|(name, _)| **name != header::USER_AGENT);
