@@ -4,12 +4,37 @@
 //!
 //! - No message shows the value of a header.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
-use super::{Environment, flags::Args, mistakes::Mistake};
+use super::{
+    Environment,
+    flags::Args,
+    mistakes::{Mistake, is_name},
+};
+use crate::{config::UserInfo, secret::Secret};
 
 /// Schemes of `Authorization` that are nothing without what follows them.
 const BARE_SCHEMES: [&str; 3] = ["Basic", "Bearer", "Token"];
+
+/// Headers that say how a message is framed, where it goes or what this one connection is (RFC 9110 §7.2, §7.6.1; RFC 9112
+/// §6), or how the body is encoded: another value than the client's own breaks the request.
+const CLIENTS_OWN: [&str; 14] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
 
 /// A header as it was written, before `${NAME}` is expanded.
 pub(super) struct WrittenHeader {
@@ -45,6 +70,14 @@ fn split_header(text: &str, place: String) -> Result<WrittenHeader, String> {
     if HeaderName::from_bytes(name.as_bytes()).is_err() {
         return Err(format!("{place} is no header: its name has a character that no header name may have"));
     }
+    if CLIENTS_OWN.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+        let instead = match name.to_ascii_lowercase().as_str() {
+            "host" => "write that host into the server's URL instead",
+            "proxy-authorization" => "write user and password into the proxy's URL instead",
+            _ => "leave it out",
+        };
+        return Err(format!("{place} gives {name}, which only mcp-remote itself can set: {instead}"));
+    }
     Ok(WrittenHeader { name: name.to_owned(), value: value.trim_start().to_owned(), place })
 }
 
@@ -58,6 +91,9 @@ pub(super) fn expanded(written: &[WrittenHeader], environment: Environment<'_>) 
     let mut headers = HeaderMap::new();
     for header in written {
         let place = || format!("{} ({})", header.place, header.name);
+        if let Some(spelling) = other_spelling(&header.value) {
+            return Err(Mistake::other_spelling(&place(), spelling));
+        }
         let text = expand(&header.value, environment).map_err(|name| Mistake::not_set(&place(), &name))?;
         let text = text.trim();
         let (Ok(name), Ok(mut value)) =
@@ -80,6 +116,57 @@ pub(super) fn expanded(written: &[WrittenHeader], environment: Environment<'_>) 
         headers.append(name, value);
     }
     Ok(headers)
+}
+
+/// Returns how another program spells a placeholder, if a whole value is one, also after a scheme. A key that looks like
+/// one can be given by a variable, whose value is not looked at.
+fn other_spelling(value: &str) -> Option<&'static str> {
+    let value = value.trim();
+    let after_scheme =
+        value.split_once(' ').filter(|(scheme, _)| scheme.bytes().all(|byte| byte.is_ascii_alphabetic()));
+    let value = after_scheme.map_or(value, |(_, rest)| rest.trim());
+    let inside = |start: &str, end: &str| value.strip_prefix(start)?.strip_suffix(end);
+    let is_words = |text: &str, more: &str| {
+        text.bytes().any(|byte| byte.is_ascii_alphabetic())
+            && text.chars().all(|one| one.is_ascii_alphanumeric() || more.contains(one))
+    };
+    let is_upper = |text: &str| is_name(text) && text.len() > 1 && !text.bytes().any(|byte| byte.is_ascii_lowercase());
+    if inside("{", "}").is_some_and(|text| is_words(text, "{}:._- ")) {
+        Some("{env:NAME}")
+    } else if inside("%", "%").is_some_and(is_name) {
+        Some("%NAME%")
+    } else if inside("<", ">").is_some_and(|text| is_words(text, "._- ")) {
+        Some("<NAME>")
+    } else if inside("$env:", "").is_some_and(is_name) || inside("$(", ")").is_some_and(is_name) {
+        Some("$env:NAME")
+    } else if inside("$", "").is_some_and(is_upper) {
+        Some("$NAME")
+    } else {
+        None
+    }
+}
+
+/// Returns user and password of the server's URL as the value of `Authorization` (RFC 7617 §2).
+pub(super) fn basic(UserInfo { user, password }: &UserInfo) -> Result<HeaderValue, String> {
+    let pair = [percent_decoded(user.expose()), b":".to_vec(), percent_decoded(password.expose())].concat();
+    let pair = Secret::new(BASE64_STANDARD.encode(pair));
+    let mut value = HeaderValue::from_str(&format!("Basic {}", pair.expose()))
+        .map_err(|_| "the user in the server's URL cannot be sent".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// RFC 3986 §2.1; a sign that begins no such triplet is itself.
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..2).filter(|digits| *first == b'%' && digits.iter().all(u8::is_ascii_hexdigit));
+        let byte = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        decoded.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[2..] } else { after };
+    }
+    decoded
 }
 
 /// The variables that a text names.

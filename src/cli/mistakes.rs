@@ -9,7 +9,7 @@ use std::{borrow::Cow, error::Error, ffi::OsString};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::Verb;
-use crate::report::{Code, Report};
+use crate::report::{Code, Report, catalogue::SPELL_VARIABLE};
 
 const COMMAND_FIRST: &str =
     "the server's address comes first; only a command goes before it: mcp-remote login https://example.com/mcp";
@@ -19,35 +19,56 @@ const COMMAND_FIRST: &str =
 pub(super) struct Mistake {
     code: Code,
     sentence: String,
+    /// What to do, if that is more exact than what the catalogue says.
+    tip: Option<&'static str>,
 }
 
 impl Mistake {
     /// The host has cut or quoted the arguments.
     pub(super) fn mangled(sentence: impl Into<String>) -> Self {
-        Self { code: Code::MangledArguments, sentence: sentence.into() }
+        Self { code: Code::MangledArguments, sentence: sentence.into(), tip: None }
     }
 
     /// A variable that an argument names does not reach us.
     pub(super) fn not_set(place: &str, variable: &str) -> Self {
+        match variable {
+            // The default may be a secret, and is not shown.
+            variable if variable.contains(":-") => return Self::other_spelling(place, "${NAME:-DEFAULT}"),
+            variable if !is_name(variable) => return Self::other_spelling(place, "${env:NAME}"),
+            _ => {}
+        }
         let sentence = format!("{place} names the environment variable {variable}, which is not set");
-        Self { code: Code::VariableNotSet, sentence }
+        Self { code: Code::VariableNotSet, sentence, tip: None }
+    }
+
+    /// A placeholder is spelled as another program wants it.
+    pub(super) fn other_spelling(place: &str, spelling: &str) -> Self {
+        let sentence = format!("{place} has a placeholder of the form {spelling}, which mcp-remote does not replace");
+        Self { code: Code::VariableNotSet, sentence, tip: Some(SPELL_VARIABLE) }
     }
 
     /// A variable that an argument names is there and empty.
     pub(super) fn empty(place: &str, variable: &str) -> Self {
         let sentence = format!("{place} names the environment variable {variable}, which is empty");
-        Self { code: Code::VariableNotSet, sentence }
+        Self { code: Code::VariableNotSet, sentence, tip: None }
     }
 
     pub(super) fn report(self) -> Report {
-        Report::new(self.code, self.sentence, None)
+        Report::new(self.code, self.sentence, self.tip)
     }
 }
 
 impl From<String> for Mistake {
     fn from(sentence: String) -> Self {
-        Self { code: Code::BadArguments, sentence }
+        Self { code: Code::BadArguments, sentence, tip: None }
     }
+}
+
+/// Returns whether this is the name of a variable (POSIX, Base Definitions, §8.1).
+pub(super) fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with(|one: char| one.is_ascii_digit())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// Says so where the first word looks like a command and is none here. It is not shown: it might be a

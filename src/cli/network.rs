@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use super::{Environment, flags::Args};
 use crate::{
     config::{ClientCertificate, Network, ProxyChoice, values::limit},
+    network::proxy::default_port,
     secret::Secret,
 };
 
@@ -64,10 +65,14 @@ fn proxy(flag: Option<&str>, environment: Environment<'_>) -> Result<ProxyChoice
         // A bare host and port means http, as curl has it.
         let url = if text.contains("://") { Url::parse(text) } else { Url::parse(&format!("http://{text}")) };
         match url {
-            Ok(url)
+            Ok(mut url)
                 if matches!(url.scheme(), "http" | "https" | "socks4" | "socks4a" | "socks5" | "socks5h")
                     && url.has_host() =>
             {
+                // The client would take 80 for any scheme that it does not know.
+                if url.port_or_known_default().is_none() {
+                    _ = url.set_port(Some(default_port(url.scheme())));
+                }
                 Ok(Secret::new(url))
             }
             _ => {

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use reqwest::Url;
+use reqwest::{Url, header::AUTHORIZATION};
 
 use super::{
     AllServers, Environment, Output, Status,
@@ -10,12 +10,12 @@ use super::{
         authorize_param, client_info, client_metadata_url, grant, json_object, success_url, token_endpoint,
     },
     flags::Args,
-    headers::{WrittenHeader, expanded, headers},
+    headers::{WrittenHeader, basic, expanded, headers},
     mistakes::{Mistake, glued},
     network::network,
 };
 use crate::{
-    config::{Authorization, Config, PlainHttp, Resource, ServerUrl},
+    config::{Authorization, Config, PlainHttp, Resource, ServerUrl, UserInfo},
     known_hosts::HostEnvironment,
     logging::LogMode,
     store,
@@ -23,9 +23,13 @@ use crate::{
     tools::ToolPattern,
 };
 
+const TWO_CREDENTIALS: &str =
+    "the server's URL has a user, and --header gives an Authorization: leave one of the two out";
+
 /// A server and what else tells one stored sign-in from another.
 struct Addressed {
     server: ServerUrl,
+    user_info: Option<UserInfo>,
     server_hash: String,
     written: Vec<WrittenHeader>,
     authorize_params: Vec<(String, String)>,
@@ -40,7 +44,8 @@ fn addressed(args: &Args) -> Result<Addressed, Mistake> {
     if let Some(mistake) = glued(url) {
         return Err(mistake);
     }
-    let server = ServerUrl::parse(url, plain_http(args))?;
+    let mut server = ServerUrl::parse(url, plain_http(args))?;
+    let user_info = server.take_user_info();
     let written = headers(args)?;
     let authorize_params =
         args.authorize_param.iter().map(|param| authorize_param(param)).collect::<Result<Vec<_>, _>>()?;
@@ -65,7 +70,16 @@ fn addressed(args: &Args) -> Result<Addressed, Mistake> {
         client_metadata_url.as_ref(),
         token_endpoint.as_ref(),
     );
-    Ok(Addressed { server, server_hash, written, authorize_params, resource, client_metadata_url, token_endpoint })
+    Ok(Addressed {
+        server,
+        user_info,
+        server_hash,
+        written,
+        authorize_params,
+        resource,
+        client_metadata_url,
+        token_endpoint,
+    })
 }
 
 const fn plain_http(args: &Args) -> PlainHttp {
@@ -73,8 +87,16 @@ const fn plain_http(args: &Args) -> PlainHttp {
 }
 
 pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config, Mistake> {
-    let Addressed { server, server_hash, written, authorize_params, resource, client_metadata_url, token_endpoint } =
-        addressed(args)?;
+    let Addressed {
+        server,
+        user_info,
+        server_hash,
+        written,
+        authorize_params,
+        resource,
+        client_metadata_url,
+        token_endpoint,
+    } = addressed(args)?;
     let client_info =
         args.static_oauth_client_info.as_deref().map(|text| client_info(text, environment)).transpose()?;
     let grant = grant(args, client_info.as_ref(), token_endpoint)?;
@@ -104,8 +126,15 @@ pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config
         grant,
     };
     let network = network(args, environment, &mut remarks)?;
+    let mut headers = expanded(&written, environment)?;
+    if let Some(user_info) = &user_info {
+        if headers.contains_key(AUTHORIZATION) {
+            return Err(TWO_CREDENTIALS.to_owned().into());
+        }
+        headers.insert(AUTHORIZATION, basic(user_info)?);
+    }
     Ok(Config {
-        headers: expanded(&written, environment)?,
+        headers,
         server,
         server_hash,
         plain_http: plain_http(args),

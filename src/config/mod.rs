@@ -19,7 +19,7 @@ pub(crate) use self::{
     limits::Limits,
     network::{ClientCertificate, Network, ProxyChoice},
 };
-use crate::{known_hosts::HostEnvironment, logging::LogMode, tools::ToolPattern};
+use crate::{known_hosts::HostEnvironment, logging::LogMode, secret::Secret, tools::ToolPattern};
 
 /// Everything the program was told.
 #[derive(Debug)]
@@ -96,6 +96,15 @@ impl ServerUrl {
         }
     }
 
+    /// Takes user and password off the URL, so that only the header made of them carries them.
+    pub(crate) fn take_user_info(&mut self) -> Option<UserInfo> {
+        let (user, password) = (self.0.username().to_owned(), self.0.password().unwrap_or_default().to_owned());
+        _ = self.0.set_username("");
+        _ = self.0.set_password(None);
+        (!user.is_empty() || !password.is_empty())
+            .then(|| UserInfo { user: Secret::new(user), password: Secret::new(password) })
+    }
+
     /// The address.
     pub(crate) const fn url(&self) -> &Url {
         &self.0
@@ -105,6 +114,15 @@ impl ServerUrl {
     pub(crate) fn is_loopback(&self) -> bool {
         is_loopback(&self.0)
     }
+}
+
+/// User and password in a URL (RFC 3986 §3.2.1), percent-encoded.
+#[derive(Debug)]
+pub(crate) struct UserInfo {
+    /// May be a token with an empty password.
+    pub user: Secret<String>,
+    /// May be empty.
+    pub password: Secret<String>,
 }
 
 /// Whether a URL leads to this machine (RFC 6761 §6.3 for `localhost`).

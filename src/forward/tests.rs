@@ -167,6 +167,7 @@ fn refused(answer: Option<&str>) -> Event {
         text: String::new(),
         had_headers: false,
         answer,
+        cause: None,
     }))))
 }
 

@@ -22,6 +22,11 @@ pub(crate) fn wants_password(error: &(dyn std::error::Error + 'static)) -> bool 
     error.to_string().contains(PROXY_AUTHORIZATION) || error.source().is_some_and(wants_password)
 }
 
+/// Returns whether a response over HTTP/1.1 has more header lines, or longer ones, than hyper reads.
+pub(crate) fn is_head_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.to_string().contains("message head is too large") || error.source().is_some_and(is_head_too_large)
+}
+
 /// Returns whether a proxy refused CONNECT. hyper-util keeps the kind to itself, so its words are compared.
 pub(crate) fn refused_by_proxy(error: &(dyn std::error::Error + 'static)) -> bool {
     let text = error.to_string();

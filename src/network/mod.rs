@@ -22,7 +22,12 @@ use hyper_util::client::proxy::matcher::Intercept;
 use reqwest::{Client, Url, dns::Resolve};
 use rustls::CertificateError;
 
-use self::{certificate::CertificateInfo, failure::tls_cause, tls::Tls};
+use self::{
+    certificate::CertificateInfo,
+    failure::{tls_cause, wants_password},
+    proxy::ProxyRefusal,
+    tls::Tls,
+};
 use crate::config::{Network, ProxyChoice, ServerUrl};
 
 /// Idle connections are closed before the usual balancer (60 s) closes them under a request.
@@ -36,6 +41,9 @@ const MOST_TCP_PROBES: u32 = 3;
 /// HTTP/2 receive windows, in bytes: the protocol's own 64 KiB would hold a far server's large
 /// answer to one window a round trip.
 const HTTP2_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// Header lines of a response over HTTP/1.1: hyper's own limit of 100 is less than some gateways send.
+const MOST_HEADERS: usize = 400;
 
 /// Makes clients, all with the same roots and the same proxies.
 #[derive(Debug)]
@@ -97,10 +105,12 @@ impl ClientFactory {
         proxy::to(url, &self.network.proxy)
     }
 
-    /// Asks the proxy that refused a tunnel to `url` for its words, on a connection of its own.
-    pub(crate) async fn words_of_proxy(&self, url: &Url) -> Option<String> {
+    /// Asks the proxy that refused a tunnel to `url` with this error why, on a connection of its own.
+    pub(crate) async fn refusal_of_proxy(&self, url: &Url, error: &reqwest::Error) -> Option<ProxyRefusal> {
         let target = format!("{}:{}", url.host_str()?, url.port_or_known_default()?);
-        proxy::words_of_refusal(&self.proxy_to(url)?, &target, &self.network).await
+        let proxy = self.proxy_to(url)?;
+        let credential = proxy.basic_auth().filter(|_| !wants_password(error));
+        proxy::refusal(&proxy, credential, &target, &self.network).await
     }
 
     /// Returns the certificate that the server at `url` presented last, if it was refused.
@@ -134,6 +144,7 @@ impl ClientFactory {
             .tcp_keepalive_interval(TCP_PROBES)
             .tcp_keepalive_retries(MOST_TCP_PROBES)
             .tcp_nodelay(true)
+            .http1_max_headers(MOST_HEADERS)
             .http2_initial_stream_window_size(HTTP2_WINDOW)
             .http2_initial_connection_window_size(HTTP2_WINDOW)
             .http2_keep_alive_interval(TCP_KEEP_ALIVE)

@@ -8,7 +8,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
-use reqwest::Url;
+use reqwest::{Url, header::HeaderValue};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -57,29 +57,85 @@ fn matcher(choice: &ProxyChoice) -> Option<Matcher> {
     }
 }
 
-/// Asks a proxy for a tunnel to `target` (host and port) on a connection of its own, and returns the words of its
-/// refusal. This second connection is needed because hyper-util, which opens the real tunnels, drops the proxy's answer.
-pub(super) async fn words_of_refusal(proxy: &Intercept, target: &str, network: &Network) -> Option<String> {
+/// How a proxy refused a tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProxyRefusal {
+    /// The status line, made fit for a line of text.
+    pub words: String,
+    /// The schemes of `Proxy-Authenticate` (RFC 9110 §11.7.1).
+    pub schemes: Vec<String>,
+}
+
+/// Returns host and port of a proxy: the one rule for a URL without a port.
+pub(crate) fn host_and_port(proxy: &Intercept) -> (String, u16) {
+    let uri = proxy.uri();
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+    (host, uri.port_u16().unwrap_or_else(|| default_port(uri.scheme_str().unwrap_or_default())))
+}
+
+/// Returns the port of a proxy whose URL has none.
+pub(crate) fn default_port(scheme: &str) -> u16 {
+    match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => 1080, // RFC 1928 §3
+    }
+}
+
+/// Returns the schemes in the value of a `Proxy-Authenticate` (RFC 9110 §11.6.1).
+pub(crate) fn schemes(value: &str) -> Vec<String> {
+    let mut is_quoted = false;
+    let parts = value.split(|one| {
+        is_quoted ^= one == '"';
+        one == ',' && !is_quoted
+    });
+    // What has a sign after its first word is a parameter of the scheme before.
+    let words = parts.map(str::trim).filter_map(|part| match part.split_once([' ', '\t']) {
+        Some((_, rest)) if rest.trim_start().starts_with('=') => None,
+        Some((word, _)) => Some(word),
+        None => Some(part),
+    });
+    words.filter(|word| !word.is_empty() && !word.contains('=')).map(|word| text::one_line(word.as_bytes())).collect()
+}
+
+/// Asks a proxy for a tunnel to `target` (host and port) on a connection of its own, and returns its refusal. This second
+/// connection is needed because hyper-util, which opens the real tunnels, drops the proxy's answer. Without `credential`
+/// where the proxy refused it already, because an account may be locked after a few refusals.
+pub(super) async fn refusal(
+    proxy: &Intercept,
+    credential: Option<&HeaderValue>,
+    target: &str,
+    network: &Network,
+) -> Option<ProxyRefusal> {
     let patience = network.connect_timeout.min(LONGEST_REFUSAL);
-    let opened = timeout(patience, open_tunnel(proxy, target, network.ipv4, patience)).await;
+    let opened = timeout(patience, dial(proxy, credential, target, network.ipv4, patience)).await;
     opened.ok()?.ok()?.err()?
 }
 
-/// Connects to `proxy` and opens a tunnel to `target`, or returns the words of the proxy's refusal: `None` for a proxy that
+/// Connects to `proxy` and opens a tunnel to `target`, or returns the proxy's refusal: `None` for a proxy that
 /// does not speak plain HTTP, to which no connection is made.
 pub(crate) async fn open_tunnel(
     proxy: &Intercept,
     target: &str,
     ipv4: bool,
     patience: Duration,
-) -> io::Result<Result<TcpStream, Option<String>>> {
-    let uri = proxy.uri();
-    if uri.scheme_str() != Some("http") {
+) -> io::Result<Result<TcpStream, Option<ProxyRefusal>>> {
+    dial(proxy, proxy.basic_auth(), target, ipv4, patience).await
+}
+
+async fn dial(
+    proxy: &Intercept,
+    credential: Option<&HeaderValue>,
+    target: &str,
+    ipv4: bool,
+    patience: Duration,
+) -> io::Result<Result<TcpStream, Option<ProxyRefusal>>> {
+    if proxy.uri().scheme_str() != Some("http") {
         return Ok(Err(None));
     }
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    let stream = connect(host, uri.port_u16().unwrap_or(80), ipv4, patience).await?;
-    Ok(tunnel(stream, proxy, target).await?.map_err(Some))
+    let (host, port) = host_and_port(proxy);
+    let stream = connect(&host, port, ipv4, patience).await?;
+    Ok(tunnel(stream, credential, target).await?.map_err(Some))
 }
 
 /// Connects to the first address that answers. Each has its share of the time, so that one that swallows packets leaves
@@ -96,14 +152,14 @@ pub(crate) async fn connect(host: &str, port: u16, ipv4: bool, patience: Duratio
     Err(io::ErrorKind::NotConnected.into())
 }
 
-/// Opens a tunnel through `stream`, a connection to `proxy` (RFC 9110 §9.3.6), or returns the words of the proxy's refusal.
+/// Opens a tunnel through `stream`, a connection to `proxy` (RFC 9110 §9.3.6), or returns the proxy's refusal.
 async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
-    proxy: &Intercept,
+    credential: Option<&HeaderValue>,
     target: &str,
-) -> io::Result<Result<S, String>> {
+) -> io::Result<Result<S, ProxyRefusal>> {
     let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").into_bytes();
-    if let Some(credential) = proxy.basic_auth() {
+    if let Some(credential) = credential {
         request.extend_from_slice(b"Proxy-Authorization: ");
         request.extend_from_slice(credential.as_bytes());
         request.extend_from_slice(b"\r\n");
@@ -117,7 +173,16 @@ async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(
     }
     let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let status = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
-    if status.len() == 3 && status.starts_with(b"2") { Ok(Ok(stream)) } else { Ok(Err(text::one_line(line))) }
+    if status.len() == 3 && status.starts_with(b"2") {
+        return Ok(Ok(stream));
+    }
+    let head = String::from_utf8_lossy(&answer);
+    let fields = head.lines().filter_map(|line| line.split_once(':'));
+    let asked = fields.filter(|(name, _)| name.eq_ignore_ascii_case("Proxy-Authenticate"));
+    Ok(Err(ProxyRefusal {
+        words: text::one_line(line),
+        schemes: asked.flat_map(|(_, value)| schemes(value)).collect(),
+    }))
 }
 
 #[cfg(test)]
@@ -155,14 +220,37 @@ mod tests {
         let proxy = to(&Url::parse("https://mcp.example/").unwrap(), &explicit("")).unwrap();
         let (near, mut far) = tokio::io::duplex(1024);
         far.write_all(b"HTTP/1.1 403 Not for\x1b[31m you\r\nVia: x\r\n\r\n").await.unwrap();
-        let words = tunnel(near, &proxy, "mcp.example:443").await.unwrap().unwrap_err();
-        assert_eq!(words, "HTTP/1.1 403 Not for [31m you");
+        let refusal = tunnel(near, proxy.basic_auth(), "mcp.example:443").await.unwrap().unwrap_err();
+        assert_eq!(refusal.words, "HTTP/1.1 403 Not for [31m you");
         let mut request = String::new();
         far.read_to_string(&mut request).await.unwrap();
         assert_eq!(
             request,
             "CONNECT mcp.example:443 HTTP/1.1\r\nHost: mcp.example:443\r\nProxy-Authorization: Basic YW5uYTpodXNo\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn proxy_schemes_are_told_from_parameters() {
+        for (value, expected) in [
+            ("Negotiate, NTLM", &["Negotiate", "NTLM"][..]),
+            (" Basic realm=\"a, Digest\", charset=UTF-8", &["Basic"]),
+            ("Digest realm = x, nonce =y, Basic realm=z", &["Digest", "Basic"]),
+            ("NTLM TlRMTVNTUAAB==", &["NTLM"]),
+            ("", &[]),
+        ] {
+            assert_eq!(schemes(value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn proxy_port_defaults_by_scheme() {
+        for (scheme, port) in [("http", 80), ("https", 443), ("socks5", 1080), ("socks4a", 1080)] {
+            let at = Some(Secret::new(Url::parse(&format!("{scheme}://[::1]/")).unwrap()));
+            let choice = ProxyChoice::Explicit { http: None, https: at, except: String::new() };
+            let proxy = to(&Url::parse("https://mcp.example/").unwrap(), &choice).unwrap();
+            assert_eq!(host_and_port(&proxy), ("::1".to_owned(), port), "{scheme}");
+        }
     }
 
     #[tokio::test]

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use reqwest::{StatusCode, Url};
 
+use super::evidence::Cause;
 use crate::{
     message::{Id, Malformed, Message, Shape},
     network::{
         ClientFactory,
         certificate::CertificateInfo,
-        failure::{refused_by_proxy, tls_cause, wants_password},
+        failure::{refused_by_proxy, tls_cause},
+        proxy::{ProxyRefusal, host_and_port},
     },
     oauth,
     status::Disposition,
@@ -49,7 +51,9 @@ pub(crate) enum Error {
         /// What the client says.
         source: reqwest::Error,
         /// What the proxy says, where somebody has asked it.
-        words: Option<String>,
+        refusal: Option<ProxyRefusal>,
+        /// Whether user and password of the proxy's URL were sent.
+        had_credentials: bool,
     },
     /// The connection broke after the request may have gone out.
     #[error("the connection broke")]
@@ -91,6 +95,16 @@ pub(crate) enum Error {
         status: StatusCode,
         /// The `Location`, without anything after the path.
         to: String,
+        /// What is wrong with it.
+        place: Place,
+    },
+    /// A sign-in for people stands in front of the server.
+    #[error("a web sign-in stands in front of this server: it {seen}")]
+    WebSignIn {
+        /// Of the answer.
+        status: StatusCode,
+        /// What the answer did.
+        seen: String,
     },
     /// An answer that is neither JSON nor an event stream.
     #[error("not an MCP server: {0}")]
@@ -98,6 +112,9 @@ pub(crate) enum Error {
     /// A JSON answer that is none.
     #[error("the answer is not a message: {0}")]
     BadMessage(Malformed),
+    /// A body in an encoding that was not asked for.
+    #[error("the answer has Content-Encoding {0}, which was not asked for")]
+    Encoded(String),
     /// An answer or event beyond the limit.
     #[error("the answer is longer than {limit} bytes")]
     TooLarge {
@@ -153,6 +170,27 @@ pub(crate) struct Refusal {
     pub had_headers: bool,
     /// The body, where it is a JSON-RPC response.
     pub answer: Option<Message>,
+    /// Why, if the response proves more than its status does.
+    pub cause: Option<Cause>,
+}
+
+/// Where a redirect leads that is not followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// To another server, or with another method.
+    Elsewhere,
+    /// To another server, without TLS.
+    Unencrypted,
+    /// To the same host without TLS. `own` is the same path on the server's origin, if it was not asked there already.
+    SchemeLost {
+        /// A URL.
+        own: Option<String>,
+    },
+    /// Into a private network, which the server itself is not in.
+    Inner {
+        /// As above.
+        own: Option<String>,
+    },
 }
 
 impl Refusal {
@@ -168,7 +206,10 @@ impl Refusal {
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "HTTP {}", self.status)?;
+        write!(formatter, "HTTP {}", self.status.as_str())?;
+        if let Some(reason) = self.status.canonical_reason() {
+            write!(formatter, " {reason}")?;
+        }
         if self.text.is_empty() { Ok(()) } else { write!(formatter, ": {}", self.text) }
     }
 }
@@ -178,7 +219,7 @@ impl Error {
     pub(crate) fn of_request(error: reqwest::Error) -> Self {
         match (tls_cause(&error).is_some(), refused_by_proxy(&error), error.is_connect()) {
             (true, _, _) => Self::Tls { source: error, certificate: None },
-            (_, true, _) => Self::Proxy { source: error, words: None },
+            (_, true, _) => Self::Proxy { source: error, refusal: None, had_credentials: false },
             (_, _, true) => Self::Connect(error),
             (_, _, false) => Self::Broken(error),
         }
@@ -195,9 +236,8 @@ impl Error {
         match self {
             Self::Connect(source) => match network.proxy_to(server) {
                 Some(proxy) => {
-                    let uri = proxy.uri();
-                    let port = uri.port_u16().map_or_else(String::new, |port| format!(":{port}"));
-                    Self::ProxyDown { source, proxy: format!("{}{port}", uri.host().unwrap_or_default()) }
+                    let (_, port) = host_and_port(&proxy);
+                    Self::ProxyDown { source, proxy: format!("{}:{port}", proxy.uri().host().unwrap_or_default()) }
                 }
                 None => Self::Connect(source),
             },
@@ -205,9 +245,10 @@ impl Error {
                 let certificate = network.refused_certificate(server).map(Box::new);
                 Self::Tls { source, certificate }
             }
-            Self::Proxy { source, .. } if !wants_password(&source) => {
-                let words = network.words_of_proxy(server).await;
-                Self::Proxy { source, words }
+            Self::Proxy { source, .. } => {
+                let refusal = network.refusal_of_proxy(server, &source).await;
+                let had_credentials = network.proxy_to(server).is_some_and(|proxy| proxy.basic_auth().is_some());
+                Self::Proxy { source, refusal, had_credentials }
             }
             error => error,
         }
@@ -217,7 +258,7 @@ impl Error {
     pub(crate) fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Refused(refusal) | Self::SessionLost { refusal, .. } => Some(refusal.status),
-            Self::Redirected { status, .. } => Some(*status),
+            Self::Redirected { status, .. } | Self::WebSignIn { status, .. } => Some(*status),
             Self::BothTransports { first, .. } => first.status(),
             _ => None,
         }

@@ -34,6 +34,7 @@ mod connection;
 pub(crate) mod error;
 pub(crate) mod event_stream;
 pub(crate) mod events;
+mod evidence;
 pub(crate) mod handshake;
 pub(crate) mod http;
 mod http_sse;

@@ -82,9 +82,10 @@ pub(super) fn is_named(refusal: &Refusal) -> bool {
     says(&GONE) || code(refusal).is_some_and(|code| UNKNOWN_SESSION.contains(&code)) && !says(&NOT_GONE)
 }
 
-/// Returns whether the request did not run: the refusal came in place of an answer, or with the code of an unknown session.
+/// Returns whether the request did not run: the refusal came instead of an answer, or with a code that says so.
 pub(super) fn did_not_run(refusal: &Refusal) -> bool {
-    !refusal.status.is_success() || code(refusal).is_some_and(|code| UNKNOWN_SESSION.contains(&code))
+    let not_run = |code| UNKNOWN_SESSION.contains(&code) || code == INVALID_REQUEST;
+    !refusal.status.is_success() || code(refusal).is_some_and(not_run)
 }
 
 fn is_of_server(code: i64) -> bool {
@@ -104,7 +105,14 @@ mod tests {
         let answer = format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":{code},"message":"{words}"}}}}"#);
         let text = one_line(words.as_bytes());
         let answer = Some(Message::from_text(answer).unwrap());
-        Refusal { status: StatusCode::from_u16(status).unwrap(), retry_after: None, text, had_headers: false, answer }
+        Refusal {
+            status: StatusCode::from_u16(status).unwrap(),
+            retry_after: None,
+            text,
+            had_headers: false,
+            cause: None,
+            answer,
+        }
     }
 
     #[test]
@@ -155,6 +163,7 @@ mod tests {
     fn call_refused_in_an_answer_may_have_run() {
         assert!(did_not_run(&refusal(404, -32000, "Session not found")));
         assert!(did_not_run(&refusal(200, -32001, "Session not found")));
+        assert!(did_not_run(&refusal(200, -32600, "Unknown session")));
         assert!(!did_not_run(&refusal(200, -32000, "Session not found")));
     }
 }

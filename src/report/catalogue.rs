@@ -69,6 +69,63 @@ pub(crate) const CHECK_RESOURCE: &str =
 /// Where a program is there and cannot be executed.
 pub(crate) const MAKE_EXECUTABLE: &str = "make that file executable: chmod +x";
 
+/// Where a redirect names a path of the server, on an origin that only the server's proxy knows.
+pub(crate) const USE_OWN_PATH: &str = "use the URL that is named last as the server's URL";
+/// Where such a redirect leads nowhere else.
+pub(crate) const FORWARD_SCHEME: &str =
+    "ask the server's operator to let the server trust its proxy's X-Forwarded-Proto and X-Forwarded-Host headers";
+/// Where a redirect leads to another server without TLS.
+pub(crate) const TRY_HTTPS: &str =
+    "if the URL that is named is the server you mean, try it with https:// instead of http://";
+/// Where an API gateway has no such route.
+pub(crate) const CHECK_ROUTE: &str =
+    "check the path of the server's URL; behind an API gateway it begins with the stage, such as /prod/mcp";
+/// 413.
+pub(crate) const SEND_LESS: &str =
+    "send less in one request, or ask the server's operator to raise the limit of the server or its proxy";
+/// 431.
+pub(crate) const SEND_FEWER_HEADERS: &str = "shorten the headers given with --header, or add --disable-cookies";
+/// The server forgets sessions that it has just made.
+pub(crate) const SHARE_SESSIONS: &str = "ask the server's operator whether it runs as several instances that do not share sessions: they need sticky sessions or a shared session store";
+/// Where a server on this machine refused its IP address.
+pub(crate) const URL_WITH_NAME: &str = "write localhost instead of the IP address into the server's URL";
+/// Where a server on this machine refused `localhost`.
+pub(crate) const URL_WITH_ADDRESS: &str = "write 127.0.0.1 instead of localhost into the server's URL";
+/// The same of a server elsewhere.
+pub(crate) const ALLOW_HOST: &str =
+    "ask the server's operator to add this host name to the hosts that the server allows";
+/// 401 with Basic.
+pub(crate) const GIVE_BASIC: &str =
+    "write user and password into the server's URL: https://USER:PASSWORD@HOST/PATH, with %40 for @ in either of them";
+/// 401 with a scheme that this program does not speak.
+pub(crate) const ASK_FOR_KEY: &str = "ask the server's operator for a key or token to give with --header; mcp-remote does not speak the scheme that is named";
+/// Where an event stream names an endpoint without the beginning of its own path.
+pub(crate) const NAME_WHOLE_PATH: &str = "ask the server's operator to let the server name its endpoint with the whole path (root_path or X-Forwarded-Prefix), or try --transport http-only";
+
+/// Where a server or an inspecting proxy offers old TLS only.
+pub(crate) const OFFER_NEWER_TLS: &str = "ask the server's operator to offer TLS 1.3, or TLS 1.2 with ECDHE; if the server asks for a client certificate: --client-cert FILE --client-key FILE";
+/// Where TLS knows no such name.
+pub(crate) const CHECK_HOST_NAME: &str = "check the host name in the server's URL";
+/// Where a certificate has no extensions.
+pub(crate) const RENEW_AS_VERSION_3: &str =
+    "make the server's certificate again as version 3: openssl req -x509 with -addext subjectAltName=DNS:NAME";
+
+/// 407 with schemes that this program does not speak.
+pub(crate) const RUN_LOCAL_PROXY: &str =
+    "run a local proxy that signs in to this one, such as px or cntlm, then name it: --proxy http://127.0.0.1:PORT";
+/// 407 in spite of a user and a password.
+pub(crate) const CHECK_PROXY_PASSWORD: &str =
+    "check user and password in the proxy's URL, with %40 for @ and %3A for : in either of them";
+/// Where a response has too many header lines.
+pub(crate) const SEND_SMALLER_HEAD: &str =
+    "ask the operator of the server or of its proxy to send fewer and shorter response headers";
+/// Where a body is encoded in spite of the request.
+pub(crate) const SEND_UNENCODED: &str =
+    "leave Accept-Encoding out of --header, or ask the server's operator to use no encoding other than gzip";
+
+/// Where an argument has a placeholder of another program.
+pub(crate) const SPELL_VARIABLE: &str = "write ${NAME} there, and set NAME in the \"env\" of this entry";
+
 /// Where an entry has program and arguments, or all arguments, in one.
 pub(crate) const ARGUMENTS_APART: &str = "write each argument as an element of its own into \"args\"";
 /// Where an entry names us and still has the words that were for npx.
@@ -77,7 +134,7 @@ pub(crate) const LEAVE_OUT_NPX: &str = "leave out \"-y\" and \"mcp-remote\" befo
 /// Whether this is what is to be done about a failure, in our own words: anybody can send an error that
 /// looks like ours.
 pub(crate) fn is_ours(entry: &Entry, action: &str) -> bool {
-    const MORE_EXACT: [&str; 14] = [
+    const MORE_EXACT: &[&str] = &[
         SIGN_IN_THERE,
         FINISH_IN_BROWSER,
         START_AGAIN,
@@ -92,6 +149,26 @@ pub(crate) fn is_ours(entry: &Entry, action: &str) -> bool {
         MAKE_EXECUTABLE,
         ARGUMENTS_APART,
         LEAVE_OUT_NPX,
+        USE_OWN_PATH,
+        FORWARD_SCHEME,
+        TRY_HTTPS,
+        CHECK_ROUTE,
+        SEND_LESS,
+        SEND_FEWER_HEADERS,
+        URL_WITH_NAME,
+        URL_WITH_ADDRESS,
+        ALLOW_HOST,
+        GIVE_BASIC,
+        ASK_FOR_KEY,
+        NAME_WHOLE_PATH,
+        OFFER_NEWER_TLS,
+        CHECK_HOST_NAME,
+        RENEW_AS_VERSION_3,
+        SPELL_VARIABLE,
+        RUN_LOCAL_PROXY,
+        CHECK_PROXY_PASSWORD,
+        SEND_SMALLER_HEAD,
+        SEND_UNENCODED,
     ];
     action == entry.action || MORE_EXACT.contains(&action)
 }
@@ -253,6 +330,12 @@ catalogue! {
     Refusal: Forbidden = "forbidden",
         "403: the credential is not enough for this server",
         "ask for access to this server, or check the credential given with --header";
+    Refusal: WebSignIn = "web_sign_in",
+        "a sign-in for people stands in front of the server (Cloudflare Access, oauth2-proxy, a login page)",
+        "give a service token's headers with --header, or ask the server's operator to exempt the path of this URL from the web sign-in";
+    Refusal: BotFilter = "bot_filter",
+        "a bot filter in front of the server (Cloudflare, Vercel, AWS WAF) takes mcp-remote for a robot",
+        "ask the server's operator to let the path of this URL pass the bot filter";
     Refusal: TooManyRequests = "too_many_requests",
         "429, and not over in 45 s",
         "wait, then try again";

@@ -68,6 +68,11 @@ impl Report {
         Self { code, sentence: sentence.into(), hint, status: None }
     }
 
+    /// Returns whether the tip says more than the code's own.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.hint.as_deref().is_some_and(|hint| hint != self.code.entry().action)
+    }
+
     /// Returns the failure as the answer to a request.
     pub(crate) fn answer(&self, id: &Id) -> Bytes {
         let data = Data { code: self.code, hint: self.hint.as_deref(), status: self.status };

@@ -1130,6 +1130,22 @@ const CASES: &[Case] = &[
         places: ANSWERS,
     },
     Case {
+        code: "web_sign_in",
+        set_up: || {
+            answering(|_| Reply::empty(302).with("location", "https://a.cloudflareaccess.com/cdn-cgi/access/login"))
+        },
+        says: &["a web sign-in stands in front of {host}", "answered HTTP 302", "https://a.cloudflareaccess.com/"],
+        does: "exempt the path of this URL",
+        places: ANSWERS,
+    },
+    Case {
+        code: "bot_filter",
+        set_up: || answering(|_| Reply::status(403, "text/plain", "error code: 1010")),
+        says: &["a bot filter in front of {host}", "answered HTTP 403 Forbidden: error code: 1010"],
+        does: "pass the bot filter",
+        places: ANSWERS,
+    },
+    Case {
         code: "too_many_requests",
         set_up: || answering(|_| Reply::status(429, "text/plain", "slow down").with("retry-after", "3600")),
         says: &["{host} answered HTTP 429", "slow down"],

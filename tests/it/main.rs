@@ -20,6 +20,10 @@ mod ends;
 #[cfg(unix)]
 mod fidelity;
 #[cfg(unix)]
+mod field_arguments;
+#[cfg(unix)]
+mod field_tips;
+#[cfg(unix)]
 mod grants;
 #[cfg(unix)]
 mod hold;

@@ -399,7 +399,7 @@ async fn refused_tunnel_names_proxy() {
     let (answer, host) = initialize("https://far.example/mcp", &flags, &[]).await;
     assert_eq!(proxy.requests()[0].method, "CONNECT");
     assert_eq!(answer["error"]["data"]["code"], "proxy_refused", "{answer}");
-    assert_eq!(proxy.requests().len(), 1, "trying again would fail again");
+    assert_eq!(proxy.requests().len(), 2, "trying again would fail again; the second asks for the proxy's words");
     host.close().await;
 }
 

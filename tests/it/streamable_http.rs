@@ -376,11 +376,11 @@ async fn json_rpc_error_passes_and_gets_missing_id() {
 
 #[tokio::test]
 async fn page_with_status_200_is_error() {
-    let server = server_calling(|_| Reply::status(200, "text/html", "<html><title>Sign in here</title></html>")).await;
+    let server = server_calling(|_| Reply::status(200, "text/html", "<html><title>Welcome here</title></html>")).await;
     let mut host = connected(&server, &[]).await;
     let answer = host.ask(1, "tools/call", json!({})).await;
     assert_error(&answer, 1, "not_mcp", None);
-    assert!(answer["error"]["message"].as_str().unwrap().contains("Sign in here"), "{answer}");
+    assert!(answer["error"]["message"].as_str().unwrap().contains("Welcome here"), "{answer}");
 }
 
 #[tokio::test]

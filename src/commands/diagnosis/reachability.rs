@@ -42,14 +42,8 @@ pub(super) async fn check(config: &Config, printer: &mut Printer<'_>) -> io::Res
     let through = proxy::to(url, &network.proxy);
     match &through {
         Some(proxy) => {
-            let uri = proxy.uri();
-            let scheme = uri.scheme_str().unwrap_or("http");
-            host = bare(uri.host().unwrap_or_default());
-            port = uri.port_u16().unwrap_or(match scheme {
-                "http" => 80,
-                "https" => 443,
-                _ => 1080, // RFC 1928 §3
-            });
+            let scheme = proxy.uri().scheme_str().unwrap_or("http");
+            (host, port) = proxy::host_and_port(proxy);
             let whose =
                 if matches!(network.proxy, ProxyChoice::System) { ", as the operating system says" } else { "" };
             printer.print(Finding::ok(DiagnosisStep::Proxy, format!("{scheme}://{host}:{port}{whose}")))?;

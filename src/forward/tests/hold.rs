@@ -235,6 +235,7 @@ fn busy_server_is_only_slow() {
         text: String::new(),
         had_headers: false,
         answer: None,
+        cause: None,
     };
     held.does(Event::Remote(remote::Event::Blocked(Arc::new(Error::Refused(Box::new(busy))))));
     let told = held.until(30_000);

@@ -166,7 +166,7 @@ fn judge(home: AddressScope, url: &Url, plain_http: PlainHttp) -> Result<(), Ref
 
 /// Where a host is that is written as an address, in any spelling since `Url` knows them all, or as a
 /// name that means this machine (RFC 6761 §6.3).
-fn written(url: &Url) -> Option<AddressScope> {
+pub(crate) fn written(url: &Url) -> Option<AddressScope> {
     let host = url.host_str()?;
     if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse() {
         return Some(scope_of(address));

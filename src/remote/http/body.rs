@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use log::{debug, warn};
-use reqwest::{Response, header};
+use reqwest::{Response, StatusCode, header};
 
 use super::{
     Http,
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     mcp::EVENT_STREAM,
     message::{Assembly, Malformed, Message},
-    remote::error::Error,
+    remote::{error::Error, evidence::is_sign_in_page},
     text::one_line,
 };
 
@@ -118,8 +118,22 @@ fn essence(response: &Response) -> Option<String> {
     Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
+/// Returns the encoding of a body that this program cannot read: the client has decoded what it asked for, and taken the
+/// header away (RFC 9110 §8.4).
+pub(super) fn encoding(response: &Response) -> Option<String> {
+    const CODINGS: [&str; 7] = ["br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"];
+    let value = response.headers().get(header::CONTENT_ENCODING)?.to_str().ok()?;
+    let mut codings = value.split(',').map(|coding| coding.trim().to_ascii_lowercase());
+    let has_body = response.content_length() != Some(0) && response.status() != StatusCode::ACCEPTED;
+    (has_body && codings.any(|coding| CODINGS.contains(&coding.as_str()))).then(|| one_line(value.as_bytes()))
+}
+
 pub(super) fn not_mcp(response: &Response, beginning: &[u8]) -> Error {
     let kind = essence(response).unwrap_or_else(|| "no content type".to_owned());
     let text = one_line(beginning);
+    if is_sign_in_page(beginning) {
+        let status = response.status();
+        return Error::WebSignIn { status, seen: format!("answered with a page for people: {text}") };
+    }
     Error::NotMcp(if text.is_empty() { format!("{kind} came back") } else { format!("{kind} came back: {text}") })
 }

@@ -16,12 +16,12 @@ use reqwest::{
 };
 
 use self::{
-    body::{is_event_stream, not_mcp},
+    body::{encoding, is_event_stream, not_mcp},
     cookies::Cookies,
     event_reader::EventReader,
     limit::ConcurrencyLimit,
 };
-use super::error::{Error, same_origin};
+use super::error::Error;
 use crate::{
     config::{Network, ServerUrl},
     mcp::{EVENT_STREAM, header::LAST_EVENT_ID, method::INITIALIZE},
@@ -29,16 +29,16 @@ use crate::{
     network::{ClientFactory, Route},
     oauth::{self, Authorizer, Credential, Deadline, Requester, protocol::challenge::Challenge},
     observer::{Fact, Observer},
+    text,
 };
 
 pub(crate) mod body;
 mod cookies;
 pub(crate) mod event_reader;
 mod limit;
+mod redirect;
 mod refusal;
 
-/// Redirects followed for one request: a mounted application adds a slash, a proxy another.
-const MOST_REDIRECTS: u32 = 5;
 /// Times one request is sent again because of what the server says about its credential: a refresh, a
 /// sign-in, two step-ups, and a nonce for each.
 const MOST_CHALLENGES: u32 = 8;
@@ -215,7 +215,10 @@ impl Http {
                 if let (1.., Some(authorizer)) = (resends.challenges, &self.authorizer) {
                     authorizer.succeeded();
                 }
-                return Ok(response);
+                return match encoding(&response) {
+                    Some(encoding) => Err(Error::Encoded(encoding)),
+                    None => Ok(response),
+                };
             }
             if is_challenge(&response) {
                 resends.challenges += 1;
@@ -224,14 +227,16 @@ impl Http {
                 }
                 if resends.challenges <= MOST_CHALLENGES {
                     // Boxed because this happens once in the life of a connection, and every request carries its room.
-                    Box::pin(self.answer_challenge(response, credential, has_nonce, requester, resends.until)).await?;
+                    Box::pin(self.answer_challenge(response, credential, has_nonce, requester, &resends)).await?;
                     continue;
                 }
             }
-            let Some(target) = redirect(&response, url) else {
-                return Err(Error::Refused(Box::new(self.refusal(response, credential.as_deref()).await)));
+            let Some(target) = redirect::target(&response, url) else {
+                return Err(Error::Refused(Box::new(self.refusal(response, credential.as_deref(), url).await)));
             };
-            self.follow(&mut resends, &method, response.status(), target)?;
+            resends.url = redirect::follow(&self.server, url, &method, response.status(), target, resends.redirects)?;
+            resends.redirects += 1;
+            debug!("HTTP {}: following to {}", response.status().as_u16(), text::url(&resends.url));
         }
     }
 
@@ -259,24 +264,6 @@ impl Http {
         }
     }
 
-    /// Sends the request to `target` from now on, unless that is another origin or the method would change.
-    fn follow(&self, resends: &mut Resends, method: &Method, status: StatusCode, target: Url) -> Result<(), Error> {
-        // Only these two keep method and body (RFC 9110 §15.4.8, §15.4.9).
-        let keeps = matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
-        resends.redirects += 1;
-        let stays = same_origin(&target, &self.server);
-        if stays && (keeps || *method == Method::GET) && resends.redirects <= MOST_REDIRECTS {
-            resends.url = target;
-            return Ok(());
-        }
-        let mut to = target;
-        to.set_query(None);
-        to.set_fragment(None);
-        _ = to.set_username("");
-        _ = to.set_password(None);
-        Err(Error::Redirected { status, to: to.into() })
-    }
-
     /// Obtains what the server asks for (MCP 2025-11-25, Authorization); when this returns `Ok`, the
     /// request may be sent again.
     async fn answer_challenge(
@@ -285,7 +272,7 @@ impl Http {
         used: Option<Arc<Credential>>,
         has_nonce: bool,
         requester: Requester,
-        until: Deadline,
+        Resends { url, until, .. }: &Resends,
     ) -> Result<(), Error> {
         let mut challenge = Challenge::of(response.headers());
         // The address of a proxy is not that of the server.
@@ -294,7 +281,7 @@ impl Http {
         {
             authorizer.note_server_at(from.ip());
         }
-        let refusal = self.refusal(response, used.as_deref()).await;
+        let refusal = self.refusal(response, used.as_deref(), url).await;
         let status = refusal.status;
         self.observer.tell(|| Fact::Challenged { status, challenge: Box::new(challenge.clone()) });
         let Some(authorizer) = &self.authorizer else {
@@ -311,7 +298,7 @@ impl Http {
         if challenge.error_description.is_none() && !refusal.text.is_empty() {
             challenge.error_description = Some(refusal.text.clone());
         }
-        match authorizer.meet(status, challenge, used, requester, until).await {
+        match authorizer.meet(status, challenge, used, requester, *until).await {
             // The server takes a key and knows no sign-in: its own words say best what it wants.
             Err(oauth::error::Error::NotOffered(why)) => {
                 debug!("no sign-in is offered: {why}");
@@ -333,12 +320,4 @@ fn is_challenge(response: &Response) -> bool {
 
 fn unauthorized(error: oauth::error::Error) -> Error {
     Error::Unauthorized(Box::new(error))
-}
-
-fn redirect(response: &Response, from: &Url) -> Option<Url> {
-    if !response.status().is_redirection() {
-        return None;
-    }
-    let location = response.headers().get(header::LOCATION)?.to_str().ok()?;
-    from.join(location).ok()
 }

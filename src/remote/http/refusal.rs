@@ -6,14 +6,15 @@
 
 use std::time::Duration;
 
-use reqwest::{Response, header};
+use reqwest::{Response, StatusCode, Url, header};
 use serde::Deserialize;
 
 use super::Http;
 use crate::{
     message::{Assembly, Message, Shape, peek},
+    network::proxy::schemes,
     oauth::Credential,
-    remote::error::Refusal,
+    remote::{error::Refusal, evidence::Cause},
     status::retry_after,
     text::one_line,
 };
@@ -26,9 +27,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SHORTEST_SECRET: usize = 6;
 
 impl Http {
-    /// Reads a refusal to its end, so that the connection can be used again.
-    pub(super) async fn refusal(&self, response: Response, used: Option<&Credential>) -> Refusal {
+    /// Reads a refusal of a request to `url` to its end, so that the connection can be used again.
+    pub(super) async fn refusal(&self, response: Response, used: Option<&Credential>, url: &Url) -> Refusal {
+        let asked = response.headers().get_all(header::PROXY_AUTHENTICATE).iter();
+        let asked: Vec<_> = asked.filter_map(|value| value.to_str().ok()).flat_map(schemes).collect();
         let mut refusal = read(response).await;
+        if let (StatusCode::PROXY_AUTHENTICATION_REQUIRED, Some(proxy)) = (refusal.status, self.clients.proxy_to(url)) {
+            let had_credentials = proxy.basic_auth().is_some();
+            refusal.cause = Some(Cause::Proxy { schemes: asked, had_credentials });
+        }
+        let cause = refusal.cause.take();
+        refusal.cause = cause.or_else(|| Cause::of_endpoint(refusal.status, &self.server, url));
         let own = || self.headers.iter().filter(|(name, _)| **name != header::USER_AGENT);
         refusal.had_headers = own().next().is_some();
         let values = own().filter_map(|(_, value)| value.to_str().ok());
@@ -46,6 +55,7 @@ impl Http {
 
 async fn read(mut response: Response) -> Refusal {
     let (status, retry_after) = (response.status(), retry_after(response.headers()));
+    let headers = response.headers().clone();
     let mut text = Vec::new();
     let read = async {
         while let Ok(Some(piece)) = response.chunk().await {
@@ -57,11 +67,12 @@ async fn read(mut response: Response) -> Refusal {
     };
     _ = tokio::time::timeout(PATIENCE, read).await;
     let shown = one_line(&text);
+    let cause = Cause::of(status, &headers, &text, &shown);
     let mut assembly = Assembly::default();
     let answer = assembly.push(text.into()).and_then(|()| assembly.finish()).ok().filter(is_json_rpc_error);
     let words = answer.as_ref().and_then(|answer| peek::error(&answer.body)?.message);
     let text = words.map_or(shown, |words| one_line(words.as_bytes()));
-    Refusal { status, retry_after, text, had_headers: false, answer }
+    Refusal { status, retry_after, text, had_headers: false, answer, cause }
 }
 
 /// Returns whether this is an error that a host can read (JSON-RPC 2.0 §5.1), and not another idea of an error in JSON.

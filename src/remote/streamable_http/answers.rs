@@ -322,6 +322,7 @@ fn loss_in_answer(answer: &Message, session: &Session) -> Option<Error> {
         retry_after: None,
         text: one_line(words.as_bytes()),
         had_headers: false,
+        cause: None,
         answer: Some(answer.clone()),
     };
     match session.loss(Box::new(refusal)) {
