@@ -331,6 +331,19 @@ impl Error {
             _ => false,
         }
     }
+
+    /// Whether the authorization server has answered, and not only that it is busy at the moment.
+    pub(crate) fn is_answered(&self) -> bool {
+        match self {
+            Self::Refused { error, .. } => !matches!(error, ErrorCode::SlowDown | ErrorCode::TemporarilyUnavailable),
+            Self::RedirectRefused { .. } => true,
+            // A gateway says 502 and 504, and nothing of the server behind it (RFC 9110 §15.6.3, §15.6.5).
+            Self::Answer { status, .. } => {
+                status.is_none_or(|status| !matches!(status.as_u16(), 408 | 425 | 429 | 502 | 504))
+            }
+            _ => false,
+        }
+    }
 }
 
 impl From<anyhow::Error> for Error {

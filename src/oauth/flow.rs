@@ -86,9 +86,12 @@ pub(crate) async fn obtain(
     }
     if !step_up && !matches!(refused, Some(Obtained::Refreshed | Obtained::SignedIn)) {
         let file = context.token_file(attempt.prover.is_some());
-        // Where it fails, signing in again would not help: the server does not answer, and it would cost a tab.
-        if let Refreshed::Done(credential) = refresh::refresh(context, &attempt, file).await? {
-            return Ok(credential);
+        match refresh::refresh(context, &attempt, file).await {
+            Ok(Refreshed::Done(credential)) => return Ok(credential),
+            Ok(Refreshed::Impossible) => {}
+            Err(failed) if context.settings.asked_for => info!("{failed}; signing in anew"),
+            // Signing in again would not help: the server does not answer, and it would cost a tab.
+            Err(failed) => return Err(failed),
         }
     }
     if !may_ask {

@@ -20,6 +20,8 @@ mod ends;
 #[cfg(unix)]
 mod fidelity;
 #[cfg(unix)]
+mod field_flow;
+#[cfg(unix)]
 mod grants;
 #[cfg(unix)]
 mod hold;
