@@ -332,6 +332,18 @@ impl Error {
         }
     }
 
+    /// Whether an attempt failed at its documents or at the registration, before a user was asked.
+    pub(crate) fn is_of_preparation(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused { step: Step::Registration, .. }
+                | Self::Answer { step: Step::Registration, .. }
+                | Self::Metadata(_)
+                | Self::NoMetadata { .. }
+                | Self::OtherResource { .. }
+        )
+    }
+
     /// Whether the authorization server has answered, and not only that it is busy at the moment.
     pub(crate) fn is_answered(&self) -> bool {
         match self {

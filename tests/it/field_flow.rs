@@ -204,3 +204,71 @@ async fn bot_filter_before_page_costs_no_registration() {
     world.works(&Browser::consenting()).await;
     assert_eq!(world.spent(), (2, 1));
 }
+
+#[tokio::test]
+async fn invalid_token_is_refreshed_whatever_the_status() {
+    for status in [400, 403] {
+        let world = World::signed_in().await;
+        let old = format!("Bearer {}", world.tokens()["access_token"].as_str().unwrap());
+        world.first(move |request| {
+            (request.path == "/mcp" && request.header("authorization") == Some(&old))
+                .then(|| Reply::empty(status).with("www-authenticate", r#"Bearer error="invalid_token""#))
+        });
+        world.works(&Browser::waiting()).await;
+        assert_eq!(world.server.counts().refreshes, 1, "{status}");
+        assert_eq!(world.spent(), (1, 1), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn refused_registration_is_requested_once_at_start() {
+    let registrations = Arc::new(AtomicUsize::new(0));
+    let server = AuthorizationServer::with(|settings| {
+        let count = registrations.clone();
+        settings.first = Arc::new(move |request| {
+            (request.path == "/oauth/register").then(|| {
+                count.fetch_add(1, Relaxed);
+                Reply::status(429, "application/json", json!({ "error": "too_many" })).with("retry-after", "1800")
+            })
+        });
+    })
+    .await;
+    let mut host = Browser::waiting().host(&server.url(), &[&["--retry-for", "0"][..], &WAIT].concat());
+    own_error(&host.initialize().await);
+    for id in 1..=3 {
+        own_error(&host.ask(id, "tools/list", json!({})).await);
+    }
+    assert_eq!(registrations.load(Relaxed), 1);
+}
+
+#[tokio::test]
+async fn placeholder_call_signs_in_despite_failing_refresh() {
+    let world = World::signed_in().await;
+    world.server.revoke_access_tokens();
+    world.fail_refreshes(usize::MAX, || Reply::status(500, "text/plain", "oh"));
+    let browser = Browser::consenting();
+    let mut host = browser.host_at(&world.home, &world.server.url(), &["--retry-for", "0"]);
+    host.initialize().await;
+    host.told("the refresh").await;
+    assert_eq!(world.spent().0, 1);
+    host.send(request(1, "tools/call", json!({ "name": "mcp_remote_status" }))).await;
+    browser.tab().await;
+    browser.page().await;
+    assert_eq!(world.spent(), (2, 1));
+}
+
+#[tokio::test]
+async fn diagnosis_signs_in_despite_failing_refresh() {
+    let world = World::signed_in().await;
+    world.server.revoke_access_tokens();
+    world.fail_refreshes(usize::MAX, || Reply::status(500, "text/plain", "oh"));
+    let browser = Browser::consenting();
+    tokio::process::Command::new(env!("CARGO_BIN_EXE_mcp-remote-client"))
+        .args([&world.server.url(), "--retry-for", "0"])
+        .env("MCP_REMOTE_CONFIG_DIR", world.home.path())
+        .env("BROWSER", browser.path())
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(world.spent(), (2, 1));
+}
