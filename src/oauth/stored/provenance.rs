@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn refresh_token_is_dead_after_minutes_of_failures() {
         let mut from = Provenance::default();
-        let at = |seconds| UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds);
+        let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds);
         let dead = [0, 1, 2, 119, 120].map(|seconds| from.note_failed_refresh(at(seconds)));
         assert_eq!(dead, [false, false, false, false, true]);
         from.failing = None;
