@@ -122,6 +122,7 @@ pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config
         dpop: args.dpop,
         no_browser: args.no_browser,
         asked_for: false,
+        attended: false,
         surroundings: Surroundings::of(environment),
         grant,
     };

@@ -42,6 +42,8 @@ pub(crate) struct Authorization {
     pub no_browser: bool,
     /// A person has asked for this very sign-in, at a terminal: nothing else waits for it.
     pub asked_for: bool,
+    /// Whether a user watches the outcome: a refresh that fails then leads to a sign-in.
+    pub attended: bool,
     /// Where we run, as far as a browser cares.
     pub surroundings: Surroundings,
     /// Which grant.

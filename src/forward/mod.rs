@@ -99,6 +99,8 @@ pub(crate) enum Action {
     Hurry,
     /// A request of the host needs the sign-in: no more time for seeing whether the host stays.
     SignInIsNeeded,
+    /// The user asks for a sign-in by a call of the placeholder's tool.
+    UserAsks,
     /// Connections may be dead: make new ones, and see whether the session is still there.
     Check,
     /// Come back to this after a while.

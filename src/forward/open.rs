@@ -112,6 +112,7 @@ impl Open {
         if is_call {
             stand_in.answer_call(id, "", cx);
             if matches!(cx.person.need, Need::Failed(_)) {
+                cx.act(Action::UserAsks);
                 self.go_on(cx); // the host asks again, and with that the server
             }
         }

@@ -201,6 +201,7 @@ impl Provisional {
             // While a person is asked, the call is worth waiting for: its answer is then that it is done.
             _ if stand_in::is_call(&message) && !(cx.person.is_signing_in() && self.is_under_way()) => {
                 let has_failed = matches!(self.stage, Stage::Failed | Stage::Declined);
+                cx.act(Action::UserAsks);
                 self.try_again(cx);
                 self.stand_in.answer_call(&id, if has_failed { TRYING_AGAIN } else { "" }, cx);
             }

@@ -148,6 +148,11 @@ fn carry_out<R, W: AsyncWrite + Unpin>(
                     authorizer.hurry();
                 }
             }
+            Action::UserAsks => {
+                if let Some(authorizer) = &ends.opener.authorizer {
+                    authorizer.ask();
+                }
+            }
             Action::Check => {
                 ends.opener.http.renew();
                 remote_end.check();

@@ -122,14 +122,17 @@ fn actions(forward: &mut Forward) -> Vec<String> {
     std::iter::from_fn(|| forward.action())
         // Each `initialize` asks for these; what they lead to is tested with a clock.
         .filter(|action| {
-            !matches!(action, Action::Remind(_, Reminder::Hold | Reminder::HostWaits) | Action::SignInIsNeeded)
+            !matches!(
+                action,
+                Action::Remind(_, Reminder::Hold | Reminder::HostWaits) | Action::SignInIsNeeded | Action::UserAsks
+            )
         })
         .map(|action| match action {
             Action::ToHost(body) => format!("host {}", text(&body)),
             Action::Open(message) => format!("open {}", text(&message.body)),
             Action::Send(message) => format!("send {}", text(&message.body)),
             Action::Hurry => "hurry".to_owned(),
-            Action::SignInIsNeeded => String::new(),
+            Action::SignInIsNeeded | Action::UserAsks => String::new(),
             Action::Check => "check".to_owned(),
             Action::Remind(after, reminder) => format!("remind {} s {reminder:?}", after.as_secs()),
         })

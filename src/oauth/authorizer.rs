@@ -95,6 +95,11 @@ impl Authorizer {
         self.context.stay.end();
     }
 
+    /// The user asks for a sign-in: the next attempt reaches one, also where a refresh fails.
+    pub(crate) fn ask(&self) {
+        self.context.held().user_asks = true;
+    }
+
     /// Notes the address that the server's challenge came from: its metadata may name none that is nearer.
     pub(crate) fn note_server_at(&self, address: IpAddr) {
         self.context.http.note_server_at(address);
@@ -168,8 +173,11 @@ impl Authorizer {
             (current, None) => current.is_some(),
             (None, Some(_)) => false,
         };
-        let cause =
-            if status == StatusCode::FORBIDDEN { Cause::StepUp(challenge) } else { Cause::Challenged(challenge) };
+        let cause = if status == StatusCode::FORBIDDEN && !challenge.is_invalid_token() {
+            Cause::StepUp(challenge)
+        } else {
+            Cause::Challenged(challenge)
+        };
         match &cause {
             Cause::Challenged(_) if replaced => return Ok(()), // somebody else was quicker
             Cause::Challenged(_) => {}
@@ -184,6 +192,9 @@ impl Authorizer {
         }
         self.check_requester(requester, used.as_ref())?;
         let may_ask = requester != Requester::Stream || used.is_none();
+        if let Some(error) = self.recent_failure(&cause) {
+            return Err(error);
+        }
         let flight = self.join(cause.clone(), used.clone(), may_ask);
         match wait(&self.context, flight, deadline).await {
             // It was the stream's flight, which asks no person.
@@ -203,6 +214,14 @@ impl Authorizer {
             return Err(Error::ScopeRefused(required.join(" ")));
         }
         Ok(())
+    }
+
+    /// Returns the failure of the last attempt, if the same attempt would meet it again: a host sends several messages at
+    /// once, and each registration counts at the authorization server.
+    fn recent_failure(&self, cause: &Cause) -> Option<Error> {
+        let held = self.context.held();
+        let is_repeated = !self.context.settings.asked_for && !held.user_asks;
+        held.recent_failure(cause.challenge()).filter(|_| is_repeated)
     }
 
     /// The server's own stream is opened again and again, and no request waits for it: it does not ask a person
@@ -250,12 +269,14 @@ impl Authorizer {
         }
         let (context, need) = (self.context.clone(), self.need.clone());
         self.spawn(async move {
+            let challenge = cause.challenge().clone();
             let obtained = flow::obtain(&context, cause, used, may_ask, progress).await.map(Arc::new);
+            context.held().user_asks = false;
             match &obtained {
                 Ok(credential) => context.set_current(credential),
                 Err(error) => {
                     debug!("no authorization: {error}");
-                    context.held().note_failure();
+                    context.held().note_failure(error, &challenge);
                 }
             }
             need.send_replace(obtained.as_ref().err().map_or(Need::Nothing, |error| Need::Failed(error.clone())));

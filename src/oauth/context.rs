@@ -87,6 +87,11 @@ impl Context {
         self.held.guard()
     }
 
+    /// Whether the user waits for a sign-in of their own request.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.settings.asked_for || self.settings.attended || self.held().user_asks
+    }
+
     pub(crate) fn now(&self) -> SystemTime {
         SystemTime::now()
     }

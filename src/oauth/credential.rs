@@ -92,6 +92,11 @@ impl Credential {
         is_new.then_some(self.obtained)
     }
 
+    /// Whether it may have died in use. Another one would be refused like one that was just obtained.
+    pub(crate) fn may_have_died(&self) -> bool {
+        self.obtained == Obtained::Stored || self.is_older_than(FRESH)
+    }
+
     /// Whether it has been in use for this long.
     pub(crate) fn is_older_than(&self, age: Duration) -> bool {
         self.since.elapsed() >= age

@@ -331,6 +331,31 @@ impl Error {
             _ => false,
         }
     }
+
+    /// Whether an attempt failed at its documents or at the registration, before a user was asked.
+    pub(crate) fn is_of_preparation(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused { step: Step::Registration, .. }
+                | Self::Answer { step: Step::Registration, .. }
+                | Self::Metadata(_)
+                | Self::NoMetadata { .. }
+                | Self::OtherResource { .. }
+        )
+    }
+
+    /// Whether the authorization server has answered, and not only that it is busy at the moment.
+    pub(crate) fn is_answered(&self) -> bool {
+        match self {
+            Self::Refused { error, .. } => !matches!(error, ErrorCode::SlowDown | ErrorCode::TemporarilyUnavailable),
+            Self::RedirectRefused { .. } => true,
+            // A gateway says 502 and 504, and nothing of the server behind it (RFC 9110 §15.6.3, §15.6.5).
+            Self::Answer { status, .. } => {
+                status.is_none_or(|status| !matches!(status.as_u16(), 408 | 425 | 429 | 502 | 504))
+            }
+            _ => false,
+        }
+    }
 }
 
 impl From<anyhow::Error> for Error {

@@ -40,6 +40,14 @@ pub(crate) enum Cause {
     StepUp(Challenge),
 }
 
+impl Cause {
+    pub(crate) fn challenge(&self) -> &Challenge {
+        match self {
+            Self::Challenged(challenge) | Self::StepUp(challenge) => challenge,
+        }
+    }
+}
+
 /// Obtains a credential in place of `used`. Asks a person only if `may_ask`.
 ///
 /// # Errors
@@ -51,10 +59,7 @@ pub(crate) async fn obtain(
     may_ask: bool,
     progress: Progress,
 ) -> Result<Credential, Error> {
-    let (challenge, step_up) = match &cause {
-        Cause::Challenged(challenge) => (challenge, false),
-        Cause::StepUp(challenge) => (challenge, true),
-    };
+    let (challenge, step_up) = (cause.challenge(), matches!(cause, Cause::StepUp(_)));
     if !challenge.only_other.is_empty() {
         let schemes = challenge.only_other.join(", ");
         return Err(Error::NotOffered(format!("it asks for {schemes}, which no sign-in gives")));
@@ -86,9 +91,12 @@ pub(crate) async fn obtain(
     }
     if !step_up && !matches!(refused, Some(Obtained::Refreshed | Obtained::SignedIn)) {
         let file = context.token_file(attempt.prover.is_some());
-        // Where it fails, signing in again would not help: the server does not answer, and it would cost a tab.
-        if let Refreshed::Done(credential) = refresh::refresh(context, &attempt, file).await? {
-            return Ok(credential);
+        match refresh::refresh(context, &attempt, file).await {
+            Ok(Refreshed::Done(credential)) => return Ok(credential),
+            Ok(Refreshed::Impossible) => {}
+            Err(failed) if context.is_asked_for() => info!("{failed}; signing in anew"),
+            // Signing in again would not help: the server does not answer, and it would cost a tab.
+            Err(failed) => return Err(failed),
         }
     }
     if !may_ask {

@@ -8,11 +8,17 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{credential::Credential, protocol::metadata::Discovered};
+use super::{
+    credential::Credential,
+    error::Error,
+    protocol::{challenge::Challenge, metadata::Discovered},
+};
 
 /// Pause after a sign-in that came to nothing, before anything but a request of the host's asks for
 /// another; and after step-ups that led nowhere.
 pub(crate) const SECOND_THOUGHT: Duration = Duration::from_secs(10 * 60);
+/// How long the failure of an attempt stands for the same attempt: the messages of a host's start come within less.
+const SHARED_FAILURE: Duration = Duration::from_secs(10);
 /// Pause after a refresh that failed while the token is still good.
 pub(crate) const REFRESH_PAUSE: Duration = Duration::from_secs(30);
 /// Step-ups in a row that lead to no success, after the first authorization: three in all (MCP
@@ -24,8 +30,10 @@ const MOST_STEP_UPS: u32 = 2;
 pub(crate) struct Held {
     pub(crate) current: Current,
     pub(crate) renewal: TokenRenewal,
-    /// When a sign-in last came to nothing.
-    failed: Option<Instant>,
+    /// The last attempt that came to nothing.
+    failed: Option<Failure>,
+    /// The user has asked for a sign-in, and none was attempted since.
+    pub(crate) user_asks: bool,
     pub(crate) step_ups: StepUps,
     /// Whether the store did not take the last tokens, so that they are only in memory.
     pub(crate) unkept: bool,
@@ -36,6 +44,15 @@ pub(crate) struct Held {
     /// Whether a person was asked once more because the server refused a token that only its issuer can
     /// read. Also where the store cannot keep what helps, they are not asked again for that.
     pub(crate) asked_for_audience: bool,
+}
+
+/// An attempt that came to nothing.
+#[derive(Debug)]
+struct Failure {
+    at: Instant,
+    error: Error,
+    /// Where the challenge said that the metadata are.
+    resource_metadata: Option<String>,
 }
 
 /// The credential that is sent.
@@ -74,13 +91,21 @@ pub(crate) struct StepUps {
 
 impl Held {
     /// Notes that a sign-in came to nothing.
-    pub(crate) fn note_failure(&mut self) {
-        self.failed = Some(Instant::now());
+    pub(crate) fn note_failure(&mut self, error: &Error, challenge: &Challenge) {
+        let resource_metadata = challenge.resource_metadata.clone();
+        self.failed = Some(Failure { at: Instant::now(), error: error.clone(), resource_metadata });
+    }
+
+    /// Returns the failure of the same attempt a moment ago, if it failed before a user was asked.
+    pub(crate) fn recent_failure(&self, challenge: &Challenge) -> Option<Error> {
+        let failed = self.failed.as_ref().filter(|failed| failed.at.elapsed() < SHARED_FAILURE)?;
+        let is_same = failed.error.is_of_preparation() && failed.resource_metadata == challenge.resource_metadata;
+        is_same.then(|| failed.error.clone())
     }
 
     /// Whether a sign-in came to nothing a short while ago.
     pub(crate) fn has_just_failed(&self) -> bool {
-        self.failed.is_some_and(|at| at.elapsed() < SECOND_THOUGHT)
+        self.failed.as_ref().is_some_and(|failed| failed.at.elapsed() < SECOND_THOUGHT)
     }
 }
 
@@ -182,7 +207,7 @@ mod tests {
     async fn failed_sign_in_is_remembered_for_ten_minutes() {
         let mut held = Held::default();
         assert!(!held.has_just_failed());
-        held.note_failure();
+        held.note_failure(&Error::Local(String::new()), &Challenge::default());
         advance(SECOND_THOUGHT - MOMENT).await;
         assert!(held.has_just_failed());
         advance(MOMENT).await;

@@ -169,6 +169,7 @@ pub(crate) fn is_ours(entry: &Entry, action: &str) -> bool {
         CHECK_PROXY_PASSWORD,
         SEND_SMALLER_HEAD,
         SEND_UNENCODED,
+        SHARE_SESSIONS,
     ];
     action == entry.action || MORE_EXACT.contains(&action)
 }

@@ -888,9 +888,8 @@ async fn registration_is_used_again() {
 
 #[tokio::test]
 async fn forgotten_registration_is_renewed_before_tab_opens() {
-    let refusals: [(&str, Answer); 4] = [
+    let refusals: [(&str, Answer); 3] = [
         ("a page", || Reply::status(400, "text/html", "<title>Unknown client</title>")),
-        ("another status", || Reply::status(404, "text/html", "no")),
         ("JSON", || Reply::status(401, "application/json", json!({"error": "invalid_client"}))),
         ("JSON with success", || Reply::json(json!({"error": "unauthorized_client"}))),
     ];

@@ -96,7 +96,7 @@ impl Held {
                     told.push(format!("send {}", String::from_utf8(message.body.to_bytes().to_vec()).unwrap()));
                 }
                 Action::SignInIsNeeded => told.push("sign in".to_owned()),
-                Action::Hurry | Action::Check => {}
+                Action::Hurry | Action::UserAsks | Action::Check => {}
             }
         }
         told

@@ -269,7 +269,7 @@ impl World {
                     assert!(reminder != Reminder::TryAgain || !self.reminders.contains(&reminder), "they add up");
                     self.reminders.push(reminder);
                 }
-                Action::Hurry | Action::SignInIsNeeded | Action::Check => {}
+                Action::Hurry | Action::SignInIsNeeded | Action::UserAsks | Action::Check => {}
             }
         }
     }

@@ -49,7 +49,7 @@ pub(crate) fn present(
     let usable = |info: &Map<String, Value>| {
         has_grant(info) && (has_redirect(info) || wanted.grant != AUTHORIZATION_CODE) && !has_ended(info, now)
     };
-    let found = registrations::of_issuer(store, &server.issuer).into_iter().find(usable)?;
+    let found = registrations::usable(store, &server.issuer).into_iter().find(usable)?;
     Client::of(&found, server, Origin::Stored)
 }
 

@@ -4,6 +4,7 @@
 //! # Invariants
 //!
 //! - An answer of a server that is busy says nothing about the client.
+//! - A page that does not speak of the client says nothing about it either: a filter for bots may have sent it.
 
 use std::time::Duration;
 
@@ -35,8 +36,8 @@ pub(crate) enum ClientStanding {
     Open,
 }
 
-/// Gets the page at `url` as a browser would, and returns how it refuses: any 4xx, and an error in
-/// JSON, is about the client; so is an error redirect that names it, or its scope.
+/// Gets the page at `url` as a browser would, and returns how it refuses: an OAuth error, in a redirect or in JSON, or
+/// a 4xx whose words name the client or its redirect URI.
 pub(crate) async fn probe_page(
     http: &HttpClient,
     server: &AuthorizationServer,
@@ -68,9 +69,17 @@ pub(crate) async fn probe_page(
     let content = serde_json::from_slice::<Map<String, Value>>(&answer.body).unwrap_or_default();
     let member = |name: &str| content.get(name).and_then(Value::as_str);
     if let Some(error) = member("error").map(code) {
-        let standing =
-            if error == ErrorCode::InvalidScope { ClientStanding::TooNarrow } else { ClientStanding::Unknown };
-        return Some((standing, refused(error, member("error_description"))));
+        let description = member("error_description");
+        let standing = match error {
+            ErrorCode::InvalidScope => ClientStanding::TooNarrow,
+            ErrorCode::InvalidClient
+            | ErrorCode::UnauthorizedClient
+            | ErrorCode::InvalidRedirectUri
+            | ErrorCode::RedirectUriMismatch => ClientStanding::Unknown,
+            _ if description.is_some_and(names_client) => ClientStanding::Unknown,
+            _ => ClientStanding::Open,
+        };
+        return Some((standing, refused(error, description)));
     }
     if !answer.status.is_client_error() || Disposition::of(answer.status).may_pass() {
         return None;
@@ -78,12 +87,19 @@ pub(crate) async fn probe_page(
     let refusal = match remedies::refusal_in(server, &answer.body) {
         Some(known) => refused(code(known), None),
         None => {
-            let words = Some(one_line(&answer.body)).filter(|words| !words.is_empty());
+            let echo = url.query().unwrap_or_default(); // a filter may quote the URL, which names the client
+            let words = Some(one_line(&answer.body)).filter(|words| names_client(&words.replace(echo, "")))?;
             let error = ErrorCode::Other(format!("HTTP {}", answer.status.as_u16()));
-            Error::of_refusal(Step::SignInPage, error, words, redirect_uri)
+            Error::of_refusal(Step::SignInPage, error, Some(words), redirect_uri)
         }
     };
     Some((ClientStanding::Unknown, refusal))
+}
+
+/// Returns whether a refusal speaks of the client or of its redirect URI.
+fn names_client(words: &str) -> bool {
+    let words = words.to_ascii_lowercase().replace("client error", ""); // what HTTP calls any 4xx (RFC 9110 §15.5)
+    ["client", "redirect_uri", "redirect uri"].iter().any(|name| words.contains(name))
 }
 
 #[cfg(test)]
@@ -103,7 +119,7 @@ mod tests {
             Answer { status: StatusCode::from_u16(status).unwrap(), headers, body: body.clone() }
         });
         let server = AuthorizationServer { issuer: issuer.to_owned(), published: true, ..Default::default() };
-        let url = Url::parse("https://as.example/authorize").unwrap();
+        let url = Url::parse("https://as.example/authorize?client_id=c").unwrap();
         let refused = probe_page(&http, &server, &url, REDIRECT_URI).await;
         refused.map(|(standing, error)| (standing, error.to_string()))
     }
@@ -131,8 +147,18 @@ mod tests {
                 Some((Open, "the sign-in was refused: login_required (no one)")),
             ),
             (200, "", r#"{"error":"invalid_scope"}"#, Some((TooNarrow, "the sign-in was refused: invalid_scope"))),
-            (200, "", r#"{"error":"x"}"#, Some((Unknown, "the sign-in was refused: x"))),
-            (404, "", "", Some((Unknown, "opening the sign-in page was refused: HTTP 404"))),
+            (200, "", r#"{"error":"x"}"#, Some((Open, "the sign-in was refused: x"))),
+            (
+                400,
+                "",
+                r#"{"error":"invalid_request","error_description":"bad client_id"}"#,
+                Some((Unknown, "the sign-in was refused: invalid_request (bad client_id)")),
+            ),
+            (404, "", "", None),
+            (401, "", "<title>Sign in to your network</title>", None),
+            (403, "", "<title>Just a moment...</title>", None),
+            (403, "", "403 Client Error: Forbidden", None),
+            (403, "", "not allowed: /authorize?client_id=c", None),
             (
                 400,
                 "",
@@ -167,7 +193,6 @@ mod tests {
         let entra = "https://login.microsoftonline.com/t/v2.0";
         let known = (ClientStanding::Unknown, "the sign-in was refused: AADSTS9010010".to_owned());
         assert_eq!(probed(entra, 400, "", page).await, Some(known));
-        let (_, other) = probed("https://as.example", 400, "", page).await.unwrap();
-        assert!(other.starts_with("opening the sign-in page was refused: HTTP 400"), "{other}");
+        assert_eq!(probed("https://as.example", 400, "", page).await, None);
     }
 }

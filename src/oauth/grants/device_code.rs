@@ -58,7 +58,7 @@ pub(super) async fn obtain(context: &Context, attempt: &AuthorizationAttempt) ->
         && client.origin == Origin::Stored
     {
         info!("{error}; registering again");
-        registrations::forget(&context.store, &client);
+        registrations::refuse(&context.store, &client);
         client = register().await?;
         context.tell_client(&client);
         response = with_client(context, attempt, &client, &endpoint).await;

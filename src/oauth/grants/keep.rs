@@ -51,9 +51,8 @@ pub(crate) async fn keep(
         resource: attempt.resource.clone(),
         requested_scopes: attempt.scopes.clone(),
         resource_metadata: attempt.discovered.resource.as_ref().and_then(|resource| resource.advertised.clone()),
-        over: false,
         sign_in: format!("{:016x}", fastrand::u64(..)),
-        token: String::new(),
+        ..Provenance::default()
     };
     let file = context.token_file(tokens.is_dpop());
     let _lock = context.store.lock(Purpose::Tokens).await;
@@ -80,6 +79,7 @@ pub(crate) async fn keep(
         remedies::keep(context, attempt, &tokens);
         warn_of_end(context, &server.issuer, &tokens);
     }
+    registrations::accept(&context.store, &server.issuer, client, file.is_of_person());
     if file == TokenFile::NPM {
         registrations::keep_for_npm(&context.store, &server.issuer, client);
     }

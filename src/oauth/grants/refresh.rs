@@ -8,13 +8,16 @@
 //!
 //! - A token that another instance has spent is not spent again, and one that has taken its place is not removed.
 //! - A token is shown only to the client, the issuer and the resource that it was issued to.
+//! - A registration and a refresh token are kept until new tokens are stored, except a token that the authorization
+//!   server calls invalid.
 
 use std::{
     sync::{Arc, Mutex},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use log::{debug, info};
+use tokio::time::sleep;
 
 use crate::{
     oauth::{
@@ -23,7 +26,7 @@ use crate::{
         context::Context,
         credential::{Credential, Obtained},
         error::{Error, ErrorCode},
-        protocol::{rmcp, scope::OFFLINE_ACCESS},
+        protocol::{client_auth::Origin, rmcp, scope::OFFLINE_ACCESS},
         stored::{
             provenance::Provenance,
             registrations,
@@ -36,6 +39,10 @@ use crate::{
     sync::LockExt,
     text::host,
 };
+
+/// Pause before a refresh is repeated whose client was called unknown: a replica that lags behind has caught up by
+/// then. Once only, because a user may be waiting.
+const REPLICA_LAG: Duration = Duration::from_secs(2);
 
 /// What came of it.
 pub(crate) enum Refreshed {
@@ -88,19 +95,35 @@ pub(crate) async fn refresh(
     let renewed = Arc::new(Mutex::new(tokens.clone()));
     let keep = keep(context, file, renewed.clone());
     let (response, granted) = (tokens.response(), granted(&tokens, attempt));
-    match rmcp::refresh(&endpoint, response, granted, attempt.has(Remedy::NameScopes), keep).await {
+    let names_scopes = attempt.has(Remedy::NameScopes);
+    let send = || rmcp::refresh(&endpoint, response.clone(), granted.clone(), names_scopes, keep.clone());
+    let mut answer = send().await;
+    // RFC 6749 §5.2: the client was refused before the token was looked at, so the token is not spent.
+    if let Err(refused) = &answer
+        && refused.is(ErrorCode::InvalidClient)
+        && client.origin == Origin::Stored
+        && !registrations::was_refused(&context.store, &client)
+    {
+        info!("{refused}; refreshing once more in {} s", REPLICA_LAG.as_secs());
+        sleep(REPLICA_LAG).await;
+        answer = send().await;
+    }
+    let of_npm = || Provenance {
+        server: context.address(),
+        grant: context.settings.grant.name().to_owned(),
+        client_id: client.id.clone(),
+        issuer: Some(server.issuer.clone()),
+        resource: attempt.resource.clone(),
+        ..Provenance::default()
+    };
+    match answer {
         Ok(()) => {
+            registrations::accept(&context.store, &server.issuer, &client, false);
             let renewed = renewed.guard().clone();
             attempt.check_type(context, &renewed)?;
             info!("the access token was refreshed");
-            let mut from = provenance.unwrap_or_else(|| Provenance {
-                server: context.address(),
-                grant: context.settings.grant.name().to_owned(),
-                client_id: client.id.clone(),
-                issuer: Some(server.issuer.clone()),
-                resource: attempt.resource.clone(),
-                ..Provenance::default()
-            });
+            let mut from = provenance.unwrap_or_else(of_npm);
+            from.failing = None;
             if from.sign_in.is_empty() {
                 from.sign_in = tokens.digest(); // what npm's sign-in was called so far
             }
@@ -115,7 +138,20 @@ pub(crate) async fn refresh(
                 return Ok(Refreshed::Done(newer)); // by a program that does not know the lock
             }
             if !refused.is_refusal() {
-                return Err(refused);
+                if !refused.is_answered() {
+                    return Err(refused);
+                }
+                let mut from = provenance.unwrap_or_else(of_npm);
+                let is_dead = from.note_failed_refresh(context.now());
+                // Only if the token that failed is still what is stored.
+                if Tokens::load(&context.store, file).is_some_and(|stored| stored == tokens) {
+                    from.save(&context.store, file, &tokens)?;
+                }
+                if !is_dead {
+                    return Err(refused);
+                }
+                info!("the refresh token is not used any longer: {refused}");
+                return Ok(Refreshed::Impossible);
             }
             info!("the stored sign-in is over: {refused}");
             // Only what is spent for good is removed, and only if it is still what is stored.
@@ -130,7 +166,7 @@ pub(crate) async fn refresh(
                 }
             }
             if refused.disowns_client() {
-                registrations::forget(&context.store, &client);
+                registrations::refuse(&context.store, &client);
             }
             Ok(Refreshed::Impossible)
         }

@@ -35,6 +35,11 @@ pub(crate) struct Challenge {
 }
 
 impl Challenge {
+    /// Whether it says that the token is expired, revoked or malformed (RFC 6750 §3.1).
+    pub(crate) fn is_invalid_token(&self) -> bool {
+        self.error.as_deref() == Some("invalid_token")
+    }
+
     /// Reads every `WWW-Authenticate` line.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let (mut bearer, mut dpop) = (None::<Parameters>, None::<Parameters>);

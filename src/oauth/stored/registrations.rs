@@ -5,6 +5,7 @@
 //! - A registration is not shown to another issuer than its own.
 //! - The npm package's file is written only with tokens, so that an unfinished sign-in leaves the tokens their
 //!   client.
+//! - A refused registration is kept until the tokens of its successor are stored, because its own tokens need it.
 
 use serde_json::{Map, Value};
 
@@ -23,18 +24,32 @@ const CLIENT_INFO: &str = "client_info.json";
 const REGISTRATIONS: &str = "registrations.json";
 /// Most of these kept: a few ports and issuers.
 const MOST_REGISTRATIONS: usize = 16;
+/// Member of a registration that the authorization server has refused.
+const REFUSED: &str = "refused";
 
 /// The members of a registration (RFC 7591 §3.2.1).
 type Registration = Map<String, Value>;
 
-/// Returns the registrations with this issuer: of the npm package's file, then of this program's.
+/// Returns the registrations with this issuer that a sign-in may use: those that were not refused.
+pub(crate) fn usable(store: &Store, issuer: &str) -> Vec<Registration> {
+    let mut all = of_issuer(store, issuer);
+    all.retain(|info| !is_refused(info));
+    all
+}
+
+/// Returns the registrations with this issuer, the refused ones included: of the npm package's file, then of this
+/// program's.
 pub(crate) fn of_issuer(store: &Store, issuer: &str) -> Vec<Registration> {
     let of_issuer = |info: &Registration| match info.get("issuer").and_then(Value::as_str) {
         Some(named) => same_issuer(named, issuer),
         None => true, // written before npm noted it
     };
     let mut all = ours(store);
-    if let Some(npms) = npms(store) {
+    if let Some(mut npms) = npms(store) {
+        let is_same = |info: &Registration| info.get("client_id") == npms.get("client_id");
+        if all.iter().any(|info| is_same(info) && is_refused(info)) {
+            npms.insert(REFUSED.to_owned(), true.into());
+        }
         all.retain(|info| info.get("client_id") != npms.get("client_id")); // npm may have noted more
         all.insert(0, npms);
     }
@@ -69,14 +84,46 @@ pub(crate) fn keep_for_npm(store: &Store, issuer: &str, client: &Client) {
     }
 }
 
-/// Forgets a registration, because it was refused.
-pub(crate) fn forget(store: &Store, client: &Client) {
-    if npms(store).is_some_and(|info| is_of(&info, client)) {
+/// Notes that a registration was refused: no sign-in uses it from now on, and the tokens issued to it still do.
+pub(crate) fn refuse(store: &Store, client: &Client) {
+    let mut all = ours(store);
+    if !all.iter().any(|info| is_of(info, client)) {
+        all.extend(npms(store).filter(|info| is_of(info, client)));
+    }
+    for info in all.iter_mut().filter(|info| is_of(info, client)) {
+        info.insert(REFUSED.to_owned(), true.into());
+    }
+    save(store, REGISTRATIONS, &all);
+}
+
+/// Returns whether this client's registration was refused.
+pub(crate) fn was_refused(store: &Store, client: &Client) -> bool {
+    ours(store).iter().any(|info| is_of(info, client) && is_refused(info))
+}
+
+/// Notes that the authorization server has accepted the client of new tokens. With `replaces` no other tokens are
+/// left that need a refused registration, and all of those with this issuer are forgotten.
+pub(crate) fn accept(store: &Store, issuer: &str, client: &Client, replaces: bool) {
+    let refused = of_issuer(store, issuer).into_iter().filter(is_refused).collect::<Vec<_>>();
+    if refused.is_empty() {
+        return;
+    }
+    let is_gone = |info: &Registration| {
+        replaces && !is_of(info, client) && refused.iter().any(|gone| gone.get("client_id") == info.get("client_id"))
+    };
+    if npms(store).is_some_and(|info| is_gone(&info)) {
         store.remove(CLIENT_INFO);
     }
     let mut all = ours(store);
-    all.retain(|info| !is_of(info, client));
+    all.retain(|info| !is_gone(info));
+    for info in all.iter_mut().filter(|info| is_of(info, client)) {
+        info.remove(REFUSED);
+    }
     save(store, REGISTRATIONS, &all);
+}
+
+fn is_refused(info: &Registration) -> bool {
+    info.get(REFUSED).and_then(Value::as_bool) == Some(true)
 }
 
 fn is_of(info: &Registration, client: &Client) -> bool {
@@ -154,15 +201,30 @@ mod tests {
     }
 
     #[test]
-    fn refused_registration_is_forgotten_in_both_files() {
+    fn refused_registration_is_kept_until_replaced() {
+        let (store, _home) = store();
+        let usable = || usable(&store, ISSUER).iter().map(|info| info["client_id"].clone()).collect::<Vec<_>>();
+        // As the npm package leaves it: in its own file only.
+        store.write(CLIENT_INFO, br#"{"client_id":"a","issuer":"https://as"}"#).unwrap();
+        let (a, b) = (client("a", Origin::Stored), client("b", Origin::Registered));
+        refuse(&store, &a);
+        add(&store, registration("b", ISSUER));
+        assert_eq!((usable(), ids(&store)), (vec!["b".into()], vec!["a".to_owned(), "b".to_owned()]));
+        assert!(store.path(CLIENT_INFO).exists() && was_refused(&store, &a));
+        accept(&store, ISSUER, &b, true);
+        assert_eq!(ids(&store), ["b"]);
+        assert!(!store.path(CLIENT_INFO).exists());
+    }
+
+    #[test]
+    fn refused_registration_is_usable_after_acceptance() {
         let (store, _home) = store();
         add(&store, registration("a", ISSUER));
-        add(&store, registration("b", ISSUER));
-        keep_for_npm(&store, ISSUER, &client("a", Origin::Stored));
-        forget(&store, &client("b", Origin::Stored));
-        assert_eq!(ids(&store), ["a"]);
-        forget(&store, &client("a", Origin::Stored));
-        assert!(ids(&store).is_empty() && !store.path(CLIENT_INFO).exists());
+        let a = client("a", Origin::Stored);
+        refuse(&store, &a);
+        assert!(usable(&store, ISSUER).is_empty());
+        accept(&store, ISSUER, &a, false);
+        assert_eq!(usable(&store, ISSUER).len(), 1);
     }
 
     #[test]

@@ -207,7 +207,8 @@ impl Http {
                 credential.apply(request.headers_mut(), &method, url).map_err(unauthorized)?;
             }
             let response = self.execute(request, url).await?;
-            if let (Some(credential), true) = (&credential, response.status() != StatusCode::UNAUTHORIZED) {
+            let is_challenge = is_challenge(&response, credential.as_deref());
+            if let (Some(credential), false) = (&credential, is_challenge && !is_step_up(&response)) {
                 credential.note_accepted();
             }
             let has_nonce = credential.as_ref().is_some_and(|used| used.keep_nonce(url, response.headers()));
@@ -220,7 +221,7 @@ impl Http {
                     None => Ok(response),
                 };
             }
-            if is_challenge(&response) {
+            if is_challenge {
                 resends.challenges += 1;
                 if resends.challenges == 1 {
                     resends.until = patience(); // what the server took before is not the user's time
@@ -309,13 +310,22 @@ impl Http {
     }
 }
 
-/// Returns whether this is 401, or 403 that names a scope (RFC 6750 §3.1); any other 403 is a refusal.
-fn is_challenge(response: &Response) -> bool {
+/// Returns whether this is 401, or 403 that names a scope (RFC 6750 §3.1), or any 4xx that calls the token invalid that
+/// was `used`: some servers say so with 400 or 403. From those, a token that was just obtained is not replaced.
+fn is_challenge(response: &Response, used: Option<&Credential>) -> bool {
+    let may_have_died = || used.is_some_and(Credential::may_have_died);
+    let says_invalid = || Challenge::of(response.headers()).is_invalid_token();
     match response.status() {
         StatusCode::UNAUTHORIZED => true,
-        StatusCode::FORBIDDEN => Challenge::of(response.headers()).error.as_deref() == Some("insufficient_scope"),
-        _ => false,
+        _ if is_step_up(response) => true,
+        status => status.is_client_error() && may_have_died() && says_invalid(),
     }
+}
+
+/// Returns whether this asks for more scopes than the token has (RFC 6750 §3.1).
+fn is_step_up(response: &Response) -> bool {
+    response.status() == StatusCode::FORBIDDEN
+        && Challenge::of(response.headers()).error.as_deref() == Some("insufficient_scope")
 }
 
 fn unauthorized(error: oauth::error::Error) -> Error {

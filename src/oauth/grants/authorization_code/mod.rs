@@ -86,7 +86,7 @@ pub(super) async fn obtain(context: &Context, attempt: &mut AuthorizationAttempt
         }
         info!("{error}; registering again");
         if unknown {
-            registrations::forget(&context.store, &client);
+            registrations::refuse(&context.store, &client);
         } // else it stays the client of the tokens that there are
         Tabs::forget(&context.store); // that tab was ours to lose, not the person's
         anew = true;
@@ -161,7 +161,7 @@ async fn client(
             Some((_, refusal)) if remedies::are_known(context, attempt, &refusal) => return Err(refusal),
             Some((ClientStanding::Unknown, _)) if may_be_stale => {
                 info!("{} does not know our registration any more; registering again", server.issuer);
-                registrations::forget(&context.store, &client);
+                registrations::refuse(&context.store, &client);
             }
             // The person is asked all the same: there are pages that answer only browsers.
             Some((ClientStanding::Unknown, refusal)) if is_configured => {
