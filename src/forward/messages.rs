@@ -31,7 +31,7 @@ const CONTENT_LENGTH: &[u8] = b"Content-Length:";
 impl Forward {
     /// A line of the host.
     pub(super) fn line(&mut self, line: Bytes) {
-        let framed = line.get(..CONTENT_LENGTH.len()).is_some_and(|start| start.eq_ignore_ascii_case(CONTENT_LENGTH));
+        let framing = foreign_framing(&line);
         match Message::from_host(line) {
             Ok(message) => self.accept(message),
             Err(Malformed::NotJsonRpc { id }) => {
@@ -39,14 +39,12 @@ impl Forward {
                 self.cx.host.reject_malformed(id.as_ref());
             }
             Err(error @ Malformed::NotJson { .. }) => {
-                if framed {
-                    warn!(
-                        "the host frames its messages with Content-Length, as the Language Server Protocol does; MCP over stdio is one message a line"
-                    );
-                } else {
-                    warn!("the host sent a line that is {error}");
-                }
-                let message = format!("mcp-remote: Parse error: the line is {error}");
+                let what = match framing {
+                    Some(framing) => format!("{framing}; MCP over stdio is one message a line, in UTF-8"),
+                    None => format!("the host sent a line that is {error}"),
+                };
+                warn!("{what}");
+                let message = format!("mcp-remote: Parse error: {what}");
                 self.cx.host.reject(&Id::from_json(b"null"), report::PARSE_ERROR, &message);
             }
         }
@@ -178,5 +176,18 @@ impl Forward {
                 }
             }
         }
+    }
+}
+
+/// Returns what a line that is no message shows of how the host writes its messages.
+fn foreign_framing(line: &[u8]) -> Option<&'static str> {
+    let begins_with = |start: &[u8]| line.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start));
+    // A byte order mark (RFC 2781 §3.2), or an ASCII character in two bytes.
+    if begins_with(b"\xff\xfe") || begins_with(b"\xfe\xff") || matches!(line, [0, ..] | [_, 0, ..]) {
+        Some("the host writes its messages in UTF-16")
+    } else if begins_with(CONTENT_LENGTH) {
+        Some("the host frames its messages with Content-Length, as the Language Server Protocol does")
+    } else {
+        None
     }
 }

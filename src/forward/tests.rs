@@ -378,6 +378,19 @@ fn answer_under_text_of_number_is_delivered() {
     assert_eq!(server(&mut forward, &result(1)), [to_host(&result(r#""1""#))]);
 }
 
+#[test]
+fn launcher_may_end_before_its_host() {
+    let mut forward = connected();
+    let gone = || Event::Stop(Stop::ParentGone);
+    assert_eq!(does(&mut forward, gone()).len(), 1, "a reminder");
+    host(&mut forward, &request(1, "ping"));
+    assert_eq!(forward.handle(Event::Reminder(Reminder::Orphaned)), Verdict::Continue);
+    assert_eq!(server(&mut forward, &result(1)), [to_host(&result(1))]);
+    let mut silent = connected();
+    assert_eq!(silent.handle(gone()), Verdict::Continue);
+    assert_eq!(silent.handle(Event::Reminder(Reminder::Orphaned)), Verdict::Stop);
+}
+
 // Cancellation
 
 #[test]

@@ -139,3 +139,32 @@ impl Tries {
         self.since.elapsed().checked_add(pause).filter(|end| *end <= limit).map(|_| pause)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use reqwest::StatusCode;
+
+    use super::*;
+    use crate::remote::error::Refusal;
+
+    fn throttled(retry_after: Option<Duration>) -> Error {
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        let (text, had_headers) = (String::new(), false);
+        Error::Refused(Box::new(Refusal { status, retry_after, text, had_headers, cause: None, answer: None }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn server_that_throttles_forever_is_asked_seldom() {
+        let call = Message::from_text(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#.to_owned()).unwrap();
+        for (retry_after, most) in [(0, 7), (1, 7), (10, 5)] {
+            let began = tokio::time::Instant::now();
+            let mut tries = Tries::new(&call, Duration::from_secs(15));
+            let mut sent = 1;
+            while tries.wait_after(throttled(Some(Duration::from_secs(retry_after)))).await.is_ok() {
+                sent += 1;
+            }
+            assert!((3..=most).contains(&sent), "{sent} with Retry-After: {retry_after}");
+            assert!(began.elapsed() <= HOST_PATIENCE);
+        }
+    }
+}

@@ -26,6 +26,8 @@ mod field_flow;
 #[cfg(unix)]
 mod field_tips;
 #[cfg(unix)]
+mod field_wire;
+#[cfg(unix)]
 mod grants;
 #[cfg(unix)]
 mod hold;
