@@ -32,6 +32,9 @@ use crate::config::{Network, ProxyChoice, ServerUrl};
 
 /// Idle connections are closed before the usual balancer (60 s) closes them under a request.
 const POOL_IDLE: Duration = Duration::from_secs(50);
+/// The same on this machine, where a new connection costs nothing: a server in a plug-in may serve one connection at a time,
+/// and an idle one keeps the next request waiting.
+const LOOPBACK_POOL_IDLE: Duration = Duration::from_secs(2);
 /// Probes that find out about a peer that is gone without a word; also what keeps a NAT entry.
 const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Pause between probes that are not answered, and how many: a peer that is gone is noticed within a
@@ -138,7 +141,7 @@ impl ClientFactory {
             .redirect(reqwest::redirect::Policy::none()) // followed by the callers, who check where to
             .tls_backend_preconfigured(self.tls.config.clone())
             .connect_timeout(network.connect_timeout)
-            .pool_idle_timeout(POOL_IDLE)
+            .pool_idle_timeout(if matches!(route, Route::Loopback) { LOOPBACK_POOL_IDLE } else { POOL_IDLE })
             .pool_max_idle_per_host(usize::MAX)
             .tcp_keepalive(TCP_KEEP_ALIVE)
             .tcp_keepalive_interval(TCP_PROBES)

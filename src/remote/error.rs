@@ -5,7 +5,7 @@
 //! - An error that says that nothing was sent is never one after which a message may have been sent.
 //! - No error holds a secret of the user.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use reqwest::{StatusCode, Url};
 
@@ -127,6 +127,9 @@ pub(crate) enum Error {
     /// The answer to a POST is the event stream of the other transport.
     #[error("the server speaks HTTP+SSE (MCP 2024-11-05) at this URL")]
     SpeaksHttpSse,
+    /// HTTP+SSE: the stream broke off and was not open again in time.
+    #[error("the event stream is down and did not come back in time: {0}")]
+    StreamDown(Arc<Self>),
     /// HTTP+SSE: the stream did not name an endpoint.
     #[error("{0}")]
     NoEndpoint(String),

@@ -12,7 +12,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -44,6 +44,8 @@ use crate::{
 const ENDPOINT_PATIENCE: Duration = Duration::from_secs(10);
 /// Longest pause between tries to open the stream again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The same while a message waits for it.
+const LONGEST_AWAITED_PAUSE: Duration = Duration::from_secs(1);
 /// How long a `ping` may take after the machine has slept, before the stream is taken for dead.
 const PING_PATIENCE: Duration = Duration::from_secs(10);
 /// The longest `retry` of a server that is obeyed: one beyond it is a mistake or a trap.
@@ -59,8 +61,12 @@ pub(super) struct HttpSse {
     /// Where to POST; none while there is no stream, or its handshake is not done.
     endpoint: watch::Sender<Option<Url>>,
     pending: Mutex<Vec<Pending>>,
-    /// A message waits for the stream to come back.
+    /// A message begins to wait for the stream to come back.
     wanted: Notify,
+    /// How many messages wait for it.
+    waiting: AtomicUsize,
+    /// Why there is no stream.
+    down: Mutex<Arc<Error>>,
     /// How many streams there have been before.
     generation: AtomicU64,
 }
@@ -110,6 +116,8 @@ impl HttpSse {
             endpoint: watch::Sender::new(Some(stream.endpoint.clone())),
             pending: Mutex::default(),
             wanted: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            down: Mutex::new(Arc::new(Error::NoAnswer("the stream ended"))),
             generation: AtomicU64::new(0),
         });
         Ok(Connection::new(transport.clone(), transport.keep_open(stream)))
@@ -137,12 +145,21 @@ impl HttpSse {
         if let Some(endpoint) = &*self.endpoint.borrow() {
             return Ok(endpoint.clone());
         }
+        /// Counts a message while it waits.
+        struct Waiting<'a>(&'a AtomicUsize);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Relaxed);
+            }
+        }
+        self.waiting.fetch_add(1, Relaxed);
+        let _waiting = Waiting(&self.waiting);
         self.wanted.notify_one();
         let mut endpoint = self.endpoint.subscribe();
         let known = tokio::time::timeout(self.core.limits.retry_for, endpoint.wait_for(Option::is_some)).await;
         match known {
             Ok(Ok(known)) => known.clone().ok_or(Error::NoAnswer("the stream ended")),
-            _ => Err(Error::NoEndpoint("the stream is down and did not come back in time".to_owned())),
+            _ => Err(Error::StreamDown(self.down.guard().clone())),
         }
     }
 
@@ -192,7 +209,9 @@ impl HttpSse {
             let retry = stream.reader.parser().and_then(EventStream::retry);
             drop(stream);
             info!("the event stream dropped ({}); opening it again", chain(&error));
-            self.lose(Arc::new(error)).await;
+            let error = Arc::new(error);
+            *self.down.guard() = error.clone();
+            self.lose(error).await;
             if since.elapsed() > LONGEST_PAUSE {
                 backoff = Backoff::up_to(LONGEST_PAUSE);
             }
@@ -254,14 +273,20 @@ impl HttpSse {
     async fn reopen(&self, retry: Option<Duration>, backoff: &mut Backoff) -> Stream {
         let retry = retry.unwrap_or(Backoff::FIRST);
         let mut retry_after = None;
+        let mut awaited = Backoff::up_to(LONGEST_AWAITED_PAUSE);
         loop {
             // What the server asked for is waited in any case; the pauses of this program grow, and end when
             // a message needs the stream.
             let asked = retry.max(retry_after.take().unwrap_or_default()).min(LONGEST_RETRY);
             tokio::time::sleep(asked).await;
-            tokio::select! {
-                () = tokio::time::sleep(backoff.pause().saturating_sub(asked)) => {}
-                () = self.wanted.notified() => {}
+            if self.waiting.load(Relaxed) > 0 {
+                tokio::time::sleep(awaited.pause().saturating_sub(asked)).await;
+            } else {
+                awaited = Backoff::up_to(LONGEST_AWAITED_PAUSE);
+                tokio::select! {
+                    () = tokio::time::sleep(backoff.pause().saturating_sub(asked)) => {}
+                    () = self.wanted.notified() => {}
+                }
             }
             match Stream::open(&self.core, Requester::Stream).await {
                 Ok(mut stream) => match self.shake_hands(&mut stream).await {
@@ -274,11 +299,15 @@ impl HttpSse {
                         }
                         return stream;
                     }
-                    Err(error) => warn!("the new event stream is no good: {}", chain(&error)),
+                    Err(error) => {
+                        warn!("the new event stream cannot be used: {}", chain(&error));
+                        *self.down.guard() = Arc::new(error);
+                    }
                 },
                 Err(error) => {
                     debug!("the event stream does not open: {}", chain(&error));
                     retry_after = error.retry_after();
+                    *self.down.guard() = Arc::new(error);
                 }
             }
         }

@@ -92,6 +92,11 @@ impl Report {
             Error::Refused(refusal) => of_refusal(refusal, server),
             Error::Unauthorized(error) => return Self::of_authorization(error, server),
             Error::SessionLost { refusal, lasted, .. } => of_lost_session(refusal, *lasted, &host),
+            Error::StreamDown(last) => {
+                let last = Self::of_remote(last, server);
+                let sentence = format!("the event stream is down and did not come back in time: {}", last.sentence);
+                return Self { sentence, ..last };
+            }
             Error::NotResumed(last) => {
                 let last = Self::of_remote(last, server);
                 let sentence = format!("the answer broke off and could not be resumed: {}", last.sentence);

@@ -425,7 +425,7 @@ async fn named_retry_holds_for_each_close() {
     let mut host = Host::start(&server.url("/mcp"), &[]);
     host.initialize().await;
     // A pause that grows from 250 ms to a minute would take longer than anybody waits.
-    server.until("ten GETs", |server| server.summary().iter().filter(|line| *line == "GET").count() == 10).await;
+    server.until("14 GETs", |server| server.summary().iter().filter(|line| *line == "GET").count() == 14).await;
     host.close().await;
 }
 
@@ -446,4 +446,50 @@ async fn answer_after_end_of_input_reaches_host() {
     tokio::time::sleep(Duration::from_millis(700)).await; // the time that such a call took
     stream.message(r#"{"jsonrpc":"2.0","id":1,"result":{"ok":true}}"#);
     assert_eq!(host.json().await["result"]["ok"], true);
+}
+
+// J. Outages
+
+#[tokio::test]
+async fn sse_outage_ends_soon_for_waiting_call() {
+    let (gets, is_down) = (AtomicUsize::new(0), Arc::new(AtomicBool::new(false)));
+    let down = is_down.clone();
+    let (server, streams) = EventStreams::serve(move |request, _| {
+        let refused = request.method == "GET" && down.load(Relaxed) && gets.fetch_add(1, Relaxed) < 8;
+        refused.then(|| Reply::empty(503))
+    })
+    .await;
+    let mut host = Host::start(&server.url("/sse"), &["--transport", "sse-only"]);
+    host.initialize().await;
+    is_down.store(true, Relaxed);
+    streams.end();
+    assert_eq!(host.ask(1, "tools/call", json!({})).await["result"]["echo"], "tools/call");
+}
+
+#[tokio::test]
+async fn call_during_sse_outage_fails_with_cause() {
+    let is_down = Arc::new(AtomicBool::new(false));
+    let down = is_down.clone();
+    let (server, streams) = EventStreams::serve(move |request, _| {
+        (request.method == "GET" && down.load(Relaxed)).then(|| Reply::status(503, "text/plain", "restarting"))
+    })
+    .await;
+    let mut host = Host::start(&server.url("/sse"), &["--transport", "sse-only", "--retry-for", "2"]);
+    host.initialize().await;
+    is_down.store(true, Relaxed);
+    streams.end();
+    server.until("a GET is refused", |server| server.summary().iter().filter(|line| *line == "GET").count() > 1).await;
+    let answer = host.ask(1, "tools/call", json!({})).await;
+    assert_eq!(answer["error"]["data"]["code"], "server_failed", "{answer}");
+    assert!(answer["error"]["message"].as_str().unwrap().contains("restarting"), "{answer}");
+}
+
+#[tokio::test]
+async fn idle_connection_to_local_server_is_closed_soon() {
+    let server = Server::with(ordinary).await;
+    let mut host = Host::start(&server.url("/mcp"), &[]);
+    host.initialize().await;
+    host.ask(1, "ping", json!({})).await;
+    server.until("no connection is open", |server| server.open_connections() == 0).await;
+    assert_eq!(host.ask(2, "ping", json!({})).await["result"]["echo"], "ping");
 }
