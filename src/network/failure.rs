@@ -17,6 +17,36 @@ pub(crate) fn tls_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Opt
         .or_else(|| error.source().and_then(tls_cause))
 }
 
+/// Returns the error of HTTP/2 somewhere in the chain.
+fn http2_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a h2::Error> {
+    error.downcast_ref::<h2::Error>().or_else(|| error.source().and_then(http2_cause))
+}
+
+/// What an error of HTTP/2 says about the protocol itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Http2Fault {
+    /// The server asks for HTTP/1.1 (RFC 9113 §7, HTTP_1_1_REQUIRED): it has done nothing.
+    Refused,
+    /// One side breaks the rules.
+    Broken,
+}
+
+impl Http2Fault {
+    /// Returns the fault that a failed request met, if it was one of the protocol.
+    pub(crate) fn of(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        match http2_cause(error)?.reason()? {
+            h2::Reason::HTTP_1_1_REQUIRED => Some(Self::Refused),
+            h2::Reason::PROTOCOL_ERROR
+            | h2::Reason::FRAME_SIZE_ERROR
+            | h2::Reason::COMPRESSION_ERROR
+            | h2::Reason::FLOW_CONTROL_ERROR
+            | h2::Reason::SETTINGS_TIMEOUT
+            | h2::Reason::INADEQUATE_SECURITY => Some(Self::Broken),
+            _ => None,
+        }
+    }
+}
+
 /// Returns whether the proxy wants credentials.
 pub(crate) fn wants_password(error: &(dyn std::error::Error + 'static)) -> bool {
     error.to_string().contains(PROXY_AUTHORIZATION) || error.source().is_some_and(wants_password)

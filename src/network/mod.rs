@@ -64,6 +64,15 @@ pub(crate) enum Route {
     Anywhere,
 }
 
+/// The versions of HTTP that a client offers over TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HttpVersions {
+    /// HTTP/2 and HTTP/1.1.
+    Both,
+    /// HTTP/1.1 only.
+    Http1,
+}
+
 impl Route {
     /// Of a server.
     pub(crate) fn of(server: &ServerUrl) -> Self {
@@ -135,11 +144,20 @@ impl ClientFactory {
     ///
     /// # Errors
     /// Where a proxy's address is none.
-    pub(crate) fn client(&self, route: &Route, resolver: Option<Arc<dyn Resolve>>) -> anyhow::Result<Client> {
+    pub(crate) fn client(
+        &self,
+        route: &Route,
+        versions: HttpVersions,
+        resolver: Option<Arc<dyn Resolve>>,
+    ) -> anyhow::Result<Client> {
         let network = &*self.network;
+        let mut tls = self.tls.config.clone();
+        if versions == HttpVersions::Http1 {
+            tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        }
         let mut builder = Client::builder()
             .redirect(reqwest::redirect::Policy::none()) // followed by the callers, who check where to
-            .tls_backend_preconfigured(self.tls.config.clone())
+            .tls_backend_preconfigured(tls)
             .connect_timeout(network.connect_timeout)
             .pool_idle_timeout(if matches!(route, Route::Loopback) { LOOPBACK_POOL_IDLE } else { POOL_IDLE })
             .pool_max_idle_per_host(usize::MAX)
@@ -152,6 +170,9 @@ impl ClientFactory {
             .http2_initial_connection_window_size(HTTP2_WINDOW)
             .http2_keep_alive_interval(TCP_KEEP_ALIVE)
             .http2_keep_alive_while_idle(true);
+        if versions == HttpVersions::Http1 {
+            builder = builder.http1_only();
+        }
         if network.ipv4 {
             // An IPv4 source address leaves only IPv4 destinations.
             builder = builder.local_address(IpAddr::V4(Ipv4Addr::UNSPECIFIED));

@@ -104,6 +104,11 @@ struct Tls {
 
 impl Tls {
     async fn before(server: &Server, config: ServerConfig) -> Self {
+        Self::with_http2(server, config, Vec::new()).await
+    }
+
+    /// Answers on HTTP/2 with these bytes; HTTP/1.1 leads to the server.
+    async fn with_http2(server: &Server, config: ServerConfig, answer: Vec<u8>) -> Self {
         let (behind, acceptor) = (server.port, TlsAcceptor::from(Arc::new(config)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (port, connections) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
@@ -112,7 +117,7 @@ impl Tls {
             let mut open = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 count.fetch_add(1, Relaxed);
-                let acceptor = acceptor.clone();
+                let (acceptor, answer) = (acceptor.clone(), answer.clone());
                 open.spawn(async move {
                     let mut stream = match acceptor.accept(stream).into_fallible().await {
                         Ok(stream) => stream,
@@ -123,6 +128,13 @@ impl Tls {
                             return;
                         }
                     };
+                    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                        let mut request = [0; 1024];
+                        _ = stream.read(&mut request).await;
+                        _ = stream.write_all(&answer).await;
+                        _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+                        return;
+                    }
                     let mut behind = TcpStream::connect(("127.0.0.1", behind)).await.unwrap();
                     _ = copy_bidirectional(&mut stream, &mut behind).await;
                 });
@@ -144,6 +156,30 @@ async fn initialize(url: &str, flags: &[&str], environment: &[(&str, &str)]) -> 
     let mut host = Host::start_with(Handles::SocketPairs, url, flags, environment);
     let answer = host.ask(0, "initialize", initialize_params("2025-11-25")).await;
     (answer, host)
+}
+
+#[tokio::test]
+async fn broken_http2_falls_back_to_http1() {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    // RFC 9113 §6.8, §6.4: GOAWAY for the connection, RST_STREAM for stream 1, and a code.
+    let goaway = |code: u8| [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, code].to_vec();
+    let reset = |code: u8| [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, code].to_vec();
+    // HEADERS of stream 1 with a forbidden field (RFC 9113 §8.2.2): `:status: 200` and `connection: close`.
+    let fields = b"\x88\x00\x0aconnection\x05close";
+    let mut forbidden = vec![0, 0, u8::try_from(fields.len()).unwrap(), 1, 5, 0, 0, 0, 1];
+    forbidden.extend(fields);
+    for answer in [goaway(1), goaway(13), reset(1), reset(13), forbidden] {
+        let authority = Authority::new("authority");
+        let server = Server::with(ordinary).await;
+        let mut config = authority.server(None);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let tls = Tls::with_http2(&server, config, [&SETTINGS[..], &answer].concat()).await;
+        let (answered, mut host) = initialize(&tls.url(), &["--ca-cert", &authority.ca()], &[]).await;
+        assert_eq!(answered["result"]["serverInfo"]["name"], "peer", "{answer:?}: {answered}");
+        host.told("HTTP/2 does not work with this server").await;
+        assert_eq!(host.ask(1, "tools/call", json!({})).await["result"]["echo"], "tools/call");
+        assert_eq!(server.asked("initialize").len(), 1);
+    }
 }
 
 async fn works(url: &str, flags: &[&str], environment: &[(&str, &str)]) {

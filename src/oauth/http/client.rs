@@ -20,7 +20,7 @@ use reqwest::{Client, StatusCode, Url, dns::Resolve, header};
 use crate::{
     config::{PlainHttp, ServerUrl, is_loopback},
     mcp::{EVENT_STREAM, header::PROTOCOL_VERSION, version::NEWEST_LEGACY},
-    network::{ClientFactory, Route},
+    network::{ClientFactory, HttpVersions, Route},
     oauth::{
         error::Error,
         http::address::{GuardedResolver, Refused},
@@ -249,7 +249,7 @@ impl HttpClient {
         if let Some(client) = slot.get() {
             return Ok(client);
         }
-        let client = self.clients.client(&route, self.resolver())?;
+        let client = self.clients.client(&route, HttpVersions::Both, self.resolver())?;
         Ok(slot.get_or_init(|| client))
     }
 

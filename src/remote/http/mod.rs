@@ -6,10 +6,13 @@
 //! - No header, cookie, credential or body reaches another origin than that of the server.
 //! - A redirect to another origin is reported, not followed.
 
-use std::sync::{Arc, PoisonError, RwLock, atomic::AtomicBool};
+use std::sync::{
+    Arc, PoisonError, RwLock,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use bytes::Bytes;
-use log::debug;
+use log::{debug, info};
 use reqwest::{
     Client, Method, Request, Response, StatusCode, Url,
     header::{self, HeaderMap, HeaderValue},
@@ -26,7 +29,7 @@ use crate::{
     config::{Network, ServerUrl},
     mcp::{EVENT_STREAM, header::LAST_EVENT_ID, method::INITIALIZE},
     message::Message,
-    network::{ClientFactory, Route},
+    network::{ClientFactory, HttpVersions, Route, failure::Http2Fault},
     oauth::{self, Authorizer, Credential, Deadline, Requester, protocol::challenge::Challenge},
     observer::{Fact, Observer},
     text,
@@ -59,6 +62,10 @@ pub(crate) struct Http {
     network: Arc<Network>,
     /// Largest answer and largest event, in bytes.
     pub(super) limit: usize,
+    /// The server has answered a request.
+    has_answered: AtomicBool,
+    /// HTTP/2 does not work with this server.
+    is_http1_only: AtomicBool,
     /// An event was reported that is no message.
     has_ignored_event: AtomicBool,
     /// What is told of connections and challenges.
@@ -88,7 +95,7 @@ impl Http {
         observer: Observer,
     ) -> anyhow::Result<Self> {
         let route = Route::of(server);
-        let client = RwLock::new(clients.client(&route, None)?);
+        let client = RwLock::new(clients.client(&route, HttpVersions::Both, None)?);
         let server = server.url().clone();
         let mut all = HeaderMap::new();
         all.insert(header::USER_AGENT, HeaderValue::from_static(concat!("mcp-remote/", env!("CARGO_PKG_VERSION"))));
@@ -109,6 +116,8 @@ impl Http {
             concurrency: ConcurrencyLimit::new(),
             network: network.clone(),
             limit,
+            has_answered: AtomicBool::new(false),
+            is_http1_only: AtomicBool::new(false),
             has_ignored_event: AtomicBool::new(false),
             observer,
         })
@@ -116,7 +125,8 @@ impl Http {
 
     /// Makes new connections from now on; requests in flight stay on the old ones.
     pub(crate) fn renew(&self) {
-        match self.clients.client(&self.route, None) {
+        let versions = if self.is_http1_only.load(Relaxed) { HttpVersions::Http1 } else { HttpVersions::Both };
+        match self.clients.client(&self.route, versions, None) {
             Ok(client) => *self.client.write().unwrap_or_else(PoisonError::into_inner) = client,
             Err(error) => debug!("the old connections stay: {error:#}"),
         }
@@ -206,7 +216,11 @@ impl Http {
             if let Some(credential) = &credential {
                 credential.apply(request.headers_mut(), &method, url).map_err(unauthorized)?;
             }
-            let response = self.execute(request, url).await?;
+            let response = match self.execute(request, url).await {
+                Ok(response) => response,
+                Err(error) if self.gives_up_http2(&error, requester) => continue,
+                Err(error) => return Err(error),
+            };
             let is_challenge = is_challenge(&response, credential.as_deref());
             if let (Some(credential), false) = (&credential, is_challenge && !is_step_up(&response)) {
                 credential.note_accepted();
@@ -241,6 +255,21 @@ impl Http {
         }
     }
 
+    /// Uses HTTP/1.1 from now on, if an error shows that HTTP/2 does not work here. Returns whether the request is sent
+    /// again: it did not run, or it only opens something.
+    fn gives_up_http2(&self, error: &Error, requester: Requester) -> bool {
+        let (Error::Broken(source) | Error::Connect(source)) = error else { return false };
+        let Some(fault) = Http2Fault::of(source) else { return false };
+        let is_refused = fault == Http2Fault::Refused;
+        // What has worked before is not given up for one fault.
+        if !is_refused && self.has_answered.load(Relaxed) || self.is_http1_only.swap(true, Relaxed) {
+            return false;
+        }
+        info!("HTTP/2 does not work with this server ({}); using HTTP/1.1", text::deepest(error));
+        self.renew();
+        is_refused || requester != Requester::Request
+    }
+
     /// Sends a request once, with the cookies for `url`.
     async fn execute(&self, mut request: Request, url: &Url) -> Result<Response, Error> {
         if let Some(cookies) = &self.cookies {
@@ -255,6 +284,9 @@ impl Http {
         };
         match answer {
             Ok(response) => {
+                if !self.has_answered.load(Relaxed) {
+                    self.has_answered.store(true, Relaxed);
+                }
                 if let Some(cookies) = &self.cookies {
                     cookies.keep(response.headers(), url);
                 }
