@@ -22,6 +22,14 @@ fn http2_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a h
     error.downcast_ref::<h2::Error>().or_else(|| error.source().and_then(http2_cause))
 }
 
+/// Returns whether the connection was closed or reset. hyper does not tell of which version it was.
+fn is_closed(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    matches!(kind, Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof))
+        || error.source().is_some_and(is_closed)
+}
+
 /// What an error of HTTP/2 says about the protocol itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Http2Fault {
@@ -29,12 +37,15 @@ pub(crate) enum Http2Fault {
     Refused,
     /// One side breaks the rules.
     Broken,
+    /// The connection was closed: a server may have said why, and closed so fast that nobody could read it.
+    Closed,
 }
 
 impl Http2Fault {
     /// Returns the fault that a failed request met, if it was one of the protocol.
     pub(crate) fn of(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
-        match http2_cause(error)?.reason()? {
+        let Some(cause) = http2_cause(error) else { return is_closed(error).then_some(Self::Closed) };
+        match cause.reason()? {
             h2::Reason::HTTP_1_1_REQUIRED => Some(Self::Refused),
             h2::Reason::PROTOCOL_ERROR
             | h2::Reason::FRAME_SIZE_ERROR

@@ -132,6 +132,9 @@ impl Tls {
                         let mut request = [0; 1024];
                         _ = stream.read(&mut request).await;
                         _ = stream.write_all(&answer).await;
+                        if answer.is_empty() {
+                            return;
+                        }
                         _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
                         return;
                     }
@@ -168,12 +171,17 @@ async fn broken_http2_falls_back_to_http1() {
     let fields = b"\x88\x00\x0aconnection\x05close";
     let mut forbidden = vec![0, 0, u8::try_from(fields.len()).unwrap(), 1, 5, 0, 0, 0, 1];
     forbidden.extend(fields);
-    for answer in [goaway(1), goaway(13), reset(1), reset(13), forbidden] {
+    for answer in [goaway(1), goaway(13), reset(1), reset(13), forbidden, Vec::new()] {
         let authority = Authority::new("authority");
         let server = Server::with(ordinary).await;
         let mut config = authority.server(None);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let tls = Tls::with_http2(&server, config, [&SETTINGS[..], &answer].concat()).await;
+        let tls = Tls::with_http2(
+            &server,
+            config,
+            if answer.is_empty() { Vec::new() } else { [&SETTINGS[..], &answer].concat() },
+        )
+        .await;
         let (answered, mut host) = initialize(&tls.url(), &["--ca-cert", &authority.ca()], &[]).await;
         assert_eq!(answered["result"]["serverInfo"]["name"], "peer", "{answer:?}: {answered}");
         host.told("HTTP/2 does not work with this server").await;

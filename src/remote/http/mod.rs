@@ -64,6 +64,8 @@ pub(crate) struct Http {
     pub(super) limit: usize,
     /// The server has answered a request.
     has_answered: AtomicBool,
+    /// A connection of HTTP/2 was closed before the server had answered anything.
+    has_closed_http2: AtomicBool,
     /// HTTP/2 does not work with this server.
     is_http1_only: AtomicBool,
     /// An event was reported that is no message.
@@ -117,6 +119,7 @@ impl Http {
             network: network.clone(),
             limit,
             has_answered: AtomicBool::new(false),
+            has_closed_http2: AtomicBool::new(false),
             is_http1_only: AtomicBool::new(false),
             has_ignored_event: AtomicBool::new(false),
             observer,
@@ -258,11 +261,13 @@ impl Http {
     /// Uses HTTP/1.1 from now on, if an error shows that HTTP/2 does not work here. Returns whether the request is sent
     /// again: it did not run, or it only opens something.
     fn gives_up_http2(&self, error: &Error, requester: Requester) -> bool {
-        let (Error::Broken(source) | Error::Connect(source)) = error else { return false };
-        let Some(fault) = Http2Fault::of(source) else { return false };
+        let Error::Broken(source) = error else { return false };
+        let Some(fault) = Http2Fault::of(source).filter(|_| self.server.scheme() == "https") else { return false };
         let is_refused = fault == Http2Fault::Refused;
-        // What has worked before is not given up for one fault.
-        if !is_refused && self.has_answered.load(Relaxed) || self.is_http1_only.swap(true, Relaxed) {
+        // What has worked before is not given up for one fault, and a server that restarts closes connections, too.
+        let may_work = !is_refused && self.has_answered.load(Relaxed)
+            || fault == Http2Fault::Closed && !self.has_closed_http2.swap(true, Relaxed);
+        if may_work || self.is_http1_only.swap(true, Relaxed) {
             return false;
         }
         info!("HTTP/2 does not work with this server ({}); using HTTP/1.1", text::deepest(error));
