@@ -91,6 +91,9 @@ pub(crate) fn stored_redirect_uris(store: &Store, server: &AuthorizationServer) 
 }
 
 fn has_ended(info: &Map<String, Value>, now: SystemTime) -> bool {
+    if !info.get("client_secret").is_some_and(Value::is_string) {
+        return false; // what is not there does not expire
+    }
     // RFC 7591 §3.2.1: seconds since the epoch, 0 for never.
     let end = info.get("client_secret_expires_at").and_then(Value::as_u64).unwrap_or_default();
     end != 0 && end <= now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
@@ -185,11 +188,20 @@ mod tests {
             (("redirect_uris", json!(["http://localhost:1/"])), false),
             (("issuer", json!("https://other")), false),
             (("client_secret_expires_at", json!(0)), true),
-            (("client_secret_expires_at", json!(SECONDS)), false),
+            // Without a secret, as here, there is nothing that could expire.
+            (("client_secret_expires_at", json!(SECONDS)), true),
             (("client_secret_expires_at", json!(SECONDS + 1)), true),
         ] {
             let found = chosen(&Authorization::default(), false, &[registration("c", std::slice::from_ref(&more))]);
             assert_eq!(found.is_some(), fits, "{more:?}");
+        }
+    }
+
+    #[test]
+    fn expired_secret_ends_registration() {
+        for (end, fits) in [(SECONDS, false), (SECONDS + 1, true), (0, true)] {
+            let more = [("client_secret", json!("s")), ("client_secret_expires_at", json!(end))];
+            assert_eq!(chosen(&Authorization::default(), false, &[registration("c", &more)]).is_some(), fits, "{end}");
         }
     }
 

@@ -199,9 +199,18 @@ fn refusal_of(answer: &Answer, secrets: &[String]) -> Option<Error> {
         one_line(secrets.iter().fold(text, |text, secret| text.replace(secret.as_str(), "…")).as_bytes())
     };
     let content = serde_json::from_slice::<Map<String, Value>>(&answer.body).ok();
-    let member = |name: &str| content.as_ref()?.get(name)?.as_str().map(|text| clean(text.as_bytes()));
-    match member("error") {
-        Some(error) => Some(Error::Refused { step, error: error.into(), description: member("error_description") }),
+    let member = |name: &str| content.as_ref()?.get(name)?.as_str();
+    // Some servers write an empty error beside a token.
+    match member("error").filter(|error| !error.is_empty()) {
+        Some(error) => {
+            // A short secret may be part of a code, which says what to do.
+            let error = match ErrorCode::from(error.to_owned()) {
+                ErrorCode::Other(text) => ErrorCode::Other(clean(text.as_bytes())),
+                known => known,
+            };
+            let description = member("error_description").map(|text| clean(text.as_bytes()));
+            Some(Error::Refused { step, error, description })
+        }
         None if answer.status.is_success() => None,
         None => Some(Error::Answer {
             step,
@@ -270,9 +279,18 @@ mod tests {
             ),
             (400, r#"{"error":"e","error_description":"hush& hush%26"}"#, Some("the request was refused: e (… …)")),
             (500, "no JSON, hush&", Some("the request: HTTP 500 no JSON, …")),
+            (200, r#"{"access_token":"a","error":""}"#, None),
         ] {
             assert_eq!(refused(status, body).as_deref(), expected, "{body}");
         }
+    }
+
+    #[test]
+    fn short_secret_does_not_alter_error_code() {
+        let body = Bytes::from_static(br#"{"error":"invalid_grant","error_description":"rr"}"#);
+        let answer = Answer { status: StatusCode::BAD_REQUEST, headers: HeaderMap::new(), body };
+        let Some(Error::Refused { error, description, .. }) = refusal_of(&answer, &["r".to_owned()]) else { panic!() };
+        assert_eq!((error.as_str(), description.as_deref()), ("invalid_grant", Some("……")));
     }
 
     #[test]
