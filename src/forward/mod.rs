@@ -380,7 +380,7 @@ impl Forward {
         }
     }
 
-    /// The host speaks, whoever has started this process: from now on only the end of its pipe ends it.
+    /// Notes that the host is alive: from now on only the end of its pipe ends this process.
     fn note_line(&mut self) {
         if self.cx.stdin == Stdin::Orphaned {
             self.cx.stdin = Stdin::Open;

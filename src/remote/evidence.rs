@@ -159,7 +159,7 @@ const SIGN_IN_PARTS: [&str; 15] = [
 ];
 
 /// Returns whether a request for `asked` is led to a sign-in for people: to the host of one, to a path of one, or to a
-/// page that is told where to send the person back.
+/// page whose query names where the user came from.
 pub(crate) fn is_sign_in_url(target: &Url, asked: &Url) -> bool {
     let host = target.host_str().unwrap_or_default();
     let is_host = |known: &&str| host.strip_suffix(*known).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));

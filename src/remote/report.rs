@@ -269,7 +269,7 @@ fn of_lost_session(refusal: &Refusal, lasted: Duration, host: &str) -> Told {
     (Code::SessionLost, sentence, (lasted < SOON).then_some(SHARE_SESSIONS))
 }
 
-/// TLS failed: whose certificate it was, as far as somebody has looked, or what the server's alert proves.
+/// Reports a TLS failure: whose certificate was refused, or what the alert of the server proves.
 fn of_tls(error: &reqwest::Error, certificate: Option<&CertificateInfo>, host: &str, cause: &str) -> Told {
     match tls_cause(error) {
         Some(rustls::Error::InvalidCertificate(fault)) => of_certificate(fault, certificate, host, cause),

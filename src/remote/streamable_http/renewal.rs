@@ -44,7 +44,7 @@ impl StreamableHttp {
         self.core.timeout_excluding_sign_in(after, exchange).await.unwrap_or(silent)
     }
 
-    /// Makes a new session in place of the one that is `lost` according to `refusal`, unless there is one already.
+    /// Replaces the session that is `lost` according to `refusal`, unless that has been done already.
     pub(super) async fn renew(&self, lost: &Arc<Session>, refusal: &Refusal) -> Result<Renewal, Error> {
         let _closed = self.core.order.close().await;
         if !Arc::ptr_eq(&self.session.borrow(), lost) {
