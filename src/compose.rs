@@ -141,6 +141,7 @@ pub(crate) fn revocation_client_of(server: &ServerUrl, all: &AllServers) -> anyh
 
 fn authorization_client(config: &Config, network: Arc<ClientFactory>) -> HttpClient {
     let settings = &config.authorization;
-    let named = settings.grant.named_endpoints();
+    let mut named = settings.grant.named_endpoints();
+    named.extend(settings.endpoints.iter().flat_map(|endpoints| [&endpoints.authorization, &endpoints.token]));
     HttpClient::new(network, config.server.clone(), config.plain_http, settings.private_addresses, &named)
 }

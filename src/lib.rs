@@ -128,6 +128,8 @@ mod store;
 mod report;
 
 mod logging;
+
+mod bot_filter;
 mod status;
 
 mod mcp;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{Environment, flags::Args, headers::expand, mistakes::Mistake, words};
 use crate::{
-    config::{AssertionSource, Grant, PlainHttp, ServerUrl},
+    config::{AssertionSource, Endpoints, Grant, PlainHttp, ServerUrl},
     secret::Secret,
 };
 
@@ -69,6 +69,20 @@ pub(super) fn grant(
         return Ok(Grant::WorkloadIdentity(AssertionSource::Command { program, arguments: words.collect() }));
     }
     Ok(Grant::AuthorizationCode)
+}
+
+/// Returns the endpoints that take the place of an authorization server's metadata.
+pub(super) fn endpoints(args: &Args, token: Option<&Url>) -> Result<Option<Endpoints>, String> {
+    match (&args.authorization_endpoint, token) {
+        (None, Some(_)) if !args.client_credentials => {
+            Err("--token-endpoint goes with --authorization-endpoint or with --client-credentials".to_owned())
+        }
+        (Some(text), Some(token)) => {
+            let authorization = token_endpoint("--authorization-endpoint", text)?;
+            Ok(Some(Endpoints { authorization, token: token.clone() }))
+        }
+        _ => Ok(None),
+    }
 }
 
 pub(super) fn authorize_param(text: &str) -> Result<(String, String), String> {

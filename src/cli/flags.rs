@@ -169,9 +169,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", requires = "client_credentials", help_heading = SIGN_IN)]
     pub(super) client_key_jwt: Option<PathBuf>,
 
-    /// Token endpoint for --client-credentials
-    #[arg(long, value_name = "URL", requires = "client_credentials", help_heading = SIGN_IN)]
+    /// Token endpoint for --client-credentials or --authorization-endpoint
+    #[arg(long, value_name = "URL", help_heading = SIGN_IN)]
     pub(super) token_endpoint: Option<String>,
+
+    /// Authorization endpoint of an authorization server that publishes no metadata; with --token-endpoint and
+    /// --static-oauth-client-info
+    #[arg(long, value_name = "URL", requires = "token_endpoint", requires = "static_oauth_client_info", conflicts_with = "grant", help_heading = SIGN_IN)]
+    pub(super) authorization_endpoint: Option<String>,
 
     /// Sign in through the company's identity provider: file with the person's identity token there
     #[arg(long, value_name = "FILE", group = "grant", requires = "id_jag_token_endpoint", help_heading = SIGN_IN)]
@@ -219,7 +224,7 @@ pub(super) struct Args {
 }
 
 /// The arguments that say which stored sign-in is meant: npm's hash is over these.
-const NAMING: [&str; 11] = [
+const NAMING: [&str; 12] = [
     "server_url",
     "header",
     "header_file",
@@ -228,6 +233,7 @@ const NAMING: [&str; 11] = [
     "disable_resource_parameter",
     "authorize_param",
     "client_credentials",
+    "authorization_endpoint",
     "token_endpoint",
     "client_metadata_url",
     "config_dir",

@@ -19,7 +19,7 @@ use self::{
     settings::{all_servers, config, status, store_folder},
 };
 use crate::{
-    config::{Authorization, Config, Network, PlainHttp, ServerUrl, Start},
+    config::{Authorization, Config, Network, Occasion, PlainHttp, ServerUrl, Start},
     logging,
     logging::LogMode,
     report::Report,
@@ -429,7 +429,8 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
             let ClientArgs { args, json, action } = ClientArgs::from_arg_matches(&matches).map_err(told)?;
             let mut config = config(&args, environment)?;
             config.limits.start = Start::Wait;
-            config.authorization = Arc::new(Authorization { attended: true, ..(*config.authorization).clone() });
+            config.authorization =
+                Arc::new(Authorization { occasion: Occasion::Watched, ..(*config.authorization).clone() });
             let silent = config.log == LogMode::Silent;
             if config.log == LogMode::Normal {
                 config.log = LogMode::Silent; // the steps tell it all
@@ -447,7 +448,8 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
             let LoginArgs { args } = LoginArgs::from_arg_matches(&matches).map_err(told)?;
             let mut config = config(&args, environment)?;
             config.limits.start = Start::Wait;
-            config.authorization = Arc::new(Authorization { asked_for: true, ..(*config.authorization).clone() });
+            config.authorization =
+                Arc::new(Authorization { occasion: Occasion::Login, ..(*config.authorization).clone() });
             if config.log == LogMode::Normal && config.log_filters.is_none() {
                 config.log_filters = Some(format!("{}=off", logging::LOOP)); // the command prints its failure
             }

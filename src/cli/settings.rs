@@ -7,7 +7,7 @@ use reqwest::{Url, header::AUTHORIZATION};
 use super::{
     AllServers, Environment, Output, Status,
     authorization::{
-        authorize_param, client_info, client_metadata_url, grant, json_object, success_url, token_endpoint,
+        authorize_param, client_info, client_metadata_url, endpoints, grant, json_object, success_url, token_endpoint,
     },
     flags::Args,
     headers::{WrittenHeader, basic, expanded, headers},
@@ -15,7 +15,7 @@ use super::{
     network::network,
 };
 use crate::{
-    config::{Authorization, Config, PlainHttp, Resource, ServerUrl, UserInfo},
+    config::{Authorization, Config, Occasion, PlainHttp, Resource, ServerUrl, UserInfo},
     known_hosts::HostEnvironment,
     logging::LogMode,
     store,
@@ -99,6 +99,7 @@ pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config
     } = addressed(args)?;
     let client_info =
         args.static_oauth_client_info.as_deref().map(|text| client_info(text, environment)).transpose()?;
+    let endpoints = endpoints(args, token_endpoint.as_ref())?;
     let grant = grant(args, client_info.as_ref(), token_endpoint)?;
     let mut remarks = Vec::new();
     let authorization = Authorization {
@@ -121,8 +122,8 @@ pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config
         private_addresses: args.allow_private_addresses,
         dpop: args.dpop,
         no_browser: args.no_browser,
-        asked_for: false,
-        attended: false,
+        occasion: Occasion::Host,
+        endpoints,
         surroundings: Surroundings::of(environment),
         grant,
     };

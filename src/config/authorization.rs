@@ -40,14 +40,38 @@ pub(crate) struct Authorization {
     pub dpop: Dpop,
     /// Print the address and open no browser.
     pub no_browser: bool,
-    /// A person has asked for this very sign-in, at a terminal: nothing else waits for it.
-    pub asked_for: bool,
-    /// Whether a user watches the outcome: a refresh that fails then leads to a sign-in.
-    pub attended: bool,
+    /// What a sign-in would be for.
+    pub occasion: Occasion,
+    /// Endpoints that the user has given, so that nothing is looked up.
+    pub endpoints: Option<Endpoints>,
     /// Where we run, as far as a browser cares.
     pub surroundings: Surroundings,
     /// Which grant.
     pub grant: Grant,
+}
+
+/// What a sign-in is for, from the least to the most of a user's own wish.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Occasion {
+    /// A host's requests: a refresh that fails leads to a sign-in only if another one would fail, too.
+    #[default]
+    Host,
+    /// A user watches the outcome (`mcp-remote-client`): any refresh that fails leads to a sign-in.
+    Watched,
+    /// A user has asked the host for the sign-in: so it is, and what failed before is tried again.
+    Asked,
+    /// A user has asked for this very sign-in at a terminal (`mcp-remote login`): it begins anew, whatever is stored,
+    /// and nothing else waits for it.
+    Login,
+}
+
+/// Endpoints of an authorization server that publishes no metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Endpoints {
+    /// For the browser.
+    pub authorization: Url,
+    /// For grants.
+    pub token: Url,
 }
 
 /// The resource indicator to send.

@@ -15,7 +15,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc};
 use reqwest::{Url, header::HeaderMap};
 
 pub(crate) use self::{
-    authorization::{AssertionSource, Authorization, Dpop, Grant, Resource},
+    authorization::{AssertionSource, Authorization, Dpop, Endpoints, Grant, Occasion, Resource},
     limits::Limits,
     network::{ClientCertificate, Network, ProxyChoice},
 };

@@ -6,12 +6,10 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use reqwest::Url;
-
 use super::{
     context::Context,
     credential::Credential,
-    error::{Error, Step},
+    error::Error,
     fact::AuthorizationFact,
     progress::Progress,
     protocol::{
@@ -23,13 +21,16 @@ use super::{
         jws::SigningKey,
         metadata::{AuthorizationServer, Discovered},
         scope,
-        token_endpoint::{Parts, TokenEndpoint},
+        token_endpoint::{Accepted, Parts, TokenEndpoint},
     },
-    stored::{provenance::Provenance, remedies::Remedy, tokens::Tokens},
+    stored::{
+        provenance::Provenance,
+        remedies::{Remedies, Remedy},
+    },
 };
 use crate::{
-    config::{Authorization, Dpop, Resource},
-    text::{host, one_line},
+    config::{Authorization, Dpop, Endpoints, Resource},
+    text::host,
 };
 
 /// Longest scopes and resource, in bytes: they go into an address, which servers, browsers and the
@@ -58,9 +59,13 @@ pub(crate) async fn discover(
     challenge: &Challenge,
     used: Option<&Arc<Credential>>,
 ) -> Result<Discovered, Error> {
-    let discovered = match context.settings.grant.token_endpoint() {
-        Some(endpoint) => Discovered { resource: None, server: AuthorizationServer::of_token_endpoint(endpoint) },
-        None => {
+    let settings = &context.settings;
+    let discovered = match (settings.grant.token_endpoint(), &settings.endpoints) {
+        (Some(token), _) => Discovered { resource: None, server: AuthorizationServer::of_endpoints(token, None) },
+        (None, Some(Endpoints { authorization, token })) => {
+            Discovered { resource: None, server: AuthorizationServer::of_endpoints(token, Some(authorization)) }
+        }
+        (None, None) => {
             let present = used.and_then(|used| used.tokens().issuer());
             discovery::discover(&context.http, challenge, present).await?
         }
@@ -91,7 +96,7 @@ impl AuthorizationAttempt {
             let file = context.token_file(used.is_bound());
             let noted = Provenance::load(&context.store, file, used.tokens());
             held.extend(noted.into_iter().flat_map(|from| from.requested_scopes));
-            held.extend(used.tokens().scopes().map(ToOwned::to_owned));
+            held.extend(used.tokens().scopes());
             let mut seen = HashSet::new();
             held.retain(|scope| seen.insert(scope.clone()));
         }
@@ -103,7 +108,7 @@ impl AuthorizationAttempt {
             Resource::Published if settings.grant.token_endpoint().is_some() => None,
             Resource::Published => Some(match &discovered.resource {
                 Some(published) => published.resource.clone(),
-                None => canonical(context.http.server()),
+                None => discovery::canonical(context.http.server()),
             }),
         };
         let length: usize = scopes.iter().chain(&resource).map(String::len).sum();
@@ -148,7 +153,12 @@ impl AuthorizationAttempt {
 
     /// Returns the token endpoint for this client; `key` signs the client's assertions.
     pub(crate) fn token_endpoint(&self, context: &Context, client: Client, key: Option<SigningKey>) -> TokenEndpoint {
+        let (store, issuer) = (context.store.clone(), self.discovered.server.issuer.clone());
+        let known_method =
+            client.secret.as_ref().and_then(|_| Remedies::client_authentication(&context.store, &issuer));
         TokenEndpoint::new(Parts {
+            known_method,
+            accepted: Accepted::new(move |method| Remedies::save_client_authentication(&store, &issuer, method)),
             http: context.http.clone(),
             server: self.discovered.server.clone(),
             client,
@@ -156,22 +166,6 @@ impl AuthorizationAttempt {
             prover: self.prover.clone(),
             key,
         })
-    }
-
-    /// RFC 6749 §7.1: a token of an unknown type must not be used; RFC 9449 §5: nor one that is bound to a
-    /// key that this program does not hold.
-    pub(crate) fn check_type(&self, context: &Context, tokens: &Tokens) -> Result<(), Error> {
-        let kind = tokens.kind();
-        let what = if tokens.is_dpop() && self.prover.is_some() {
-            return Ok(());
-        } else if !kind.eq_ignore_ascii_case("bearer") {
-            format!("tokens of the type {:?}, which cannot be used here", one_line(kind.as_bytes()))
-        } else if context.settings.dpop == Dpop::Require {
-            "tokens that are not bound to our key, which --dpop require rules out".to_owned()
-        } else {
-            return Ok(());
-        };
-        Err(Error::Answer { step: Step::Tokens, what, status: None })
     }
 
     pub(crate) fn has(&self, remedy: Remedy) -> bool {
@@ -208,17 +202,4 @@ fn prover(
         return Err(Error::Unsupported { issuer, what: "takes no proofs of possession signed with ES256" });
     }
     context.prover().map(Some)
-}
-
-/// Returns the server's canonical URI (MCP 2025-11-25, Canonical Server URI): no fragment, and no slash that
-/// the user did not write.
-fn canonical(server: &Url) -> String {
-    let mut url = server.clone();
-    url.set_fragment(None);
-    url.set_query(None); // RFC 8707 §2: SHOULD NOT have one, and ours may hold a key
-    _ = url.set_username("");
-    _ = url.set_password(None);
-    let bare = url.path() == "/";
-    let text = String::from(url);
-    if bare { text.trim_end_matches('/').to_owned() } else { text }
 }

@@ -32,7 +32,7 @@ use super::{
     stored::sign_in::SignIn,
 };
 use crate::{
-    config::{Authorization, Start},
+    config::{Authorization, Occasion, Start},
     description::store::AccountNow,
     mcp::HOST_PATIENCE,
     message::Message,
@@ -120,7 +120,7 @@ impl Authorizer {
     pub(crate) fn patience(&self, requester: Requester) -> Deadline {
         let settings = &self.context.settings;
         let after = match requester {
-            _ if settings.asked_for => return None,
+            _ if settings.occasion == Occasion::Login => return None,
             // The host has its answer already.
             Requester::Initialize if self.start != Start::Wait => return None,
             Requester::Initialize => settings.timeout,
@@ -219,9 +219,8 @@ impl Authorizer {
     /// Returns the failure of the last attempt, if the same attempt would meet it again: a host sends several messages at
     /// once, and each registration counts at the authorization server.
     fn recent_failure(&self, cause: &Cause) -> Option<Error> {
-        let held = self.context.held();
-        let is_repeated = !self.context.settings.asked_for && !held.user_asks;
-        held.recent_failure(cause.challenge()).filter(|_| is_repeated)
+        let is_repeated = self.context.occasion() < Occasion::Asked;
+        self.context.held().recent_failure(cause.challenge()).filter(|_| is_repeated)
     }
 
     /// The server's own stream is opened again and again, and no request waits for it: it does not ask a person

@@ -28,7 +28,7 @@ use super::{
     },
 };
 use crate::{
-    config::{Authorization, Dpop, Resource},
+    config::{Authorization, Dpop, Occasion, Resource},
     description::store::Account,
     message::Message,
     secret::Secret,
@@ -56,6 +56,8 @@ pub(crate) struct Context {
     pub(crate) under_way: tokio::sync::RwLock<()>,
     /// The key that tokens are bound to, and the nonces it was given.
     key: OnceLock<Arc<Prover>>,
+    /// Files and digests of the tokens that were stored when this process looked first.
+    before: OnceLock<Vec<(String, String)>>,
     /// Clients registered by this process: known to be known.
     registered: Mutex<HashSet<String>>,
     /// The host's `initialize`, for its name.
@@ -77,6 +79,7 @@ impl Context {
             refreshing: tokio::sync::Mutex::default(),
             under_way: tokio::sync::RwLock::default(),
             key: OnceLock::new(),
+            before: OnceLock::new(),
             registered: Mutex::default(),
             initialize: Mutex::default(),
             stay: Stay::from_now(),
@@ -87,9 +90,10 @@ impl Context {
         self.held.guard()
     }
 
-    /// Whether the user waits for a sign-in of their own request.
-    pub(crate) fn is_asked_for(&self) -> bool {
-        self.settings.asked_for || self.settings.attended || self.held().user_asks
+    /// Returns what a sign-in would be for now.
+    pub(crate) fn occasion(&self) -> Occasion {
+        let asked = if self.held().user_asks { Occasion::Asked } else { Occasion::Host };
+        self.settings.occasion.max(asked)
     }
 
     pub(crate) fn now(&self) -> SystemTime {
@@ -133,6 +137,9 @@ impl Context {
         files.iter().find_map(|bound| {
             let file = self.token_file(*bound);
             let tokens = Tokens::load(&self.store, file)?;
+            if self.settings.occasion == Occasion::Login && self.was_there_before(file, &tokens) {
+                return None;
+            }
             let from = Provenance::load(&self.store, file, &tokens);
             if !from.as_ref().is_none_or(|from| self.may_use(from)) {
                 return None;
@@ -140,6 +147,14 @@ impl Context {
             let prover = if tokens.is_dpop() { Some(self.prover().ok()?) } else { None };
             Some(self.credential_of(tokens, prover, Obtained::Stored))
         })
+    }
+
+    /// Whether tokens were stored before this process looked first, so that a sign-in that begins anew leaves them out.
+    fn was_there_before(&self, file: TokenFile, tokens: &Tokens) -> bool {
+        let digest = |(file, tokens): (TokenFile, Tokens)| (file.name(), tokens.digest());
+        let all = || TokenFile::all().filter_map(|file| Some((file, Tokens::load(&self.store, file)?)));
+        let before = self.before.get_or_init(|| all().map(digest).collect());
+        before.contains(&digest((file, tokens.clone())))
     }
 
     /// Whether tokens of this origin are for the configured client and resource.

@@ -118,6 +118,11 @@ impl ErrorCode {
         (Self::UseDpopNonce, "use_dpop_nonce"),
     ];
 
+    /// Whether the request itself is refused, for one of its parameters (RFC 6749 §4.1.2.1).
+    pub(crate) fn is_of_request(&self) -> bool {
+        matches!(self, Self::Other(code) if code == "invalid_request")
+    }
+
     /// As the server wrote it.
     pub(crate) fn as_str(&self) -> &str {
         match self {
@@ -154,6 +159,56 @@ pub(crate) enum Error {
     NoMetadata {
         /// The authorization server.
         issuer: String,
+    },
+    /// The place of a metadata document is closed to us, which leaves open whether there is one.
+    #[error("the metadata at {place} are refused: HTTP 403 {words}")]
+    MetadataRefused {
+        /// Which.
+        place: String,
+        /// The server's words.
+        words: String,
+    },
+    /// A bot filter has answered in the place of a server.
+    #[error("{host} answers HTTP {} ({words})", status.as_u16())]
+    Filtered {
+        /// Whom it stands in front of.
+        host: String,
+        /// Its status.
+        status: StatusCode,
+        /// Its words.
+        words: String,
+    },
+    /// The metadata of an authorization server name another issuer, and MUST NOT be used (RFC 8414 §3.3).
+    #[error("the metadata at {place} name the issuer {published}, not {named}")]
+    IssuerMismatch {
+        /// Where they are.
+        place: String,
+        /// Whom they name.
+        published: String,
+        /// Who was asked for.
+        named: String,
+    },
+    /// An endpoint redirects a request that is not sent to another place.
+    #[error("{step} at {from} is redirected (HTTP {}) to {to}, where it is not sent", status.as_u16())]
+    Moved {
+        /// What was asked for.
+        step: Step,
+        /// Which redirect.
+        status: StatusCode,
+        /// Where.
+        from: String,
+        /// To where.
+        to: String,
+    },
+    /// The authorization server registers no client at the moment.
+    #[error("{issuer} is too busy to register a client ({why}){}", wait(*after))]
+    RegistrationBusy {
+        /// The authorization server.
+        issuer: String,
+        /// What it says.
+        why: String,
+        /// How long it asks to wait.
+        after: Option<Duration>,
     },
     /// The metadata do not list S256 (MCP 2025-11-25, Authorization, Authorization Code Protection).
     #[error("{issuer} does not say that it supports PKCE with S256")]
@@ -277,6 +332,13 @@ pub(crate) enum Error {
     Local(String),
 }
 
+fn wait(after: Option<Duration>) -> String {
+    after.map_or_else(String::new, |after| match after.as_secs() {
+        seconds @ 0..120 => format!("; wait {seconds} s"),
+        seconds => format!("; wait {} min", seconds.div_ceil(60)),
+    })
+}
+
 fn words(error: &str, description: Option<&str>) -> String {
     match description {
         Some(description) if !description.is_empty() => format!("{error} ({description})"),
@@ -303,6 +365,7 @@ impl Error {
         match self {
             Self::Refused { error, description, .. } => Self::Refused { step, error, description },
             Self::Answer { what, status, .. } => Self::Answer { step, what, status },
+            Self::Moved { status, from, to, .. } => Self::Moved { step, status, from, to },
             error => error,
         }
     }
@@ -315,6 +378,20 @@ impl Error {
     /// Whether the authorization server does not know the client, or not as one for this.
     pub(crate) fn disowns_client(&self) -> bool {
         self.is(ErrorCode::InvalidClient) || self.is(ErrorCode::UnauthorizedClient)
+    }
+
+    /// Whether the client was refused for the way in which it authenticates, or for not doing so (RFC 6749 §5.2).
+    pub(crate) fn is_of_client_authentication(&self) -> bool {
+        const NAMES: [&str; 3] = ["client_id", "client_secret", "client authentication"];
+        match self {
+            Self::Refused { error: ErrorCode::InvalidClient, .. } => true,
+            Self::Refused { error, description: Some(words), .. } => {
+                let words = words.to_ascii_lowercase();
+                error.is_of_request() && NAMES.iter().any(|name| words.contains(name))
+            }
+            Self::Answer { status, .. } => *status == Some(StatusCode::UNAUTHORIZED),
+            _ => false,
+        }
     }
 
     /// Whether the authorization server has said no, rather than nothing or that it is busy: then asking
@@ -338,10 +415,23 @@ impl Error {
             self,
             Self::Refused { step: Step::Registration, .. }
                 | Self::Answer { step: Step::Registration, .. }
+                | Self::Moved { step: Step::Registration, .. }
+                | Self::RegistrationBusy { .. }
                 | Self::Metadata(_)
+                | Self::MetadataRefused { .. }
+                | Self::Filtered { .. }
+                | Self::IssuerMismatch { .. }
                 | Self::NoMetadata { .. }
                 | Self::OtherResource { .. }
         )
+    }
+
+    /// How long the failure of an attempt stands for the same attempt, where the error itself says so.
+    pub(crate) fn stands_for(&self) -> Option<Duration> {
+        match self {
+            Self::RegistrationBusy { after, .. } => *after,
+            _ => None,
+        }
     }
 
     /// Whether the authorization server has answered, and not only that it is busy at the moment.

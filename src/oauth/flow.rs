@@ -26,7 +26,7 @@ use super::{
     providers::remedies,
     stored::{provenance::Provenance, sign_in::SignIn},
 };
-use crate::{store::lock::Purpose, text::one_line};
+use crate::{config::Occasion, store::lock::Purpose, text::one_line};
 
 /// After this long, the holder of the sign-in lock is waiting for a person.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
@@ -60,10 +60,6 @@ pub(crate) async fn obtain(
     progress: Progress,
 ) -> Result<Credential, Error> {
     let (challenge, step_up) = (cause.challenge(), matches!(cause, Cause::StepUp(_)));
-    if !challenge.only_other.is_empty() {
-        let schemes = challenge.only_other.join(", ");
-        return Err(Error::NotOffered(format!("it asks for {schemes}, which no sign-in gives")));
-    }
     if challenge.resource_metadata.is_some() {
         context.held().resource_metadata.clone_from(&challenge.resource_metadata);
     }
@@ -89,12 +85,13 @@ pub(crate) async fn obtain(
     if !needs_person {
         return grants::without_person(context, &attempt).await;
     }
-    if !step_up && !matches!(refused, Some(Obtained::Refreshed | Obtained::SignedIn)) {
+    let is_login = context.settings.occasion == Occasion::Login;
+    if !step_up && !is_login && !matches!(refused, Some(Obtained::Refreshed | Obtained::SignedIn)) {
         let file = context.token_file(attempt.prover.is_some());
         match refresh::refresh(context, &attempt, file).await {
             Ok(Refreshed::Done(credential)) => return Ok(credential),
             Ok(Refreshed::Impossible) => {}
-            Err(failed) if context.is_asked_for() => info!("{failed}; signing in anew"),
+            Err(failed) if context.occasion() > Occasion::Host => info!("{failed}; signing in anew"),
             // Signing in again would not help: the server does not answer, and it would cost a tab.
             Err(failed) => return Err(failed),
         }

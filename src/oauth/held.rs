@@ -98,7 +98,8 @@ impl Held {
 
     /// Returns the failure of the same attempt a moment ago, if it failed before a user was asked.
     pub(crate) fn recent_failure(&self, challenge: &Challenge) -> Option<Error> {
-        let failed = self.failed.as_ref().filter(|failed| failed.at.elapsed() < SHARED_FAILURE)?;
+        let stands_for = |failed: &Failure| failed.error.stands_for().unwrap_or_default().max(SHARED_FAILURE);
+        let failed = self.failed.as_ref().filter(|failed| failed.at.elapsed() < stands_for(failed))?;
         let is_same = failed.error.is_of_preparation() && failed.resource_metadata == challenge.resource_metadata;
         is_same.then(|| failed.error.clone())
     }

@@ -13,7 +13,10 @@ use super::{
 use crate::{
     report::{
         Code, Report,
-        catalogue::{FINISH_IN_BROWSER, NAME_LOCALHOST, NAME_THE_ADDRESS, SIGN_IN_THERE},
+        catalogue::{
+            FINISH_IN_BROWSER, FORWARD_SCHEME, NAME_ENDPOINT, NAME_ISSUER, NAME_LOCALHOST, NAME_THE_ADDRESS,
+            OMIT_PROMPT, SIGN_IN_THERE,
+        },
     },
     text::host,
 };
@@ -59,13 +62,27 @@ impl Report {
                 Self::new(Code::WrongIssuer, format!("the sign-in to {host} was broken off: {error}"), None)
             }
             Error::Address { near, .. } => plain(if *near { Code::PrivateAddress } else { Code::BadAddress }),
+            // Nobody is sent to an address that is not encrypted.
+            Error::OtherResource { named } if named.starts_with("http://") => {
+                Self::new(Code::ResourceMismatch, format!("{host}: {error}"), Some(FORWARD_SCHEME))
+            }
             Error::OtherResource { .. } => plain(Code::ResourceMismatch),
-            Error::Metadata(_) | Error::NoMetadata { .. } => plain(Code::BadMetadata),
+            Error::Metadata(_) | Error::NoMetadata { .. } | Error::MetadataRefused { .. } => plain(Code::BadMetadata),
+            Error::IssuerMismatch { .. } => Self::new(Code::BadMetadata, format!("{host}: {error}"), Some(NAME_ISSUER)),
+            Error::Filtered { status, .. } => Self { status: Some(status.as_u16()), ..plain(Code::BotFilter) },
+            Error::Moved { .. } => Self::new(Code::BadMetadata, format!("{host}: {error}"), Some(NAME_ENDPOINT)),
+            Error::RegistrationBusy { .. } => plain(Code::RegistrationBusy),
             Error::Unsupported { .. } => plain(Code::GrantNotOffered),
             Error::RedirectRefused { redirect_uri, .. } => {
                 Self::new(Code::RedirectUriRefused, format!("{host}: {error}"), other_host(redirect_uri))
             }
             Error::Answer { step: Step::Registration, .. } => plain(Code::RegistrationRefused),
+            Error::Refused { error: kind, description: Some(words), .. }
+                if kind.is_of_request() && words.to_ascii_lowercase().contains("prompt") =>
+            {
+                Self::new(Code::SignInRefused, format!("{host}: {error}"), Some(OMIT_PROMPT))
+            }
+            _ if error.is_of_client_authentication() => plain(Code::UnknownClient),
             Error::Answer { .. } => plain(Code::AuthorizationServerFailed),
             Error::Refused { step, error: kind, description } => plain(match (kind, step) {
                 (_, Step::Registration) => Code::RegistrationRefused,
@@ -84,9 +101,15 @@ impl Report {
     }
 }
 
-/// RFC 8707 §2, and Entra, which has a number for it in the place of a code.
+/// RFC 8707 §2; Entra, which has a number for it in the place of a code; and servers that do not know the parameter.
 fn is_of_resource(error: &ErrorCode, description: Option<&str>) -> bool {
-    *error == ErrorCode::InvalidTarget || description.is_some_and(|text| text.contains(ENTRA_RESOURCE_MISMATCH))
+    let names_it = |text: &str| {
+        let text = text.to_ascii_lowercase().replace("resource owner", "").replace("resource server", "");
+        text.contains("resource")
+    };
+    *error == ErrorCode::InvalidTarget
+        || description
+            .is_some_and(|text| text.contains(ENTRA_RESOURCE_MISMATCH) || error.is_of_request() && names_it(text))
 }
 
 /// Authorization servers know one of the two names of this computer (RFC 8252 §7.3, §8.3) and not the

@@ -212,7 +212,7 @@ async fn another_instances_sign_in_ends_the_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn stream_waits_ten_minutes_after_failed_sign_in() {
-    let world = World::new(client_credentials(), &[json!({ "error": "invalid_client" }), token("a")]);
+    let world = World::new(client_credentials(), &[json!({ "error": "invalid_scope" }), token("a")]);
     assert!(matches!(world.challenged(Requester::Request).await, Err(Error::Refused { .. })));
     assert!(matches!(world.challenged(Requester::Stream).await, Err(Error::Waiting { prompt: None })));
     sleep(TEN_MINUTES - MOMENT).await;
@@ -274,19 +274,6 @@ async fn expired_token_is_waited_for() {
     assert_eq!((text(all.0.as_ref()), text(all.1.as_ref())), (Some("new"), Some("new")));
     assert_eq!(world.token_requests(), 1);
     assert_eq!(world.answers.guard().len(), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn other_schemes_than_oauths_lead_nowhere() {
-    let world = World::new(client_credentials(), &[token("a")]);
-    let challenge = Challenge { only_other: vec!["Basic".to_owned()], ..Challenge::default() };
-    let met = world.authorizer.meet(StatusCode::UNAUTHORIZED, challenge, None, Requester::Request, None).await;
-    assert_eq!(
-        met.unwrap_err().to_string(),
-        "it answers HTTP 401 and offers no sign-in: it asks for Basic, which no sign-in gives"
-    );
-    assert!(matches!(&*world.authorizer.need().borrow(), Need::Failed(Error::NotOffered(_))));
-    assert!(world.asked.guard().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use reqwest::{
     header::{HeaderMap, HeaderName},
 };
 
-use crate::oauth::protocol::challenge::Challenge;
+use crate::{bot_filter, oauth::protocol::challenge::Challenge};
 
 /// Why a request was refused, if the response says more than its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,22 +35,6 @@ pub(crate) enum Cause {
     Endpoint(String),
 }
 
-/// Headers of a bot filter's own answer: Cloudflare, Vercel, AWS WAF, DataDome.
-const BOT_FILTER_HEADERS: [HeaderName; 4] = [
-    HeaderName::from_static("cf-mitigated"),
-    HeaderName::from_static("x-vercel-mitigated"),
-    HeaderName::from_static("x-amzn-waf-action"),
-    HeaderName::from_static("x-datadome"),
-];
-/// The same in its page's title or text, in lower case: Cloudflare's four, Vercel, Imperva.
-const BOT_FILTER_WORDS: [&str; 6] = [
-    "just a moment...",
-    "attention required! | cloudflare",
-    "used cloudflare to restrict access",
-    "error code: 10",
-    "vercel security checkpoint",
-    "incapsula incident",
-];
 /// Headers of a web sign-in's own answer: Cloudflare Access, Google IAP.
 const WEB_SIGN_IN_HEADERS: [HeaderName; 3] = [
     HeaderName::from_static("cf-access-domain"),
@@ -80,10 +64,9 @@ impl Cause {
         let aws = headers.get(AWS_ERROR_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let aws = aws.to_ascii_lowercase();
         let is_denied = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        let may_be_filter = matches!(status.as_u16(), 403 | 429 | 503);
         if is_denied && (has(&WEB_SIGN_IN_HEADERS) || is_sign_in_page(body)) {
             Some(Self::WebSignIn)
-        } else if may_be_filter && (has(&BOT_FILTER_HEADERS) || says(&BOT_FILTER_WORDS)) {
+        } else if bot_filter::has_answered(status, headers, &words) {
             Some(Self::BotFilter)
         } else if status == StatusCode::FORBIDDEN
             && (AWS_NO_ROUTE.iter().any(|kind| aws.starts_with(kind)) || words.contains("missing authentication token"))

@@ -131,6 +131,14 @@ pub(crate) const ARGUMENTS_APART: &str = "write each argument as an element of i
 /// Where an entry names us and still has the words that were for npx.
 pub(crate) const LEAVE_OUT_NPX: &str = "leave out \"-y\" and \"mcp-remote\" before the server's address";
 
+/// Where metadata name another issuer than the one that was asked for.
+pub(crate) const NAME_ISSUER: &str = "ask the server's operator to let its metadata and those of its authorization server name the same issuer, to the letter";
+/// Where an authorization server does not take `prompt=consent`.
+pub(crate) const OMIT_PROMPT: &str = "send no prompt: --authorize-param prompt=";
+/// Where an endpoint of an authorization server redirects.
+pub(crate) const NAME_ENDPOINT: &str =
+    "ask the server's operator to publish the URL that is named last as the endpoint";
+
 /// Whether this is what is to be done about a failure, in our own words: anybody can send an error that
 /// looks like ours.
 pub(crate) fn is_ours(entry: &Entry, action: &str) -> bool {
@@ -170,6 +178,9 @@ pub(crate) fn is_ours(entry: &Entry, action: &str) -> bool {
         SEND_SMALLER_HEAD,
         SEND_UNENCODED,
         SHARE_SESSIONS,
+        NAME_ISSUER,
+        OMIT_PROMPT,
+        NAME_ENDPOINT,
     ];
     action == entry.action || MORE_EXACT.contains(&action)
 }
@@ -268,6 +279,9 @@ catalogue! {
     SignIn: RegistrationRefused = "registration_refused",
         "the authorization server does not register this program",
         "give a client that was registered by hand: --static-oauth-client-info @FILE";
+    SignIn: RegistrationBusy = "registration_busy",
+        "the authorization server is too busy to register this program",
+        "wait, then sign in: mcp-remote login, with the arguments of this entry";
     SignIn: NoClient = "no_client",
         "the authorization server registers nobody by itself",
         "give a client that was registered by hand: --static-oauth-client-info @FILE";
@@ -335,7 +349,7 @@ catalogue! {
         "a sign-in for people stands in front of the server (Cloudflare Access, oauth2-proxy, a login page)",
         "give a service token's headers with --header, or ask the server's operator to exempt the path of this URL from the web sign-in";
     Refusal: BotFilter = "bot_filter",
-        "a bot filter in front of the server (Cloudflare, Vercel, AWS WAF) takes mcp-remote for a robot",
+        "a bot filter in front of the server, or of where one signs in (Cloudflare, Vercel, AWS WAF), takes mcp-remote for a robot",
         "ask the server's operator to let the path of this URL pass the bot filter";
     Refusal: TooManyRequests = "too_many_requests",
         "429, and not over in 45 s",

@@ -115,13 +115,18 @@ pub(crate) fn sentence_of<'a>(message: &'a str, entry: &catalogue::Entry) -> Opt
 /// Logs a failure that is no answer to anything, in the words of the catalogue; the same one once in the
 /// life of the process, since a damaged file is read again and again.
 pub(crate) fn warn(code: Code, sentence: impl Into<String>) -> Report {
-    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let report = Report::new(code, sentence, None);
+    warn_of(&report);
+    report
+}
+
+/// The same for a report with a tip of its own.
+pub(crate) fn warn_of(report: &Report) {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let line = report.line();
     if TOLD.guard().insert(line.clone()) {
         log::warn!("{line}");
     }
-    report
 }
 
 /// The log of what is tried again and again, such as opening a connection. The lines count as those of the loop,

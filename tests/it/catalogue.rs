@@ -868,6 +868,13 @@ const CASES: &[Case] = &[
         places: ANSWERS,
     },
     Case {
+        code: "registration_busy",
+        set_up: || registering(|| refusal(429, "too_many", "come back").with("retry-after", "1800"), &[]),
+        says: &["{host}", "too busy to register a client", "wait 30 min"],
+        does: "mcp-remote login",
+        places: ANSWERS,
+    },
+    Case {
         code: "no_client",
         set_up: || {
             protected(

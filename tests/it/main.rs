@@ -22,6 +22,8 @@ mod fidelity;
 #[cfg(unix)]
 mod field_arguments;
 #[cfg(unix)]
+mod field_documents;
+#[cfg(unix)]
 mod field_flow;
 #[cfg(unix)]
 mod field_tips;

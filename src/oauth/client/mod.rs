@@ -8,26 +8,37 @@
 
 pub(crate) mod probe;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use log::info;
+use log::{debug, info};
 use serde_json::{Map, Value};
+use tokio::time::{Instant, sleep};
 
 use crate::{
-    config::Authorization,
+    config::{Authorization, Occasion},
     oauth::{
+        context::Context,
         error::Error,
-        http::client::HttpClient,
         protocol::{
             client_auth::{AuthMethod, Client, Origin},
             metadata::AuthorizationServer,
             registration::{self, AUTHORIZATION_CODE, Wanted},
         },
-        stored::registrations::{self, redirect_uris},
+        stored::{
+            busy::Busy,
+            registrations::{self, redirect_uris},
+        },
     },
     store::Store,
     text::one_line,
 };
+
+/// How long a busy registration is tried again: a host's request waits for less than a minute.
+const BUSY_PATIENCE: Duration = Duration::from_secs(30);
+/// Pause before the first of these tries, where the server names none; then twice as long each time.
+const FIRST_BUSY_PAUSE: Duration = Duration::from_secs(2);
+/// How long a server that names no time is left alone afterwards.
+const BUSY_UNNAMED: Duration = Duration::from_secs(60);
 
 /// Returns the client to use, from what is at hand; `None` if one must be registered.
 pub(crate) fn present(
@@ -90,36 +101,70 @@ pub(crate) fn stored_redirect_uris(store: &Store, server: &AuthorizationServer) 
     stored.iter().flat_map(redirect_uris).map(ToOwned::to_owned).collect()
 }
 
+/// Whether the client's secret is beyond its end (RFC 7591 §3.2.1: seconds since the epoch, 0 for never). An end that
+/// cannot be meant does not count: one without a secret, and one that is not after the registration.
 fn has_ended(info: &Map<String, Value>, now: SystemTime) -> bool {
-    if !info.get("client_secret").is_some_and(Value::is_string) {
-        return false; // what is not there does not expire
+    /// In seconds the year 5138, in milliseconds 1973: servers write both.
+    const FIRST_IN_MILLISECONDS: u64 = 100_000_000_000;
+    let seconds = |name: &str| match info.get(name).and_then(Value::as_u64).unwrap_or_default() {
+        time @ FIRST_IN_MILLISECONDS.. => time / 1000,
+        time => time,
+    };
+    let end = seconds("client_secret_expires_at");
+    if end == 0 || !info.get("client_secret").is_some_and(Value::is_string) {
+        return false;
     }
-    // RFC 7591 §3.2.1: seconds since the epoch, 0 for never.
-    let end = info.get("client_secret_expires_at").and_then(Value::as_u64).unwrap_or_default();
-    end != 0 && end <= now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    if end <= seconds("client_id_issued_at") {
+        debug!("a registration says that its secret ends when it begins; that is not looked at");
+        return false;
+    }
+    end <= now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// Registers a client and keeps it.
+/// Registers a client and keeps it. A server that is busy is asked again for a while, and then, however often this
+/// program starts, not before the time that it has named, unless the user asks for the sign-in.
 ///
 /// # Errors
-/// [`Error::NoClient`] where no client can be registered, [`Error::Refused`], [`Error::Network`].
+/// [`Error::NoClient`] where no client can be registered, [`Error::RegistrationBusy`], [`Error::Refused`],
+/// [`Error::Network`].
 pub(crate) async fn register(
-    http: &HttpClient,
-    settings: &Authorization,
-    store: &Store,
+    context: &Context,
     server: &AuthorizationServer,
     wanted: Wanted<'_>,
 ) -> Result<Client, Error> {
-    let (info, client) = registration::register(http, server, wanted, settings.client_metadata.as_ref()).await?;
+    let store = &context.store;
+    if let Some(left) =
+        Busy::load(store, &server.issuer, context.now()).filter(|_| context.occasion() < Occasion::Asked)
+    {
+        let why = "as it said before".to_owned();
+        return Err(Error::RegistrationBusy { issuer: server.issuer.clone(), why, after: Some(left) });
+    }
+    let give_up = Instant::now() + BUSY_PATIENCE;
+    let mut pause = FIRST_BUSY_PAUSE;
+    let own = context.settings.client_metadata.as_ref();
+    let (info, client) = loop {
+        let busy = match registration::register(&context.http, server, wanted, own).await {
+            Err(error @ Error::RegistrationBusy { .. }) => error,
+            answered => break answered?,
+        };
+        let Error::RegistrationBusy { after, .. } = &busy else { return Err(busy) };
+        let wait = after.unwrap_or_default().max(pause);
+        if Instant::now() + wait > give_up {
+            Busy::save(store, &server.issuer, context.now() + after.unwrap_or(BUSY_UNNAMED));
+            return Err(busy);
+        }
+        info!("{busy}; trying again in {} s", wait.as_secs());
+        sleep(wait).await;
+        pause *= 2;
+    };
     info!("registered with {} as {}", server.issuer, one_line(client.id.as_bytes()));
     registrations::add(store, info);
+    Busy::forget(store);
     Ok(client)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use serde_json::json;
 
     use super::*;
@@ -202,6 +247,26 @@ mod tests {
         for (end, fits) in [(SECONDS, false), (SECONDS + 1, true), (0, true)] {
             let more = [("client_secret", json!("s")), ("client_secret_expires_at", json!(end))];
             assert_eq!(chosen(&Authorization::default(), false, &[registration("c", &more)]).is_some(), fits, "{end}");
+        }
+    }
+
+    #[test]
+    fn end_of_secret_that_cannot_be_meant_does_not_count() {
+        const NOW: u64 = 1_800_000_000;
+        let now = UNIX_EPOCH + Duration::from_secs(NOW);
+        for (issued, end, ended) in [
+            (json!(NOW - 5), json!(NOW - 5), false),
+            (json!(NOW - 5), json!(1), false),
+            (json!(NOW - 5), json!(NOW - 1), true),
+            (Value::Null, json!(NOW - 1), true),
+            (json!(NOW - 5), json!((NOW + 60) * 1000), false),
+            (json!((NOW - 60) * 1000), json!((NOW - 5) * 1000), true),
+            (json!((NOW - 60) * 1000), json!(NOW - 5), true),
+        ] {
+            let info = json!({
+                "client_secret": "s", "client_id_issued_at": issued, "client_secret_expires_at": end
+            });
+            assert_eq!(has_ended(info.as_object().unwrap(), now), ended, "{issued} {end}");
         }
     }
 

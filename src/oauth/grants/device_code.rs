@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use super::keep::keep;
 use crate::{
+    config::Occasion,
     oauth::{
         attempt::AuthorizationAttempt,
         client,
@@ -46,7 +47,7 @@ pub(super) async fn obtain(context: &Context, attempt: &AuthorizationAttempt) ->
     // Nobody comes back there, but many servers register no client without one, and npm reads none.
     let redirect_uri = context.derived_redirect_uri();
     let wanted = Wanted { grant: DEVICE_CODE, redirect_uri: &redirect_uri, scopes: &attempt.scopes };
-    let register = || client::register(&context.http, &context.settings, &context.store, server, wanted);
+    let register = || client::register(context, server, wanted);
     let mut client = match client::present(&context.settings, &context.store, server, wanted, context.now()) {
         Some(client) => client,
         None => register().await?,
@@ -98,7 +99,7 @@ async fn ask(context: &Context, attempt: &AuthorizationAttempt, details: &Device
     attempt.progress.ask(&format!("{plain} and enter the code {code}"), AskedBy::ThisProcess);
     context.facts.tell(|| AuthorizationFact::Asking { url: plain.clone(), code: Some(code.clone()) });
     if !context.settings.no_browser && Tabs::pause(&context.store, context.now()).is_zero() {
-        if !context.settings.asked_for {
+        if context.settings.occasion != Occasion::Login {
             context.stay.wait().await;
         }
         Tabs::count(&context.store, context.now());

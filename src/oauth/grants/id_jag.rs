@@ -23,7 +23,7 @@ use crate::{
         protocol::{
             client_auth::{Client, Origin},
             metadata::AuthorizationServer,
-            token_endpoint::{Parts, RESOURCE, TokenEndpoint},
+            token_endpoint::{Accepted, Parts, RESOURCE, TokenEndpoint},
         },
     },
     secret::Secret,
@@ -74,8 +74,10 @@ async fn id_jag(
     let text = std::fs::read_to_string(token_file)
         .map_err(|error| Error::Local(format!("--id-jag-token {}: {error}", token_file.display())))?;
     let endpoint = TokenEndpoint::new(Parts {
+        known_method: None,
+        accepted: Accepted::nowhere(),
         http: context.http.clone(),
-        server: AuthorizationServer::of_token_endpoint(identity_provider),
+        server: AuthorizationServer::of_endpoints(identity_provider, None),
         client: Client::public(client_id.to_owned(), Origin::Configured),
         resource: attempt.resource.clone(),
         prover: None,

@@ -8,14 +8,15 @@ use log::info;
 use serde_json::{Map, Value};
 
 use crate::{
+    config::Dpop,
     oauth::{
         attempt::AuthorizationAttempt,
         context::Context,
         credential::{Credential, Obtained},
-        error::Error,
+        error::{Error, Step},
         person::tabs::Tabs,
         protocol::client_auth::Client,
-        providers::remedies,
+        providers::{remedies, table},
         stored::{
             provenance::Provenance,
             registrations,
@@ -24,7 +25,7 @@ use crate::{
     },
     report::{self, Code},
     store::lock::Purpose,
-    text::host,
+    text::{host, one_line},
 };
 
 /// Keeps new tokens, on disk first.
@@ -39,7 +40,7 @@ pub(crate) async fn keep(
     let server = &attempt.discovered.server;
     let grant = &context.settings.grant;
     let mut tokens = Tokens::of_response(response, Some(&server.issuer), context.now());
-    attempt.check_type(context, &tokens)?;
+    check_type(context, attempt, &tokens)?;
     if tokens.scope().is_none() {
         tokens = tokens.with_scope(&attempt.scopes); // RFC 6749 §5.1: as asked for
     }
@@ -85,6 +86,22 @@ pub(crate) async fn keep(
     }
     let prover = attempt.prover.clone().filter(|_| tokens.is_dpop());
     Ok(context.credential_of(tokens, prover, obtained))
+}
+
+/// RFC 6749 §7.1: a token of an unknown type must not be used; RFC 9449 §5: nor one that is bound to a
+/// key that this program does not hold.
+pub(super) fn check_type(context: &Context, attempt: &AuthorizationAttempt, tokens: &Tokens) -> Result<(), Error> {
+    let kind = tokens.kind();
+    let what = if tokens.is_dpop() && attempt.prover.is_some() {
+        return Ok(());
+    } else if !kind.eq_ignore_ascii_case("bearer") && !table::is_bearer(&attempt.discovered.server, kind) {
+        format!("tokens of the type {:?}, which cannot be used here", one_line(kind.as_bytes()))
+    } else if context.settings.dpop == Dpop::Require {
+        "tokens that are not bound to our key, which --dpop require rules out".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Error::Answer { step: Step::Tokens, what, status: None })
 }
 
 /// Warns that a sign-in ends with its token, where nothing renews it.

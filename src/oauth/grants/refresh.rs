@@ -19,6 +19,7 @@ use std::{
 use log::{debug, info};
 use tokio::time::sleep;
 
+use super::keep::check_type;
 use crate::{
     oauth::{
         attempt::AuthorizationAttempt,
@@ -120,7 +121,7 @@ pub(crate) async fn refresh(
         Ok(()) => {
             registrations::accept(&context.store, &server.issuer, &client, false);
             let renewed = renewed.guard().clone();
-            attempt.check_type(context, &renewed)?;
+            check_type(context, attempt, &renewed)?;
             info!("the access token was refreshed");
             let mut from = provenance.unwrap_or_else(of_npm);
             from.failing = None;
@@ -175,7 +176,7 @@ pub(crate) async fn refresh(
 
 /// Returns what a refresh may ask for (RFC 6749 §6: no more than was granted).
 fn granted(tokens: &Tokens, attempt: &AuthorizationAttempt) -> Vec<String> {
-    let mut granted: Vec<String> = tokens.scopes().map(ToOwned::to_owned).collect();
+    let mut granted = tokens.scopes();
     if granted.is_empty() {
         return attempt.scopes.clone(); // an answer that names none grants what was asked (RFC 6749 §5.1)
     }

@@ -14,11 +14,12 @@ use crate::{
         http::client::HttpClient,
         protocol::{
             discovery,
-            token_endpoint::{Parts, TokenEndpoint},
+            token_endpoint::{Accepted, Parts, TokenEndpoint},
         },
         stored::{
             provenance::Provenance,
             registrations,
+            remedies::Remedies,
             tokens::{TokenFile, Tokens},
         },
     },
@@ -81,7 +82,16 @@ async fn tell_server(
     let Some(client) = client::of_tokens(settings, store, &server, id, SystemTime::now()) else {
         return Err(Error::Local("the client's registration is gone".to_owned()));
     };
-    let parts = Parts { http: http.clone(), server, client, resource: None, prover: None, key: None };
+    let parts = Parts {
+        known_method: Remedies::client_authentication(store, &server.issuer),
+        accepted: Accepted::nowhere(),
+        http: http.clone(),
+        server,
+        client,
+        resource: None,
+        prover: None,
+        key: None,
+    };
     let tokens_endpoint = TokenEndpoint::new(parts);
     // The refresh token first: with it go the access tokens, at most servers (RFC 7009 §2.1).
     if let Some(token) = tokens.refresh_token() {

@@ -175,6 +175,18 @@ pub(crate) fn written(url: &Url) -> Option<AddressScope> {
     (name == "localhost" || name.ends_with(".localhost")).then_some(AddressScope::Loopback)
 }
 
+/// Returns a URL with the scheme and the port of `asked`, which was requested over TLS, if it names the same host without
+/// TLS: a server behind a proxy that ends TLS takes its own scheme for the client's. Never for this machine, where both
+/// may be meant, and never from https to http.
+pub(crate) fn with_lost_scheme(asked: &Url, url: &Url) -> Option<Url> {
+    let is_lost = asked.scheme() == "https"
+        && url.scheme() == "http"
+        && url.host_str() == asked.host_str()
+        && written(url) != Some(AddressScope::Loopback);
+    let mut regained = url.clone();
+    (is_lost && regained.set_scheme("https").is_ok() && regained.set_port(asked.port()).is_ok()).then_some(regained)
+}
+
 type Answer = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 /// Looks names up for the requests of authorization, and leaves out the addresses that are nearer than
@@ -303,6 +315,21 @@ mod tests {
 
     fn place(address: &str) -> AddressScope {
         scope_of(address.parse().unwrap())
+    }
+
+    #[test]
+    fn scheme_is_regained_on_the_same_host_only() {
+        for (asked, named, expected) in [
+            ("https://a.example/mcp", "http://a.example/x?y", Some("https://a.example/x?y")),
+            ("https://a.example:8443/mcp", "http://a.example:8000/x", Some("https://a.example:8443/x")),
+            ("https://a.example/", "http://b.example/x", None),
+            ("http://a.example/", "http://a.example/x", None),
+            ("https://localhost:8443/", "http://localhost/x", None),
+            ("https://a.example/", "https://a.example:1/x", None),
+        ] {
+            let regained = with_lost_scheme(&url(asked), &url(named));
+            assert_eq!(regained.as_ref().map(Url::as_str), expected, "{asked} {named}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! # Invariants
 //!
 //! - No header, cookie or token of the MCP server is sent.
-//! - No redirect of a request that has a secret in it is followed.
+//! - No redirect of a request that has a secret in it is followed to another origin.
 
 use std::{
     net::IpAddr,
@@ -18,15 +18,17 @@ use log::debug;
 use reqwest::{Client, StatusCode, Url, dns::Resolve, header};
 
 use crate::{
+    bot_filter,
     config::{PlainHttp, ServerUrl, is_loopback},
     mcp::{EVENT_STREAM, header::PROTOCOL_VERSION, version::NEWEST_LEGACY},
     network::{ClientFactory, HttpVersions, Route},
     oauth::{
-        error::Error,
-        http::address::{GuardedResolver, Refused},
+        error::{Error, Step},
+        http::address::{GuardedResolver, Refused, with_lost_scheme},
     },
+    report::{self, Code, Report, catalogue::FORWARD_SCHEME},
     status::Disposition,
-    text::{chain, host},
+    text::{self, chain, host, one_line},
 };
 
 /// The most of an answer that is read, in bytes. Metadata and tokens are a few KB.
@@ -74,6 +76,48 @@ pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
     /// The body.
     pub(crate) body: Bytes,
+}
+
+impl Answer {
+    /// Returns whom a bot filter has answered for, if it was one.
+    pub(crate) fn filtered(&self, url: &Url) -> Option<Error> {
+        let words = one_line(&self.body);
+        bot_filter::has_answered(self.status, &self.headers, &words).then(|| Error::Filtered {
+            host: host(url),
+            status: self.status,
+            words,
+        })
+    }
+
+    /// Returns where a redirect leads that a POST to `url` follows, if this is one: on the same origin with the same
+    /// method (RFC 9110 §15.4.8, §15.4.9); without a secret also to the same host with or without `www.`, and where only
+    /// a slash at the end differs with any redirect, because a POST that becomes a GET was not meant.
+    ///
+    /// # Errors
+    /// [`Error::Moved`] for any other redirect.
+    pub(crate) fn moved(&self, step: Step, url: &Url, has_secret: bool) -> Result<Option<Url>, Error> {
+        let location = self.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
+        let Some(location) = location.filter(|_| self.status.is_redirection()) else { return Ok(None) };
+        let moved = |to: String| Error::Moved { step, status: self.status, from: text::url(url), to };
+        let Ok(to) = url.join(location) else { return Err(moved(one_line(location.as_bytes()))) };
+        let to = with_lost_scheme(url, &to).unwrap_or(to);
+        let keeps = matches!(self.status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+        let may_become_get = matches!(self.status, StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND);
+        let bare = |url: &Url| url.host_str().map(|host| host.strip_prefix("www.").unwrap_or(host).to_owned());
+        let same_path =
+            to.path().trim_end_matches('/') == url.path().trim_end_matches('/') && to.query() == url.query();
+        let same_origin = to.origin() == url.origin();
+        let same_site = same_origin
+            || to.scheme() == url.scheme() && to.port() == url.port() && bare(&to).is_some() && bare(&to) == bare(url);
+        let may_follow = same_origin && keeps || !has_secret && same_site && (keeps || may_become_get && same_path);
+        if may_follow && to != *url { Ok(Some(to)) } else { Err(moved(text::url(&to))) }
+    }
+}
+
+/// Says, once, what a server behind a proxy got wrong.
+pub(crate) fn warn_of_lost_scheme(what: &str, url: &Url) {
+    let sentence = format!("{what} is published as {}; https is used", text::url(url));
+    report::warn_of(&Report::new(Code::BadAddress, sentence, Some(FORWARD_SCHEME)));
 }
 
 impl HttpClient {
@@ -125,6 +169,25 @@ impl HttpClient {
         Ok(url)
     }
 
+    /// Parses a URL that stands in a document which came from `from`: it may be relative to that, and where only its
+    /// scheme was lost at a proxy, it is the https one (MCP 2025-11-25, Communication Security).
+    ///
+    /// # Errors
+    /// [`Error::Address`].
+    pub(crate) async fn address_in(&self, from: &Url, what: &str, text: &str) -> Result<Url, Error> {
+        let no_url = |error| Error::Address { what: what.to_owned(), why: format!("not a URL ({error})"), near: false };
+        let url = from.join(text).map_err(no_url)?;
+        let url = match with_lost_scheme(from, &url) {
+            Some(regained) => {
+                warn_of_lost_scheme(what, &url);
+                regained
+            }
+            None => url,
+        };
+        self.check(what, &url).await?;
+        Ok(url)
+    }
+
     async fn check(&self, what: &str, url: &Url) -> Result<(), Error> {
         if self.named.contains(&url.origin().ascii_serialization()) {
             return Ok(()); // where the user sends us
@@ -140,20 +203,27 @@ impl HttpClient {
         }
     }
 
-    /// GETs a metadata document. `None` if there is none: any status but 200.
+    /// GETs a metadata document. `None` if there is none.
     ///
     /// # Errors
-    /// [`Error::Network`], [`Error::Address`] for a redirect that leads where it must not.
+    /// [`Error::Network`]; [`Error::Filtered`] and [`Error::MetadataRefused`], which leave open whether there is one;
+    /// [`Error::Address`] for a redirect that leads where it must not.
     pub(crate) async fn metadata(&self, url: &Url) -> Result<Option<Bytes>, Error> {
         let silent =
             || Error::Network { host: host(url), why: format!("nothing within {} s", METADATA_PATIENCE.as_secs()) };
         let answer = tokio::time::timeout(METADATA_PATIENCE, self.follow(url)).await.unwrap_or_else(|_| Err(silent()));
         let answer = answer.inspect_err(|error| debug!("GET {}: {error}", without_query(url)))?;
+        if let Some(filtered) = answer.filtered(url) {
+            return Err(filtered);
+        }
         match answer.status {
             StatusCode::OK => Ok(Some(answer.body)),
             // Busy, not absent: what follows from there being none would be wrong.
             status if Disposition::of(status).is_busy() => {
                 Err(Error::Network { host: host(url), why: format!("HTTP {}", status.as_u16()) })
+            }
+            StatusCode::FORBIDDEN => {
+                Err(Error::MetadataRefused { place: text::url(url), words: one_line(&answer.body) })
             }
             _ => Ok(None),
         }
@@ -166,10 +236,8 @@ impl HttpClient {
             let location = answer.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
             match location {
                 Some(location) if answer.status.is_redirection() => {
-                    let next = url.join(location).map_err(|error| Error::Metadata(format!("redirected: {error}")))?;
                     // Each hop anew: MCP Security Best Practices, SSRF, "Validate redirect targets".
-                    self.check("a redirect", &next).await?;
-                    url = next;
+                    url = self.address_in(&url, "a redirect", location).await?;
                 }
                 _ => return Ok(answer),
             }
@@ -307,6 +375,45 @@ pub(crate) mod tests {
         };
         let clients = Arc::new(ClientFactory::new(&server, Arc::new(network)).unwrap());
         HttpClient::new(clients, server, PlainHttp::ForLoopback, private_addresses, named)
+    }
+
+    #[test]
+    fn post_follows_redirects_that_keep_it_where_it_is() {
+        let url = Url::parse("https://as.example/token").unwrap();
+        let moved = |status: u16, to: &'static str, has_secret| {
+            let headers = HeaderMap::from_iter([(header::LOCATION, HeaderValue::from_static(to))]);
+            let answer = Answer { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new() };
+            match answer.moved(Step::CodeExchange, &url, has_secret) {
+                Ok(Some(to)) => to.to_string(),
+                Ok(None) => "stays".to_owned(),
+                Err(error) => error.to_string(),
+            }
+        };
+        for (status, to, has_secret, expected) in [
+            (307, "/token/", true, "https://as.example/token/"),
+            (308, "/v2/token", true, "https://as.example/v2/token"),
+            (307, "http://as.example/v2/token", true, "https://as.example/v2/token"),
+            (301, "/token/", false, "https://as.example/token/"),
+            (302, "https://www.as.example/token", false, "https://www.as.example/token"),
+            (307, "https://www.as.example/token", false, "https://www.as.example/token"),
+            (200, "/elsewhere", true, "stays"),
+        ] {
+            assert_eq!(moved(status, to, has_secret), expected, "{status} {to}");
+        }
+        for (status, to, has_secret) in [
+            (301, "/token/", true),
+            (307, "https://www.as.example/token", true),
+            (307, "https://other.example/token", false),
+            (302, "/sign-in", false),
+            (303, "/token/", false),
+            (307, "http://www.as.example/token", false),
+            (307, "/token", true),
+        ] {
+            let told = moved(status, to, has_secret);
+            let start =
+                format!("the exchange of the code at https://as.example/token is redirected (HTTP {status}) to http");
+            assert!(told.starts_with(&start) && told.ends_with(", where it is not sent"), "{told}");
+        }
     }
 
     #[tokio::test]

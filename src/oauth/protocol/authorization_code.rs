@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::issuer::{Name, published_as};
 use crate::oauth::error::Error;
 
 /// An authorization request that waits for its response. The order and the names of the members are those of files
@@ -38,12 +39,18 @@ impl PendingAuthorization {
     /// [`Error::WrongIssuer`].
     pub(crate) fn check_issuer(&self, received: Option<&str>) -> Result<(), Error> {
         match (received, self.expected_issuer.as_deref()) {
-            (Some(received), Some(expected)) if received == expected => Ok(()),
+            (Some(received), Some(expected)) if is_name(expected, received) => Ok(()),
             (None, Some(_)) if !self.require_issuer => Ok(()),
             (_, None) => Ok(()),
             (_, Some(expected)) => Err(Error::WrongIssuer { expected: expected.to_owned() }),
         }
     }
+}
+
+/// Whether a response's `iss` is the issuer that was asked: to the letter (RFC 9207 §2.4), or as a server behind a proxy
+/// that ends TLS writes it, which then has the same host.
+fn is_name(expected: &str, received: &str) -> bool {
+    matches!(published_as(expected, received), Name::Exact | Name::SchemeLost)
 }
 
 #[cfg(test)]
@@ -56,6 +63,8 @@ mod tests {
             (Some("a"), false, Some("a"), true),
             (Some("a"), true, Some("a"), true),
             (Some("a"), false, Some("a/"), false),
+            (Some("https://a.example"), true, Some("http://a.example"), true),
+            (Some("https://a.example"), true, Some("http://b.example"), false),
             (Some("a"), false, None, true),
             (Some("a"), true, None, false),
             (None, true, None, true),

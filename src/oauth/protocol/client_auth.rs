@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderValue};
 use reqwest::header;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
@@ -23,15 +24,22 @@ pub(crate) const REQUESTED_SCOPE: &str = "requested_scope";
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// How a client proves who it is (RFC 7591 §2, `token_endpoint_auth_method`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum AuthMethod {
     /// Not at all: a public client.
+    #[serde(rename = "none")]
     None,
     /// RFC 6749 §2.3.1, in a header.
+    #[serde(rename = "client_secret_basic")]
     Basic,
+    /// The same with id and secret as they stand, which some servers compare without decoding them.
+    #[serde(rename = "client_secret_basic_unencoded")]
+    BasicUnencoded,
     /// RFC 6749 §2.3.1, in the body.
+    #[serde(rename = "client_secret_post")]
     Post,
     /// RFC 7523 §2.2: a signed assertion.
+    #[serde(rename = "private_key_jwt")]
     PrivateKeyJwt,
 }
 
@@ -45,10 +53,24 @@ impl AuthMethod {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
-            Self::Basic => "client_secret_basic",
+            Self::Basic | Self::BasicUnencoded => "client_secret_basic",
             Self::Post => "client_secret_post",
             Self::PrivateKeyJwt => "private_key_jwt",
         }
+    }
+
+    /// Returns its name for people.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::BasicUnencoded => "client_secret_basic without form encoding",
+            _ => self.name(),
+        }
+    }
+
+    /// Whether the server lists it, or lists nothing.
+    fn may_be_known(self, server: &AuthorizationServer) -> bool {
+        let list = server.metadata.token_endpoint_auth_methods_supported.as_deref();
+        list.is_none_or(|list| list.iter().any(|name| name == self.name()))
     }
 
     /// Returns the first of `preferred` that the server lists; `None` if it lists none of them, or nothing.
@@ -87,6 +109,8 @@ pub(crate) struct Client {
     pub(crate) secret: Option<Secret<String>>,
     /// How it authenticates.
     pub(crate) method: AuthMethod,
+    /// Whether the user has named the method, so that no other is tried.
+    pub(crate) is_method_fixed: bool,
     pub(crate) origin: Origin,
     /// What it may ask for (RFC 7591 §2, `scope`), if it says: what it was given, and what it was asked
     /// for, because another registration would get no more.
@@ -96,19 +120,54 @@ pub(crate) struct Client {
 impl Client {
     /// A public client, about which nothing but its id is known.
     pub(crate) const fn public(id: String, origin: Origin) -> Self {
-        Self { id, secret: None, method: AuthMethod::None, origin, scopes: None }
+        Self { id, secret: None, method: AuthMethod::None, is_method_fixed: false, origin, scopes: None }
     }
 
     /// Reads the members of a registration, or of what the user has written like one.
     pub(crate) fn of(info: &Map<String, Value>, server: &AuthorizationServer, origin: Origin) -> Option<Self> {
         let text = |name: &str| info.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-        let id = text("client_id")?.to_owned();
+        let id = match info.get("client_id")? {
+            Value::Number(number) => number.to_string(),
+            _ => text("client_id")?.to_owned(),
+        };
         let secret = text("client_secret").map(|secret| Secret::new(secret.to_owned()));
-        let method = text("token_endpoint_auth_method").and_then(AuthMethod::parse);
-        let method = method.unwrap_or_else(|| AuthMethod::offered(server, secret.is_some()));
+        let declared = text("token_endpoint_auth_method").and_then(AuthMethod::parse);
+        let method = match declared {
+            // Whatever is declared: there is nothing to authenticate with.
+            Some(AuthMethod::Basic | AuthMethod::Post) if secret.is_none() => AuthMethod::None,
+            Some(declared) => declared,
+            None => AuthMethod::offered(server, secret.is_some()),
+        };
         let listed = |name| scope::split(text(name));
         let scopes = text("scope").map(|_| [listed("scope"), listed(REQUESTED_SCOPE)].concat());
-        Some(Self { id, secret, method, origin, scopes })
+        let is_method_fixed = origin == Origin::Configured && declared.is_some();
+        Some(Self { id, secret, method, is_method_fixed, origin, scopes })
+    }
+
+    /// Returns how it may authenticate, the likeliest first: its own method; then what servers take in its place, as far
+    /// as `server` does not rule it out.
+    pub(crate) fn methods(&self, server: &AuthorizationServer) -> Vec<AuthMethod> {
+        let mut methods = vec![self.method];
+        let Some(secret) = self.secret.as_ref().filter(|_| self.method != AuthMethod::PrivateKeyJwt) else {
+            return methods;
+        };
+        let is_altered = |text: &str| form::encode_one(text) != text;
+        let unencoded = (is_altered(&self.id) || is_altered(secret.expose())).then_some(AuthMethod::BasicUnencoded);
+        if self.method == AuthMethod::Basic {
+            methods.extend(unencoded);
+        }
+        if !self.is_method_fixed {
+            methods.extend([AuthMethod::Basic].into_iter().chain(unencoded).chain([AuthMethod::Post]));
+            // A user who gives a secret means it to be used.
+            methods.extend((self.origin != Origin::Configured).then_some(AuthMethod::None));
+        }
+        let mut seen = Vec::new();
+        methods.retain(|method| {
+            let is_new = !seen.contains(method);
+            seen.push(*method);
+            is_new && (*method == self.method || method.may_be_known(server))
+        });
+        methods
     }
 
     /// Whether it may ask for these, as far as is known.
@@ -116,12 +175,14 @@ impl Client {
         self.scopes.as_ref().is_none_or(|known| scopes.iter().all(|scope| known.contains(scope)))
     }
 
-    /// Puts the client's authentication on a request to the token endpoint of `server`. `key` signs assertions.
+    /// Puts the client's authentication by `method` on a request to the token endpoint of `server`. `key` signs
+    /// assertions.
     ///
     /// # Errors
     /// [`Error::Local`] where there is no key, or it cannot sign as the server wants it.
     pub(crate) fn authenticate(
         &self,
+        method: AuthMethod,
         server: &AuthorizationServer,
         key: Option<&SigningKey>,
         form: &mut Form,
@@ -129,16 +190,19 @@ impl Client {
     ) -> Result<(), Error> {
         form.retain(|(name, _)| name != "client_id" && name != "client_secret");
         let secret = self.secret.as_ref().map_or("", |secret| secret.expose().as_str());
-        match self.method {
+        match method {
             AuthMethod::None if self.id.is_empty() => {} // an assertion says who we are (RFC 7521 §4.1)
             AuthMethod::None => form.push(("client_id".to_owned(), self.id.clone())),
             AuthMethod::Post => {
                 form.push(("client_id".to_owned(), self.id.clone()));
                 form.push(("client_secret".to_owned(), secret.to_owned()));
             }
-            AuthMethod::Basic => {
+            AuthMethod::Basic | AuthMethod::BasicUnencoded => {
                 // RFC 6749 §2.3.1: each is form-encoded first.
-                let pair = format!("{}:{}", form::encode_one(&self.id), form::encode_one(secret));
+                let pair = match method {
+                    AuthMethod::Basic => format!("{}:{}", form::encode_one(&self.id), form::encode_one(secret)),
+                    _ => format!("{}:{secret}", self.id),
+                };
                 let value = format!("Basic {}", BASE64_STANDARD.encode(pair));
                 let mut value = HeaderValue::from_str(&value).map_err(|error| Error::Local(error.to_string()))?;
                 value.set_sensitive(true);
@@ -196,10 +260,31 @@ mod tests {
                 AuthMethod::Post,
             ),
             (json!({ "client_id": "c", "token_endpoint_auth_method": "unknown" }), None, AuthMethod::None),
+            (json!({ "client_id": "c", "token_endpoint_auth_method": "client_secret_basic" }), None, AuthMethod::None),
         ] {
             assert_eq!(client(info.clone(), methods).method, expected, "{info} {methods:?}");
         }
         assert!(Client::of(&Map::new(), &server(None), Origin::Stored).is_none());
+    }
+
+    #[test]
+    fn other_methods_are_those_that_are_not_ruled_out() {
+        use AuthMethod::{Basic, BasicUnencoded, None, Post};
+        let info = |method: &str, secret: &str| json!({ "client_id": "c", "client_secret": secret, "token_endpoint_auth_method": method });
+        for (info, origin, listed, expected) in [
+            (info("client_secret_basic", "s"), Origin::Stored, Option::None, &[Basic, Post, None][..]),
+            (info("client_secret_basic", "a+/="), Origin::Stored, Option::None, &[Basic, BasicUnencoded, Post, None]),
+            (info("client_secret_basic", "s"), Origin::Stored, Some(&["client_secret_basic"][..]), &[Basic]),
+            (info("client_secret_post", "s"), Origin::Registered, Option::None, &[Post, Basic, None]),
+            (info("client_secret_post", "a+/="), Origin::Configured, Option::None, &[Post]),
+            (info("client_secret_basic", "a+/="), Origin::Configured, Option::None, &[Basic, BasicUnencoded]),
+            (info("", "s"), Origin::Configured, Option::None, &[Basic, Post]),
+            (json!({ "client_id": 7 }), Origin::Registered, Option::None, &[None]),
+        ] {
+            let server = server(listed);
+            let client = Client::of(info.as_object().unwrap(), &server, origin).unwrap();
+            assert_eq!(client.methods(&server), expected, "{info} {origin:?} {listed:?}");
+        }
     }
 
     #[test]
@@ -210,7 +295,8 @@ mod tests {
                 vec![("client_id".to_owned(), "of rmcp".to_owned()), ("code".to_owned(), "1".to_owned())],
                 HeaderMap::new(),
             );
-            client(info, None).authenticate(&server(None), None, &mut form, &mut headers).unwrap();
+            let client = client(info, None);
+            client.authenticate(client.method, &server(None), None, &mut form, &mut headers).unwrap();
             let header = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
             (form::encode(&form), header)
         };

@@ -11,18 +11,22 @@
 //! - A document whose issuer is not the one that was asked for is not used.
 //! - The MCP server's own origin is not taken where its metadata name another issuer.
 
-use log::{debug, warn};
+use log::{debug, info, warn};
 use reqwest::Url;
 
 use super::{
     challenge::Challenge,
-    issuer::same_issuer,
+    issuer::{Name, published_as, same_issuer},
+    members::Fault,
     metadata::{AuthorizationServer, Discovered, Metadata, ProtectedResource, ResourceMetadata, origin},
 };
 use crate::{
     oauth::{
         error::Error,
-        http::client::{HttpClient, without_query},
+        http::{
+            address::with_lost_scheme,
+            client::{HttpClient, warn_of_lost_scheme, without_query},
+        },
     },
     text::{host, is_obeyed, one_line},
 };
@@ -43,11 +47,17 @@ pub(crate) async fn discover(
     challenge: &Challenge,
     present: Option<&str>,
 ) -> Result<Discovered, Error> {
-    let Some(resource) = protected_resource(http, challenge).await? else {
-        return Ok(Discovered { resource: None, server: of_2025_03_26(http).await? });
+    let (resource, mut named) = match protected_resource(http, challenge).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(Discovered { resource: None, server: of_2025_03_26(http, challenge).await? }),
+        // Its own origin counts only if it says itself that it is an authorization server, as with npm; nothing is
+        // guessed.
+        Err(trouble) if leaves_origin(&trouble) => {
+            let server = published(http, &origin(http.server())).await;
+            return server.map(|server| Discovered { resource: None, server }).map_err(|_| trouble);
+        }
+        Err(trouble) => return Err(trouble),
     };
-    let ResourceMetadata { authorization_servers, .. } = &resource.1;
-    let mut named: Vec<&String> = authorization_servers.iter().flatten().collect();
     let is_present = |issuer: &str| present.is_some_and(|present| same_issuer(present, issuer));
     named.sort_by_key(|issuer| !is_present(issuer));
     if named.len() > MOST_ISSUERS {
@@ -55,18 +65,16 @@ pub(crate) async fn discover(
         named.truncate(MOST_ISSUERS);
     }
     if named.is_empty() {
-        // Which the specification demands of the server. Its own origin counts only if it says itself
-        // that it is an authorization server, as with npm; nothing is guessed.
-        let origin = origin(http.server());
-        let server = published(http, &origin).await.map_err(|_| {
+        // Which the specification demands of the server.
+        let server = published(http, &origin(http.server())).await.map_err(|_| {
             Error::Metadata(format!("the metadata of {} name no authorization server", host(http.server())))
         })?;
-        return Ok(Discovered { resource: Some(resource.0), server });
+        return Ok(Discovered { resource: Some(resource), server });
     }
     let mut reasons = Vec::new();
     for issuer in &named {
         match published(http, issuer).await {
-            Ok(server) => return Ok(Discovered { resource: Some(resource.0), server }),
+            Ok(server) => return Ok(Discovered { resource: Some(resource), server }),
             Err(error @ Error::Network { .. }) if is_present(issuer) => return Err(error),
             Err(error) => {
                 debug!("{error}");
@@ -74,63 +82,120 @@ pub(crate) async fn discover(
             }
         }
     }
-    match (<[Error; 1]>::try_from(reasons), named.as_slice()) {
-        (Ok([only]), _) => Err(only),
-        (Err(reasons), _) => {
+    match <[Error; 1]>::try_from(reasons) {
+        Ok([only]) => Err(only),
+        Err(reasons) => {
             let told: Vec<_> = reasons.iter().map(ToString::to_string).collect();
             Err(Error::Metadata(format!("no authorization server can be used: {}", told.join("; "))))
         }
     }
 }
 
-/// The MCP server's metadata: where the challenge says, else at the well-known places, the one with
-/// the path first (MCP 2025-11-25, Authorization, Protected Resource Metadata Discovery).
+/// Whether the server's own origin may be looked at where its metadata cannot be had. Not where they are those of
+/// another resource, and not where they may be had later.
+fn leaves_origin(trouble: &Error) -> bool {
+    matches!(
+        trouble,
+        Error::Metadata(_) | Error::MetadataRefused { .. } | Error::Filtered { .. } | Error::Address { .. }
+    )
+}
+
+/// Returns the MCP server's metadata and the issuers that they name, from where the challenge says, else from the
+/// well-known places, the one with the path first (MCP 2025-11-25, Authorization, Protected Resource Metadata Discovery).
 async fn protected_resource(
     http: &HttpClient,
     challenge: &Challenge,
-) -> Result<Option<(ProtectedResource, ResourceMetadata)>, Error> {
+) -> Result<Option<(ProtectedResource, Vec<String>)>, Error> {
+    let server = http.server();
+    let mut trouble = None;
     let mut advertised = None;
     if let Some(text) = &challenge.resource_metadata {
         // May be relative; servers have done that.
-        let text = http.server().join(text).map_or_else(|_| text.clone(), Into::into);
-        advertised = Some(http.address("the address of the server's metadata", &text).await?);
+        match http.address_in(server, "the address of the server's metadata", text).await {
+            Ok(url) => advertised = Some(url),
+            Err(error) => trouble = Some(error),
+        }
     }
-    let mut trouble = None;
     let places = advertised.iter().cloned().map(|url| (url, true));
-    let well_known = well_known_resources(http.server());
+    let well_known = well_known_resources(server);
     for (url, is_advertised) in places.chain(well_known.into_iter().map(|url| (url, false))) {
         let body = match http.metadata(&url).await {
             Ok(Some(body)) => body,
             Ok(None) => continue,
+            // A server that guards all of its paths; only what it names itself is known to be there.
+            Err(error @ Error::MetadataRefused { .. }) if !is_advertised => {
+                debug!("{error}");
+                continue;
+            }
             Err(error) => {
                 trouble.get_or_insert(error);
                 continue;
             }
         };
-        let Ok(found) = serde_json::from_slice::<ResourceMetadata>(&body) else {
-            debug!("{} is no protected resource metadata: {}", without_query(&url), one_line(&body));
+        let found = match ResourceMetadata::of(&body) {
+            Ok(found) => found,
+            // Many servers answer each path with a page.
+            Err(Fault::NotAnObject) if !is_advertised => {
+                debug!("{} is no protected resource metadata: {}", without_query(&url), one_line(&body));
+                continue;
+            }
+            Err(fault) => {
+                trouble.get_or_insert_with(|| {
+                    Error::Metadata(format!("the metadata at {} are unusable: {fault}", shown(&url)))
+                });
+                continue;
+            }
+        };
+        let Some(resource) = resource_of(&found, server) else {
+            let named = one_line(found.resources.join(" ").as_bytes());
+            trouble.get_or_insert(Error::OtherResource { named });
             continue;
         };
-        if !describes(&found.resource, http.server()) {
-            return Err(Error::OtherResource { named: one_line(found.resource.as_bytes()) });
-        }
         let resource = ProtectedResource {
-            resource: found.resource.clone(),
-            scopes: found.scopes_supported.clone().unwrap_or_default(),
+            resource,
+            scopes: found.scopes_supported,
             advertised: is_advertised.then(|| url.to_string()),
-            wants_dpop: found.dpop_bound_access_tokens_required == Some(true),
+            wants_dpop: found.dpop_bound_access_tokens_required,
         };
-        return Ok(Some((resource, found)));
+        return Ok(Some((resource, found.authorization_servers)));
     }
     // Without metadata the server would be its own authorization server (MCP 2025-03-26). One that has
     // some, which cannot be had now, is not that.
     match (trouble, &advertised) {
         (Some(trouble), _) => Err(trouble),
-        (None, Some(_)) => {
-            Err(Error::Metadata(format!("the metadata that {} names are not there", host(http.server()))))
-        }
+        (None, Some(url)) => Err(Error::Metadata(format!("there are no metadata at {}, which it names", shown(url)))),
         (None, None) => Ok(None),
     }
+}
+
+/// Returns the resource that metadata describe, if that is the server (RFC 9728 §3.3): as they name it, for it is
+/// compared to the letter elsewhere; of several the one that is the server; without any the server's own URI.
+fn resource_of(found: &ResourceMetadata, server: &Url) -> Option<String> {
+    if found.resources.is_empty() {
+        return Some(canonical(server));
+    }
+    if let Some(same) = found.resources.iter().find(|resource| describes(resource, server)) {
+        return Some(same.clone());
+    }
+    found.resources.iter().find_map(|resource| {
+        let lost = Url::parse(resource).ok()?;
+        let regained = with_lost_scheme(server, &lost).filter(|url| describes(url.as_str(), server))?;
+        warn_of_lost_scheme("its resource", &lost);
+        Some(canonical(&regained))
+    })
+}
+
+/// Returns a server's canonical URI (MCP 2025-11-25, Canonical Server URI): no fragment, and no slash that
+/// nobody wrote.
+pub(crate) fn canonical(server: &Url) -> String {
+    let mut url = server.clone();
+    url.set_fragment(None);
+    url.set_query(None); // RFC 8707 §2: SHOULD NOT have one, and it may hold a key
+    _ = url.set_username("");
+    _ = url.set_password(None);
+    let bare = url.path() == "/";
+    let text = String::from(url);
+    if bare { text.trim_end_matches('/').to_owned() } else { text }
 }
 
 /// RFC 9728 §3.1: the segment goes between host and path; then at the root.
@@ -161,22 +226,55 @@ fn describes(resource: &str, server: &Url) -> bool {
         && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The published metadata of a named issuer.
+/// Returns the published metadata of a named issuer. Where the document there is another issuer's, that issuer is asked
+/// itself: if its own document has the same endpoints, the owner of both origins has said whose they are.
 ///
 /// # Errors
-/// [`Error::NoMetadata`], [`Error::Metadata`] for such as may not be used, [`Error::Address`],
-/// [`Error::Network`].
+/// [`Error::NoMetadata`], [`Error::Metadata`] and [`Error::IssuerMismatch`] for such as may not be used,
+/// [`Error::Address`], [`Error::Network`], [`Error::MetadataRefused`], [`Error::Filtered`].
 pub(crate) async fn published(http: &HttpClient, issuer: &str) -> Result<AuthorizationServer, Error> {
+    let (place, other) = match documents(http, issuer).await? {
+        Found::Own(server) => return Ok(*server),
+        Found::Others { place, server } => (place, *server),
+    };
+    if let Ok(Found::Own(own)) = documents(http, &other.issuer).await
+        && own.metadata.authorization_endpoint == other.metadata.authorization_endpoint
+        && own.metadata.token_endpoint == other.metadata.token_endpoint
+    {
+        info!("the authorization server of {issuer} is {}, whose own metadata say the same", own.issuer);
+        return Ok(*own);
+    }
+    Err(Error::IssuerMismatch {
+        place: shown(&place).into(),
+        published: one_line(other.issuer.as_bytes()),
+        named: issuer.to_owned(),
+    })
+}
+
+/// What stands at the well-known places of an issuer.
+enum Found {
+    /// Its metadata.
+    Own(Box<AuthorizationServer>),
+    /// The metadata of another one.
+    Others { place: Url, server: Box<AuthorizationServer> },
+}
+
+async fn documents(http: &HttpClient, issuer: &str) -> Result<Found, Error> {
     let what = "the authorization server";
     let refused = |why: &str| Error::Address { what: what.to_owned(), why: why.to_owned(), near: false };
     if issuer.len() > LONGEST_ISSUER {
         return Err(refused("it is longer than any address"));
     }
-    let url = http.address(what, issuer).await?;
+    let url = Url::parse(issuer).map_err(|error| refused(&format!("not a URL ({error})")))?;
+    let regained = with_lost_scheme(http.server(), &url);
+    let url = http.address_in(http.server(), what, issuer).await?;
     if issuer.chars().any(|character| is_obeyed(character) || character.is_whitespace()) {
         return Err(refused("it has characters that no address has")); // the parser drops some of them
     }
+    let (url, stripped) = without_well_known(url);
+    let issuer = if regained.is_some() || stripped { &*canonical(&url) } else { issuer };
     let mut unusable = None;
+    let mut others = None;
     for place in well_known_servers(&url) {
         let body = match http.metadata(&place).await {
             Ok(Some(body)) => body,
@@ -186,35 +284,74 @@ pub(crate) async fn published(http: &HttpClient, issuer: &str) -> Result<Authori
                 continue;
             }
         };
-        let Ok(metadata) = serde_json::from_slice::<Metadata>(&body) else {
-            debug!("{place} is no authorization server metadata: {}", one_line(&body));
-            continue;
-        };
-        // RFC 8414 §3.3: identical, or the document must not be used. Simple string comparison.
-        let Some(published) = metadata.issuer.clone() else {
-            unusable.get_or_insert_with(|| Error::Metadata(format!("the metadata at {place} name no issuer")));
-            continue;
-        };
-        if published != issuer {
-            if published.strip_suffix('/') != Some(issuer) && issuer.strip_suffix('/') != Some(&published) {
-                let shown = one_line(published.as_bytes());
-                unusable.get_or_insert_with(|| {
-                    Error::Metadata(format!("the metadata at {place} are those of {shown}, not of {issuer}"))
-                });
+        let metadata = match Metadata::of(&body) {
+            Ok(metadata) => metadata,
+            Err(Fault::NotAnObject) => {
+                debug!("{place} is no authorization server metadata: {}", one_line(&body));
                 continue;
             }
-            warn!("the issuer is called {issuer} in one place and {published} in the other");
+            Err(fault) => {
+                let fault = format!("the metadata at {} are unusable: {fault}", shown(&place));
+                unusable.get_or_insert(Error::Metadata(fault));
+                continue;
+            }
+        };
+        let Some(published) = metadata.issuer.clone() else {
+            let fault = format!("the metadata at {} name no issuer", shown(&place));
+            unusable.get_or_insert(Error::Metadata(fault));
+            continue;
+        };
+        let name = published_as(issuer, &published);
+        let issuer = match name {
+            Name::Exact | Name::Other => published,
+            Name::OtherSlash => {
+                warn!("the issuer is called {issuer} in one place and {published} in the other");
+                published
+            }
+            Name::SchemeLost | Name::Template => {
+                debug!("{place} names the issuer {}", one_line(published.as_bytes()));
+                issuer.to_owned()
+            }
+        };
+        let server = AuthorizationServer { issuer, metadata, published: true };
+        if name != Name::Other {
+            return checked(http, &place, server).await.map(|server| Found::Own(Box::new(server)));
         }
-        return checked(http, AuthorizationServer { issuer: published, metadata, published: true }).await;
+        others.get_or_insert((place, server));
     }
-    Err(unusable.unwrap_or_else(|| Error::NoMetadata { issuer: issuer.to_owned() }))
+    match others {
+        Some((place, server)) => Ok(Found::Others { server: Box::new(checked(http, &place, server).await?), place }),
+        None => Err(unusable.unwrap_or_else(|| Error::NoMetadata { issuer: issuer.to_owned() })),
+    }
 }
+
+/// Where metadata stand, for people.
+fn shown(place: &Url) -> Url {
+    without_query(place)
+}
+
+/// Returns the issuer of a URL that is the place of an issuer's metadata, and whether it was one: some servers name that
+/// in place of the issuer.
+fn without_well_known(mut url: Url) -> (Url, bool) {
+    let path = url.path().to_owned();
+    let rest = [OAUTH, OPENID].iter().find_map(|segment| {
+        path.strip_prefix(segment)
+            .or_else(|| path.strip_suffix(segment))
+            .filter(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    if let Some(rest) = rest {
+        url.set_path(rest);
+    }
+    (url, rest.is_some())
+}
+
+/// RFC 8414 §3, OpenID Connect Discovery §4.
+const OAUTH: &str = "/.well-known/oauth-authorization-server";
+const OPENID: &str = "/.well-known/openid-configuration";
 
 /// MCP 2025-11-25, Authorization Server Metadata Discovery: the order for issuers with and without
 /// a path.
 fn well_known_servers(issuer: &Url) -> Vec<Url> {
-    const OAUTH: &str = "/.well-known/oauth-authorization-server";
-    const OPENID: &str = "/.well-known/openid-configuration";
     let path = issuer.path().trim_end_matches('/');
     let paths = if path.is_empty() {
         vec![OAUTH.to_owned(), OPENID.to_owned()]
@@ -233,10 +370,15 @@ fn well_known_servers(issuer: &Url) -> Vec<Url> {
 
 /// MCP 2025-03-26, Authorization: the MCP server is its own authorization server, with metadata at the
 /// root of its origin, else with endpoints at fixed places.
-async fn of_2025_03_26(http: &HttpClient) -> Result<AuthorizationServer, Error> {
+async fn of_2025_03_26(http: &HttpClient, challenge: &Challenge) -> Result<AuthorizationServer, Error> {
     let issuer = origin(http.server());
     match published(http, &issuer).await {
-        Err(Error::NoMetadata { .. }) => {
+        // Whoever asks for something else than a token has no such endpoints.
+        Err(_) if !challenge.only_other.is_empty() => {
+            let schemes = challenge.only_other.join(", ");
+            Err(Error::NotOffered(format!("it asks for {schemes}, which no sign-in gives")))
+        }
+        Err(Error::NoMetadata { .. } | Error::MetadataRefused { .. }) => {
             let endpoint = |path: &str| Some(format!("{issuer}{path}"));
             let metadata = Metadata {
                 authorization_endpoint: endpoint("/authorize"),
@@ -250,15 +392,20 @@ async fn of_2025_03_26(http: &HttpClient) -> Result<AuthorizationServer, Error> 
     }
 }
 
-/// All endpoints may be gone to: https, or loopback (MCP 2025-11-25, Communication Security).
-async fn checked(http: &HttpClient, mut server: AuthorizationServer) -> Result<AuthorizationServer, Error> {
+/// All endpoints may be gone to: https, or loopback (MCP 2025-11-25, Communication Security). `place` is where they are
+/// named.
+async fn checked(
+    http: &HttpClient,
+    place: &Url,
+    mut server: AuthorizationServer,
+) -> Result<AuthorizationServer, Error> {
     let metadata = &mut server.metadata;
     for (what, endpoint) in [
-        ("the authorization endpoint", &metadata.authorization_endpoint),
-        ("the token endpoint", &metadata.token_endpoint),
+        ("the authorization endpoint", &mut metadata.authorization_endpoint),
+        ("the token endpoint", &mut metadata.token_endpoint),
     ] {
-        if let Some(endpoint) = endpoint {
-            http.address(what, endpoint).await?;
+        if let Some(named) = endpoint {
+            *endpoint = Some(http.address_in(place, what, named).await?.into());
         }
     }
     // Without these there is another way.
@@ -267,11 +414,14 @@ async fn checked(http: &HttpClient, mut server: AuthorizationServer) -> Result<A
         ("the device authorization endpoint", &mut metadata.device_authorization_endpoint),
         ("the revocation endpoint", &mut metadata.revocation_endpoint),
     ] {
-        if let Some(named) = endpoint
-            && let Err(error) = http.address(what, named).await
-        {
-            warn!("{error}; it is left out");
-            *endpoint = None;
+        if let Some(named) = endpoint {
+            *endpoint = match http.address_in(place, what, named).await {
+                Ok(url) => Some(url.into()),
+                Err(error) => {
+                    warn!("{error}; it is left out");
+                    None
+                }
+            };
         }
     }
     Ok(server)
@@ -412,14 +562,163 @@ mod tests {
         let other = json!({ "resource": "https://evil.example/", "authorization_servers": [ISSUER] });
         let (result, asked) = discovered(&[(SERVER_METADATA, other)], Challenge::default(), None).await;
         assert_eq!(result.unwrap_err(), "its metadata are those of another resource, https://evil.example/");
-        assert_eq!(asked, [SERVER_METADATA]);
+        assert_eq!(asked, [SERVER_METADATA, ROOT_METADATA]);
         let documents = [(SERVER_METADATA, resource(&[ISSUER])), (ISSUER_METADATA, issuer("https://evil.example"))];
         let (result, _) = discovered(&documents, Challenge::default(), None).await;
-        let told = "the metadata at https://203.0.113.2/.well-known/oauth-authorization-server are those of \
-                    https://evil.example, not of https://203.0.113.2";
+        let told = "the metadata at https://203.0.113.2/.well-known/oauth-authorization-server name the issuer \
+                    https://evil.example, not https://203.0.113.2";
         assert_eq!(result.unwrap_err(), told);
         let slash = [(SERVER_METADATA, resource(&[ISSUER])), (ISSUER_METADATA, issuer("https://203.0.113.2/"))];
         assert_eq!(discovered(&slash, Challenge::default(), None).await.0, found("https://203.0.113.2/"));
+    }
+
+    /// What is found where these documents are, the challenge being the ordinary one.
+    async fn found_in(documents: &[(&str, Value)]) -> Result<(Option<String>, String), String> {
+        discovered(documents, Challenge::default(), None).await.0
+    }
+
+    const ORIGIN: &str = "https://203.0.113.1";
+    const ORIGIN_METADATA: &str = "https://203.0.113.1/.well-known/oauth-authorization-server";
+
+    #[tokio::test]
+    async fn resource_metadata_of_wrong_shape_are_read_where_they_can_be() {
+        let known = (ISSUER_METADATA, issuer(ISSUER));
+        let other = "https://evil.example/";
+        for (resource, issuers) in [
+            (json!(["https://203.0.113.1/mcp"]), json!([ISSUER])),
+            (json!([other, "https://203.0.113.1/mcp"]), json!([ISSUER])),
+            (Value::Null, json!([ISSUER])),
+            (json!("https://203.0.113.1/mcp"), json!(ISSUER)),
+            (json!("http://203.0.113.1/mcp"), json!([ISSUER, 7])),
+        ] {
+            let document = json!({ "resource": resource, "authorization_servers": issuers, "scopes_supported": 7 });
+            assert_eq!(
+                found_in(&[(SERVER_METADATA, document.clone()), known.clone()]).await,
+                found(ISSUER),
+                "{document}"
+            );
+        }
+        for (member, value, told) in [
+            ("resource", json!(7), "their member resource is a number, not a text"),
+            ("authorization_servers", json!({}), "their member authorization_servers is an object, not a list"),
+        ] {
+            let mut document = resource(&[ISSUER]);
+            document[member] = value;
+            let at = "the metadata at https://203.0.113.1/.well-known/oauth-protected-resource/mcp are unusable: ";
+            let documents = [(SERVER_METADATA, document.clone()), known.clone()];
+            assert_eq!(found_in(&documents).await, Err(format!("{at}{told}")));
+            let next = [(SERVER_METADATA, document), known.clone(), (ROOT_METADATA, resource(&[ISSUER]))];
+            assert_eq!(found_in(&next).await, found(ISSUER), "the next place is asked, too");
+        }
+    }
+
+    #[tokio::test]
+    async fn issuer_metadata_of_wrong_shape_are_read_where_they_can_be() {
+        let known = (SERVER_METADATA, resource(&[ISSUER]));
+        let with = |member: &str, value: Value| {
+            let mut document = issuer(ISSUER);
+            document[member] = value;
+            [known.clone(), (ISSUER_METADATA, document)]
+        };
+        for (member, value) in [
+            ("scopes_supported", json!("read write")),
+            ("client_id_metadata_document_supported", json!("true")),
+            ("registration_endpoint", json!("")),
+            ("registration_endpoint", json!(7)),
+        ] {
+            assert_eq!(found_in(&with(member, value)).await, found(ISSUER), "{member}");
+        }
+        assert_eq!(
+            found_in(&with("token_endpoint", json!(7))).await.unwrap_err(),
+            "the metadata at https://203.0.113.2/.well-known/oauth-authorization-server are unusable: their member \
+             token_endpoint is a number, not a text"
+        );
+    }
+
+    #[tokio::test]
+    async fn origin_counts_where_advertised_metadata_are_absent() {
+        let named = || Challenge { resource_metadata: Some("/gone".to_owned()), ..Challenge::default() };
+        let own = [(ORIGIN_METADATA, issuer(ORIGIN))];
+        assert_eq!(discovered(&own, named(), None).await.0, Ok((None, ORIGIN.to_owned())));
+        let unencrypted =
+            Challenge { resource_metadata: Some("http://as.example/x".to_owned()), ..Challenge::default() };
+        assert_eq!(discovered(&own, unencrypted.clone(), None).await.0, Ok((None, ORIGIN.to_owned())));
+        assert_eq!(
+            discovered(&[], unencrypted, None).await.0.unwrap_err(),
+            "the address of the server's metadata is refused: http://as.example is not encrypted"
+        );
+        // Metadata of another resource say that something is wrong, and nothing else is looked at.
+        let others = [(SERVER_METADATA, json!({ "resource": "https://evil.example/" })), own[0].clone()];
+        assert!(found_in(&others).await.unwrap_err().contains("another resource"));
+    }
+
+    #[tokio::test]
+    async fn lost_scheme_is_regained_on_the_same_host() {
+        let challenge = Challenge {
+            resource_metadata: Some("http://203.0.113.1/.well-known/oauth-protected-resource/mcp".to_owned()),
+            ..Challenge::default()
+        };
+        let documents = [
+            (
+                SERVER_METADATA,
+                json!({ "resource": "http://203.0.113.1/mcp", "authorization_servers": ["http://203.0.113.1"] }),
+            ),
+            (
+                ORIGIN_METADATA,
+                json!({ "issuer": "http://203.0.113.1", "token_endpoint": "http://203.0.113.1:8000/token" }),
+            ),
+        ];
+        let (result, asked) = discovered(&documents, challenge, None).await;
+        assert_eq!(result, found(ORIGIN));
+        assert!(asked.iter().all(|url| url.starts_with("https://")), "{asked:?}");
+        let elsewhere = [(SERVER_METADATA, resource(&["http://203.0.113.2"])), (ISSUER_METADATA, issuer(ISSUER))];
+        assert_eq!(
+            found_in(&elsewhere).await.unwrap_err(),
+            "the authorization server is refused: http://203.0.113.2 is not encrypted"
+        );
+    }
+
+    #[tokio::test]
+    async fn other_issuer_is_used_if_its_own_metadata_say_the_same() {
+        let facade = json!({ "issuer": ISSUER, "token_endpoint": "https://203.0.113.2/token" });
+        let both = [(ORIGIN_METADATA, facade.clone()), (ISSUER_METADATA, issuer(ISSUER))];
+        assert_eq!(found_in(&both).await, Ok((None, ISSUER.to_owned())));
+        let refused = "the metadata at https://203.0.113.1/.well-known/oauth-authorization-server name the issuer \
+                       https://203.0.113.2, not https://203.0.113.1";
+        let mut other = issuer(ISSUER);
+        other["token_endpoint"] = json!("https://203.0.113.2/other");
+        for own in [json!(404), other, issuer("https://203.0.113.3")] {
+            let documents = [(ORIGIN_METADATA, facade.clone()), (ISSUER_METADATA, own)];
+            assert_eq!(found_in(&documents).await.unwrap_err(), refused);
+        }
+    }
+
+    #[tokio::test]
+    async fn place_of_metadata_is_taken_for_its_issuer() {
+        for named in [ISSUER_METADATA, "https://203.0.113.2/.well-known/openid-configuration"] {
+            let documents = [(SERVER_METADATA, resource(&[named])), (ISSUER_METADATA, issuer(ISSUER))];
+            assert_eq!(found_in(&documents).await, found(ISSUER), "{named}");
+        }
+    }
+
+    #[tokio::test]
+    async fn closed_place_is_not_taken_for_an_empty_one() {
+        let documents = [(SERVER_METADATA, resource(&[ISSUER])), (ISSUER_METADATA, json!(403))];
+        assert_eq!(
+            found_in(&documents).await.unwrap_err(),
+            "the metadata at https://203.0.113.2/.well-known/oauth-authorization-server are refused: HTTP 403 "
+        );
+    }
+
+    #[tokio::test]
+    async fn other_schemes_do_not_end_the_search() {
+        let challenge = || Challenge { only_other: vec!["Negotiate".to_owned()], ..Challenge::default() };
+        let known = [(SERVER_METADATA, resource(&[ISSUER])), (ISSUER_METADATA, issuer(ISSUER))];
+        assert_eq!(discovered(&known, challenge(), None).await.0, found(ISSUER));
+        assert_eq!(
+            discovered(&[], challenge(), None).await.0.unwrap_err(),
+            "it answers HTTP 401 and offers no sign-in: it asks for Negotiate, which no sign-in gives"
+        );
     }
 
     #[tokio::test]
@@ -444,7 +743,7 @@ mod tests {
         assert_eq!(result, Ok((None, origin.to_owned())));
         let named = Challenge { resource_metadata: Some("/metadata".to_owned()), ..Challenge::default() };
         let (result, _) = discovered(&[], named, None).await;
-        assert_eq!(result.unwrap_err(), "the metadata that 203.0.113.1 names are not there");
+        assert_eq!(result.unwrap_err(), "there are no metadata at https://203.0.113.1/metadata, which it names");
         let (result, _) = discovered(&[(SERVER_METADATA, resource(&[]))], Challenge::default(), None).await;
         assert_eq!(result.unwrap_err(), "the metadata of 203.0.113.1 name no authorization server");
     }

@@ -6,8 +6,8 @@
 //! - Nothing is taken for supported because it is not said to be unsupported, but for what a document lets mean that.
 
 use reqwest::Url;
-use serde::Deserialize;
 
+use super::members::{Fault, Members, spared};
 use crate::oauth::error::Error;
 
 /// What is known of the server and of who issues tokens for it.
@@ -44,8 +44,7 @@ pub(crate) struct AuthorizationServer {
 }
 
 /// Authorization server metadata (RFC 8414 §2), the members that are used.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Metadata {
     pub(crate) issuer: Option<String>,
     /// For the browser.
@@ -75,22 +74,75 @@ pub(crate) struct Metadata {
     pub(crate) dpop_signing_alg_values_supported: Option<Vec<String>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// Protected resource metadata (RFC 9728 §2) as they were published.
+#[derive(Debug)]
 pub(crate) struct ResourceMetadata {
-    pub(crate) resource: String,
-    #[serde(default)]
-    pub(crate) authorization_servers: Option<Vec<String>>,
-    #[serde(default)]
-    pub(crate) scopes_supported: Option<Vec<String>>,
-    #[serde(default)]
-    pub(crate) dpop_bound_access_tokens_required: Option<bool>,
+    /// Of what they are. One is demanded; some name several, or none.
+    pub(crate) resources: Vec<String>,
+    pub(crate) authorization_servers: Vec<String>,
+    pub(crate) scopes_supported: Vec<String>,
+    pub(crate) dpop_bound_access_tokens_required: bool,
+}
+
+impl ResourceMetadata {
+    /// Reads a document.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub(crate) fn of(body: &[u8]) -> Result<Self, Fault> {
+        let members = Members::of(body)?;
+        let resources = match members.text("resource") {
+            Ok(resource) => resource.into_iter().collect(),
+            Err(fault) => members.list("resource").map_err(|_| fault)?.unwrap_or_default(),
+        };
+        Ok(Self {
+            resources,
+            authorization_servers: members.list("authorization_servers")?.unwrap_or_default(),
+            scopes_supported: spared(members.list("scopes_supported")).unwrap_or_default(),
+            dpop_bound_access_tokens_required: members.flag("dpop_bound_access_tokens_required")? == Some(true),
+        })
+    }
+}
+
+impl Metadata {
+    /// Reads a document.
+    ///
+    /// # Errors
+    /// [`Fault`], for a member without which nobody can sign in.
+    pub(crate) fn of(body: &[u8]) -> Result<Self, Fault> {
+        let members = Members::of(body)?;
+        let text = |name| spared(members.text(name));
+        let list = |name| spared(members.list(name));
+        let flag = |name| spared(members.flag(name));
+        Ok(Self {
+            issuer: members.text("issuer")?,
+            authorization_endpoint: members.text("authorization_endpoint")?,
+            token_endpoint: members.text("token_endpoint")?,
+            registration_endpoint: text("registration_endpoint"),
+            device_authorization_endpoint: text("device_authorization_endpoint"),
+            revocation_endpoint: text("revocation_endpoint"),
+            scopes_supported: list("scopes_supported"),
+            response_types_supported: list("response_types_supported"),
+            grant_types_supported: list("grant_types_supported"),
+            token_endpoint_auth_methods_supported: list("token_endpoint_auth_methods_supported"),
+            token_endpoint_auth_signing_alg_values_supported: list("token_endpoint_auth_signing_alg_values_supported"),
+            code_challenge_methods_supported: list("code_challenge_methods_supported"),
+            client_id_metadata_document_supported: flag("client_id_metadata_document_supported"),
+            authorization_response_iss_parameter_supported: flag("authorization_response_iss_parameter_supported"),
+            dpop_signing_alg_values_supported: list("dpop_signing_alg_values_supported"),
+        })
+    }
 }
 
 impl AuthorizationServer {
-    /// One endpoint that was named on the command line, with nothing published.
-    pub(crate) fn of_token_endpoint(endpoint: &Url) -> Self {
-        let metadata = Metadata { token_endpoint: Some(endpoint.to_string()), ..Metadata::default() };
-        Self { issuer: origin(endpoint), metadata, published: false }
+    /// Endpoints that were named on the command line, with nothing published.
+    pub(crate) fn of_endpoints(token: &Url, authorization: Option<&Url>) -> Self {
+        let metadata = Metadata {
+            token_endpoint: Some(token.to_string()),
+            authorization_endpoint: authorization.map(ToString::to_string),
+            ..Metadata::default()
+        };
+        Self { issuer: origin(token), metadata, published: false }
     }
 
     /// Checks whether the authorization-code grant may be used: `code`, and S256 listed (MCP 2025-11-25,

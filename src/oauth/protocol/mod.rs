@@ -13,6 +13,7 @@ pub(crate) mod dpop;
 pub(crate) mod form;
 pub(crate) mod issuer;
 pub(crate) mod jws;
+pub(crate) mod members;
 pub(crate) mod metadata;
 pub(crate) mod registration;
 pub(crate) mod rmcp;

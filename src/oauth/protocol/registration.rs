@@ -18,14 +18,19 @@ use super::{
 };
 use crate::{
     oauth::{
-        error::{Error, Step},
+        error::{Error, ErrorCode, Step},
         http::client::{Answer, HttpClient},
     },
+    status::{Disposition, retry_after},
     text::one_line,
 };
 
 /// The grant of a person in a browser (RFC 7591 §2).
 pub(crate) const AUTHORIZATION_CODE: &str = "authorization_code";
+/// RFC 6749 §6.
+const REFRESH_TOKEN: &str = "refresh_token";
+/// Redirects of one registration: `www.`, a slash.
+const MOST_REDIRECTS: u32 = 3;
 /// The npm package's identity for authorization servers that keep statistics, or lists, by software.
 const SOFTWARE_ID: &str = "2e6dc280-f3c3-4e01-99a7-8181dbd1d23d";
 
@@ -43,7 +48,8 @@ pub(crate) struct Wanted<'a> {
 /// be kept, and the client of it.
 ///
 /// # Errors
-/// [`Error::NoClient`] where there is no such endpoint, [`Error::Refused`], [`Error::Network`].
+/// [`Error::NoClient`] where there is no such endpoint, [`Error::Refused`], [`Error::RegistrationBusy`],
+/// [`Error::Moved`], [`Error::Filtered`], [`Error::Network`].
 pub(crate) async fn register(
     http: &HttpClient,
     server: &AuthorizationServer,
@@ -58,8 +64,24 @@ pub(crate) async fn register(
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-    let text = Value::Object(body.clone()).to_string();
-    let answer = http.send(Method::POST, &endpoint, headers, Bytes::from(text)).await?;
+    let text = Bytes::from(Value::Object(body.clone()).to_string());
+    let has_secret = body.contains_key("client_secret");
+    let mut endpoint = endpoint;
+    let mut redirects = 0;
+    let answer = loop {
+        let answer = http.send(Method::POST, &endpoint, headers.clone(), text.clone()).await?;
+        if let Some(filtered) = answer.filtered(&endpoint) {
+            return Err(filtered);
+        }
+        match answer.moved(Step::Registration, &endpoint, has_secret)? {
+            Some(to) if redirects < MOST_REDIRECTS => {
+                endpoint = http.address_in(&endpoint, "the registration endpoint", to.as_str()).await?;
+                redirects += 1;
+            }
+            Some(_) => return Err(Error::Metadata(format!("more than {MOST_REDIRECTS} redirects"))),
+            None => break answer,
+        }
+    };
     let info = registration(server, &endpoint, body, wanted.redirect_uri, &answer)?;
     let client = Client::of(&info, server, Origin::Registered).ok_or_else(|| unusable(&answer))?;
     Ok((info, client))
@@ -74,7 +96,11 @@ fn request(server: &AuthorizationServer, wanted: Wanted<'_>, own: Option<&Map<St
     body.insert("software_id".to_owned(), SOFTWARE_ID.into());
     body.insert("software_version".to_owned(), env!("CARGO_PKG_VERSION").into());
     body.insert("application_type".to_owned(), "native".into()); // OpenID Connect Registration §2; SEP-837
-    body.insert("grant_types".to_owned(), json!([wanted.grant, "refresh_token"]));
+    // RFC 7591 §2: servers refuse what they do not list.
+    let listed = server.metadata.grant_types_supported.as_deref();
+    let refreshes = listed.is_none_or(|grants| grants.iter().any(|grant| grant == REFRESH_TOKEN));
+    let grants = [wanted.grant].into_iter().chain(refreshes.then_some(REFRESH_TOKEN));
+    body.insert("grant_types".to_owned(), grants.collect());
     body.insert("response_types".to_owned(), json!(["code"]));
     body.insert("token_endpoint_auth_method".to_owned(), method.unwrap_or(AuthMethod::None).name().into());
     body.insert("redirect_uris".to_owned(), json!([wanted.redirect_uri]));
@@ -101,14 +127,23 @@ fn registration(
         let why = format!("it publishes no metadata, and {endpoint} answers HTTP {}", answer.status.as_u16());
         return Err(Error::NotOffered(why));
     }
-    if !answer.status.is_success() {
-        let member = |name: &str| content.as_ref().ok()?.get(name)?.as_str().map(|text| one_line(text.as_bytes()));
-        return Err(match member("error") {
-            Some(error) => Error::of_refusal(step, error.into(), member("error_description"), redirect_uri),
-            None => {
-                let what = format!("HTTP {} {}", answer.status.as_u16(), one_line(&answer.body));
-                Error::Answer { step, what, status: Some(answer.status) }
-            }
+    let member = |name: &str| content.as_ref().ok()?.get(name)?.as_str().map(|text| one_line(text.as_bytes()));
+    // Some refuse with HTTP 200.
+    let error = member("error").filter(|error| !error.is_empty());
+    if !answer.status.is_success() || error.is_some() {
+        let what = || format!("HTTP {} {}", answer.status.as_u16(), one_line(&answer.body)).trim_end().to_owned();
+        let error = error.map(ErrorCode::from);
+        // RFC 6585 §4, RFC 9110 §15.6.4: not the registration is refused, but the moment.
+        let is_passing = Disposition::of(answer.status).may_pass()
+            || matches!(error, Some(ErrorCode::TemporarilyUnavailable | ErrorCode::ServerError | ErrorCode::SlowDown));
+        return Err(match error {
+            error if is_passing => Error::RegistrationBusy {
+                issuer: server.issuer.clone(),
+                why: error.map_or_else(what, |error| error.as_str().to_owned()),
+                after: retry_after(&answer.headers),
+            },
+            Some(error) => Error::of_refusal(step, error, member("error_description"), redirect_uri),
+            None => Error::Answer { step, what: what(), status: Some(answer.status) },
         });
     }
     let mut info = content.map_err(|_| unusable(answer))?;
@@ -180,6 +215,15 @@ mod tests {
             assert_eq!(body[name], value, "{name}");
         }
         assert!(!asked(&server(true, None), &[], &Value::Null).contains_key("scope"));
+        for (listed, grants) in [
+            (&["authorization_code"][..], json!(["authorization_code"])),
+            (&["authorization_code", "refresh_token"], json!(["authorization_code", "refresh_token"])),
+            (&[], json!(["authorization_code"])),
+        ] {
+            let mut server = server(true, None);
+            server.metadata.grant_types_supported = Some(listed.iter().map(ToString::to_string).collect());
+            assert_eq!(asked(&server, &[], &Value::Null)["grant_types"], grants, "{listed:?}");
+        }
         for (listed, method) in [
             (&["client_secret_basic", "none"][..], "none"),
             (&["client_secret_basic", "client_secret_post"], "client_secret_post"),
@@ -219,7 +263,11 @@ mod tests {
                 r#"{"error":"invalid_redirect_uri"}"#,
                 "the redirect URI http://localhost:1/cb was refused: invalid_redirect_uri",
             ),
-            (true, 502, "busy", "the registration: HTTP 502 busy"),
+            (true, 502, "busy", "https://as is too busy to register a client (HTTP 502 busy)"),
+            (true, 500, "", "https://as is too busy to register a client (HTTP 500)"),
+            (true, 429, r#"{"error":"slow_down"}"#, "https://as is too busy to register a client (slow_down)"),
+            (true, 405, "", "the registration: HTTP 405"),
+            (true, 200, refused, "the registration was refused: invalid_client_metadata (no)"),
             (true, 200, "hush", "the registration: 4 bytes came that are no registration"),
             (
                 false,

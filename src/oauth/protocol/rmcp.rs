@@ -86,7 +86,8 @@ pub(crate) async fn authorization_request(
     Ok((url, pending))
 }
 
-/// Exchanges a code for tokens (RFC 6749 §4.1.3).
+/// Exchanges a code for tokens (RFC 6749 §4.1.3). `has_issuer` says whether the response named its issuer, which is
+/// checked before.
 ///
 /// # Errors
 /// [`Error::Refused`], [`Error::Network`], [`Error::Answer`].
@@ -95,7 +96,7 @@ pub(crate) async fn redeem(
     redirect_uri: &str,
     pending: &PendingAuthorization,
     code: &str,
-    issuer: Option<&str>,
+    has_issuer: bool,
 ) -> Result<Map<String, Value>, Error> {
     let states = InMemoryStateStore::new();
     let kept = StoredAuthorizationState::new_with_expected_issuer(
@@ -107,6 +108,8 @@ pub(crate) async fn redeem(
     let kept = kept.with_requested_scopes(pending.requested_scopes.clone());
     states.save(&pending.state, kept).await.map_err(|error| Error::Local(error.to_string()))?;
     let manager = manager(endpoint, redirect_uri, states).await?;
+    // Checked already (`check_issuer`), with an exception that rmcp does not know.
+    let issuer = pending.expected_issuer.as_deref().filter(|_| has_issuer);
     let response = manager.exchange_code_for_token_with_issuer(code, &pending.state, issuer).await;
     members(Step::CodeExchange, &response.map_err(|error| endpoint.refusal(Step::CodeExchange, &error))?)
 }
@@ -341,7 +344,8 @@ mod tests {
         http::client::{Answer, tests::scripted},
         protocol::{
             client_auth::{Client, Origin},
-            token_endpoint::Parts,
+            metadata::Metadata,
+            token_endpoint::{Accepted, Parts},
         },
     };
 
@@ -364,8 +368,10 @@ mod tests {
             "authorization_endpoint": format!("{issuer}/authorize"), "token_endpoint": format!("{issuer}/token"),
             "authorization_response_iss_parameter_supported": true
         });
-        let metadata = serde_json::from_value(metadata).unwrap();
+        let metadata = Metadata::of(metadata.to_string().as_bytes()).unwrap();
         let endpoint = TokenEndpoint::new(Parts {
+            known_method: None,
+            accepted: Accepted::nowhere(),
             http: Arc::new(http),
             server: AuthorizationServer { issuer: issuer.to_owned(), metadata, published: true },
             client: Client::public("the-client".to_owned(), Origin::Stored),
@@ -399,8 +405,7 @@ mod tests {
         }
         assert_eq!((pending.expected_issuer.as_deref(), pending.require_issuer), (Some("https://203.0.113.2"), true));
         assert_eq!(pending.requested_scopes, scopes());
-        let issuer = Some("https://203.0.113.2");
-        let response = redeem(&endpoint, REDIRECT_URI, &pending, "the-code", issuer).await.unwrap();
+        let response = redeem(&endpoint, REDIRECT_URI, &pending, "the-code", true).await.unwrap();
         assert_eq!((&response["access_token"], &response["expires_in"]), (&json!("t"), &json!(60)));
         assert_eq!(response["unknown"], json!({ "x": 1 }), "members that rmcp does not know stay");
         let form = &forms.guard()[0];
@@ -422,8 +427,7 @@ mod tests {
         for status in [200, 400, 401, 503] {
             let (endpoint, _) = endpoint(&[(status, refused.clone())]);
             let (_, pending) = authorization_request(&endpoint, REDIRECT_URI, &[]).await.unwrap();
-            let issuer = Some("https://203.0.113.2");
-            let error = redeem(&endpoint, REDIRECT_URI, &pending, "the-code", issuer).await.unwrap_err();
+            let error = redeem(&endpoint, REDIRECT_URI, &pending, "the-code", true).await.unwrap_err();
             let told = "the exchange of the code was refused: bad_verification_code (The code is wrong)";
             assert_eq!(error.to_string(), told, "{status}");
         }

@@ -53,9 +53,16 @@ pub(crate) fn needs_consent(scopes: &[String]) -> bool {
     scopes.iter().any(|scope| scope == OFFLINE_ACCESS)
 }
 
-/// Returns the scopes of a text (RFC 6749 §3.3).
+/// Returns the scopes of a text (RFC 6749 §3.3). GitHub and Slack write commas between them, which may stand inside a
+/// scope as well, so they divide only where nothing else does.
 pub(crate) fn split(text: Option<&str>) -> Vec<String> {
-    text.unwrap_or_default().split_ascii_whitespace().map(ToOwned::to_owned).collect()
+    let text = text.unwrap_or_default().trim_ascii();
+    let divides = if text.contains(|character: char| character.is_ascii_whitespace()) {
+        |character: char| character.is_ascii_whitespace()
+    } else {
+        |character: char| character == ','
+    };
+    text.split(divides).filter(|scope| !scope.is_empty()).map(ToOwned::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -92,6 +99,15 @@ mod tests {
             "",
             "the authorization server's list is not the resource's"
         );
+    }
+
+    #[test]
+    fn commas_divide_scopes_where_nothing_else_does() {
+        for (text, expected) in
+            [("a b", &["a", "b"][..]), ("a,b", &["a", "b"]), (" a,b c\t", &["a,b", "c"]), ("a,", &["a"]), ("", &[])]
+        {
+            assert_eq!(split(Some(text)), expected, "{text:?}");
+        }
     }
 
     #[test]

@@ -5,20 +5,23 @@
 //! # Invariants
 //!
 //! - A secret is sent nowhere but to the endpoint it is for.
-//! - A request is sent again for a nonce only.
+//! - A request is sent again for a nonce, a redirect on the same origin, or a client that was refused; not for anything
+//!   that may have spent its grant.
 
 use std::{
+    fmt,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
+use log::info;
 use reqwest::{Url, header};
 use serde_json::{Map, Value};
 
 use super::{
-    client_auth::Client,
+    client_auth::{AuthMethod, Client},
     dpop::Prover,
     form::{self, Form},
     jws::SigningKey,
@@ -35,6 +38,8 @@ use crate::{
 
 /// The longest that a code for a device is taken to be good for.
 const LONGEST_DEVICE_CODE: Duration = Duration::from_secs(60 * 60);
+/// Redirects of one request: a slash, a new path.
+const MOST_REDIRECTS: u32 = 3;
 /// Member of a form in the place of which the resource indicator is sent, if there is one.
 pub(crate) const RESOURCE: (&str, &str) = ("resource", "");
 /// Members of a form that are secret.
@@ -56,6 +61,8 @@ pub(crate) struct TokenEndpoint {
     parts: Arc<Parts>,
     /// What the last answer was, if it was an error: rmcp and oauth2 make a text of it.
     refusal: Arc<Mutex<Option<Error>>>,
+    /// How the client is known to authenticate.
+    method: Arc<Mutex<Option<AuthMethod>>>,
 }
 
 /// What a [`TokenEndpoint`] is made of.
@@ -72,12 +79,42 @@ pub(crate) struct Parts {
     pub(crate) prover: Option<Arc<Prover>>,
     /// Signs the client's assertions.
     pub(crate) key: Option<SigningKey>,
+    /// How clients with a secret are known to authenticate there.
+    pub(crate) known_method: Option<AuthMethod>,
+    /// Who is told that another method than the client's own was accepted.
+    pub(crate) accepted: Accepted,
+}
+
+/// Keeps the method that an authorization server has accepted.
+#[derive(Clone)]
+pub(crate) struct Accepted(Arc<dyn Fn(AuthMethod) + Send + Sync>);
+
+impl Accepted {
+    pub(crate) fn new(keep: impl Fn(AuthMethod) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(keep))
+    }
+
+    /// Keeps nothing.
+    pub(crate) fn nowhere() -> Self {
+        Self::new(|_| {})
+    }
+
+    fn call(&self, method: AuthMethod) {
+        (self.0)(method);
+    }
+}
+
+impl fmt::Debug for Accepted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Accepted")
+    }
 }
 
 impl TokenEndpoint {
     /// Sends nothing yet.
     pub(crate) fn new(parts: Parts) -> Self {
-        Self { parts: Arc::new(parts), refusal: Arc::default() }
+        let method = Arc::new(Mutex::new(parts.known_method));
+        Self { parts: Arc::new(parts), refusal: Arc::default(), method }
     }
 
     pub(super) fn http(&self) -> &HttpClient {
@@ -121,7 +158,7 @@ impl TokenEndpoint {
     }
 
     /// Returns what the server said, where rmcp or oauth2 has only said that it failed.
-    pub(super) fn refusal(&self, step: Step, told: &dyn std::fmt::Display) -> Error {
+    pub(super) fn refusal(&self, step: Step, told: &dyn fmt::Display) -> Error {
         match self.take_refusal() {
             // The polling ended (RFC 8628 §3.5) with these as the last answer.
             Some(Error::Refused { error: ErrorCode::AuthorizationPending | ErrorCode::SlowDown, .. }) => {
@@ -145,36 +182,74 @@ impl TokenEndpoint {
     }
 
     /// Sends a form in the client's name. A refusal is kept.
-    pub(super) async fn post(&self, url: &Url, mut form: Form) -> Result<Answer, Error> {
-        let Parts { http, server, client, resource, prover, key } = &*self.parts;
+    pub(super) async fn post(&self, url: &Url, form: Form) -> Result<Answer, Error> {
+        let Parts { server, client, accepted, .. } = &*self.parts;
+        let mut methods = client.methods(server);
+        let known = *self.method.guard();
+        if let Some(at) = methods.iter().position(|method| Some(*method) == known) {
+            methods[..=at].rotate_right(1);
+        }
+        self.keep_refusal(None);
+        let mut first = None;
+        for method in methods {
+            let (answer, refusal) = self.post_by(method, url, form.clone()).await?;
+            if !refusal.as_ref().is_some_and(Error::is_of_client_authentication) {
+                if first.is_some() {
+                    info!("{} takes the client's authentication as {}", server.issuer, method.words());
+                    *self.method.guard() = Some(method);
+                    accepted.call(method);
+                }
+                self.keep_refusal(refusal);
+                return Ok(answer);
+            }
+            // RFC 6749 §5.2: the client was refused before the grant was looked at, so that it is not spent.
+            first.get_or_insert((answer, refusal));
+        }
+        // What the client's own method was answered says most.
+        let (answer, refusal) = first.ok_or_else(|| Error::Local("the client has no method".to_owned()))?;
+        self.keep_refusal(refusal);
+        Ok(answer)
+    }
+
+    async fn post_by(&self, method: AuthMethod, url: &Url, mut form: Form) -> Result<(Answer, Option<Error>), Error> {
+        let Parts { http, server, client, resource, prover, key, .. } = &*self.parts;
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         name_resource(&mut form, resource.as_deref());
-        client.authenticate(server, key.as_ref(), &mut form, &mut headers)?;
+        client.authenticate(method, server, key.as_ref(), &mut form, &mut headers)?;
         let mut secrets: Vec<String> =
             form.iter().filter(|(name, _)| SECRETS.contains(&name.as_str())).map(|(_, value)| value.clone()).collect();
         secrets.extend(client.secret.iter().map(|secret| secret.expose().clone()));
         let body: Bytes = form::encode(&form).into();
-        self.keep_refusal(None);
-        let mut tries = 0;
-        let answer = loop {
+        let mut url = url.clone();
+        let (mut has_sent_nonce, mut redirects) = (false, 0);
+        loop {
             if let Some(prover) = prover {
-                headers.insert("dpop", prover.proof(&Method::POST, url, None, SystemTime::now())?);
+                headers.insert("dpop", prover.proof(&Method::POST, &url, None, SystemTime::now())?);
             }
-            let answer = http.send(Method::POST, url, headers.clone(), body.clone()).await?;
-            let new_nonce = prover.as_ref().is_some_and(|prover| prover.keep_nonce(url, &answer.headers));
-            tries += 1;
+            let answer = http.send(Method::POST, &url, headers.clone(), body.clone()).await?;
+            if let Some(filtered) = answer.filtered(&url) {
+                return Err(filtered);
+            }
+            if let Some(to) = answer.moved(Step::Request, &url, true)? {
+                redirects += 1;
+                if redirects > MOST_REDIRECTS {
+                    return Err(Error::Metadata(format!("more than {MOST_REDIRECTS} redirects")));
+                }
+                url = to;
+                continue;
+            }
+            let new_nonce = prover.as_ref().is_some_and(|prover| prover.keep_nonce(&url, &answer.headers));
+            let refusal = refusal_of(&answer, &secrets);
             // RFC 9449 §8: once more, with the nonce.
-            if !(new_nonce
-                && tries == 1
-                && refusal_of(&answer, &secrets).is_some_and(|error| error.is(ErrorCode::UseDpopNonce)))
-            {
-                break answer;
+            let wants_nonce = refusal.as_ref().is_some_and(|error| error.is(ErrorCode::UseDpopNonce));
+            if new_nonce && wants_nonce && !has_sent_nonce {
+                has_sent_nonce = true;
+                continue;
             }
-        };
-        self.keep_refusal(refusal_of(&answer, &secrets));
-        Ok(answer)
+            return Ok((answer, refusal));
+        }
     }
 }
 
@@ -220,9 +295,19 @@ fn refusal_of(answer: &Answer, secrets: &[String]) -> Option<Error> {
     }
 }
 
-/// Makes numbers of numbers that are written as text, and a text of a list of scopes; and sees to it that a
+/// Makes numbers of numbers that are written as text, and a text of a list of scopes; takes a person's token from the
+/// place where Slack puts it; and sees to it that a
 /// code for a device (RFC 8628 §3.2) is neither asked about without a pause nor for ever.
 pub(crate) fn straighten(content: &mut Map<String, Value>) {
+    // Slack: beside what is the program's (docs.slack.dev/authentication/installing-with-oauth).
+    if !content.contains_key("access_token")
+        && let Some(Value::Object(user)) = content.remove("authed_user")
+        && user.get("access_token").is_some_and(Value::is_string)
+    {
+        let names = ["access_token", "refresh_token", "expires_in", "scope"];
+        content.extend(user.into_iter().filter(|(name, _)| names.contains(&name.as_str())));
+        content.insert("token_type".to_owned(), "Bearer".into());
+    }
     for name in ["expires_in", "interval"] {
         if let Some(value) = content.get_mut(name) {
             let number = match &*value {
@@ -313,6 +398,17 @@ mod tests {
         .unwrap();
         straighten(&mut content);
         assert_eq!(Value::Object(content).to_string(), r#"{"access_token":"a","expires_in":3600,"scope":"a b"}"#);
+    }
+
+    #[test]
+    fn token_of_person_is_found_beside_that_of_program() {
+        let mut content = serde_json::from_str::<Map<String, Value>>(
+            r#"{"ok":true,"authed_user":{"id":"U1","access_token":"xoxp-1","token_type":"user","scope":"a,b"}}"#,
+        )
+        .unwrap();
+        straighten(&mut content);
+        let expected = r#"{"access_token":"xoxp-1","ok":true,"scope":"a,b","token_type":"Bearer"}"#;
+        assert_eq!(Value::Object(content).to_string(), expected);
     }
 
     #[test]

@@ -49,7 +49,8 @@ fn is_open(remedy: Remedy, settings: &Authorization, attempt: &AuthorizationAtte
                 pinned_scopes(settings).is_none() && !other && attempt.discovered.server.knows_scope(OPENID)
             }
             Remedy::AccessTypeOffline => free("access_type"),
-            Remedy::PromptConsent | Remedy::OmitPrompt => free("prompt"),
+            Remedy::PromptConsent => free("prompt"),
+            Remedy::OmitPrompt => free("prompt") && scope::needs_consent(&attempt.scopes),
             Remedy::NameScopes => true,
         }
 }
@@ -103,7 +104,7 @@ pub(crate) fn parameters(attempt: &AuthorizationAttempt) -> Vec<(&'static str, S
 }
 
 fn log_sources(row: &Row) {
-    debug!("{}: {}, see {}", row.provider, words(row.remedy).0, row.sources.join(", "));
+    debug!("{}: {}, see {}", row.provider.unwrap_or("any"), words(row.remedy).0, row.sources.join(", "));
 }
 
 /// Whether scopes say what a token is for as well as the resource indicator does: each that is not of
@@ -164,7 +165,11 @@ fn against(context: &Context, attempt: &AuthorizationAttempt, error: &Error) -> 
     let Error::Refused { error, description, .. } = error else { return None };
     let told = format!("{} {}", error.as_str(), description.as_deref().unwrap_or_default());
     rows(&attempt.discovered.server)
-        .filter(|row| matches!(row.when, When::Refused(words) if says(&told, words)))
+        .filter(|row| match row.when {
+            When::Refused(words) => says(&told, words),
+            When::PromptRefused => error.is_of_request() && (says(&told, "prompt") || description.is_none()),
+            _ => false,
+        })
         .find(|row| is_open(row.remedy, &context.settings, attempt))
 }
 
@@ -176,13 +181,13 @@ pub(crate) fn after_refusal(
 ) -> Option<AuthorizationAttempt> {
     let row = against(context, attempt, error)?;
     let (words, flag) = words(row.remedy);
-    let provider = row.provider;
+    let known = row.provider.map_or_else(String::new, |provider| format!("{provider} is known for that: "));
     // Nothing but the scopes says then whose application the token is for.
     let for_what = match row.remedy {
         Remedy::OmitResource => format!(", for a token with {}", attempt.scopes.join(" ")),
         _ => String::new(),
     };
-    say(context, format!("{error}; {provider} is known for that: trying once more {words}{for_what} ({flag})"));
+    say(context, format!("{error}; {known}trying once more {words}{for_what} ({flag})"));
     log_sources(row);
     Some(with(attempt, row.remedy))
 }
@@ -214,7 +219,8 @@ pub(crate) fn after_token_refused(context: &Context, attempt: &AuthorizationAtte
         context,
         format!(
             "the server refuses a token that only {} can read; {} is known for that: signing in once more {words} ({flag})",
-            attempt.discovered.server.issuer, row.provider
+            attempt.discovered.server.issuer,
+            row.provider.unwrap_or("it"),
         ),
     );
     Some(with(attempt, row.remedy))

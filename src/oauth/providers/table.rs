@@ -25,6 +25,8 @@ pub(super) enum When {
     Always,
     /// The authorization server has refused with these words, as error code or in its description.
     Refused(&'static str),
+    /// It has refused a request with a `prompt` (OpenID Connect Core §3.1.2.1), and says so or nothing more exact.
+    PromptRefused,
     /// A person has signed in, and there is no refresh token.
     NoRefreshToken,
     /// The server has refused a new token that is no JWS (RFC 7515 §3.1), so that only its issuer can read it.
@@ -39,12 +41,15 @@ enum Issuer {
     Below(&'static str),
     /// A host of a region of Amazon's: this, the region, `.amazonaws.com`.
     Region(&'static str),
+    /// Any authorization server.
+    Any,
     /// Any host, where the last but one segment of the path is this: people run it themselves.
     Path(&'static str),
 }
 
 pub(super) struct Row {
-    pub(super) provider: &'static str,
+    /// `None`: nobody in particular.
+    pub(super) provider: Option<&'static str>,
     issuers: &'static [Issuer],
     pub(super) when: When,
     pub(super) remedy: Remedy,
@@ -85,7 +90,7 @@ const UNLISTED_S256: &[(&[Issuer], &str)] = &[
 const TABLE: &[Row] = &[
     // Administrators consent for all, and persons may not: a prompt then leads to "approval required".
     Row {
-        provider: "Entra",
+        provider: Some("Entra"),
         issuers: ENTRA,
         when: When::Always,
         remedy: Remedy::OmitPrompt,
@@ -97,7 +102,7 @@ const TABLE: &[Row] = &[
     },
     // The scopes name the resource there; the two must be the same to the letter.
     Row {
-        provider: "Entra",
+        provider: Some("Entra"),
         issuers: ENTRA,
         when: When::Refused(ENTRA_RESOURCE_MISMATCH),
         remedy: Remedy::OmitResource,
@@ -108,7 +113,7 @@ const TABLE: &[Row] = &[
         ],
     },
     Row {
-        provider: "Entra",
+        provider: Some("Entra"),
         issuers: ENTRA,
         when: When::Refused("AADSTS901002"),
         remedy: Remedy::OmitResource,
@@ -117,7 +122,7 @@ const TABLE: &[Row] = &[
     // Where a client is its own resource, a refresh without them is refused (AADSTS90009), or leads to a token
     // without scopes, which the server refuses. Salesforce, Railway and Anthropic refuse one with them.
     Row {
-        provider: "Entra",
+        provider: Some("Entra"),
         issuers: ENTRA,
         when: When::Always,
         remedy: Remedy::NameScopes,
@@ -130,7 +135,7 @@ const TABLE: &[Row] = &[
         ],
     },
     Row {
-        provider: "Google",
+        provider: Some("Google"),
         issuers: GOOGLE,
         when: When::Always,
         remedy: Remedy::AccessTypeOffline,
@@ -140,7 +145,7 @@ const TABLE: &[Row] = &[
         ],
     },
     Row {
-        provider: "Google",
+        provider: Some("Google"),
         issuers: GOOGLE,
         when: When::Always,
         remedy: Remedy::OmitOfflineAccess,
@@ -148,7 +153,7 @@ const TABLE: &[Row] = &[
     },
     // A refresh token comes with the first consent only.
     Row {
-        provider: "Google",
+        provider: Some("Google"),
         issuers: GOOGLE,
         when: When::NoRefreshToken,
         remedy: Remedy::PromptConsent,
@@ -159,14 +164,14 @@ const TABLE: &[Row] = &[
     },
     // `resource` counts only in tenants that have been told so.
     Row {
-        provider: "Auth0",
+        provider: Some("Auth0"),
         issuers: AUTH0,
         when: When::Refused("userinfo audience is not allowed"),
         remedy: Remedy::NameAudience,
         sources: &["support.auth0.com/center/s/article/mcp-audience-error-with-auth0"],
     },
     Row {
-        provider: "Auth0",
+        provider: Some("Auth0"),
         issuers: AUTH0,
         when: When::OpaqueTokenRefused,
         remedy: Remedy::NameAudience,
@@ -178,7 +183,7 @@ const TABLE: &[Row] = &[
     },
     // The client does not have the scope.
     Row {
-        provider: "Keycloak",
+        provider: Some("Keycloak"),
         issuers: KEYCLOAK,
         when: When::Refused("invalid_scope"),
         remedy: Remedy::OmitOfflineAccess,
@@ -186,7 +191,7 @@ const TABLE: &[Row] = &[
     },
     // The person does not have the role, which shows when the code is redeemed.
     Row {
-        provider: "Keycloak",
+        provider: Some("Keycloak"),
         issuers: KEYCLOAK,
         when: When::Refused("Offline tokens not allowed for the user or client"),
         remedy: Remedy::OmitOfflineAccess,
@@ -194,7 +199,7 @@ const TABLE: &[Row] = &[
     },
     // A request without scopes is refused unless an administrator has made one the default.
     Row {
-        provider: "Okta",
+        provider: Some("Okta"),
         issuers: OKTA,
         when: When::Refused("No scopes were requested"),
         remedy: Remedy::AskOpenid,
@@ -202,7 +207,7 @@ const TABLE: &[Row] = &[
     },
     // It lists no such scope, but servers do; refresh tokens come without.
     Row {
-        provider: "Cognito",
+        provider: Some("Cognito"),
         issuers: COGNITO,
         when: When::Always,
         remedy: Remedy::OmitOfflineAccess,
@@ -213,13 +218,26 @@ const TABLE: &[Row] = &[
         ],
     },
     Row {
-        provider: "Supabase",
+        provider: Some("Supabase"),
         issuers: SUPABASE,
         when: When::Refused("unsupported scope: offline_access"),
         remedy: Remedy::OmitOfflineAccess,
         sources: &["github.com/supabase/auth/issues/2628"],
     },
+    // It lists `offline_access`, which OpenID Connect wants consent for, and knows no `prompt`.
+    Row {
+        provider: None,
+        issuers: &[Issuer::Any],
+        when: When::PromptRefused,
+        remedy: Remedy::OmitPrompt,
+        sources: &["github.com/heroku/heroku-mcp-server/issues/226"],
+    },
 ];
+
+/// Types of tokens that are sent as Bearer tokens although they are called otherwise (RFC 6749 §7.1), and where that is
+/// said.
+const BEARER_TYPES: &[(&[Issuer], &[&str], &str)] =
+    &[(&[Issuer::Host("slack.com")], &["user", "bot"], "docs.slack.dev/authentication/installing-with-oauth")];
 
 impl Issuer {
     fn is(&self, issuer: &Url) -> bool {
@@ -238,6 +256,7 @@ impl Issuer {
                     country && parts.next().is_some() && !region.contains('.')
                 })
             }
+            Self::Any => true,
             Self::Path(name) => {
                 let mut segments = issuer.path().trim_end_matches('/').rsplit('/');
                 segments.next().is_some_and(|last| !last.is_empty()) && segments.next() == Some(name)
@@ -272,6 +291,13 @@ pub(crate) fn has_unlisted_s256(server: &AuthorizationServer) -> bool {
     }
 }
 
+/// Whether tokens of this type are sent as Bearer tokens there.
+pub(crate) fn is_bearer(server: &AuthorizationServer, kind: &str) -> bool {
+    let Some(issuer) = issuer(server) else { return false };
+    let is_its = |issuers: &[Issuer]| issuers.iter().any(|known| known.is(&issuer));
+    BEARER_TYPES.iter().any(|(issuers, kinds, _)| is_its(issuers) && kinds.contains(&kind))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -283,7 +309,7 @@ mod tests {
     }
 
     fn provider(issuer: &str) -> Option<&'static str> {
-        rows(&server(issuer)).next().map(|row| row.provider)
+        rows(&server(issuer)).find_map(|row| row.provider)
     }
 
     #[test]
@@ -369,16 +395,17 @@ mod tests {
         for row in TABLE {
             assert!(
                 !row.sources.is_empty() && row.sources.iter().all(|source| source.contains('/')),
-                "{}",
+                "{:?}",
                 row.provider
             );
             let when = match row.when {
                 When::Always => format!("always {:?}", row.remedy),
                 When::Refused(words) => words.to_owned(),
+                When::PromptRefused => "prompt".to_owned(),
                 When::NoRefreshToken => "no refresh token".to_owned(),
                 When::OpaqueTokenRefused => "opaque".to_owned(),
             };
-            assert!(seen.insert((row.provider, when)), "{}", row.provider);
+            assert!(seen.insert((row.provider, when)), "{:?}", row.provider);
         }
     }
 }

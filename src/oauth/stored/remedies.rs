@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    oauth::protocol::{issuer::same_issuer, scope::OFFLINE_ACCESS},
+    oauth::protocol::{client_auth::AuthMethod, issuer::same_issuer, scope::OFFLINE_ACCESS},
     report::{self, Code},
     store::Store,
 };
@@ -46,17 +46,24 @@ pub(crate) struct Remedies {
     /// What was asked for with them: without a resource indicator, scopes alone say what a token is for.
     #[serde(default)]
     scopes: Vec<String>,
+    /// How clients with a secret authenticate, where it is not as they are registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_authentication: Option<AuthMethod>,
 }
 
 impl Remedies {
     /// What is known to help with this issuer, where these scopes are asked for.
     pub(crate) fn load(store: &Store, issuer: &str, scopes: &[String]) -> Vec<Remedy> {
-        let kept: Option<Self> = store.parse(REMEDIES, |content| serde_json::from_slice(content).ok());
-        let Some(mut kept) = kept.filter(|kept| same_issuer(&kept.issuer, issuer)) else { return Vec::new() };
+        let Some(mut kept) = Self::of(store, issuer) else { return Vec::new() };
         if !scopes.iter().all(|scope| scope == OFFLINE_ACCESS || kept.scopes.contains(scope)) {
             kept.remedies.retain(|remedy| *remedy != Remedy::OmitResource); // perhaps another application's
         }
         kept.remedies
+    }
+
+    /// Returns how clients with a secret are known to authenticate there.
+    pub(crate) fn client_authentication(store: &Store, issuer: &str) -> Option<AuthMethod> {
+        Self::of(store, issuer)?.client_authentication
     }
 
     /// Keeps what helps with this issuer, in place of all that was known.
@@ -64,9 +71,34 @@ impl Remedies {
         if Self::load(store, issuer, scopes) == remedies {
             return;
         }
-        let kept = Self { issuer: issuer.to_owned(), remedies: remedies.to_vec(), scopes: scopes.to_vec() };
-        let written =
-            serde_json::to_vec_pretty(&kept).map_err(Into::into).and_then(|text| store.write(REMEDIES, &text));
+        let kept = Self {
+            remedies: remedies.to_vec(),
+            scopes: scopes.to_vec(),
+            ..Self::of(store, issuer).unwrap_or_else(|| Self::none(issuer))
+        };
+        kept.write(store);
+    }
+
+    /// Keeps how clients with a secret authenticate there.
+    pub(crate) fn save_client_authentication(store: &Store, issuer: &str, method: AuthMethod) {
+        let kept = Self {
+            client_authentication: Some(method),
+            ..Self::of(store, issuer).unwrap_or_else(|| Self::none(issuer))
+        };
+        kept.write(store);
+    }
+
+    fn of(store: &Store, issuer: &str) -> Option<Self> {
+        let kept: Option<Self> = store.parse(REMEDIES, |content| serde_json::from_slice(content).ok());
+        kept.filter(|kept| same_issuer(&kept.issuer, issuer))
+    }
+
+    fn none(issuer: &str) -> Self {
+        Self { issuer: issuer.to_owned(), remedies: Vec::new(), scopes: Vec::new(), client_authentication: None }
+    }
+
+    fn write(&self, store: &Store) {
+        let written = serde_json::to_vec_pretty(self).map_err(Into::into).and_then(|text| store.write(REMEDIES, &text));
         if let Err(error) = written {
             // Found out again at the next start.
             report::warn(Code::StoreNotWritable, format!("the remedy is not kept: {error:#}"));
@@ -103,6 +135,12 @@ mod tests {
         ] {
             assert_eq!(Remedies::load(&store, issuer, &scopes(asked)), found, "{issuer} {asked}");
         }
+        Remedies::save_client_authentication(&store, "https://as/", AuthMethod::BasicUnencoded);
+        Remedies::save(&store, "https://as", &both[..1], &scopes("a"));
+        assert_eq!(Remedies::client_authentication(&store, "https://as"), Some(AuthMethod::BasicUnencoded));
+        assert_eq!(Remedies::client_authentication(&store, "https://other"), None);
+        let kept = std::fs::read_to_string(store.path(REMEDIES)).unwrap();
+        assert!(kept.contains(r#""client_authentication": "client_secret_basic_unencoded""#), "{kept}");
         Remedies::forget(&store);
         assert!(Remedies::load(&store, "https://as", &scopes("a")).is_empty());
     }

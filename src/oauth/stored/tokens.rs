@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
-use crate::{config::Grant, secret::Secret, store::Store};
+use crate::{config::Grant, oauth::protocol::scope, secret::Secret, store::Store};
 
 /// How long before its end a token is replaced, at most. Requests on their way, and clocks, differ
 /// by less.
@@ -143,13 +143,14 @@ impl Tokens {
     }
 
     /// The granted scopes.
-    pub(crate) fn scopes(&self) -> impl Iterator<Item = &str> {
-        self.scope().unwrap_or_default().split_ascii_whitespace()
+    pub(crate) fn scopes(&self) -> Vec<String> {
+        scope::split(self.scope())
     }
 
     /// Whether they are known to have all of these scopes.
     pub(crate) fn has_scopes(&self, scopes: &[String]) -> bool {
-        scopes.iter().all(|wanted| self.scopes().any(|scope| scope == wanted))
+        let granted = self.scopes();
+        scopes.iter().all(|wanted| granted.contains(wanted))
     }
 
     /// When the access token ends, if that is known.

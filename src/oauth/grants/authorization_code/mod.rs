@@ -173,7 +173,7 @@ async fn client(
             _ => return Ok(client),
         }
     }
-    let client = client::register(&context.http, &context.settings, &context.store, server, wanted).await?;
+    let client = client::register(context, server, wanted).await?;
     context.note_registered(&client.id);
     if may_be_helped
         && let Some((_, refusal)) = probe(context, attempt, &client, redirect_uri).await
@@ -242,7 +242,10 @@ async fn request(
     pairs.extend(remedies::parameters(attempt).into_iter().map(|(name, value)| (name.to_owned(), value)));
     for (name, value) in &context.settings.authorize_params {
         pairs.retain(|(known, _)| known != name);
-        pairs.push((name.clone(), value.clone()));
+        // There is no empty prompt (OpenID Connect Core §3.1.2.1): it means none.
+        if !(name == "prompt" && value.is_empty()) {
+            pairs.push((name.clone(), value.clone()));
+        }
     }
     url.query_pairs_mut().clear().extend_pairs(pairs);
     Ok((url, pending))
@@ -316,6 +319,6 @@ async fn redeem(
     let endpoint = attempt.token_endpoint(context, client.clone(), None);
     let _under_way = context.under_way.read().await; // the end of the program waits for it
     let response =
-        rmcp::redeem(&endpoint, &sign_in.redirect_uri, &sign_in.authorization, code.expose(), issuer).await?;
+        rmcp::redeem(&endpoint, &sign_in.redirect_uri, &sign_in.authorization, code.expose(), issuer.is_some()).await?;
     keep(context, attempt, response, client, Obtained::SignedIn).await
 }

@@ -11,6 +11,7 @@ use log::{info, warn};
 use reqwest::Url;
 
 use crate::{
+    config::Occasion,
     oauth::{
         attempt::AuthorizationAttempt,
         context::Context,
@@ -83,10 +84,11 @@ pub(super) fn announce(context: &Context, attempt: &AuthorizationAttempt, url: &
         info!("sign in to {server}: open this address{unless}:\n\n    {url}\n");
         ask(context, attempt, url, AskedBy::ThisProcess);
     }
-    if context.settings.no_browser || is_open && !context.settings.asked_for {
+    let is_login = context.settings.occasion == Occasion::Login;
+    if context.settings.no_browser || is_open && !is_login {
         return Tab::None;
     }
-    if context.settings.asked_for {
+    if is_login {
         return Tab::After(Duration::ZERO);
     }
     let pause = Tabs::pause(&context.store, context.now());

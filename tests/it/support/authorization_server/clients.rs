@@ -122,10 +122,14 @@ impl State {
         }
         let (method, id, shown) = match (&basic, assertion) {
             (Some(basic), _) => {
-                let Some((id, secret)) = decode_basic(basic) else {
-                    return Err(self.problem("Basic credentials are not form-encoded (RFC 6749 §2.3.1)"));
-                };
-                ("client_secret_basic", id, Some(secret))
+                match decode_basic(basic) {
+                    Some((id, secret)) => ("client_secret_basic", id, Some(secret)),
+                    // What may be tried after a refusal.
+                    None if self.refused => return Err(refusal(401, "invalid_client", "not form-encoded")),
+                    None => {
+                        return Err(self.problem("Basic credentials are not form-encoded (RFC 6749 §2.3.1)"));
+                    }
+                }
             }
             (_, Some(assertion)) => {
                 let id = proof::claims(assertion)["sub"].as_str().unwrap_or_default().to_owned();
@@ -137,6 +141,7 @@ impl State {
             _ => ("none", form.get("client_id").unwrap_or_default().into(), None),
         };
         let Some(client) = self.clients.get(&id).cloned() else {
+            self.refused = true;
             return Err(refusal(401, "invalid_client", "there is no such client"));
         };
         if client.method != method {

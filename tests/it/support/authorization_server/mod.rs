@@ -292,6 +292,8 @@ struct State {
     refresh: BTreeMap<String, Refresh>,
     devices: BTreeMap<String, Device>,
     nonces: Nonces,
+    /// Whether a client was refused.
+    refused: bool,
     /// `jti`s of proofs and assertions.
     seen: BTreeSet<String>,
     serial: usize,
@@ -314,6 +316,7 @@ impl AuthorizationServer {
             refresh: BTreeMap::new(),
             devices: BTreeMap::new(),
             nonces: Nonces::default(),
+            refused: false,
             seen: BTreeSet::new(),
             serial: 0,
             settings,
