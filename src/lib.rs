@@ -88,8 +88,8 @@
 //! 11. Files of the store are replaced, never written in place (but for the key of proofs, which is made once
 //!     under its own lock: [`oauth::protocol::dpop`]), and belong to their owner; a lost race never removes a newer
 //!     token.
-//! 12. The redirect's listener is on loopback, exists only while a sign-in is under way, and ignores
-//!     what is not its own.
+//! 12. The redirect's listener is on loopback, exists only while a sign-in is under way and for three seconds after it,
+//!     and ignores what is not its own.
 
 #![forbid(unsafe_code)]
 // The map leads to private modules: it is read with `cargo doc --document-private-items`.

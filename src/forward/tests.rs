@@ -171,6 +171,7 @@ fn refused(answer: Option<&str>) -> Event {
         had_headers: false,
         answer,
         cause: None,
+        credential_since: None,
     }))))
 }
 

@@ -237,6 +237,15 @@ impl Authorizer {
         }
     }
 
+    /// Replaces a credential without asking anybody. Returns whether there is another one now.
+    pub(crate) async fn renew(&self, credential: Arc<Credential>) -> bool {
+        let (sender, done) = oneshot::channel();
+        let context = self.context.clone();
+        // As above.
+        self.spawn(async move { _ = sender.send(flow::renew(&context, credential).await) });
+        matches!(done.await, Ok(Some(_)))
+    }
+
     /// A request that had met a 403 went through.
     pub(crate) fn succeeded(&self) {
         self.context.held().step_ups.note_success();

@@ -12,6 +12,7 @@ use std::{
 
 use log::warn;
 use serde_json::Value;
+use tokio::task::JoinSet;
 
 use super::{
     credential::{Credential, Obtained},
@@ -19,7 +20,7 @@ use super::{
     fact::{AuthorizationFact, Facts},
     held::{Current, Held},
     http::client::HttpClient,
-    person::stay::Stay,
+    person::{redirect::Listener, stay::Stay},
     protocol::{client_auth::Client, dpop::Prover, issuer::same_issuer, metadata::AuthorizationServer},
     stored::{
         provenance::Provenance,
@@ -56,6 +57,8 @@ pub(crate) struct Context {
     pub(crate) under_way: tokio::sync::RwLock<()>,
     /// The key that tokens are bound to, and the nonces it was given.
     key: OnceLock<Arc<Prover>>,
+    /// Ports that stay open for a moment after their sign-in.
+    lingering: Mutex<JoinSet<()>>,
     /// Files and digests of the tokens that were stored when this process looked first.
     before: OnceLock<Vec<(String, String)>>,
     /// Clients registered by this process: known to be known.
@@ -79,6 +82,7 @@ impl Context {
             refreshing: tokio::sync::Mutex::default(),
             under_way: tokio::sync::RwLock::default(),
             key: OnceLock::new(),
+            lingering: Mutex::default(),
             before: OnceLock::new(),
             registered: Mutex::default(),
             initialize: Mutex::default(),
@@ -147,6 +151,19 @@ impl Context {
             let prover = if tokens.is_dpop() { Some(self.prover().ok()?) } else { None };
             Some(self.credential_of(tokens, prover, Obtained::Stored))
         })
+    }
+
+    /// Keeps a port open for a moment.
+    pub(crate) fn linger(&self, listener: Listener) {
+        let mut lingering = self.lingering.guard();
+        while lingering.try_join_next().is_some() {}
+        lingering.spawn(listener.linger());
+    }
+
+    /// Closes the ports that were kept open, since one is needed again.
+    pub(crate) async fn end_lingering(&self) {
+        let mut lingering = std::mem::take(&mut *self.lingering.guard());
+        lingering.shutdown().await;
     }
 
     /// Whether tokens were stored before this process looked first, so that a sign-in that begins anew leaves them out.

@@ -97,6 +97,16 @@ impl Credential {
         self.obtained == Obtained::Stored || self.is_older_than(FRESH)
     }
 
+    /// Whether it comes from disk and the server has not taken it yet: it may have died since it was stored.
+    pub(crate) fn is_untried(&self) -> bool {
+        self.obtained == Obtained::Stored && !self.accepted.load(Relaxed)
+    }
+
+    /// Since when this process has it.
+    pub(crate) fn since(&self) -> Instant {
+        self.since
+    }
+
     /// Whether it has been in use for this long.
     pub(crate) fn is_older_than(&self, age: Duration) -> bool {
         self.since.elapsed() >= age

@@ -8,6 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use reqwest::{StatusCode, Url};
+use tokio::time::Instant;
 
 use super::evidence::Cause;
 use crate::{
@@ -175,6 +176,8 @@ pub(crate) struct Refusal {
     pub answer: Option<Message>,
     /// Why, if the response proves more than its status does.
     pub cause: Option<Cause>,
+    /// Since when this program has the credential that went with the request.
+    pub credential_since: Option<Instant>,
 }
 
 /// Where a redirect leads that is not followed.

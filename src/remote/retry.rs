@@ -150,7 +150,15 @@ mod tests {
     fn throttled(retry_after: Option<Duration>) -> Error {
         let status = StatusCode::TOO_MANY_REQUESTS;
         let (text, had_headers) = (String::new(), false);
-        Error::Refused(Box::new(Refusal { status, retry_after, text, had_headers, cause: None, answer: None }))
+        Error::Refused(Box::new(Refusal {
+            status,
+            retry_after,
+            text,
+            had_headers,
+            cause: None,
+            credential_since: None,
+            answer: None,
+        }))
     }
 
     #[tokio::test(start_paused = true)]

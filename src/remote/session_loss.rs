@@ -9,6 +9,7 @@
 //! - A refusal that names a session which exists, or is to be named, does not lose it.
 
 use reqwest::StatusCode;
+use tokio::time::Instant;
 
 use super::error::Refusal;
 use crate::message::peek;
@@ -68,6 +69,16 @@ pub(super) fn is_lost(refusal: &Refusal) -> bool {
     }
 }
 
+/// Returns whether a session that began at this time is refused to the token of the request, which is newer: some servers
+/// bind a session to the token that it was made with, which a refresh replaces. A new session is made with the new token.
+pub(super) fn is_of_other_token(refusal: &Refusal, began: Instant) -> bool {
+    let is_newer = refusal.credential_since.is_some_and(|since| since > began);
+    let names_session = || refusal.text.to_ascii_lowercase().contains("session");
+    let is_refused =
+        refusal.status == StatusCode::UNAUTHORIZED || refusal.status == StatusCode::FORBIDDEN && names_session();
+    is_newer && is_refused
+}
+
 /// Returns whether a refusal names the session as unknown, expired, not found or invalid.
 pub(super) fn is_named(refusal: &Refusal) -> bool {
     let words = refusal.text.to_ascii_lowercase();
@@ -111,6 +122,7 @@ mod tests {
             text,
             had_headers: false,
             cause: None,
+            credential_since: None,
             answer,
         }
     }
@@ -157,6 +169,24 @@ mod tests {
         }
         assert!(is_lost(&refusal(200, -32001, "Session abc")) && is_lost(&refusal(400, -32005, "bad session")));
         assert!(!is_lost(&refusal(200, -32001, "Request timed out")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn session_of_earlier_token_is_refused_to_a_newer_one() {
+        let began = Instant::now();
+        let later = began + std::time::Duration::from_secs(1);
+        let refused = |status, words, since| Refusal { credential_since: since, ..refusal(status, -32000, words) };
+        let other = "session does not belong to this token";
+        for (status, words, since, expected) in [
+            (403, other, Some(later), true),
+            (401, "", Some(later), true),
+            (403, "no access", Some(later), false),
+            (403, other, Some(began), false),
+            (403, other, None, false),
+            (400, other, Some(later), false),
+        ] {
+            assert_eq!(is_of_other_token(&refused(status, words, since), began), expected, "{status} {words}");
+        }
     }
 
     #[test]

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{
-    authorization_server::{AuthorizationServer, Counts, Settings},
-    browser::Browser,
-    host::{Host, WAIT, initialize_params, request},
+    authorization_server::{AuthorizationServer, Counts, Form, Settings},
+    browser::{Browser, get, visit},
+    host::{Host, WAIT, initialize_params, notification, request},
     own_error,
-    server::{Reply, Request},
+    server::{Reply, Request, initialize_result, ordinary},
     stored,
 };
 
@@ -271,4 +271,106 @@ async fn diagnosis_signs_in_despite_failing_refresh() {
         .await
         .unwrap();
     assert_eq!(world.spent(), (2, 1));
+}
+
+#[tokio::test]
+async fn invalid_token_in_body_only_is_refreshed() {
+    for status in [400, 403] {
+        let world = World::signed_in().await;
+        let old = format!("Bearer {}", world.tokens()["access_token"].as_str().unwrap());
+        world.first(move |request| {
+            let is_dead = request.path == "/mcp" && request.header("authorization") == Some(&old);
+            let body = json!({ "error": "invalid_token", "error_description": "Token expired" });
+            is_dead.then(|| Reply::status(status, "application/json", body))
+        });
+        world.works(&Browser::waiting()).await;
+        assert_eq!(world.server.counts().refreshes, 1, "{status}");
+        assert_eq!(world.spent(), (1, 1), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn failure_of_server_with_stored_token_leads_to_one_refresh() {
+    let world = World::signed_in().await;
+    let old = format!("Bearer {}", world.tokens()["access_token"].as_str().unwrap());
+    world.first(move |request| {
+        (request.path == "/mcp" && request.header("authorization") == Some(&old))
+            .then(|| Reply::status(500, "application/json", json!({ "error": "server_error" })))
+    });
+    world.works(&Browser::waiting()).await;
+    assert_eq!((world.server.counts().refreshes, world.spent()), (1, (1, 1)));
+    // A server that fails with any token is not asked with one refresh after the other.
+    world.first(|request| (request.path == "/mcp").then(|| Reply::status(500, "text/plain", "oh")));
+    let mut host = world.host(&Browser::waiting());
+    own_error(&host.initialize().await);
+    host.end_input();
+    host.exit().await;
+    assert_eq!((world.server.counts().refreshes, world.spent()), (2, (1, 1)));
+}
+
+#[tokio::test]
+async fn session_bound_to_token_is_made_anew_after_refresh() {
+    let refusals: [(&str, Answer); 3] = [
+        ("401", || Reply::empty(401).with("www-authenticate", r#"Bearer error="invalid_token""#)),
+        ("403", || {
+            let error = json!({ "code": -32001, "message": "session does not belong to this token" });
+            Reply::status(403, "application/json", json!({ "jsonrpc": "2.0", "id": null, "error": error }))
+        }),
+        ("403 as text", || Reply::status(403, "text/plain", "This session belongs to another user")),
+    ];
+    for (name, refusal) in refusals {
+        let world = World::signed_in().await;
+        // A session id is the token that it was made with.
+        world.server.change(|settings| {
+            settings.mcp = Arc::new(move |request| {
+                let token = request.header("authorization").unwrap_or_default().replace(' ', "-");
+                match request.header("mcp-session-id") {
+                    None => Reply::result(request, initialize_result(request)).with("mcp-session-id", &token),
+                    Some(session) if session == token => ordinary(request),
+                    Some(_) => refusal(),
+                }
+            });
+        });
+        let browser = Browser::waiting();
+        let mut host = world.host(&browser);
+        host.initialize().await;
+        host.send(notification("notifications/initialized", json!({}))).await;
+        let listed = host.ask(1, "tools/list", json!({})).await;
+        assert!(listed["result"].is_object(), "{name}: {listed}\n{}", host.stderr());
+        world.server.revoke_access_tokens();
+        let answer = host.ask(2, "tools/call", json!({ "name": "a" })).await;
+        assert!(answer["result"].is_object(), "{name}: {answer}\n{}", host.stderr());
+        assert_eq!((world.server.counts().refreshes, world.spent()), (1, (1, 1)), "{name}");
+        assert_eq!(browser.tabs().len(), 0, "{name}");
+        host.close().await;
+    }
+}
+
+#[tokio::test]
+async fn error_without_state_is_told_to_user_and_log() {
+    let server = AuthorizationServer::with(|settings| {
+        settings.first = Arc::new(|request| {
+            let asked = Form::of(&request.path);
+            let to = asked.get("redirect_uri").filter(|_| request.path.starts_with("/oauth/authorize"))?;
+            let words = "error=access_denied&error_description=not+for+you";
+            Some(Reply::empty(302).with("location", &format!("{to}?{words}")))
+        });
+    })
+    .await;
+    let browser = Browser::consenting();
+    let mut host = browser.host(&server.url(), &["--retry-for", "0"]);
+    host.send(request(0, "initialize", initialize_params("2025-11-25"))).await;
+    let page = browser.page().await;
+    assert!(page.body.contains("access_denied: not for you"), "{}", page.body);
+    host.told("the sign-in was refused: access_denied (not for you)").await;
+    host.told("so this one stays open").await;
+    // It does: the same port takes the real redirect.
+    server.change(|settings| settings.first = Arc::new(|_| None));
+    let url = browser.tabs()[0].url.clone();
+    let end = visit(&url).await;
+    assert_eq!(end.status, 200, "{}", end.body);
+    // Loaded once more.
+    assert_eq!(get(&end.url).await.body, end.body);
+    host.end_input();
+    host.exit().await;
 }

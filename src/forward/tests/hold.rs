@@ -236,6 +236,7 @@ fn busy_server_is_only_slow() {
         had_headers: false,
         answer: None,
         cause: None,
+        credential_since: None,
     };
     held.does(Event::Remote(remote::Event::Blocked(Arc::new(Error::Refused(Box::new(busy))))));
     let told = held.until(30_000);

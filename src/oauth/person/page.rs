@@ -47,6 +47,13 @@ pub(crate) enum Page {
     Interrupted,
     /// A redirect of a sign-in that this process does not wait for.
     NotWaiting,
+    /// An error that names no sign-in, while one waits.
+    Unproven {
+        /// The error code.
+        error: String,
+        /// What it adds.
+        description: Option<String>,
+    },
     /// A redirect that came before, loaded again.
     AlreadyHandled,
     /// A redirect that lacks what it must have, or has it twice.
@@ -66,7 +73,7 @@ impl Page {
     pub(crate) const fn status(&self) -> u16 {
         match self {
             Self::SignedIn { .. } => 200,
-            Self::Failed { .. } | Self::NotWaiting | Self::Malformed => 400,
+            Self::Failed { .. } | Self::Unproven { .. } | Self::NotWaiting | Self::Malformed => 400,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::AlreadyHandled => 409,
@@ -109,6 +116,14 @@ impl Page {
                 body.push_str("<p>It was finished or given up, or a newer one took its place.</p>");
                 body.push_str("<p>Close this tab and go back to your app. If it still asks, sign in there.</p>");
                 (Tone::Calm, "This sign-in is no longer waiting")
+            }
+            Self::Unproven { error, description } => {
+                let words = description.as_deref().map_or_else(|| error.clone(), |words| format!("{error}: {words}"));
+                body.push_str("<p>The sign-in page sent you back with an error:</p>");
+                _ = write!(body, "<p class=\"why\">{}</p>", escaped(&words, LONGEST_TEXT));
+                body.push_str("<p>It does not say which sign-in it means, so the sign-in stays open. ");
+                body.push_str("You can go back and try again there.</p>");
+                (Tone::Bad, "Sign-in refused")
             }
             Self::AlreadyHandled => {
                 body.push_str("<p>This page was loaded before, and that was enough.</p>");

@@ -35,6 +35,11 @@ pub(crate) struct Challenge {
 }
 
 impl Challenge {
+    /// What a server means that says `invalid_token` in the body only.
+    pub(crate) fn invalid_token() -> Self {
+        Self { error: Some("invalid_token".to_owned()), bearer: true, ..Self::default() }
+    }
+
     /// Whether it says that the token is expired, revoked or malformed (RFC 6750 §3.1).
     pub(crate) fn is_invalid_token(&self) -> bool {
         self.error.as_deref() == Some("invalid_token")

@@ -6,9 +6,12 @@
 //! - No header, cookie, credential or body reaches another origin than that of the server.
 //! - A redirect to another origin is reported, not followed.
 
-use std::sync::{
-    Arc, PoisonError, RwLock,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -24,13 +27,17 @@ use self::{
     event_reader::EventReader,
     limit::ConcurrencyLimit,
 };
-use super::error::Error;
+use super::error::{Error, Refusal};
 use crate::{
     config::{Network, ServerUrl},
-    mcp::{EVENT_STREAM, header::LAST_EVENT_ID, method::INITIALIZE},
+    mcp::{
+        EVENT_STREAM,
+        header::{LAST_EVENT_ID, SESSION_ID},
+        method::INITIALIZE,
+    },
     message::Message,
     network::{ClientFactory, HttpVersions, Route, failure::Http2Fault},
-    oauth::{self, Authorizer, Credential, Deadline, Requester, protocol::challenge::Challenge},
+    oauth::{self, Authorizer, Credential, Deadline, Requester, credential::Obtained, protocol::challenge::Challenge},
     observer::{Fact, Observer},
     text,
 };
@@ -225,7 +232,8 @@ impl Http {
                 Err(error) => return Err(error),
             };
             let is_challenge = is_challenge(&response, credential.as_deref());
-            if let (Some(credential), false) = (&credential, is_challenge && !is_step_up(&response)) {
+            let says_nothing = response.status().is_server_error() || is_challenge && !is_step_up(&response);
+            if let (Some(credential), false) = (&credential, says_nothing) {
                 credential.note_accepted();
             }
             let has_nonce = credential.as_ref().is_some_and(|used| used.keep_nonce(url, response.headers()));
@@ -238,7 +246,8 @@ impl Http {
                     None => Ok(response),
                 };
             }
-            if is_challenge {
+            let is_of_session = || is_of_session(&response, headers, credential.as_deref());
+            if is_challenge && !is_of_session() {
                 resends.challenges += 1;
                 if resends.challenges == 1 {
                     resends.until = patience(); // what the server took before is not the user's time
@@ -250,12 +259,46 @@ impl Http {
                 }
             }
             let Some(target) = redirect::target(&response, url) else {
-                return Err(Error::Refused(Box::new(self.refusal(response, credential.as_deref(), url).await)));
+                let refusal = Box::new(self.refusal(response, credential.as_deref(), url).await);
+                let is_first = resends.challenges == 0;
+                if let (Some(used), true) = (credential, is_first)
+                    && Box::pin(self.replaces_token(&refusal, used, requester, resends.until)).await?
+                {
+                    resends.challenges += 1;
+                    continue;
+                }
+                return Err(Error::Refused(refusal));
             };
             resends.url = redirect::follow(&self.server, url, &method, response.status(), target, resends.redirects)?;
             resends.redirects += 1;
             debug!("HTTP {}: following to {}", response.status().as_u16(), text::url(&resends.url));
         }
+    }
+
+    /// Replaces the token that was `used`, where a server refuses it otherwise than with 401: with `invalid_token` in the
+    /// body only (RFC 6750 §3.1 wants it in the header), or with 500 for one that comes from disk. Returns whether the
+    /// request, which did not run, goes out again.
+    async fn replaces_token(
+        &self,
+        refusal: &Refusal,
+        used: Arc<Credential>,
+        requester: Requester,
+        until: Deadline,
+    ) -> Result<bool, Error> {
+        let Some(authorizer) = &self.authorizer else { return Ok(false) };
+        let is_denied = matches!(refusal.status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN);
+        if is_denied && used.may_have_died() && refusal.text.contains("invalid_token") {
+            let met = authorizer
+                .meet(StatusCode::UNAUTHORIZED, Challenge::invalid_token(), Some(used), requester, until)
+                .await;
+            return match met {
+                Err(oauth::error::Error::NotOffered(_)) => Ok(false),
+                met => met.map(|()| true).map_err(unauthorized),
+            };
+        }
+        // Only what opens a session: another request may have run before it failed. Nobody is asked for a 500.
+        let may_be_dead = refusal.status == StatusCode::INTERNAL_SERVER_ERROR && used.is_untried();
+        Ok(may_be_dead && requester == Requester::Initialize && authorizer.renew(used).await)
     }
 
     /// Uses HTTP/1.1 from now on, if an error shows that HTTP/2 does not work here. Returns whether the request is sent
@@ -357,6 +400,14 @@ fn is_challenge(response: &Response, used: Option<&Credential>) -> bool {
         _ if is_step_up(response) => true,
         status => status.is_client_error() && may_have_died() && says_invalid(),
     }
+}
+
+/// Returns whether a 401 may be about the session rather than the token: the token is one that a refresh has just
+/// brought, and servers bind a session to the token that it was made with.
+fn is_of_session(response: &Response, headers: &HeaderMap, used: Option<&Credential>) -> bool {
+    response.status() == StatusCode::UNAUTHORIZED
+        && headers.contains_key(SESSION_ID)
+        && used.is_some_and(|used| used.refused_when_new(SystemTime::now()) == Some(Obtained::Refreshed))
 }
 
 /// Returns whether this asks for more scopes than the token has (RFC 6750 §3.1).

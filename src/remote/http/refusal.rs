@@ -40,6 +40,7 @@ impl Http {
         refusal.cause = cause.or_else(|| Cause::of_endpoint(refusal.status, &self.server, url));
         let own = || self.headers.iter().filter(|(name, _)| **name != header::USER_AGENT);
         refusal.had_headers = own().next().is_some();
+        refusal.credential_since = used.map(Credential::since);
         let values = own().filter_map(|(_, value)| value.to_str().ok());
         // Also without `Bearer` and the like before it.
         let values = values.flat_map(|value| [value, value.rsplit(' ').next().unwrap_or_default()]);
@@ -72,7 +73,7 @@ async fn read(mut response: Response) -> Refusal {
     let answer = assembly.push(text.into()).and_then(|()| assembly.finish()).ok().filter(is_json_rpc_error);
     let words = answer.as_ref().and_then(|answer| peek::error(&answer.body)?.message);
     let text = words.map_or(shown, |words| one_line(words.as_bytes()));
-    Refusal { status, retry_after, text, had_headers: false, answer, cause }
+    Refusal { status, retry_after, text, had_headers: false, answer, cause, credential_since: None }
 }
 
 /// Returns whether this is an error that a host can read (JSON-RPC 2.0 §5.1), and not another idea of an error in JSON.

@@ -323,6 +323,7 @@ fn loss_in_answer(answer: &Message, session: &Session) -> Option<Error> {
         text: one_line(words.as_bytes()),
         had_headers: false,
         cause: None,
+        credential_since: None,
         answer: Some(answer.clone()),
     };
     match session.loss(Box::new(refusal)) {

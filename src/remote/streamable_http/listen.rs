@@ -225,8 +225,15 @@ mod tests {
         let headers = HeaderMap::from_iter([(SESSION_ID, HeaderValue::from_static("s"))]);
         let session = Session::with_headers(headers, 0);
         let status = StatusCode::from_u16(status).unwrap();
-        let refusal =
-            Refusal { status, retry_after: None, text: text.to_owned(), had_headers: false, cause: None, answer: None };
+        let refusal = Refusal {
+            status,
+            retry_after: None,
+            text: text.to_owned(),
+            had_headers: false,
+            cause: None,
+            credential_since: None,
+            answer: None,
+        };
         match StreamVerdict::of(Error::Refused(Box::new(refusal)), &session, was_open) {
             StreamVerdict::None(_) => "none",
             StreamVerdict::Later(_) => "later",

@@ -103,7 +103,7 @@ impl Session {
 
     /// Returns what a refusal of a request in this session means, if it means that the session is lost.
     pub(super) fn loss(&self, refusal: Box<Refusal>) -> Error {
-        if self.has_id() && session_loss::is_lost(&refusal) {
+        if self.has_id() && (session_loss::is_lost(&refusal) || session_loss::is_of_other_token(&refusal, self.began)) {
             let is_named = session_loss::is_named(&refusal);
             Error::SessionLost { refusal, is_named, lasted: self.began.elapsed() }
         } else {

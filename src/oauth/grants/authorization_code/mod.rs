@@ -95,6 +95,7 @@ pub(super) async fn obtain(context: &Context, attempt: &mut AuthorizationAttempt
 
 /// Resumes the sign-in that is under way, or begins one. `None` if another instance has signed in.
 async fn prepare(context: &Context, attempt: &AuthorizationAttempt, anew: bool) -> Result<Option<Waiting>, Error> {
+    context.end_lingering().await;
     if !anew && let Some(waiting) = resume(context, attempt) {
         return Ok(Some(waiting));
     }
@@ -278,6 +279,7 @@ async fn finish(context: &Context, attempt: &mut AuthorizationAttempt, waiting: 
                     Some(to) => redirect.send_to(to),
                     None => redirect.answer(&Page::SignedIn { server, host: context.host_program() }),
                 }
+                context.linger(listener);
                 return Ok(credential);
             }
             Err(error) => error,
@@ -295,6 +297,7 @@ async fn finish(context: &Context, attempt: &mut AuthorizationAttempt, waiting: 
         let report = Report::of_authorization(&error, context.http.server());
         let server = host(context.http.server());
         redirect.answer(&Page::Failed { server, reason: report.sentence, next: report.hint, code: report.code });
+        context.linger(listener);
         return Err(error);
     }
 }

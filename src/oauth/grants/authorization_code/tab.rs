@@ -15,16 +15,17 @@ use crate::{
     oauth::{
         attempt::AuthorizationAttempt,
         context::Context,
+        error::{Error, ErrorCode, Step},
         fact::AuthorizationFact,
         person::{
             browser,
-            redirect::{Listener, Redirect},
+            redirect::{Arrival, Listener, Redirect},
             tabs::Tabs,
         },
         progress::AskedBy,
         stored::sign_in::LIFE,
     },
-    report::{self, Code},
+    report::{self, Code, Report},
     text::host,
 };
 
@@ -51,7 +52,10 @@ pub(super) async fn wait(context: &Context, listener: &mut Listener, url: &Url, 
     let mut is_open = false;
     loop {
         tokio::select! {
-            redirect = listener.next() => return Some(redirect),
+            arrival = listener.next() => match arrival {
+                Arrival::Redirect(redirect) => return Some(redirect),
+                Arrival::Unproven { error, description } => tell_unproven(context, error, description),
+            },
             () = &mut end => return None,
             () = &mut due, if !is_open => {
                 is_open = true;
@@ -59,6 +63,15 @@ pub(super) async fn wait(context: &Context, listener: &mut Listener, url: &Url, 
             }
         }
     }
+}
+
+/// Reports an error that came without `state` (RFC 6749 §4.1.2.1 demands it). The sign-in stays open.
+fn tell_unproven(context: &Context, error: ErrorCode, description: Option<String>) {
+    let error = Error::Refused { step: Step::SignIn, error, description };
+    let mut report = Report::of_authorization(&error, context.http.server());
+    report.sentence.push_str("; the answer does not say which sign-in it means, so this one stays open");
+    warn!("{}", report.line());
+    context.facts.warn(report);
 }
 
 /// Reports that there is a tab.

@@ -1,11 +1,12 @@
 //! The loopback redirect (RFC 8252 §7.3, §8.3, §8.10; RFC 6749 §3.1, §4.1.2; RFC 9207 §2): a port that is open while a
-//! sign-in is in flight, waits for the browser, and tells other instances of mcp-remote who is here (`/.mcp-remote/id`,
+//! sign-in is in flight and a moment longer, waits for the browser, and tells other instances of mcp-remote who is here (`/.mcp-remote/id`,
 //! a path of the npm package).
 //!
 //! # Invariants
 //!
 //! - The port is open on loopback only.
-//! - A redirect is handed over only if a sign-in here waits for it, and only once.
+//! - A redirect is handed over only if a sign-in here waits for it, and only once; whoever loads it again gets the same
+//!   page. A browser that fetches it ahead of its user spends nothing.
 //! - The port shows no success by itself; [`Redirect::answer`] does, once the tokens are there.
 //! - A silent connection, a body or a slow reader does not hold up the next request.
 
@@ -16,10 +17,13 @@ mod tests;
 mod wire;
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::{HashMap, VecDeque},
     future::pending,
     io,
-    sync::{Arc, Mutex, MutexGuard, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, Weak,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -55,6 +59,12 @@ const WAIT_FOR_AUTH: &str = "/wait-for-auth";
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Connections that may be silent at a time; one more, and the oldest goes. A browser opens six.
 const MOST_SILENT: usize = 32;
+/// How long the port stays open after the last page, for a browser that loads it again.
+const LINGER: Duration = Duration::from_secs(3);
+/// Browsers that wait for one page at a time, apart from the first.
+const MOST_REPEATED: usize = 8;
+/// Errors without `state` that are passed on: any page elsewhere can send the browser here.
+const MOST_UNPROVEN: usize = 3;
 /// Pause before the next `accept`, where the machine has no socket left.
 const SHORTAGE: Duration = Duration::from_millis(200);
 /// Longest address looked at, in bytes: codes that are encrypted tokens have some thousand.
@@ -74,7 +84,7 @@ pub(crate) struct Place {
 /// An open port. Dropping it closes the port at once and ends its tasks.
 pub(crate) struct Listener {
     shared: Arc<Shared>,
-    redirects: mpsc::UnboundedReceiver<Redirect>,
+    arrivals: mpsc::UnboundedReceiver<Arrival>,
     // Only held, for the port to close in the very moment they are dropped.
     _sockets: Vec<Arc<TcpListener>>,
     _serving: JoinSet<()>,
@@ -86,15 +96,20 @@ struct Shared {
     port: u16,
     /// [`Place::path`] as browsers write it.
     path: String,
-    redirects: mpsc::UnboundedSender<Redirect>,
+    arrivals: mpsc::UnboundedSender<Arrival>,
+    /// Errors without `state` so far.
+    unproven: AtomicUsize,
     /// By `state`.
     sign_ins: Mutex<HashMap<String, RedirectState>>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// How far the redirect of a sign-in is.
 enum RedirectState {
     Waiting,
-    HandedOver,
+    /// Handed over; browsers that came once more wait for the same page.
+    HandedOver(Vec<Browser>),
+    /// Answered, also for browsers that come later.
+    Answered(RedirectAnswer),
 }
 
 /// A redirect that belongs to a sign-in of this process; the browser waits for its page.
@@ -104,6 +119,21 @@ pub(crate) struct Redirect {
     /// What it says.
     pub(crate) outcome: Outcome,
     browser: Browser,
+    state: String,
+    shared: Weak<Shared>,
+}
+
+/// What comes to the port.
+pub(crate) enum Arrival {
+    /// The redirect of an expected sign-in.
+    Redirect(Redirect),
+    /// An error without the `state` that RFC 6749 §4.1.2.1 demands, while one sign-in waits: anybody may have sent it.
+    Unproven {
+        /// The error code.
+        error: ErrorCode,
+        /// What it adds.
+        description: Option<String>,
+    },
 }
 
 /// What the authorization server answered.
@@ -134,18 +164,19 @@ impl Listener {
     fn bind_with(place: &Place, port: u16, patience: Duration) -> io::Result<Self> {
         let sockets = port::open(&place.host, port)?;
         let port = sockets[0].local_addr()?.port();
-        let (sender, redirects) = mpsc::unbounded_channel();
+        let (sender, arrivals) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             path: Url::parse(&redirect_uri(place, port))
                 .map_or_else(|_| place.path.clone(), |uri| uri.path().to_owned()),
             place: place.clone(),
             port,
-            redirects: sender,
+            arrivals: sender,
+            unproven: AtomicUsize::new(0),
             sign_ins: Mutex::default(),
         });
         let mut serving = JoinSet::new();
         serving.spawn(serve(shared.clone(), sockets.iter().map(Arc::downgrade).collect(), patience));
-        Ok(Self { shared, redirects, _sockets: sockets, _serving: serving })
+        Ok(Self { shared, arrivals, _sockets: sockets, _serving: serving })
     }
 
     /// The port.
@@ -164,19 +195,33 @@ impl Listener {
         self.shared.sign_ins().insert(state.to_owned(), RedirectState::Waiting);
     }
 
-    /// Returns the next redirect of an expected sign-in. Nothing is lost if the future is dropped.
-    pub(crate) async fn next(&mut self) -> Redirect {
-        match self.redirects.recv().await {
-            Some(redirect) => redirect,
+    /// Returns what comes next. Nothing is lost if the future is dropped.
+    pub(crate) async fn next(&mut self) -> Arrival {
+        match self.arrivals.recv().await {
+            Some(arrival) => arrival,
             None => pending().await, // never: the shared holds a sender
         }
+    }
+
+    /// How many browsers wait for a page that another one was promised.
+    #[cfg(test)]
+    fn repeated(&self, state: &str) -> usize {
+        match self.shared.sign_ins().get(state) {
+            Some(RedirectState::HandedOver(waiting)) => waiting.len(),
+            _ => 0,
+        }
+    }
+
+    /// Stays open for a moment, for a browser that loads the page once more.
+    pub(crate) async fn linger(self) {
+        sleep(LINGER).await;
     }
 }
 
 impl Redirect {
     /// Shows the page. It is on its way when this returns, even if the program ends.
-    pub(crate) fn answer(mut self, page: &Page) {
-        self.browser.answer(&RedirectAnswer::from(page), false);
+    pub(crate) fn answer(self, page: &Page) {
+        self.end(page.into());
     }
 
     /// Sends the browser on: the sign-in is done (RFC 9110 §15.4.4).
@@ -189,9 +234,22 @@ impl Redirect {
         self.send(GO_ON, url);
     }
 
-    fn send(mut self, status: u16, url: &Url) {
+    fn send(self, status: u16, url: &Url) {
         let headers = vec![("Location", url.to_string())];
-        self.browser.answer(&RedirectAnswer { status, headers, body: String::new() }, false);
+        self.end(RedirectAnswer { status, headers, body: String::new() });
+    }
+
+    /// Answers every browser that has come or comes with this redirect.
+    fn end(mut self, answer: RedirectAnswer) {
+        self.browser.answer(&answer, false);
+        let Some(shared) = self.shared.upgrade() else { return };
+        let mut sign_ins = shared.sign_ins();
+        if let Some(RedirectState::HandedOver(waiting)) = sign_ins.get_mut(&self.state) {
+            for browser in waiting {
+                browser.answer(&answer, false);
+            }
+            sign_ins.insert(self.state, RedirectState::Answered(answer));
+        }
     }
 }
 
@@ -230,14 +288,20 @@ impl Shared {
     }
 
     /// One request, one answer. What follows on the connection, a body too, is not read.
-    async fn receive(&self, mut stream: TcpStream) -> Option<()> {
+    async fn receive(self: Arc<Self>, mut stream: TcpStream) -> Option<()> {
         let head = read_head(&mut stream).await?;
         let mut browser = Browser::of(stream.into_std().ok()?);
         let request = RedirectRequest::parse(&head);
         match request.as_ref().map_or_else(|| Page::Malformed.into(), |request| self.read(request)) {
-            Verdict::Ours { issuer, outcome } => {
-                _ = self.redirects.send(Redirect { issuer, outcome, browser });
+            Verdict::Ours { state, issuer, outcome } => {
+                let shared = Arc::downgrade(&self);
+                _ = self.arrivals.send(Arrival::Redirect(Redirect { issuer, outcome, browser, state, shared }));
             }
+            Verdict::Repeated(state) => match self.sign_ins().get_mut(&state) {
+                Some(RedirectState::Answered(answer)) => browser.answer(answer, false),
+                Some(RedirectState::HandedOver(waiting)) if waiting.len() < MOST_REPEATED => waiting.push(browser),
+                _ => browser.answer(&(&Page::AlreadyHandled).into(), false),
+            },
             Verdict::Stray(answer) => {
                 browser.answer(&answer, request.is_some_and(|request| request.method == Method::Head));
             }
@@ -269,6 +333,10 @@ impl Shared {
             path if path == self.path && request.method == Method::Head => {
                 RedirectAnswer::of(200, "text/html", String::new()).into()
             }
+            // Nobody has gone there yet: the code is for the one who does. A cache takes no 503 (RFC 9110 §15.6.4).
+            path if path == self.path && is_prefetch(request) => {
+                RedirectAnswer { status: 503, headers: Vec::new(), body: String::new() }.into()
+            }
             path if path == self.path => self.read_redirect(&url),
             "/favicon.ico" => RedirectAnswer { status: 204, headers: Vec::new(), body: String::new() }.into(),
             _ => Page::NotFound.into(),
@@ -287,29 +355,60 @@ impl Shared {
         };
         let mut sign_ins = self.sign_ins();
         // RFC 6749 §10.12: without an expected state the redirect is not accepted, whatever else is right.
-        let mut sign_in = match state.map(|state| sign_ins.entry(state)) {
-            Some(Entry::Occupied(sign_in)) => sign_in,
-            Some(Entry::Vacant(_)) | None => {
-                log::debug!("ignored a redirect that no sign-in here waits for");
-                return Page::NotWaiting.into();
-            }
+        let stray = || {
+            log::debug!("ignored a redirect that no sign-in here waits for");
+            Page::NotWaiting.into()
         };
-        if *sign_in.get() == RedirectState::HandedOver {
-            return Page::AlreadyHandled.into();
+        let Some(state) = state else {
+            let is_about_one = error.is_some() && waiting(&sign_ins) == 1;
+            return if is_about_one { self.unproven(error, description) } else { stray() };
+        };
+        let Some(sign_in) = sign_ins.get_mut(&state) else { return stray() };
+        if !matches!(sign_in, RedirectState::Waiting) {
+            return Verdict::Repeated(state);
         }
         let outcome = match (error, code) {
             (Some(error), _) => Outcome::Refused { error: error.into(), description },
             (None, Some(code)) => Outcome::Code(Secret::new(code)),
             (None, None) => return Page::Malformed.into(),
         };
-        *sign_in.get_mut() = RedirectState::HandedOver;
-        Verdict::Ours { issuer, outcome }
+        *sign_in = RedirectState::HandedOver(Vec::new());
+        Verdict::Ours { state, issuer, outcome }
     }
+
+    /// Passes an error on that names no sign-in. The sign-in stays open, so that whoever has made it up gains nothing.
+    fn unproven(&self, error: Option<String>, description: Option<String>) -> Verdict {
+        let error = error.unwrap_or_default();
+        let page = Page::Unproven { error: error.clone(), description: description.clone() };
+        if self.unproven.fetch_add(1, Relaxed) < MOST_UNPROVEN {
+            _ = self.arrivals.send(Arrival::Unproven { error: error.into(), description });
+        }
+        page.into()
+    }
+}
+
+fn waiting(sign_ins: &HashMap<String, RedirectState>) -> usize {
+    sign_ins.values().filter(|state| matches!(state, RedirectState::Waiting)).count()
+}
+
+/// Whether a browser fetches the address ahead of its user (Fetch Metadata, `Sec-Purpose`; `Purpose` and `X-Moz` before
+/// that).
+fn is_prefetch(request: &RedirectRequest) -> bool {
+    request.headers.iter().any(|header| {
+        ["Sec-Purpose", "Purpose", "X-Moz"].iter().any(|name| header.field.equiv(name))
+            && header.value.as_str().to_ascii_lowercase().starts_with("prefetch")
+    })
 }
 
 /// What a request turned out to be.
 enum Verdict {
-    Ours { issuer: Option<String>, outcome: Outcome },
+    Ours {
+        state: String,
+        issuer: Option<String>,
+        outcome: Outcome,
+    },
+    /// The redirect with this `state`, once more.
+    Repeated(String),
     Stray(RedirectAnswer),
 }
 

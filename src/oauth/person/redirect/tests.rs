@@ -35,7 +35,10 @@ async fn exchange(address: SocketAddr, request: String) -> String {
 }
 
 async fn next(listener: &mut Listener) -> Redirect {
-    timeout(TOO_LONG, listener.next()).await.expect("no redirect")
+    match timeout(TOO_LONG, listener.next()).await.expect("no redirect") {
+        Arrival::Redirect(redirect) => redirect,
+        Arrival::Unproven { error, .. } => panic!("{error:?}"),
+    }
 }
 
 fn v4(port: u16) -> SocketAddr {
@@ -167,10 +170,14 @@ async fn redirect_is_handed_over_once_per_expectation() {
     let target = "/oauth/callback?code=c&state=s1";
     let first = browse(port, target);
     let redirect = next(&mut listener).await;
-    assert!(browse(port, target).await.unwrap().contains(&page(&Page::AlreadyHandled)));
+    let second = browse(port, target);
+    while listener.repeated("s1") == 0 {
+        tokio::task::yield_now().await;
+    }
     redirect.answer(&success());
-    first.await.unwrap();
-    assert!(browse(port, target).await.unwrap().contains(&page(&Page::AlreadyHandled)));
+    for browser in [first, second, browse(port, target)] {
+        assert!(browser.await.unwrap().contains(&page(&success())));
+    }
 
     listener.expect("s1");
     let again = browse(port, target);
@@ -179,6 +186,47 @@ async fn redirect_is_handed_over_once_per_expectation() {
     assert!(answer.starts_with("HTTP/1.0 303 See Other\r\n"), "{answer}");
     assert!(answer.contains("\r\nLocation: https://a.example/done?x=1\r\n"), "{answer}");
     assert!(answer.contains("\r\nReferrer-Policy: no-referrer\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn prefetch_spends_no_redirect() {
+    let mut listener = listener();
+    let port = listener.port();
+    let target = "GET /oauth/callback?code=c&state=s1";
+    for header in ["Sec-Purpose: prefetch;prerender", "Purpose: prefetch", "X-Moz: prefetch"] {
+        let ahead = request(target, &format!("localhost:{port}\r\n{header}"));
+        let answer = exchange(v4(port), ahead).await;
+        assert!(answer.starts_with("HTTP/1.0 503 ") && answer.contains("\r\nCache-Control: no-store\r\n"), "{answer}");
+    }
+    let browser = browse(port, "/oauth/callback?code=c&state=s1");
+    next(&mut listener).await.answer(&success());
+    assert!(browser.await.unwrap().contains(&page(&success())));
+}
+
+#[tokio::test]
+async fn error_without_state_is_told_and_ends_nothing() {
+    let mut listener = listener();
+    let port = listener.port();
+    let target = "/oauth/callback?error=invalid_request&error_description=resource%3A+Invalid+url";
+    let expected =
+        Page::Unproven { error: "invalid_request".into(), description: Some("resource: Invalid url".into()) };
+    for _ in 0..MOST_UNPROVEN + 1 {
+        assert!(browse(port, target).await.unwrap().contains(&page(&expected)));
+    }
+    for _ in 0..MOST_UNPROVEN {
+        let Arrival::Unproven { error, description } = timeout(TOO_LONG, listener.next()).await.unwrap() else {
+            panic!()
+        };
+        assert_eq!((error.as_str(), description.as_deref()), ("invalid_request", Some("resource: Invalid url")));
+    }
+    let browser = browse(port, "/oauth/callback?code=c&state=s1");
+    next(&mut listener).await.answer(&success());
+    browser.await.unwrap();
+    // Nobody waits any longer, or two do.
+    assert!(browse(port, target).await.unwrap().contains(&page(&Page::NotWaiting)));
+    listener.expect("s2");
+    listener.expect("s3");
+    assert!(browse(port, target).await.unwrap().contains(&page(&Page::NotWaiting)));
 }
 
 #[tokio::test]
