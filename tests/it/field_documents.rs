@@ -239,7 +239,10 @@ async fn given_endpoints_take_the_place_of_metadata() {
         settings.iss = Iss::Missing;
     })
     .await;
+    // A port that nobody takes, because the one that is derived depends on the flags.
+    let port = stored::port(&world.server.url()).to_string();
     let flags = [
+        &port,
         "--authorization-endpoint",
         &world.server.endpoint("authorize"),
         "--token-endpoint",
