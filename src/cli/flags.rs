@@ -93,6 +93,10 @@ pub(super) struct Args {
     #[arg(long, help_heading = NETWORK)]
     pub(super) ipv4: bool,
 
+    /// Use HTTP/1.1 only
+    #[arg(long, help_heading = NETWORK)]
+    pub(super) http1: bool,
+
     /// Time for a connection to come about
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = positive_seconds, help_heading = NETWORK)]
     pub(super) connect_timeout: Duration,

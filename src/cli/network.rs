@@ -43,6 +43,7 @@ pub(super) fn network(args: &Args, environment: Environment<'_>, remarks: &mut V
         identity,
         proxy: proxy(args.proxy.as_deref(), environment)?,
         ipv4: args.ipv4,
+        http1: args.http1,
         cookies: !args.disable_cookies,
         connect_timeout: args.connect_timeout,
         headers_timeout: limit(args.headers_timeout),

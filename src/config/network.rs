@@ -20,6 +20,8 @@ pub(crate) struct Network {
     pub proxy: ProxyChoice,
     /// No IPv6.
     pub ipv4: bool,
+    /// No HTTP/2.
+    pub http1: bool,
     /// Keep the server's cookies.
     pub cookies: bool,
     /// For TCP and TLS together.

@@ -33,6 +33,8 @@ fn is_closed(error: &(dyn std::error::Error + 'static)) -> bool {
 /// What an error of HTTP/2 says about the protocol itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Http2Fault {
+    /// The request was not begun: its stream was refused, or the connection is to end before it (RFC 9113 §6.8, §8.7).
+    NotBegun,
     /// The server asks for HTTP/1.1 (RFC 9113 §7, HTTP_1_1_REQUIRED): it has done nothing.
     Refused,
     /// One side breaks the rules.
@@ -45,7 +47,12 @@ impl Http2Fault {
     /// Returns the fault that a failed request met, if it was one of the protocol.
     pub(crate) fn of(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
         let Some(cause) = http2_cause(error) else { return is_closed(error).then_some(Self::Closed) };
-        match cause.reason()? {
+        let reason = cause.reason()?;
+        let is_ending = cause.is_go_away() && reason == h2::Reason::NO_ERROR;
+        if cause.is_remote() && (is_ending || cause.is_reset() && reason == h2::Reason::REFUSED_STREAM) {
+            return Some(Self::NotBegun);
+        }
+        match reason {
             h2::Reason::HTTP_1_1_REQUIRED => Some(Self::Refused),
             h2::Reason::PROTOCOL_ERROR
             | h2::Reason::FRAME_SIZE_ERROR

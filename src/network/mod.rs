@@ -152,6 +152,7 @@ impl ClientFactory {
     ) -> anyhow::Result<Client> {
         let network = &*self.network;
         let mut tls = self.tls.config.clone();
+        let versions = if network.http1 { HttpVersions::Http1 } else { versions };
         if versions == HttpVersions::Http1 {
             tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         }

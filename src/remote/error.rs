@@ -59,6 +59,9 @@ pub(crate) enum Error {
     /// The connection broke after the request may have gone out.
     #[error("the connection broke")]
     Broken(#[source] reqwest::Error),
+    /// The server has not begun the request, again and again: it did not run.
+    #[error("the server does not begin the request")]
+    NotBegun,
     /// Nothing came for this long.
     #[error("no {what} for {} s", after.as_secs_f32())]
     Silent {
@@ -276,6 +279,7 @@ impl Error {
             Self::Connect(_)
             | Self::ProxyDown { .. }
             | Self::Broken(_)
+            | Self::NotBegun
             | Self::Silent { .. }
             | Self::NoAnswer(_)
             | Self::NotResumed(_) => true,

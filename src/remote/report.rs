@@ -17,7 +17,7 @@ use crate::{
     config::is_loopback,
     network::{
         certificate::CertificateInfo,
-        failure::{is_head_too_large, tls_cause, wants_password},
+        failure::{Http2Fault, is_head_too_large, tls_cause, wants_password},
     },
     report::{
         Code, Report,
@@ -25,7 +25,7 @@ use crate::{
             ALLOW_HOST, ASK_FOR_KEY, CHECK_ADDRESS, CHECK_HEADERS, CHECK_HOST_NAME, CHECK_PROXY_PASSWORD, CHECK_ROUTE,
             FORWARD_SCHEME, GIVE_BASIC, NAME_ITSELF, NAME_WHOLE_PATH, OFFER_NEWER_TLS, RENEW_AS_VERSION_3,
             RUN_LOCAL_PROXY, SEND_FEWER_HEADERS, SEND_LESS, SEND_SMALLER_HEAD, SEND_UNENCODED, SHARE_SESSIONS,
-            STILL_TRIED, TRY_HTTPS, URL_WITH_ADDRESS, URL_WITH_NAME, USE_OWN_PATH,
+            STILL_TRIED, TRY_HTTPS, URL_WITH_ADDRESS, URL_WITH_NAME, USE_HTTP1, USE_OWN_PATH,
         },
     },
     text::{self, chain, deepest, host},
@@ -82,10 +82,22 @@ impl Report {
                     format!("{host} sent an answer with Content-Encoding {encoding}, which was not asked for");
                 (Code::BadMessage, sentence, Some(SEND_UNENCODED))
             }
+            Error::Broken(source)
+                if matches!(Http2Fault::of(source), Some(Http2Fault::Refused | Http2Fault::Broken)) =>
+            {
+                (
+                    Code::ConnectionBroken,
+                    format!("HTTP/2 broke with {host} before the answer was complete: {cause}"),
+                    Some(USE_HTTP1),
+                )
+            }
             Error::Broken(_) => plain(
                 Code::ConnectionBroken,
                 format!("the connection to {host} broke before the answer was complete: {cause}"),
             ),
+            Error::NotBegun => {
+                (Code::TimedOut, format!("{host} takes no more requests at a time over HTTP/2"), Some(USE_HTTP1))
+            }
             Error::Silent { what, after } => {
                 plain(Code::TimedOut, format!("{host} was silent: no {what} within {} s", after.as_secs_f32()))
             }

@@ -119,7 +119,7 @@ impl Tries {
 
     fn again(&mut self, error: &Error) -> Option<Duration> {
         let (allowed, named) = match error {
-            Error::Connect(_) | Error::ProxyDown { .. } => (true, None), // nothing was sent
+            Error::Connect(_) | Error::ProxyDown { .. } | Error::NotBegun => (true, None), // nothing was sent
             Error::Refused(refusal) => match Disposition::of(refusal.status) {
                 Disposition::Throttled => (true, refusal.retry_after),
                 Disposition::Busy => (self.replay == Replay::Safe, refusal.retry_after),

@@ -133,6 +133,8 @@ pub(crate) const LEAVE_OUT_NPX: &str = "leave out \"-y\" and \"mcp-remote\" befo
 
 /// Where metadata name another issuer than the one that was asked for.
 pub(crate) const NAME_ISSUER: &str = "ask the server's operator to let its metadata and those of its authorization server name the same issuer, to the letter";
+/// Where HTTP/2 does not work with a server.
+pub(crate) const USE_HTTP1: &str = "use HTTP/1.1 with this server: --http1";
 /// Where an authorization server does not take `prompt=consent`.
 pub(crate) const OMIT_PROMPT: &str = "send no prompt: --authorize-param prompt=";
 /// Where an endpoint of an authorization server redirects.
@@ -178,6 +180,7 @@ pub(crate) fn is_ours(entry: &Entry, action: &str) -> bool {
         SEND_SMALLER_HEAD,
         SEND_UNENCODED,
         SHARE_SESSIONS,
+        USE_HTTP1,
         NAME_ISSUER,
         OMIT_PROMPT,
         NAME_ENDPOINT,

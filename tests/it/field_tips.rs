@@ -1,5 +1,7 @@
 //! Refusals whose cause is in the answer: the sentence names the cause, and the tip fits it.
 
+use std::io::Write as _;
+
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -266,6 +268,17 @@ async fn encoding_that_was_not_asked_for_is_named() {
         let told = failure_at(&server.url("/mcp"), &[]).await;
         assert_told(&told, "bad_message", &[&format!("Content-Encoding {encoding}"), "no encoding other than gzip"]);
     }
+    // The old name of the one that was asked for (RFC 9110 §8.4.1.3).
+    let server = Server::with(|request| {
+        let Reply::Full(status, headers, body) = ordinary(request) else { panic!() };
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(&body).unwrap();
+        Reply::Full(status, headers, encoder.finish().unwrap()).with("content-encoding", "x-gzip")
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &[]);
+    assert!(host.initialize().await["result"].is_object());
+    host.close().await;
     // A label that is no coding is not believed.
     let server = Server::with(|request| ordinary(request).with("content-encoding", "utf-8")).await;
     let mut host = Host::start(&server.url("/mcp"), &[]);

@@ -3,9 +3,10 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
 
+use bytes::Bytes;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
@@ -188,6 +189,98 @@ async fn broken_http2_falls_back_to_http1() {
         assert_eq!(host.ask(1, "tools/call", json!({})).await["result"]["echo"], "tools/call");
         assert_eq!(server.asked("initialize").len(), 1);
     }
+}
+
+/// A server with HTTP/2 and few streams at a time, which never answers a tool called `hang` and refuses the stream of the
+/// first one called `refused`.
+async fn with_few_streams(authority: &Authority) -> (String, JoinSet<()>) {
+    let mut config = authority.server(None);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let (acceptor, listener) = (TlsAcceptor::from(Arc::new(config)), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let url = format!("https://127.0.0.1:{}/mcp", listener.local_addr().unwrap().port());
+    let has_refused = Arc::new(AtomicBool::new(false));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, has_refused) = (acceptor.clone(), has_refused.clone());
+            connections.spawn(async move {
+                let stream = acceptor.accept(stream).await.unwrap();
+                let mut builder = h2::server::Builder::new();
+                let mut connection = builder.max_concurrent_streams(2).handshake::<_, Bytes>(stream).await.unwrap();
+                let mut answers = JoinSet::new();
+                while let Some(Ok((request, answer))) = connection.accept().await {
+                    answers.spawn(answer_on_stream(request, answer, has_refused.clone()));
+                }
+            });
+        }
+    });
+    (url, tasks)
+}
+
+async fn answer_on_stream(
+    request: http::Request<h2::RecvStream>,
+    mut answer: h2::server::SendResponse<Bytes>,
+    has_refused: Arc<AtomicBool>,
+) {
+    let (mut body, mut text) = (request.into_body(), Vec::new());
+    while let Some(Ok(piece)) = body.data().await {
+        _ = body.flow_control().release_capacity(piece.len());
+        text.extend_from_slice(&piece);
+    }
+    let message: Value = serde_json::from_slice(&text).unwrap_or_default();
+    let result = match (message["method"].as_str(), message["params"]["name"].as_str()) {
+        (Some("initialize"), _) => json!({
+            "protocolVersion": message["params"]["protocolVersion"], "capabilities": { "tools": {} },
+            "serverInfo": { "name": "peer", "version": "1" }
+        }),
+        (_, Some("hang")) => std::future::pending().await,
+        (_, Some("refused")) if !has_refused.swap(true, Relaxed) => {
+            return answer.send_reset(h2::Reason::REFUSED_STREAM);
+        }
+        (_, name) => json!({ "name": name }),
+    };
+    let (status, content) = match message.get("id") {
+        Some(id) => (200, json!({ "jsonrpc": "2.0", "id": id, "result": result }).to_string()),
+        None => (if message.is_null() { 405 } else { 202 }, String::new()),
+    };
+    let head = http::Response::builder().status(status).header("content-type", "application/json").body(()).unwrap();
+    let mut stream = answer.send_response(head, content.is_empty()).unwrap();
+    if !content.is_empty() {
+        stream.send_data(content.into(), true).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn few_streams_of_http2_do_not_hold_up_requests() {
+    let authority = Authority::new("authority");
+    let (url, _server) = with_few_streams(&authority).await;
+    let (answer, mut host) = initialize(&url, &["--ca-cert", &authority.ca()], &[]).await;
+    assert_eq!(answer["result"]["serverInfo"]["name"], "peer", "{answer}");
+    for id in 10..13 {
+        host.send(request(id, "tools/call", json!({ "name": "hang" }))).await;
+    }
+    assert_eq!(host.ask(1, "tools/call", json!({ "name": "quick" })).await["result"]["name"], "quick");
+    host.told("takes no further request on this connection").await;
+}
+
+#[tokio::test]
+async fn refused_stream_of_http2_is_opened_again() {
+    let authority = Authority::new("authority");
+    let (url, _server) = with_few_streams(&authority).await;
+    let (_, mut host) = initialize(&url, &["--ca-cert", &authority.ca()], &[]).await;
+    assert_eq!(host.ask(1, "tools/call", json!({ "name": "refused" })).await["result"]["name"], "refused");
+}
+
+#[tokio::test]
+async fn http1_is_used_from_the_start_where_the_user_wants_it() {
+    let authority = Authority::new("authority");
+    let server = Server::with(ordinary).await;
+    let mut config = authority.server(None);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let tls = Tls::with_http2(&server, config, Vec::new()).await;
+    works(&tls.url(), &["--ca-cert", &authority.ca(), "--http1"], &[]).await;
+    assert_eq!(tls.connections(), 1);
 }
 
 async fn works(url: &str, flags: &[&str], environment: &[(&str, &str)]) {

@@ -168,6 +168,7 @@ mod tests {
             identity: None,
             proxy,
             ipv4: true,
+            http1: false,
             cookies: false,
             connect_timeout: Duration::from_secs(4),
             headers_timeout: None,

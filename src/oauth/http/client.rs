@@ -8,7 +8,10 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -21,7 +24,7 @@ use crate::{
     bot_filter,
     config::{PlainHttp, ServerUrl, is_loopback},
     mcp::{EVENT_STREAM, header::PROTOCOL_VERSION, version::NEWEST_LEGACY},
-    network::{ClientFactory, HttpVersions, Route},
+    network::{ClientFactory, HttpVersions, Route, failure::Http2Fault},
     oauth::{
         error::{Error, Step},
         http::address::{GuardedResolver, Refused, with_lost_scheme},
@@ -56,6 +59,9 @@ pub(crate) struct HttpClient {
     resolver: GuardedResolver,
     near: OnceLock<Client>,
     far: OnceLock<Client>,
+    /// In the place of `far` where HTTP/2 does not work.
+    far_http1: OnceLock<Client>,
+    is_http1_only: AtomicBool,
     #[cfg(test)]
     script: Script,
 }
@@ -143,6 +149,8 @@ impl HttpClient {
             resolver,
             near: OnceLock::new(),
             far: OnceLock::new(),
+            far_http1: OnceLock::new(),
+            is_http1_only: AtomicBool::new(false),
             #[cfg(test)]
             script: Script::default(),
         }
@@ -281,12 +289,17 @@ impl HttpClient {
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("mcp-remote/", env!("CARGO_PKG_VERSION"))));
         let client = self.client(url).map_err(|error| network(format!("{error:#}")))?;
         let whole = async {
-            let mut request = client.request(method.clone(), url.clone()).headers(headers);
+            let mut request = client.request(method.clone(), url.clone()).headers(headers.clone());
             if !body.is_empty() {
-                request = request.body(body);
+                request = request.body(body.clone());
             }
             let mut response = match request.send().await {
                 Ok(response) => response,
+                Err(error) if self.gives_up_http2(&error, &method, url) => {
+                    let again = self.client(url).map_err(|error| network(format!("{error:#}")))?;
+                    let again = again.request(method.clone(), url.clone()).headers(headers).body(body);
+                    again.send().await.map_err(failed)?
+                }
                 Err(error) => return Err(failed(error)),
             };
             let mut body = Vec::new();
@@ -311,13 +324,30 @@ impl HttpClient {
         Ok(answer)
     }
 
+    /// Uses HTTP/1.1 from now on, if an error shows that HTTP/2 does not work there. Returns whether the request is sent
+    /// again: it did not run, or it only reads.
+    fn gives_up_http2(&self, error: &reqwest::Error, method: &Method, url: &Url) -> bool {
+        let fault = Http2Fault::of(error).filter(|fault| *fault != Http2Fault::NotBegun);
+        let Some(fault) = fault.filter(|_| url.scheme() == "https" && !is_loopback(url)) else { return false };
+        if self.is_http1_only.swap(true, Relaxed) {
+            return false;
+        }
+        debug!("HTTP/2 does not work with {} ({}); using HTTP/1.1", host(url), text::deepest(error));
+        fault == Http2Fault::Refused || *method == Method::GET
+    }
+
     fn client(&self, url: &Url) -> anyhow::Result<&Client> {
-        let near = is_loopback(url);
-        let (slot, route) = if near { (&self.near, Route::Loopback) } else { (&self.far, Route::Anywhere) };
+        let (slot, route, versions) = if is_loopback(url) {
+            (&self.near, Route::Loopback, HttpVersions::Both)
+        } else if self.is_http1_only.load(Relaxed) {
+            (&self.far_http1, Route::Anywhere, HttpVersions::Http1)
+        } else {
+            (&self.far, Route::Anywhere, HttpVersions::Both)
+        };
         if let Some(client) = slot.get() {
             return Ok(client);
         }
-        let client = self.clients.client(&route, HttpVersions::Both, self.resolver())?;
+        let client = self.clients.client(&route, versions, self.resolver())?;
         Ok(slot.get_or_init(|| client))
     }
 
@@ -368,6 +398,7 @@ pub(crate) mod tests {
             identity: None,
             proxy: ProxyChoice::Direct,
             ipv4: false,
+            http1: false,
             cookies: false,
             connect_timeout: PATIENCE,
             headers_timeout: None,

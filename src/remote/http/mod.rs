@@ -26,6 +26,7 @@ use self::{
     cookies::Cookies,
     event_reader::EventReader,
     limit::ConcurrencyLimit,
+    opening::Opening,
 };
 use super::error::{Error, Refusal};
 use crate::{
@@ -45,7 +46,9 @@ use crate::{
 pub(crate) mod body;
 mod cookies;
 pub(crate) mod event_reader;
+mod gzip;
 mod limit;
+mod opening;
 mod redirect;
 mod refusal;
 
@@ -53,13 +56,16 @@ mod refusal;
 /// sign-in, two step-ups, and a nonce for each.
 const MOST_CHALLENGES: u32 = 8;
 
+/// Times one request is sent again that a server has not begun: with one stream at a time, each needs a connection.
+const MOST_NOT_BEGUN: u32 = 8;
+
 /// The client, and what goes with every request to the server.
 #[derive(Debug)]
 pub(crate) struct Http {
     clients: Arc<ClientFactory>,
     route: Route,
     /// Replaced when its connections may be dead.
-    client: RwLock<Client>,
+    connections: RwLock<Arc<Connections>>,
     server: Url,
     headers: HeaderMap,
     cookies: Option<Cookies>,
@@ -81,11 +87,26 @@ pub(crate) struct Http {
     pub(super) observer: Observer,
 }
 
+/// A client with its pool.
+#[derive(Debug)]
+struct Connections {
+    client: Client,
+    /// A request was begun on one of them.
+    is_open: Arc<AtomicBool>,
+}
+
+impl Connections {
+    fn new(client: Client) -> Self {
+        Self { client, is_open: Arc::default() }
+    }
+}
+
 /// How often one request was sent again, to which URL it goes, and until when it waits for authorization.
 struct Resends {
     url: Url,
     redirects: u32,
     challenges: u32,
+    not_begun: u32,
     until: Deadline,
 }
 
@@ -104,7 +125,8 @@ impl Http {
         observer: Observer,
     ) -> anyhow::Result<Self> {
         let route = Route::of(server);
-        let client = RwLock::new(clients.client(&route, HttpVersions::Both, None)?);
+        let client = clients.client(&route, HttpVersions::Both, None)?;
+        let connections = RwLock::new(Arc::new(Connections::new(client)));
         let server = server.url().clone();
         let mut all = HeaderMap::new();
         all.insert(header::USER_AGENT, HeaderValue::from_static(concat!("mcp-remote/", env!("CARGO_PKG_VERSION"))));
@@ -117,7 +139,7 @@ impl Http {
         Ok(Self {
             clients,
             route,
-            client,
+            connections,
             cookies: network.cookies.then(|| Cookies::new(&server)),
             authorizer,
             server,
@@ -127,7 +149,7 @@ impl Http {
             limit,
             has_answered: AtomicBool::new(false),
             has_closed_http2: AtomicBool::new(false),
-            is_http1_only: AtomicBool::new(false),
+            is_http1_only: AtomicBool::new(network.http1),
             has_ignored_event: AtomicBool::new(false),
             observer,
         })
@@ -135,15 +157,30 @@ impl Http {
 
     /// Makes new connections from now on; requests in flight stay on the old ones.
     pub(crate) fn renew(&self) {
+        self.renew_in_place_of(&self.connections());
+    }
+
+    /// The same, unless these connections were replaced already. Returns whether they are now.
+    fn renew_in_place_of(&self, old: &Arc<Connections>) -> bool {
         let versions = if self.is_http1_only.load(Relaxed) { HttpVersions::Http1 } else { HttpVersions::Both };
+        let mut connections = self.connections.write().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&connections, old) {
+            return false;
+        }
         match self.clients.client(&self.route, versions, None) {
-            Ok(client) => *self.client.write().unwrap_or_else(PoisonError::into_inner) = client,
-            Err(error) => debug!("the old connections stay: {error:#}"),
+            Ok(client) => {
+                *connections = Arc::new(Connections::new(client));
+                true
+            }
+            Err(error) => {
+                debug!("the old connections stay: {error:#}");
+                false
+            }
         }
     }
 
-    fn client(&self) -> Client {
-        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn connections(&self) -> Arc<Connections> {
+        self.connections.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The URL of the server.
@@ -163,15 +200,13 @@ impl Http {
     pub(crate) async fn post(&self, url: &Url, headers: &HeaderMap, message: &Message) -> Result<Response, Error> {
         let body = message.body.to_bytes();
         let requester = if message.method() == Some(INITIALIZE) { Requester::Initialize } else { Requester::Request };
-        let fill = |request: &mut Request| {
+        let fill = |headers: &mut HeaderMap| {
             // Both, whatever the user's headers say, because the server chooses for each answer.
-            let headers = request.headers_mut();
             headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            *request.body_mut() = Some(body.clone().into());
         };
         let _permit = self.concurrency.enter().await;
-        self.request(Method::POST, url, headers, requester, fill).await
+        self.request(Method::POST, url, headers, requester, Some(body), fill).await
     }
 
     /// GETs an event stream, from `last_id` on where there is one.
@@ -184,14 +219,13 @@ impl Http {
         last_id: Option<&Bytes>,
         requester: Requester,
     ) -> Result<EventReader, Error> {
-        let fill = |request: &mut Request| {
-            let headers = request.headers_mut();
+        let fill = |headers: &mut HeaderMap| {
             headers.insert(header::ACCEPT, HeaderValue::from_static(EVENT_STREAM));
             if let Some(last_id) = last_id.and_then(|id| HeaderValue::from_bytes(id).ok()) {
                 headers.insert(LAST_EVENT_ID, last_id);
             }
         };
-        let response = self.request(Method::GET, &self.server, headers, requester, fill).await?;
+        let response = self.request(Method::GET, &self.server, headers, requester, None, fill).await?;
         if is_event_stream(&response) {
             Ok(EventReader::new(response, self.limit))
         } else {
@@ -201,7 +235,7 @@ impl Http {
 
     /// DELETEs the session; the response does not matter.
     pub(crate) async fn delete(&self, headers: &HeaderMap) {
-        _ = self.request(Method::DELETE, &self.server, headers, Requester::End, |_| {}).await;
+        _ = self.request(Method::DELETE, &self.server, headers, Requester::End, None, |_| {}).await;
     }
 
     async fn request(
@@ -210,15 +244,16 @@ impl Http {
         url: &Url,
         headers: &HeaderMap,
         requester: Requester,
-        fill: impl Fn(&mut Request),
+        body: Option<Bytes>,
+        fill: impl Fn(&mut HeaderMap),
     ) -> Result<Response, Error> {
         let patience = || self.authorizer.as_ref().and_then(|authorizer| authorizer.patience(requester));
-        let mut resends = Resends { url: url.clone(), redirects: 0, challenges: 0, until: patience() };
+        let mut resends = Resends { url: url.clone(), redirects: 0, challenges: 0, not_begun: 0, until: patience() };
         loop {
             let url = &resends.url;
             let mut request = Request::new(method.clone(), url.clone());
             *request.headers_mut() = headers.clone();
-            fill(&mut request);
+            fill(request.headers_mut());
             let credential = match &self.authorizer {
                 Some(authorizer) => authorizer.credential(requester, resends.until).await,
                 None => None,
@@ -226,8 +261,12 @@ impl Http {
             if let Some(credential) = &credential {
                 credential.apply(request.headers_mut(), &method, url).map_err(unauthorized)?;
             }
-            let response = match self.execute(request, url).await {
+            let response = match self.execute(request, body.clone(), url).await {
                 Ok(response) => response,
+                Err(Error::NotBegun) if resends.not_begun < MOST_NOT_BEGUN => {
+                    resends.not_begun += 1;
+                    continue;
+                }
                 Err(error) if self.gives_up_http2(&error, requester) => continue,
                 Err(error) => return Err(error),
             };
@@ -242,6 +281,7 @@ impl Http {
                     authorizer.succeeded();
                 }
                 return match encoding(&response) {
+                    Some(encoding) if encoding.eq_ignore_ascii_case("x-gzip") => Ok(gzip::decoded(response)),
                     Some(encoding) => Err(Error::Encoded(encoding)),
                     None => Ok(response),
                 };
@@ -306,6 +346,9 @@ impl Http {
     fn gives_up_http2(&self, error: &Error, requester: Requester) -> bool {
         let Error::Broken(source) = error else { return false };
         let Some(fault) = Http2Fault::of(source).filter(|_| self.server.scheme() == "https") else { return false };
+        if fault == Http2Fault::NotBegun {
+            return false;
+        }
         let is_refused = fault == Http2Fault::Refused;
         // What has worked before is not given up for one fault, and a server that restarts closes connections, too.
         let may_work = !is_refused && self.has_answered.load(Relaxed)
@@ -313,22 +356,44 @@ impl Http {
         if may_work || self.is_http1_only.swap(true, Relaxed) {
             return false;
         }
-        info!("HTTP/2 does not work with this server ({}); using HTTP/1.1", text::deepest(error));
+        let why = text::deepest(error);
+        info!("HTTP/2 does not work with this server ({why}); using HTTP/1.1, as --http1 does from the start");
         self.renew();
         is_refused || requester != Requester::Request
     }
 
     /// Sends a request once, with the cookies for `url`.
-    async fn execute(&self, mut request: Request, url: &Url) -> Result<Response, Error> {
+    async fn execute(&self, mut request: Request, body: Option<Bytes>, url: &Url) -> Result<Response, Error> {
         if let Some(cookies) = &self.cookies {
             cookies.add_to(request.headers_mut(), url);
         }
-        let answer = self.client().execute(request);
-        let answer = match self.network.headers_timeout {
-            None => answer.await,
-            Some(after) => tokio::time::timeout(after, answer)
-                .await
-                .map_err(|_| Error::Silent { what: "response headers", after })?,
+        let connections = self.connections();
+        let may_wait = self.server.scheme() == "https" && !self.is_http1_only.load(Relaxed);
+        let opening = (may_wait && body.is_some()).then(|| Opening::new(connections.is_open.clone()));
+        *request.body_mut() = body.map(|body| match &opening {
+            Some(opening) => opening.body(body),
+            None => body.into(),
+        });
+        let answer = connections.client.execute(request);
+        let answer = async {
+            match self.network.headers_timeout {
+                None => Ok(answer.await),
+                Some(after) => tokio::time::timeout(after, answer)
+                    .await
+                    .map_err(|_| Error::Silent { what: "response headers", after }),
+            }
+        };
+        let answer = match opening {
+            Some(opening) => tokio::select! {
+                answer = answer => answer?,
+                () = opening.starves() => {
+                    if self.renew_in_place_of(&connections) {
+                        info!("the server takes no further request on this connection; opening another one");
+                    }
+                    return Err(Error::NotBegun);
+                }
+            },
+            None => answer.await?,
         };
         match answer {
             Ok(response) => {
@@ -341,6 +406,7 @@ impl Http {
                 Ok(response)
             }
             // Boxed, as a challenge is.
+            Err(error) if Http2Fault::of(&error) == Some(Http2Fault::NotBegun) => Err(Error::NotBegun),
             Err(error) => Err(Box::pin(Error::of_request(error).looked_into(url, &self.clients)).await),
         }
     }
