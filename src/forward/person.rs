@@ -45,7 +45,7 @@ impl Person {
     /// Reports that somebody has to sign in.
     pub(super) fn sign_in_needed(&self, server: &Url) -> Report {
         let error = match &self.need {
-            Need::Person(Asking { prompt, by }) => {
+            Need::Person(Asking { prompt, by, .. }) => {
                 let prompt = prompt.as_ref().map(ToString::to_string);
                 match by {
                     AskedBy::AnotherInstance => oauth::error::Error::AnotherAsks { prompt },
@@ -59,13 +59,13 @@ impl Person {
 
     /// Offers the address to a host that opens addresses (MCP 2025-11-25, Elicitation, URL mode).
     pub(super) fn offer(&mut self, initialize: Option<&Message>, host: &mut Host, server: &Url) {
-        let Need::Person(Asking { prompt: Some(prompt), .. }) = &self.need else { return };
+        let Need::Person(Asking { prompt: Some(prompt), complete, .. }) = &self.need else { return };
         let is_offered = self.offer.as_ref().is_some_and(|offer| offer.prompt == *prompt);
         if is_offered || !initialize.is_some_and(|initialize| ClientCapabilities::of(initialize).opens_urls) {
             return;
         }
-        // A device's address is followed by its code in words.
-        let url = prompt.split_whitespace().next().unwrap_or_default();
+        // A device's address is followed by its code in words, unless it has the code in it.
+        let url = complete.as_deref().or_else(|| prompt.split_whitespace().next()).unwrap_or_default();
         let elicitation = format!("mcp-remote-{:016x}", fastrand::u64(..));
         let params = json!({
             "mode": "url",

@@ -26,6 +26,8 @@ pub(crate) enum Need {
 pub(crate) struct Asking {
     /// The URL to open; unknown if another instance asks and has not published it.
     pub(crate) prompt: Option<Arc<str>>,
+    /// The URL that a program opens, if it is another one: with a device's code in it (RFC 8628 §3.3.1).
+    pub(crate) complete: Option<Arc<str>>,
     /// Who asks.
     pub(crate) by: AskedBy,
 }
@@ -77,14 +79,18 @@ impl Progress {
     }
 
     /// A person is asked to open this.
-    pub(crate) fn ask(&self, prompt: &str, by: AskedBy) {
+    pub(crate) fn ask(&self, prompt: &str, complete: Option<&str>, by: AskedBy) {
         let prompt: Arc<str> = prompt.into();
         self.phase.send_replace(Phase::Asking(prompt.clone()));
-        self.need(Need::Person(Asking { prompt: Some(prompt), by }));
+        self.need(Need::Person(Asking { prompt: Some(prompt), complete: complete.map(Into::into), by }));
     }
 
     /// Another instance asks a person to open this, if it has published what.
     pub(crate) fn another_asks(&self, prompt: Option<&str>) {
-        self.need(Need::Person(Asking { prompt: prompt.map(Into::into), by: AskedBy::AnotherInstance }));
+        self.need(Need::Person(Asking {
+            prompt: prompt.map(Into::into),
+            complete: None,
+            by: AskedBy::AnotherInstance,
+        }));
     }
 }

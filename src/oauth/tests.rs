@@ -188,7 +188,7 @@ async fn request_waits_as_long_as_its_host() {
         let (need, begun) = (world.authorizer.need(), Instant::now());
         let waited = tokio::join!(world.challenged(requester), async {
             sleep(Duration::from_secs(2)).await;
-            let Need::Person(Asking { prompt: None, by }) = need.borrow().clone() else { panic!("{need:?}") };
+            let Need::Person(Asking { prompt: None, by, .. }) = need.borrow().clone() else { panic!("{need:?}") };
             assert_eq!(by, AskedBy::AnotherInstance);
         });
         assert!(matches!(waited.0, Err(Error::Waiting { prompt: None })), "{waited:?}");

@@ -35,7 +35,7 @@ use super::{
 use crate::{
     mcp::method::{INITIALIZE, INITIALIZED},
     message::{Id, Message, Shape},
-    oauth::Requester,
+    oauth::{Requester, http::address::with_lost_scheme},
     sync::LockExt,
     text::{chain, one_line},
 };
@@ -455,10 +455,32 @@ fn endpoint(server: &Url, data: &[u8]) -> Result<Url, Error> {
     let url = server
         .join(text.trim())
         .map_err(|_| Error::BadEndpoint(format!("the endpoint is no address: {}", one_line(data))))?;
+    // A server behind a proxy that ends TLS takes its own scheme for the client's.
+    let url = with_lost_scheme(server, &url).unwrap_or(url);
     if same_origin(&url, server) {
         Ok(url)
     } else {
         // The user's headers would go to whatever the server names.
         Err(Error::BadEndpoint(format!("the endpoint is at another origin: {}", url.origin().ascii_serialization())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoint_is_on_the_origin_of_the_server() {
+        let server = Url::parse("https://a.example/sse").unwrap();
+        for (data, expected) in [
+            ("/messages?id=1", Ok("https://a.example/messages?id=1")),
+            ("http://a.example:8000/messages", Ok("https://a.example/messages")),
+            ("https://b.example/messages", Err(())),
+            ("http://b.example/messages", Err(())),
+            ("https://a.example:1/messages", Err(())),
+        ] {
+            let named = endpoint(&server, data.as_bytes());
+            assert_eq!(named.as_ref().map(Url::as_str).map_err(|_| ()), expected, "{data}");
+        }
     }
 }

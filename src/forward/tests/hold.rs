@@ -352,7 +352,7 @@ fn one_shot_host_is_held_with_open_tab() {
 #[test]
 fn wait_for_other_instance_is_held_and_named() {
     let mut held = Held::by("unknown");
-    let asking = Asking { prompt: None, by: AskedBy::AnotherInstance };
+    let asking = Asking { prompt: None, complete: None, by: AskedBy::AnotherInstance };
     assert_eq!(held.does(Event::Need(Need::Person(asking))), Vec::<String>::new());
     let told = held.until(3_500);
     assert!(told[0].1.contains("another mcp-remote process is waiting for you to sign in to a.example"), "{told:?}");

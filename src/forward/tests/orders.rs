@@ -37,7 +37,7 @@ impl Descriptions for Perhaps {
 
 /// A person is asked by this process.
 pub(super) fn asking(url: &str) -> Asking {
-    Asking { prompt: Some(url.into()), by: AskedBy::ThisProcess }
+    Asking { prompt: Some(url.into()), complete: None, by: AskedBy::ThisProcess }
 }
 
 #[derive(Clone, Debug)]

@@ -2,8 +2,11 @@
 
 use std::sync::Mutex;
 
-use super::*;
-use crate::{oauth, report::catalogue::STILL_TRIED};
+use super::{orders::asking, *};
+use crate::{
+    oauth::{self, Asking},
+    report::catalogue::STILL_TRIED,
+};
 
 const HELLO: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"h","version":"1"}}}"#;
 const OPENS_URLS: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"elicitation":{"url":{}}}}}"#;
@@ -58,7 +61,7 @@ fn only(actions: &[String]) -> &str {
 }
 
 fn sign_in() -> Event {
-    Event::Need(Need::Person(orders::asking("https://as.example/authorize?x")))
+    Event::Need(Need::Person(asking("https://as.example/authorize?x")))
 }
 
 fn unreachable_server() -> Event {
@@ -403,6 +406,18 @@ fn url_opening_host_is_offered_sign_in() {
     assert_eq!(out[0], send(INITIALIZED));
     assert_eq!(json(&out[1])["method"], "notifications/elicitation/complete");
     assert_eq!(json(&out[1])["params"]["elicitationId"], offer["params"]["elicitationId"]);
+}
+
+#[test]
+fn offered_address_has_the_device_code_in_it() {
+    let mut forward = start(Start::Answer, None, &[]);
+    host(&mut forward, OPENS_URLS);
+    let complete = Some("https://as.example/device?code=AB".into());
+    let asking = Asking { complete, ..asking("https://as.example/device and enter the code AB") };
+    does(&mut forward, Event::Need(Need::Person(asking)));
+    let offer = json(only(&host(&mut forward, INITIALIZED)));
+    assert_eq!(offer["params"]["url"], "https://as.example/device?code=AB");
+    assert!(offer["params"]["message"].as_str().unwrap().ends_with("/device and enter the code AB"), "{offer}");
 }
 
 #[test]

@@ -96,7 +96,8 @@ async fn ask(context: &Context, attempt: &AuthorizationAttempt, details: &Device
     {
         info!("or scan this:\n{}", code.to_str());
     }
-    attempt.progress.ask(&format!("{plain} and enter the code {code}"), AskedBy::ThisProcess);
+    let prompt = format!("{plain} and enter the code {code}");
+    attempt.progress.ask(&prompt, Some(url.as_str()), AskedBy::ThisProcess);
     context.facts.tell(|| AuthorizationFact::Asking { url: plain.clone(), code: Some(code.clone()) });
     if !context.settings.no_browser && Tabs::pause(&context.store, context.now()).is_zero() {
         if context.settings.occasion != Occasion::Login {

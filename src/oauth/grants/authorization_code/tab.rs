@@ -82,7 +82,7 @@ pub(super) fn go_on(context: &Context, attempt: &AuthorizationAttempt, url: &Url
 }
 
 fn ask(context: &Context, attempt: &AuthorizationAttempt, url: &Url, by: AskedBy) {
-    attempt.progress.ask(url.as_str(), by);
+    attempt.progress.ask(url.as_str(), None, by);
     context.facts.tell(|| AuthorizationFact::Asking { url: url.clone(), code: None });
 }
 
