@@ -14,8 +14,8 @@ use crate::{
     report::{
         Code, Report,
         catalogue::{
-            FINISH_IN_BROWSER, FORWARD_SCHEME, NAME_ENDPOINT, NAME_ISSUER, NAME_LOCALHOST, NAME_THE_ADDRESS,
-            OMIT_PROMPT, SIGN_IN_THERE,
+            FINISH_IN_BROWSER, FORWARD_SCHEME, GIVE_ENDPOINTS, NAME_ENDPOINT, NAME_ISSUER, NAME_LOCALHOST,
+            NAME_THE_ADDRESS, OMIT_PROMPT, SIGN_IN_THERE,
         },
     },
     text::host,
@@ -67,7 +67,8 @@ impl Report {
                 Self::new(Code::ResourceMismatch, format!("{host}: {error}"), Some(FORWARD_SCHEME))
             }
             Error::OtherResource { .. } => plain(Code::ResourceMismatch),
-            Error::Metadata(_) | Error::NoMetadata { .. } | Error::MetadataRefused { .. } => plain(Code::BadMetadata),
+            Error::NoMetadata { .. } => Self::new(Code::BadMetadata, format!("{host}: {error}"), Some(GIVE_ENDPOINTS)),
+            Error::Metadata(_) | Error::MetadataRefused { .. } => plain(Code::BadMetadata),
             Error::IssuerMismatch { .. } => Self::new(Code::BadMetadata, format!("{host}: {error}"), Some(NAME_ISSUER)),
             Error::Filtered { status, .. } => Self { status: Some(status.as_u16()), ..plain(Code::BotFilter) },
             Error::Moved { .. } => Self::new(Code::BadMetadata, format!("{host}: {error}"), Some(NAME_ENDPOINT)),

@@ -133,6 +133,8 @@ pub(crate) const LEAVE_OUT_NPX: &str = "leave out \"-y\" and \"mcp-remote\" befo
 
 /// Where metadata name another issuer than the one that was asked for.
 pub(crate) const NAME_ISSUER: &str = "ask the server's operator to let its metadata and those of its authorization server name the same issuer, to the letter";
+/// Where an authorization server publishes no metadata.
+pub(crate) const GIVE_ENDPOINTS: &str = "if you know its endpoints and have a client there: --authorization-endpoint URL --token-endpoint URL --static-oauth-client-info @FILE";
 /// Where HTTP/2 does not work with a server.
 pub(crate) const USE_HTTP1: &str = "use HTTP/1.1 with this server: --http1";
 /// Where an authorization server does not take `prompt=consent`.
@@ -181,6 +183,7 @@ pub(crate) fn is_ours(entry: &Entry, action: &str) -> bool {
         SEND_UNENCODED,
         SHARE_SESSIONS,
         USE_HTTP1,
+        GIVE_ENDPOINTS,
         NAME_ISSUER,
         OMIT_PROMPT,
         NAME_ENDPOINT,

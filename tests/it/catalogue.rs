@@ -1031,7 +1031,16 @@ const CASES: &[Case] = &[
     Case {
         code: "bad_metadata",
         set_up: || protected(|settings| settings.metadata_path = None, &[]),
-        says: &["{host}", "metadata"],
+        says: &["{host}", "publishes no authorization server metadata"],
+        does: "--authorization-endpoint URL --token-endpoint URL",
+        places: ANSWERS,
+    },
+    Case {
+        code: "bad_metadata",
+        set_up: || {
+            protected(|settings| settings.edit_metadata = edit(|document, _| document["issuer"] = json!(7)), &[])
+        },
+        says: &["{host}", "their member issuer is a number, not a text"],
         does: "tell its maintainers",
         places: ANSWERS,
     },

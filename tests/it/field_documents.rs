@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::support::{
     authorization_server::{Addresses, AuthorizationServer, Client, Form, Iss, Place, Settings, edit},
     browser::{Browser, USER_AGENT},
-    host::{Host, WAIT},
+    host::{Host, WAIT, initialize_params, request},
     own_error,
     server::{Reply, Request},
     stored,
@@ -100,6 +100,30 @@ async fn redirect_elsewhere_is_named_with_both_urls() {
     let told = format!("the registration at {from} is redirected (HTTP 308) to https://other.example/register");
     assert!(error.contains(&told) && error.contains("[bad_metadata]"), "{error}");
     host.close().await;
+}
+
+#[tokio::test]
+async fn registration_is_repeated_with_the_least_members() {
+    let world = World::with(|_| {}).await;
+    let registered = world.first(|request| {
+        if request.path != "/oauth/register" {
+            return None;
+        }
+        let body = request.json();
+        if !body["software_id"].is_null() {
+            return Some(refusal(400, "invalid_client_metadata", "unknown field software_id"));
+        }
+        let mut names: Vec<_> = body.as_object().unwrap().keys().cloned().collect();
+        names.sort();
+        assert_eq!(names, ["client_name", "redirect_uris", "token_endpoint_auth_method"]);
+        Some(Reply::status(201, "application/json", json!({ "client_id": "c" })))
+    });
+    let mut host = world.host(&[]);
+    host.send(request(0, "initialize", initialize_params("2025-11-25"))).await;
+    host.told("registered with").await;
+    assert_eq!(registered.load(Relaxed), 2);
+    host.end_input();
+    host.exit().await;
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
+use log::debug;
 use reqwest::{Url, header};
 use serde_json::{Map, Value, json};
 
@@ -61,12 +62,37 @@ pub(crate) async fn register(
     };
     let endpoint = http.address("the registration endpoint", endpoint).await?;
     let body = request(server, wanted, own);
+    let registered = send(http, server, wanted.redirect_uri, endpoint.clone(), body.clone()).await;
+    match registered {
+        // RFC 7591 §2 wants unknown members ignored; some refuse what they do not know.
+        Err(error) if error.is(ErrorCode::Other("invalid_client_metadata".to_owned())) => {
+            debug!("{error}; registering with the least");
+            let least = least(body, own);
+            send(http, server, wanted.redirect_uri, endpoint, least).await.map_err(|_| error)
+        }
+        registered => registered,
+    }
+}
+
+/// Returns the members of a request without which no client can be used, and the user's.
+fn least(mut body: Map<String, Value>, own: Option<&Map<String, Value>>) -> Map<String, Value> {
+    const NEEDED: [&str; 3] = ["client_name", "redirect_uris", "token_endpoint_auth_method"];
+    body.retain(|name, _| NEEDED.contains(&name.as_str()) || own.is_some_and(|own| own.contains_key(name)));
+    body
+}
+
+async fn send(
+    http: &HttpClient,
+    server: &AuthorizationServer,
+    redirect_uri: &str,
+    mut endpoint: Url,
+    body: Map<String, Value>,
+) -> Result<(Map<String, Value>, Client), Error> {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     let text = Bytes::from(Value::Object(body.clone()).to_string());
     let has_secret = body.contains_key("client_secret");
-    let mut endpoint = endpoint;
     let mut redirects = 0;
     let answer = loop {
         let answer = http.send(Method::POST, &endpoint, headers.clone(), text.clone()).await?;
@@ -82,7 +108,7 @@ pub(crate) async fn register(
             None => break answer,
         }
     };
-    let info = registration(server, &endpoint, body, wanted.redirect_uri, &answer)?;
+    let info = registration(server, &endpoint, body, redirect_uri, &answer)?;
     let client = Client::of(&info, server, Origin::Registered).ok_or_else(|| unusable(&answer))?;
     Ok((info, client))
 }

@@ -271,8 +271,8 @@ impl Http {
                 Err(error) => return Err(error),
             };
             let is_challenge = is_challenge(&response, credential.as_deref());
-            let says_nothing = response.status().is_server_error() || is_challenge && !is_step_up(&response);
-            if let (Some(credential), false) = (&credential, says_nothing) {
+            // Any other refusal may come from somebody who did not look at the credential, or not like it.
+            if let (Some(credential), true) = (&credential, response.status().is_success() || is_step_up(&response)) {
                 credential.note_accepted();
             }
             let has_nonce = credential.as_ref().is_some_and(|used| used.keep_nonce(url, response.headers()));
