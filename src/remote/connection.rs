@@ -331,10 +331,13 @@ async fn carry<T: Transport>(transport: &T, message: &Message) {
 async fn carry_with_retries<T: Transport>(transport: &T, message: &Message) -> Result<(), Event> {
     let mut attempt = transport.begin(message).await?;
     let mut unanswered: Vec<Id> = message.requests().cloned().collect();
-    let mut tries = Tries::new(message, transport.retry_for(message));
+    let mut tries = Tries::new(transport.core().http.server(), message, transport.retry_for(message));
     let error = loop {
         let before = unanswered.len();
-        let Err(error) = transport.carry_once(message, &mut unanswered, &mut attempt).await else { return Ok(()) };
+        let Err(error) = transport.carry_once(message, &mut unanswered, &mut attempt).await else {
+            tries.succeed();
+            return Ok(());
+        };
         if unanswered.len() < before {
             break error; // because a batch of which some is answered cannot be sent again as a whole
         }

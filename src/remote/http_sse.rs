@@ -104,13 +104,14 @@ impl HttpSse {
     /// as long as the message `first` may wait.
     pub(super) async fn connect(core: Core, first: &Message, retry_for: Duration) -> Result<Connection<Self>, Error> {
         let requester = if first.method() == Some(INITIALIZE) { Requester::Initialize } else { Requester::Request };
-        let mut tries = Tries::new(first, retry_for);
+        let mut tries = Tries::new(core.http.server(), first, retry_for);
         let stream = loop {
             match Stream::open(&core, requester).await {
                 Ok(stream) => break stream,
                 Err(error) => tries.wait_after(error).await?,
             }
         };
+        tries.succeed();
         let transport = Arc::new(Self {
             core,
             endpoint: watch::Sender::new(Some(stream.endpoint.clone())),

@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use log::info;
+use log::{debug, info};
+use reqwest::Url;
 
 use super::error::Error;
 use crate::{
@@ -18,8 +19,9 @@ use crate::{
         },
     },
     message::{Message, Shape},
+    report::Report,
     status::Disposition,
-    text::chain,
+    text::{self, chain},
 };
 
 /// The first pause of a request that was refused because there are too many; further ones double, so that a server that
@@ -82,7 +84,8 @@ impl Backoff {
 
 /// The tries of one message.
 #[derive(Debug)]
-pub(super) struct Tries {
+pub(super) struct Tries<'a> {
+    server: &'a Url,
     replay: Replay,
     since: tokio::time::Instant,
     window: Duration,
@@ -92,10 +95,11 @@ pub(super) struct Tries {
     failed: u32,
 }
 
-impl Tries {
-    /// Tries for `message`, from now, for at most `window` where the server names no time.
-    pub(super) fn new(message: &Message, window: Duration) -> Self {
+impl<'a> Tries<'a> {
+    /// Tries for `message` to `server`, from now, for at most `window` where the server names no time.
+    pub(super) fn new(server: &'a Url, message: &Message, window: Duration) -> Self {
         Self {
+            server,
             replay: Replay::of(message),
             since: tokio::time::Instant::now(),
             window,
@@ -112,9 +116,19 @@ impl Tries {
     pub(super) async fn wait_after(&mut self, error: Error) -> Result<(), Error> {
         let Some(pause) = self.again(&error) else { return Err(error) };
         self.failed += 1;
-        info!("attempt {} failed, next in {:.1} s: {}", self.failed, pause.as_secs_f32(), chain(&error));
+        if self.failed == 1 {
+            info!("{}; trying again", Report::of_remote(&error, self.server).sentence);
+        }
+        debug!("attempt {} failed, next in {:.1} s: {}", self.failed, pause.as_secs_f32(), chain(&error));
         tokio::time::sleep(pause).await;
         Ok(())
+    }
+
+    /// The message went through.
+    pub(super) fn succeed(&self) {
+        if self.failed > 0 {
+            info!("{} answers again", text::host(self.server));
+        }
     }
 
     fn again(&mut self, error: &Error) -> Option<Duration> {
@@ -166,7 +180,8 @@ mod tests {
         let call = Message::from_text(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#.to_owned()).unwrap();
         for (retry_after, most) in [(0, 7), (1, 7), (10, 5)] {
             let began = tokio::time::Instant::now();
-            let mut tries = Tries::new(&call, Duration::from_secs(15));
+            let server = Url::parse("https://a.example/mcp").unwrap();
+            let mut tries = Tries::new(&server, &call, Duration::from_secs(15));
             let mut sent = 1;
             while tries.wait_after(throttled(Some(Duration::from_secs(retry_after)))).await.is_ok() {
                 sent += 1;

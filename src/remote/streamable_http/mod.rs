@@ -121,10 +121,13 @@ impl Transport for StreamableHttp {
     }
 
     async fn initialize(&self, initialize: &Message, retry_for: Duration) -> Result<(), Error> {
-        let mut tries = Tries::new(initialize, retry_for);
+        let mut tries = Tries::new(self.core.http.server(), initialize, retry_for);
         loop {
             match self.establish(initialize).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    tries.succeed();
+                    return Ok(());
+                }
                 Err(error) => tries.wait_after(error).await?,
             }
         }
