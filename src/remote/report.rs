@@ -377,3 +377,20 @@ fn of_certificate(fault: &CertificateError, certificate: Option<&CertificateInfo
 fn said(cause: &str) -> String {
     format!(": {cause}")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io, sync::Arc};
+
+    use super::*;
+
+    #[test]
+    fn certificate_of_version_1_has_its_own_tip() {
+        // As webpki names it, which rustls hands on as another library's error.
+        let fault = CertificateError::Other(rustls::OtherError(Arc::new(io::Error::other("old"))));
+        let cause = "invalid peer certificate: Other(OtherError(UnsupportedCertVersion))";
+        let (code, sentence, tip) = of_certificate(&fault, None, "a.example", cause);
+        assert_eq!((code, tip), (Code::CertificateNotTrusted, Some(RENEW_AS_VERSION_3)));
+        assert!(sentence.starts_with("the certificate of a.example has the old format X.509 version 1"), "{sentence}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -126,7 +126,7 @@ async fn second_loss_names_instances_as_cause() {
 #[tokio::test]
 async fn existing_session_refused_to_get_is_kept() {
     let gets = Arc::new(AtomicUsize::new(0));
-    let (count, first) = (gets.clone(), std::sync::Mutex::new(None));
+    let (count, first) = (gets.clone(), Mutex::new(None));
     let (opened, mut streams) = tokio::sync::mpsc::unbounded_channel();
     let server = Server::with(move |request| {
         if request.method != "GET" {
@@ -214,7 +214,7 @@ async fn byte_order_marks_are_skipped() {
 
 #[tokio::test]
 async fn event_without_blank_line_is_delivered() {
-    let open = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let open = Arc::new(Mutex::new(Vec::new()));
     for stays_open in [false, true] {
         for end in ["", "\n"] {
             let kept = open.clone();
@@ -234,7 +234,7 @@ async fn event_without_blank_line_is_delivered() {
 
 #[tokio::test]
 async fn whole_body_counts_whatever_its_length_says() {
-    let open = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let open = Arc::new(Mutex::new(Vec::new()));
     let kept = open.clone();
     let (_server, mut host) = calling(move |request| {
         let text = answer(request, r#"{"ok":true}"#);
@@ -349,6 +349,35 @@ async fn failed_resumption_names_last_cause() {
     let answer = host.ask(1, "tools/call", json!({})).await;
     assert!(answer["error"]["message"].as_str().unwrap().contains("no such event"), "{answer}");
     assert_eq!(server.asked("tools/call").len(), 1);
+}
+
+/// A silence is a minute, or what `--body-timeout` says.
+#[tokio::test]
+async fn silent_resumption_ends_after_three_silences() {
+    let silent = Arc::new(Mutex::new(Vec::new()));
+    let streams = silent.clone();
+    let server = Server::with(move |request| match (request.method.as_str(), request.rpc().as_str()) {
+        ("GET", _) if request.header("last-event-id").is_some() => {
+            let (reply, events) = Reply::events();
+            events.raw(": here\n\n");
+            streams.lock().unwrap().push(events);
+            reply
+        }
+        (_, "tools/call") => {
+            let (reply, events) = Reply::events();
+            events.raw("retry: 10\nid: 1\ndata:\n\n");
+            events.break_off();
+            reply
+        }
+        _ => ordinary(request),
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &["--body-timeout", "0.2"]);
+    host.initialize().await;
+    let answer = host.ask(1, "tools/call", json!({})).await;
+    assert_eq!(answer["error"]["data"]["code"], "no_answer", "{answer}");
+    assert!(answer["error"]["message"].as_str().unwrap().contains("resumed the answer's stream but sent nothing"));
+    assert_eq!(silent.lock().unwrap().len(), 3);
 }
 
 // E. The other transport
