@@ -303,3 +303,20 @@ async fn login_begins_anew_although_the_sign_in_is_good() {
     assert_eq!((counts.tabs, counts.exchanges, counts.refreshes), (2, 2, 0));
     assert_ne!(stored::json(world.home.path(), &world.server.url(), "tokens.json"), before);
 }
+
+#[tokio::test]
+async fn bot_filter_before_authorization_server_is_named() {
+    for path in ["/.well-known/oauth-authorization-server", "/oauth/register", "/oauth/token"] {
+        let world = World::with(|_| {}).await;
+        world.first(move |request| {
+            let page = "<title>Just a moment...</title>";
+            request.path.starts_with(path).then(|| Reply::status(403, "text/html", page))
+        });
+        let mut host = world.host(&[]);
+        let error = own_error(&host.initialize().await);
+        let authority = world.server.issuer().replace("http://", "");
+        let told = format!("{authority} answers HTTP 403 (Just a moment...) [bot_filter]");
+        assert!(error.contains(&told), "{path}: {error}");
+        host.close().await;
+    }
+}
