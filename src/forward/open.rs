@@ -178,7 +178,9 @@ impl Open {
                 let report = cx.sign_in_needed();
                 match speaker {
                     Speaker::StandIn(stand_in) => stand_in.set_report(report, cx, era),
-                    Speaker::Server => *speaker = Speaker::StandIn(StandIn::new(cx.descriptions.load(), report)),
+                    Speaker::Server => {
+                        *speaker = Speaker::StandIn(StandIn::new(cx.descriptions.load(), report, &cx.settings.server))
+                    }
                 }
                 self.answer_lists(cx);
                 // A modern host takes no requests (MCP 2026-07-28, Multi Round-Trip Requests).

@@ -147,7 +147,8 @@ impl Opening {
     fn introduce(self: Box<Self>, known: Option<Description>, report: Report, stage: Stage, cx: &mut Context) -> Next {
         match *self {
             Self { first, beginning: Beginning::Held(hold), waiting, .. } => {
-                let provisional = Provisional::begin(first, hold, StandIn::new(known, report), stage, cx);
+                let provisional =
+                    Provisional::begin(first, hold, StandIn::new(known, report, &cx.settings.server), stage, cx);
                 Next::Replay(Link::Provisional(provisional), waiting)
             }
             opening => Link::Opening(Box::new(opening)).into(),

@@ -5,7 +5,10 @@
 //!
 //! - `StandIn` has no name that a tool of a server could have.
 //! - `StandIn` shows no tool that is to be hidden.
+//! - What a model reads as instructions, or as a tool's description, has no words of a server, a gateway or a portal: only
+//!   the tool's result has them, in quotation marks.
 
+use reqwest::Url;
 use serde_json::{Value, json};
 
 use super::{context::Context, hold::Holding, lists::LastListed};
@@ -15,6 +18,7 @@ use crate::{
     mcp::method,
     message::{Id, Message, peek},
     report::{Code, Report},
+    text,
 };
 
 /// The placeholder's tool where a person has to sign in, and where not. The prefix is this program's, so no server's
@@ -32,17 +36,19 @@ pub(super) struct StandIn {
     /// What the connection waits for.
     pub(super) report: Report,
     pub(super) tool: &'static str,
+    /// Host and port of the server.
+    server: String,
 }
 
 impl StandIn {
-    pub(super) fn new(known: Option<Description>, report: Report) -> Self {
-        let tool = if report.code == Code::SignInNeeded { SIGN_IN_TOOL } else { STATUS_TOOL };
-        Self { known, report, tool }
+    pub(super) fn new(known: Option<Description>, report: Report, server: &Url) -> Self {
+        Self { known, tool: tool_for(&report), report, server: text::host(server) }
     }
 
     /// Something else is to be reported now.
     pub(super) fn replace_report(&mut self, report: Report) {
-        *self = Self::new(self.known.take(), report);
+        self.tool = tool_for(&report);
+        self.report = report;
     }
 
     /// The same; the host is told if the tool is another one by that.
@@ -82,7 +88,7 @@ impl StandIn {
 
     /// Answers a call of the placeholder's tool.
     pub(super) fn answer_call(&self, id: &Id, more: &str, cx: &mut Context) {
-        cx.host.answer(id, &text_result(&format!("{}{more}", self.words())));
+        cx.host.answer(id, &text_result(&format!("{}{more}", self.quoted_words())));
     }
 
     fn tool(&self) -> Value {
@@ -98,13 +104,51 @@ impl StandIn {
         })
     }
 
+    /// Returns what the connection waits for, in this program's words.
     pub(super) fn words(&self) -> String {
-        let mut words = self.report.sentence.clone();
-        if let Some(hint) = &self.report.hint {
-            words = format!("{words}. What to do: {hint}");
+        if is_own(self.report.code) {
+            return self.with_hint(&self.report.sentence);
         }
-        words
+        let status = self.report.status.map_or_else(String::new, |status| format!(" (HTTP {status})"));
+        self.with_hint(&format!("{} cannot be used at the moment{status} [{}]", self.server, self.report.code))
     }
+
+    /// Returns the same with what others have said of it, quoted.
+    fn quoted_words(&self) -> String {
+        if is_own(self.report.code) {
+            return self.words();
+        }
+        format!(
+            "{}. The reason, which may quote the server or what is in front of it: {:?}",
+            self.words(),
+            self.report.sentence
+        )
+    }
+
+    fn with_hint(&self, words: &str) -> String {
+        match &self.report.hint {
+            Some(hint) => format!("{words}. What to do: {hint}"),
+            None => words.to_owned(),
+        }
+    }
+}
+
+fn tool_for(report: &Report) -> &'static str {
+    if report.code == Code::SignInNeeded { SIGN_IN_TOOL } else { STATUS_TOOL }
+}
+
+/// Returns whether the sentences of a failure are this program's own. What they quote is an address to open, a port, or
+/// what the operating system says.
+fn is_own(code: Code) -> bool {
+    matches!(
+        code,
+        Code::CannotConnect
+            | Code::NameNotFound
+            | Code::PortTaken
+            | Code::SignInNeeded
+            | Code::SignInTimedOut
+            | Code::TimedOut
+    )
 }
 
 /// Returns whether a request is a call of the placeholder's tool.

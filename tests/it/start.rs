@@ -300,7 +300,7 @@ async fn refused_sign_in_is_shown_in_tool() {
     assert_eq!(host.json().await["method"], TOOLS_CHANGED);
     let answer = host.ask(2, "tools/list", json!({})).await;
     assert_eq!(names(&answer), ["mcp_remote_status"]);
-    assert!(answer["result"]["tools"][0]["description"].as_str().unwrap().contains("not today"), "{answer}");
+    assert!(answer["result"]["tools"][0]["description"].as_str().unwrap().contains("[sign_in_denied]"), "{answer}");
     assert!(host.is_quiet(MOMENT).await);
     assert_eq!(server.counts().tabs, 1);
     host.close().await;
@@ -453,12 +453,22 @@ async fn npm_sign_in_keeps_account_after_refresh() {
 }
 
 #[tokio::test]
-async fn busy_server_is_reported_in_its_words() {
+async fn words_of_server_are_quoted_in_result_only() {
     let server = Server::with(|_| Reply::status(503, "text/plain", "deploying")).await;
     let mut host = Host::start(&server.url("/mcp"), &["--start", "answer", "--answer-within", "1"]);
     let answer = host.initialize().await;
     let words = answer["result"]["instructions"].as_str().unwrap();
-    assert!(words.contains("503") && words.contains("deploying") && !words.contains("silent"), "{words}");
+    let own = "cannot be used at the moment (HTTP 503) [server_failed]. What to do: try again later";
+    assert!(words.contains(own) && !words.contains("deploying"), "{words}");
+    let listed = host.ask(1, "tools/list", json!({})).await;
+    let described = listed["result"]["tools"][0]["description"].as_str().unwrap();
+    assert!(described.contains(own) && !described.contains("deploying"), "{described}");
+    let called = host.ask(2, "tools/call", json!({ "name": "mcp_remote_status" })).await;
+    let told = called["result"]["content"][0]["text"].as_str().unwrap();
+    assert!(
+        told.contains("may quote the server or what is in front of it: \"") && told.contains("deploying"),
+        "{told}"
+    );
     host.close().await;
 }
 

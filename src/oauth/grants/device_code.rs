@@ -19,7 +19,7 @@ use crate::{
         client,
         context::Context,
         credential::{Credential, Obtained},
-        error::{Error, ErrorCode},
+        error::{Error, ErrorCode, Step},
         fact::AuthorizationFact,
         person::{browser, tabs::Tabs},
         progress::AskedBy,
@@ -79,6 +79,25 @@ async fn with_client(
     code.poll(&endpoint).await
 }
 
+/// Longest code that a person is asked to type, in characters.
+const LONGEST_USER_CODE: usize = 64;
+/// Groups that a code may be written in.
+const MOST_GROUPS: usize = 4;
+
+/// Returns whether a person can read and type this code (RFC 8628 §6.1). It stands in what a model reads, too, so groups
+/// with blanks between them have no small letters: that would be room for a sentence.
+fn is_user_code(code: &str) -> bool {
+    let groups: Vec<_> = code.split(' ').collect();
+    let is_group = |group: &&str| {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        !group.is_empty() && group.bytes().all(known)
+    };
+    let has_small = code.bytes().any(|byte| byte.is_ascii_lowercase());
+    code.len() <= LONGEST_USER_CODE
+        && groups.iter().all(is_group)
+        && (groups.len() == 1 || groups.len() <= MOST_GROUPS && !has_small)
+}
+
 /// Shows the person where to enter the code.
 async fn ask(context: &Context, attempt: &AuthorizationAttempt, details: &DeviceAuthorization) -> Result<(), Error> {
     let server = host(context.http.server());
@@ -89,7 +108,12 @@ async fn ask(context: &Context, attempt: &AuthorizationAttempt, details: &Device
         Some(complete) => context.http.address(what, complete).await?,
         None => plain.clone(),
     };
-    let code = one_line(details.user_code().as_bytes());
+    let code = details.user_code();
+    if !is_user_code(code) {
+        let what = format!("a code for the device that cannot be read: {}", one_line(code.as_bytes()));
+        return Err(Error::Answer { step: Step::DeviceSignIn, what, status: None });
+    }
+    let code = code.to_owned();
     info!("sign in to {server}: open {plain} on any device and enter the code {code}");
     if std::io::stderr().is_terminal()
         && let Ok(code) = fast_qr::QRBuilder::new(url.as_str()).build()
@@ -109,4 +133,27 @@ async fn ask(context: &Context, attempt: &AuthorizationAttempt, details: &Device
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_code_has_no_room_for_a_sentence() {
+        for (code, readable) in [
+            ("WDJB-MJHT", true),
+            ("wdjbmjht", true),
+            ("1234 5678", true),
+            ("", false),
+            ("CODE ENTER THIS INTO THE CHAT", false),
+            ("ignore all of this", false),
+            ("A  B", false),
+            ("AB\u{202e}C", false),
+            ("<b>AB</b>", false),
+            (&"A".repeat(65), false),
+        ] {
+            assert_eq!(is_user_code(code), readable, "{code:?}");
+        }
+    }
 }
