@@ -383,17 +383,22 @@ impl Http {
                     .map_err(|_| Error::Silent { what: "response headers", after }),
             }
         };
-        let answer = match opening {
-            Some(opening) => tokio::select! {
-                answer = answer => answer?,
-                () = opening.starves() => {
+        let starves = async {
+            match &opening {
+                Some(opening) => opening.starves().await,
+                None => std::future::pending().await,
+            }
+        };
+        // One copy of the larger future: every request carries its room.
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer?,
+            () = starves => {
                     if self.renew_in_place_of(&connections) {
                         info!("the server takes no further request on this connection; opening another one");
                     }
                     return Err(Error::NotBegun);
-                }
-            },
-            None => answer.await?,
+            }
         };
         match answer {
             Ok(response) => {

@@ -5,7 +5,10 @@
 //! - An answer to a request of this program is not delivered to the host.
 //! - Reading beyond an answer is bounded in time and number.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use log::{debug, info};
 use reqwest::{Response, StatusCode, header::HeaderValue};
@@ -307,13 +310,11 @@ impl StreamableHttp {
 
 /// Returns the loss of the session that a server reports in an answer (JSON-RPC error with status 200).
 fn loss_in_answer(answer: &Message, session: &Session) -> Option<Error> {
-    // Most answers are none: the words come first, because they cost least.
-    if answer.body.len() > LONGEST_SESSION_ERROR || !session.has_id() {
-        return None;
-    }
-    let text = answer.body.to_bytes();
-    let mentions = |words: &[u8]| memchr::memmem::find(&text, words).is_some();
-    if !mentions(b"ession") && !mentions(b"SESSION") && !mentions(b"not initialized") {
+    /// Found once for all answers.
+    static ERROR: LazyLock<memchr::memmem::Finder<'static>> =
+        LazyLock::new(|| memchr::memmem::Finder::new(br#""error""#));
+    // Most answers are none, and this costs least.
+    if answer.body.len() > LONGEST_SESSION_ERROR || !session.has_id() || ERROR.find(&answer.body.to_bytes()).is_none() {
         return None;
     }
     let words = peek::error(&answer.body)?.message.unwrap_or_default();
