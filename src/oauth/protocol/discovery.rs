@@ -373,7 +373,7 @@ fn well_known_servers(issuer: &Url) -> Vec<Url> {
 async fn of_2025_03_26(http: &HttpClient, challenge: &Challenge) -> Result<AuthorizationServer, Error> {
     let issuer = origin(http.server());
     match published(http, &issuer).await {
-        // Whoever asks for something else than a token has no such endpoints.
+        // A server that asks for something other than a token has no such endpoints.
         Err(_) if !challenge.only_other.is_empty() => {
             let schemes = challenge.only_other.join(", ");
             Err(Error::NotOffered(format!("it asks for {schemes}, which no sign-in gives")))

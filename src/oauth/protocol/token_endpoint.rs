@@ -81,7 +81,7 @@ pub(crate) struct Parts {
     pub(crate) key: Option<SigningKey>,
     /// How clients with a secret are known to authenticate there.
     pub(crate) known_method: Option<AuthMethod>,
-    /// Who is told that another method than the client's own was accepted.
+    /// Receives a method other than the client's own that was accepted.
     pub(crate) accepted: Accepted,
 }
 

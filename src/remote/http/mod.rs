@@ -271,7 +271,7 @@ impl Http {
                 Err(error) => return Err(error),
             };
             let is_challenge = is_challenge(&response, credential.as_deref());
-            // Any other refusal may come from somebody who did not look at the credential, or not like it.
+            // Any other refusal may come from a gateway that did not look at the credential.
             if let (Some(credential), true) = (&credential, response.status().is_success() || is_step_up(&response)) {
                 credential.note_accepted();
             }

@@ -5,7 +5,7 @@
 //! # Invariants
 //!
 //! - The port is open on loopback only.
-//! - A redirect is handed over only if a sign-in here waits for it, and only once; whoever loads it again gets the same
+//! - A redirect is handed over only if a sign-in here waits for it, and only once; a browser that loads it again gets the same
 //!   page. A browser that fetches it ahead of its user spends nothing.
 //! - The port shows no success by itself; [`Redirect::answer`] does, once the tokens are there.
 //! - A silent connection, a body or a slow reader does not hold up the next request.
@@ -376,7 +376,7 @@ impl Shared {
         Verdict::Ours { state, issuer, outcome }
     }
 
-    /// Passes an error on that names no sign-in. The sign-in stays open, so that whoever has made it up gains nothing.
+    /// Passes an error on that names no sign-in. The sign-in stays open, so that an attacker who has made it up gains nothing.
     fn unproven(&self, error: Option<String>, description: Option<String>) -> Verdict {
         let error = error.unwrap_or_default();
         let page = Page::Unproven { error: error.clone(), description: description.clone() };
