@@ -19,6 +19,7 @@ use crate::{
     mcp::method,
     message::{Id, Malformed, Message, Part, Shape, peek},
     report::{self, Code, Report},
+    text,
 };
 
 /// Requests the host may have open; one more is refused. The input is read on in any case: it may
@@ -73,6 +74,7 @@ impl Forward {
                     }
                     Part::Message(Shape::Notification { method }, _) => {
                         !matches!(&**method, method::INITIALIZED | method::CANCELLED)
+                            && (&**method != method::TOOLS_CALL || !host.hides_tools())
                     }
                     Part::Message(Shape::Response { .. }, _) => true,
                     Part::Message(Shape::Batch(_), _) | Part::Invalid(_) => false,
@@ -113,7 +115,14 @@ impl Forward {
             }
             Shape::Notification { method } if &**method == method::CANCELLED => self.cancel(message),
             Shape::Response { id: Some(id) } if host.answers_us(id) => debug!("the host has answered {id}"),
-            Shape::Notification { .. } | Shape::Response { .. } => self.step(LinkEvent::Message(message)),
+            Shape::Notification { .. } | Shape::Response { .. } => match host.ignored_tool(&message) {
+                // A call without an id is none (MCP 2025-11-25, Tools), but a server may carry it out all the same.
+                Some(name) => {
+                    let name = text::one_line(name.as_bytes());
+                    warn!("a call of the tool {name:?} without an id is not sent on: --ignore-tool hides that tool");
+                }
+                None => self.step(LinkEvent::Message(message)),
+            },
         }
     }
 

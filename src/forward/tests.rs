@@ -505,6 +505,13 @@ fn ignored_tool_is_refused_and_hidden() {
     let did = host(&mut forward, &format!("[{},{}]", call(3, "deleteAll"), call(4, "read")));
     assert_eq!((errors(&did[..1]), &did[1..]), (vec![("3".to_owned(), -32603)], &[send(&call(4, "read"))][..]));
 
+    // Without an id nobody can be told.
+    let silent = |tool: &str| format!(r#"{{"jsonrpc":"2.0","method":"tools/call","params":{{"name":"{tool}"}}}}"#);
+    assert_eq!(host(&mut forward, &silent("deleteAll")), NOTHING);
+    assert_eq!(host(&mut forward, &silent("read")), [send(&silent("read"))]);
+    let batch = format!("[{},{}]", silent("deleteAll"), silent("read"));
+    assert_eq!(host(&mut forward, &batch), [send(&silent("read"))]);
+
     host(&mut forward, &request(5, "tools/list"));
     let listed = r#"{"jsonrpc":"2.0","id":5,"result":{"tools":[{"name":"deleteAll"},{"name":"read"}]}}"#;
     let shown = server(&mut forward, &format!("[{listed}]")).join("\n");
