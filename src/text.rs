@@ -8,6 +8,7 @@
 use std::{error::Error, fmt::Write as _};
 
 use reqwest::Url;
+use serde::Serialize;
 
 /// How much of a server's words is shown, in characters.
 const LONGEST: usize = 200;
@@ -30,10 +31,40 @@ pub(crate) fn one_line(body: &[u8]) -> String {
     if line.chars().count() > LONGEST { line.chars().take(LONGEST).chain(['…']).collect() } else { line }
 }
 
-/// What a terminal obeys: controls, the ends of lines that are none of them, and what turns the direction
-/// of writing.
+/// What a terminal obeys or nobody sees: controls, the ends of lines that are none of them, what turns the direction of
+/// writing, what has no width, tags and the selectors that text can be hidden in (Unicode Technical Report 36 §2, §3.5).
 pub(crate) fn is_obeyed(character: char) -> bool {
-    character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{e0000}'..='\u{e01ef}'
+        )
+}
+
+/// Returns a value for a program, or for a terminal: JSON (RFC 8259 §7) has to escape only some of the characters that
+/// [`is_obeyed`] names. They are in strings alone.
+///
+/// # Errors
+/// Where the value has no JSON.
+pub(crate) fn json(value: &impl Serialize) -> serde_json::Result<String> {
+    let mut text = String::new();
+    for character in serde_json::to_string_pretty(value)?.chars() {
+        if is_obeyed(character) && character != '\n' {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                _ = write!(text, "\\u{unit:04x}");
+            }
+        } else {
+            text.push(character);
+        }
+    }
+    Ok(text)
 }
 
 /// Returns a URL as it may be logged: without user, password and query, and without what looks like a key in the path.
@@ -102,6 +133,14 @@ fn without_number(mut text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn printed_json_is_same_and_moves_no_cursor() {
+        let value = serde_json::json!({"a\u{9b}2J": ["\u{7f}\u{1b}[1m\r\n\u{202e}b\u{200f}\u{e0041}", 1]});
+        let text = json(&value).unwrap();
+        assert!(text.chars().all(|character| character == '\n' || !is_obeyed(character)), "{text:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+    }
 
     #[test]
     fn one_line_shows_title_or_beginning() {

@@ -16,7 +16,7 @@ use crate::{
         tokens::{TokenFile, Tokens},
     },
     store::Store,
-    text::one_line,
+    text::{self, one_line},
 };
 
 /// A sign-in, without anything secret.
@@ -70,7 +70,7 @@ pub(crate) fn run(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
         only.server.get_or_insert_with(|| server.url().to_string());
     }
     if status.output == Output::Json {
-        return Ok(writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?);
+        return Ok(writeln!(out, "{}", text::json(&all)?)?);
     }
     if all.is_empty() {
         return Ok(writeln!(out, "Nobody is signed in ({}).", status.store.display())?);

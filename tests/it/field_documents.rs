@@ -197,7 +197,7 @@ async fn basic_credentials_are_sent_unencoded_where_the_server_wants_them_so() {
         let pair = String::from_utf8(STANDARD.decode(pair.strip_prefix("Basic ")?).unwrap()).unwrap();
         Some(if pair == format!("c:{SECRET}") {
             let answer =
-                json!({ "access_token": token, "token_type": "Bearer", "refresh_token": "r", "expires_in": 1 });
+                json!({ "access_token": token, "token_type": "Bearer", "refresh_token": "r", "expires_in": 3600 });
             Reply::status(200, "application/json", answer)
         } else {
             refusal(401, "invalid_client", "unknown client")

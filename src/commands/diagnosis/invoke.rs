@@ -16,8 +16,8 @@ use rmcp::{
 };
 use serde_json::Value;
 
-use super::printer::{json_text, plain};
-use crate::{cli::Output, commands::client::listed};
+use super::printer::plain;
+use crate::{cli::Output, commands::client::listed, text};
 
 type Service = RunningService<RoleClient, ClientConfig>;
 
@@ -95,7 +95,7 @@ fn print(text: &str, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn json(value: &impl serde::Serialize, out: &mut dyn Write) -> anyhow::Result<()> {
-    Ok(writeln!(out, "{}", json_text(value)?)?)
+    Ok(writeln!(out, "{}", text::json(value)?)?)
 }
 
 #[cfg(test)]

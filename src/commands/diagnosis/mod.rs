@@ -51,7 +51,7 @@ mod reachability;
 
 pub(crate) use exit::Exit;
 use exit::{is_proxy, is_tls};
-use printer::{DiagnosisStep, Finding, Outcome, Printer, Redactor, json_text, plain};
+use printer::{DiagnosisStep, Finding, Outcome, Printer, Redactor, plain};
 
 /// Does what is asked for, and prints it to `out`. What a person has to know meanwhile goes to stderr,
 /// where `out` is for a program or for a result.
@@ -78,7 +78,7 @@ pub(crate) async fn run(
             let mut diagnosis = Diagnosis::new(config, Printer::new(aside(), false, redactor));
             let inventory = diagnosis.everything(options).await?;
             let document = diagnosis.document(&inventory)?;
-            writeln!(out, "{}", json_text(&document)?)?;
+            writeln!(out, "{}", text::json(&document)?)?;
             Ok(diagnosis.exit())
         }
         (action, output) => {

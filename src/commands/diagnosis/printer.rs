@@ -6,7 +6,6 @@
 //! - A server's words do not move the cursor.
 
 use std::{
-    fmt::Write as _,
     io::{self, Write},
     path::PathBuf,
     time::Duration,
@@ -317,7 +316,7 @@ impl Redactor {
         self.strike(plain(text))
     }
 
-    /// The same for every text in a value; control characters are left to [`json_text`].
+    /// The same for every text in a value; control characters are left to [`text::json`].
     pub(super) fn clean_value(&self, value: Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.strike(text)),
@@ -364,31 +363,9 @@ pub(super) fn plain(text: &str) -> String {
     text.chars().map(|character| if is_obeyed(character) { ' ' } else { character }).collect()
 }
 
-/// A value for a program, or for a terminal: JSON (RFC 8259 §7) has to escape only some of the characters
-/// that a terminal obeys. They are in strings alone.
-pub(super) fn json_text(value: &impl Serialize) -> serde_json::Result<String> {
-    let mut text = String::new();
-    for character in serde_json::to_string_pretty(value)?.chars() {
-        if is_obeyed(character) && character != '\n' {
-            _ = write!(text, "\\u{:04x}", u32::from(character));
-        } else {
-            text.push(character);
-        }
-    }
-    Ok(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn printed_json_is_same_and_moves_no_cursor() {
-        let value = serde_json::json!({"a\u{9b}2J": ["\u{7f}\u{1b}[1m\r\n\u{202e}b", 1]});
-        let text = json_text(&value).unwrap();
-        assert!(text.chars().all(|character| character == '\n' || !is_obeyed(character)), "{text:?}");
-        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
-    }
 
     #[test]
     fn key_in_path_differs_from_name() {
