@@ -48,14 +48,17 @@ impl Disposition {
     }
 }
 
-/// Returns how long the server asks to wait: seconds or a date (RFC 9110 §10.2.3).
+/// The longest wait that a server may name: quotas are by the hour or by the day. Beyond it, sums of times would overflow.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Returns how long the server asks to wait, seconds or a date (RFC 9110 §10.2.3), but at most a day.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
     if let Ok(seconds) = value.trim().parse() {
-        return Some(Duration::from_secs(seconds));
+        return Some(Duration::from_secs(seconds).min(LONGEST_WAIT));
     }
     let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default().min(LONGEST_WAIT))
 }
 
 #[cfg(test)]
@@ -85,6 +88,7 @@ mod tests {
             |value: &'static str| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]));
         assert_eq!(read("7"), Some(Duration::from_secs(7)));
         assert_eq!(read("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(read("18446744073709551615"), Some(LONGEST_WAIT), "no sum of times overflows");
         assert_eq!(read("soon"), None);
         assert_eq!(retry_after(&HeaderMap::new()), None);
     }

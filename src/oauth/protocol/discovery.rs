@@ -330,8 +330,8 @@ fn shown(place: &Url) -> Url {
     without_query(place)
 }
 
-/// Returns the issuer of a URL that is the place of an issuer's metadata, and whether it was one: some servers name that
-/// in place of the issuer.
+/// Returns the issuer of a URL at which an issuer's metadata stand, and whether it was such a URL: some servers name it
+/// instead of the issuer.
 fn without_well_known(mut url: Url) -> (Url, bool) {
     let path = url.path().to_owned();
     let rest = [OAUTH, OPENID].iter().find_map(|segment| {
