@@ -316,7 +316,7 @@ impl Redactor {
         self.strike(plain(text))
     }
 
-    /// The same for every text in a value; control characters are left to [`text::json`].
+    /// The same for every text in a value; control characters are left to [`crate::text::json`].
     pub(super) fn clean_value(&self, value: Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.strike(text)),
