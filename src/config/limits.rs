@@ -33,8 +33,9 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds, help_heading = HEADING)]
     pub retry_for: Duration,
 
-    /// Longest message in either direction, in bytes; K, M and G may follow
-    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size, help_heading = HEADING)]
+    /// Longest message in either direction, in bytes; K, M and G may follow. The answers that are being received take at
+    /// most twice this
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size, help_heading = HEADING)]
     pub max_message_size: usize,
 
     /// Ping the server regularly

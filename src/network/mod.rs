@@ -9,6 +9,7 @@
 
 pub(crate) mod certificate;
 pub(crate) mod failure;
+pub(crate) mod gzip;
 pub(crate) mod proxy;
 mod tls;
 
@@ -19,7 +20,11 @@ use std::{
 };
 
 use hyper_util::client::proxy::matcher::Intercept;
-use reqwest::{Client, Url, dns::Resolve};
+use reqwest::{
+    Client, Url,
+    dns::Resolve,
+    header::{ACCEPT_ENCODING, HeaderMap},
+};
 use rustls::CertificateError;
 
 use self::{
@@ -157,6 +162,7 @@ impl ClientFactory {
             tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         }
         let mut builder = Client::builder()
+            .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, gzip::ACCEPTED)]))
             .redirect(reqwest::redirect::Policy::none()) // followed by the callers, who check where to
             .tls_backend_preconfigured(tls)
             .connect_timeout(network.connect_timeout)

@@ -17,6 +17,7 @@ use crate::{
         ClientFactory,
         certificate::CertificateInfo,
         failure::{refused_by_proxy, tls_cause},
+        gzip::{ExpandsTooMuch, expands_too_much},
         proxy::{ProxyRefusal, host_and_port},
     },
     oauth,
@@ -125,6 +126,15 @@ pub(crate) enum Error {
         /// In bytes.
         limit: usize,
     },
+    /// The responses in flight take all the memory that there is for them.
+    #[error("the answers in flight take more than {limit} bytes")]
+    NoRoom {
+        /// In bytes.
+        limit: usize,
+    },
+    /// A compressed body that expands more than any message does.
+    #[error("{}", ExpandsTooMuch)]
+    Expands,
     /// The server ended its answer without answering.
     #[error("{0}")]
     NoAnswer(&'static str),
@@ -236,7 +246,13 @@ impl Error {
 
     /// Of a response whose body broke off.
     pub(crate) fn of_body(error: reqwest::Error) -> Self {
-        if tls_cause(&error).is_some() { Self::Tls { source: error, certificate: None } } else { Self::Broken(error) }
+        if expands_too_much(&error) {
+            Self::Expands
+        } else if tls_cause(&error).is_some() {
+            Self::Tls { source: error, certificate: None }
+        } else {
+            Self::Broken(error)
+        }
     }
 
     /// Adds what the error of the failed connection does not carry: whether it was a connection to a proxy, which

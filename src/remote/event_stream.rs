@@ -41,6 +41,10 @@ const LINE_ALLOWANCE: usize = 1024;
 /// What an event may hold beside twice the limit, in bytes, comments and unknown fields included.
 const EVENT_ALLOWANCE: usize = 64 * 1024;
 
+/// Longest name and longest id that are kept, in bytes. The names in use have seven; an id comes back in a header, and
+/// servers refuse one that is longer.
+const LONGEST_FIELD: usize = 4096;
+
 /// Parser of one stream.
 #[derive(Debug)]
 pub struct EventStream {
@@ -144,6 +148,12 @@ impl EventStream {
         self.retry
     }
 
+    /// Returns how much is kept of an event that has not ended, in bytes; comments count, because they may keep a chunk.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.event_length + self.line_length
+    }
+
     /// Returns whether data of an event have arrived that has not ended.
     #[must_use]
     pub fn has_begun_event(&self) -> bool {
@@ -197,9 +207,10 @@ impl EventStream {
                 }
                 self.within_limit(0)?;
             }
-            b"event" => self.name = value.to_bytes(),
+            b"event" => self.name = value.copy(0..LONGEST_FIELD),
             b"id" => {
-                let id = value.to_bytes();
+                // One that cannot be sent back is like an empty one: it resets the position (WHATWG HTML §9.2.6).
+                let id = if value.len() > LONGEST_FIELD { Bytes::new() } else { value.to_bytes() };
                 if !id.contains(&0) {
                     self.id = Some(id);
                 }
@@ -344,6 +355,17 @@ mod tests {
         assert!(stream.next().unwrap().is_none());
         assert_eq!(stream.last_id().unwrap(), "first", "the second event has not ended");
         assert_eq!(stream.retry(), Some(Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn endless_name_and_id_are_not_kept() {
+        let long = "x".repeat(LONGEST_FIELD + 1);
+        let mut stream = EventStream::new(100_000);
+        stream.push(Bytes::from(format!("id: 1\ndata: a\n\nevent: {long}\nid: {long}\ndata: b\n\n")));
+        assert_eq!(stream.next().unwrap().unwrap().id.unwrap(), "1");
+        let event = stream.next().unwrap().unwrap();
+        assert_eq!((event.name.len(), event.id.unwrap().len()), (LONGEST_FIELD, 0));
+        assert_eq!(stream.last_id().unwrap(), "");
     }
 
     #[test]

@@ -207,7 +207,8 @@ impl HttpSse {
                 Err(error) => error,
             };
             self.endpoint.send_replace(None);
-            let retry = stream.reader.parser().and_then(EventStream::retry);
+            let retry = stream.reader.parser().and_then(EventStream::retry).unwrap_or(Backoff::FIRST);
+            let retry = retry.max(stream.reader.rest());
             drop(stream);
             info!("the event stream dropped ({}); opening it again", chain(&error));
             let error = Arc::new(error);
@@ -271,8 +272,7 @@ impl HttpSse {
         }
     }
 
-    async fn reopen(&self, retry: Option<Duration>, backoff: &mut Backoff) -> Stream {
-        let retry = retry.unwrap_or(Backoff::FIRST);
+    async fn reopen(&self, retry: Duration, backoff: &mut Backoff) -> Stream {
         let mut retry_after = None;
         let mut awaited = Backoff::up_to(LONGEST_AWAITED_PAUSE);
         loop {

@@ -111,7 +111,7 @@ impl Modern {
         let response = self.core.http.post(self.core.http.server(), &headers, &attempt.sent).await?;
         match self.core.http.content(response).await? {
             Content::Events(reader) => return Box::pin(self.read_stream(attempt, unanswered, *reader)).await,
-            Content::Message(message) => {
+            Content::Message(message, _share) => {
                 let asked: Vec<Id> = attempt.sent.requests().cloned().collect();
                 let message = sole_answer(message, &asked)?;
                 self.deliver(attempt, unanswered, message).await?;
@@ -315,7 +315,7 @@ impl Modern {
         let mut asked: Vec<Id> = request.requests().cloned().collect();
         let reader = match self.core.http.content(response).await? {
             Content::Events(reader) => reader,
-            Content::Message(answer) => return sole_answer(answer, &asked),
+            Content::Message(answer, _) => return sole_answer(answer, &asked),
             Content::Empty => return Err(Error::NoAnswer("the answer is empty")),
         };
         let mut stream = ResumableStream::new(*reader, StreamKind::Unasked);
@@ -426,7 +426,9 @@ impl Transport for Modern {
 
     async fn recover(&self, message: &Message, attempt: &mut ModernAttempt, error: Error) -> Result<(), Error> {
         // Not refused, but lost.
-        if attempt.acknowledged.is_some() && (error.may_pass() || matches!(error, Error::TooLarge { .. })) {
+        if attempt.acknowledged.is_some()
+            && (error.may_pass() || matches!(error, Error::TooLarge { .. } | Error::NoRoom { .. } | Error::Expands))
+        {
             if attempt.since.elapsed() >= STABLE {
                 attempt.backoff = Backoff::up_to(LONGEST_PAUSE);
             }

@@ -131,6 +131,11 @@ impl Report {
             Error::TooLarge { limit } => {
                 plain(Code::TooLarge, format!("{host} sent an answer of more than {limit} bytes"))
             }
+            Error::NoRoom { limit } => plain(
+                Code::TooLarge,
+                format!("{host} sends answers of more than {limit} bytes at a time, and does not end them"),
+            ),
+            Error::Expands => plain(Code::BadMessage, format!("{host} sent an answer, but {error}")),
             Error::NoAnswer(what) => plain(Code::NoAnswer, format!("{host}: {what}")),
             Error::NoEndpoint(what) | Error::BadEndpoint(what) => plain(Code::NoEventStream, format!("{host}: {what}")),
             Error::LegacyServer { words } => {

@@ -95,6 +95,11 @@ impl ResumableStream {
         self.retry
     }
 
+    /// Returns how long the server is left alone before the next response ([`EventReader::rest`]).
+    pub(super) fn rest(&self) -> Duration {
+        self.reader.rest()
+    }
+
     /// Returns whether the stream has been resumed.
     pub(super) fn is_resumed(&self) -> bool {
         self.resumed

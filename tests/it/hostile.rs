@@ -1,6 +1,7 @@
 //! Servers that mean harm, or are broken in ways that amount to it.
 
 use std::{
+    io::Write as _,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
@@ -196,5 +197,126 @@ async fn endless_scopes_make_no_endless_url() {
     let answer = host.initialize().await;
     assert_eq!(answer["error"]["data"]["code"], "bad_metadata", "{}", &answer.to_string()[..200]);
     assert!(host.stderr().len() < 10_000 && browser.tabs().is_empty(), "{} bytes", host.stderr().len());
+    host.close().await;
+}
+
+/// Encodes `text` so that all of it can be decoded before the end of the body.
+fn flushed_gzip(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.flush().unwrap();
+    encoder.get_ref().clone()
+}
+
+/// The most memory that the adapter has had, in megabytes; none where the system does not say.
+fn peak_memory(host: &Host) -> Option<usize> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", host.child.id().unwrap())).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<usize>().unwrap() / 1024)
+}
+
+#[tokio::test]
+async fn answers_in_flight_share_one_memory_limit() {
+    const CALLS: usize = 30;
+    let streams = std::sync::Arc::new(Mutex::new(Vec::new()));
+    let kept = streams.clone();
+    let server = Server::start(move |request| {
+        let streams = kept.clone();
+        async move {
+            let start = match request.rpc().as_str() {
+                "json" => "",
+                "events" => "data: ",
+                _ => return ordinary(&request),
+            };
+            let (reply, body) = Reply::events();
+            body.raw(flushed_gzip(&format!(r#"{start}{{"id":{},"result":"{}"#, request.id(), "a".repeat(3_900_000))));
+            streams.lock().await.push(body); // never ended
+            reply.with("content-encoding", "gzip")
+        }
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &["--max-message-size", "4M"]);
+    host.initialize().await;
+    let before = peak_memory(&host);
+    for id in 0..CALLS {
+        host.send(request(id, if id % 2 == 0 { "json" } else { "events" }, json!({}))).await;
+    }
+    // While the others wait for memory, a small answer does not; and the first that stalls is given up for them.
+    assert_eq!(host.ask("small", "ping", json!({})).await["id"], "small");
+    let answer = host.json().await;
+    assert_eq!(answer["error"]["data"]["code"], "timed_out", "{answer}");
+    assert!(answer["error"]["message"].as_str().unwrap().contains("whose memory others need"), "{answer}");
+    if let (Some(before), Some(peak)) = (before, peak_memory(&host)) {
+        assert!(peak - before < 24, "{before} MB, then {peak} MB"); // 117 without the limit
+    }
+    host.close().await;
+}
+
+#[tokio::test]
+async fn answers_that_wait_for_memory_all_arrive() {
+    let server = Server::with(|request| match request.rpc().as_str() {
+        "large" => Reply::result(request, format!("\"{}\"", "a".repeat(900_000))),
+        _ => ordinary(request),
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &["--max-message-size", "1M"]);
+    host.initialize().await;
+    for id in 0..40 {
+        host.send(request(id, "large", json!({}))).await;
+    }
+    let mut ids = std::collections::BTreeSet::new();
+    for _ in 0..40 {
+        let answer = host.json().await;
+        assert_eq!(answer["result"].as_str().map(str::len), Some(900_000), "{}", &answer.to_string()[..100]);
+        ids.insert(answer["id"].as_u64());
+    }
+    assert_eq!(ids.len(), 40);
+    host.close().await;
+}
+
+#[tokio::test]
+async fn answer_that_expands_too_much_is_refused() {
+    let server = Server::with(|request| match request.rpc().as_str() {
+        "bomb" => {
+            Reply::Full(200, Vec::new(), flushed_gzip(&format!("{{\"id\":1,\"result\":{}", " ".repeat(32_000_000))))
+                .with("content-type", "application/json")
+                .with("content-encoding", "gzip")
+        }
+        _ => ordinary(request),
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &[]);
+    host.initialize().await;
+    let answer = host.ask(1, "bomb", json!({})).await;
+    assert_eq!(answer["error"]["data"]["code"], "bad_message", "{answer}");
+    assert!(answer["error"]["message"].as_str().unwrap().contains("expands more than 100-fold"), "{answer}");
+    host.close().await;
+}
+
+#[tokio::test]
+async fn stream_that_brings_much_and_ends_is_reopened_slowly() {
+    let streams = std::sync::Arc::new(AtomicUsize::new(0));
+    let opened = streams.clone();
+    let server = Server::with(move |request| match request.method.as_str() {
+        "GET" => {
+            opened.fetch_add(1, Relaxed);
+            Reply::event_text(format!(
+                "retry: 1\nid: 1\ndata: {{\"method\":\"n\"}}\n\n{}",
+                ": ignored\n\n".repeat(3_000_000)
+            ))
+        }
+        _ => ordinary(request),
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &[]);
+    host.initialize().await;
+    assert_eq!(host.json().await["method"], "n");
+    let began = std::time::Instant::now();
+    while streams.load(Relaxed) < 3 {
+        assert!(began.elapsed() < Duration::from_secs(30), "the stream is opened again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // 33 MB are worth two seconds each.
+    assert!(began.elapsed() > Duration::from_secs(3), "{:?}", began.elapsed());
     host.close().await;
 }

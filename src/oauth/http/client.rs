@@ -24,7 +24,7 @@ use crate::{
     bot_filter,
     config::{PlainHttp, ServerUrl, is_loopback},
     mcp::{EVENT_STREAM, header::PROTOCOL_VERSION, version::NEWEST_LEGACY},
-    network::{ClientFactory, HttpVersions, Route, failure::Http2Fault},
+    network::{ClientFactory, HttpVersions, Route, failure::Http2Fault, gzip},
     oauth::{
         error::{Error, Step},
         http::address::{GuardedResolver, Refused, with_lost_scheme},
@@ -302,6 +302,7 @@ impl HttpClient {
                 }
                 Err(error) => return Err(failed(error)),
             };
+            response = gzip::decoded(response);
             let mut body = Vec::new();
             // A server that streams events at every path would be read forever.
             let streams = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == EVENT_STREAM);

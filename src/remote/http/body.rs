@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //!
-//! - No more of a body is kept than the limit.
+//! - No more of a body is kept than the limit, and no more of all bodies than [`memory`](super::memory) allows.
 //! - A server that sends without end does not keep the thread to itself.
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,6 +14,7 @@ use reqwest::{Response, StatusCode, header};
 use super::{
     Http,
     event_reader::{EventReader, QUIET, begins_as_events},
+    memory::Share,
 };
 use crate::{
     mcp::EVENT_STREAM,
@@ -27,21 +28,26 @@ use crate::{
 pub(crate) enum Content {
     /// Nothing.
     Empty,
-    /// One message (or batch).
-    Message(Message),
+    /// One message (or batch), and its share of the memory, which is free when it is delivered.
+    Message(Message, Share),
     /// An event stream.
     Events(Box<EventReader>),
 }
 
 impl Http {
     /// Returns the next piece of a body; `None` at its end. An event stream may be quiet for as long as it
-    /// likes unless the user set a limit.
+    /// likes unless the user set a limit, or others need the memory of an event that has begun.
     ///
     /// # Errors
-    /// [`Error::Broken`] if the connection broke, [`Error::Silent`] after the body time-out.
-    pub(crate) async fn chunk(&self, response: &mut Response) -> Result<Option<Bytes>, Error> {
+    /// [`Error::Broken`] if the connection broke, [`Error::Silent`] after the body time-out or a stall,
+    /// [`Error::Expands`] if the body is compressed too well.
+    pub(crate) async fn chunk(&self, response: &mut Response, share: &Share) -> Result<Option<Bytes>, Error> {
         // Because a decoder may always be ready.
         tokio::task::coop::consume_budget().await;
+        share.fed(self.piece(response)).await?
+    }
+
+    async fn piece(&self, response: &mut Response) -> Result<Option<Bytes>, Error> {
         let chunk = response.chunk();
         match self.network.body_timeout {
             None => chunk.await,
@@ -59,15 +65,16 @@ impl Http {
     /// [`Error::BadMessage`] for one that does, [`Error::TooLarge`], and those of [`chunk`](Self::chunk).
     pub(crate) async fn content(&self, mut response: Response) -> Result<Content, Error> {
         if is_event_stream(&response) {
-            return Ok(Content::Events(Box::new(EventReader::new(response, self.limit))));
+            return Ok(Content::Events(Box::new(EventReader::new(response, self.limit, self.memory.share()))));
         }
         let claims_json = essence(&response).is_some_and(|kind| kind == "application/json" || kind.ends_with("+json"));
         let (mut assembly, mut length, mut beginning) = (Assembly::default(), 0, Bytes::new());
+        let mut share = self.memory.share();
         let fault = |malformed, response: &Response, beginning: &[u8]| {
             if claims_json { Error::BadMessage(malformed) } else { not_mcp(response, beginning) }
         };
         loop {
-            let chunk = self.chunk(&mut response);
+            let chunk = self.chunk(&mut response, &share);
             let piece = if assembly.is_whole() {
                 // The answer is here; whether the response ends as announced does not matter.
                 tokio::time::timeout(QUIET, chunk).await.unwrap_or(Ok(None)).unwrap_or(None)
@@ -81,16 +88,20 @@ impl Http {
             }
             if beginning.is_empty() {
                 if begins_as_events(&piece) {
-                    return Ok(Content::Events(Box::new(EventReader::begun(response, self.limit, piece))));
+                    return Ok(Content::Events(Box::new(EventReader::begun(response, self.limit, share, piece))));
                 }
                 beginning = piece.clone();
             }
             assembly.push(piece).map_err(|malformed| fault(malformed, &response, &beginning))?;
+            share.keep(length).await?;
         }
         if length == 0 {
             return Ok(Content::Empty);
         }
-        assembly.finish().map(Content::Message).map_err(|malformed| fault(malformed, &response, &beginning))
+        match assembly.finish() {
+            Ok(message) => Ok(Content::Message(message, share)),
+            Err(malformed) => Err(fault(malformed, &response, &beginning)),
+        }
     }
 }
 
@@ -118,8 +129,8 @@ fn essence(response: &Response) -> Option<String> {
     Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
-/// Returns the encoding of a body that this program cannot read: the client has decoded what it asked for, and taken the
-/// header away (RFC 9110 §8.4).
+/// Returns the encoding of a body that this program cannot read: what it asked for is decoded already, and the header taken
+/// away (RFC 9110 §8.4).
 pub(super) fn encoding(response: &Response) -> Option<String> {
     const CODINGS: [&str; 7] = ["br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"];
     let value = response.headers().get(header::CONTENT_ENCODING)?.to_str().ok()?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::Response;
 
-use super::Http;
+use super::{Http, memory::Share};
 use crate::{
     message::{Body, Message},
     remote::{
@@ -23,11 +23,20 @@ use crate::{
 /// and short enough for a host that waits.
 pub(crate) const QUIET: Duration = Duration::from_secs(2);
 
+/// Bytes of a response for which a millisecond passes before the next one: a tenth of what a processor reads in that time.
+const BYTES_PER_MILLISECOND: u64 = 16 * 1024;
+/// The longest rest: a server may have much to say.
+const LONGEST_REST: Duration = Duration::from_secs(10);
+
 /// A response that is read event by event.
 #[derive(Debug)]
 pub(crate) struct EventReader {
     response: Response,
     format: Format,
+    /// Of the memory, for the event that has begun, or was returned last.
+    share: Share,
+    /// Bytes that have come.
+    length: u64,
     /// What has arrived was looked at, and is not whole.
     is_checked: bool,
     /// How the response ended.
@@ -49,16 +58,16 @@ enum Format {
 
 impl EventReader {
     /// Returns a reader of events of at most `limit` bytes.
-    pub(crate) fn new(response: Response, limit: usize) -> Self {
+    pub(crate) fn new(response: Response, limit: usize, share: Share) -> Self {
         let format = Format::Unknown(EventStream::new(limit));
-        Self { response, format, is_checked: false, end: None }
+        Self { response, format, share, length: 0, is_checked: false, end: None }
     }
 
     /// Returns a reader of a response whose first piece has been read.
-    pub(crate) fn begun(response: Response, limit: usize, first: Bytes) -> Self {
+    pub(crate) fn begun(response: Response, limit: usize, share: Share, first: Bytes) -> Self {
         let mut parser = EventStream::new(limit);
         parser.push(first);
-        Self { response, format: Format::Events(parser), is_checked: false, end: None }
+        Self { response, format: Format::Events(parser), share, length: 0, is_checked: false, end: None }
     }
 
     /// The parser, while the response is an event stream.
@@ -67,6 +76,13 @@ impl EventReader {
             Format::Unknown(parser) | Format::Events(parser) => Some(parser),
             Format::Json { .. } => None,
         }
+    }
+
+    /// Returns how long a server is to be left alone that has ended this response: what it has sent was work, and a server
+    /// that repeats it without a pause would keep a processor busy.
+    pub(crate) fn rest(&self) -> Duration {
+        let milliseconds = self.length / BYTES_PER_MILLISECOND;
+        Duration::from_millis(milliseconds).min(LONGEST_REST)
     }
 
     /// Returns the next event; `None` when the response has ended.
@@ -82,7 +98,8 @@ impl EventReader {
                 self.end = Some(Ok(()));
                 return end.map(|()| None);
             }
-            let chunk = http.chunk(&mut self.response);
+            self.share.keep(self.format.kept()).await?;
+            let chunk = http.chunk(&mut self.response, &self.share);
             let chunk = if self.format.has_begun() && !self.is_checked {
                 match tokio::time::timeout(QUIET, chunk).await {
                     Ok(chunk) => chunk,
@@ -100,6 +117,7 @@ impl EventReader {
             match chunk {
                 Ok(Some(chunk)) => {
                     self.is_checked = false;
+                    self.length += chunk.len() as u64;
                     self.format.push(chunk)?;
                 }
                 ended => {
@@ -141,6 +159,14 @@ impl Format {
                 parser.next().map_err(|too_long| Error::TooLarge { limit: too_long.limit })
             }
             Self::Json { .. } => Ok(None),
+        }
+    }
+
+    /// Returns how much is kept of what has not ended, in bytes.
+    fn kept(&self) -> usize {
+        match self {
+            Self::Unknown(parser) | Self::Events(parser) => parser.kept(),
+            Self::Json { body, .. } => body.len(),
         }
     }
 

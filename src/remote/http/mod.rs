@@ -26,6 +26,7 @@ use self::{
     cookies::Cookies,
     event_reader::EventReader,
     limit::ConcurrencyLimit,
+    memory::Memory,
     opening::Opening,
 };
 use super::error::{Error, Refusal};
@@ -37,7 +38,7 @@ use crate::{
         method::INITIALIZE,
     },
     message::Message,
-    network::{ClientFactory, HttpVersions, Route, failure::Http2Fault},
+    network::{ClientFactory, HttpVersions, Route, failure::Http2Fault, gzip},
     oauth::{self, Authorizer, Credential, Deadline, Requester, credential::Obtained, protocol::challenge::Challenge},
     observer::{Fact, Observer},
     text,
@@ -46,8 +47,8 @@ use crate::{
 pub(crate) mod body;
 mod cookies;
 pub(crate) mod event_reader;
-mod gzip;
 mod limit;
+pub(crate) mod memory;
 mod opening;
 mod redirect;
 mod refusal;
@@ -74,7 +75,8 @@ pub(crate) struct Http {
     concurrency: ConcurrencyLimit,
     network: Arc<Network>,
     /// Largest answer and largest event, in bytes.
-    pub(super) limit: usize,
+    limit: usize,
+    memory: Arc<Memory>,
     /// The server has answered a request.
     has_answered: AtomicBool,
     /// A connection of HTTP/2 was closed before the server had answered anything.
@@ -147,6 +149,7 @@ impl Http {
             concurrency: ConcurrencyLimit::new(),
             network: network.clone(),
             limit,
+            memory: Memory::new(limit),
             has_answered: AtomicBool::new(false),
             has_closed_http2: AtomicBool::new(false),
             is_http1_only: AtomicBool::new(network.http1),
@@ -227,7 +230,7 @@ impl Http {
         };
         let response = self.request(Method::GET, &self.server, headers, requester, None, fill).await?;
         if is_event_stream(&response) {
-            Ok(EventReader::new(response, self.limit))
+            Ok(EventReader::new(response, self.limit, self.memory.share()))
         } else {
             Err(not_mcp(&response, &[]))
         }
@@ -281,7 +284,6 @@ impl Http {
                     authorizer.succeeded();
                 }
                 return match encoding(&response) {
-                    Some(encoding) if encoding.eq_ignore_ascii_case("x-gzip") => Ok(gzip::decoded(response)),
                     Some(encoding) => Err(Error::Encoded(encoding)),
                     None => Ok(response),
                 };
@@ -408,7 +410,7 @@ impl Http {
                 if let Some(cookies) = &self.cookies {
                     cookies.keep(response.headers(), url);
                 }
-                Ok(response)
+                Ok(gzip::decoded(response))
             }
             // Boxed, as a challenge is.
             Err(error) if Http2Fault::of(&error) == Some(Http2Fault::NotBegun) => Err(Error::NotBegun),

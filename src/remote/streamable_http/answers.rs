@@ -76,7 +76,7 @@ impl StreamableHttp {
             Ok(Content::Events(reader)) => {
                 return Box::pin(self.answers_in_events(*reader, session, unanswered, recipient)).await;
             }
-            Ok(Content::Message(message)) => {
+            Ok(Content::Message(message, _share)) => {
                 let message = sole_answer(message, unanswered)?;
                 self.deliver(message, session, unanswered, recipient).await?;
             }
@@ -158,7 +158,9 @@ impl StreamableHttp {
                     continue;
                 }
                 _ if unanswered.is_empty() => return Ok(()),
-                Err(error @ (Error::TooLarge { .. } | Error::SpeaksHttpSse)) => return Err(error),
+                Err(
+                    error @ (Error::TooLarge { .. } | Error::NoRoom { .. } | Error::Expands | Error::SpeaksHttpSse),
+                ) => return Err(error),
                 Err(error @ Error::Silent { .. }) if stream.is_resumed() => {
                     silences += 1;
                     if silences >= MOST_SILENCES {
@@ -193,7 +195,8 @@ impl StreamableHttp {
             return Err(error);
         }
         let retry = stream.retry().unwrap_or(DEFAULT_RETRY); // SEP-1699: exactly the time asked for
-        let mut pause = if stream.empty_resumptions > EMPTY_AND_HASTY { retry.max(Backoff::FIRST) } else { retry };
+        let pause = if stream.empty_resumptions > EMPTY_AND_HASTY { retry.max(Backoff::FIRST) } else { retry };
+        let mut pause = pause.max(stream.rest());
         if matches!(error, Error::Broken(_)) {
             info!("the stream of an answer broke off ({}); resuming it", chain(&error));
         }

@@ -153,8 +153,9 @@ impl StreamableHttp {
                     named.unwrap_or(DEFAULT_RETRY).max(backoff.pause()).max(asked.min(LONGEST_RETRY_AFTER))
                 }
             };
+            let rest = stream.as_ref().map_or(Duration::ZERO, ResumableStream::rest);
             tokio::select! {
-                () = sleep(pause) => {}
+                () = sleep(pause.max(rest)) => {}
                 () = Steering::slept(&mut steering, &mut sleeps) => {}
             }
         }

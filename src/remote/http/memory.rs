@@ -1,0 +1,241 @@
+//! The memory for responses that are being read, all together. A limit for each message says nothing of a server that
+//! answers every call of a host at once, and stops before the end of each answer.
+//!
+//! One message of the largest size is shared by all; one more is for a single response at a time, so that one always comes
+//! to its end. Who finds no room stops reading, and waits. While one waits, a response whose server is silent is given up.
+//!
+//! # Invariants
+//!
+//! - The responses that are larger than [`SMALL`] take no more than two messages of the largest size, and a piece each.
+//! - A response that is not larger never waits.
+//! - What a dropped [`Share`] had is free.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use crate::{remote::error::Error, sync::LockExt};
+
+/// What a response may take without being counted, in bytes: nearly all are smaller.
+const SMALL: usize = 64 * 1024;
+/// How long a server may be silent in the middle of a response whose memory others need.
+const STALL: Duration = Duration::from_secs(5);
+/// How long a response waits for room in which none becomes free.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// The memory for all responses of one server.
+#[derive(Debug)]
+pub(super) struct Memory {
+    /// The size of the largest message, in bytes.
+    limit: usize,
+    taken: Mutex<Taken>,
+    /// Something has become free.
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    /// Of what is shared, in bytes.
+    shared: usize,
+    /// The reserve has an owner.
+    reserve: bool,
+    /// Responses that wait for room.
+    waiting: usize,
+}
+
+/// What one response has of the memory.
+#[derive(Debug)]
+pub(crate) struct Share {
+    memory: Arc<Memory>,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// It is small.
+    Uncounted,
+    /// So many bytes of what is shared.
+    Shared(usize),
+    /// The reserve.
+    Reserve,
+}
+
+impl Memory {
+    /// Returns memory for two messages of `limit` bytes.
+    pub(super) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, taken: Mutex::default(), freed: Notify::new() })
+    }
+
+    /// Returns a share that has nothing yet.
+    pub(super) fn share(self: &Arc<Self>) -> Share {
+        Share { memory: self.clone(), place: Place::Uncounted }
+    }
+}
+
+impl Share {
+    /// Sets the size of what is kept of the response, in bytes, and waits until there is room for it. Safe to drop.
+    ///
+    /// # Errors
+    /// [`Error::NoRoom`] if none becomes free for too long.
+    pub(super) async fn keep(&mut self, bytes: usize) -> Result<(), Error> {
+        if self.fits(bytes) {
+            return Ok(());
+        }
+        let memory = self.memory.clone();
+        let _waiting = Waiting::new(&memory);
+        loop {
+            let mut freed = std::pin::pin!(memory.freed.notified());
+            freed.as_mut().enable(); // before the look, so that nothing is missed in between
+            if self.fits(bytes) {
+                return Ok(());
+            }
+            let limit = memory.limit.saturating_mul(2);
+            tokio::time::timeout(PATIENCE, freed).await.map_err(|_| Error::NoRoom { limit })?;
+        }
+    }
+
+    /// Waits for the next piece of the response. Safe to drop if `piece` is.
+    ///
+    /// # Errors
+    /// [`Error::Silent`] if the server is silent while others need the memory of this response.
+    pub(super) async fn fed<T>(&self, piece: impl Future<Output = T>) -> Result<T, Error> {
+        if matches!(self.place, Place::Uncounted) {
+            return Ok(piece.await);
+        }
+        let mut piece = std::pin::pin!(piece);
+        loop {
+            match tokio::time::timeout(STALL, piece.as_mut()).await {
+                Ok(piece) => return Ok(piece),
+                Err(_) if self.memory.taken.guard().waiting > 0 => {
+                    return Err(Error::Silent {
+                        what: "rest of a large response, whose memory others need",
+                        after: STALL,
+                    });
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Takes this many bytes, more or less than before, if there is room.
+    fn fits(&mut self, bytes: usize) -> bool {
+        if bytes <= SMALL {
+            self.free();
+            return true;
+        }
+        let mut taken = self.memory.taken.guard();
+        let had = match self.place {
+            Place::Uncounted => 0,
+            Place::Shared(had) => had,
+            Place::Reserve => return true,
+        };
+        let shared = taken.shared - had + bytes;
+        if shared <= self.memory.limit {
+            taken.shared = shared;
+            self.place = Place::Shared(bytes);
+        } else if !taken.reserve {
+            taken.reserve = true;
+            taken.shared -= had;
+            self.place = Place::Reserve;
+        } else {
+            return false;
+        }
+        let has_shrunk = bytes < had;
+        drop(taken);
+        if has_shrunk || matches!(self.place, Place::Reserve) && had > 0 {
+            self.memory.freed.notify_waiters();
+        }
+        true
+    }
+
+    fn free(&mut self) {
+        let mut taken = match self.place {
+            Place::Uncounted => return,
+            Place::Shared(_) | Place::Reserve => self.memory.taken.guard(),
+        };
+        match std::mem::replace(&mut self.place, Place::Uncounted) {
+            Place::Uncounted => {}
+            Place::Shared(had) => taken.shared -= had,
+            Place::Reserve => taken.reserve = false,
+        }
+        drop(taken);
+        self.memory.freed.notify_waiters();
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.free();
+    }
+}
+
+/// One response that waits.
+struct Waiting<'a>(&'a Memory);
+
+impl<'a> Waiting<'a> {
+    fn new(memory: &'a Memory) -> Self {
+        memory.taken.guard().waiting += 1;
+        Self(memory)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.taken.guard().waiting -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEGABYTE: usize = 1024 * 1024;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_response_always_has_room() {
+        let memory = Memory::new(4 * MEGABYTE);
+        let (mut first, mut second, mut third) = (memory.share(), memory.share(), memory.share());
+        first.keep(3 * MEGABYTE).await.unwrap();
+        second.keep(MEGABYTE).await.unwrap();
+        second.keep(2 * MEGABYTE).await.unwrap(); // the reserve
+        third.keep(MEGABYTE).await.unwrap(); // what the second has left
+        assert!(!third.fits(2 * MEGABYTE) && !first.fits(4 * MEGABYTE) && second.fits(4 * MEGABYTE));
+        third.keep(SMALL).await.unwrap();
+        first.keep(4 * MEGABYTE).await.unwrap();
+        assert!(matches!(third.keep(SMALL + 1).await, Err(Error::NoRoom { limit }) if limit == 8 * MEGABYTE));
+        assert_eq!(memory.taken.guard().waiting, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_response_goes_on_when_another_ends() {
+        let memory = Memory::new(MEGABYTE);
+        let (mut first, mut second, mut third) = (memory.share(), memory.share(), memory.share());
+        first.keep(MEGABYTE).await.unwrap();
+        second.keep(MEGABYTE).await.unwrap();
+        let waiting = tokio::spawn(async move { third.keep(MEGABYTE).await });
+        tokio::task::yield_now().await;
+        drop(second);
+        waiting.await.unwrap().unwrap();
+        assert!(!memory.taken.guard().reserve, "the share is dropped with the task");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_response_is_given_up_while_others_wait_only() {
+        let memory = Memory::new(MEGABYTE);
+        let (mut first, mut second, mut third) = (memory.share(), memory.share(), memory.share());
+        first.keep(MEGABYTE).await.unwrap();
+        second.keep(MEGABYTE).await.unwrap();
+        let never = std::future::pending::<()>;
+        assert!(tokio::time::timeout(10 * STALL, first.fed(never())).await.is_err(), "nobody waits");
+        let waiting = tokio::spawn(async move { third.keep(MEGABYTE).await });
+        tokio::task::yield_now().await;
+        assert!(matches!(first.fed(never()).await, Err(Error::Silent { after: STALL, .. })));
+        drop(first);
+        waiting.await.unwrap().unwrap();
+        let small = memory.share();
+        assert!(tokio::time::timeout(10 * STALL, small.fed(never())).await.is_err());
+    }
+}
