@@ -21,7 +21,7 @@ use crate::{
     forward::{self, Clock, Ends, Forward, Settings},
     local::{Lines, Writer},
     network::ClientFactory,
-    oauth::{Authorizer, http::client::HttpClient},
+    oauth::{Authorizer, Place, http::client::HttpClient},
     observer::Observer,
     remote::{self, EventReceiver, Opener, http::Http},
     shutdown::Stop,
@@ -81,6 +81,9 @@ impl Forwarder {
             stops,
             wakes,
         };
+        if let Some(authorizer) = &ends.opener.authorizer {
+            authorizer.read_ahead();
+        }
         forward::run(self.forward, ends).await;
     }
 }
@@ -97,6 +100,7 @@ pub(crate) fn remote_end(config: &Config, observer: Observer) -> anyhow::Result<
             client,
             store(config),
             observer.of_authorization(),
+            Place::thread(),
         ))
     });
     let http = Http::new(

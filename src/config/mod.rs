@@ -125,11 +125,20 @@ pub(crate) struct UserInfo {
     pub password: Secret<String>,
 }
 
-/// Whether a URL leads to this machine (RFC 6761 §6.3 for `localhost`).
+/// Whether a URL leads to this machine, by its address or by a name that means nothing else: no name server is asked, no
+/// proxy, and no encryption is needed.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    address.map_or(host == "localhost", |address| address.is_loopback())
+    address.map_or_else(|_| names_loopback(host), |address| address.to_canonical().is_loopback())
+}
+
+/// Whether a name means this machine, whatever a name server says of it (RFC 6761 §6.3).
+pub(crate) fn names_loopback(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    // The URL parser writes hosts in lower case; names from elsewhere may have any.
+    let last = name.rsplit('.').next().unwrap_or_default();
+    last.eq_ignore_ascii_case("localhost")
 }
 
 /// Where `http` without TLS is accepted.
@@ -198,13 +207,15 @@ mod tests {
             "http://localhost:1/mcp",
             "http://127.0.0.1/",
             "http://127.9.9.9:80/",
+            "http://app.localhost:3000/mcp",
+            "http://LOCALHOST./mcp",
             "http://[::1]:3000/sse",
             "https://a.example",
         ] {
             assert!(ServerUrl::parse(text, PlainHttp::ForLoopback).is_ok(), "{text}");
         }
         for text in
-            ["http://a.example/mcp", "http://192.168.0.1/", "http://localhost.example/", "http://127.0.0.1.example/"]
+            ["http://a.example/mcp", "http://192.168.0.1/", "http://localhost.example/", "http://notlocalhost/", "http://127.0.0.1.example/"]
         {
             let refused = ServerUrl::parse(text, PlainHttp::ForLoopback).unwrap_err();
             assert!(refused.contains("--allow-http"), "{refused}");

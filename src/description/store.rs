@@ -3,15 +3,15 @@
 //!
 //! # Invariants
 //!
-//! - No message waits for a write.
+//! - No message waits for a write, nor for a read longer than [`PATIENCE`].
 
 use std::{
     sync::{Arc, mpsc},
     thread,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
-use log::debug;
+use log::{debug, warn};
 use reqwest::header::HeaderMap;
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
@@ -21,13 +21,16 @@ use super::{Description, Descriptions, Learned};
 use crate::{
     config::Config,
     known_hosts::{HostLimits, HostName, limits},
-    store::Store,
+    store::{Store, within},
 };
 
 const FILE: &str = "description.json";
 /// The most that is kept, in bytes: it is read while a host waits. What is longer is not even looked at:
 /// as values it would take many times its length.
 const MOST: usize = 4 * 1024 * 1024;
+
+/// How long a read is waited for: the loop stands still meanwhile, so a disk that does not answer is waited for once.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Who is signed in, as far as the files tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +51,8 @@ pub(crate) struct DescriptionStore {
     shared: Arc<Shared>,
     /// The thread that writes, from the first thing to write on.
     writer: Option<(mpsc::Sender<Learned>, oneshot::Receiver<()>)>,
+    /// The disk has not answered in time.
+    is_slow: bool,
 }
 
 struct Shared {
@@ -71,7 +76,20 @@ impl DescriptionStore {
     pub(crate) fn new(config: &Config, account: AccountNow) -> Self {
         let store = Store::new(config.store.clone(), config.server_hash.clone());
         let shared = Shared { store, credential: credential(config), account };
-        Self { shared: Arc::new(shared), writer: None }
+        Self { shared: Arc::new(shared), writer: None, is_slow: false }
+    }
+
+    /// Reads on a thread of its own.
+    fn read<T: Default + Send + 'static>(&mut self, read: impl FnOnce(&Shared) -> T + Send + 'static) -> T {
+        if self.is_slow {
+            return T::default();
+        }
+        let shared = self.shared.clone();
+        within(PATIENCE, move || read(&shared)).unwrap_or_else(|| {
+            self.is_slow = true;
+            warn!("the disk does not answer; going on without what is known of the server");
+            T::default()
+        })
     }
 }
 
@@ -83,11 +101,12 @@ impl std::fmt::Debug for DescriptionStore {
 
 impl Descriptions for DescriptionStore {
     fn load(&mut self) -> Option<Description> {
-        self.shared.load().filter(|known| !known.initialize.is_empty() || known.discover.is_some())
+        self.read(Shared::load).filter(|known| !known.initialize.is_empty() || known.discover.is_some())
     }
 
     fn host_limits(&mut self, host: &HostName) -> HostLimits {
-        limits::limits(&self.shared.store, host, SystemTime::now())
+        let host = host.clone();
+        self.read(move |shared| limits::limits(&shared.store, &host, SystemTime::now()))
     }
 
     fn save(&mut self, learned: Learned) {

@@ -14,7 +14,7 @@ use log::debug;
 use serde::{Deserialize, Serialize};
 
 use super::{Evidence, HeldRequest, HostLimits, HostName};
-use crate::store::{Store, lease::is_alive};
+use crate::store::{Store, process::is_alive};
 
 const FILE: &str = "hosts.json";
 /// After this long a limit is tried again: a user may have raised it, or have closed the host by chance.

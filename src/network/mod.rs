@@ -10,6 +10,7 @@
 pub(crate) mod certificate;
 pub(crate) mod failure;
 pub(crate) mod gzip;
+pub(crate) mod lookup;
 pub(crate) mod proxy;
 mod tls;
 
@@ -30,6 +31,7 @@ use rustls::CertificateError;
 use self::{
     certificate::CertificateInfo,
     failure::{tls_cause, wants_password},
+    lookup::Loopback,
     proxy::ProxyRefusal,
     tls::Tls,
 };
@@ -184,9 +186,11 @@ impl ClientFactory {
             // An IPv4 source address leaves only IPv4 destinations.
             builder = builder.local_address(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         }
-        if let Some(resolver) = resolver {
-            builder = builder.dns_resolver(resolver);
-        }
+        builder = match (resolver, route) {
+            (Some(resolver), _) => builder.dns_resolver(resolver),
+            (None, Route::Loopback) => builder.dns_resolver(Arc::new(Loopback)),
+            (None, Route::Anywhere) => builder,
+        };
         builder = match (route, &network.proxy) {
             (Route::Loopback, _) | (_, ProxyChoice::Direct) => builder.no_proxy(),
             (_, ProxyChoice::System) => builder, // macOS and Windows settings; the variables are read in `cli`

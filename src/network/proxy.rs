@@ -5,7 +5,7 @@
 //! - No proxy leads to this machine.
 //! - A proxy's credentials are sent to the proxy only.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use reqwest::{Url, header::HeaderValue};
@@ -15,6 +15,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::lookup::lookup;
 use crate::{
     config::{Network, ProxyChoice, is_loopback},
     secret::Secret,
@@ -141,7 +142,7 @@ async fn dial(
 /// Connects to the first address that answers. Each has its share of the time, so that one that swallows packets leaves
 /// some for the next.
 pub(crate) async fn connect(host: &str, port: u16, ipv4: bool, patience: Duration) -> io::Result<TcpStream> {
-    let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
+    let mut addresses = lookup(host, port).await?;
     addresses.retain(|address| address.is_ipv4() || !ipv4);
     let share = patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     for address in addresses {

@@ -9,6 +9,7 @@
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use http::StatusCode;
@@ -16,7 +17,7 @@ use log::debug;
 use tokio::{
     sync::{oneshot, watch},
     task::JoinSet,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -27,6 +28,7 @@ use super::{
     flow::{self, Cause},
     held::SECOND_THOUGHT,
     http::client::HttpClient,
+    place::Place,
     progress::{Need, Phase, Progress},
     protocol::{challenge::Challenge, scope},
     stored::sign_in::SignIn,
@@ -36,7 +38,7 @@ use crate::{
     description::store::AccountNow,
     mcp::HOST_PATIENCE,
     message::Message,
-    store::Store,
+    store::{Store, Unavailable},
     sync::LockExt,
 };
 
@@ -56,12 +58,32 @@ pub(crate) enum Requester {
 /// Until when a requester waits; `None` for as long as it takes.
 pub(crate) type Deadline = Option<Instant>;
 
+/// How long a request waits for the first look into the store. A server that asks for nothing needs none; one that does
+/// answers 401, and then the store is waited for.
+const FIRST_READ: Duration = Duration::from_millis(250);
+/// Pause between two looks whether the store answers an attempt.
+const STORE_CHECK: Duration = Duration::from_millis(500);
+
+/// How far the first look into the store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FirstRead {
+    NotBegun,
+    UnderWay,
+    /// It takes longer than a request waits.
+    Slow,
+    Done,
+}
+
 /// Obtains credentials. Dropping it ends a sign-in under way.
 #[derive(Debug)]
 pub(crate) struct Authorizer {
     context: Arc<Context>,
     flight: Mutex<Option<watch::Receiver<Phase>>>,
     tasks: Mutex<JoinSet<()>>,
+    /// Where the tasks run.
+    place: Place,
+    /// How far the first look into the store is.
+    first_read: watch::Sender<FirstRead>,
     need: watch::Sender<Need>,
     /// Whether the host's `initialize` waits for a person.
     start: Start,
@@ -75,9 +97,12 @@ impl Authorizer {
         http: HttpClient,
         store: Store,
         facts: Facts,
+        place: Place,
     ) -> Self {
         Self {
             start,
+            place,
+            first_read: watch::Sender::new(FirstRead::NotBegun),
             context: Arc::new(Context::new(settings, http, store, facts)),
             flight: Mutex::new(None),
             tasks: Mutex::new(JoinSet::new()),
@@ -116,6 +141,42 @@ impl Authorizer {
         Arc::new(move || context.account())
     }
 
+    /// Begins to read what is stored, on a thread of its own, so that the first request finds it.
+    pub(crate) fn read_ahead(&self) {
+        if self.first_read.send_if_modified(|read| {
+            let begins = *read == FirstRead::NotBegun;
+            if begins {
+                *read = FirstRead::UnderWay;
+            }
+            begins
+        }) {
+            let (context, read) = (self.context.clone(), self.first_read.clone());
+            tokio::task::spawn_blocking(move || {
+                context.current();
+                read.send_replace(FirstRead::Done);
+            });
+        }
+    }
+
+    /// Returns the credential in use. The first look into the store is not waited for longer than [`FIRST_READ`], by all
+    /// requests together.
+    async fn current(&self) -> Option<Arc<Credential>> {
+        self.read_ahead();
+        let mut read = self.first_read.subscribe();
+        let done = read.wait_for(|read| !matches!(read, FirstRead::NotBegun | FirstRead::UnderWay));
+        if timeout(FIRST_READ, done).await.is_err() {
+            debug!("what is stored is not read yet; going on without it");
+            self.first_read.send_if_modified(|read| {
+                let is_slow = *read == FirstRead::UnderWay;
+                if is_slow {
+                    *read = FirstRead::Slow;
+                }
+                is_slow
+            });
+        }
+        self.context.known()
+    }
+
     /// Until when a request waits for authorization, all of its challenges together.
     pub(crate) fn patience(&self, requester: Requester) -> Deadline {
         let settings = &self.context.settings;
@@ -132,7 +193,7 @@ impl Authorizer {
 
     /// The credential to send, if there is one; replaced where its end is near.
     pub(crate) async fn credential(&self, requester: Requester, deadline: Deadline) -> Option<Arc<Credential>> {
-        let credential = self.context.current()?;
+        let credential = self.current().await?;
         let now = self.context.now();
         if !credential.tokens().is_due(now) || requester == Requester::End || !self.context.may_renew(&credential) {
             return Some(credential);
@@ -148,11 +209,12 @@ impl Authorizer {
         if !expired {
             return Some(credential);
         }
+        let done = unless_stuck(&self.context, done);
         let renewed = match deadline {
             Some(until) => timeout_at(until, done).await.ok().and_then(Result::ok),
             None => done.await.ok(),
         };
-        Some(renewed.flatten().unwrap_or(credential))
+        Some(renewed.and_then(Result::ok).flatten().unwrap_or(credential))
     }
 
     /// Answers a refusal: when this returns `Ok`, the request may go out again.
@@ -167,7 +229,7 @@ impl Authorizer {
         requester: Requester,
         deadline: Deadline,
     ) -> Result<(), Error> {
-        let current = self.context.current();
+        let current = self.current().await;
         let replaced = match (&current, &used) {
             (Some(current), Some(used)) => !current.is(used),
             (current, None) => current.is_some(),
@@ -196,13 +258,17 @@ impl Authorizer {
             return Err(error);
         }
         let flight = self.join(cause.clone(), used.clone(), may_ask);
-        match wait(&self.context, flight, deadline).await {
+        let obtained = match wait(&self.context, flight, deadline).await {
             // It was the stream's flight, which asks no person.
             Err(Error::Waiting { prompt: None }) if may_ask && deadline.is_none_or(|until| Instant::now() < until) => {
-                wait(&self.context, self.join(cause, used, may_ask), deadline).await.map(drop)
+                wait(&self.context, self.join(cause, used, may_ask), deadline).await
             }
-            obtained => obtained.map(drop),
+            obtained => obtained,
+        };
+        if let Err(error @ Error::Store(_)) = &obtained {
+            self.need.send_replace(Need::Failed(error.clone()));
         }
+        obtained.map(drop)
     }
 
     /// Whether another step-up may lead somewhere (MCP 2025-11-25, Step-Up Authorization Flow).
@@ -243,7 +309,7 @@ impl Authorizer {
         let context = self.context.clone();
         // As above.
         self.spawn(async move { _ = sender.send(flow::renew(&context, credential).await) });
-        matches!(done.await, Ok(Some(_)))
+        matches!(unless_stuck(&self.context, done).await, Ok(Ok(Some(_))))
     }
 
     /// A request that had met a 403 went through.
@@ -265,7 +331,7 @@ impl Authorizer {
         let (phase, flight) = watch::channel(Phase::Working);
         *slot = Some(flight.clone());
         let asks = may_ask && self.context.settings.grant.needs_person();
-        let has_grant = self.context.current().is_some_and(|current| current.tokens().refresh_token().is_some());
+        let has_grant = self.context.known().is_some_and(|current| current.tokens().refresh_token().is_some());
         let progress = match &cause {
             // All that is not about this one scope goes on.
             Cause::StepUp(_) => Progress::new(phase.clone(), None),
@@ -300,7 +366,7 @@ impl Authorizer {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.guard();
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(task);
+        self.place.spawn(&mut tasks, task);
     }
 }
 
@@ -320,14 +386,39 @@ async fn wait(
             _ => Err(Error::Local("the sign-in was broken off".to_owned())),
         }
     };
+    let done = async { unless_stuck(context, done).await.map_err(Error::Store)? };
     let Some(deadline) = deadline else { return done.await };
     if let Ok(result) = timeout_at(deadline, done).await {
         return result;
     }
     let prompt = match &*flight.borrow() {
         Phase::Asking(prompt) => Some(prompt.to_string()),
-        // Another instance asks.
-        _ => SignIn::pending_url(&context.store, context.now()),
+        _ => None,
     };
+    if prompt.is_some() {
+        return Err(Error::Waiting { prompt });
+    }
+    // Another instance asks.
+    let store = context.store.clone();
+    let now = context.now();
+    let pending = tokio::task::spawn_blocking(move || SignIn::pending_url(&store, now));
+    let prompt = timeout(FIRST_READ, pending).await.ok().and_then(Result::ok).flatten();
     Err(Error::Waiting { prompt })
+}
+
+/// Waits for a task of the authorization, unless the store does not answer it.
+async fn unless_stuck<T>(context: &Context, task: impl Future<Output = T>) -> Result<T, Unavailable> {
+    let stuck = async {
+        loop {
+            sleep(STORE_CHECK).await;
+            if let Some(unavailable) = context.store.stuck() {
+                return unavailable;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        done = task => Ok(done),
+        unavailable = stuck => Err(unavailable),
+    }
 }

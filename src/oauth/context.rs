@@ -112,14 +112,24 @@ impl Context {
 
     /// Returns the credential in use, read from disk the first time.
     pub(crate) fn current(&self) -> Option<Arc<Credential>> {
-        let mut held = self.held();
-        if let Current::Unread = held.current {
-            held.current = self.stored().map_or(Current::Nothing, |stored| Current::Credential(Arc::new(stored)));
-            if let Current::Credential(credential) = &held.current {
-                self.facts.tell(|| AuthorizationFact::Credential(credential.clone()));
+        if matches!(self.held().current, Current::Unread) {
+            // Not under the lock: the disk may not answer, and others need what is held.
+            let stored = self.stored().map(Arc::new);
+            let mut held = self.held();
+            // A store that could not be read is read again.
+            if matches!(held.current, Current::Unread) && (stored.is_some() || self.store.unavailable().is_none()) {
+                if let Some(credential) = &stored {
+                    self.facts.tell(|| AuthorizationFact::Credential(credential.clone()));
+                }
+                held.current = stored.map_or(Current::Nothing, Current::Credential);
             }
         }
-        match &held.current {
+        self.known()
+    }
+
+    /// Returns the credential in use, as far as it was read.
+    pub(crate) fn known(&self) -> Option<Arc<Credential>> {
+        match &self.held().current {
             Current::Credential(credential) => Some(credential.clone()),
             Current::Unread | Current::Nothing => None,
         }
@@ -227,7 +237,8 @@ impl Context {
         if let Some(prover) = self.key.get() {
             return Ok(prover.clone());
         }
-        let prover = Arc::new(Prover::load(&self.store.path(DPOP_KEY))?);
+        let file = self.store.path(DPOP_KEY);
+        let prover = Arc::new(self.store.access_to(&file, || Prover::load(&file))?);
         Ok(self.key.get_or_init(|| prover).clone())
     }
 

@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use reqwest::StatusCode;
 
-use crate::status::Disposition;
+use crate::{status::Disposition, store::Unavailable};
 
 /// What an authorization server is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -327,6 +327,9 @@ pub(crate) enum Error {
         /// What happened.
         why: String,
     },
+    /// What is stored cannot be read now, and nobody is asked for what may be there.
+    #[error("{0}")]
+    Store(Unavailable),
     /// Something on this machine: a file, a key, a program.
     #[error("{0}")]
     Local(String),

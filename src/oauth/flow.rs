@@ -99,6 +99,10 @@ pub(crate) async fn obtain(
     if !may_ask {
         return Err(Error::Waiting { prompt: None });
     }
+    // A sign-in may be stored that cannot be read: nobody is asked for another, which would take its place.
+    if let Some(unavailable) = context.store.unavailable() {
+        return Err(Error::Store(unavailable));
+    }
     attempt.progress.need(Need::SignIn);
     let mut lock = std::pin::pin!(context.store.lock(Purpose::SignIn));
     let _lock = match timeout(SHORT_WAIT, &mut lock).await {

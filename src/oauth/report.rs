@@ -97,6 +97,7 @@ impl Report {
                 (ErrorCode::ExpiredToken, _) => Code::SignInTimedOut,
                 _ => Code::SignInRefused,
             }),
+            Error::Store(_) => plain(Code::StoreUnavailable),
             Error::Local(_) => plain(Code::SignInFailed),
         }
     }

@@ -19,6 +19,7 @@ use super::{
     error::Error,
     fact::Facts,
     http::client::{Answer, tests::scripted},
+    place::Place,
     progress::{AskedBy, Asking, Need},
     protocol::challenge::Challenge,
     stored::tokens::{TokenFile, Tokens},
@@ -89,7 +90,7 @@ impl World {
             Answer { status, headers: HeaderMap::new(), body: Bytes::from(content.to_string()) }
         });
         let authorizer =
-            Arc::new(Authorizer::new(Arc::new(settings), Start::Wait, http, store.clone(), Facts::default()));
+            Arc::new(Authorizer::new(Arc::new(settings), Start::Wait, http, store.clone(), Facts::default(), Place::Here));
         Self { authorizer, store, answers, asked, _home: home }
     }
 

@@ -394,8 +394,11 @@ catalogue! {
         "a warning: the sign-in cannot be kept, and is asked for again at the next start",
         "make the folder that is named writable, or name another: --config-dir FOLDER";
     Local: StoreDamaged = "store_damaged",
-        "a warning: a stored file cannot be read and is left out",
+        "a warning: a stored file is damaged and is left out",
         "remove the file that is named; the next sign-in writes it anew";
+    Local: StoreUnavailable = "store_unavailable",
+        "a stored file cannot be read now, or its disk does not answer",
+        "check the file or the disk that is named, or name another folder: --config-dir FOLDER";
     Local: BadEntry = "bad_entry",
         "`mcp-remote-client`: an entry in a host's settings cannot work, mostly since its command is not there",
         "write the whole path of a program that is there into \"command\"";

@@ -4,13 +4,18 @@
 //!
 //! # Invariants
 //!
-//! - Nobody waits for a lease whose holder is dead, or that is old.
+//! - Nobody waits for a lease whose holder is dead or stopped, or that is old.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::Store;
+use tokio::time::Instant;
+
+use super::{
+    Store,
+    process::{STOPPED_PATIENCE, is_alive, is_stopped},
+};
 
 const FILE: &str = "refresh_in_progress.json";
 /// npm takes a lease of this age for abandoned.
@@ -37,13 +42,14 @@ impl Store {
     /// Waits until no copy of npm's is refreshing, and says that we are.
     pub(crate) async fn lease(&self) -> Lease {
         let nonce = format!("{:032x}", fastrand::u128(..));
+        let began = Instant::now();
         loop {
             let at = u64::try_from(now().as_millis()).unwrap_or_default();
             let content = Content { pid: std::process::id(), nonce: nonce.clone(), at };
             let made = self.create_new(FILE, &serde_json::to_vec(&content).unwrap_or_default());
             match made {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                    if !self.lease_is_dead() {
+                    if !self.lease_is_dead(began.elapsed() >= STOPPED_PATIENCE) {
                         tokio::time::sleep(PAUSE).await;
                         continue;
                     }
@@ -60,14 +66,17 @@ impl Store {
         }
     }
 
-    fn lease_is_dead(&self) -> bool {
+    /// Whether the lease counts no more; that of a stopped process, once it was waited for.
+    fn lease_is_dead(&self, was_awaited: bool) -> bool {
         let Some(content) = self.read(FILE).and_then(|content| serde_json::from_slice::<Content>(&content).ok()) else {
             // Being written, or damaged: as old as the file is.
             let made = std::fs::metadata(self.path(FILE)).and_then(|file| file.modified());
             let made = made.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
             return made.is_some_and(|made| now().abs_diff(made) > LIFE);
         };
-        now().abs_diff(Duration::from_millis(content.at)) > LIFE || !is_alive(content.pid)
+        now().abs_diff(Duration::from_millis(content.at)) > LIFE
+            || !is_alive(content.pid)
+            || was_awaited && is_stopped(content.pid)
     }
 }
 
@@ -84,47 +93,9 @@ fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Whether a process runs.
-#[cfg(unix)]
-pub(crate) fn is_alive(pid: u32) -> bool {
-    let known = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    // EPERM: it lives, as somebody else's.
-    known.is_some_and(|known| rustix::process::test_kill_process(known) != Err(rustix::io::Errno::SRCH))
-        && !is_zombie(pid)
-}
-
-/// Whether a process has ended, and its parent has not asked for its status yet (Linux, proc(5)).
-#[cfg(unix)]
-fn is_zombie(pid: u32) -> bool {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    // The name before it may hold anything.
-    status.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
-}
-
-#[cfg(not(unix))]
-pub(crate) fn is_alive(_pid: u32) -> bool {
-    true // its age decides
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn zombie_process_is_not_alive() {
-        use std::io::Read;
-        let mut child = std::process::Command::new("true").stdout(std::process::Stdio::piped()).spawn().unwrap();
-        let mut output = child.stdout.take().unwrap();
-        assert!(is_alive(std::process::id()));
-        _ = output.read(&mut [0]).unwrap(); // its end is the end of its output, or a moment after that
-        let began = std::time::Instant::now();
-        while is_alive(child.id()) {
-            assert!(began.elapsed() < Duration::from_secs(10), "it is a zombie");
-            std::thread::yield_now();
-        }
-        child.wait().unwrap();
-    }
 
     fn write(store: &Store, pid: u32, age: Duration) {
         let at = u64::try_from((now() - age).as_millis()).unwrap();

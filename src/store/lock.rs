@@ -1,15 +1,26 @@
 //! One process at a time: locks that the kernel releases when their holder dies.
 //!
-//! The lock file is no data file and is never removed: removing it would give two processes a lock
-//! each.
+//! The lock file is never removed: removing it would give two processes a lock each. Its content is the process id of the
+//! last holder, for those who wait.
 //!
 //! # Invariants
 //!
 //! - The lock of tokens is not held while a person is waited for.
+//! - Nobody waits forever: a holder that is stopped, or that holds the lock longer than it can need it, is passed by.
 
-use std::{fs::File, time::Duration};
+use std::{
+    fs::{self, File},
+    io::Write,
+    time::Duration,
+};
 
-use super::Store;
+use log::warn;
+use tokio::time::Instant;
+
+use super::{
+    Store,
+    process::{STOPPED_PATIENCE, is_stopped},
+};
 
 /// What is locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +38,18 @@ impl Purpose {
             Self::SignIn => "sign_in.lock",
         }
     }
+
+    /// The longest that a running holder is waited for.
+    const fn patience(self) -> Duration {
+        match self {
+            // As for the npm package's lease.
+            Self::Tokens => Duration::from_secs(30),
+            // Longer than any `--auth-timeout` that makes sense.
+            Self::SignIn => Duration::from_secs(60 * 60),
+        }
+    }
 }
+
 
 /// A held lock; dropping it, or dying, releases it.
 #[derive(Debug)]
@@ -43,30 +65,76 @@ impl Store {
     /// Waits for a lock. Where the folder cannot be written or locked (a read-only home, a network
     /// file system), there is nobody to share with, and the lock is had at once.
     pub(crate) async fn lock(&self, purpose: Purpose) -> Lock {
+        let none = |error| {
+            log::debug!("no lock in {}: {error}", self.path(purpose.file()).display());
+            Lock { _file: None }
+        };
         let file = match self.open_lock(purpose.file()) {
             Ok(file) => file,
-            Err(error) => {
-                log::debug!("no lock in {}: {error}", self.path(purpose.file()).display());
-                return Lock { _file: None };
-            }
+            Err(error) => return none(error),
         };
+        let began = Instant::now();
         loop {
             // Tried again rather than waited for: a thread that waits in the kernel cannot be stopped.
             match file.try_lock() {
-                Ok(()) => return Lock { _file: Some(file) },
-                Err(std::fs::TryLockError::WouldBlock) => tokio::time::sleep(PAUSE).await,
-                Err(std::fs::TryLockError::Error(error)) => {
-                    log::debug!("no lock in {}: {error}", self.path(purpose.file()).display());
-                    return Lock { _file: None };
+                Ok(()) => {
+                    sign(&file);
+                    return Lock { _file: Some(file) };
                 }
+                Err(fs::TryLockError::WouldBlock) => {}
+                Err(fs::TryLockError::Error(error)) => return none(error),
             }
+            let waited = began.elapsed();
+            let is_stopped = || self.holder(purpose).is_some_and(is_stopped);
+            if waited >= purpose.patience() || waited >= STOPPED_PATIENCE && is_stopped() {
+                let holder = self.holder(purpose).map_or_else(
+                    || "another mcp-remote process".to_owned(),
+                    |pid| format!("the mcp-remote process {pid}"),
+                );
+                warn!(
+                    "{holder} has held {} for {} s and does not go on; continuing without it",
+                    self.path(purpose.file()).display(),
+                    waited.as_secs()
+                );
+                return Lock { _file: None };
+            }
+            tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// Returns the process that holds a lock, where it has said so.
+    pub(crate) fn holder(&self, purpose: Purpose) -> Option<u32> {
+        let path = self.path(purpose.file());
+        let content = self.access.run(&path, || fs::read_to_string(&path)).ok()?;
+        content.trim().parse().ok()
+    }
+}
+
+/// Writes who has the lock. Nothing depends on it.
+fn sign(mut file: &File) {
+    let text = format!("{:<10}\n", std::process::id()); // always as long, so that no rest of an older one stays
+    if let Err(error) = file.write_all(text.as_bytes()) {
+        log::debug!("the lock is not signed: {error}");
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn lock_of_silent_holder_is_passed_by() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::new(home.path().to_owned(), "0".repeat(32));
+        let _held = store.lock(Purpose::Tokens).await;
+        assert_eq!(store.holder(Purpose::Tokens), Some(std::process::id()));
+        let began = Instant::now();
+        let passed = store.lock(Purpose::Tokens).await;
+        assert!(passed._file.is_none() && began.elapsed() >= Purpose::Tokens.patience());
+        let _asking = store.lock(Purpose::SignIn).await;
+        let wait = tokio::time::timeout(Duration::from_secs(600), store.lock(Purpose::SignIn)).await;
+        assert!(wait.is_err(), "a person takes longer");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn lock_is_exclusive_until_drop_by_purpose() {

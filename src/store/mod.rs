@@ -8,12 +8,13 @@
 //! # Invariants
 //!
 //! - File names do not change, because that would sign people out.
-//! - A file that cannot be read is not a reason to fail.
+//! - A damaged file is like none; one that cannot be read makes the store [`Unavailable`].
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use log::warn;
@@ -21,10 +22,14 @@ use md5::{Digest, Md5};
 use reqwest::Url;
 use serde_json::Value;
 
+pub(crate) use self::access::{Unavailable, within};
+use self::access::{Access, is_fault};
 use crate::report::{self, Code};
 
+mod access;
 pub(crate) mod lease;
 pub(crate) mod lock;
+pub(crate) mod process;
 
 /// The folder below the configuration folder: npm's name for the layout, not a version of ours.
 pub(crate) const LAYOUT: &str = "mcp-remote-v1";
@@ -34,12 +39,13 @@ pub(crate) const LAYOUT: &str = "mcp-remote-v1";
 pub(crate) struct Store {
     folder: PathBuf,
     server_hash: String,
+    access: Arc<Access>,
 }
 
 impl Store {
     /// Of the server with this hash, in this folder. Touches nothing.
     pub(crate) fn new(folder: PathBuf, server_hash: String) -> Self {
-        Self { folder, server_hash }
+        Self { folder, server_hash, access: Arc::default() }
     }
 
     /// npm's name for the server.
@@ -58,13 +64,35 @@ impl Store {
         self.folder.join(format!("{}_{name}", self.server_hash))
     }
 
+    /// Returns why the store cannot be used now: an operation does not end, or a file could not be read. Then nobody is
+    /// asked for what may be stored.
+    pub(crate) fn unavailable(&self) -> Option<Unavailable> {
+        self.access.unavailable()
+    }
+
+    /// Returns the same, if an operation does not end.
+    pub(crate) fn stuck(&self) -> Option<Unavailable> {
+        self.access.stuck()
+    }
+
+    /// Runs an operation on a file of this store that is not one of those below.
+    pub(crate) fn access_to<T>(&self, path: &Path, operation: impl FnOnce() -> T) -> T {
+        self.access.run(path, operation)
+    }
+
     /// A file's content; `None` if there is none or, with a warning, if it cannot be read.
     pub(crate) fn read(&self, name: &str) -> Option<Vec<u8>> {
         let path = self.path(name);
-        match fs::read(&path) {
+        match self.access.read(&path, || fs::read(&path)) {
             Ok(content) => Some(content),
             // Where the folder is none, it is for whoever writes to say so.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
+            Err(error) if is_fault(&error) => {
+                if let Some(unavailable) = self.unavailable() {
+                    report::warn(Code::StoreUnavailable, unavailable.to_string());
+                }
+                None
+            }
             Err(error) => {
                 report::warn(Code::StoreDamaged, format!("{} cannot be read and is left out: {error}", path.display()));
                 None
@@ -88,26 +116,30 @@ impl Store {
     /// The operating system's, with the file's name.
     pub(crate) fn write(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
         let path = self.path(name);
-        replace(&path, content, Loss::Matters)
+        self.access
+            .check_owner(&path)
+            .and_then(|()| self.access.run(&path, || replace(&path, content, Loss::Matters)))
             .map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))
     }
 
     /// The content of a file that all servers share, if it can be read.
     pub(crate) fn read_shared(&self, name: &str) -> Option<Vec<u8>> {
-        fs::read(self.folder.join(name)).ok()
+        let path = self.folder.join(name);
+        self.access.run(&path, || fs::read(&path)).ok()
     }
 
     /// Replaces a file that all servers share.
     pub(crate) fn write_shared(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
         let path = self.folder.join(name);
-        replace(&path, content, Loss::IsCheap)
+        self.access
+            .run(&path, || replace(&path, content, Loss::IsCheap))
             .map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))
     }
 
     /// Removes a file that may be there.
     pub(crate) fn remove(&self, name: &str) {
         let path = self.path(name);
-        match fs::remove_file(&path) {
+        match self.access.run(&path, || fs::remove_file(&path)) {
             // Without a folder, or with a file in its place, there is nothing to remove.
             Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 warn!("cannot remove {}: {error}", path.display())
@@ -120,8 +152,9 @@ impl Store {
     /// somebody is writing, or died while writing.
     pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
         let start = format!("{}_", self.server_hash);
-        let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
-        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let entries = || -> io::Result<Vec<_>> { Ok(fs::read_dir(&self.folder)?.flatten().collect()) };
+        let entries = self.access.run(&self.folder, entries).unwrap_or_default();
+        let names = entries.iter().filter_map(|entry| entry.file_name().into_string().ok());
         names
             .filter_map(|name| name.strip_prefix(&start).map(ToOwned::to_owned))
             .filter(|name| name.starts_with(prefix))
@@ -145,20 +178,26 @@ impl Store {
 
     /// Opens a file for its lock only, made if it is not there.
     fn open_lock(&self, name: &str) -> io::Result<File> {
-        make_folder(&self.folder)?;
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(false).write(true);
-        owner_only(&mut options);
-        options.open(self.path(name))
+        let path = self.path(name);
+        self.access.run(&path, || {
+            make_folder(&self.folder)?;
+            let mut options = OpenOptions::new();
+            options.create(true).truncate(false).write(true);
+            owner_only(&mut options);
+            options.open(&path)
+        })
     }
 
     /// Makes a file that must not be there yet, for npm's lease.
     fn create_new(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        make_folder(&self.folder)?;
-        let mut options = OpenOptions::new();
-        options.create_new(true).write(true);
-        owner_only(&mut options);
-        options.open(self.path(name))?.write_all(content)
+        let path = self.path(name);
+        self.access.run(&path, || {
+            make_folder(&self.folder)?;
+            let mut options = OpenOptions::new();
+            options.create_new(true).write(true);
+            owner_only(&mut options);
+            options.open(&path)?.write_all(content)
+        })
     }
 }
 
@@ -227,7 +266,9 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     {
         use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
         builder.mode(0o700);
-        if let Ok(present) = fs::metadata(folder)
+        // Not through a link: where it leads may be meant for others too.
+        if let Ok(present) = fs::symlink_metadata(folder)
+            && present.is_dir()
             && present.permissions().mode() & 0o077 != 0
         {
             fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
@@ -306,6 +347,13 @@ mod tests {
             let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
             assert_eq!(mode(&store.path("tokens.json")), 0o600);
             assert_eq!(mode(&home.path().join("a/b")), 0o700);
+            // The target of a link is left as it is.
+            let (target, link) = (home.path().join("target"), home.path().join("link"));
+            fs::create_dir(&target).unwrap();
+            fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).unwrap();
+            std::os::unix::fs::symlink(&target, &link).unwrap();
+            Store::new(link, "0".repeat(32)).write("tokens.json", b"one").unwrap();
+            assert_eq!(mode(&target), 0o755);
         }
     }
 

@@ -1300,6 +1300,22 @@ const CASES: &[Case] = &[
         places: WARNING,
     },
     Case {
+        code: "store_unavailable",
+        set_up: || {
+            scene(async {
+                let server = AuthorizationServer::start(Settings::default()).await;
+                let stage = Stage::of(server.url(), &[]).keeping(server).with(Browser::consenting());
+                std::fs::create_dir_all(stored::folder(stage.home.path())).unwrap();
+                let file = stored::file(stage.home.path(), &stage.arguments[0], "tokens.json");
+                std::os::unix::fs::symlink(&file, &file).unwrap(); // permissions would not stop root
+                stage
+            })
+        },
+        says: &["tokens.json cannot be read: "],
+        does: "check the file or the disk",
+        places: ANSWERS,
+    },
+    Case {
         code: "session_replaced",
         set_up: || {
             scene(async {

@@ -16,6 +16,8 @@ mod commands;
 #[cfg(unix)]
 mod diagnosis;
 #[cfg(unix)]
+mod disk;
+#[cfg(unix)]
 mod ends;
 #[cfg(unix)]
 mod fidelity;

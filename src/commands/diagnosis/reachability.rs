@@ -12,7 +12,7 @@ use std::{
 };
 
 use tokio::{
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
     time::timeout,
 };
 
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::{Config, ProxyChoice},
-    network::{certificate::CertificateInfo, proxy},
+    network::{certificate::CertificateInfo, lookup::lookup, proxy},
 };
 
 /// How far the server was reached.
@@ -86,10 +86,10 @@ async fn addresses(
         return Ok(Some(vec![SocketAddr::new(address, port)]));
     }
     let begun = Instant::now();
-    let Ok(Ok(found)) = timeout(config.network.connect_timeout, lookup_host((host, port))).await else {
+    let Ok(Ok(found)) = timeout(config.network.connect_timeout, lookup(host, port)).await else {
         return Ok(None);
     };
-    let mut addresses: Vec<SocketAddr> = found.collect();
+    let mut addresses = found;
     addresses.dedup();
     let told: Vec<String> =
         addresses.iter().map(|address| format!("{} ({})", address.ip(), family(address.ip()))).collect();

@@ -2,7 +2,8 @@
 //! Forgery): to no address that is nearer to this machine than the server itself.
 //!
 //! An address is checked twice: the host as it is written, and every address that its name leads to, at the moment of
-//! the connection, so that no answer of a name server can change in between.
+//! the connection, so that no answer of a name server can change in between. Where a proxy makes the connection, the name
+//! is looked up here before; what only the proxy can look up is left to it, but for names that are private by their form.
 //!
 //! # Invariants
 //!
@@ -10,10 +11,12 @@
 //! - An unknown range is not taken for public.
 
 use std::{
+    collections::HashMap,
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use reqwest::{
@@ -22,7 +25,11 @@ use reqwest::{
 };
 use tokio::sync::OnceCell;
 
-use crate::{config::PlainHttp, sync::LockExt};
+use crate::{
+    config::{PlainHttp, is_loopback, names_loopback},
+    network::lookup::lookup,
+    sync::LockExt,
+};
 
 /// How near an address is, nearest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -151,7 +158,7 @@ fn judge(home: AddressScope, url: &Url, plain_http: PlainHttp) -> Result<(), Ref
     match url.scheme() {
         "https" => {}
         // On this machine, which below only a server on this machine may name.
-        "http" if there == Some(AddressScope::Loopback) || plain_http == PlainHttp::Allowed => {}
+        "http" if is_loopback(url) || plain_http == PlainHttp::Allowed => {}
         "http" => return Err(Refused::Plain(host.to_owned())),
         scheme => return Err(Refused::Scheme(scheme.to_owned())),
     }
@@ -171,8 +178,7 @@ pub(crate) fn written(url: &Url) -> Option<AddressScope> {
     if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse() {
         return Some(scope_of(address));
     }
-    let name = host.strip_suffix('.').unwrap_or(host);
-    (name == "localhost" || name.ends_with(".localhost")).then_some(AddressScope::Loopback)
+    names_loopback(host).then_some(AddressScope::Loopback)
 }
 
 /// Returns a URL with the scheme and the port of `asked`, which was requested over TLS, if it names the same host without
@@ -203,6 +209,8 @@ struct Guard {
     unguarded: Vec<String>,
     ipv4_only: bool,
     lookup: Box<dyn Fn(String) -> Answer + Send + Sync>,
+    /// Names that a proxy may be asked for, as far as they were looked up.
+    by_proxy: Mutex<HashMap<String, Option<AddressScope>>>,
 }
 
 impl GuardedResolver {
@@ -210,7 +218,7 @@ impl GuardedResolver {
     /// which may be anywhere.
     pub(crate) fn new(server: &Url, unguarded: Vec<String>, ipv4_only: bool) -> Self {
         Self::with_lookup(server, unguarded, ipv4_only, |name| {
-            Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) })
+            Box::pin(async move { lookup(&name, 0).await })
         })
     }
 
@@ -222,7 +230,7 @@ impl GuardedResolver {
     ) -> Self {
         let (server, lookup) = (server.clone(), Box::new(lookup));
         let (seen, home) = (Mutex::default(), OnceCell::new());
-        Self(Arc::new(Guard { server, seen, home, unguarded, ipv4_only, lookup }))
+        Self(Arc::new(Guard { server, seen, home, unguarded, ipv4_only, lookup, by_proxy: Mutex::default() }))
     }
 
     /// The server has answered from this address.
@@ -241,6 +249,39 @@ impl GuardedResolver {
             decided => decided,
         }
     }
+
+    /// Checks the name of a host to which a proxy leads, because the proxy's own lookup cannot be checked.
+    ///
+    /// # Errors
+    /// [`Refused::TooNear`].
+    pub(crate) async fn may_name_to_proxy(&self, url: &Url) -> Result<(), Refused> {
+        let Some(name) = url.domain() else { return Ok(()) };
+        if self.0.unguarded.iter().any(|unguarded| unguarded == name) {
+            return Ok(());
+        }
+        let Some(there) = self.0.nearest(name).await else { return Ok(()) };
+        let home = self.0.home().await;
+        if home.reaches(there) {
+            return Ok(());
+        }
+        Err(Refused::TooNear { host: name.to_owned(), there, server: home })
+    }
+}
+
+/// How long the lookup of a name is waited for that a proxy may look up: networks with a proxy often have no name server
+/// that knows more than they do.
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Whether a name is one of a private network by its form: without a dot, or below a name that the internet does not have
+/// (RFC 6762 §3 and appendix G, RFC 8375, RFC 9476, ICANN's .internal).
+fn is_private_name(name: &str) -> bool {
+    const PRIVATE: [&str; 12] = [
+        "alt", "corp", "home", "home.arpa", "internal", "intranet", "invalid", "lan", "local",
+        "localdomain", "private", "test",
+    ];
+    let name = name.strip_suffix('.').unwrap_or(name);
+    !name.contains('.')
+        || PRIVATE.iter().any(|private| name.strip_suffix(private).is_some_and(|rest| rest.ends_with('.')))
 }
 
 impl Guard {
@@ -258,6 +299,19 @@ impl Guard {
             addresses.iter().map(|address| scope_of(address.ip())).max().ok_or(())
         };
         self.home.get_or_try_init(look).await.copied().unwrap_or(AddressScope::Public)
+    }
+
+    /// Returns where the nearest address of a name is; `None` if there is nothing to say against it.
+    async fn nearest(&self, name: &str) -> Option<AddressScope> {
+        if let Some(known) = self.by_proxy.guard().get(name) {
+            return *known;
+        }
+        let found = tokio::time::timeout(LOOKUP_PATIENCE, (self.lookup)(name.to_owned())).await;
+        let found = found.ok().and_then(Result::ok).unwrap_or_default();
+        let nearest = found.iter().map(|address| scope_of(address.ip())).min();
+        let nearest = nearest.or_else(|| is_private_name(name).then_some(AddressScope::Private));
+        self.by_proxy.guard().insert(name.to_owned(), nearest);
+        nearest
     }
 
     async fn resolve(&self, name: &str) -> Result<Vec<SocketAddr>, Box<dyn std::error::Error + Send + Sync>> {
@@ -572,6 +626,31 @@ mod tests {
         assert_eq!(addresses(&loopback, "as.corp").await.unwrap(), ["10.0.0.2"]);
         assert!(addresses(&loopback, "clouds.example").await.is_err());
         assert!(!asked.lock().unwrap().contains(&"localhost".into()));
+    }
+
+    #[tokio::test]
+    async fn name_for_proxy_is_looked_up_here_too() {
+        let answers: &[(&str, &[&str])] = &[
+            ("mcp.example", &["1.1.1.1"]),
+            ("mcp.corp.example", &["10.0.0.1"]),
+            ("as.example", &["8.8.8.8"]),
+            ("mixed.example", &["8.8.8.8", "10.0.0.7"]),
+            ("intranet.corp.example", &["10.0.0.2"]),
+            ("proxy.corp", &["10.0.0.3"]),
+        ];
+        let (public, asked) = resolver(SERVER, false, answers);
+        let may = async |guard: &GuardedResolver, name: &str| {
+            guard.may_name_to_proxy(&url(&format!("https://{name}/a?b"))).await.is_ok()
+        };
+        for name in ["as.example", "as.example", "proxy.corp", "known.to.the.proxy.only.example", "8.8.8.8"] {
+            assert!(may(&public, name).await, "{name}");
+        }
+        for name in ["intranet.corp.example", "mixed.example", "metadata.google.internal", "wiki", "printer.local."] {
+            assert!(!may(&public, name).await, "{name}");
+        }
+        assert_eq!(asked.lock().unwrap().iter().filter(|name| *name == "as.example").count(), 1);
+        let (private, _) = resolver("https://mcp.corp.example/", false, answers);
+        assert!(may(&private, "intranet.corp.example").await && may(&private, "wiki").await);
     }
 
     #[tokio::test]

@@ -200,7 +200,11 @@ impl HttpClient {
         if self.named.contains(&url.origin().ascii_serialization()) {
             return Ok(()); // where the user sends us
         }
-        match self.resolver.may_name(url, self.plain_http).await {
+        let may_name = async {
+            self.resolver.may_name(url, self.plain_http).await?;
+            if self.clients.proxy_to(url).is_some() { self.resolver.may_name_to_proxy(url).await } else { Ok(()) }
+        };
+        match may_name.await {
             Ok(()) => Ok(()),
             Err(Refused::TooNear { .. }) if self.private_addresses => Ok(()),
             Err(refused) => Err(Error::Address {

@@ -9,7 +9,7 @@
 use std::{
     collections::HashMap,
     fs,
-    io::{Read, Seek, Write},
+    io::{self, Read, Seek, Write},
     path::Path,
     sync::{Mutex, MutexGuard},
     time::SystemTime,
@@ -44,10 +44,18 @@ impl Prover {
     /// # Errors
     /// Where the file can be neither read nor made.
     pub(crate) fn load(file: &Path) -> anyhow::Result<Self> {
-        let (key, jwk) = match fs::read(file).ok().and_then(|der| usable(&der)) {
-            Some(known) => known,
-            None => make(file).with_context(|| format!("the DPoP key {}", file.display()))?,
+        let place = || format!("the DPoP key {}", file.display());
+        let der = match fs::read(file) {
+            Ok(der) => der,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            // Another one would make every token void that is bound to this one.
+            Err(error) => return Err(error).with_context(place),
         };
+        let (key, jwk) = match usable(&der) {
+            Some(known) => known,
+            None => make(file).with_context(place)?,
+        };
+        restrict(file);
         Ok(Self { key, jwk, nonces: Mutex::default() })
     }
 
@@ -109,6 +117,21 @@ fn usable(der: &[u8]) -> Option<(SigningKey, Value)> {
     let key = SigningKey::from_pkcs8(der).ok()?;
     let jwk = key.public_jwk()?;
     Some((key, jwk))
+}
+
+/// Makes the file one for its owner only, if it is not.
+fn restrict(file: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        if fs::metadata(file).is_ok_and(|there| there.permissions().mode() & 0o077 != 0)
+            && let Err(error) = fs::set_permissions(file, fs::Permissions::from_mode(0o600))
+        {
+            log::warn!("others on this computer may read {}: {error}", file.display());
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = file;
 }
 
 /// Written in place under the file's lock: who meets half a key finds it unusable, and waits here.
@@ -247,6 +270,9 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&file), 0o600);
         assert_eq!(mode(file.parent().unwrap()), 0o700);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        Prover::load(&file).unwrap();
+        assert_eq!(mode(&file), 0o600);
     }
 
     #[test]

@@ -1,0 +1,67 @@
+//! Where credentials are obtained: on a thread of its own, because that reads and writes files, and a disk that does not
+//! answer must hold up neither the loop nor the end of the program.
+//!
+//! # Invariants
+//!
+//! - The thread is started with the first task, and ends with its owner, or with the program if the disk holds it.
+
+use std::{sync::OnceLock, thread};
+
+use log::warn;
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::oneshot,
+    task::JoinSet,
+};
+
+/// Where tasks run.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// With whoever spawns them: tests pause the clock of that runtime.
+    #[cfg(test)]
+    Here,
+    /// On a thread of their own.
+    Thread(OnceLock<Option<Worker>>),
+}
+
+/// The thread.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    runtime: Handle,
+    /// Dropping it ends the thread.
+    _stop: oneshot::Sender<()>,
+}
+
+impl Place {
+    /// Returns the place for the program. Starts nothing.
+    pub(crate) fn thread() -> Self {
+        Self::Thread(OnceLock::new())
+    }
+
+    /// Runs a task there.
+    pub(crate) fn spawn(&self, tasks: &mut JoinSet<()>, task: impl Future<Output = ()> + Send + 'static) {
+        match self {
+            #[cfg(test)]
+            Self::Here => _ = tasks.spawn(task),
+            Self::Thread(worker) => {
+                match worker.get_or_init(|| Worker::start().inspect_err(|error| warn!("no thread: {error}")).ok()) {
+                    Some(worker) => _ = tasks.spawn_on(task, &worker.runtime),
+                    None => _ = tasks.spawn(task),
+                }
+            }
+        }
+    }
+}
+
+impl Worker {
+    fn start() -> std::io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        thread::Builder::new().name("authorization".into()).spawn(move || {
+            _ = runtime.block_on(stopped);
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { runtime: handle, _stop: stop })
+    }
+}

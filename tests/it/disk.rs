@@ -1,0 +1,200 @@
+//! Disks that do not answer, files that cannot be read, and instances that stand still: what is stored is never taken for
+//! absent, and nobody waits for it forever.
+
+use std::{
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::{
+    authorization_server::{AuthorizationServer, Counts, Settings},
+    browser::Browser,
+    host::{Handles, Host, WAIT, initialize_params, request},
+    own_error,
+    server::{Reply, Server, ordinary},
+    stored,
+};
+
+/// Every file that this program keeps for a server.
+const FILES: [&str; 14] = [
+    "client_info.json",
+    "description.json",
+    "dpop_grant.json",
+    "dpop_key.pem",
+    "dpop_tokens.json",
+    "grant.json",
+    "refresh_in_progress.json",
+    "registration_busy.json",
+    "registrations.json",
+    "remedies.json",
+    "sign_in.lock",
+    "tabs.json",
+    "tokens.json",
+    "tokens.lock",
+];
+/// And for all of them.
+const SHARED: [&str; 2] = ["eras.json", "hosts.json"];
+
+/// Puts a FIFO in the place of a file: opening it does not return, as on a disk that is gone.
+fn hang(path: &Path) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    _ = std::fs::remove_file(path);
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+fn file(home: &Path, url: &str, name: &str) -> PathBuf {
+    if SHARED.contains(&name) { stored::folder(home).join(name) } else { stored::file(home, url, name) }
+}
+
+fn new_home() -> Arc<TempDir> {
+    Arc::new(tempfile::tempdir().unwrap())
+}
+
+/// A server, and a home where somebody has signed in to it.
+async fn signed_in() -> (AuthorizationServer, Browser, Arc<TempDir>) {
+    let server = AuthorizationServer::with(|_| {}).await;
+    let (browser, home) = (Browser::consenting(), new_home());
+    let mut host = browser.host_at(&home, &server.url(), &WAIT);
+    assert!(host.initialize().await["result"].is_object(), "{}", host.stderr());
+    host.close().await;
+    (server, browser, home)
+}
+
+async fn ends_soon(mut host: Host, what: &str) {
+    host.end_input();
+    let began = Instant::now();
+    let (status, _) = host.exit().await;
+    assert!(status.success() && began.elapsed() < Duration::from_secs(3), "{what}: {status:?} {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn open_server_needs_no_disk() {
+    let server = Server::with(ordinary).await;
+    let url = server.url("/mcp");
+    let home = new_home();
+    for name in FILES.iter().chain(&SHARED) {
+        hang(&file(home.path(), &url, name));
+    }
+    for protocol in ["legacy", "auto"] {
+        let arguments = [&url, "--protocol", protocol];
+        let mut host = Host::start_raw(Handles::SocketPairs, &arguments, &[], home.clone());
+        let began = Instant::now();
+        assert!(host.initialize().await["result"].is_object());
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        assert!(host.ask(1, "tools/list", json!({})).await["result"].is_object());
+        ends_soon(host, protocol).await;
+    }
+}
+
+#[tokio::test]
+async fn protected_server_with_hanging_file_is_answered_and_ends() {
+    let mut tests = tokio::task::JoinSet::new();
+    for name in FILES.iter().chain(&SHARED) {
+        tests.spawn(async move {
+            let (server, browser, home) = signed_in().await;
+            stored::expire(home.path(), &server.url()); // so that the store is needed
+            hang(&file(home.path(), &server.url(), name));
+            let mut host = browser.host_at(&home, &server.url(), &WAIT);
+            let began = Instant::now();
+            let answer = host.initialize().await;
+            assert!(began.elapsed() < Duration::from_secs(15), "{name}: {:?}", began.elapsed());
+            if answer["error"].is_object() {
+                let told = own_error(&answer);
+                assert!(told.contains("does not answer") && told.contains(name), "{name}: {told}");
+                assert_eq!(answer["error"]["data"]["code"], "store_unavailable", "{name}");
+            }
+            assert_eq!(server.counts().tabs, 1, "{name}: nobody is asked again");
+            ends_soon(host, name).await;
+        });
+    }
+    while let Some(test) = tests.join_next().await {
+        test.unwrap();
+    }
+}
+
+/// Makes a file that no process can open, not even root's: a link to itself.
+fn make_unreadable(path: &Path) {
+    _ = std::fs::remove_file(path);
+    symlink(path, path).unwrap();
+}
+
+#[tokio::test]
+async fn unreadable_file_opens_no_tab() {
+    for name in ["tokens.json", "registrations.json"] {
+        let (server, browser, home) = signed_in().await;
+        stored::expire(home.path(), &server.url());
+        let file = stored::file(home.path(), &server.url(), name);
+        let content = std::fs::read(&file).unwrap();
+        make_unreadable(&file);
+        let mut host = browser.host_at(&home, &server.url(), &WAIT);
+        let answer = host.initialize().await;
+        let Counts { tabs, registrations, .. } = server.counts();
+        assert_eq!((tabs, registrations), (1, 1), "{name}");
+        if name == "tokens.json" {
+            let told = own_error(&answer);
+            assert_eq!(answer["error"]["data"]["code"], "store_unavailable", "{told}");
+            assert!(told.contains("tokens.json cannot be read: ") && !told.contains("remove"), "{told}");
+            // The file is itself again: the next request finds it.
+            std::fs::remove_file(&file).unwrap();
+            std::fs::write(&file, content).unwrap();
+            assert!(host.initialize().await["result"].is_object());
+            assert_eq!(server.counts().tabs, 1);
+        }
+        host.close().await;
+    }
+}
+
+/// The first request to the token endpoint is never answered, the others are.
+fn first_refresh_hangs(settings: &mut Settings) {
+    let asked = AtomicUsize::new(0);
+    settings.first = Arc::new(move |request| {
+        let is_refresh = request.path == "/oauth/token" && request.body.contains("grant_type=refresh_token");
+        (is_refresh && asked.fetch_add(1, Relaxed) == 0).then_some(Reply::Hang)
+    });
+}
+
+#[tokio::test]
+async fn stopped_holder_of_lock_is_passed_by() {
+    let server = AuthorizationServer::with(first_refresh_hangs).await;
+    let (browser, home) = (Browser::consenting(), new_home());
+    let mut host = browser.host_at(&home, &server.url(), &WAIT);
+    assert!(host.initialize().await["result"].is_object());
+    host.close().await;
+    stored::expire(home.path(), &server.url());
+    let mut stopped = browser.host_at(&home, &server.url(), &WAIT);
+    stopped.send(request(1, "initialize", initialize_params("2025-11-25"))).await;
+    server.until("a refresh is under way", |server| {
+        server.arrived().iter().any(|one| one.path() == "/oauth/token" && one.request.body.contains("refresh_token"))
+    })
+    .await;
+    let pid = stopped.child.id().unwrap();
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
+    signal("-STOP");
+    let mut host = browser.host_at(&home, &server.url(), &WAIT);
+    let began = Instant::now();
+    assert!(host.initialize().await["result"].is_object(), "{}", host.stderr());
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+    host.told(&format!("the mcp-remote process {pid} has held ")).await;
+    assert_eq!(server.counts().tabs, 1);
+    host.close().await;
+    let began = Instant::now();
+    let logout = tokio::process::Command::new(env!("CARGO_BIN_EXE_mcp-remote"))
+        .args(["logout", &server.url()])
+        .env("MCP_REMOTE_CONFIG_DIR", home.path())
+        .output()
+        .await
+        .unwrap();
+    assert!(logout.status.success() && began.elapsed() < Duration::from_secs(12), "{logout:?} {:?}", began.elapsed());
+    assert!(!stored::file(home.path(), &server.url(), "tokens.json").exists());
+    signal("-CONT");
+    drop(stopped);
+}
