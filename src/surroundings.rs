@@ -2,6 +2,7 @@
 //!
 //! # Invariants
 //!
+//! - No program is started with a secret of this one's environment: a browser lives for days.
 //! - Variables are read once, at the start; the file system only when a browser is wanted.
 
 use std::{
@@ -29,6 +30,8 @@ pub(crate) struct Surroundings {
     /// Continuous integration: nobody looks at a screen.
     pub(crate) unattended: bool,
     pub(crate) path: Option<String>,
+    /// Variables that no started program gets, because their values are secrets.
+    pub(crate) secrets: Vec<String>,
     /// Of the file system.
     pub(crate) root: PathBuf,
 }
@@ -52,6 +55,7 @@ impl Surroundings {
             container: CONTAINER.into_iter().any(|name| set(name).is_some()),
             unattended: set("CI").is_some_and(|value| value != "false"),
             path: set("PATH"),
+            secrets: Vec::new(),
             root: "/".into(),
         }
     }
@@ -125,7 +129,15 @@ impl Surroundings {
     pub(crate) fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(arguments).envs(self.session()).envs(self.path.as_ref().map(|path| ("PATH", path)));
+        self.hide_secrets(&mut command);
         command
+    }
+
+    /// Takes the secrets out of the environment of a program that is to be started.
+    pub(crate) fn hide_secrets(&self, command: &mut Command) {
+        for name in &self.secrets {
+            command.env_remove(name);
+        }
     }
 
     /// Whether there may be a browser that the person sees; otherwise they are elsewhere.

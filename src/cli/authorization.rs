@@ -108,6 +108,22 @@ pub(super) fn client_metadata_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// As it is written: issuers are compared to the letter, but for a slash at the end.
+pub(super) fn issuer(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "https" | "http") && url.has_host() => Ok(text.to_owned()),
+        _ => Err(format!("--issuer {text:?} is not a URL: give the issuer as the authorization server names itself")),
+    }
+}
+
+pub(super) fn sign_in_host(text: &str) -> Result<String, String> {
+    // A whole URL is what people have at hand.
+    let url = Url::parse(text).ok().filter(Url::has_host).or_else(|| Url::parse(&format!("https://{text}/")).ok());
+    let host = url.as_ref().and_then(|url| url.host_str());
+    host.map(ToOwned::to_owned).ok_or_else(|| format!("--sign-in-host {text:?} is not a host name"))
+}
+
 pub(super) fn token_endpoint(flag: &str, text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("{flag} is not a URL: {error}"))?;
     let host = url.host_str().unwrap_or_default();

@@ -153,6 +153,15 @@ pub(super) struct Args {
     #[arg(long, help_heading = SIGN_IN)]
     pub(super) allow_private_addresses: bool,
 
+    /// Authorization server that may get the client's secrets and assertions, as its metadata name it; another one that
+    /// the server names is refused
+    #[arg(long, value_name = "URL", help_heading = SIGN_IN)]
+    pub(super) issuer: Option<String>,
+
+    /// Host of a sign-in page that is not on the site of its authorization server; may be repeated
+    #[arg(long, value_name = "HOST", help_heading = SIGN_IN)]
+    pub(super) sign_in_host: Vec<String>,
+
     /// Go on where the authorization server does not list the PKCE method S256, which is sent in any case
     #[arg(long, help_heading = SIGN_IN)]
     pub(super) assume_pkce: bool,

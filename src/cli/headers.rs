@@ -174,6 +174,46 @@ pub(super) fn variables(text: &str) -> impl Iterator<Item = &str> {
     text.split("${").skip(1).filter_map(|part| Some(part.split_once('}')?.0)).filter(|name| !name.is_empty())
 }
 
+/// Variables that a program cannot do without, so that they are no secrets whatever names them.
+const COMMON: [&str; 22] = [
+    "APPDATA",
+    "COMPUTERNAME",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "DISPLAY",
+    "HOME",
+    "HOMEDRIVE",
+    "HOMEPATH",
+    "HOSTNAME",
+    "LANG",
+    "LOCALAPPDATA",
+    "LOGNAME",
+    "PATH",
+    "PWD",
+    "SHELL",
+    "SYSTEMROOT",
+    "TEMP",
+    "TMPDIR",
+    "USER",
+    "USERNAME",
+    "USERPROFILE",
+    "WAYLAND_DISPLAY",
+    "XDG_RUNTIME_DIR",
+];
+/// Variables with the URL of a proxy.
+const PROXIES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
+/// Returns the variables whose values are secrets: those that were `used`, because a header or a client's information is made of them,
+/// or because they are a proxy's URL with a password: no program that is started gets them.
+pub(super) fn secret_variables<'a>(used: impl Iterator<Item = &'a str>, environment: Environment<'_>) -> Vec<String> {
+    let is_common = |name: &&str| COMMON.iter().any(|common| name.eq_ignore_ascii_case(common));
+    let named = used.filter(|name| !is_common(name));
+    let has_password = |name: &&str| environment(name).is_some_and(|url| url.contains('@'));
+    let mut names: Vec<String> = named.chain(PROXIES.into_iter().filter(has_password)).map(ToOwned::to_owned).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
 /// `${NAME}` becomes the variable's value.
 ///
 /// # Errors

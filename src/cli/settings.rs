@@ -1,16 +1,17 @@
 //! How the flags and the environment become a [`Config`].
 
-use std::{path::PathBuf, sync::Arc};
+use std::{cell::RefCell, path::PathBuf, sync::Arc};
 
 use reqwest::{Url, header::AUTHORIZATION};
 
 use super::{
     AllServers, Environment, Output, Status,
     authorization::{
-        authorize_param, client_info, client_metadata_url, endpoints, grant, json_object, success_url, token_endpoint,
+        authorize_param, client_info, client_metadata_url, endpoints, grant, issuer, json_object, sign_in_host,
+        success_url, token_endpoint,
     },
     flags::Args,
-    headers::{WrittenHeader, basic, expanded, headers},
+    headers::{WrittenHeader, basic, expanded, headers, secret_variables, variables},
     mistakes::{Mistake, glued},
     network::network,
 };
@@ -97,8 +98,15 @@ pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config
         client_metadata_url,
         token_endpoint,
     } = addressed(args)?;
-    let client_info =
-        args.static_oauth_client_info.as_deref().map(|text| client_info(text, environment)).transpose()?;
+    let used = RefCell::new(Vec::new());
+    let noting = |name: &str| {
+        used.borrow_mut().push(name.to_owned());
+        environment(name)
+    };
+    let client_info = args.static_oauth_client_info.as_deref().map(|text| client_info(text, &noting)).transpose()?;
+    let used = used.take();
+    let in_headers = written.iter().flat_map(|header| variables(&header.value));
+    let secrets = secret_variables(used.iter().map(String::as_str).chain(in_headers), environment);
     let endpoints = endpoints(args, token_endpoint.as_ref())?;
     let grant = grant(args, client_info.as_ref(), token_endpoint)?;
     let mut remarks = Vec::new();
@@ -119,12 +127,14 @@ pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config
         client_metadata_url,
         use_id_token: args.use_id_token,
         assume_pkce: args.assume_pkce,
+        issuer: args.issuer.as_deref().map(issuer).transpose()?,
+        sign_in_hosts: args.sign_in_host.iter().map(|host| sign_in_host(host)).collect::<Result<_, _>>()?,
         private_addresses: args.allow_private_addresses,
         dpop: args.dpop,
         no_browser: args.no_browser,
         occasion: Occasion::Host,
         endpoints,
-        surroundings: Surroundings::of(environment),
+        surroundings: Surroundings { secrets, ..Surroundings::of(environment) },
         grant,
     };
     let network = network(args, environment, &mut remarks)?;

@@ -33,6 +33,10 @@ pub(crate) struct Authorization {
     pub use_id_token: bool,
     /// Go on where the authorization server does not say that it knows S256 (`--assume-pkce`).
     pub assume_pkce: bool,
+    /// The authorization server that this client and its secrets belong to (`--issuer`).
+    pub issuer: Option<String>,
+    /// Hosts of sign-in pages that may be of another site than their authorization server (`--sign-in-host`).
+    pub sign_in_hosts: Vec<String>,
     /// Whether the server's metadata may name addresses nearer than the server is
     /// (`--allow-private-addresses`).
     pub private_addresses: bool,

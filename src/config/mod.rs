@@ -214,9 +214,13 @@ mod tests {
         ] {
             assert!(ServerUrl::parse(text, PlainHttp::ForLoopback).is_ok(), "{text}");
         }
-        for text in
-            ["http://a.example/mcp", "http://192.168.0.1/", "http://localhost.example/", "http://notlocalhost/", "http://127.0.0.1.example/"]
-        {
+        for text in [
+            "http://a.example/mcp",
+            "http://192.168.0.1/",
+            "http://localhost.example/",
+            "http://notlocalhost/",
+            "http://127.0.0.1.example/",
+        ] {
             let refused = ServerUrl::parse(text, PlainHttp::ForLoopback).unwrap_err();
             assert!(refused.contains("--allow-http"), "{refused}");
             assert!(ServerUrl::parse(text, PlainHttp::Allowed).is_ok());

@@ -67,11 +67,12 @@ impl Person {
         // A device's address is followed by its code in words, unless it has the code in it.
         let url = complete.as_deref().or_else(|| prompt.split_whitespace().next()).unwrap_or_default();
         let elicitation = format!("mcp-remote-{:016x}", fastrand::u64(..));
+        let at = oauth::page_host(url).map_or_else(String::new, |page| format!(" with {page}"));
         let params = json!({
             "mode": "url",
             "elicitationId": elicitation,
             "url": url,
-            "message": format!("Sign in to {}: {prompt}", text::host(server)),
+            "message": format!("Sign in to {}{at}: {prompt}", text::host(server)),
         });
         host.ask(method::ELICITATION_CREATE, &params);
         self.offer = Some(Offer { prompt: prompt.clone(), elicitation });

@@ -34,6 +34,8 @@ const GRACE: Duration = Duration::from_millis(1500);
 const GRACE_FOR_DELETE: Duration = Duration::from_millis(300);
 /// The most that ending the session may take.
 const LONGEST_DELETE: Duration = Duration::from_millis(500);
+/// The most that ending a sign-in may take; a disk may hold it up.
+const LONGEST_CLOSE: Duration = Duration::from_millis(200);
 /// Bytes waiting for the host at which nothing more is taken from the server: one gathered write.
 const GATHERED: usize = 256 * 1024;
 
@@ -118,6 +120,7 @@ where
                 async {
                     if let Some(authorizer) = &authorizer {
                         _ = tokio::time::timeout_at(end, authorizer.settle()).await;
+                        _ = tokio::time::timeout(LONGEST_CLOSE, authorizer.close()).await;
                     }
                 },
                 async {

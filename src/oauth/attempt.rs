@@ -3,8 +3,11 @@
 //! # Invariants
 //!
 //! - A configured client, or a program's credential, is not shown to another authorization server than its own.
+//! - The assertion of a platform goes to no authorization server that only the MCP server names.
 
 use std::{collections::HashSet, sync::Arc};
+
+use reqwest::Url;
 
 use super::{
     context::Context,
@@ -20,6 +23,7 @@ use super::{
         issuer::same_issuer,
         jws::SigningKey,
         metadata::{AuthorizationServer, Discovered},
+        mix_up::is_same_site,
         scope,
         token_endpoint::{Accepted, Parts, TokenEndpoint},
     },
@@ -29,7 +33,9 @@ use super::{
     },
 };
 use crate::{
-    config::{Authorization, Dpop, Endpoints, Resource},
+    config::{Authorization, Dpop, Endpoints, Grant, Resource},
+    report::{self, Code},
+    secret::Secret,
     text::host,
 };
 
@@ -119,23 +125,39 @@ impl AuthorizationAttempt {
         let prover = prover(context, &discovered, challenge, used.as_deref())?;
         let needed = needed.unwrap_or_default();
         let attempt = Self { discovered, scopes, resource, prover, used, needed, remedies: Vec::new(), progress };
-        attempt.check_issuer(settings)?;
+        attempt.check_issuer(context)?;
         Ok(attempt)
     }
 
     /// A configured client, or a program's credential, belongs to one authorization server; where the MCP
     /// server now names another one, it is not shown there (MCP 2026-07-28, Client Registration).
-    fn check_issuer(&self, settings: &Authorization) -> Result<(), Error> {
-        let info = settings.client_info.as_ref();
-        if info.is_none() && settings.grant.needs_person() || settings.grant.token_endpoint().is_some() {
+    fn check_issuer(&self, context: &Context) -> Result<(), Error> {
+        let settings = &context.settings;
+        let info = settings.client_info.as_ref().map(Secret::expose);
+        let needs_none = info.is_none() && settings.grant.needs_person() && settings.issuer.is_none();
+        if needs_none || settings.grant.token_endpoint().is_some() || settings.endpoints.is_some() {
             return Ok(());
         }
-        let noted = info.and_then(|info| info.expose().get("issuer")?.as_str());
-        let registered = noted.or_else(|| self.used.as_ref().and_then(|used| used.tokens().issuer()));
+        let noted = || info.and_then(|info| info.get("issuer")?.as_str());
+        let used = || self.used.as_ref().and_then(|used| used.tokens().issuer());
         let named = &self.discovered.server.issuer;
-        match registered.filter(|registered| !same_issuer(registered, named)) {
-            None => Ok(()),
+        match settings.issuer.as_deref().or_else(noted).or_else(used) {
+            Some(registered) if same_issuer(registered, named) => Ok(()),
             Some(registered) => Err(Error::OtherIssuer { registered: registered.to_owned(), named: named.clone() }),
+            None if is_at(context.http.server(), named) => Ok(()),
+            None if matches!(settings.grant, Grant::WorkloadIdentity(_)) => {
+                Err(Error::IssuerNotNamed { named: named.clone() })
+            }
+            None => {
+                if info.is_some_and(|info| info.contains_key("client_secret")) {
+                    let server = host(context.http.server());
+                    let sentence = format!(
+                        "the client_secret goes to {named}, which only {server} names: if that is right, add --issuer {named}"
+                    );
+                    context.facts.warn(report::warn(Code::IssuerNotNamed, sentence));
+                }
+                Ok(())
+            }
         }
     }
 
@@ -171,6 +193,11 @@ impl AuthorizationAttempt {
     pub(crate) fn has(&self, remedy: Remedy) -> bool {
         self.remedies.contains(&remedy)
     }
+}
+
+/// Whether an issuer is of the MCP server's own site, to which the user has sent us.
+fn is_at(server: &Url, issuer: &str) -> bool {
+    Url::parse(issuer).is_ok_and(|issuer| is_same_site(&issuer, server))
 }
 
 /// Returns the scopes that the user has written in `--static-oauth-client-metadata`.

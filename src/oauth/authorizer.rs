@@ -322,6 +322,12 @@ impl Authorizer {
         _ = self.context.under_way.write().await;
     }
 
+    /// Ends everything that is under way, and returns when it has ended: ports, locks and programs belong to it.
+    pub(crate) async fn close(&self) {
+        let mut tasks = std::mem::take(&mut *self.tasks.guard());
+        tasks.shutdown().await;
+    }
+
     /// The flight under way, or a new one.
     fn join(&self, cause: Cause, used: Option<Arc<Credential>>, may_ask: bool) -> watch::Receiver<Phase> {
         let mut slot = self.flight.guard();

@@ -232,6 +232,20 @@ pub(crate) enum Error {
         /// The authorization server.
         issuer: String,
     },
+    /// The sign-in page is neither the issuer's nor that of the party that gets the code (RFC 9700 §4.4).
+    #[error("{issuer} sends you to sign in at {page}, which is another party's site")]
+    ForeignPage {
+        /// The authorization server.
+        issuer: String,
+        /// The host of the page.
+        page: String,
+    },
+    /// A platform's assertion would go to whomever the server names.
+    #[error("it names the authorization server {named}, which the platform's assertion may not be meant for")]
+    IssuerNotNamed {
+        /// The authorization server.
+        named: String,
+    },
     /// The configured client belongs to another authorization server.
     #[error("the configured client was registered with {registered}, but the server now sends its users to {named}")]
     OtherIssuer {
@@ -426,6 +440,8 @@ impl Error {
                 | Self::IssuerMismatch { .. }
                 | Self::NoMetadata { .. }
                 | Self::OtherResource { .. }
+                | Self::ForeignPage { .. }
+                | Self::IssuerNotNamed { .. }
         )
     }
 

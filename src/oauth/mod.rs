@@ -56,4 +56,5 @@ pub(crate) use self::{
     credential::Credential,
     place::Place,
     progress::{AskedBy, Asking, Need},
+    report::page_host,
 };

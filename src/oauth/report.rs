@@ -30,7 +30,12 @@ impl Report {
             Error::NotOffered(_) => plain(Code::Unauthorized),
             Error::HeaderRefused(_) => Self { status: Some(401), ..plain(Code::CredentialRefused) },
             Error::Waiting { prompt: Some(url) } => {
-                Self::new(Code::SignInNeeded, format!("{host} needs you to sign in: open {url}"), Some(SIGN_IN_THERE))
+                let at = page_host(url).map_or_else(String::new, |page| format!(" with {page}"));
+                Self::new(
+                    Code::SignInNeeded,
+                    format!("{host} needs you to sign in{at}: open {url}"),
+                    Some(SIGN_IN_THERE),
+                )
             }
             Error::Waiting { prompt: None } => {
                 Self::new(Code::SignInNeeded, format!("{host} needs you to sign in"), None)
@@ -46,6 +51,8 @@ impl Report {
             }
             Error::NoClient { .. } => plain(Code::NoClient),
             Error::OtherIssuer { .. } => plain(Code::OtherIssuer),
+            Error::ForeignPage { .. } => plain(Code::ForeignSignInPage),
+            Error::IssuerNotNamed { .. } => plain(Code::IssuerNotNamed),
             Error::Port { port, source, holder } => {
                 let reason = match holder {
                     Some(holder) => format!("{holder} has it"),
@@ -101,6 +108,12 @@ impl Report {
             Error::Local(_) => plain(Code::SignInFailed),
         }
     }
+}
+
+/// Returns the host of the page that a prompt begins with: a person should see whose page it is before they open it.
+pub(crate) fn page_host(prompt: &str) -> Option<String> {
+    let url = Url::parse(prompt.split_whitespace().next()?).ok()?;
+    url.has_host().then(|| host(&url))
 }
 
 /// RFC 8707 §2; Entra, which has a number for it in the place of a code; and servers that do not know the parameter.

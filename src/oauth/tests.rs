@@ -89,8 +89,14 @@ impl World {
             };
             Answer { status, headers: HeaderMap::new(), body: Bytes::from(content.to_string()) }
         });
-        let authorizer =
-            Arc::new(Authorizer::new(Arc::new(settings), Start::Wait, http, store.clone(), Facts::default(), Place::Here));
+        let authorizer = Arc::new(Authorizer::new(
+            Arc::new(settings),
+            Start::Wait,
+            http,
+            store.clone(),
+            Facts::default(),
+            Place::Here,
+        ));
         Self { authorizer, store, answers, asked, _home: home }
     }
 

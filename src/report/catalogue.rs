@@ -297,6 +297,12 @@ catalogue! {
     SignIn: OtherIssuer = "other_issuer",
         "the given client belongs to another authorization server",
         "register the client there, and correct --static-oauth-client-info";
+    SignIn: ForeignSignInPage = "foreign_sign_in_page",
+        "the server's metadata send you to a sign-in page of another site than that which gets the code",
+        "if both belong to one provider, name the page: --sign-in-host HOST";
+    SignIn: IssuerNotNamed = "issuer_not_named",
+        "an assertion would be sent to an authorization server that only the server names; for a client secret a warning",
+        "name the authorization server that it is meant for: --issuer URL";
     SignIn: RedirectUriRefused = "redirect_uri_refused",
         "the authorization server does not send people back to that address",
         "let the redirect name the other of localhost and 127.0.0.1: --host NAME";

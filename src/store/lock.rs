@@ -50,7 +50,6 @@ impl Purpose {
     }
 }
 
-
 /// A held lock; dropping it, or dying, releases it.
 #[derive(Debug)]
 pub(crate) struct Lock {

@@ -22,8 +22,8 @@ use md5::{Digest, Md5};
 use reqwest::Url;
 use serde_json::Value;
 
-pub(crate) use self::access::{Unavailable, within};
 use self::access::{Access, is_fault};
+pub(crate) use self::access::{Unavailable, within};
 use crate::report::{self, Code};
 
 mod access;
@@ -80,7 +80,8 @@ impl Store {
         self.access.run(path, operation)
     }
 
-    /// A file's content; `None` if there is none or, with a warning, if it cannot be read.
+    /// A file's content; `None` if there is none or, with a warning, if it is a folder, or if it cannot be read, which
+    /// makes the store [unavailable](Self::unavailable).
     pub(crate) fn read(&self, name: &str) -> Option<Vec<u8>> {
         let path = self.path(name);
         match self.access.read(&path, || fs::read(&path)) {
@@ -88,9 +89,7 @@ impl Store {
             // Where the folder is none, it is for whoever writes to say so.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
             Err(error) if is_fault(&error) => {
-                if let Some(unavailable) = self.unavailable() {
-                    report::warn(Code::StoreUnavailable, unavailable.to_string());
-                }
+                log::debug!("{} cannot be read: {error}", path.display()); // reported where it decides something
                 None
             }
             Err(error) => {

@@ -168,7 +168,10 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
             std::fs::create_dir_all(&to).unwrap();
             copy(&from, &to);
         } else {
-            std::fs::copy(from, to).unwrap();
+            match std::fs::read_link(&from) {
+                Ok(_) => std::os::unix::fs::symlink(&to, &to).unwrap(), // one that leads to itself
+                Err(_) => _ = std::fs::copy(from, to).unwrap(),
+            }
         }
     }
 }
@@ -354,6 +357,15 @@ fn protected(change: fn(&mut Settings), flags: &'static [&'static str]) -> Scene
         let server = AuthorizationServer::with(change).await;
         Stage::of(server.url(), flags).keeping(server).with(Browser::consenting())
     })
+}
+
+/// The authorization server is at another name than the MCP server.
+fn called_localhost(settings: &mut Settings) {
+    let other = |url: &str| url.replace("127.0.0.1", "localhost");
+    settings.edit_prm = edit(move |document, at| document["authorization_servers"] = json!([other(&at.authorization)]));
+    settings.edit_metadata = edit(move |document, at| {
+        document["issuer"] = json!(other(&at.authorization));
+    });
 }
 
 /// The authorization server comes back with an error.
@@ -713,7 +725,7 @@ const CASES: &[Case] = &[
                 Stage::of(server.url(), &["--auth-timeout", "1"]).keeping(server).with(Browser::waiting())
             })
         },
-        says: &["{host} needs you to sign in: open http://127.0.0.1:"],
+        says: &["{host} needs you to sign in with 127.0.0.1:", ": open http://127.0.0.1:"],
         does: "sign in there",
         places: ANSWERS,
     },
@@ -741,7 +753,7 @@ const CASES: &[Case] = &[
         set_up: || {
             scene(async {
                 let server = AuthorizationServer::start(Settings::default()).await;
-                let mut stage = Stage::of(server.url(), &["--auth-timeout", "1"]).keeping(server);
+                let mut stage = Stage::of(server.url(), &["--auth-timeout", "4"]).keeping(server);
                 stage.environment.push(("CI".into(), "true".into()));
                 stage
             })
@@ -924,6 +936,40 @@ const CASES: &[Case] = &[
         says: &["{host}", "https://as.example"],
         does: "--static-oauth-client-info",
         places: ANSWERS,
+    },
+    Case {
+        code: "foreign_sign_in_page",
+        set_up: || {
+            let page = |settings: &mut Settings| {
+                settings.edit_metadata = edit(|document, _| {
+                    document["authorization_endpoint"] = json!("https://login.honest.example/authorize");
+                });
+            };
+            protected(page, &[])
+        },
+        says: &["{host}", "sends you to sign in at login.honest.example, which is another party's site"],
+        does: "--sign-in-host HOST",
+        places: ANSWERS,
+    },
+    Case {
+        code: "issuer_not_named",
+        set_up: || protected(called_localhost, &["--assertion-file", "/no/such/file"]),
+        says: &["{host}", "http://localhost:", "which the platform's assertion may not be meant for"],
+        does: "--issuer URL",
+        places: ANSWERS,
+    },
+    Case {
+        code: "issuer_not_named",
+        set_up: || {
+            let with_client = |settings: &mut Settings| {
+                called_localhost(settings);
+                settings.clients = vec![Client::confidential("known", "s", "client_secret_post")];
+            };
+            protected(with_client, &["--static-oauth-client-info", r#"{"client_id":"known","client_secret":"s"}"#])
+        },
+        says: &["the client_secret goes to http://localhost:", "only 127.0.0.1:", "add --issuer http://localhost:"],
+        does: "--issuer URL",
+        places: WARNING,
     },
     Case {
         code: "redirect_uri_refused",

@@ -172,10 +172,14 @@ async fn stopped_holder_of_lock_is_passed_by() {
     stored::expire(home.path(), &server.url());
     let mut stopped = browser.host_at(&home, &server.url(), &WAIT);
     stopped.send(request(1, "initialize", initialize_params("2025-11-25"))).await;
-    server.until("a refresh is under way", |server| {
-        server.arrived().iter().any(|one| one.path() == "/oauth/token" && one.request.body.contains("refresh_token"))
-    })
-    .await;
+    server
+        .until("a refresh is under way", |server| {
+            server
+                .arrived()
+                .iter()
+                .any(|one| one.path() == "/oauth/token" && one.request.body.contains("refresh_token"))
+        })
+        .await;
     let pid = stopped.child.id().unwrap();
     let signal = |name: &str| assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
     signal("-STOP");

@@ -68,3 +68,5 @@ mod support;
 mod tokens;
 #[cfg(unix)]
 mod transport_strategy;
+#[cfg(unix)]
+mod trust;

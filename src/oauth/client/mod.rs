@@ -11,6 +11,7 @@ pub(crate) mod probe;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{debug, info};
+use reqwest::Url;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep};
 
@@ -95,10 +96,41 @@ pub(crate) fn fixed(settings: &Authorization, server: &AuthorizationServer) -> O
         .then(|| Client::public(document.to_string(), Origin::Document))
 }
 
-/// Returns the redirect URIs of stored registrations, the port of which is best taken again.
-pub(crate) fn stored_redirect_uris(store: &Store, server: &AuthorizationServer) -> Vec<String> {
+/// Redirect URIs of stored registrations that are looked at: each is a port that may be tried.
+const MOST_REDIRECT_URIS: usize = 16;
+
+/// Returns the redirect URIs of stored registrations at `path` or below it, the port of which is best taken again.
+pub(crate) fn stored_redirect_uris(store: &Store, server: &AuthorizationServer, path: &str) -> Vec<Url> {
     let stored = registrations::of_issuer(store, &server.issuer);
-    stored.iter().flat_map(redirect_uris).map(ToOwned::to_owned).collect()
+    let is_below = |rest: &str| rest.is_empty() || rest.starts_with('/');
+    let ours = |url: &Url| url.scheme() == "http" && url.path().strip_prefix(path).is_some_and(is_below);
+    let mut uris = Vec::new();
+    for uri in stored.iter().flat_map(redirect_uris).filter_map(|uri| Url::parse(uri).ok()).filter(ours) {
+        if !uris.contains(&uri) {
+            uris.push(uri);
+        }
+    }
+    uris.truncate(MOST_REDIRECT_URIS);
+    uris
+}
+
+/// Returns the path of the redirect URI for this authorization server: each that this MCP server has named has its own, so
+/// that a response cannot pass for another's (RFC 9700 §4.4.2.2). The first one has the configured path, which is the npm
+/// package's.
+pub(crate) fn redirect_path(settings: &Authorization, store: &Store, server: &AuthorizationServer) -> String {
+    let configured = &settings.callback_path;
+    if fixed(settings, server).is_some() {
+        return configured.clone(); // it was registered elsewhere with this one
+    }
+    if let Some(stored) = stored_redirect_uris(store, server, configured).first() {
+        return stored.path().to_owned();
+    }
+    if !registrations::has_other_issuer(store, &server.issuer) {
+        return configured.clone();
+    }
+    let digest = ring::digest::digest(&ring::digest::SHA256, server.issuer.as_bytes());
+    let name: String = digest.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("{}/{name}", configured.trim_end_matches('/'))
 }
 
 /// Whether the client's secret is beyond its end (RFC 7591 §3.2.1: seconds since the epoch, 0 for never). An end that

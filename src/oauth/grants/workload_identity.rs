@@ -3,13 +3,15 @@
 //!
 //! # Invariants
 //!
-//! - No shell is used.
+//! - No shell is used, and the program that prints the assertion gets no secret of this one.
+//! - That program ends with its time, and with whoever waits for it.
 //! - An assertion is not kept.
 //! - Nothing is tried again, or otherwise, after a refusal.
 
 use std::{
+    io::Read,
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -28,11 +30,16 @@ use crate::{
         },
     },
     secret::Secret,
+    surroundings::Surroundings,
     text::one_line,
 };
 
 /// How long the program may take that prints the assertion.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Pause between two looks whether it has ended.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Largest assertion, in bytes: it goes into a form, and servers take no headers or fields that are longer.
+const LARGEST: usize = 64 * 1024;
 
 /// Obtains a token for the workload.
 pub(super) async fn obtain(
@@ -40,7 +47,7 @@ pub(super) async fn obtain(
     attempt: &AuthorizationAttempt,
     source: &AssertionSource,
 ) -> Result<(Map<String, Value>, Client), Error> {
-    let assertion = read(source).await?;
+    let assertion = read(source, &context.settings.surroundings).await?;
     let anonymous = || Client::public(String::new(), Origin::Configured);
     let client = client::fixed(&context.settings, &attempt.discovered.server).unwrap_or_else(anonymous);
     let endpoint = attempt.token_endpoint(context, client.clone(), None);
@@ -58,10 +65,10 @@ pub(super) async fn obtain(
 }
 
 /// Reads it afresh each time: platforms rotate their assertions.
-async fn read(source: &AssertionSource) -> Result<Secret<String>, Error> {
+async fn read(source: &AssertionSource, surroundings: &Surroundings) -> Result<Secret<String>, Error> {
     let text = match source {
         AssertionSource::File(path) => from_file(path)?,
-        AssertionSource::Command { program, arguments } => from_command(program, arguments).await?,
+        AssertionSource::Command { program, arguments } => from_command(program, arguments, surroundings).await?,
     };
     let text = text.expose().trim().to_owned();
     if text.is_empty() {
@@ -76,18 +83,123 @@ fn from_file(path: &Path) -> Result<Secret<String>, Error> {
     std::fs::read_to_string(path).map(Secret::new).map_err(fault)
 }
 
-async fn from_command(program: &str, arguments: &[String]) -> Result<Secret<String>, Error> {
+async fn from_command(
+    program: &str,
+    arguments: &[String],
+    surroundings: &Surroundings,
+) -> Result<Secret<String>, Error> {
     let fault = |what: &dyn std::fmt::Display| Error::Local(format!("--assertion-command {program}: {what}"));
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let run = tokio::task::spawn_blocking(move || command.output());
-    let output = match tokio::time::timeout(PATIENCE, run).await {
-        Ok(Ok(output)) => output.map_err(|error| fault(&error))?,
-        Ok(Err(error)) => return Err(fault(&error)),
-        Err(_) => return Err(fault(&format!("nothing within {} s", PATIENCE.as_secs()))),
+    surroundings.hide_secrets(&mut command);
+    let mut running = Running::start(command).map_err(|error| fault(&error))?;
+    let (output, errors) = (collect(running.0.stdout.take()), collect(running.0.stderr.take()));
+    let ended = tokio::time::timeout(PATIENCE, async {
+        // What it prints ends first, if it prints too much.
+        let (output, errors) = (output.await, errors.await);
+        running.ended().await.map(|status| (status, output, errors))
+    });
+    let Ok(ended) = ended.await else {
+        return Err(fault(&format!("nothing within {} s", PATIENCE.as_secs())));
     };
-    if !output.status.success() {
-        return Err(fault(&format!("{}: {}", output.status, one_line(&output.stderr))));
+    let (status, output, errors) = ended.map_err(|error| fault(&error))?;
+    if output.len() > LARGEST {
+        return Err(fault(&format!("it prints more than {LARGEST} bytes")));
     }
-    String::from_utf8(output.stdout).map(Secret::new).map_err(|_| fault(&"not a text"))
+    if !status.success() {
+        return Err(fault(&format!("{status}: {}", one_line(&errors))));
+    }
+    String::from_utf8(output).map(Secret::new).map_err(|_| fault(&"not a text"))
+}
+
+/// Reads what a program prints, one byte more than is used at most.
+async fn collect(pipe: Option<impl Read + Send + 'static>) -> Vec<u8> {
+    let read = move || {
+        let mut text = Vec::new();
+        if let Some(pipe) = pipe {
+            _ = pipe.take(LARGEST as u64 + 1).read_to_end(&mut text);
+        }
+        text
+    };
+    tokio::task::spawn_blocking(read).await.unwrap_or_default()
+}
+
+/// A program with all that it has started. Dropping it ends them.
+struct Running(Child);
+
+impl Running {
+    fn start(mut command: Command) -> std::io::Result<Self> {
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command.spawn().map(Self)
+    }
+
+    async fn ended(&mut self) -> std::io::Result<ExitStatus> {
+        loop {
+            match self.0.try_wait()? {
+                Some(status) => return Ok(status),
+                None => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // What is left of its group, also where it has ended itself: the number is not given again while the group is there.
+        #[cfg(unix)]
+        {
+            use rustix::process::{Pid, Signal, kill_process_group};
+            _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
+        }
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    async fn run(script: &str, surroundings: &Surroundings) -> Result<String, String> {
+        let arguments = ["-c".to_owned(), script.to_owned()];
+        let printed = from_command("/bin/sh", &arguments, surroundings).await;
+        printed.map(|text| text.expose().clone()).map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn output_is_read_up_to_its_limit() {
+        let nothing = Surroundings::default();
+        assert_eq!(run("printf assertion", &nothing).await.unwrap(), "assertion");
+        let refused = run("echo no >&2; exit 3", &nothing).await.unwrap_err();
+        assert!(refused.contains("exit status: 3: no"), "{refused}");
+        let began = std::time::Instant::now();
+        let endless = run("exec cat /dev/zero", &nothing).await.unwrap_err();
+        assert!(endless.ends_with("it prints more than 65536 bytes"), "{endless}");
+        assert!(began.elapsed() < PATIENCE / 2);
+    }
+
+    #[tokio::test]
+    async fn program_that_hangs_ends_with_all_that_it_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let pids = folder.path().join("pids");
+        let script = format!("sleep 1000 & echo $! > {0}; echo $$ >> {0}; wait", pids.display());
+        let nothing = Surroundings::default();
+        let hanging = tokio::time::timeout(Duration::from_secs(1), run(&script, &nothing)).await;
+        assert!(hanging.is_err(), "nobody waits for it any more");
+        let pids = std::fs::read_to_string(pids).unwrap();
+        assert_eq!(pids.lines().count(), 2);
+        let is_gone = |pid: &str| !crate::store::process::is_alive(pid.parse().unwrap());
+        let began = std::time::Instant::now();
+        while !pids.lines().all(is_gone) {
+            assert!(began.elapsed() < Duration::from_secs(10), "{pids}");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn program_gets_no_secret_variable() {
+        let surroundings = Surroundings { secrets: vec!["HOME".to_owned()], ..Surroundings::default() };
+        assert_eq!(run("printf \"%s\" \"${HOME-none}\"", &surroundings).await.unwrap(), "none");
+    }
 }

@@ -217,9 +217,7 @@ impl GuardedResolver {
     /// For what `server` and its metadata name. `unguarded` are names from the user, the proxies',
     /// which may be anywhere.
     pub(crate) fn new(server: &Url, unguarded: Vec<String>, ipv4_only: bool) -> Self {
-        Self::with_lookup(server, unguarded, ipv4_only, |name| {
-            Box::pin(async move { lookup(&name, 0).await })
-        })
+        Self::with_lookup(server, unguarded, ipv4_only, |name| Box::pin(async move { lookup(&name, 0).await }))
     }
 
     fn with_lookup(
@@ -276,8 +274,18 @@ const LOOKUP_PATIENCE: Duration = Duration::from_secs(3);
 /// (RFC 6762 §3 and appendix G, RFC 8375, RFC 9476, ICANN's .internal).
 fn is_private_name(name: &str) -> bool {
     const PRIVATE: [&str; 12] = [
-        "alt", "corp", "home", "home.arpa", "internal", "intranet", "invalid", "lan", "local",
-        "localdomain", "private", "test",
+        "alt",
+        "corp",
+        "home",
+        "home.arpa",
+        "internal",
+        "intranet",
+        "invalid",
+        "lan",
+        "local",
+        "localdomain",
+        "private",
+        "test",
     ];
     let name = name.strip_suffix('.').unwrap_or(name);
     !name.contains('.')

@@ -29,6 +29,8 @@ pub(crate) enum Page {
     SignedIn {
         /// `host[:port]` of the MCP server.
         server: String,
+        /// `host[:port]` of the page where the person signed in.
+        by: String,
         /// What the host program calls itself.
         host: Option<String>,
     },
@@ -92,10 +94,11 @@ impl Page {
     pub(crate) fn html(&self) -> String {
         let mut body = String::new();
         let (tone, title) = match self {
-            Self::SignedIn { server, host } => {
+            Self::SignedIn { server, by, host } => {
                 let host = host.as_deref().map(|name| escaped(name, LONGEST_NAME)).filter(|name| !name.is_empty());
                 let host = host.map_or_else(|| "your app".to_owned(), |name| format!("<b><bdi>{name}</bdi></b>"));
-                _ = write!(body, "<p class=\"at\">to <bdi>{}</bdi></p>", escaped(server, LONGEST_SERVER));
+                _ = write!(body, "<p class=\"at\">to <bdi>{}</bdi>", escaped(server, LONGEST_SERVER));
+                _ = write!(body, " with <bdi>{}</bdi></p>", escaped(by, LONGEST_SERVER));
                 _ = write!(body, "<p>You can close this tab and go back to {host}.</p>");
                 (Tone::Good, "Signed in")
             }
@@ -260,7 +263,12 @@ mod tests {
 
     #[test]
     fn success_page_keeps_its_bytes() {
-        let page = Page::SignedIn { server: "mcp.example.com:8443".into(), host: Some("Claude & Co".into()) }.html();
+        let page = Page::SignedIn {
+            server: "mcp.example.com:8443".into(),
+            by: "login.example.com".into(),
+            host: Some("Claude & Co".into()),
+        }
+        .html();
         let (head, rest) = page.split_once("<style>").unwrap();
         let (style, body) = rest.split_once("</style>").unwrap();
         assert_eq!(style, STYLE);
@@ -278,7 +286,7 @@ mod tests {
 <main class="good">
 <svg viewBox="0 0 24 24" aria-hidden="true"><path d="M6 12.6l4 4 8-8.6"/></svg>
 <h1>Signed in</h1>
-<p class="at">to <bdi>mcp.example.com:8443</bdi></p><p>You can close this tab and go back to <b><bdi>Claude &amp; Co</bdi></b>.</p>
+<p class="at">to <bdi>mcp.example.com:8443</bdi> with <bdi>login.example.com</bdi></p><p>You can close this tab and go back to <b><bdi>Claude &amp; Co</bdi></b>.</p>
 </main>
 <footer>mcp-remote, on this computer</footer>
 </body>
@@ -291,7 +299,7 @@ mod tests {
     fn markup_in_any_field_stays_text() {
         const ATTACK: &str = r#"</style><script>alert('1')</script><img src="x" onerror=alert(1)>"#;
         let pages = [
-            Page::SignedIn { server: ATTACK.into(), host: Some(ATTACK.into()) },
+            Page::SignedIn { server: ATTACK.into(), by: ATTACK.into(), host: Some(ATTACK.into()) },
             Page::Failed {
                 server: ATTACK.into(),
                 reason: ATTACK.into(),
@@ -313,9 +321,10 @@ mod tests {
     #[test]
     fn names_are_isolated_and_shortened() {
         let host = format!("\u{202e}gro\0\n{}", "x".repeat(5000));
-        let html = Page::SignedIn { server: "a.example".into(), host: Some(host) }.html();
+        let html = Page::SignedIn { server: "a.example".into(), by: "b.example".into(), host: Some(host) }.html();
         assert!(html.contains(&format!("<bdi>\u{202e}gro  {}…</bdi>", "x".repeat(54))), "{html}");
-        let nameless = Page::SignedIn { server: "a.example".into(), host: Some("  ".into()) }.html();
+        let nameless =
+            Page::SignedIn { server: "a.example".into(), by: "b.example".into(), host: Some("  ".into()) }.html();
         assert!(nameless.contains("go back to your app."), "{nameless}");
     }
 

@@ -6,7 +6,13 @@
 //! - A holder that cannot be found out fails no sign-in.
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::of;
+pub(crate) use linux::{may_be_ours, of};
+
+/// Cannot be told here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn may_be_ours(_port: u16) -> bool {
+    true
+}
 
 /// Cannot be told here.
 #[cfg(not(target_os = "linux"))]
@@ -28,7 +34,7 @@ mod linux {
         let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
             .into_iter()
             .flat_map(|table| listeners(&fs::read_to_string(table).unwrap_or_default(), port))
-            .map(|inode| format!("socket:[{inode}]"))
+            .map(|Listener { inode, .. }| format!("socket:[{inode}]"))
             .collect();
         if inodes.is_empty() {
             return None;
@@ -44,13 +50,32 @@ mod linux {
         Some(format!("process {pid} ({})", one_line(&name)))
     }
 
-    /// The inodes of the sockets that listen at a port.
-    fn listeners(table: &str, port: u16) -> Vec<String> {
+    /// Whether every program that listens at a port is of this user, as far as that can be told: another one's can say of
+    /// itself what it likes.
+    pub(crate) fn may_be_ours(port: u16) -> bool {
+        let user = rustix::process::geteuid().as_raw();
+        let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
+        tables.iter().flat_map(|table| listeners(table, port)).all(|listener| is_of(&listener, user))
+    }
+
+    /// A socket that listens.
+    #[derive(Debug, PartialEq, Eq)]
+    struct Listener {
+        user: Option<u32>,
+        inode: String,
+    }
+
+    fn is_of(listener: &Listener, user: u32) -> bool {
+        listener.user == Some(user)
+    }
+
+    fn listeners(table: &str, port: u16) -> Vec<Listener> {
         let end = format!(":{port:04X}");
         let listens = |line: &str| {
             let fields: Vec<_> = line.split_ascii_whitespace().collect();
-            let [_, local, _, state, _, _, _, _, _, inode, ..] = fields[..] else { return None };
-            (local.ends_with(&end) && state == LISTENING).then(|| inode.to_owned())
+            let [_, local, _, state, _, _, _, user, _, inode, ..] = fields[..] else { return None };
+            let listener = Listener { user: user.parse().ok(), inode: inode.to_owned() };
+            (local.ends_with(&end) && state == LISTENING).then_some(listener)
         };
         table.lines().filter_map(listens).collect()
     }
@@ -60,12 +85,24 @@ mod linux {
         use super::*;
 
         #[test]
+        fn listener_of_another_user_is_not_ours() {
+            let table =
+                "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:0D07 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1001        0 41410 1 0 100 0 0 10 0
+   1: 0100007F:0D07 0100007F:C350 01 00000000:00000000 00:00000000 00000000  1002        0 41411 1 0 20 4 30 10 -1";
+            let listener = Listener { user: Some(1001), inode: "41410".to_owned() };
+            assert_eq!(listeners(table, 3335), [listener]);
+            assert!(is_of(&listeners(table, 3335)[0], 1001) && !is_of(&listeners(table, 3335)[0], 1000));
+        }
+
+        #[test]
         fn holder_is_found_at_taken_port_only() {
             for address in ["127.0.0.1:0", "[::1]:0"] {
                 let Ok(listener) = std::net::TcpListener::bind(address) else { continue }; // without IPv6
                 let port = listener.local_addr().unwrap().port();
                 let holder = of(port).unwrap();
                 assert!(holder.starts_with(&format!("process {} (", std::process::id())), "{holder}");
+                assert!(may_be_ours(port));
                 drop(listener);
                 assert_eq!(of(port), None);
             }

@@ -10,6 +10,7 @@
 //!
 //! - A document whose issuer is not the one that was asked for is not used.
 //! - The MCP server's own origin is not taken where its metadata name another issuer.
+//! - A resource that contains more than the MCP server counts only if its own metadata say the same.
 
 use log::{debug, info, warn};
 use reqwest::Url;
@@ -151,6 +152,7 @@ async fn protected_resource(
             trouble.get_or_insert(Error::OtherResource { named });
             continue;
         };
+        let resource = confirmed(http, resource, &url).await;
         let resource = ProtectedResource {
             resource,
             scopes: found.scopes_supported,
@@ -166,6 +168,35 @@ async fn protected_resource(
         (None, Some(url)) => Err(Error::Metadata(format!("there are no metadata at {}, which it names", shown(url)))),
         (None, None) => Ok(None),
     }
+}
+
+/// Returns the `resource` that the document at `place` names, unless it contains more than the server, as a whole origin
+/// does, and the document that belongs to *it* does not name it (RFC 9728 §3.3): the owner of one path does not speak for
+/// the others. Then it is the server's own.
+async fn confirmed(http: &HttpClient, resource: String, place: &Url) -> String {
+    let server = http.server();
+    let own = canonical(server);
+    let Ok(named) = Url::parse(&resource) else { return own };
+    if named.path().trim_end_matches('/') == server.path().trim_end_matches('/') {
+        return resource;
+    }
+    let [its_own, ..] = &well_known_resources(&named)[..] else { return own };
+    if its_own == place {
+        return resource;
+    }
+    let says_the_same = match http.metadata(its_own).await {
+        Ok(Some(body)) => ResourceMetadata::of(&body).is_ok_and(|found| {
+            let is_it = |other: &String| other.trim_end_matches('/') == resource.trim_end_matches('/');
+            found.resources.iter().any(is_it)
+        }),
+        _ => false,
+    };
+    if says_the_same {
+        return resource;
+    }
+    let named = one_line(resource.as_bytes());
+    warn!("its metadata name the resource {named}, which {} does not confirm; asking for {own}", shown(its_own));
+    own
 }
 
 /// Returns the resource that metadata describe, if that is the server (RFC 9728 §3.3): as they name it, for it is

@@ -15,6 +15,7 @@ pub(crate) mod issuer;
 pub(crate) mod jws;
 pub(crate) mod members;
 pub(crate) mod metadata;
+pub(crate) mod mix_up;
 pub(crate) mod registration;
 pub(crate) mod rmcp;
 pub(crate) mod scope;

@@ -178,8 +178,11 @@ fn registration(
         if name == "scope" {
             info.insert(REQUESTED_SCOPE.to_owned(), value.clone());
         }
-        if matches!(name.as_str(), "redirect_uris" | "token_endpoint_auth_method") {
+        if name == "token_endpoint_auth_method" {
             info.entry(name).or_insert(value);
+        } else if name == "redirect_uris" {
+            // Only what was asked for is used, whatever else the answer lists: each would be a port to try.
+            info.insert(name, value);
         }
     }
     let declared = info.get("token_endpoint_auth_method").and_then(Value::as_str);

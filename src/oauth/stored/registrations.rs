@@ -57,6 +57,14 @@ pub(crate) fn of_issuer(store: &Store, issuer: &str) -> Vec<Registration> {
     all
 }
 
+/// Returns whether a client is registered with another issuer.
+pub(crate) fn has_other_issuer(store: &Store, issuer: &str) -> bool {
+    let is_other = |info: &Registration| {
+        info.get("issuer").and_then(Value::as_str).is_some_and(|named| !same_issuer(named, issuer))
+    };
+    ours(store).iter().chain(&npms(store)).any(is_other)
+}
+
 /// Returns the redirect URIs of a registration.
 pub(crate) fn redirect_uris(info: &Registration) -> impl Iterator<Item = &str> {
     info.get("redirect_uris").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)

@@ -16,7 +16,7 @@ mod tab;
 use log::{info, warn};
 use reqwest::Url;
 
-use self::tab::Tab;
+use self::{port::Bound, tab::Tab};
 use super::keep::keep;
 use crate::{
     oauth::{
@@ -37,6 +37,7 @@ use crate::{
         protocol::{
             authorization_code::PendingAuthorization,
             client_auth::{Client, Origin},
+            mix_up::foreign_sign_in_page,
             registration::{AUTHORIZATION_CODE, Wanted},
             rmcp,
         },
@@ -56,7 +57,18 @@ struct Waiting {
     client: Client,
     sign_in: SignIn,
     url: Url,
-    resumed: bool,
+    beside: Beside,
+}
+
+/// What else asks the person for the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beside {
+    /// Nothing.
+    Nothing,
+    /// The tab of an ended process, which goes on here.
+    Tab,
+    /// Another instance, which signs in at a port of its own.
+    Instance,
 }
 
 /// Signs a person in.
@@ -67,6 +79,12 @@ pub(super) async fn obtain(context: &Context, attempt: &mut AuthorizationAttempt
         let issuer = server.issuer.clone();
         return Err(Error::Unsupported { issuer, what: "has no page to sign in at" });
     }
+    if let Some(page) = foreign_sign_in_page(server)
+        && context.settings.endpoints.is_none()
+        && !context.settings.sign_in_hosts.contains(&page)
+    {
+        return Err(Error::ForeignPage { issuer: server.issuer.clone(), page });
+    }
     let mut anew = false;
     loop {
         let Some(waiting) = prepare(context, attempt, anew).await? else {
@@ -75,7 +93,12 @@ pub(super) async fn obtain(context: &Context, attempt: &mut AuthorizationAttempt
         };
         let client = waiting.client.clone();
         context.tell_client(&client);
-        let error = match finish(context, attempt, waiting).await {
+        let elsewhere = (waiting.beside == Beside::Instance).then(|| attempt.clone());
+        let finished = tokio::select! {
+            finished = finish(context, attempt, waiting) => finished,
+            Some(newer) = async { Some(port::signed_in_elsewhere(context, elsewhere.as_ref()?).await) } => Ok(newer),
+        };
+        let error = match finished {
             Ok(credential) => return Ok(credential),
             Err(error) => error,
         };
@@ -99,14 +122,18 @@ async fn prepare(context: &Context, attempt: &AuthorizationAttempt, anew: bool) 
     if !anew && let Some(waiting) = resume(context, attempt) {
         return Ok(Some(waiting));
     }
-    let Some(listener) = port::bind(context, attempt).await? else { return Ok(None) };
+    let (listener, beside) = match port::bind(context, attempt).await? {
+        Bound::Alone(listener) => (listener, Beside::Nothing),
+        Bound::Beside(listener) => (listener, Beside::Instance),
+        Bound::SignedIn => return Ok(None),
+    };
     if attempt.newer(context).is_some() {
         return Ok(None); // a copy of npm's has freed the port with its tokens on disk
     }
     let redirect_uri = listener.redirect_uri();
     let client = client(context, attempt, &redirect_uri, anew).await?;
     let (sign_in, url) = begin(context, attempt, &client, listener.port(), &redirect_uri).await?;
-    Ok(Some(Waiting { listener, client, sign_in, url, resumed: false }))
+    Ok(Some(Waiting { listener, client, sign_in, url, beside }))
 }
 
 /// Returns the sign-in of an instance that is gone, or of this one before it was started again.
@@ -126,9 +153,11 @@ fn resume(context: &Context, attempt: &AuthorizationAttempt) -> Option<Waiting> 
         let client =
             client::present(&context.settings, &context.store, server, wanted(attempt, &sign_in.redirect_uri), now);
         let Some(client) = client.filter(|client| client.id == sign_in.client_id) else { continue };
-        let Ok(listener) = Listener::bind(&port::place(context), sign_in.port) else { continue };
+        let Ok(redirect_uri) = Url::parse(&sign_in.redirect_uri) else { continue };
+        let place = port::place(context, redirect_uri.path());
+        let Ok(listener) = Listener::bind(&place, sign_in.port) else { continue };
         if listener.redirect_uri() == sign_in.redirect_uri {
-            return Some(Waiting { listener, client, sign_in, url, resumed: true });
+            return Some(Waiting { listener, client, sign_in, url, beside: Beside::Tab });
         }
     }
     None
@@ -257,9 +286,9 @@ async fn request(
 /// Where the authorization server is known to want it otherwise, the tab that there is goes on; `attempt`
 /// is that other one then.
 async fn finish(context: &Context, attempt: &mut AuthorizationAttempt, waiting: Waiting) -> Result<Credential, Error> {
-    let Waiting { mut listener, client, mut sign_in, mut url, resumed } = waiting;
+    let Waiting { mut listener, client, mut sign_in, mut url, beside } = waiting;
     listener.expect(sign_in.state());
-    let mut tab = tab::announce(context, attempt, &url, resumed);
+    let mut tab = tab::announce(context, attempt, &url, beside);
     loop {
         let Some(redirect) = tab::wait(context, &mut listener, &url, tab).await else {
             SignIn::forget(&context.store, sign_in.state());
@@ -277,7 +306,7 @@ async fn finish(context: &Context, attempt: &mut AuthorizationAttempt, waiting: 
                 let server = host(context.http.server());
                 match &context.settings.success_url {
                     Some(to) => redirect.send_to(to),
-                    None => redirect.answer(&Page::SignedIn { server, host: context.host_program() }),
+                    None => redirect.answer(&Page::SignedIn { server, by: host(&url), host: context.host_program() }),
                 }
                 context.linger(listener);
                 return Ok(credential);

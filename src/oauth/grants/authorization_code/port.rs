@@ -1,6 +1,6 @@
 //! Which port the redirect comes to (RFC 8252 §7.3), and the wait for another instance that has it.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{collections::HashSet, io, sync::Arc, time::Duration};
 
 use log::{info, warn};
 use reqwest::Url;
@@ -9,6 +9,7 @@ use crate::oauth::{
     attempt::AuthorizationAttempt,
     client,
     context::Context,
+    credential::Credential,
     error::Error,
     person::{
         port_holder,
@@ -24,50 +25,72 @@ const NEXT_PORTS: u16 = 16;
 const BLOCKED: [u16; 15] = [3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080];
 /// Pause between checks whether another instance has finished its sign-in, as npm does.
 const CHECK_PAUSE: Duration = Duration::from_millis(250);
-/// Shortest wait for another instance's sign-in, as in the npm package.
-const SHORTEST_FOLLOWING: Duration = Duration::from_secs(180);
+/// How long another instance's sign-in is waited for before the next port is tried, where a user finds something to open.
+const SHORT_FOLLOWING: Duration = Duration::from_secs(1);
+/// The same where no other port is left: as long as in the npm package.
+const LONG_FOLLOWING: Duration = Duration::from_secs(180);
 
 /// Returns where the redirect comes to, apart from the port.
-pub(super) fn place(context: &Context) -> Place {
+pub(super) fn place(context: &Context, path: &str) -> Place {
     Place {
         host: context.settings.callback_host.clone(),
-        path: context.settings.callback_path.clone(),
+        path: path.to_owned(),
         server_hash: context.store.server_hash().to_owned(),
     }
 }
 
-/// Binds the callback port. `None` if an npm mcp-remote holds it and signs in meanwhile.
-pub(super) async fn bind(context: &Context, attempt: &AuthorizationAttempt) -> Result<Option<Listener>, Error> {
-    let fixed = client::fixed(&context.settings, &attempt.discovered.server).is_some();
-    let place = place(context);
+/// What came of binding a port.
+pub(super) enum Bound {
+    /// It is this process's.
+    Alone(Listener),
+    /// The same, and another instance of mcp-remote signs in at another port meanwhile.
+    Beside(Listener),
+    /// The other one has signed in.
+    SignedIn,
+}
+
+/// Binds the callback port. Where another instance signs in at it, as one of the npm package does, its sign-in is waited
+/// for, in all for a moment, and then the next port is taken.
+pub(super) async fn bind(context: &Context, attempt: &AuthorizationAttempt) -> Result<Bound, Error> {
+    let server = &attempt.discovered.server;
+    let fixed = client::fixed(&context.settings, server).is_some();
+    let path = client::redirect_path(&context.settings, &context.store, server);
+    let place = place(context, &path);
     if let Some(named) = context.settings.callback_port.filter(|named| BLOCKED.contains(named)) {
         warn!("browsers do not go to port {named}");
     }
-    let stored = client::stored_redirect_uris(&context.store, &attempt.discovered.server);
-    let stored: Vec<u16> = stored.iter().filter_map(|uri| Url::parse(uri).ok()?.port()).collect();
+    let stored = client::stored_redirect_uris(&context.store, server, &path);
+    let stored: Vec<u16> = stored.iter().filter_map(Url::port).collect();
     let ports = ports(context.settings.callback_port, fixed, &stored, context.store.derived_port());
     let mut first = None;
-    for port in ports {
-        match Listener::bind(&place, port) {
+    let mut has_followed = false;
+    for port in &ports {
+        match Listener::bind(&place, *port) {
             Ok(listener) => {
                 if let (Some(named), true) = (context.settings.callback_port, first.is_some()) {
                     let holder = port_holder::of(named).map(|holder| format!(" by {holder}")).unwrap_or_default();
                     warn!("port {named} is taken{holder}; using {port}, with a new registration");
                 }
-                return Ok(Some(listener));
+                return Ok(if has_followed { Bound::Beside(listener) } else { Bound::Alone(listener) });
             }
             Err(error) => {
-                if error.kind() == io::ErrorKind::AddrInUse && sibling(port, context.store.server_hash()).await {
-                    match follow(context, attempt, &place, port).await {
-                        Followed::SignedIn => return Ok(None),
-                        Followed::Gone(listener) => return Ok(Some(listener)),
-                        Followed::InVain => {}
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && !has_followed
+                    && port_holder::may_be_ours(*port)
+                    && sibling(*port, context.store.server_hash()).await
+                {
+                    has_followed = true;
+                    let longest = if ports.len() == 1 { LONG_FOLLOWING } else { SHORT_FOLLOWING };
+                    match follow(context, attempt, &place, *port, longest).await {
+                        Followed::SignedIn => return Ok(Bound::SignedIn),
+                        Followed::Gone(listener) => return Ok(Bound::Alone(listener)),
+                        Followed::StillThere => {}
                     }
                 }
                 first.get_or_insert_with(|| Error::Port {
-                    port,
+                    port: *port,
                     source: Arc::new(error),
-                    holder: port_holder::of(port),
+                    holder: port_holder::of(*port),
                 });
             }
         }
@@ -84,7 +107,8 @@ fn ports(named: Option<u16>, fixed: bool, stored: &[u16], derived: u16) -> Vec<u
         (Some(named), false) => (0..=NEXT_PORTS).filter_map(|step| named.checked_add(step)).collect(),
         (None, false) => stored.iter().copied().chain((0..PORTS).map(|step| derived + step)).collect(),
     };
-    ports.into_iter().filter(|port| !BLOCKED.contains(port)).collect()
+    let mut seen = HashSet::new();
+    ports.into_iter().filter(|port| !BLOCKED.contains(port) && seen.insert(*port)).collect()
 }
 
 /// The result of another instance's sign-in.
@@ -92,15 +116,20 @@ enum Followed {
     SignedIn,
     /// It is gone, and its port is bound now.
     Gone(Listener),
-    /// It no longer does anything: instances of the npm package outlive their hosts.
-    InVain,
+    /// It holds its port.
+    StillThere,
 }
 
 /// Waits for an npm mcp-remote that signs in on this port: its tokens are used, or its port once it is gone.
-async fn follow(context: &Context, attempt: &AuthorizationAttempt, place: &Place, port: u16) -> Followed {
+async fn follow(
+    context: &Context,
+    attempt: &AuthorizationAttempt,
+    place: &Place,
+    port: u16,
+    longest: Duration,
+) -> Followed {
     info!("another mcp-remote signs in on port {port}; waiting for it");
     attempt.progress.another_asks(None);
-    let longest = context.settings.timeout.max(SHORTEST_FOLLOWING);
     let ended = tokio::time::timeout(longest, async {
         loop {
             if attempt.newer(context).is_some() {
@@ -112,7 +141,17 @@ async fn follow(context: &Context, attempt: &AuthorizationAttempt, place: &Place
             tokio::time::sleep(CHECK_PAUSE).await;
         }
     });
-    ended.await.unwrap_or(Followed::InVain)
+    ended.await.unwrap_or(Followed::StillThere)
+}
+
+/// Returns the credential that another instance has obtained, once it has.
+pub(super) async fn signed_in_elsewhere(context: &Context, attempt: &AuthorizationAttempt) -> Credential {
+    loop {
+        if let Some(newer) = attempt.newer(context) {
+            return newer;
+        }
+        tokio::time::sleep(CHECK_PAUSE).await;
+    }
 }
 
 #[cfg(test)]
@@ -121,7 +160,10 @@ mod tests {
 
     #[test]
     fn ports_follow_registration_then_derivation_without_blocked_ones() {
-        assert_eq!(ports(None, false, &[4000], 3335), [4000, 3335, 3336, 3337, 3338, 3339, 3340, 3341, 3342]);
+        assert_eq!(
+            ports(None, false, &[4000, 4000, 3336], 3335),
+            [4000, 3336, 3335, 3337, 3338, 3339, 3340, 3341, 3342]
+        );
         assert_eq!(ports(None, false, &[6667], 6664), [6664, 6670, 6671]);
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use log::{info, warn};
 use reqwest::Url;
 
+use super::Beside;
 use crate::{
     config::Occasion,
     oauth::{
@@ -28,6 +29,9 @@ use crate::{
     report::{self, Code, Report},
     text::host,
 };
+
+/// How long the tab of another instance is left to the person alone.
+const OTHERS_TAB: Duration = Duration::from_secs(60);
 
 /// Whether a tab is to be opened.
 pub(super) enum Tab {
@@ -87,15 +91,16 @@ fn ask(context: &Context, attempt: &AuthorizationAttempt, url: &Url, by: AskedBy
 }
 
 /// Prints the URL before the browser opens: it may not, or elsewhere.
-pub(super) fn announce(context: &Context, attempt: &AuthorizationAttempt, url: &Url, resumed: bool) -> Tab {
-    let is_open = resumed && Tabs::is_open(&context.store, context.now());
-    if resumed {
+pub(super) fn announce(context: &Context, attempt: &AuthorizationAttempt, url: &Url, beside: Beside) -> Tab {
+    let is_open = beside == Beside::Tab && Tabs::is_open(&context.store, context.now());
+    if beside == Beside::Tab {
         go_on(context, attempt, url, if is_open { AskedBy::EndedProcess } else { AskedBy::ThisProcess });
     } else {
         let server = host(context.http.server());
         let unless = if context.settings.no_browser { "" } else { ", unless a browser does" };
-        info!("sign in to {server}: open this address{unless}:\n\n    {url}\n");
-        ask(context, attempt, url, AskedBy::ThisProcess);
+        info!("sign in to {server} with {}: open this address{unless}:\n\n    {url}\n", host(url));
+        let by = if beside == Beside::Instance { AskedBy::AnotherInstance } else { AskedBy::ThisProcess };
+        ask(context, attempt, url, by);
     }
     let is_login = context.settings.occasion == Occasion::Login;
     if context.settings.no_browser || is_open && !is_login {
@@ -105,6 +110,9 @@ pub(super) fn announce(context: &Context, attempt: &AuthorizationAttempt, url: &
         return Tab::After(Duration::ZERO);
     }
     let pause = Tabs::pause(&context.store, context.now());
+    if beside == Beside::Instance {
+        return Tab::After(pause.max(OTHERS_TAB)); // it has opened one, most likely
+    }
     if pause.is_zero() {
         return Tab::WhenHostStays;
     }

@@ -63,7 +63,7 @@ fn page(page: &Page) -> String {
 }
 
 fn success() -> Page {
-    Page::SignedIn { server: "mcp.example".into(), host: None }
+    Page::SignedIn { server: "mcp.example".into(), by: "as.example".into(), host: None }
 }
 
 fn code(redirect: &Redirect) -> &str {

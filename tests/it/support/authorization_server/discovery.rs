@@ -72,6 +72,17 @@ impl State {
         if at == Place::Mcp && asked == self.settings.prm_path.as_deref() {
             return Some(Reply::json(self.prm()));
         }
+        // The origin's own document, where that is the resource (RFC 9728 §3.3).
+        if at == Place::Mcp
+            && asked == Some("/.well-known/oauth-protected-resource")
+            && self.settings.prm_path.is_some()
+        {
+            let document = self.prm();
+            let resource = document["resource"].as_str().unwrap_or_default().to_ascii_lowercase();
+            if resource.trim_end_matches('/') == self.at.mcp {
+                return Some(Reply::json(document));
+            }
+        }
         (holds_metadata && asked == self.settings.metadata_path.as_deref()).then(|| Reply::json(self.metadata()))
     }
 }
