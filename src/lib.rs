@@ -25,7 +25,7 @@
 //! | [`report`] | failures: code, sentence, hint |
 //! | [`logging`], [`status`] | the log; what an HTTP status means for a retry |
 //! | [`mcp`], [`message`] | names of the protocol; one JSON-RPC message |
-//! | [`secret`], [`shutdown`], [`sleep_watch`], [`surroundings`], [`sync`], [`text`] | what everything else stands on |
+//! | [`own_process`], [`secret`], [`shutdown`], [`sleep_watch`], [`surroundings`], [`sync`], [`text`] | what everything else stands on |
 //!
 //! # How a message travels
 //!
@@ -135,6 +135,7 @@ mod status;
 mod mcp;
 mod message;
 
+mod own_process;
 mod secret;
 mod shutdown;
 mod sleep_watch;

@@ -4,19 +4,25 @@
 //!
 //! - The log does not write to stdout.
 //! - The loop does not wait for a reader of stderr, because hosts forget to read it.
+//! - A server cannot fill a disk with lines: of those from one place in the code, few are written in a minute, and the rest
+//!   are counted.
 //! - The debug file belongs to its user alone. Secrets do not get here: they are in types that do not print.
 
 use std::{
+    collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
-    time::Duration,
+    sync::{
+        Mutex,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    time::{Duration, Instant},
 };
 
-use log::{Level, LevelFilter, Metadata};
+use log::{Level, LevelFilter, Metadata, Record};
 
-use crate::text::is_obeyed;
+use crate::{sync::LockExt, text::is_obeyed};
 
 /// The target of the loop's lines ([`crate::forward`]). A command that prints how its own requests fail turns them off.
 pub(crate) const LOOP: &str = concat!(env!("CARGO_CRATE_NAME"), "::forward");
@@ -31,6 +37,10 @@ const LAST_LINES: Duration = Duration::from_millis(50);
 /// Libraries that print cookies, authorization codes or whole heads of requests below this level,
 /// whatever `RUST_LOG` says.
 const PRINT_SECRETS: [&str; 4] = ["cookie_store", "h2", "hyper", "rmcp::transport::auth"];
+
+/// Lines from one place in the code that are written in a [`MINUTE`]: more than any outage has.
+const MOST_ALIKE: u64 = 60;
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// How much is said on stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,10 +94,16 @@ pub(crate) fn start(mode: LogMode, file: PathBuf, filters: Option<&str>) -> Log 
         builder.filter_module(module, LevelFilter::Off);
     }
     let pid = std::process::id();
+    let alike = Alike::default();
     builder.format(move |line, record| {
         if prints_secrets(record.metadata()) {
             return Ok(());
         }
+        let left_out = match alike.admit(record, Instant::now()) {
+            None => return Ok(()),
+            Some(0) => String::new(),
+            Some(count) => format!(" ({count} more lines like this one were left out)"),
+        };
         let note = match record.level() {
             Level::Error => "error: ",
             Level::Warn => "warning: ",
@@ -97,9 +113,9 @@ pub(crate) fn start(mode: LogMode, file: PathBuf, filters: Option<&str>) -> Log 
         let words = record.args().to_string().replace(|one: char| is_obeyed(one) && one != '\n', "\u{fffd}");
         if mode == LogMode::Debug {
             let time = line.timestamp_millis();
-            writeln!(line, "[{}][{pid}] {note}{words}", time)
+            writeln!(line, "[{}][{pid}] {note}{words}{left_out}", time)
         } else {
-            writeln!(line, "[{pid}] {note}{words}")
+            writeln!(line, "[{pid}] {note}{words}{left_out}")
         }
     });
     builder.target(env_logger::Target::Pipe(Box::new(Queue(sender.clone()))));
@@ -121,6 +137,37 @@ impl Log {
 /// Decided here and not by a filter: one that names a module within would overrule it.
 fn prints_secrets(line: &Metadata<'_>) -> bool {
     line.level() > Level::Info && PRINT_SECRETS.iter().any(|library| line.target().starts_with(library))
+}
+
+/// A module, and a line in it.
+type Place = (Option<&'static str>, Option<u32>);
+
+/// How many lines each place has written.
+#[derive(Default)]
+struct Alike(Mutex<HashMap<Place, Lines>>);
+
+struct Lines {
+    since: Instant,
+    count: u64,
+}
+
+impl Alike {
+    /// Returns whether a line is written, and how many like it were not before. What `--debug` asks for is.
+    fn admit(&self, record: &Record<'_>, now: Instant) -> Option<u64> {
+        if record.level() > Level::Info {
+            return Some(0);
+        }
+        let mut places = self.0.guard();
+        let place = (record.module_path_static(), record.line());
+        let lines = places.entry(place).or_insert(Lines { since: now, count: 0 });
+        let mut left_out = 0;
+        if now.saturating_duration_since(lines.since) >= MINUTE {
+            left_out = lines.count.saturating_sub(MOST_ALIKE);
+            *lines = Lines { since: now, count: 0 };
+        }
+        lines.count += 1;
+        (lines.count <= MOST_ALIKE).then_some(left_out)
+    }
 }
 
 struct Queue(SyncSender<LogEntry>);
@@ -188,6 +235,23 @@ fn open(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_alike_are_counted() {
+        let alike = Alike::default();
+        let began = Instant::now();
+        let admit = |line, level, after| {
+            let args = format_args!("a line");
+            let record = Record::builder().args(args).level(level).line(Some(line)).build();
+            alike.admit(&record, began + after)
+        };
+        let written = (0..1000).filter(|_| admit(1, Level::Warn, Duration::ZERO).is_some()).count();
+        assert_eq!(written as u64, MOST_ALIKE);
+        assert_eq!(admit(2, Level::Warn, Duration::ZERO), Some(0), "another place");
+        assert_eq!(admit(1, Level::Warn, MINUTE), Some(1000 - MOST_ALIKE));
+        assert_eq!(admit(1, Level::Warn, MINUTE), Some(0));
+        assert!((0..1000).all(|_| admit(3, Level::Debug, Duration::ZERO) == Some(0)));
+    }
 
     #[test]
     fn secret_printing_library_is_quiet_in_all_modules() {

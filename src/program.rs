@@ -25,7 +25,7 @@ use crate::{
     config::Config,
     local, logging,
     observer::Observer,
-    refusal,
+    own_process, refusal,
     report::{Code, Report},
     shutdown::{self, Parent},
     sleep_watch, text,
@@ -154,8 +154,12 @@ fn run_to_end<T>(
     for remark in remarks {
         log::warn!("{remark}");
     }
+    own_process::write_no_core_dump();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let done = runtime.block_on(run);
+    let done = runtime.block_on(async {
+        own_process::survive_file_size_limit();
+        run.await
+    });
     runtime.shutdown_background(); // a name look-up or a read of a terminal is not waited for
     log.finish();
     done

@@ -316,7 +316,10 @@ impl Envelope {
             return Err(id());
         }
         match (&self.method, &self.outcome) {
-            (Some(_), _) => match (text(&self.method), id()) {
+            // JSON-RPC 2.0 §4, §5: a request has no result and a response no method. A reader that looks at one of them
+            // first takes it for something else than a reader that looks at the other.
+            (Some(_), Some(_)) => Err(id()),
+            (Some(_), None) => match (text(&self.method), id()) {
                 (Some(method), Some(id)) => Ok(Shape::Request { id, method }),
                 (Some(method), None) => Ok(Shape::Notification { method }),
                 (None, id) => Err(id),

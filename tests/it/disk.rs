@@ -4,7 +4,7 @@
 use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::support::{
     authorization_server::{AuthorizationServer, Counts, Settings},
-    browser::Browser,
+    browser::{Browser, visit},
     host::{Handles, Host, WAIT, initialize_params, request},
     own_error,
     server::{Reply, Server, ordinary},
@@ -201,4 +201,32 @@ async fn stopped_holder_of_lock_is_passed_by() {
     assert!(!stored::file(home.path(), &server.url(), "tokens.json").exists());
     signal("-CONT");
     drop(stopped);
+}
+
+#[tokio::test]
+async fn file_size_limit_ends_nothing_and_core_dumps_are_off() {
+    let server = AuthorizationServer::start(Settings::default()).await;
+    let home = new_home();
+    // No file may grow beyond nothing.
+    let script = "ulimit -f 0; exec \"$0\" \"$@\"";
+    let child = tokio::process::Command::new("/bin/sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_mcp-remote"), &server.url(), "--no-browser", WAIT[0], WAIT[1]])
+        .env("MCP_REMOTE_CONFIG_DIR", home.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let pid = child.id().unwrap();
+    let mut host = Host::around(child, home);
+    host.send(request(1, "initialize", initialize_params("2025-11-25"))).await;
+    visit(&host.told_address(&server.endpoint("authorize"), 1).await).await;
+    assert!(host.json().await["result"].is_object(), "{}", host.stderr());
+    host.told("[store_not_writable]").await;
+    if let Ok(limits) = std::fs::read_to_string(format!("/proc/{pid}/limits")) {
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    }
+    host.close().await;
 }

@@ -320,3 +320,38 @@ async fn stream_that_brings_much_and_ends_is_reopened_slowly() {
     assert!(began.elapsed() > Duration::from_secs(3), "{:?}", began.elapsed());
     host.close().await;
 }
+
+#[tokio::test]
+async fn flood_of_answers_nobody_asked_for_is_few_lines() {
+    const COUNT: usize = 20_000;
+    let flood: String =
+        (0..COUNT).map(|id| format!("data: {{\"jsonrpc\":\"2.0\",\"id\":\"x{id}\",\"result\":{{}}}}\n\n")).collect();
+    let server = Server::with(move |request| match request.rpc().as_str() {
+        "flood" => Reply::event_text(format!("{flood}data: {}\n\n", answer(request, 1))),
+        _ => ordinary(request),
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &[]);
+    host.initialize().await;
+    assert_eq!(host.ask(1, "flood", json!({})).await["id"], 1);
+    assert!(host.stderr().lines().count() < 100, "{} lines", host.stderr().lines().count());
+    host.close().await;
+}
+
+#[tokio::test]
+async fn request_with_result_is_no_message() {
+    // A host that looks at `result` first would take it for the answer, with tools that are to be hidden.
+    let hybrid = r#"{"jsonrpc":"2.0","id":1,"method":"ping","result":{"tools":[{"name":"secret"}]}}"#;
+    let server = Server::with(move |request| match request.rpc().as_str() {
+        "tools/list" => {
+            Reply::event_text(format!("data: {hybrid}\n\ndata: {}\n\n", answer(request, r#"{"tools":[]}"#)))
+        }
+        _ => ordinary(request),
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &["--ignore-tool", "secret"]);
+    host.initialize().await;
+    let answer = host.ask(1, "tools/list", json!({})).await;
+    assert_eq!(answer["result"], json!({"tools": []}), "{answer}");
+    host.close().await;
+}

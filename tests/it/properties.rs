@@ -173,12 +173,14 @@ fn expected(value: &Value, from_host: bool) -> Result<Told, Option<Value>> {
     if from_host && members.get("jsonrpc") != Some(&"2.0".into()) {
         return Err(id);
     }
+    let has_outcome = members.contains_key("result") || members.contains_key("error");
     match (members.get("method"), id) {
+        (Some(_), id) if has_outcome => Err(id), // neither a request nor a response
         (Some(Value::String(method)), Some(id)) => Ok(("request", Some(id), Some(method.clone()))),
         (Some(Value::String(method)), None) => Ok(("notification", None, Some(method.clone()))),
         (Some(_), id) => Err(id),
         (None, None) if from_host => Err(None), // who is answered by it?
-        (None, id) if members.contains_key("result") || members.contains_key("error") => Ok(("response", id, None)),
+        (None, id) if has_outcome => Ok(("response", id, None)),
         (None, id) => Err(id),
     }
 }

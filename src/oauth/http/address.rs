@@ -193,7 +193,7 @@ pub(crate) fn with_lost_scheme(asked: &Url, url: &Url) -> Option<Url> {
     (is_lost && regained.set_scheme("https").is_ok() && regained.set_port(asked.port()).is_ok()).then_some(regained)
 }
 
-type Answer = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+pub(super) type Answer = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 /// Looks names up for the requests of authorization, and leaves out the addresses that are nearer than
 /// the server. Addresses written into a URL never come here: [`may_name`](Self::may_name) is for them.
@@ -220,7 +220,7 @@ impl GuardedResolver {
         Self::with_lookup(server, unguarded, ipv4_only, |name| Box::pin(async move { lookup(&name, 0).await }))
     }
 
-    fn with_lookup(
+    pub(super) fn with_lookup(
         server: &Url,
         unguarded: Vec<String>,
         ipv4_only: bool,

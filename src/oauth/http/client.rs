@@ -382,7 +382,10 @@ pub(crate) mod tests {
     use std::fmt;
 
     use super::*;
-    use crate::config::{Network, ProxyChoice};
+    use crate::{
+        config::{Network, ProxyChoice},
+        secret::Secret,
+    };
 
     impl fmt::Debug for Script {
         fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -396,12 +399,16 @@ pub(crate) mod tests {
     }
 
     fn http(private_addresses: bool, named: &[&Url]) -> HttpClient {
+        http_by(ProxyChoice::Direct, private_addresses, named)
+    }
+
+    fn http_by(proxy: ProxyChoice, private_addresses: bool, named: &[&Url]) -> HttpClient {
         let server = ServerUrl::parse("https://203.0.113.1/mcp", PlainHttp::ForLoopback).unwrap();
         let network = Network {
             roots: Vec::new(),
             hidden_roots: false,
             identity: None,
-            proxy: ProxyChoice::Direct,
+            proxy,
             ipv4: false,
             http1: false,
             cookies: false,
@@ -411,6 +418,22 @@ pub(crate) mod tests {
         };
         let clients = Arc::new(ClientFactory::new(&server, Arc::new(network)).unwrap());
         HttpClient::new(clients, server, PlainHttp::ForLoopback, private_addresses, named)
+    }
+
+    #[tokio::test]
+    async fn name_that_a_proxy_would_look_up_is_checked() {
+        let proxy = Some(Secret::new(Url::parse("http://proxy.example:3128").unwrap()));
+        let by_proxy = || ProxyChoice::Explicit { http: None, https: proxy.clone(), except: String::new() };
+        for (choice, is_refused) in [(by_proxy(), true), (ProxyChoice::Direct, false)] {
+            let server = Url::parse("https://203.0.113.1/mcp").unwrap();
+            let resolver = GuardedResolver::with_lookup(&server, Vec::new(), false, |_| {
+                Box::pin(async { Ok(vec!["10.0.0.2:0".parse().unwrap()]) })
+            });
+            let http = HttpClient { resolver, ..http_by(choice, false, &[]) };
+            let checked = http.address("the token endpoint", "https://intranet.corp.example/admin?x=1").await;
+            // Without a proxy the resolver refuses it when the connection is made.
+            assert_eq!(matches!(checked, Err(Error::Address { near: true, .. })), is_refused, "{checked:?}");
+        }
     }
 
     #[test]

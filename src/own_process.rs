@@ -1,0 +1,34 @@
+//! What the program asks of the operating system for its own process.
+//!
+//! # Invariants
+//!
+//! - A crash writes no memory, which holds tokens, to a disk.
+
+/// Turns core dumps off (setrlimit(2), core(5)). A program that collects them, as systemd's does, heeds the limit.
+pub(crate) fn write_no_core_dump() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        // The upper limit stays, so that a user can turn them on in a debugger.
+        let limit = Rlimit { current: Some(0), ..getrlimit(Resource::Core) };
+        if let Err(error) = setrlimit(Resource::Core, limit) {
+            log::debug!("core dumps stay on: {error}");
+        }
+    }
+}
+
+/// Lets a write beyond the largest file that is allowed fail like any other, instead of ending the program (SIGXFSZ,
+/// setrlimit(2)).
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub(crate) fn survive_file_size_limit() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        // The handler stays when its receiver is gone.
+        if let Err(error) = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())) {
+            log::debug!("SIGXFSZ keeps its effect: {error}");
+        }
+    }
+}
