@@ -166,8 +166,8 @@ impl Connection {
 
         let seen = self.wire.head(|head| Seen {
             success: head.start_line.split(' ').nth(1).is_some_and(|status| status.starts_with('2')),
-            events: head.content_type.starts_with("text/event-stream"),
-            session: head.session.map(str::to_owned),
+            events: head.field("content-type").is_some_and(|kind| kind.starts_with("text/event-stream")),
+            session: head.field("mcp-session-id").map(str::to_owned),
             framing: head.framing,
         });
         let seen = seen.await?.ok_or("the server closed the connection")?;

@@ -5,6 +5,8 @@
 //! All of it goes to a server of our own in its own process ([`server`]), every answer is checked ([`ledger`]), and the
 //! medians become Markdown ([`report`]). The order of the contenders rotates from pass to pass.
 
+mod answers;
+mod asked;
 mod direct;
 mod host;
 mod http;

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as BlockingUnixStream;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -13,11 +14,8 @@ use tokio::time::timeout;
 
 use crate::Outcome;
 use crate::inbox::Inbox;
-use crate::ledger::{Ledger, Tally};
-use crate::running_server::RunningServer;
 use crate::scratch::Scratch;
-use crate::session::FIRST_CALL_ID;
-use crate::workload::{Line, Load};
+use crate::workload::Line;
 
 /// Proxy settings of whoever runs the bench must not reach the adapters.
 const PROXY_VARIABLES: [&str; 6] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
@@ -42,30 +40,43 @@ pub(crate) struct Adapter {
     pub(crate) stderr_shown: bool,
 }
 
+/// The server that an adapter is launched for.
+pub(crate) struct Target<'a> {
+    pub(crate) url: &'a str,
+    /// The certificate authority to trust.
+    pub(crate) authority_file: Option<&'a Path>,
+}
+
 pub(crate) struct Host {
     pub(crate) pid: u32,
     process: Child,
     stdin: Box<dyn AsyncWrite + Unpin>,
     stdout: Box<dyn AsyncRead + Unpin>,
     inbox: Inbox,
-    next_id: u32,
     _home: Scratch,
 }
 
+/// Bytes for the adapter, some of which may be written already.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    pub(crate) bytes: Vec<u8>,
+    written: usize,
+}
+
 impl Adapter {
-    fn command(&self, server: &RunningServer, home: &Scratch) -> Outcome<Command> {
+    fn command(&self, target: &Target<'_>, home: &Scratch) -> Outcome<Command> {
         let (program, arguments) = self.command.split_first().ok_or("an empty command")?;
-        let url = server.url();
+        let url = target.url;
         let mut command = Command::new(program);
-        command.args(arguments.iter().map(|argument| argument.replace("{url}", &url)));
+        command.args(arguments.iter().map(|argument| argument.replace("{url}", url)));
         if !arguments.iter().any(|argument| argument.contains("{url}")) {
-            command.args([&url, "--allow-http"]);
+            command.args([url, "--allow-http"]);
         }
         for name in PROXY_VARIABLES {
             command.env_remove(name);
         }
-        command.env("HOME", home.path()).env("MCP_REMOTE_CONFIG_DIR", home.path().join("config"));
-        if let Some(file) = &server.authority_file {
+        command.env("HOME", home.path()).env("MCP_REMOTE_CONFIG_DIR", config_folder(home));
+        if let Some(file) = target.authority_file {
             if self.takes_authority {
                 command.arg("--ca-cert").arg(file);
             } else {
@@ -79,9 +90,13 @@ impl Adapter {
 
 impl Host {
     /// Launches the adapter; the clock of a start begins at the moment returned. `room` is how much may be read at once.
-    pub(crate) fn launch(adapter: &Adapter, server: &RunningServer, room: usize) -> Outcome<(Self, Instant)> {
-        let home = Scratch::new()?;
-        let mut command = adapter.command(server, &home)?;
+    pub(crate) fn launch(
+        adapter: &Adapter,
+        target: &Target<'_>,
+        home: Scratch,
+        room: usize,
+    ) -> Outcome<(Self, Instant)> {
+        let mut command = adapter.command(target, &home)?;
         let inbox = Inbox::with_room(room);
         let (stdin, stdout): (Box<dyn AsyncWrite + Unpin>, Box<dyn AsyncRead + Unpin>) = match adapter.handles {
             Handles::SocketPairs => {
@@ -103,7 +118,7 @@ impl Host {
         let started = Instant::now();
         let process = command.spawn()?;
         let pid = process.id().ok_or("the adapter ended at once")?;
-        Ok((Self { pid, process, stdin, stdout, inbox, next_id: FIRST_CALL_ID, _home: home }, started))
+        Ok((Self { pid, process, stdin, stdout, inbox, _home: home }, started))
     }
 
     /// Writes one message.
@@ -134,39 +149,29 @@ impl Host {
         }
     }
 
-    /// Keeps `load.in_flight` calls going until the load is done; all that is ready goes out in one write.
-    pub(crate) async fn pump(&mut self, load: Load) -> Outcome<Tally> {
-        let mut ledger = Ledger::new(load, self.next_id);
-        let mut out = Vec::new();
-        let mut written = 0;
-        for _ in 0..load.in_flight {
-            issue_line(&mut ledger, &mut out);
-        }
-        ledger.start();
-        while !ledger.is_settled() {
-            tokio::select! {
-                biased;
-                count = self.stdin.write(&out[written..]), if written < out.len() => {
-                    written += count?;
-                    if written == out.len() {
-                        out.clear();
-                        written = 0;
-                    }
+    /// Writes some of `out` or reads something, whichever is possible. Cancel safe.
+    pub(crate) async fn turn(&mut self, out: &mut Outbox) -> Outcome<()> {
+        tokio::select! {
+            biased;
+            count = self.stdin.write(&out.bytes[out.written..]), if out.written < out.bytes.len() => {
+                out.written += count?;
+                if out.written == out.bytes.len() {
+                    out.bytes.clear();
+                    out.written = 0;
                 }
-                count = self.inbox.fill(&mut *self.stdout) => {
-                    if count? == 0 {
-                        return Err("the adapter closed its output".into());
-                    }
-                    while let Some(line) = self.inbox.take_line() {
-                        if ledger.receive(line)? {
-                            issue_line(&mut ledger, &mut out);
-                        }
-                    }
+            }
+            count = self.inbox.fill(&mut *self.stdout) => {
+                if count? == 0 {
+                    return Err("the adapter closed its output".into());
                 }
             }
         }
-        self.next_id = ledger.next_id();
-        Ok(ledger.close())
+        Ok(())
+    }
+
+    /// Returns the next line that was read whole.
+    pub(crate) fn take_line(&mut self) -> Option<&[u8]> {
+        self.inbox.take_line()
     }
 
     /// Ends the adapter's input, and says how long it took to exit; `None` when it had to be killed.
@@ -189,10 +194,9 @@ impl Host {
     }
 }
 
-fn issue_line(ledger: &mut Ledger, out: &mut Vec<u8>) {
-    if ledger.issue(out) {
-        out.push(b'\n');
-    }
+/// Where an adapter with this home keeps its files.
+pub(crate) fn config_folder(home: &Scratch) -> PathBuf {
+    home.path().join("config")
 }
 
 fn non_blocking(stream: BlockingUnixStream) -> io::Result<UnixStream> {

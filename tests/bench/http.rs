@@ -12,12 +12,20 @@ pub(crate) enum Framing {
     Chunked,
 }
 
-/// The start line and the few fields anybody here looks at.
+/// The start line, and the fields as they came.
 pub(crate) struct Head<'a> {
     pub(crate) start_line: &'a str,
     pub(crate) framing: Framing,
-    pub(crate) session: Option<&'a str>,
-    pub(crate) content_type: &'a str,
+    fields: &'a str,
+}
+
+impl<'a> Head<'a> {
+    /// Returns the value of the first field with this name.
+    pub(crate) fn field(&self, name: &str) -> Option<&'a str> {
+        let fields = self.fields.lines().filter_map(|line| line.split_once(':'));
+        let mut values = fields.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim());
+        values.next()
+    }
 }
 
 /// One end of a connection.
@@ -124,17 +132,13 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<(Head<'_>, usize)>> {
     let Some(first) = find_line_end(bytes) else {
         return Ok(None);
     };
-    let mut head = Head {
-        start_line: text(&bytes[..first])?.trim_end(),
-        framing: Framing::Length(0),
-        session: None,
-        content_type: "",
-    };
+    let mut head = Head { start_line: text(&bytes[..first])?.trim_end(), framing: Framing::Length(0), fields: "" };
     let mut position = first + 1;
     while let Some(length) = find_line_end(&bytes[position..]) {
         let line = text(&bytes[position..position + length])?.trim_end();
         position += length + 1;
         let Some((name, value)) = line.split_once(':') else {
+            head.fields = text(&bytes[first + 1..position])?;
             return Ok(Some((head, position)));
         };
         let value = value.trim();
@@ -142,10 +146,6 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<(Head<'_>, usize)>> {
             head.framing = Framing::Length(value.parse().map_err(io::Error::other)?);
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             head.framing = Framing::Chunked;
-        } else if name.eq_ignore_ascii_case("mcp-session-id") {
-            head.session = Some(value);
-        } else if name.eq_ignore_ascii_case("content-type") {
-            head.content_type = value;
         }
     }
     Ok(None)

@@ -3,8 +3,6 @@
 //! The bench starts itself again with `serve`; the server prints the port of its MCP endpoint and the port of its control
 //! endpoint (`GET /stats`, `POST /reset`) and ends when its standard input does.
 
-mod asked;
-
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +15,11 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
-use self::asked::{Asked, ToolCall};
+use crate::answers::{
+    EVENT_END, EVENT_START, initialize_result, result, text_result, tools, unknown_method, write_chunk_size,
+    write_empty, write_event, write_events_end, write_events_head, write_json, write_json_head,
+};
+use crate::asked::{Asked, ToolCall};
 use crate::http::{Framing, Wire};
 use crate::workload::{push_filler, write_notification, write_text_result_end, write_text_result_start};
 use crate::{Outcome, tls};
@@ -185,7 +187,7 @@ impl Connection {
                     _ => Method::Other,
                 },
                 to_endpoint: head.start_line.split(' ').nth(1) == Some("/mcp"),
-                in_session: head.session.is_some(),
+                in_session: head.field("mcp-session-id").is_some(),
                 framing: head.framing,
             })
             .await?
@@ -228,9 +230,7 @@ impl Connection {
             Asked::Ping { id } => write_json(out, "", result(&id, "{}").as_bytes()),
             Asked::ListTools { id } => write_json(out, "", result(&id, &tools()).as_bytes()),
             Asked::Unknown { id } => {
-                let error =
-                    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32601,"message":"Method not found"}}}}"#);
-                write_json(out, "", error.as_bytes());
+                write_json(out, "", unknown_method(&id).as_bytes());
             }
             Asked::Call { id, call } => match call {
                 ToolCall::Echo { text, sse: false } => write_json(out, "", &text_result(&id, &text)),
@@ -295,85 +295,4 @@ where
         write_events_end(out);
     }
     Ok(())
-}
-
-fn initialize_result(id: &str, version: &str) -> String {
-    let values = json!({
-        "protocolVersion": version,
-        "capabilities": { "tools": {}, "logging": {} },
-        "serverInfo": { "name": "bench", "version": "1" },
-    });
-    result(id, &values.to_string())
-}
-
-fn tools() -> String {
-    let tool = |name: &str, description: &str| json!({ "name": name, "description": description, "inputSchema": { "type": "object" } });
-    json!({ "tools": [
-        tool("echo", "The text, as JSON."),
-        tool("echo_sse", "The text, as an event."),
-        tool("sleep", "Answers after `ms` milliseconds."),
-        tool("burst", "`n` log notifications, then the result."),
-        tool("big", "A text of `bytes` bytes, as JSON or, with `sse`, as an event."),
-        tool("swallow", "The length of `text`."),
-    ] })
-    .to_string()
-}
-
-fn result(id: &str, result: &str) -> String {
-    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)
-}
-
-fn text_result(id: &str, text: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(128);
-    write_text_result_start(id, &mut out);
-    out.extend_from_slice(text.as_bytes());
-    write_text_result_end(&mut out);
-    out
-}
-
-fn write_empty(out: &mut Vec<u8>, status: &str) {
-    push(out, format_args!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"));
-}
-
-fn write_json(out: &mut Vec<u8>, fields: &str, body: &[u8]) {
-    write_json_head(out, fields, body.len());
-    out.extend_from_slice(body);
-}
-
-fn write_json_head(out: &mut Vec<u8>, fields: &str, length: usize) {
-    push(
-        out,
-        format_args!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{fields}Content-Length: {length}\r\n\r\n"),
-    );
-}
-
-const EVENT_START: &[u8] = b"event: message\ndata: ";
-const EVENT_END: &[u8] = b"\n\n";
-
-fn write_events_head(out: &mut Vec<u8>) {
-    out.extend_from_slice(
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n",
-    );
-}
-
-/// One event, one chunk: what a server that flushes each event puts on the wire.
-fn write_event(out: &mut Vec<u8>, message: &[u8]) {
-    write_chunk_size(out, EVENT_START.len() + message.len() + EVENT_END.len());
-    out.extend_from_slice(EVENT_START);
-    out.extend_from_slice(message);
-    out.extend_from_slice(EVENT_END);
-    out.extend_from_slice(b"\r\n");
-}
-
-fn write_chunk_size(out: &mut Vec<u8>, size: usize) {
-    push(out, format_args!("{size:x}\r\n"));
-}
-
-fn write_events_end(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"0\r\n\r\n");
-}
-
-fn push(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    // Writing to a vector cannot fail.
-    let _ = out.write_fmt(text);
 }

@@ -6,9 +6,10 @@ use tokio::time::timeout;
 
 use crate::Outcome;
 use crate::direct::Direct;
-use crate::host::{Adapter, Host};
-use crate::ledger::Tally;
+use crate::host::{Adapter, Host, Outbox, Target};
+use crate::ledger::{Ledger, Tally};
 use crate::running_server::RunningServer;
+use crate::scratch::Scratch;
 use crate::workload::Load;
 
 const INITIALIZE: &[u8] = br#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
@@ -33,7 +34,7 @@ pub(crate) enum Way {
 
 pub(crate) enum Session {
     Direct(Direct),
-    Host(Box<Host>),
+    Host { host: Box<Host>, next_id: u32 },
 }
 
 impl Session {
@@ -46,12 +47,14 @@ impl Session {
                 Ok((Self::Direct(direct), started.elapsed()))
             }
             Way::Through(adapter) => {
-                let (mut host, started) = Host::launch(adapter, server, room)?;
+                let url = server.url();
+                let target = Target { url: &url, authority_file: server.authority_file.as_deref() };
+                let (mut host, started) = Host::launch(adapter, &target, Scratch::new()?, room)?;
                 host.send(INITIALIZE).await?;
                 timeout(HANDSHAKE_LIMIT, host.answer(INITIALIZE_ID))
                     .await
                     .map_err(|_| "initialize was not answered")??;
-                Ok((Self::Host(Box::new(host)), started.elapsed()))
+                Ok((Self::Host { host: Box::new(host), next_id: FIRST_CALL_ID }, started.elapsed()))
             }
         }
     }
@@ -69,14 +72,14 @@ impl Session {
         self.send(LIST_TOOLS).await?;
         match self {
             Self::Direct(_) => Ok(()),
-            Self::Host(host) => host.answer(LIST_TOOLS_ID).await,
+            Self::Host { host, .. } => host.answer(LIST_TOOLS_ID).await,
         }
     }
 
     pub(crate) async fn pump(&mut self, load: Load) -> Outcome<Tally> {
         match self {
             Self::Direct(direct) => direct.pump(load).await,
-            Self::Host(host) => host.pump(load).await,
+            Self::Host { host, next_id } => pump(host, next_id, load).await,
         }
     }
 
@@ -84,7 +87,7 @@ impl Session {
     pub(crate) fn pid(&self) -> Option<u32> {
         match self {
             Self::Direct(_) => None,
-            Self::Host(host) => Some(host.pid),
+            Self::Host { host, .. } => Some(host.pid),
         }
     }
 
@@ -92,14 +95,40 @@ impl Session {
     pub(crate) async fn close(self) -> Outcome<Option<Duration>> {
         match self {
             Self::Direct(_) => Ok(None),
-            Self::Host(host) => host.close().await,
+            Self::Host { host, .. } => host.close().await,
         }
     }
 
     async fn send(&mut self, message: &[u8]) -> Outcome<()> {
         match self {
             Self::Direct(direct) => direct.send(message).await,
-            Self::Host(host) => host.send(message).await,
+            Self::Host { host, .. } => host.send(message).await,
         }
+    }
+}
+
+/// Keeps `load.in_flight` calls going until the load is done; all that is ready goes out in one write.
+async fn pump(host: &mut Host, next_id: &mut u32, load: Load) -> Outcome<Tally> {
+    let mut ledger = Ledger::new(load, *next_id);
+    let mut out = Outbox::default();
+    for _ in 0..load.in_flight {
+        issue_line(&mut ledger, &mut out);
+    }
+    ledger.start();
+    while !ledger.is_settled() {
+        host.turn(&mut out).await?;
+        while let Some(line) = host.take_line() {
+            if ledger.receive(line)? {
+                issue_line(&mut ledger, &mut out);
+            }
+        }
+    }
+    *next_id = ledger.next_id();
+    Ok(ledger.close())
+}
+
+fn issue_line(ledger: &mut Ledger, out: &mut Outbox) {
+    if ledger.issue(&mut out.bytes) {
+        out.bytes.push(b'\n');
     }
 }
