@@ -48,6 +48,11 @@ pub(crate) fn is_obeyed(character: char) -> bool {
         )
 }
 
+/// Returns a text for a terminal, with a mark where it has characters that [`is_obeyed`] names.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|one| if is_obeyed(one) { char::REPLACEMENT_CHARACTER } else { one }).collect()
+}
+
 /// Returns a value for a program, or for a terminal: JSON (RFC 8259 §7) has to escape only some of the characters that
 /// [`is_obeyed`] names. They are in strings alone.
 ///

@@ -9,7 +9,10 @@ use std::{borrow::Cow, error::Error, ffi::OsString};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::Verb;
-use crate::report::{Code, Report, catalogue::SPELL_VARIABLE};
+use crate::{
+    report::{Code, Report, catalogue::SPELL_VARIABLE},
+    text::printable,
+};
 
 const COMMAND_FIRST: &str =
     "the server's address comes first; only a command goes before it: mcp-remote login https://example.com/mcp";
@@ -54,7 +57,7 @@ impl Mistake {
     }
 
     pub(super) fn report(self) -> Report {
-        Report::new(self.code, self.sentence, self.tip)
+        Report::new(self.code, printable(&self.sentence), self.tip)
     }
 }
 

@@ -38,6 +38,14 @@ fn refused(arguments: &[&str]) -> String {
 const URL: &str = "https://a.example/mcp";
 
 #[test]
+fn refusal_moves_no_cursor() {
+    for argument in ["--\u{1b}[2Jx", "--x\u{202e}y", "--header\u{9b} a:b"] {
+        let line = refused(&[URL, argument]);
+        assert!(!line.chars().any(crate::text::is_obeyed), "{line:?}");
+    }
+}
+
+#[test]
 fn hash_and_so_the_files_are_npms() {
     for (arguments, hash) in [
         (vec!["http://127.0.0.1:7802/mcp"], "9ca486285bd01d5fdc4abad83d5bb5d5"),

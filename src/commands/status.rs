@@ -80,7 +80,7 @@ pub(crate) fn run(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
         let name = sign_in
             .server
             .unwrap_or_else(|| format!("a server that npm's mcp-remote has signed in to ({})", sign_in.hash));
-        writeln!(out, "{name}")?;
+        writeln!(out, "{}", text::printable(&name))?;
         writeln!(out, "  {until}")?;
         for (what, value) in
             [("by", sign_in.issuer), ("scope", sign_in.scope), ("grant", sign_in.grant), ("client", sign_in.client_id)]
@@ -109,4 +109,23 @@ fn show(store: &Store, file: TokenFile, now: SystemTime) -> Option<StoredSignIn>
         expired: tokens.has_expired(now),
         refreshable: tokens.refresh_token().is_some() || !file.is_of_person(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_text_moves_no_cursor() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path().to_owned(), "0".repeat(32));
+        let tokens = Tokens::from_json(br#"{"access_token":"a"}"#).unwrap();
+        store.write("tokens.json", &tokens.to_json()).unwrap();
+        let from = Provenance { server: "https://a.example/\u{1b}[2J\u{202e}".to_owned(), ..Provenance::default() };
+        from.save(&store, TokenFile::NPM, &tokens).unwrap();
+        let mut shown = Vec::new();
+        run(&Status { store: folder.path().to_owned(), server: None, output: Output::Text }, &mut shown).unwrap();
+        let shown = String::from_utf8(shown).unwrap();
+        assert!(shown.starts_with("https://a.example/\u{fffd}[2J\u{fffd}\n"), "{shown:?}");
+    }
 }
