@@ -53,6 +53,21 @@ fn request(line: &str, host: &str) -> String {
     format!("{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
 }
 
+#[tokio::test]
+async fn limit_of_a_head_does_not_depend_on_its_pieces() {
+    for (length, fits) in [(LARGEST_HEAD, true), (LARGEST_HEAD + 1, false)] {
+        let bytes = ["x".repeat(length).as_bytes(), b"\r\n\r\nbody"].concat();
+        assert_eq!(read_head(&mut &bytes[..]).await.is_some(), fits, "{length} at once");
+        let (mut browser, mut stream) = tokio::io::duplex(1021);
+        let write = async { _ = browser.write_all(&bytes).await };
+        let read = async { assert_eq!(read_head(&mut stream).await.is_some(), fits, "{length} in pieces") };
+        tokio::select! {
+            () = read => {}
+            () = async { write.await; pending().await } => {}
+        }
+    }
+}
+
 /// A browser that comes back; it waits for its page.
 fn browse(port: u16, target: &str) -> Task<String> {
     tokio::spawn(exchange(v4(port), request(&format!("GET {target}"), &format!("localhost:{port}"))))

@@ -13,7 +13,7 @@ use std::io::Write;
 
 use memchr::memmem;
 use tiny_http::{HTTPVersion, Header, Method, Response, StatusCode};
-use tokio::{io::AsyncReadExt, net::TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::oauth::person::page::Page;
 
@@ -21,14 +21,18 @@ use crate::oauth::person::page::Page;
 pub(super) const LARGEST_HEAD: usize = 256 * 1024;
 
 /// The head of a request, to its empty line (RFC 9112 §2.1).
-pub(super) async fn read_head(stream: &mut TcpStream) -> Option<String> {
+pub(super) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
+    const END: &[u8] = b"\r\n\r\n";
     let mut bytes = Vec::new();
+    let mut searched = 0;
     loop {
-        if let Some(end) = memmem::find(&bytes, b"\r\n\r\n") {
-            bytes.truncate(end);
-            return String::from_utf8(bytes).ok();
+        if let Some(end) = memmem::find(&bytes[searched..], END) {
+            bytes.truncate(searched + end);
+            // What came at once with the last piece does not decide.
+            return String::from_utf8(bytes).ok().filter(|head| head.len() <= LARGEST_HEAD);
         }
-        if bytes.len() > LARGEST_HEAD || stream.read_buf(&mut bytes).await.ok()? == 0 {
+        searched = bytes.len().saturating_sub(END.len() - 1);
+        if bytes.len() >= LARGEST_HEAD + END.len() || stream.read_buf(&mut bytes).await.ok()? == 0 {
             return None;
         }
     }
@@ -65,6 +69,24 @@ impl RedirectAnswer {
     pub(super) fn of(status: u16, kind: &str, body: String) -> Self {
         Self { status, headers: vec![("Content-Type", kind.to_owned())], body }
     }
+
+    /// Returns the answer as it is sent.
+    pub(super) fn to_bytes(&self, without_body: bool) -> Vec<u8> {
+        // The address has a code in it: kept by no cache, told to no page that follows (RFC 9700 §4.2.4).
+        const ALWAYS: [(&str, &str); 3] =
+            [("Cache-Control", "no-store"), ("Referrer-Policy", "no-referrer"), ("X-Content-Type-Options", "nosniff")];
+        // RFC 9110 §15.5.6.
+        let allow: &[_] = if self.status == 405 { &[("Allow", "GET, HEAD")] } else { &[] };
+        let headers = self.headers.iter().map(|(name, value)| (*name, value.as_str()));
+        let headers = headers.chain(ALWAYS).chain(allow.iter().copied());
+        let headers = headers.filter_map(|(name, value)| Header::from_bytes(name, value).ok()).collect();
+        let (body, length) = (self.body.as_bytes(), self.body.len());
+        let response = Response::new(StatusCode(self.status), headers, body, Some(length), None);
+        let mut bytes = Vec::new();
+        // HTTP/1.0 says that the connection ends here; tiny_http has no other way to.
+        _ = response.raw_print(&mut bytes, HTTPVersion(1, 0), &[], without_body, None);
+        bytes
+    }
 }
 
 impl From<&Page> for RedirectAnswer {
@@ -85,22 +107,9 @@ impl Browser {
 
     /// Answers, once.
     pub(super) fn answer(&mut self, answer: &RedirectAnswer, without_body: bool) {
-        // The address has a code in it: kept by no cache, told to no page that follows (RFC 9700 §4.2.4).
-        const ALWAYS: [(&str, &str); 3] =
-            [("Cache-Control", "no-store"), ("Referrer-Policy", "no-referrer"), ("X-Content-Type-Options", "nosniff")];
         let Some(mut stream) = self.0.take() else { return };
-        // RFC 9110 §15.5.6.
-        let allow: &[_] = if answer.status == 405 { &[("Allow", "GET, HEAD")] } else { &[] };
-        let headers = answer.headers.iter().map(|(name, value)| (*name, value.as_str()));
-        let headers = headers.chain(ALWAYS).chain(allow.iter().copied());
-        let headers = headers.filter_map(|(name, value)| Header::from_bytes(name, value).ok()).collect();
-        let (body, length) = (answer.body.as_bytes(), answer.body.len());
-        let response = Response::new(StatusCode(answer.status), headers, body, Some(length), None);
-        let mut bytes = Vec::new();
-        // HTTP/1.0 says that the connection ends here; tiny_http has no other way to.
-        _ = response.raw_print(&mut bytes, HTTPVersion(1, 0), &[], without_body, None);
         // Does not block, and need not: it fits into the buffer of a socket that was not written to.
-        if let Err(error) = stream.write_all(&bytes) {
+        if let Err(error) = stream.write_all(&answer.to_bytes(without_body)) {
             log::debug!("the browser did not take its page: {error}");
         }
     }
