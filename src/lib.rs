@@ -10,6 +10,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | `internals` | what tests, fuzz targets and benchmarks use |
 //! | `program` | a command line becomes an exit code |
 //! | [`commands`], [`refusal`] | `login`, `logout`, `status`, `finish`, `mcp-remote-client`; a refused command line |
 //! | [`compose`] | builds network, authorizer, remote end and loop from the settings, for every command |
@@ -96,6 +97,9 @@
 #![allow(rustdoc::private_intra_doc_links)]
 
 // From the top down.
+#[doc(hidden)]
+pub mod internals;
+
 mod program;
 
 mod commands;
@@ -145,20 +149,3 @@ mod text;
 
 pub use cli::Program;
 pub use program::{main, main_with};
-
-/// What tests, fuzz targets and benchmarks use. It changes without notice.
-#[doc(hidden)]
-pub mod internals {
-    pub use crate::{
-        known_hosts::{Hold, HostEnvironment, HostName, ListHold, hold},
-        local::{Incoming, Lines, Writer},
-        message::{Body, Id, Malformed, Message, OversizedLine, Part, Shape},
-        program::forward_between,
-        remote::event_stream::{EventStream, EventTooLong, ServerSentEvent},
-        report::{
-            Code,
-            catalogue::{CATALOGUE, Entry, Kind, NAME_THE_ADDRESS, START_AGAIN},
-        },
-        tools::{Call, ToolPattern, hide, judge},
-    };
-}

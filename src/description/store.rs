@@ -21,7 +21,7 @@ use super::{Description, Descriptions, Learned};
 use crate::{
     config::Config,
     known_hosts::{HostLimits, HostName, limits},
-    store::{Store, within},
+    store::{self, Store, within},
 };
 
 const FILE: &str = "description.json";
@@ -180,6 +180,11 @@ impl Shared {
             self.store.remove(FILE);
         }
     }
+}
+
+/// Returns a description as it would be written again, for fuzz targets; `None` if it is damaged.
+pub(crate) fn rewritten_description(content: &[u8]) -> Option<Vec<u8>> {
+    store::rewritten::<Kept>(content)
 }
 
 /// A name for everything in the settings that a server could know its users by. The file's own name does

@@ -14,7 +14,7 @@ use log::debug;
 use serde::{Deserialize, Serialize};
 
 use super::{Evidence, HeldRequest, HostLimits, HostName};
-use crate::store::{Store, process::is_alive};
+use crate::store::{self, Store, process::is_alive};
 
 const FILE: &str = "hosts.json";
 /// After this long a limit is tried again: a user may have raised it, or have closed the host by chance.
@@ -150,6 +150,11 @@ fn load(store: &Store, now: SystemTime) -> Hosts {
         store.read_shared(FILE).and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
     hosts.retain(|_, seen| seconds(now).saturating_sub(seen.at) < LIFE.as_secs());
     hosts
+}
+
+/// Returns the limits of all hosts as they would be written again, for fuzz targets; `None` if the file is damaged.
+pub(crate) fn rewritten_limits(content: &[u8]) -> Option<Vec<u8>> {
+    store::rewritten::<Hosts>(content)
 }
 
 fn key(host: &HostName) -> String {

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::{
     Store,
     process::{STOPPED_PATIENCE, is_alive, is_stopped},
+    rewritten,
 };
 
 const FILE: &str = "refresh_in_progress.json";
@@ -78,6 +79,11 @@ impl Store {
             || !is_alive(content.pid)
             || was_awaited && is_stopped(content.pid)
     }
+}
+
+/// Returns a lease as it would be written again, for fuzz targets; `None` if it is damaged.
+pub(crate) fn rewritten_lease(content: &[u8]) -> Option<Vec<u8>> {
+    rewritten::<Content>(content)
 }
 
 impl Drop for Lease {

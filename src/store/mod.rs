@@ -20,6 +20,7 @@ use std::{
 use log::warn;
 use md5::{Digest, Md5};
 use reqwest::Url;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use self::access::{Access, is_fault};
@@ -198,6 +199,11 @@ impl Store {
             options.open(&path)?.write_all(content)
         })
     }
+}
+
+/// Returns a file's content as it would be written again, for fuzz targets; `None` if it is damaged.
+pub(crate) fn rewritten<T: DeserializeOwned + Serialize>(content: &[u8]) -> Option<Vec<u8>> {
+    serde_json::to_vec(&serde_json::from_slice::<T>(content).ok()?).ok()
 }
 
 /// What it means if a file's last content is lost in a crash of the machine.

@@ -85,6 +85,15 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// Without headers, for fuzz targets.
+    ///
+    /// # Errors
+    /// Where there is no such status.
+    pub(crate) fn of(status: u16, body: &[u8]) -> Result<Self, String> {
+        let status = StatusCode::from_u16(status).map_err(|error| error.to_string())?;
+        Ok(Self { status, headers: HeaderMap::new(), body: Bytes::copy_from_slice(body) })
+    }
+
     /// Returns whom a bot filter has answered for, if it was one.
     pub(crate) fn filtered(&self, url: &Url) -> Option<Error> {
         let words = one_line(&self.body);

@@ -7,7 +7,7 @@
 //! - No parameter is taken from inside another parameter's quoted text, or from a scheme that is neither Bearer nor
 //!   DPoP.
 
-use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
+use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 
 /// All challenges of one response, as far as they concern OAuth. Where Bearer and DPoP both give a
 /// parameter, Bearer's counts.
@@ -99,6 +99,28 @@ impl Challenge {
             only_other: others,
         }
     }
+}
+
+/// Returns what [`Challenge::of`] reads in these lines, each value with its name, for fuzz targets; `None` if one of them
+/// is no header value.
+#[must_use]
+pub fn challenge_of(lines: &[&[u8]]) -> Option<Vec<(&'static str, String)>> {
+    let values = lines.iter().map(|line| Some((WWW_AUTHENTICATE, HeaderValue::from_bytes(line).ok()?)));
+    let challenge = Challenge::of(&values.collect::<Option<_>>()?);
+    let flag = |is_set: bool| is_set.then(String::new);
+    let one = [
+        ("bearer", flag(challenge.bearer)),
+        ("dpop", flag(challenge.dpop)),
+        ("resource_metadata", challenge.resource_metadata),
+        ("scope", challenge.scope),
+        ("error", challenge.error),
+        ("error_description", challenge.error_description),
+        ("dpop_error", challenge.dpop_error),
+    ];
+    let algorithms = challenge.dpop_algorithms.into_iter().map(|name| ("algs", name));
+    let others = challenge.only_other.into_iter().map(|name| ("only_other", name));
+    let one = one.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    Some(one.chain(algorithms).chain(others).collect())
 }
 
 enum Scheme {
@@ -218,7 +240,6 @@ fn is_bare(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use reqwest::header::HeaderValue;
 
     use super::*;
 

@@ -229,6 +229,20 @@ pub(crate) fn canonical(server: &Url) -> String {
     if bare { text.trim_end_matches('/').to_owned() } else { text }
 }
 
+/// Returns what follows from a URL, each value with its name, for fuzz targets: its canonical form, where metadata are
+/// looked for, and the resource if the URL is a server's that publishes the document `body`.
+#[must_use]
+pub fn places_of(url: &str, body: &[u8]) -> Option<Vec<(&'static str, String)>> {
+    let url = Url::parse(url).ok()?;
+    let mut places = vec![("origin", origin(&url)), ("canonical", canonical(&url))];
+    places.extend(well_known_resources(&url).into_iter().map(|place| ("resource_metadata", place.into())));
+    let issuer = without_well_known(url.clone()).0;
+    places.extend(well_known_servers(&issuer).into_iter().map(|place| ("metadata", place.into())));
+    let found = ResourceMetadata::of(body).ok();
+    places.extend(found.and_then(|found| resource_of(&found, &url)).map(|resource| ("resource", resource)));
+    Some(places)
+}
+
 /// RFC 9728 §3.1: the segment goes between host and path; then at the root.
 fn well_known_resources(server: &Url) -> Vec<Url> {
     const SEGMENT: &str = "/.well-known/oauth-protected-resource";

@@ -6,6 +6,7 @@
 //! - Nothing is taken for supported because it is not said to be unsupported, but for what a document lets mean that.
 
 use reqwest::Url;
+use serde::Serialize;
 
 use super::members::{Fault, Members, spared};
 use crate::oauth::error::Error;
@@ -44,7 +45,7 @@ pub(crate) struct AuthorizationServer {
 }
 
 /// Authorization server metadata (RFC 8414 §2), the members that are used.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Metadata {
     pub(crate) issuer: Option<String>,
     /// For the browser.
@@ -75,9 +76,10 @@ pub(crate) struct Metadata {
 }
 
 /// Protected resource metadata (RFC 9728 §2) as they were published.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub(crate) struct ResourceMetadata {
     /// Of what they are. One is demanded; some name several, or none.
+    #[serde(rename = "resource")]
     pub(crate) resources: Vec<String>,
     pub(crate) authorization_servers: Vec<String>,
     pub(crate) scopes_supported: Vec<String>,
@@ -180,6 +182,24 @@ impl AuthorizationServer {
         let missing = || Error::Metadata(format!("the metadata of {} name no token endpoint", self.issuer));
         Url::parse(endpoint.ok_or_else(missing)?).map_err(|_| missing())
     }
+}
+
+/// Returns a document about an authorization server, written again as it was read, for fuzz targets.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn metadata_of(body: &[u8]) -> Result<String, String> {
+    let metadata = Metadata::of(body).map_err(|fault| fault.to_string())?;
+    serde_json::to_string(&metadata).map_err(|error| error.to_string())
+}
+
+/// Returns a document about an MCP server, written again as it was read, for fuzz targets.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn resource_metadata_of(body: &[u8]) -> Result<String, String> {
+    let metadata = ResourceMetadata::of(body).map_err(|fault| fault.to_string())?;
+    serde_json::to_string(&metadata).map_err(|error| error.to_string())
 }
 
 /// Scheme, host and port, without a slash at the end.

@@ -195,6 +195,26 @@ fn registration(
     Ok(info)
 }
 
+/// Returns the registration that is kept of this answer of `https://as.example`, for fuzz targets.
+///
+/// # Errors
+/// What people are told.
+pub fn registration_of(status: u16, body: &[u8]) -> Result<Vec<u8>, String> {
+    let server = AuthorizationServer {
+        issuer: "https://as.example".to_owned(),
+        published: true,
+        ..AuthorizationServer::default()
+    };
+    let (redirect_uri, scopes) = ("http://localhost:3335/oauth/callback", ["a".to_owned()]);
+    let asked = request(&server, Wanted { grant: AUTHORIZATION_CODE, redirect_uri, scopes: &scopes }, None);
+    let told = |error: Error| error.to_string();
+    let endpoint = Url::parse("https://as.example/register").map_err(|error| error.to_string())?;
+    let answer = Answer::of(status, body)?;
+    let info = registration(&server, &endpoint, asked, redirect_uri, &answer).map_err(told)?;
+    Client::of(&info, &server, Origin::Registered).ok_or_else(|| told(unusable(&answer)))?;
+    serde_json::to_vec(&info).map_err(|error| error.to_string())
+}
+
 fn unusable(answer: &Answer) -> Error {
     let what = format!("{} bytes came that are no registration", answer.body.len());
     Error::Answer { step: Step::Registration, what, status: None }

@@ -283,6 +283,24 @@ fn members(step: Step, response: &OAuthTokenResponse) -> Result<Map<String, Valu
     }
 }
 
+/// Returns a token response as rmcp gives it back, for fuzz targets; `None` if rmcp takes it for none.
+#[must_use]
+pub fn library_token_response(body: &[u8]) -> Option<Vec<u8>> {
+    let response = serde_json::from_slice::<OAuthTokenResponse>(body).ok()?;
+    serde_json::to_vec(&members(Step::Tokens, &response).ok()?).ok()
+}
+
+/// Returns address and code of the answer to a device authorization request, for fuzz targets; `None` if `oauth2` takes it
+/// for none.
+#[must_use]
+pub fn device_authorization_of(body: &[u8]) -> Option<[String; 2]> {
+    let details = DeviceAuthorization(serde_json::from_slice(body).ok()?);
+    Some(
+        [details.verification_uri_complete().unwrap_or_else(|| details.verification_uri()), details.user_code()]
+            .map(Into::into),
+    )
+}
+
 impl TokenEndpoint {
     /// Sends a request as rmcp and `oauth2` have made it. They make a text of an error, so it is kept.
     async fn carry_out(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Error> {

@@ -295,6 +295,20 @@ fn refusal_of(answer: &Answer, secrets: &[String]) -> Option<Error> {
     }
 }
 
+/// Returns the token response in an answer to a request with the secret "hush", as it goes on to rmcp, for fuzz targets.
+///
+/// # Errors
+/// What people are told.
+pub fn token_response_of(status: u16, body: &[u8]) -> Result<Vec<u8>, String> {
+    let answer = Answer::of(status, body)?;
+    if let Some(refused) = refusal_of(&answer, &["hush".to_owned()]) {
+        return Err(refused.to_string());
+    }
+    let mut content = serde_json::from_slice::<Map<String, Value>>(&answer.body).map_err(|error| error.to_string())?;
+    straighten(&mut content);
+    serde_json::to_vec(&content).map_err(|error| error.to_string())
+}
+
 /// Makes numbers of numbers that are written as text, and a text of a list of scopes; takes a person's token from the
 /// place where Slack puts it; and sees to it that a
 /// code for a device (RFC 8628 §3.2) is neither asked about without a pause nor for ever.

@@ -134,7 +134,8 @@ fn is_refused(info: &Registration) -> bool {
     info.get(REFUSED).and_then(Value::as_bool) == Some(true)
 }
 
-fn is_of(info: &Registration, client: &Client) -> bool {
+/// Returns whether a registration is this client's.
+pub(crate) fn is_of(info: &Registration, client: &Client) -> bool {
     info.get("client_id").and_then(Value::as_str) == Some(&client.id)
 }
 

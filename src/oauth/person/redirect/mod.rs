@@ -30,6 +30,7 @@ use std::{
 use reqwest::Url;
 use tiny_http::Method;
 use tokio::{
+    io::AsyncRead,
     net::{TcpListener, TcpStream},
     sync::mpsc,
     task::JoinSet,
@@ -292,7 +293,7 @@ impl Shared {
         let head = read_head(&mut stream).await?;
         let mut browser = Browser::of(stream.into_std().ok()?);
         let request = RedirectRequest::parse(&head);
-        match request.as_ref().map_or_else(|| Page::Malformed.into(), |request| self.read(request)) {
+        match self.verdict(request.as_ref()) {
             Verdict::Ours { state, issuer, outcome } => {
                 let shared = Arc::downgrade(&self);
                 _ = self.arrivals.send(Arrival::Redirect(Redirect { issuer, outcome, browser, state, shared }));
@@ -307,6 +308,10 @@ impl Shared {
             }
         }
         Some(())
+    }
+
+    fn verdict(&self, request: Option<&RedirectRequest>) -> Verdict {
+        request.map_or_else(|| Page::Malformed.into(), |request| self.read(request))
     }
 
     fn read(&self, request: &RedirectRequest) -> Verdict {
@@ -389,6 +394,45 @@ impl Shared {
 
 fn waiting(sign_ins: &HashMap<String, RedirectState>) -> usize {
     sign_ins.values().filter(|state| matches!(state, RedirectState::Waiting)).count()
+}
+
+/// Returns what a listener on port 3335 that waits for the `state` "s" takes out of this request, each value with its name,
+/// and the answer that needs no sign-in; for fuzz targets. `None` for a request without an end.
+pub async fn receive_redirect(mut stream: impl AsyncRead + Unpin) -> Option<(Vec<(&'static str, String)>, Vec<u8>)> {
+    let head = read_head(&mut stream).await?;
+    let place = Place { host: "localhost".to_owned(), path: "/oauth/callback".to_owned(), server_hash: "0".repeat(32) };
+    let (sender, mut arrivals) = mpsc::unbounded_channel();
+    let sign_ins = HashMap::from([("s".to_owned(), RedirectState::Waiting)]);
+    let shared = Shared {
+        path: place.path.clone(),
+        place,
+        port: 3335,
+        arrivals: sender,
+        unproven: AtomicUsize::new(0),
+        sign_ins: Mutex::new(sign_ins),
+    };
+    let request = RedirectRequest::parse(&head);
+    let (mut taken, answer) = match shared.verdict(request.as_ref()) {
+        Verdict::Ours { state, issuer, outcome } => {
+            let mut taken = vec![("state", Some(state)), ("iss", issuer)];
+            match outcome {
+                Outcome::Code(code) => taken.push(("code", Some(code.expose().clone()))),
+                Outcome::Refused { error, description } => {
+                    taken.extend([("error", Some(error.as_str().to_owned())), ("error_description", description)]);
+                }
+            }
+            (taken, Vec::new())
+        }
+        Verdict::Repeated(state) => (vec![("repeated", Some(state))], Vec::new()),
+        Verdict::Stray(answer) => {
+            let without_body = request.is_some_and(|request| request.method == Method::Head);
+            (Vec::new(), answer.to_bytes(without_body))
+        }
+    };
+    if let Ok(Arrival::Unproven { error, description }) = arrivals.try_recv() {
+        taken.extend([("unproven", Some(error.as_str().to_owned())), ("error_description", description)]);
+    }
+    Some((taken.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(), answer))
 }
 
 /// Whether a browser fetches the address ahead of its user (Fetch Metadata, `Sec-Purpose`; `Purpose` and `X-Moz` before
