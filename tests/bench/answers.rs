@@ -24,6 +24,7 @@ pub(crate) fn tools() -> String {
         tool("burst", "`n` log notifications, then the result."),
         tool("big", "A text of `bytes` bytes, as JSON or, with `sse`, as an event."),
         tool("swallow", "The length of `text`."),
+        tool("bomb", "A compressed text that never ends."),
     ] })
     .to_string()
 }

@@ -36,6 +36,7 @@ pub(crate) enum ToolCall {
     Burst { notifications: u32 },
     Big { bytes: usize, sse: bool },
     Swallow { received: usize },
+    Bomb,
 }
 
 impl Asked {
@@ -102,6 +103,7 @@ fn tool_call(params: &Value) -> Option<ToolCall> {
             sse: arguments["sse"].as_bool().unwrap_or(false),
         },
         "swallow" => ToolCall::Swallow { received: text()?.len() },
+        "bomb" => ToolCall::Bomb,
         _ => return None,
     })
 }

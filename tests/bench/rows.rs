@@ -89,6 +89,12 @@ pub(crate) const LARGE_EVENT_PEAK: Row =
 pub(crate) const ARGUMENTS: Row =
     row("8 MB of arguments", Unit::MegabytesPerSecond, Aim::AtLeast(250.0), Compared::Share);
 pub(crate) const ARGUMENTS_PEAK: Row = row("peak memory, 8 MB of arguments", Unit::Megabytes, Aim::None, Compared::No);
+pub(crate) const BOMBS_PEAK: Row = row(
+    "peak memory, 20 answers of 60 MB, compressed, without an end",
+    Unit::Megabytes,
+    Aim::AtMost(150.0),
+    Compared::No,
+);
 
 pub(crate) const RESIDENT_IDLE: Row = row("memory, idle", Unit::Megabytes, Aim::AtMost(7.0), Compared::No);
 pub(crate) const RESIDENT_AFTER: Row =

@@ -42,6 +42,7 @@ pub(crate) enum Scenario {
     LargeJson,
     LargeEvent,
     LargeArguments,
+    Bombs,
     Idle,
     AfterManyCalls,
     Binary,
@@ -65,7 +66,7 @@ impl Scenario {
                 Self::Notifications,
             ],
         ),
-        ("Large messages", &[Self::LargeJson, Self::LargeEvent, Self::LargeArguments]),
+        ("Large messages", &[Self::LargeJson, Self::LargeEvent, Self::LargeArguments, Self::Bombs]),
         ("Footprint and end", &[Self::Idle, Self::AfterManyCalls, Self::Binary]),
     ];
 
@@ -84,6 +85,7 @@ impl Scenario {
             Self::LargeJson => &[&rows::LARGE_JSON, &rows::LARGE_JSON_PEAK],
             Self::LargeEvent => &[&rows::LARGE_EVENT, &rows::LARGE_EVENT_PEAK],
             Self::LargeArguments => &[&rows::ARGUMENTS, &rows::ARGUMENTS_PEAK],
+            Self::Bombs => &[&rows::BOMBS_PEAK],
             Self::Idle => &[&rows::RESIDENT_IDLE, &rows::EXIT, &rows::DELETED],
             Self::AfterManyCalls => &[&rows::RESIDENT_AFTER],
             Self::Binary => &[&rows::BINARY],
@@ -120,6 +122,7 @@ impl Scenario {
                 let call = Call::Swallow { bytes: ARGUMENTS };
                 large(way, near, call, ARGUMENTS, [&rows::ARGUMENTS, &rows::ARGUMENTS_PEAK]).await
             }
+            Self::Bombs => bombs(way, near).await,
             Self::Idle => idle(way, near, effort).await,
             Self::AfterManyCalls => after_many_calls(way, near, effort).await,
             Self::Binary => Ok(binary(way)),
@@ -267,6 +270,28 @@ async fn large(
     }
     session.close().await?;
     Ok(samples)
+}
+
+/// A server that answers each call with much and never ends an answer.
+async fn bombs(way: &Way, server: &RunningServer) -> Outcome<Samples> {
+    const CALLS: u32 = 20;
+    /// Without a change for this long, no more comes.
+    const SETTLED: Duration = Duration::from_secs(2);
+    let mut session = Session::open(way, server, ROOM).await?;
+    let Some(pid) = session.pid() else {
+        return Ok(Samples::new());
+    };
+    session.start_calls(Call::Bomb, CALLS).await?;
+    let (mut last, mut since) = (0.0, Instant::now());
+    while since.elapsed() < SETTLED {
+        sleep(Duration::from_millis(100)).await;
+        let peak = process::peak_resident(pid)?;
+        if peak > last {
+            (last, since) = (peak, Instant::now());
+        }
+    }
+    session.close().await?;
+    Ok(vec![(&rows::BOMBS_PEAK, last)])
 }
 
 async fn idle(way: &Way, server: &RunningServer, effort: Effort) -> Outcome<Samples> {

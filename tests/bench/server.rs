@@ -5,10 +5,11 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use flate2::{Compression, write::GzEncoder};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -21,7 +22,7 @@ use crate::answers::{
 };
 use crate::asked::{Asked, ToolCall};
 use crate::http::{Framing, Wire};
-use crate::workload::{push_filler, write_notification, write_text_result_end, write_text_result_start};
+use crate::workload::{BOMB, push_filler, write_notification, write_text_result_end, write_text_result_start};
 use crate::{Outcome, tls};
 
 /// A client that opens a connection for each of a thousand calls must not lose any of them to a full queue.
@@ -256,10 +257,45 @@ impl Connection {
                     write_events_end(out);
                 }
                 ToolCall::Big { bytes, sse } => send_big(&id, bytes, sse, out, wire).await?,
+                ToolCall::Bomb => send_bomb(out, wire).await?,
             },
         }
         Ok(())
     }
+}
+
+/// The beginning of an answer that is a quarter of a megabyte on the wire and [`BOMB`] bytes in memory; the rest never comes.
+async fn send_bomb<S>(out: &mut Vec<u8>, wire: &mut Wire<S>) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    /// Encoded once for all. Not so well that it would be refused for that: every tenth piece is of random digits.
+    static ENCODED: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        const PIECE: usize = 1024;
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        _ = encoder.write_all(b"{\"jsonrpc\":\"2.0\",\"result\":{\"text\":\"");
+        let mut random: u32 = 1;
+        for piece in 0..BOMB / PIECE {
+            let mut filler = [b'a'; PIECE];
+            if piece % 10 == 0 {
+                for byte in &mut filler {
+                    random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    *byte = b'0' + u8::try_from(random >> 24).unwrap_or_default() % 10;
+                }
+            }
+            _ = encoder.write_all(&filler);
+        }
+        _ = encoder.flush();
+        encoder.get_ref().clone()
+    });
+    out.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n");
+    out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+    write_chunk_size(out, ENCODED.len());
+    wire.send(out).await?;
+    out.clear();
+    wire.send(&ENCODED).await?;
+    wire.flush().await?;
+    std::future::pending().await
 }
 
 /// A text of any size, written in blocks and never held whole.

@@ -10,7 +10,7 @@ use crate::host::{Adapter, Host, Outbox, Target};
 use crate::ledger::{Ledger, Tally};
 use crate::running_server::RunningServer;
 use crate::scratch::Scratch;
-use crate::workload::Load;
+use crate::workload::{Call, Load};
 
 const INITIALIZE: &[u8] = br#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
 const INITIALIZED: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
@@ -81,6 +81,16 @@ impl Session {
             Self::Direct(direct) => direct.pump(load).await,
             Self::Host { host, next_id } => pump(host, next_id, load).await,
         }
+    }
+
+    /// Writes calls whose answers are not awaited.
+    pub(crate) async fn start_calls(&mut self, call: Call, count: u32) -> Outcome<()> {
+        for id in 0..count {
+            let mut request = Vec::new();
+            call.write_request(FIRST_CALL_ID + id, &mut request);
+            self.send(&request).await?;
+        }
+        Ok(())
     }
 
     /// The adapter's process, if there is one.

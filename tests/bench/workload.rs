@@ -20,11 +20,25 @@ const FILLER: &[u8; 64] = b"It is a truth universally acknowledged, that a singl
 pub(crate) enum Call {
     Echo,
     EchoSse,
-    Sleep { milliseconds: u32 },
-    Burst { notifications: u32 },
-    Big { bytes: usize, sse: bool },
-    Swallow { bytes: usize },
+    Sleep {
+        milliseconds: u32,
+    },
+    Burst {
+        notifications: u32,
+    },
+    Big {
+        bytes: usize,
+        sse: bool,
+    },
+    Swallow {
+        bytes: usize,
+    },
+    /// A compressed answer of [`BOMB`] bytes that never ends.
+    Bomb,
 }
+
+/// Bytes of a bomb: a little less than the largest message that is taken by default.
+pub(crate) const BOMB: usize = 60 * 1024 * 1024;
 
 /// Many calls: how many, and how many of them at the same time.
 #[derive(Clone, Copy)]
@@ -45,6 +59,7 @@ impl Call {
             Self::Burst { .. } => "burst",
             Self::Big { .. } => "big",
             Self::Swallow { .. } => "swallow",
+            Self::Bomb => "bomb",
         }
     }
 
@@ -63,6 +78,7 @@ impl Call {
             Self::Sleep { milliseconds } => push(out, format_args!("{{\"ms\":{milliseconds}}}")),
             Self::Burst { notifications } => push(out, format_args!("{{\"n\":{notifications}}}")),
             Self::Big { bytes, sse } => push(out, format_args!("{{\"bytes\":{bytes},\"sse\":{sse}}}")),
+            Self::Bomb => out.extend_from_slice(b"{}"),
             Self::Swallow { bytes } => {
                 out.extend_from_slice(b"{\"text\":\"");
                 push_filler(bytes, out);
@@ -91,6 +107,7 @@ impl Call {
             }
             Self::Sleep { .. } | Self::Burst { .. } => text == b"done",
             Self::Big { bytes, .. } => text.len() == bytes && is_filler(text),
+            Self::Bomb => false,
             Self::Swallow { bytes } => text == bytes.to_string().as_bytes(),
         }
     }

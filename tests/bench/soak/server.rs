@@ -230,7 +230,7 @@ impl Server {
                         sleep(time).await;
                         write_json(out, "", &text_result(&id, "done"));
                     }
-                    ToolCall::Burst { .. } | ToolCall::Big { .. } | ToolCall::Swallow { .. } => {
+                    ToolCall::Burst { .. } | ToolCall::Big { .. } | ToolCall::Swallow { .. } | ToolCall::Bomb => {
                         write_json(out, "", unknown_method(&id).as_bytes());
                     }
                 }
