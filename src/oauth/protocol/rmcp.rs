@@ -44,6 +44,8 @@ use crate::{
     sync::LockExt,
 };
 
+/// What is said of a token response that cannot be read.
+const UNREADABLE: &str = "no token response";
 /// How long a lost connection is tried again while the person is busy elsewhere.
 const LONGEST_POLL_PAUSE: Duration = Duration::from_secs(30);
 
@@ -111,7 +113,12 @@ pub(crate) async fn redeem(
     // Checked already (`check_issuer`), with an exception that rmcp does not know.
     let issuer = pending.expected_issuer.as_deref().filter(|_| has_issuer);
     let response = manager.exchange_code_for_token_with_issuer(code, &pending.state, issuer).await;
-    members(Step::CodeExchange, &response.map_err(|error| endpoint.refusal(Step::CodeExchange, &error))?)
+    let response = response.map_err(|error| match error {
+        // rmcp quotes what it cannot read: there may be a token in it.
+        AuthError::TokenExchangeFailed(_) => endpoint.refusal(Step::CodeExchange, &UNREADABLE),
+        error => endpoint.refusal(Step::CodeExchange, &error),
+    })?;
+    members(Step::CodeExchange, &response)
 }
 
 /// Returns rmcp's manager for one client. It has the MCP server's own URL for the resource, which [`TokenEndpoint`]
@@ -187,13 +194,14 @@ struct StoreAdapter {
 impl CredentialStore for StoreAdapter {
     async fn load(&self) -> Result<Option<StoredCredentials>, AuthError> {
         let response = serde_json::from_value(Value::Object(self.held.guard().clone()));
-        let response = response.map_err(|error| AuthError::CredentialStoreError(error.to_string()))?;
+        // The error is not quoted: there may be a token in it.
+        let response = response.map_err(|_| AuthError::CredentialStoreError(UNREADABLE.to_owned()))?;
         Ok(Some(StoredCredentials::new(self.client_id.clone(), Some(response), self.granted.clone(), None)))
     }
 
     async fn save(&self, credentials: StoredCredentials) -> Result<(), AuthError> {
         let Ok(Value::Object(response)) = serde_json::to_value(&credentials.token_response) else {
-            return Err(AuthError::CredentialStoreError("no token response".to_owned()));
+            return Err(AuthError::CredentialStoreError(UNREADABLE.to_owned()));
         };
         let received = credentials.token_received_at.map(|at| UNIX_EPOCH + Duration::from_secs(at));
         *self.held.guard() = (self.keep)(response, credentials.issuer.as_deref(), received);
@@ -279,7 +287,7 @@ impl DeviceAuthorization {
 fn members(step: Step, response: &OAuthTokenResponse) -> Result<Map<String, Value>, Error> {
     match serde_json::to_value(response) {
         Ok(Value::Object(members)) => Ok(members),
-        _ => Err(Error::Answer { step, what: "no token response".to_owned(), status: None }),
+        _ => Err(Error::Answer { step, what: UNREADABLE.to_owned(), status: None }),
     }
 }
 
@@ -449,6 +457,22 @@ mod tests {
             let told = "the exchange of the code was refused: bad_verification_code (The code is wrong)";
             assert_eq!(error.to_string(), told, "{status}");
         }
+    }
+
+    #[tokio::test]
+    async fn unreadable_token_response_is_not_quoted() {
+        for answer in [json!("the-token"), json!({ "access_token": "a", "token_type": "b", "refresh_token": 4711 })] {
+            let (endpoint, _) = endpoint(&[(200, answer)]);
+            let (_, pending) = authorization_request(&endpoint, REDIRECT_URI, &[]).await.unwrap();
+            let error = redeem(&endpoint, REDIRECT_URI, &pending, "the-code", true).await.unwrap_err();
+            assert_eq!(error.to_string(), "the exchange of the code: no token response");
+        }
+        let held =
+            json!({ "access_token": "a", "token_type": "Bearer", "refresh_token": "r", "expires_in": "the-token" });
+        let held = held.as_object().unwrap().clone();
+        let (endpoint, _) = endpoint(&[]);
+        let error = refresh(&endpoint, held, scopes(), false, Arc::new(|response, _, _| response)).await.unwrap_err();
+        assert!(!error.to_string().contains("the-token"), "{error}");
     }
 
     #[tokio::test]
