@@ -49,7 +49,8 @@ impl Members {
         }
     }
 
-    /// Returns a list of texts. A text is a list of its words; what is no text in a list is left out.
+    /// Returns a list of texts. A text is a list of its words; what is no text in a list, or an empty one, is
+    /// left out.
     ///
     /// # Errors
     /// [`Fault::Type`].
@@ -57,7 +58,10 @@ impl Members {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(words(text))),
-            Some(Value::Array(values)) => Ok(Some(values.iter().filter_map(Value::as_str).map(Into::into).collect())),
+            Some(Value::Array(values)) => {
+                let texts = values.iter().filter_map(Value::as_str).filter(|text| !text.is_empty());
+                Ok(Some(texts.map(Into::into).collect()))
+            }
             Some(value) => Err(fault(name, value, "a list")),
         }
     }
@@ -125,6 +129,14 @@ mod tests {
         assert_eq!(members.list("h").map_err(told), Err("their member h is an object, not a list".to_owned()));
         assert_eq!(members.flag("f").map_err(told), Err("their member f is a text, not true or false".to_owned()));
         assert_eq!(members.text("j").map_err(told), Err("their member j is a number, not a text".to_owned()));
+    }
+
+    #[test]
+    fn empty_text_is_none_in_a_list_either() {
+        let members = members(r#"{"a":["",1],"b":["","x"],"c":" ,"}"#);
+        for (name, texts) in [("a", &[][..]), ("b", &["x"]), ("c", &[])] {
+            assert_eq!(members.list(name), Ok(Some(texts.iter().map(ToString::to_string).collect())), "{name}");
+        }
     }
 
     #[test]
