@@ -3,6 +3,7 @@
 
 #![no_main]
 
+mod alike;
 mod shown;
 
 use libfuzzer_sys::fuzz_target;
@@ -13,6 +14,8 @@ use mcp_remote::internals::{
 use serde_json::{Map, Value};
 
 const STATUSES: [u16; 8] = [200, 201, 204, 302, 400, 401, 429, 503];
+/// RFC 8259 §8.1.
+const MARK: &[u8] = b"\xef\xbb\xbf";
 const ASKED: &str = "https://mcp.example:8443/a/b?k=1#f";
 
 fuzz_target!(|input: &[u8]| {
@@ -34,11 +37,13 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fn again(body: &[u8], read: fn(&[u8]) -> Result<String, String>) {
-    let marked = [b"\xef\xbb\xbf", body].concat();
+    let marked = [MARK, body].concat();
     match read(body) {
         Ok(written) => {
             assert_eq!(read(written.as_bytes()).as_ref(), Ok(&written));
-            assert_eq!(read(&marked).as_ref(), Ok(&written), "with a byte order mark");
+            if !body.starts_with(MARK) {
+                assert_eq!(read(&marked).as_ref(), Ok(&written), "with a byte order mark");
+            }
         }
         Err(told) => shown::assert_is_line(&told),
     }
@@ -50,8 +55,7 @@ fn registration(status: u16, body: &[u8]) {
             let read: Map<String, Value> = serde_json::from_slice(&info).unwrap();
             assert_eq!(read["issuer"], "https://as.example");
             assert!(read["client_id"].is_string() || read["client_id"].is_number());
-            let again = registration_of(201, &info).unwrap();
-            assert_eq!(serde_json::from_slice::<Map<String, Value>>(&again).unwrap(), read);
+            alike::assert_alike(&registration_of(201, &info).unwrap(), &info);
         }
         Err(told) => shown::assert_is_line(&told),
     }
@@ -60,14 +64,14 @@ fn registration(status: u16, body: &[u8]) {
 fn tokens(status: u16, body: &[u8]) {
     match token_response_of(status, body) {
         Ok(response) => {
-            assert_eq!(token_response_of(200, &response).as_ref(), Ok(&response), "straightened twice");
+            alike::assert_alike(&token_response_of(200, &response).unwrap(), &response);
             if let Some(members) = library_token_response(&response) {
                 let read: Value = serde_json::from_slice(&members).unwrap();
                 let given: Value = serde_json::from_slice(&response).unwrap();
                 for name in ["access_token", "refresh_token", "expires_in", "id_token"] {
                     assert_eq!(read.get(name), given.get(name), "{name}");
                 }
-                assert_eq!(library_token_response(&members), Some(members));
+                alike::assert_alike(&library_token_response(&members).unwrap(), &members);
             }
             _ = device_authorization_of(&response);
         }
@@ -83,7 +87,7 @@ fn places(url: &str, body: &[u8]) {
     let find = |wanted: &str| places.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.as_str());
     let origin_of = |url: &str| places_of(url, b"")?.into_iter().find(|(name, _)| *name == "origin");
     let (origin, canonical) = (find("origin").unwrap(), find("canonical").unwrap());
-    if origin == "null" {
+    if !canonical.starts_with("http://") && !canonical.starts_with("https://") {
         return; // no server has such a URL
     }
     assert!(!canonical.contains(['?', '#']), "{canonical}");

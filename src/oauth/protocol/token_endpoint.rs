@@ -304,7 +304,8 @@ pub fn token_response_of(status: u16, body: &[u8]) -> Result<Vec<u8>, String> {
     if let Some(refused) = refusal_of(&answer, &["hush".to_owned()]) {
         return Err(refused.to_string());
     }
-    let mut content = serde_json::from_slice::<Map<String, Value>>(&answer.body).map_err(|error| error.to_string())?;
+    let content = serde_json::from_slice::<Map<String, Value>>(&answer.body);
+    let mut content = content.map_err(|_| "no token response".to_owned())?;
     straighten(&mut content);
     serde_json::to_vec(&content).map_err(|error| error.to_string())
 }
