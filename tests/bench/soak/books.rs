@@ -26,6 +26,8 @@ pub(crate) struct Books {
     pub(crate) codes: BTreeMap<String, u64>,
     pub(crate) slowest: Duration,
     pub(crate) notifications: u32,
+    /// The number of the next notification.
+    pub(crate) next_notification: u32,
     /// Messages of the server that are neither.
     pub(crate) others: u64,
     pub(crate) unknown_answers: u64,
@@ -73,11 +75,12 @@ impl Books {
         match Line::read(line) {
             Line::Answer { id } => self.receive_answer(id, line, drops),
             Line::Notification { number } => {
-                if number != self.notifications {
+                if number != self.next_notification {
                     self.out_of_order += 1;
-                    self.violate(format!("notification {number} in place of {}", self.notifications));
+                    self.violate(format!("notification {number} in place of {}", self.next_notification));
                 }
-                self.notifications = number + 1;
+                self.notifications += 1;
+                self.next_notification = number + 1;
             }
             Line::Other => self.others += 1,
             Line::NotJson => self.violate(format!("not a message: {}", beginning(line))),

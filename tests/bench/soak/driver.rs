@@ -119,7 +119,7 @@ impl Driver {
         let end = Instant::now() + PATIENCE;
         let mut left = load.calls;
         let mut drops = self.server.state().counts.drops;
-        while left > 0 || self.books.in_flight > 0 || self.books.notifications < notifications {
+        while left > 0 || self.books.in_flight > 0 || self.books.next_notification < notifications {
             let now = self.server.state().counts.drops;
             // Once connections were dropped, no call is begun before the adapter must have noticed.
             if self.books.in_flight == 0 {
@@ -131,7 +131,7 @@ impl Driver {
             }
             if timeout_at(end, self.turn()).await.is_err() {
                 let unanswered: Vec<_> = self.books.unanswered().take(10).collect();
-                let missing = notifications.saturating_sub(self.books.notifications);
+                let missing = notifications.saturating_sub(self.books.next_notification);
                 let (in_flight, seconds) = (self.books.in_flight, PATIENCE.as_secs());
                 return Err(format!(
                     "after {seconds} s {in_flight} calls are unanswered ({unanswered:?}) and {missing} notifications missing"
