@@ -17,6 +17,24 @@ pub(crate) fn write_no_core_dump() {
     }
 }
 
+/// Allows as many open files as the system lets a program allow itself: desktops start programs with 256 on macOS and 1024 on
+/// Linux, and a host may have a thousand calls open, each with a connection.
+pub(crate) fn raise_open_file_limit() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        /// The most that macOS takes (OPEN_MAX).
+        const MOST: u64 = 10_240;
+        let limit = getrlimit(Resource::Nofile);
+        let raised = limit.maximum.unwrap_or(MOST).min(MOST);
+        if limit.current.is_some_and(|current| current < raised)
+            && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit })
+        {
+            log::debug!("the limit of open files stays: {error}");
+        }
+    }
+}
+
 /// Lets a write beyond the largest file that is allowed fail like any other, instead of ending the program (SIGXFSZ,
 /// setrlimit(2)).
 ///

@@ -155,6 +155,7 @@ fn run_to_end<T>(
         log::warn!("{remark}");
     }
     own_process::write_no_core_dump();
+    own_process::raise_open_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(async {
         own_process::survive_file_size_limit();

@@ -151,7 +151,7 @@ impl Authorizer {
             begins
         }) {
             let (context, read) = (self.context.clone(), self.first_read.clone());
-            tokio::task::spawn_blocking(move || {
+            self.place.read(move || {
                 context.current();
                 read.send_replace(FirstRead::Done);
             });

@@ -5,7 +5,7 @@
 //!
 //! - The thread is started with the first task, and ends with its owner, or with the program if the disk holds it.
 
-use std::{sync::OnceLock, thread};
+use std::{io, sync::OnceLock, thread};
 
 use log::warn;
 use tokio::{
@@ -38,6 +38,19 @@ impl Place {
         Self::Thread(OnceLock::new())
     }
 
+    /// Reads files beside the caller, who does not wait for the end.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub(crate) fn read(&self, work: impl FnOnce() + Send + 'static) {
+        match self {
+            #[cfg(test)]
+            Self::Here => work(),
+            // The thread that looks up the server's name next, so this costs none of its own.
+            Self::Thread(_) => _ = tokio::task::spawn_blocking(work),
+        }
+    }
+
     /// Runs a task there.
     pub(crate) fn spawn(&self, tasks: &mut JoinSet<()>, task: impl Future<Output = ()> + Send + 'static) {
         match self {
@@ -54,7 +67,7 @@ impl Place {
 }
 
 impl Worker {
-    fn start() -> std::io::Result<Self> {
+    fn start() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();

@@ -19,6 +19,8 @@ use crate::sync::LockExt;
 
 /// How long an operation may take before the store counts as unavailable: longer than a disk takes to start.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a person waits for a look into the store.
+pub(crate) const DISK_PATIENCE: Duration = Duration::from_secs(2);
 /// Times a read is tried again that failed, and the pause in between: too many open files, or a scanner, pass.
 const MORE_TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
@@ -125,6 +127,12 @@ impl Access {
         let state = self.state.guard();
         let (_, path) = state.under_way.values().find(|(since, _)| since.elapsed() >= PATIENCE)?;
         Some(Unavailable { path: path.clone(), why: None })
+    }
+
+    /// Returns why a file could not be read, if so.
+    pub(super) fn fault(&self, path: &Path) -> Option<Unavailable> {
+        let why = self.state.guard().faults.get(path).cloned()?;
+        Some(Unavailable { path: path.to_owned(), why: Some(why) })
     }
 
     /// Returns why the store is unavailable, if it is.

@@ -24,7 +24,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use self::access::{Access, is_fault};
-pub(crate) use self::access::{Unavailable, within};
+pub(crate) use self::access::{DISK_PATIENCE, Unavailable, within};
 use crate::report::{self, Code};
 
 mod access;
@@ -69,6 +69,11 @@ impl Store {
     /// asked for what may be stored.
     pub(crate) fn unavailable(&self) -> Option<Unavailable> {
         self.access.unavailable()
+    }
+
+    /// Returns the same, if this file could not be read.
+    pub(crate) fn unavailable_file(&self, name: &str) -> Option<Unavailable> {
+        self.access.fault(&self.path(name))
     }
 
     /// Returns the same, if an operation does not end.

@@ -230,3 +230,17 @@ async fn file_size_limit_ends_nothing_and_core_dumps_are_off() {
     }
     host.close().await;
 }
+
+#[tokio::test]
+async fn client_names_disk_that_does_not_answer() {
+    let server = Server::with(ordinary).await;
+    let home = new_home();
+    hang(&file(home.path(), &server.url("/mcp"), "tokens.json"));
+    let client = tokio::process::Command::new(env!("CARGO_BIN_EXE_mcp-remote-client"))
+        .args([&server.url("/mcp"), "--config-dir", home.path().to_str().unwrap()])
+        .kill_on_drop(true)
+        .output();
+    let told = tokio::time::timeout(Duration::from_secs(30), client).await.expect("the client ends").unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(told.contains("does not answer [store_unavailable]") && told.contains("initialize"), "{told}");
+}

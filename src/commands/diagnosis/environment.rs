@@ -24,7 +24,7 @@ use crate::{
         stored::tokens::{TokenFile, Tokens},
     },
     report::{Code, Report},
-    store::Store,
+    store::{DISK_PATIENCE, Store, within},
 };
 
 /// Tells all of it.
@@ -46,24 +46,23 @@ pub(super) async fn check(config: &Config, terminal: &Terminal, printer: &mut Pr
             "--header gives an Authorization, so there is no sign-in",
         ));
     }
-    printer.print(store(&config.store))?;
     let store = Store::new(config.store.clone(), config.server_hash.clone());
-    let sign_ins = status::sign_ins(&store);
+    let (folder, read) = (config.store.clone(), store.clone());
+    let Some((finding, sign_ins, unsound)) =
+        within(DISK_PATIENCE, move || (self::store(&folder), status::sign_ins(&read), unsound(&read)))
+    else {
+        let text = format!("the disk with {} does not answer", config.store.display());
+        let report = Report::new(Code::StoreUnavailable, text, None);
+        return printer.print(Finding::report(DiagnosisStep::Store, Outcome::Warn, report));
+    };
+    printer.print(finding)?;
     for sign_in in &sign_ins {
         let by = sign_in.issuer.as_ref().map(|issuer| format!(", by {issuer}")).unwrap_or_default();
         let outcome = if sign_in.expired && !sign_in.refreshable { Outcome::Info } else { Outcome::Ok };
         printer.print(Finding::new(DiagnosisStep::StoredSignIn, outcome, format!("{}{by}", sign_in.until())))?;
     }
-    for name in store.names("").iter().filter(|name| name.ends_with(".json")) {
-        let is_sound = match TokenFile::all().find(|file| file.name() == *name) {
-            Some(file) => Tokens::load(&store, file).is_some(),
-            None => store.read(name).is_none_or(|content| serde_json::from_slice::<IgnoredAny>(&content).is_ok()),
-        };
-        if !is_sound {
-            let text = format!("{} is damaged and is left out", store.path(name).display());
-            let report = Report::new(Code::StoreDamaged, text, None);
-            printer.print(Finding::report(DiagnosisStep::StoredSignIn, Outcome::Warn, report))?;
-        }
+    for report in unsound {
+        printer.print(Finding::report(DiagnosisStep::StoredSignIn, Outcome::Warn, report))?;
     }
     if sign_ins.is_empty() {
         printer
@@ -73,6 +72,27 @@ pub(super) async fn check(config: &Config, terminal: &Terminal, printer: &mut Pr
         printer.print(callback_port(config, &store).await)?;
     }
     Ok(())
+}
+
+/// Reports on the stored files that are damaged, or cannot be read.
+fn unsound(store: &Store) -> Vec<Report> {
+    let names = store.names("").into_iter().filter(|name| name.ends_with(".json"));
+    let report = |name: String| {
+        let is_sound = match TokenFile::all().find(|file| file.name() == name) {
+            Some(file) => Tokens::load(store, file).is_some(),
+            None => store.read(&name).is_none_or(|content| serde_json::from_slice::<IgnoredAny>(&content).is_ok()),
+        };
+        let unreadable = store.unavailable_file(&name);
+        match (unreadable, is_sound) {
+            (Some(unavailable), _) => Some(Report::new(Code::StoreUnavailable, unavailable.to_string(), None)),
+            (None, true) => None,
+            (None, false) => {
+                let text = format!("{} is damaged and is left out", store.path(&name).display());
+                Some(Report::new(Code::StoreDamaged, text, None))
+            }
+        }
+    };
+    names.filter_map(report).collect()
 }
 
 /// Whether the folder of sign-ins can be used, and belongs to its owner only.

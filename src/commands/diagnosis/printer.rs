@@ -19,7 +19,7 @@ use crate::{
     mcp::method,
     oauth::stored::tokens::{TokenFile, Tokens},
     report::{Code, Report},
-    store::Store,
+    store::{DISK_PATIENCE, Store, within},
     text::{is_key, is_obeyed},
 };
 
@@ -293,9 +293,11 @@ impl Redactor {
         let store = Store::new(config.store.clone(), config.server_hash.clone());
         let mut redactor = Self { secrets: Vec::new(), home };
         redactor.learn(secrets);
-        for file in TokenFile::all() {
-            Tokens::load(&store, file).iter().for_each(|tokens| redactor.learn_tokens(tokens));
-        }
+        // A token that is read later is learned then.
+        let stored =
+            within(DISK_PATIENCE, move || TokenFile::all().filter_map(|file| Tokens::load(&store, file)).collect());
+        let stored: Vec<_> = stored.unwrap_or_default();
+        stored.iter().for_each(|tokens| redactor.learn_tokens(tokens));
         redactor
     }
 

@@ -26,6 +26,8 @@ use crate::{
 
 /// Longest pause between tries to open the GET stream. An idle stream is worth little traffic.
 const LONGEST_STREAM_PAUSE: Duration = Duration::from_secs(60);
+/// A stream that was open for this long ended for a reason of its own: balancers cut streams off after 30 s and more.
+const LASTING: Duration = Duration::from_secs(20);
 /// The longest `Retry-After` that is obeyed: one beyond it is a mistake.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 /// The GET stream waits for the first answer, so as not to take the one warm connection from the
@@ -140,7 +142,7 @@ impl StreamableHttp {
             if let Some(error) = &error {
                 debug!("the GET stream: {}", chain(error));
             }
-            if since.elapsed() > LONGEST_STREAM_PAUSE {
+            if since.elapsed() > LASTING {
                 backoff = Backoff::up_to(LONGEST_STREAM_PAUSE);
             }
             let is_empty = stream.as_ref().is_some_and(|stream| stream.empty_resumptions > EMPTY_AND_HASTY);
