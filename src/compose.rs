@@ -21,7 +21,7 @@ use crate::{
     forward::{self, Clock, Ends, Forward, Settings},
     local::{Lines, Writer},
     network::ClientFactory,
-    oauth::{Authorizer, Place, http::client::HttpClient},
+    oauth::{Authorizer, Executor, http::client::HttpClient},
     observer::Observer,
     remote::{self, EventReceiver, Opener, http::Http},
     shutdown::Stop,
@@ -100,7 +100,7 @@ pub(crate) fn remote_end(config: &Config, observer: Observer) -> anyhow::Result<
             client,
             store(config),
             observer.of_authorization(),
-            Place::thread(),
+            Executor::thread(),
         ))
     });
     let http = Http::new(

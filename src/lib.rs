@@ -91,6 +91,10 @@
 //!     token.
 //! 12. The redirect's listener is on loopback, exists only while a sign-in is under way and for three seconds after it,
 //!     and ignores what is not its own.
+//! 13. While a host is served, the loop's thread touches no disk: authorization has a thread of its own, and every other
+//!     look into the store is waited for up to a limit.
+//! 14. What a server makes this program keep or write has a limit for all of it, not only for each piece: responses, cookies,
+//!     log lines.
 
 #![forbid(unsafe_code)]
 // The map leads to private modules: it is read with `cargo doc --document-private-items`.

@@ -140,11 +140,11 @@ fn prints_secrets(line: &Metadata<'_>) -> bool {
 }
 
 /// A module, and a line in it.
-type Place = (Option<&'static str>, Option<u32>);
+type CallSite = (Option<&'static str>, Option<u32>);
 
-/// How many lines each place has written.
+/// How many lines each call site has written.
 #[derive(Default)]
-struct Alike(Mutex<HashMap<Place, Lines>>);
+struct Alike(Mutex<HashMap<CallSite, Lines>>);
 
 struct Lines {
     since: Instant,

@@ -24,11 +24,11 @@ use super::{
     context::Context,
     credential::Credential,
     error::Error,
+    executor::Executor,
     fact::Facts,
     flow::{self, Cause},
     held::SECOND_THOUGHT,
     http::client::HttpClient,
-    place::Place,
     progress::{Need, Phase, Progress},
     protocol::{challenge::Challenge, scope},
     stored::sign_in::SignIn,
@@ -81,7 +81,7 @@ pub(crate) struct Authorizer {
     flight: Mutex<Option<watch::Receiver<Phase>>>,
     tasks: Mutex<JoinSet<()>>,
     /// Where the tasks run.
-    place: Place,
+    executor: Executor,
     /// How far the first look into the store is.
     first_read: watch::Sender<FirstRead>,
     need: watch::Sender<Need>,
@@ -97,11 +97,11 @@ impl Authorizer {
         http: HttpClient,
         store: Store,
         facts: Facts,
-        place: Place,
+        executor: Executor,
     ) -> Self {
         Self {
             start,
-            place,
+            executor,
             first_read: watch::Sender::new(FirstRead::NotBegun),
             context: Arc::new(Context::new(settings, http, store, facts)),
             flight: Mutex::new(None),
@@ -151,7 +151,7 @@ impl Authorizer {
             begins
         }) {
             let (context, read) = (self.context.clone(), self.first_read.clone());
-            self.place.read(move || {
+            self.executor.read(move || {
                 context.current();
                 read.send_replace(FirstRead::Done);
             });
@@ -372,7 +372,7 @@ impl Authorizer {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.guard();
         while tasks.try_join_next().is_some() {}
-        self.place.spawn(&mut tasks, task);
+        self.executor.spawn(&mut tasks, task);
     }
 }
 

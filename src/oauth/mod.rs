@@ -1,7 +1,7 @@
 //! Authorization (MCP 2025-03-26 to 2026-07-28, Authorization): a challenge goes in, a credential comes out, or the
 //! reason why there is none.
 //!
-//! From the top down: [`authorizer`] (one flight per process, who waits how long; on a thread of its own, [`place`]) → [`flow`] (from a challenge to a
+//! From the top down: [`authorizer`] (one flight per process, who waits how long; on a thread of its own, [`executor`]) → [`flow`] (from a challenge to a
 //! credential) → [`grants`] → [`client`] (client registration), [`providers`] (known quirks) → [`attempt`], [`context`] (what
 //! all steps share) → [`person`] (browser, page, redirect) → [`held`] (the credential in use) → [`stored`] (file formats)
 //! → [`protocol`] (RFCs only: no store, no settings) → [`http`] (the guarded client). A module uses only modules that are
@@ -15,7 +15,7 @@
 
 mod authorizer;
 
-mod place;
+mod executor;
 
 mod report;
 
@@ -54,7 +54,7 @@ mod tests;
 pub(crate) use self::{
     authorizer::{Authorizer, Deadline, Requester},
     credential::Credential,
-    place::Place,
+    executor::Executor,
     progress::{AskedBy, Asking, Need},
     report::page_host,
 };

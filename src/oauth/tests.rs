@@ -17,9 +17,9 @@ use super::{
     authorizer::Authorizer,
     credential::{Credential, Obtained},
     error::Error,
+    executor::Executor,
     fact::Facts,
     http::client::{Answer, tests::scripted},
-    place::Place,
     progress::{AskedBy, Asking, Need},
     protocol::challenge::Challenge,
     stored::tokens::{TokenFile, Tokens},
@@ -95,7 +95,7 @@ impl World {
             http,
             store.clone(),
             Facts::default(),
-            Place::Here,
+            Executor::Caller,
         ));
         Self { authorizer, store, answers, asked, _home: home }
     }

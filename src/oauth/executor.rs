@@ -16,10 +16,10 @@ use tokio::{
 
 /// Where tasks run.
 #[derive(Debug)]
-pub(crate) enum Place {
+pub(crate) enum Executor {
     /// With whoever spawns them: tests pause the clock of that runtime.
     #[cfg(test)]
-    Here,
+    Caller,
     /// On a thread of their own.
     Thread(OnceLock<Option<Worker>>),
 }
@@ -32,8 +32,8 @@ pub(crate) struct Worker {
     _stop: oneshot::Sender<()>,
 }
 
-impl Place {
-    /// Returns the place for the program. Starts nothing.
+impl Executor {
+    /// Returns the executor of the program. Starts nothing.
     pub(crate) fn thread() -> Self {
         Self::Thread(OnceLock::new())
     }
@@ -45,7 +45,7 @@ impl Place {
     pub(crate) fn read(&self, work: impl FnOnce() + Send + 'static) {
         match self {
             #[cfg(test)]
-            Self::Here => work(),
+            Self::Caller => work(),
             // The thread that looks up the server's name next, so this costs none of its own.
             Self::Thread(_) => _ = tokio::task::spawn_blocking(work),
         }
@@ -55,7 +55,7 @@ impl Place {
     pub(crate) fn spawn(&self, tasks: &mut JoinSet<()>, task: impl Future<Output = ()> + Send + 'static) {
         match self {
             #[cfg(test)]
-            Self::Here => _ = tasks.spawn(task),
+            Self::Caller => _ = tasks.spawn(task),
             Self::Thread(worker) => {
                 match worker.get_or_init(|| Worker::start().inspect_err(|error| warn!("no thread: {error}")).ok()) {
                     Some(worker) => _ = tasks.spawn_on(task, &worker.runtime),
