@@ -25,9 +25,9 @@ use reqwest::{
 pub(crate) const ACCEPTED: HeaderValue = HeaderValue::from_static("gzip");
 
 /// Decoded bytes that are passed on at a time.
-const PIECE: usize = 64 * 1024;
+const PIECE: usize = 32 * 1024;
 /// Encoded bytes that are decoded in one step: a thousand times as much may come of them.
-const STEP: usize = 256;
+const STEP: usize = 64;
 /// Decoded bytes that may come for one encoded byte. JSON of real servers stays far below: a table of equal rows reaches 40.
 const MOST_EXPANSION: u64 = 100;
 /// Decoded bytes of a body that may come whatever their number, because a short body proves nothing.

@@ -65,11 +65,12 @@ impl Http {
     /// [`Error::BadMessage`] for one that does, [`Error::TooLarge`], and those of [`chunk`](Self::chunk).
     pub(crate) async fn content(&self, mut response: Response) -> Result<Content, Error> {
         if is_event_stream(&response) {
-            return Ok(Content::Events(Box::new(EventReader::new(response, self.limit, self.memory.share()))));
+            let share = self.memory.share(&response);
+            return Ok(Content::Events(Box::new(EventReader::new(response, self.limit, share))));
         }
         let claims_json = essence(&response).is_some_and(|kind| kind == "application/json" || kind.ends_with("+json"));
         let (mut assembly, mut length, mut beginning) = (Assembly::default(), 0, Bytes::new());
-        let mut share = self.memory.share();
+        let mut share = self.memory.share(&response);
         let fault = |malformed, response: &Response, beginning: &[u8]| {
             if claims_json { Error::BadMessage(malformed) } else { not_mcp(response, beginning) }
         };

@@ -2,7 +2,9 @@
 //! answers every call of a host at once, and stops before the end of each answer.
 //!
 //! One message of the largest size is shared by all; one more is for a single response at a time, so that one always comes
-//! to its end. Who finds no room stops reading, and waits. While one waits, a response whose server is silent is given up.
+//! to its end. Who finds no room stops reading, and waits, over HTTP/1.1. Over HTTP/2 it fails, because data that are not
+//! read take the window of all streams of the connection (RFC 9113 §5.2.1). While room is needed, a response whose server is
+//! silent is given up.
 //!
 //! # Invariants
 //!
@@ -15,7 +17,8 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use reqwest::{Response, Version};
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{remote::error::Error, sync::LockExt};
 
@@ -44,17 +47,27 @@ struct Taken {
     reserve: bool,
     /// Responses that wait for room.
     waiting: usize,
+    /// When a response found none that does not wait.
+    refused: Option<Instant>,
+}
+
+impl Taken {
+    /// Whether somebody needs what a silent response has.
+    fn is_needed(&self) -> bool {
+        self.waiting > 0 || self.refused.is_some_and(|refused| refused.elapsed() <= STALL)
+    }
 }
 
 /// What one response has of the memory.
 #[derive(Debug)]
 pub(crate) struct Share {
     memory: Arc<Memory>,
-    place: Place,
+    room: Room,
+    may_wait: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum Room {
     /// It is small.
     Uncounted,
     /// So many bytes of what is shared.
@@ -69,9 +82,13 @@ impl Memory {
         Arc::new(Self { limit, taken: Mutex::default(), freed: Notify::new() })
     }
 
-    /// Returns a share that has nothing yet.
-    pub(super) fn share(self: &Arc<Self>) -> Share {
-        Share { memory: self.clone(), place: Place::Uncounted }
+    /// Returns a share for this response, which has nothing yet.
+    pub(super) fn share(self: &Arc<Self>, response: &Response) -> Share {
+        self.new_share(response.version() < Version::HTTP_2)
+    }
+
+    fn new_share(self: &Arc<Self>, may_wait: bool) -> Share {
+        Share { memory: self.clone(), room: Room::Uncounted, may_wait }
     }
 }
 
@@ -79,10 +96,15 @@ impl Share {
     /// Sets the size of what is kept of the response, in bytes, and waits until there is room for it. Safe to drop.
     ///
     /// # Errors
-    /// [`Error::NoRoom`] if none becomes free for too long.
+    /// [`Error::NoRoom`] if none becomes free for too long, or if this response cannot wait.
     pub(super) async fn keep(&mut self, bytes: usize) -> Result<(), Error> {
         if self.fits(bytes) {
             return Ok(());
+        }
+        let limit = self.memory.limit.saturating_mul(2);
+        if !self.may_wait {
+            self.memory.taken.guard().refused = Some(Instant::now());
+            return Err(Error::NoRoom { limit });
         }
         let memory = self.memory.clone();
         let _waiting = Waiting::new(&memory);
@@ -92,7 +114,6 @@ impl Share {
             if self.fits(bytes) {
                 return Ok(());
             }
-            let limit = memory.limit.saturating_mul(2);
             tokio::time::timeout(PATIENCE, freed).await.map_err(|_| Error::NoRoom { limit })?;
         }
     }
@@ -102,14 +123,14 @@ impl Share {
     /// # Errors
     /// [`Error::Silent`] if the server is silent while others need the memory of this response.
     pub(super) async fn fed<T>(&self, piece: impl Future<Output = T>) -> Result<T, Error> {
-        if matches!(self.place, Place::Uncounted) {
+        if matches!(self.room, Room::Uncounted) {
             return Ok(piece.await);
         }
         let mut piece = std::pin::pin!(piece);
         loop {
             match tokio::time::timeout(STALL, piece.as_mut()).await {
                 Ok(piece) => return Ok(piece),
-                Err(_) if self.memory.taken.guard().waiting > 0 => {
+                Err(_) if self.memory.taken.guard().is_needed() => {
                     return Err(Error::Silent {
                         what: "rest of a large response, whose memory others need",
                         after: STALL,
@@ -127,39 +148,39 @@ impl Share {
             return true;
         }
         let mut taken = self.memory.taken.guard();
-        let had = match self.place {
-            Place::Uncounted => 0,
-            Place::Shared(had) => had,
-            Place::Reserve => return true,
+        let had = match self.room {
+            Room::Uncounted => 0,
+            Room::Shared(had) => had,
+            Room::Reserve => return true,
         };
         let shared = taken.shared - had + bytes;
         if shared <= self.memory.limit {
             taken.shared = shared;
-            self.place = Place::Shared(bytes);
+            self.room = Room::Shared(bytes);
         } else if !taken.reserve {
             taken.reserve = true;
             taken.shared -= had;
-            self.place = Place::Reserve;
+            self.room = Room::Reserve;
         } else {
             return false;
         }
         let has_shrunk = bytes < had;
         drop(taken);
-        if has_shrunk || matches!(self.place, Place::Reserve) && had > 0 {
+        if has_shrunk || matches!(self.room, Room::Reserve) && had > 0 {
             self.memory.freed.notify_waiters();
         }
         true
     }
 
     fn free(&mut self) {
-        let mut taken = match self.place {
-            Place::Uncounted => return,
-            Place::Shared(_) | Place::Reserve => self.memory.taken.guard(),
+        let mut taken = match self.room {
+            Room::Uncounted => return,
+            Room::Shared(_) | Room::Reserve => self.memory.taken.guard(),
         };
-        match std::mem::replace(&mut self.place, Place::Uncounted) {
-            Place::Uncounted => {}
-            Place::Shared(had) => taken.shared -= had,
-            Place::Reserve => taken.reserve = false,
+        match std::mem::replace(&mut self.room, Room::Uncounted) {
+            Room::Uncounted => {}
+            Room::Shared(had) => taken.shared -= had,
+            Room::Reserve => taken.reserve = false,
         }
         drop(taken);
         self.memory.freed.notify_waiters();
@@ -197,7 +218,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_response_always_has_room() {
         let memory = Memory::new(4 * MEGABYTE);
-        let (mut first, mut second, mut third) = (memory.share(), memory.share(), memory.share());
+        let (mut first, mut second, mut third) =
+            (memory.new_share(true), memory.new_share(true), memory.new_share(true));
         first.keep(3 * MEGABYTE).await.unwrap();
         second.keep(MEGABYTE).await.unwrap();
         second.keep(2 * MEGABYTE).await.unwrap(); // the reserve
@@ -212,7 +234,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn waiting_response_goes_on_when_another_ends() {
         let memory = Memory::new(MEGABYTE);
-        let (mut first, mut second, mut third) = (memory.share(), memory.share(), memory.share());
+        let (mut first, mut second, mut third) =
+            (memory.new_share(true), memory.new_share(true), memory.new_share(true));
         first.keep(MEGABYTE).await.unwrap();
         second.keep(MEGABYTE).await.unwrap();
         let waiting = tokio::spawn(async move { third.keep(MEGABYTE).await });
@@ -225,7 +248,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silent_response_is_given_up_while_others_wait_only() {
         let memory = Memory::new(MEGABYTE);
-        let (mut first, mut second, mut third) = (memory.share(), memory.share(), memory.share());
+        let (mut first, mut second, mut third) =
+            (memory.new_share(true), memory.new_share(true), memory.new_share(true));
         first.keep(MEGABYTE).await.unwrap();
         second.keep(MEGABYTE).await.unwrap();
         let never = std::future::pending::<()>;
@@ -235,7 +259,22 @@ mod tests {
         assert!(matches!(first.fed(never()).await, Err(Error::Silent { after: STALL, .. })));
         drop(first);
         waiting.await.unwrap().unwrap();
-        let small = memory.share();
+        let small = memory.new_share(true);
         assert!(tokio::time::timeout(10 * STALL, small.fed(never())).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn response_that_cannot_wait_fails_at_once() {
+        let memory = Memory::new(MEGABYTE);
+        let (mut first, mut second, mut third) =
+            (memory.new_share(false), memory.new_share(false), memory.new_share(false));
+        first.keep(MEGABYTE).await.unwrap();
+        second.keep(MEGABYTE).await.unwrap();
+        let began = Instant::now();
+        assert!(matches!(third.keep(MEGABYTE).await, Err(Error::NoRoom { .. })));
+        assert!(began.elapsed().is_zero());
+        let never = std::future::pending::<()>;
+        assert!(matches!(first.fed(never()).await, Err(Error::Silent { .. })), "it was needed a moment ago");
+        assert!(tokio::time::timeout(10 * STALL, second.fed(never())).await.is_err(), "and is not any more");
     }
 }

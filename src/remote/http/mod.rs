@@ -230,7 +230,8 @@ impl Http {
         };
         let response = self.request(Method::GET, &self.server, headers, requester, None, fill).await?;
         if is_event_stream(&response) {
-            Ok(EventReader::new(response, self.limit, self.memory.share()))
+            let share = self.memory.share(&response);
+            Ok(EventReader::new(response, self.limit, share))
         } else {
             Err(not_mcp(&response, &[]))
         }
