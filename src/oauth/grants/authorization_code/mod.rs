@@ -67,8 +67,8 @@ enum Beside {
     Nothing,
     /// The tab of an ended process, which goes on here.
     Tab,
-    /// Another instance, which signs in at a port of its own.
-    Instance,
+    /// Another instance, which signs in at this port.
+    Instance(u16),
 }
 
 /// Signs a person in.
@@ -93,7 +93,7 @@ pub(super) async fn obtain(context: &Context, attempt: &mut AuthorizationAttempt
         };
         let client = waiting.client.clone();
         context.tell_client(&client);
-        let elsewhere = (waiting.beside == Beside::Instance).then(|| attempt.clone());
+        let elsewhere = matches!(waiting.beside, Beside::Instance(_)).then(|| attempt.clone());
         let finished = tokio::select! {
             finished = finish(context, attempt, waiting) => finished,
             Some(newer) = async { Some(port::signed_in_elsewhere(context, elsewhere.as_ref()?).await) } => Ok(newer),
@@ -124,7 +124,7 @@ async fn prepare(context: &Context, attempt: &AuthorizationAttempt, anew: bool) 
     }
     let (listener, beside) = match port::bind(context, attempt).await? {
         Bound::Alone(listener) => (listener, Beside::Nothing),
-        Bound::Beside(listener) => (listener, Beside::Instance),
+        Bound::Beside(listener, port) => (listener, Beside::Instance(port)),
         Bound::SignedIn => return Ok(None),
     };
     if attempt.newer(context).is_some() {

@@ -43,8 +43,8 @@ pub(super) fn place(context: &Context, path: &str) -> Place {
 pub(super) enum Bound {
     /// It is this process's.
     Alone(Listener),
-    /// The same, and another instance of mcp-remote signs in at another port meanwhile.
-    Beside(Listener),
+    /// The same, and another instance of mcp-remote signs in at this other port meanwhile.
+    Beside(Listener, u16),
     /// The other one has signed in.
     SignedIn,
 }
@@ -63,7 +63,7 @@ pub(super) async fn bind(context: &Context, attempt: &AuthorizationAttempt) -> R
     let stored: Vec<u16> = stored.iter().filter_map(Url::port).collect();
     let ports = ports(context.settings.callback_port, fixed, &stored, context.store.derived_port());
     let mut first = None;
-    let mut has_followed = false;
+    let mut followed = None;
     for port in &ports {
         match Listener::bind(&place, *port) {
             Ok(listener) => {
@@ -71,15 +71,18 @@ pub(super) async fn bind(context: &Context, attempt: &AuthorizationAttempt) -> R
                     let holder = port_holder::of(named).map(|holder| format!(" by {holder}")).unwrap_or_default();
                     warn!("port {named} is taken{holder}; using {port}, with a new registration");
                 }
-                return Ok(if has_followed { Bound::Beside(listener) } else { Bound::Alone(listener) });
+                return Ok(match followed {
+                    Some(other) => Bound::Beside(listener, other),
+                    None => Bound::Alone(listener),
+                });
             }
             Err(error) => {
                 if error.kind() == io::ErrorKind::AddrInUse
-                    && !has_followed
+                    && followed.is_none()
                     && port_holder::may_be_ours(*port)
                     && sibling(*port, context.store.server_hash()).await
                 {
-                    has_followed = true;
+                    followed = Some(*port);
                     let longest = if ports.len() == 1 { LONG_FOLLOWING } else { SHORT_FOLLOWING };
                     match follow(context, attempt, &place, *port, longest).await {
                         Followed::SignedIn => return Ok(Bound::SignedIn),
@@ -142,6 +145,14 @@ async fn follow(
         }
     });
     ended.await.unwrap_or(Followed::StillThere)
+}
+
+/// Waits until another instance has left its port: then it asks nobody any more.
+pub(super) async fn left(context: &Context, port: u16) {
+    let place = place(context, &context.settings.callback_path);
+    while Listener::bind(&place, port).is_err() {
+        tokio::time::sleep(CHECK_PAUSE).await;
+    }
 }
 
 /// Returns the credential that another instance has obtained, once it has.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use log::{info, warn};
 use reqwest::Url;
 
-use super::Beside;
+use super::{Beside, port::left};
 use crate::{
     config::Occasion,
     oauth::{
@@ -41,6 +41,8 @@ pub(super) enum Tab {
     WhenHostStays,
     /// After a pause: the last sign-in is unfinished.
     After(Duration),
+    /// When the instance at this port is gone, whose tab is open, or when it takes too long.
+    WhenGone(u16),
 }
 
 /// Returns the redirect; `None` if none arrives. Meanwhile the tab is opened.
@@ -51,6 +53,7 @@ pub(super) async fn wait(context: &Context, listener: &mut Listener, url: &Url, 
             Tab::None => std::future::pending().await,
             Tab::WhenHostStays => context.stay.wait().await,
             Tab::After(pause) => tokio::time::sleep(pause).await,
+            Tab::WhenGone(port) => _ = tokio::time::timeout(OTHERS_TAB, left(context, port)).await,
         }
     });
     let mut is_open = false;
@@ -99,7 +102,7 @@ pub(super) fn announce(context: &Context, attempt: &AuthorizationAttempt, url: &
         let server = host(context.http.server());
         let unless = if context.settings.no_browser { "" } else { ", unless a browser does" };
         info!("sign in to {server} with {}: open this address{unless}:\n\n    {url}\n", host(url));
-        let by = if beside == Beside::Instance { AskedBy::AnotherInstance } else { AskedBy::ThisProcess };
+        let by = if matches!(beside, Beside::Instance(_)) { AskedBy::AnotherInstance } else { AskedBy::ThisProcess };
         ask(context, attempt, url, by);
     }
     let is_login = context.settings.occasion == Occasion::Login;
@@ -110,8 +113,8 @@ pub(super) fn announce(context: &Context, attempt: &AuthorizationAttempt, url: &
         return Tab::After(Duration::ZERO);
     }
     let pause = Tabs::pause(&context.store, context.now());
-    if beside == Beside::Instance {
-        return Tab::After(pause.max(OTHERS_TAB)); // it has opened one, most likely
+    if let Beside::Instance(port) = beside {
+        return Tab::WhenGone(port); // it has opened one, most likely
     }
     if pause.is_zero() {
         return Tab::WhenHostStays;
