@@ -33,7 +33,7 @@ use crate::{
             redirect::{Listener, Outcome},
             tabs::Tabs,
         },
-        progress::AskedBy,
+        progress::{AskedBy, Need},
         protocol::{
             authorization_code::PendingAuthorization,
             client_auth::{Client, Origin},
@@ -303,6 +303,8 @@ async fn finish(context: &Context, attempt: &mut AuthorizationAttempt, waiting: 
         let redeemed = redeem(context, attempt, &client, &sign_in, &redirect.outcome, redirect.issuer.as_deref()).await;
         let error = match redeemed {
             Ok(credential) => {
+                // Before the page says so: what the host asks for then is for the server.
+                attempt.progress.need(Need::Nothing);
                 let server = host(context.http.server());
                 match &context.settings.success_url {
                     Some(to) => redirect.send_to(to),
