@@ -77,7 +77,7 @@ enum FirstRead {
 /// Obtains credentials. Dropping it ends a sign-in under way.
 #[derive(Debug)]
 pub(crate) struct Authorizer {
-    context: Arc<Context>,
+    pub(super) context: Arc<Context>,
     flight: Mutex<Option<watch::Receiver<Phase>>>,
     tasks: Mutex<JoinSet<()>>,
     /// Where the tasks run.
@@ -350,7 +350,7 @@ impl Authorizer {
         let (context, need) = (self.context.clone(), self.need.clone());
         self.spawn(async move {
             let challenge = cause.challenge().clone();
-            let obtained = flow::obtain(&context, cause, used, may_ask, progress).await.map(Arc::new);
+            let obtained = flow::obtain(&context, cause, used, may_ask, progress).await;
             context.held().user_asks = false;
             match &obtained {
                 Ok(credential) => context.set_current(credential),

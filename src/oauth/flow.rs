@@ -5,6 +5,7 @@
 //!
 //! - No browser opens where the user has given a credential.
 //! - A person is not asked while another instance asks, or has just succeeded.
+//! - Nothing new takes the place of what is stored and cannot be read now.
 
 use std::{sync::Arc, time::Duration};
 
@@ -55,6 +56,32 @@ impl Cause {
 pub(crate) async fn obtain(
     context: &Context,
     cause: Cause,
+    mut used: Option<Arc<Credential>>,
+    may_ask: bool,
+    progress: Progress,
+) -> Result<Arc<Credential>, Error> {
+    if used.is_none() {
+        // The request did not wait for a slow disk, or was sent before another had signed in. What is stored says also
+        // which authorization server is the right one.
+        used = context.current();
+        let needed = match &cause {
+            Cause::Challenged(_) => Vec::new(),
+            Cause::StepUp(challenge) => scope::split(challenge.scope.as_deref()),
+        };
+        let may_do = |stored: &&Arc<Credential>| {
+            !stored.tokens().has_expired(context.now()) && stored.tokens().has_scopes(&needed)
+        };
+        if let Some(stored) = used.as_ref().filter(may_do) {
+            return Ok(stored.clone());
+        }
+    }
+    obtain_anew(context, &cause, used, may_ask, progress).await.map(Arc::new)
+}
+
+/// The same, where the server has refused what there is.
+async fn obtain_anew(
+    context: &Context,
+    cause: &Cause,
     used: Option<Arc<Credential>>,
     may_ask: bool,
     progress: Progress,
@@ -83,6 +110,9 @@ pub(crate) async fn obtain(
         attempt = remedied;
     }
     if !needs_person {
+        if attempt.used.is_none() {
+            check_store(context)?; // it would tell which authorization server is the right one
+        }
         return grants::without_person(context, &attempt).await;
     }
     let is_login = context.settings.occasion == Occasion::Login;
@@ -99,10 +129,7 @@ pub(crate) async fn obtain(
     if !may_ask {
         return Err(Error::Waiting { prompt: None });
     }
-    // A sign-in may be stored that cannot be read: nobody is asked for another, which would take its place.
-    if let Some(unavailable) = context.store.unavailable() {
-        return Err(Error::Store(unavailable));
-    }
+    check_store(context)?;
     attempt.progress.need(Need::SignIn);
     let mut lock = std::pin::pin!(context.store.lock(Purpose::SignIn));
     let _lock = match timeout(SHORT_WAIT, &mut lock).await {
@@ -122,7 +149,13 @@ pub(crate) async fn obtain(
         info!("another copy has signed in");
         return Ok(newer);
     }
+    check_store(context)?;
     sign_in(context, attempt).await
+}
+
+/// Fails while a sign-in may be stored that cannot be read: another one would take its place.
+fn check_store(context: &Context) -> Result<(), Error> {
+    context.store.unavailable().map_or(Ok(()), |unavailable| Err(Error::Store(unavailable)))
 }
 
 /// Finds the authorization server, unless it is `known`, and what it is to be asked for.

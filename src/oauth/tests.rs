@@ -10,7 +10,10 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use reqwest::Url;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use super::{
     Requester,
@@ -19,8 +22,9 @@ use super::{
     error::Error,
     executor::Executor,
     fact::Facts,
+    flow::{self, Cause},
     http::client::{Answer, tests::scripted},
-    progress::{AskedBy, Asking, Need},
+    progress::{AskedBy, Asking, Need, Phase, Progress},
     protocol::challenge::Challenge,
     stored::tokens::{TokenFile, Tokens},
 };
@@ -44,8 +48,12 @@ struct World {
     answers: Arc<Mutex<VecDeque<Value>>>,
     /// Paths that were asked for.
     asked: Arc<Mutex<Vec<String>>>,
+    /// What happens while the token endpoint is asked, the first time.
+    meanwhile: Arc<Mutex<Option<Meanwhile>>>,
     _home: tempfile::TempDir,
 }
+
+type Meanwhile = Box<dyn FnOnce(&Store) + Send>;
 
 fn client_credentials() -> Authorization {
     let token_endpoint = Some(Url::parse(TOKEN_ENDPOINT).unwrap());
@@ -63,7 +71,9 @@ impl World {
         let store = Store::new(home.path().to_owned(), "0".repeat(32));
         let answers = Arc::new(Mutex::new(answers.iter().cloned().collect::<VecDeque<Value>>()));
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let meanwhile: Arc<Mutex<Option<Meanwhile>>> = Arc::default();
         let (said, heard) = (answers.clone(), asked.clone());
+        let (happens, there) = (meanwhile.clone(), store.clone());
         let http = scripted(move |url, _| {
             heard.guard().push(url.path().to_owned());
             let content = match url.path() {
@@ -77,6 +87,9 @@ impl World {
                     "code_challenge_methods_supported": ["S256"],
                 }),
                 "/token" => {
+                    if let Some(happens) = happens.guard().take() {
+                        happens(&there);
+                    }
                     let mut said = said.guard();
                     if said.len() > 1 { said.pop_front() } else { said.front().cloned() }.unwrap_or_default()
                 }
@@ -97,7 +110,7 @@ impl World {
             Facts::default(),
             Executor::Caller,
         ));
-        Self { authorizer, store, answers, asked, _home: home }
+        Self { authorizer, store, answers, asked, meanwhile, _home: home }
     }
 
     fn token_requests(&self) -> usize {
@@ -308,4 +321,63 @@ async fn only_refused_refresh_asks_a_person() {
         let kept = Tokens::load(&world.store, TokenFile::NPM).unwrap();
         assert_eq!(kept.refresh_token().is_none(), asks, "{code}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sign_in_that_is_read_late_is_used_and_keeps_its_issuer() {
+    let late = async |age: Duration| {
+        let world = World::new(with_person(), &[token("new")]);
+        let response = json!({ "access_token": "stored", "token_type": "Bearer", "expires_in": 3600 });
+        let issued = SystemTime::now() - age;
+        let tokens = Tokens::of_response(response.as_object().unwrap().clone(), Some("https://honest.example"), issued);
+        world.store.write(&TokenFile::NPM.name(), &tokens.to_json()).unwrap();
+        // The request was sent before the disk had answered.
+        let progress = Progress::new(watch::channel(Phase::Working).0, None);
+        let cause = Cause::Challenged(Challenge::default());
+        let obtained = flow::obtain(&world.authorizer.context, cause, None, true, progress).await;
+        assert_eq!(world.token_requests(), 0);
+        obtained
+    };
+    assert_eq!(text(late(Duration::ZERO).await.ok().as_ref()), Some("stored"));
+    let expired = late(Duration::from_secs(3600)).await;
+    let Err(Error::OtherIssuer { registered, named }) = expired else { panic!("{expired:?}") };
+    assert_eq!((registered.as_str(), named.as_str()), ("https://honest.example", ISSUER));
+}
+
+#[tokio::test(start_paused = true)]
+async fn refresh_restores_no_sign_in_that_ended_meanwhile() {
+    for signs_in_anew in [false, true] {
+        let world = World::new(with_person(), &[token("refreshed")]);
+        world.store_tokens(TokenFile::NPM, "old", Duration::ZERO);
+        let old = world.credential(Requester::Request).await.unwrap();
+        let theirs = json!({ "access_token": "theirs", "token_type": "Bearer", "refresh_token": "theirs" });
+        let theirs = Tokens::of_response(theirs.as_object().unwrap().clone(), Some(ISSUER), SystemTime::now());
+        *world.meanwhile.guard() = Some(Box::new(move |store| match signs_in_anew {
+            true => store.write(&TokenFile::NPM.name(), &theirs.to_json()).unwrap(),
+            false => store.remove(&TokenFile::NPM.name()),
+        }));
+        world.meet(StatusCode::UNAUTHORIZED, "", Some(&old), Requester::Request).await.unwrap();
+        let used = world.credential(Requester::Request).await;
+        let stored =
+            Tokens::load(&world.store, TokenFile::NPM).map(|stored| stored.access_token().expose().to_string());
+        if signs_in_anew {
+            assert_eq!((text(used.as_ref()), stored.as_deref()), (Some("theirs"), Some("theirs")));
+        } else {
+            assert_eq!((text(used.as_ref()), stored), (Some("refreshed"), None));
+            let files = world.store.names("");
+            assert!(!files.contains(&TokenFile::NPM.provenance_name()), "{files:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn refresh_replaces_what_cannot_be_read() {
+    let world = World::new(with_person(), &[token("refreshed")]);
+    world.store_tokens(TokenFile::NPM, "old", Duration::ZERO);
+    let old = world.credential(Requester::Request).await.unwrap();
+    let damage = |store: &Store| store.write(&TokenFile::NPM.name(), b"{").unwrap();
+    *world.meanwhile.guard() = Some(Box::new(damage));
+    world.meet(StatusCode::UNAUTHORIZED, "", Some(&old), Requester::Request).await.unwrap();
+    let stored = Tokens::load(&world.store, TokenFile::NPM).unwrap();
+    assert_eq!(*stored.access_token().expose(), "refreshed");
 }

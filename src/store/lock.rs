@@ -42,8 +42,9 @@ impl Purpose {
     /// The longest that a running holder is waited for.
     const fn patience(self) -> Duration {
         match self {
-            // As for the npm package's lease.
-            Self::Tokens => Duration::from_secs(30),
+            // Two requests of 30 s, since a refresh may be repeated once, and the npm package's lease before them; after
+            // a pause of the machine the holder goes on too.
+            Self::Tokens => Duration::from_secs(150),
             // Longer than any `--auth-timeout` that makes sense.
             Self::SignIn => Duration::from_secs(60 * 60),
         }

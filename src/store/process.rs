@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How long a stopped holder is waited for: a debugger may let it go on.
+/// How long a stopped holder is waited for: a shell may let it go on.
 pub(super) const STOPPED_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Whether a process runs.
@@ -20,9 +20,9 @@ fn is_zombie(pid: u32) -> bool {
     matches!(state(pid), Some('Z' | 'X'))
 }
 
-/// Whether a process is stopped, by a signal or a debugger. Known on Linux only.
+/// Whether a process is stopped by a signal. Known on Linux only. One that a debugger or tracer holds ('t') goes on.
 pub(super) fn is_stopped(pid: u32) -> bool {
-    matches!(state(pid), Some('T' | 't'))
+    matches!(state(pid), Some('T'))
 }
 
 /// Returns the state of a process (Linux, proc(5)).

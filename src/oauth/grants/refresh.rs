@@ -6,7 +6,8 @@
 //!
 //! # Invariants
 //!
-//! - A token that another instance has spent is not spent again, and one that has taken its place is not removed.
+//! - A token that another instance has spent is not spent again, and one that has taken its place is neither removed nor
+//!   replaced. Who has signed out meanwhile stays signed out.
 //! - A token is shown only to the client, the issuer and the resource that it was issued to.
 //! - A registration and a refresh token are kept until new tokens are stored, except a token that the authorization
 //!   server calls invalid.
@@ -36,7 +37,7 @@ use crate::{
         },
     },
     report::{self, Code},
-    store::lock::Purpose,
+    store::{Store, lock::Purpose},
     sync::LockExt,
     text::host,
 };
@@ -93,8 +94,8 @@ pub(crate) async fn refresh(
         return Ok(Refreshed::Done(newer));
     }
     let endpoint = attempt.token_endpoint(context, client.clone(), None);
-    let renewed = Arc::new(Mutex::new(tokens.clone()));
-    let keep = keep(context, file, renewed.clone());
+    let renewed = Arc::new(Mutex::new(Renewed { tokens: tokens.clone(), place: Place::Same }));
+    let keep = keep(context, file, tokens.clone(), renewed.clone());
     let (response, granted) = (tokens.response(), granted(&tokens, attempt));
     let names_scopes = attempt.has(Remedy::NameScopes);
     let send = || rmcp::refresh(&endpoint, response.clone(), granted.clone(), names_scopes, keep.clone());
@@ -120,16 +121,22 @@ pub(crate) async fn refresh(
     match answer {
         Ok(()) => {
             registrations::accept(&context.store, &server.issuer, &client, false);
-            let renewed = renewed.guard().clone();
+            let Renewed { tokens: renewed, place } = renewed.guard().clone();
             check_type(context, attempt, &renewed)?;
             info!("the access token was refreshed");
-            let mut from = provenance.unwrap_or_else(of_npm);
-            from.failing = None;
-            if from.sign_in.is_empty() {
-                from.sign_in = tokens.digest(); // what npm's sign-in was called so far
-            }
-            if let Err(error) = from.save(&context.store, file, &renewed) {
-                report::warn(Code::StoreNotWritable, format!("{error:#}"));
+            if place == Place::Taken {
+                if let Some(newer) = attempt.newer(context) {
+                    return Ok(Refreshed::Done(newer));
+                }
+            } else {
+                let mut from = provenance.unwrap_or_else(of_npm);
+                from.failing = None;
+                if from.sign_in.is_empty() {
+                    from.sign_in = tokens.digest(); // what npm's sign-in was called so far
+                }
+                if let Err(error) = from.save(&context.store, file, &renewed) {
+                    report::warn(Code::StoreNotWritable, format!("{error:#}"));
+                }
             }
             let prover = attempt.prover.clone().filter(|_| renewed.is_dpop());
             Ok(Refreshed::Done(context.credential_of(renewed, prover, Obtained::Refreshed)))
@@ -186,19 +193,49 @@ fn granted(tokens: &Tokens, attempt: &AuthorizationAttempt) -> Vec<String> {
     granted
 }
 
-/// Returns what keeps the response to a refresh, in `file` and in `held`, which are the tokens so far.
-fn keep(context: &Context, file: TokenFile, held: Arc<Mutex<Tokens>>) -> rmcp::Keep {
+/// The tokens after a refresh.
+#[derive(Clone)]
+struct Renewed {
+    tokens: Tokens,
+    place: Place,
+}
+
+/// What became of the file while the request took its time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It holds the spent token, or nothing that can be read.
+    Same,
+    /// It is gone, which is a sign-out, or holds another sign-in.
+    Taken,
+}
+
+/// Returns what keeps the response to a refresh of `spent`, in `file` and in `renewed`, which holds the tokens so far.
+fn keep(context: &Context, file: TokenFile, spent: Tokens, renewed: Arc<Mutex<Renewed>>) -> rmcp::Keep {
     let (store, state) = (context.store.clone(), context.held.clone());
+    let is_unkept = context.held().unkept;
     Arc::new(move |response, issuer, received| {
         let new = Tokens::of_response(response, issuer, received.unwrap_or_else(SystemTime::now));
-        let mut held = held.guard();
-        *held = held.refreshed(new);
+        let mut renewed = renewed.guard();
+        renewed.tokens = renewed.tokens.refreshed(new);
+        if !is_unkept && !still_holds(&store, file, &spent) {
+            info!("the tokens in {} are others or gone meanwhile, and stay so", store.path(&file.name()).display());
+            renewed.place = Place::Taken;
+            return renewed.tokens.response();
+        }
         // The spent token is gone at the server: what came for it counts, also where it cannot be written.
-        let written = store.write(&file.name(), &held.to_json());
+        let written = store.write(&file.name(), &renewed.tokens.to_json());
         state.guard().unkept = written.is_err();
         if let Err(error) = written {
             report::warn(Code::StoreNotWritable, format!("the refreshed sign-in is not kept: {error:#}"));
         }
-        held.response()
+        renewed.tokens.response()
     })
+}
+
+/// Whether a file holds the token that was spent, or nothing that can be read.
+fn still_holds(store: &Store, file: TokenFile, spent: &Tokens) -> bool {
+    match store.read(&file.name()) {
+        Some(content) => Tokens::from_json(&content).is_none_or(|now| now.refresh_token() == spent.refresh_token()),
+        None => store.unavailable_file(&file.name()).is_some(),
+    }
 }
