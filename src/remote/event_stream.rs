@@ -184,6 +184,13 @@ impl EventStream {
         self.dispatch()
     }
 
+    /// Drops the event that has begun; the position and the reconnection time stay.
+    pub fn discard_unended(&mut self) {
+        (self.chunk, self.line, self.line_length) = (Bytes::new(), Body::new(), 0);
+        (self.name, self.data, self.id) = (Bytes::new(), Body::new(), None);
+        (self.data_lines, self.data_length, self.event_length) = (0, 0, 0);
+    }
+
     fn take_line(&mut self, mut line: Body) -> Result<Option<ServerSentEvent>, EventTooLong> {
         if std::mem::take(&mut self.first_line) && &line.copy(0..3)[..] == b"\xef\xbb\xbf" {
             line = Body::One(line.to_bytes().slice(3..)); // one byte order mark is ignored

@@ -275,6 +275,29 @@ async fn answers_that_wait_for_memory_all_arrive() {
 }
 
 #[tokio::test]
+async fn ended_stream_keeps_no_memory() {
+    let server = Server::with(|request| match request.rpc().as_str() {
+        // An answer that would go on in an hour, after an event that never ends.
+        "cut" => Reply::event_text(format!(
+            "retry: 3600000\nid: 1\ndata: {{\"method\":\"n\"}}\n\ndata: {}",
+            "a".repeat(900_000)
+        )),
+        "large" => Reply::result(request, format!("\"{}\"", "a".repeat(900_000))),
+        _ => ordinary(request),
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &["--max-message-size", "1M"]);
+    host.initialize().await;
+    for id in 0..2 {
+        host.send(request(id, "cut", json!({}))).await;
+        assert_eq!(host.json().await["method"], "n");
+    }
+    let answer = host.ask(2, "large", json!({})).await;
+    assert_eq!(answer["result"].as_str().map(str::len), Some(900_000), "{}", &answer.to_string()[..100]);
+    host.close().await;
+}
+
+#[tokio::test]
 async fn answer_that_expands_too_much_is_refused() {
     let server = Server::with(|request| match request.rpc().as_str() {
         "bomb" => {
@@ -295,11 +318,10 @@ async fn answer_that_expands_too_much_is_refused() {
 
 #[tokio::test]
 async fn stream_that_brings_much_and_ends_is_reopened_slowly() {
-    let streams = std::sync::Arc::new(AtomicUsize::new(0));
-    let opened = streams.clone();
+    let (opened, mut streams) = tokio::sync::watch::channel(0);
     let server = Server::with(move |request| match request.method.as_str() {
         "GET" => {
-            opened.fetch_add(1, Relaxed);
+            opened.send_modify(|count| *count += 1);
             Reply::event_text(format!(
                 "retry: 1\nid: 1\ndata: {{\"method\":\"n\"}}\n\n{}",
                 ": ignored\n\n".repeat(3_000_000)
@@ -312,10 +334,8 @@ async fn stream_that_brings_much_and_ends_is_reopened_slowly() {
     host.initialize().await;
     assert_eq!(host.json().await["method"], "n");
     let began = std::time::Instant::now();
-    while streams.load(Relaxed) < 3 {
-        assert!(began.elapsed() < Duration::from_secs(30), "the stream is opened again");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let third = streams.wait_for(|count| *count >= 3);
+    tokio::time::timeout(Duration::from_secs(30), third).await.expect("the stream is opened again").unwrap();
     // 33 MB are worth two seconds each.
     assert!(began.elapsed() > Duration::from_secs(3), "{:?}", began.elapsed());
     host.close().await;

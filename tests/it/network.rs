@@ -191,9 +191,9 @@ async fn broken_http2_falls_back_to_http1() {
     }
 }
 
-/// A server with HTTP/2 and few streams at a time, which never answers a tool called `hang` and refuses the stream of the
-/// first one called `refused`.
-async fn with_few_streams(authority: &Authority) -> (String, JoinSet<()>) {
+/// A server with HTTP/2 and so many streams at a time, which never answers a tool called `hang`, answers one called `large`
+/// with 900 KB that do not end, and refuses the stream of the first one called `refused`.
+async fn with_streams(count: u32, authority: &Authority) -> (String, JoinSet<()>) {
     let mut config = authority.server(None);
     config.alpn_protocols = vec![b"h2".to_vec()];
     let (acceptor, listener) = (TlsAcceptor::from(Arc::new(config)), TcpListener::bind("127.0.0.1:0").await.unwrap());
@@ -207,7 +207,7 @@ async fn with_few_streams(authority: &Authority) -> (String, JoinSet<()>) {
             connections.spawn(async move {
                 let stream = acceptor.accept(stream).await.unwrap();
                 let mut builder = h2::server::Builder::new();
-                let mut connection = builder.max_concurrent_streams(2).handshake::<_, Bytes>(stream).await.unwrap();
+                let mut connection = builder.max_concurrent_streams(count).handshake::<_, Bytes>(stream).await.unwrap();
                 let mut answers = JoinSet::new();
                 while let Some(Ok((request, answer))) = connection.accept().await {
                     answers.spawn(answer_on_stream(request, answer, has_refused.clone()));
@@ -235,6 +235,12 @@ async fn answer_on_stream(
             "serverInfo": { "name": "peer", "version": "1" }
         }),
         (_, Some("hang")) => std::future::pending().await,
+        (_, Some("large")) => {
+            let head = http::Response::builder().header("content-type", "application/json").body(()).unwrap();
+            let mut stream = answer.send_response(head, false).unwrap();
+            stream.send_data(format!("{{\"result\":\"{}", "a".repeat(900_000)).into(), false).unwrap();
+            return std::future::pending().await;
+        }
         (_, Some("refused")) if !has_refused.swap(true, Relaxed) => {
             return answer.send_reset(h2::Reason::REFUSED_STREAM);
         }
@@ -254,7 +260,7 @@ async fn answer_on_stream(
 #[tokio::test]
 async fn few_streams_of_http2_do_not_hold_up_requests() {
     let authority = Authority::new("authority");
-    let (url, _server) = with_few_streams(&authority).await;
+    let (url, _server) = with_streams(2, &authority).await;
     let (answer, mut host) = initialize(&url, &["--ca-cert", &authority.ca()], &[]).await;
     assert_eq!(answer["result"]["serverInfo"]["name"], "peer", "{answer}");
     for id in 10..13 {
@@ -267,9 +273,23 @@ async fn few_streams_of_http2_do_not_hold_up_requests() {
 #[tokio::test]
 async fn refused_stream_of_http2_is_opened_again() {
     let authority = Authority::new("authority");
-    let (url, _server) = with_few_streams(&authority).await;
+    let (url, _server) = with_streams(2, &authority).await;
     let (_, mut host) = initialize(&url, &["--ca-cert", &authority.ca()], &[]).await;
     assert_eq!(host.ask(1, "tools/call", json!({ "name": "refused" })).await["result"]["name"], "refused");
+}
+
+#[tokio::test]
+async fn large_answers_of_http2_fail_where_they_would_wait_for_memory() {
+    let authority = Authority::new("authority");
+    let (url, _server) = with_streams(20, &authority).await;
+    let (_, mut host) = initialize(&url, &["--ca-cert", &authority.ca(), "--max-message-size", "1M"], &[]).await;
+    for id in 10..13 {
+        host.send(request(id, "tools/call", json!({ "name": "large" }))).await;
+    }
+    // One has the memory of all, one the reserve; data that nobody reads would hold up every stream of the connection.
+    let answer = host.json().await;
+    assert_eq!(answer["error"]["data"]["code"], "too_large", "{answer}");
+    assert_eq!(host.ask(1, "tools/call", json!({ "name": "quick" })).await["result"]["name"], "quick");
 }
 
 #[tokio::test]

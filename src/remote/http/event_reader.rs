@@ -90,6 +90,16 @@ impl EventReader {
     /// # Errors
     /// [`Error::TooLarge`], and those of [`Http::chunk`].
     pub(crate) async fn next(&mut self, http: &Http) -> Result<Option<ServerSentEvent>, Error> {
+        let event = self.next_within(http).await;
+        if !matches!(event, Ok(Some(_))) {
+            // What has not ended never does (WHATWG HTML §9.2.6); the stream may wait for long before it is resumed.
+            self.format.discard();
+            self.share.free();
+        }
+        event
+    }
+
+    async fn next_within(&mut self, http: &Http) -> Result<Option<ServerSentEvent>, Error> {
         loop {
             if let Some(event) = self.format.next()? {
                 return Ok(Some(event));
@@ -191,6 +201,14 @@ impl Format {
         match self {
             Self::Json { body, .. } if !body.is_empty() => self.take_body(),
             _ => self.take_whole(),
+        }
+    }
+
+    /// Drops what has not ended.
+    fn discard(&mut self) {
+        match self {
+            Self::Unknown(parser) | Self::Events(parser) => parser.discard_unended(),
+            Self::Json { body, .. } => *body = Body::new(),
         }
     }
 

@@ -172,7 +172,7 @@ impl Share {
         true
     }
 
-    fn free(&mut self) {
+    pub(super) fn free(&mut self) {
         let mut taken = match self.room {
             Room::Uncounted => return,
             Room::Shared(_) | Room::Reserve => self.memory.taken.guard(),
