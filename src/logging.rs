@@ -39,7 +39,7 @@ const LAST_LINES: Duration = Duration::from_millis(50);
 const PRINT_SECRETS: [&str; 4] = ["cookie_store", "h2", "hyper", "rmcp::transport::auth"];
 
 /// Lines from one place in the code that are written in a [`MINUTE`]: more than any outage has.
-const MOST_ALIKE: u64 = 60;
+pub(crate) const MOST_ALIKE: usize = 60;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// How much is said on stderr.
@@ -139,8 +139,14 @@ fn prints_secrets(line: &Metadata<'_>) -> bool {
     line.level() > Level::Info && PRINT_SECRETS.iter().any(|library| line.target().starts_with(library))
 }
 
-/// A module, and a line in it.
-type CallSite = (Option<&'static str>, Option<u32>);
+/// A target, and a line in its module.
+type CallSite = (String, Option<u32>);
+
+/// Returns the target of the reports with this code: each code has its own lines of a [`MINUTE`], so that a server that
+/// makes one kind appear often hides no other.
+pub(crate) fn of_report(code: &str) -> String {
+    format!("{}::report::{code}", env!("CARGO_CRATE_NAME"))
+}
 
 /// How many lines each call site has written.
 #[derive(Default)]
@@ -148,17 +154,17 @@ struct Alike(Mutex<HashMap<CallSite, Lines>>);
 
 struct Lines {
     since: Instant,
-    count: u64,
+    count: usize,
 }
 
 impl Alike {
     /// Returns whether a line is written, and how many like it were not before. What `--debug` asks for is.
-    fn admit(&self, record: &Record<'_>, now: Instant) -> Option<u64> {
+    fn admit(&self, record: &Record<'_>, now: Instant) -> Option<usize> {
         if record.level() > Level::Info {
             return Some(0);
         }
         let mut places = self.0.guard();
-        let place = (record.module_path_static(), record.line());
+        let place = (record.target().to_owned(), record.line());
         let lines = places.entry(place).or_insert(Lines { since: now, count: 0 });
         let mut left_out = 0;
         if now.saturating_duration_since(lines.since) >= MINUTE {
@@ -240,14 +246,20 @@ mod tests {
     fn lines_alike_are_counted() {
         let alike = Alike::default();
         let began = Instant::now();
-        let admit = |line, level, after| {
-            let args = format_args!("a line");
-            let record = Record::builder().args(args).level(level).line(Some(line)).build();
+        let admit_of = |code, line, level, after| {
+            let (args, target) = (format_args!("a line"), of_report(code));
+            let record = Record::builder().args(args).level(level).target(&target).line(Some(line)).build();
             alike.admit(&record, began + after)
         };
+        let admit = |line, level, after| admit_of("bad_message", line, level, after);
         let written = (0..1000).filter(|_| admit(1, Level::Warn, Duration::ZERO).is_some()).count();
-        assert_eq!(written as u64, MOST_ALIKE);
+        assert_eq!(written, MOST_ALIKE);
         assert_eq!(admit(2, Level::Warn, Duration::ZERO), Some(0), "another place");
+        assert_eq!(
+            admit_of("issuer_not_named", 1, Level::Warn, Duration::ZERO),
+            Some(0),
+            "another code, the same place"
+        );
         assert_eq!(admit(1, Level::Warn, MINUTE), Some(1000 - MOST_ALIKE));
         assert_eq!(admit(1, Level::Warn, MINUTE), Some(0));
         assert!((0..1000).all(|_| admit(3, Level::Debug, Duration::ZERO) == Some(0)));

@@ -9,7 +9,11 @@
 
 pub(crate) mod catalogue;
 
-use std::{collections::BTreeSet, fmt::Write as _, sync::Mutex};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    sync::Mutex,
+};
 
 use bytes::Bytes;
 use log::Level;
@@ -122,11 +126,23 @@ pub(crate) fn warn(code: Code, sentence: impl Into<String>) -> Report {
 
 /// The same for a report with a tip of its own.
 pub(crate) fn warn_of(report: &Report) {
-    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    static TOLD: Mutex<BTreeMap<Code, BTreeSet<String>>> = Mutex::new(BTreeMap::new());
     let line = report.line();
-    if TOLD.guard().insert(line.clone()) {
-        log::warn!("{line}");
+    if is_new(TOLD.guard().entry(report.code).or_default(), &line) {
+        log::warn!(target: &logging::of_report(report.code.as_str()), "{line}");
     }
+}
+
+/// Returns whether a line is to be logged, and notes it. As many are known of a code as the log takes in a minute; those
+/// beyond, which a server has made up, the log counts.
+fn is_new(told: &mut BTreeSet<String>, line: &str) -> bool {
+    if told.contains(line) {
+        return false;
+    }
+    if told.len() < logging::MOST_ALIKE {
+        told.insert(line.to_owned());
+    }
+    true
 }
 
 /// The log of what is tried again and again, such as opening a connection. The lines count as those of the loop,
@@ -213,6 +229,14 @@ mod tests {
             "no [refused]. Tip: wait",
             "it is another's"
         );
+    }
+
+    #[test]
+    fn report_is_told_once_as_far_as_memory_goes() {
+        let mut told = BTreeSet::new();
+        assert!(is_new(&mut told, "a") && is_new(&mut told, "b") && !is_new(&mut told, "a"));
+        let made_up = (0..10_000).filter(|number| is_new(&mut told, &number.to_string())).count();
+        assert_eq!((made_up, told.len()), (10_000, logging::MOST_ALIKE), "what is too much is the log's to count");
     }
 
     #[test]
