@@ -105,13 +105,9 @@ impl ClientFactory {
                 let hosts = [http, https].into_iter().flatten().filter_map(|proxy| proxy.expose().host_str());
                 hosts.map(ToOwned::to_owned).collect()
             }
-            ProxyChoice::Direct | ProxyChoice::System => Vec::new(),
+            ProxyChoice::System => proxy::system_hosts(),
+            ProxyChoice::Direct => Vec::new(),
         }
-    }
-
-    /// Whether the operating system may have a proxy that only it knows: macOS and Windows.
-    pub(crate) fn has_unknown_proxy(&self) -> bool {
-        cfg!(any(windows, target_os = "macos")) && matches!(self.network.proxy, ProxyChoice::System)
     }
 
     /// Whether IPv6 is ruled out.

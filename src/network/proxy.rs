@@ -35,6 +35,16 @@ pub(crate) fn to(url: &Url, choice: &ProxyChoice) -> Option<Intercept> {
     matcher(choice)?.intercept(&url.as_str().parse().ok()?)
 }
 
+/// Returns the hosts of the proxies that the operating system names, for http and for https.
+pub(super) fn system_hosts() -> Vec<String> {
+    let system = Matcher::from_system();
+    let of_scheme = |scheme: &str| {
+        let anywhere = format!("{scheme}://example.com/").parse().ok()?;
+        Some(system.intercept(&anywhere)?.uri().host()?.to_owned())
+    };
+    ["http", "https"].into_iter().filter_map(of_scheme).collect()
+}
+
 /// Returns the same rules for reqwest; `None` if they are those of the operating system, which reqwest asks itself.
 pub(super) fn for_reqwest(choice: &ProxyChoice) -> Option<reqwest::Proxy> {
     let ProxyChoice::Explicit { http, https, .. } = choice else { return None };

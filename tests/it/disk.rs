@@ -153,6 +153,23 @@ async fn unreadable_file_opens_no_tab() {
     }
 }
 
+#[tokio::test]
+async fn sign_out_says_that_unreadable_tokens_are_not_revoked() {
+    let (server, _browser, home) = signed_in().await;
+    make_unreadable(&stored::file(home.path(), &server.url(), "tokens.json"));
+    let logout = tokio::process::Command::new(env!("CARGO_BIN_EXE_mcp-remote"))
+        .args(["logout", &server.url()])
+        .env("MCP_REMOTE_CONFIG_DIR", home.path())
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&logout.stdout);
+    assert!(said.contains("signed out here; the tokens could not be revoked: "), "{said}");
+    assert!(said.contains("tokens.json cannot be read"), "{said}");
+    let file = stored::file(home.path(), &server.url(), "tokens.json");
+    assert!(file.symlink_metadata().is_err(), "{said}");
+}
+
 /// The first request to the token endpoint is never answered, the others are.
 fn first_refresh_hangs(settings: &mut Settings) {
     let asked = AtomicUsize::new(0);

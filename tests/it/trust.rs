@@ -58,6 +58,33 @@ async fn page_of_another_site_opens_with_its_flag_only() {
 }
 
 #[tokio::test]
+async fn code_for_page_of_another_site_is_shown_with_its_flag_only() {
+    let server = AuthorizationServer::with(|settings| {
+        settings.devices = true;
+        settings.last = Arc::new(|request, reply| match reply {
+            Reply::Full(status, headers, body) if request.path == "/oauth/device" => {
+                let body = String::from_utf8(body).unwrap().replace("127.0.0.1", "localhost");
+                Reply::Full(status, headers, body.into_bytes())
+            }
+            other => other,
+        });
+    })
+    .await;
+    let browser = Browser::consenting();
+    let mut host = browser.host(&server.url(), &["--device-code", WAIT[0], WAIT[1]]);
+    let answer = host.initialize().await;
+    assert_eq!(answer["error"]["data"]["code"], "foreign_sign_in_page", "{answer}");
+    assert!(browser.tabs().is_empty() && !host.stderr().contains("WDJB-MJHT"), "{}", host.stderr());
+    host.close().await;
+    let flags = ["--device-code", "--sign-in-host", "localhost", WAIT[0], WAIT[1]];
+    let mut host = browser.host(&server.url(), &flags);
+    host.send(request(0, "initialize", initialize_params("2025-11-25"))).await;
+    host.told("WDJB-MJHT").await;
+    assert!(host.json().await["result"].is_object());
+    host.close().await;
+}
+
+#[tokio::test]
 async fn each_issuer_has_its_own_redirect_uri() {
     let first = AuthorizationServer::start(Settings::default()).await;
     let (browser, home) = (Browser::consenting(), new_home());

@@ -11,7 +11,7 @@ use log::info;
 use reqwest::Url;
 use serde_json::{Map, Value};
 
-use super::keep::keep;
+use super::{check_page, keep::keep};
 use crate::{
     config::Occasion,
     oauth::{
@@ -108,6 +108,10 @@ async fn ask(context: &Context, attempt: &AuthorizationAttempt, details: &Device
         Some(complete) => context.http.address(what, complete).await?,
         None => plain.clone(),
     };
+    // The code is entered where the token comes from (RFC 9700 §4.4): another's page would give it to that other.
+    for page in [&plain, &url] {
+        check_page(context, &attempt.discovered.server, page)?;
+    }
     let code = details.user_code();
     if !is_user_code(code) {
         let what = format!("a code for the device that cannot be read: {}", one_line(code.as_bytes()));

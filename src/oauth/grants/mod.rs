@@ -11,12 +11,15 @@ pub(crate) mod revocation;
 mod workload_identity;
 
 use log::info;
+use reqwest::Url;
 
 use super::{
     attempt::AuthorizationAttempt,
     context::Context,
     credential::{Credential, Obtained},
     error::{Error, ErrorCode},
+    protocol::{metadata::AuthorizationServer, mix_up},
+    providers::table,
 };
 use crate::{config::Grant, store::lock::Purpose};
 
@@ -61,4 +64,15 @@ pub(crate) async fn without_person(context: &Context, attempt: &AuthorizationAtt
     drop(lock);
     context.tell_client(&client);
     keep::keep(context, attempt, response, &client, Obtained::Refreshed).await
+}
+
+/// Fails for a page that belongs neither to the authorization server nor to whom it is known to share its pages with,
+/// unless the user has named its host.
+fn check_page(context: &Context, server: &AuthorizationServer, page: &Url) -> Result<(), Error> {
+    match mix_up::foreign_host(server, page) {
+        Some(page) if !context.settings.sign_in_hosts.contains(&page) && !table::shares_page(server, &page) => {
+            Err(Error::ForeignPage { issuer: server.issuer.clone(), page })
+        }
+        _ => Ok(()),
+    }
 }

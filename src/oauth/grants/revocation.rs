@@ -45,7 +45,12 @@ pub(crate) async fn revoke(http: Arc<HttpClient>, settings: &Authorization, stor
     let _lock = store.lock(Purpose::Tokens).await;
     let mut revoked = Revoked::Nothing;
     for file in TokenFile::all() {
-        let Some(tokens) = Tokens::load(store, file) else { continue };
+        let Some(tokens) = Tokens::load(store, file) else {
+            if let Some(unavailable) = store.unavailable_file(&file.name()) {
+                revoked = Revoked::HereOnly(unavailable.to_string());
+            }
+            continue;
+        };
         match tell_server(&http, settings, store, file, &tokens).await {
             Ok(()) if revoked == Revoked::Nothing => revoked = Revoked::AtServer,
             Ok(()) => {}

@@ -93,10 +93,10 @@ async fn from_command(
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     surroundings.hide_secrets(&mut command);
     let mut running = Running::start(command).map_err(|error| fault(&error))?;
-    let (output, errors) = (collect(running.0.stdout.take()), collect(running.0.stderr.take()));
+    let (output, errors) = (running.0.stdout.take(), running.0.stderr.take());
     let ended = tokio::time::timeout(PATIENCE, async {
-        // What it prints ends first, if it prints too much.
-        let (output, errors) = (output.await, errors.await);
+        // Both at once: it may not go on with one before the other is read.
+        let (output, errors) = tokio::join!(collect(output, Rest::Refused), collect(errors, Rest::Ignored));
         running.ended().await.map(|status| (status, output, errors))
     });
     let Ok(ended) = ended.await else {
@@ -112,12 +112,24 @@ async fn from_command(
     String::from_utf8(output).map(Secret::new).map_err(|_| fault(&"not a text"))
 }
 
-/// Reads what a program prints, one byte more than is used at most.
-async fn collect(pipe: Option<impl Read + Send + 'static>) -> Vec<u8> {
+/// What a program prints beyond what is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// It cannot go on printing, which ends it.
+    Refused,
+    /// It is read, so that the program ends as it would.
+    Ignored,
+}
+
+/// Reads what a program prints; keeps one byte more than is used at most.
+async fn collect(pipe: Option<impl Read + Send + 'static>, rest: Rest) -> Vec<u8> {
     let read = move || {
         let mut text = Vec::new();
-        if let Some(pipe) = pipe {
-            _ = pipe.take(LARGEST as u64 + 1).read_to_end(&mut text);
+        if let Some(mut pipe) = pipe {
+            _ = pipe.by_ref().take(LARGEST as u64 + 1).read_to_end(&mut text);
+            if rest == Rest::Ignored {
+                _ = std::io::copy(&mut pipe, &mut std::io::sink());
+            }
         }
         text
     };
@@ -176,6 +188,8 @@ mod tests {
         let began = std::time::Instant::now();
         let endless = run("exec cat /dev/zero", &nothing).await.unwrap_err();
         assert!(endless.ends_with("it prints more than 65536 bytes"), "{endless}");
+        let errors = "head -c 300000 /dev/zero >&2; printf assertion";
+        assert_eq!(run(errors, &nothing).await.unwrap(), "assertion", "it says much else");
         assert!(began.elapsed() < PATIENCE / 2);
     }
 

@@ -306,7 +306,9 @@ impl Guard {
             // The farthest, because the owner of the name can add nearer ones.
             addresses.iter().map(|address| scope_of(address.ip())).max().ok_or(())
         };
-        self.home.get_or_try_init(look).await.copied().unwrap_or(AddressScope::Public)
+        // What only a proxy can look up is where its form says.
+        let by_form = if is_private_name(name) { AddressScope::Private } else { AddressScope::Public };
+        self.home.get_or_try_init(look).await.copied().unwrap_or(by_form)
     }
 
     /// Returns where the nearest address of a name is; `None` if there is nothing to say against it.
@@ -318,6 +320,7 @@ impl Guard {
         let found = found.ok().and_then(Result::ok).unwrap_or_default();
         let nearest = found.iter().map(|address| scope_of(address.ip())).min();
         let nearest = nearest.or_else(|| is_private_name(name).then_some(AddressScope::Private));
+        // Also where there is no answer: whoever owns the name could give none each time.
         self.by_proxy.guard().insert(name.to_owned(), nearest);
         nearest
     }
@@ -659,6 +662,9 @@ mod tests {
         assert_eq!(asked.lock().unwrap().iter().filter(|name| *name == "as.example").count(), 1);
         let (private, _) = resolver("https://mcp.corp.example/", false, answers);
         assert!(may(&private, "intranet.corp.example").await && may(&private, "wiki").await);
+        // What has no answer here is where its form says, the server too.
+        let (behind_proxy, _) = resolver("https://mcp.lan/", false, answers);
+        assert!(may(&behind_proxy, "as.lan").await && may(&behind_proxy, "intranet.corp.example").await);
     }
 
     #[tokio::test]

@@ -365,11 +365,9 @@ impl HttpClient {
         Ok(slot.get_or_init(|| client))
     }
 
-    /// Who looks names up. It is asked for the proxy's name, too; the operating system's proxy is not
-    /// known by it and may be near.
+    /// Who looks names up. It is asked for the proxy's name, too.
     fn resolver(&self) -> Option<Arc<dyn Resolve>> {
-        let free = self.private_addresses || self.clients.has_unknown_proxy();
-        (!free).then(|| Arc::new(self.resolver.clone()) as Arc<dyn Resolve>)
+        (!self.private_addresses).then(|| Arc::new(self.resolver.clone()) as Arc<dyn Resolve>)
     }
 }
 

@@ -9,12 +9,11 @@ use reqwest::Url;
 
 use super::metadata::AuthorizationServer;
 
-/// Returns the host of the sign-in page, if neither the issuer nor the token endpoint is of its site. An issuer is known to
-/// be its own, since its metadata stand there; a token endpoint is where the code goes.
-pub(crate) fn foreign_sign_in_page(server: &AuthorizationServer) -> Option<String> {
-    let page = Url::parse(server.metadata.authorization_endpoint.as_deref()?).ok()?;
+/// Returns the host of a sign-in page, if neither the issuer nor the token endpoint is of its site. An issuer is known to
+/// be its own, since its metadata stand there; a token endpoint is where the code goes, a person's or a device's.
+pub(crate) fn foreign_host(server: &AuthorizationServer, page: &Url) -> Option<String> {
     let owners = [Some(server.issuer.as_str()), server.metadata.token_endpoint.as_deref()];
-    let is_theirs = |owner: &str| Url::parse(owner).is_ok_and(|owner| is_same_site(&owner, &page));
+    let is_theirs = |owner: &str| Url::parse(owner).is_ok_and(|owner| is_same_site(&owner, page));
     if owners.into_iter().flatten().any(is_theirs) {
         return None;
     }
@@ -36,15 +35,12 @@ mod tests {
     use super::{super::metadata::Metadata, *};
 
     fn foreign([issuer, page, token]: [&str; 3]) -> Option<String> {
-        foreign_sign_in_page(&AuthorizationServer {
+        let server = AuthorizationServer {
             issuer: issuer.to_owned(),
-            metadata: Metadata {
-                authorization_endpoint: Some(page.to_owned()),
-                token_endpoint: Some(token.to_owned()),
-                ..Metadata::default()
-            },
+            metadata: Metadata { token_endpoint: Some(token.to_owned()), ..Metadata::default() },
             published: true,
-        })
+        };
+        foreign_host(&server, &Url::parse(page).unwrap())
     }
 
     /// As they are published: issuer, authorization endpoint, token endpoint.

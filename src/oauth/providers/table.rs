@@ -86,6 +86,13 @@ const UNLISTED_S256: &[(&[Issuer], &str)] = &[
     (COGNITO, "docs.aws.amazon.com/cognito/latest/developerguide/using-pkce-in-authorization-code.html"),
 ];
 
+/// Authorization servers that send persons to a host of another site of theirs, and where they say so.
+const SHARED_PAGES: &[(&[Issuer], &[&str], &str)] = &[(
+    ENTRA,
+    &["microsoft.com", "www.microsoft.com", "login.microsoft.com"],
+    "learn.microsoft.com/entra/identity-platform/v2-oauth2-device-code",
+)];
+
 /// The table.
 const TABLE: &[Row] = &[
     // Administrators consent for all, and persons may not: a prompt then leads to "approval required".
@@ -291,6 +298,13 @@ pub(crate) fn has_unlisted_s256(server: &AuthorizationServer) -> bool {
     }
 }
 
+/// Whether a sign-in page on this host is the authorization server's own, though on another site.
+pub(crate) fn shares_page(server: &AuthorizationServer, host: &str) -> bool {
+    let Some(issuer) = issuer(server) else { return false };
+    let is_its = |issuers: &[Issuer]| issuers.iter().any(|known| known.is(&issuer));
+    SHARED_PAGES.iter().any(|(issuers, hosts, _)| is_its(issuers) && hosts.contains(&host))
+}
+
 /// Whether tokens of this type are sent as Bearer tokens there.
 pub(crate) fn is_bearer(server: &AuthorizationServer, kind: &str) -> bool {
     let Some(issuer) = issuer(server) else { return false };
@@ -330,6 +344,13 @@ mod tests {
         ] {
             assert_eq!(provider(issuer), Some(name), "{issuer}");
         }
+    }
+
+    #[test]
+    fn pages_are_shared_by_their_owner_only() {
+        let entra = server("https://login.microsoftonline.com/organizations/v2.0");
+        assert!(shares_page(&entra, "microsoft.com") && !shares_page(&entra, "microsoft.com.evil.example"));
+        assert!(!shares_page(&server("https://as.evil.example/"), "microsoft.com"));
     }
 
     #[test]

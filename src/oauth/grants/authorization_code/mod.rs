@@ -17,7 +17,7 @@ use log::{info, warn};
 use reqwest::Url;
 
 use self::{port::Bound, tab::Tab};
-use super::keep::keep;
+use super::{check_page, keep::keep};
 use crate::{
     oauth::{
         attempt::AuthorizationAttempt,
@@ -37,7 +37,6 @@ use crate::{
         protocol::{
             authorization_code::PendingAuthorization,
             client_auth::{Client, Origin},
-            mix_up::foreign_sign_in_page,
             registration::{AUTHORIZATION_CODE, Wanted},
             rmcp,
         },
@@ -75,15 +74,15 @@ enum Beside {
 pub(super) async fn obtain(context: &Context, attempt: &mut AuthorizationAttempt) -> Result<Credential, Error> {
     let server = &attempt.discovered.server;
     server.check_code_grant(|| context.settings.assume_pkce || table::has_unlisted_s256(server))?;
-    if server.metadata.authorization_endpoint.is_none() {
+    let Some(page) = &server.metadata.authorization_endpoint else {
         let issuer = server.issuer.clone();
         return Err(Error::Unsupported { issuer, what: "has no page to sign in at" });
-    }
-    if let Some(page) = foreign_sign_in_page(server)
-        && context.settings.endpoints.is_none()
-        && !context.settings.sign_in_hosts.contains(&page)
+    };
+    // What is no URL is refused when it is used.
+    if context.settings.endpoints.is_none()
+        && let Ok(page) = Url::parse(page)
     {
-        return Err(Error::ForeignPage { issuer: server.issuer.clone(), page });
+        check_page(context, server, &page)?;
     }
     let mut anew = false;
     loop {
