@@ -19,6 +19,10 @@ pub(crate) enum TransportKind {
     HttpSse,
 }
 
+/// The levels of log messages, least severe first (MCP 2025-11-25, Logging, Log Levels).
+pub(crate) const LOG_LEVELS: [&str; 8] =
+    ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+
 /// The media type of an event stream (HTML Living Standard, Server-Sent Events).
 pub(crate) const EVENT_STREAM: &str = "text/event-stream";
 
@@ -44,6 +48,12 @@ pub(crate) mod method {
     pub(crate) const RESOURCES_CHANGED: &str = "notifications/resources/list_changed";
     pub(crate) const SET_LEVEL: &str = "logging/setLevel";
 
+    pub(crate) const LOG_MESSAGE: &str = "notifications/message";
+    pub(crate) const RESOURCE_UPDATED: &str = "notifications/resources/updated";
+    pub(crate) const COMPLETE: &str = "completion/complete";
+    pub(crate) const ROOTS_LIST: &str = "roots/list";
+    pub(crate) const ROOTS_CHANGED: &str = "notifications/roots/list_changed";
+    pub(crate) const SAMPLING_CREATE: &str = "sampling/createMessage";
     pub(crate) const ELICITATION_CREATE: &str = "elicitation/create";
     pub(crate) const ELICITATION_COMPLETE: &str = "notifications/elicitation/complete";
 
@@ -82,6 +92,8 @@ pub(crate) mod version {
     pub(crate) const JUNE_2025: &str = "2025-06-18";
     /// The newest that begins with `initialize`.
     pub(crate) const NEWEST_LEGACY: &str = "2025-11-25";
+    /// Those that begin with `initialize`, oldest first.
+    pub(crate) const LEGACY: [&str; 4] = [OLDEST, WITH_BATCHES, JUNE_2025, NEWEST_LEGACY];
     /// The first without `initialize` and sessions.
     pub(crate) const FIRST_MODERN: &str = "2026-07-28";
 }

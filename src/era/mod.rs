@@ -9,7 +9,12 @@
 //!
 //! - A message of a legacy connection is never looked into for its era: the first message of a connection decides.
 
+pub(crate) mod bridge;
+mod envelope;
+mod input;
 pub(crate) mod known;
+pub(crate) mod legacy_host;
+mod listening;
 pub(crate) mod mirror;
 pub(crate) mod verdict;
 

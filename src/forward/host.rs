@@ -381,7 +381,7 @@ impl Host {
 
     /// Asks the host something.
     pub(super) fn ask(&mut self, method: &str, params: &Value) {
-        let id = own_id();
+        let id = Id::fresh();
         let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#);
         self.asked.push(id);
         self.write(Body::One(text.into()));
@@ -422,9 +422,4 @@ impl Host {
     fn write(&mut self, body: Body) {
         self.actions.push_back(Action::ToHost(body));
     }
-}
-
-/// Returns an id that no request of the host has: it holds random bits that the host never sees.
-pub(super) fn own_id() -> Id {
-    Id::own(&format!("mcp-remote-{:016x}", fastrand::u64(..)))
 }

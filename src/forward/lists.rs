@@ -8,10 +8,7 @@
 //! - `Lists` keeps no list without a limit, and gives a server up whose pages do not end.
 //! - `Lists` asks for no list that the host has not asked for.
 
-use super::{
-    Action,
-    host::{Host, own_id},
-};
+use super::{Action, host::Host};
 use crate::{
     description::{self, Descriptions, Learned, List, next_cursor},
     era::Era,
@@ -116,7 +113,7 @@ impl Lists {
     pub(super) fn refresh(&mut self, host: &mut Host) {
         host.announce(Era::Legacy, &self.filter(|_, last| matches!(last, LastListed::TooMuch)));
         let lists = self.filter(|_, last| matches!(last, LastListed::Pages(_))).into_iter();
-        self.refreshes = lists.map(|list| ListRefresh { id: own_id(), list, pages: Vec::new() }).collect();
+        self.refreshes = lists.map(|list| ListRefresh { id: Id::fresh(), list, pages: Vec::new() }).collect();
         host.actions.extend(self.refreshes.iter().filter_map(|refresh| refresh.request(None)));
     }
 
@@ -139,7 +136,7 @@ impl Lists {
                 host.announce(Era::Legacy, &[list]);
                 return true;
             }
-            refresh.id = own_id();
+            refresh.id = Id::fresh();
             if let Some(next) = refresh.request(Some(&cursor)) {
                 host.actions.push_back(next);
                 self.refreshes.push(refresh);

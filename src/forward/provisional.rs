@@ -23,7 +23,6 @@ use super::{
     Action, Link, MOST_WAITING, Next, Reminder,
     context::{Context, RetryReminder},
     hold::Holding,
-    host::own_id,
     lists::LastListed,
     open::{HostSession, Open, Speaker},
     promised::{Promised, capabilities},
@@ -435,7 +434,7 @@ impl Provisional {
             cx.act(Action::Send(initialized));
         }
         if let Some(level) = level.filter(|_| has.contains_key("logging")) {
-            cx.act(Action::Send(level.with_id(&own_id())));
+            cx.act(Action::Send(level.with_id(&Id::fresh())));
         }
         let promised = Promised::new(told, &has);
         for Held { message, .. } in held {

@@ -19,6 +19,11 @@ impl Id {
         Self(Bytes::from(format!("\"{text}\"")))
     }
 
+    /// An id for a request of this program: no peer has it, because it holds random bits.
+    pub(crate) fn fresh() -> Self {
+        Self::own(&format!("mcp-remote-{:016x}", fastrand::u64(..)))
+    }
+
     /// An id from its JSON text.
     #[must_use]
     pub fn from_json(raw: &[u8]) -> Self {

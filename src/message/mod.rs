@@ -13,6 +13,7 @@
 
 mod body;
 mod id;
+pub(crate) mod members;
 mod oversized_line;
 pub(crate) mod peek;
 mod scanner;

@@ -28,7 +28,6 @@ struct Remembered {
     initialized: Option<Message>,
     level: Option<Message>,
     subscriptions: Vec<(String, Message)>,
-    own_ids: u64,
 }
 
 impl Handshake {
@@ -37,8 +36,7 @@ impl Handshake {
         let mut remembered = self.0.guard();
         match message.method() {
             Some(INITIALIZE) => {
-                let own_ids = remembered.own_ids;
-                *remembered = Remembered { initialize: Some(message.clone()), own_ids, ..Remembered::default() };
+                *remembered = Remembered { initialize: Some(message.clone()), ..Remembered::default() };
             }
             Some(INITIALIZED) => remembered.initialized = Some(message.clone()),
             Some(SET_LEVEL) => remembered.level = Some(message.clone()),
@@ -60,7 +58,7 @@ impl Handshake {
     /// The host's `initialize`, under an id of ours; none if the host never sent one.
     pub(crate) fn initialize(&self) -> Option<Message> {
         let initialize = self.0.guard().initialize.clone()?;
-        Some(initialize.with_id(&self.own_id()))
+        Some(initialize.with_id(&Id::fresh()))
     }
 
     /// The host's `notifications/initialized`.
@@ -74,20 +72,12 @@ impl Handshake {
         let mut requests: Vec<_> = remembered.level.iter().cloned().collect();
         requests.extend(remembered.subscriptions.iter().map(|(_, message)| message.clone()));
         drop(remembered);
-        requests.iter().map(|message| message.with_id(&self.own_id())).collect()
-    }
-
-    /// An id for a request of our own. No host request has it: it holds random bits that the host
-    /// never sees.
-    pub(crate) fn own_id(&self) -> Id {
-        let mut remembered = self.0.guard();
-        remembered.own_ids += 1;
-        Id::own(&format!("mcp-remote-{:016x}-{}", fastrand::u64(..), remembered.own_ids))
+        requests.iter().map(|message| message.with_id(&Id::fresh())).collect()
     }
 
     /// A `ping` of our own (MCP, Ping).
     pub(crate) fn ping(&self) -> Option<Message> {
-        let id = self.own_id();
+        let id = Id::fresh();
         Message::from_text(format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#)).ok()
     }
 }
@@ -165,11 +155,5 @@ mod tests {
         );
         let initialize = handshake.initialize().unwrap().body.to_bytes();
         assert!(initialize.ends_with(br#","method":"initialize","params":{"x":1.0}}"#));
-    }
-
-    #[test]
-    fn own_ids_differ() {
-        let handshake = Handshake::default();
-        assert_ne!(handshake.own_id(), handshake.own_id());
     }
 }

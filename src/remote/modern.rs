@@ -288,7 +288,7 @@ impl Modern {
             let meta = attempt.metadata.to_json();
             let text = format!(
                 r#"{{"jsonrpc":"2.0","id":{},"method":"tools/list","params":{{{cursor}"_meta":{meta}}}}}"#,
-                self.core.handshake.own_id()
+                Id::fresh()
             );
             let Ok(request) = Message::from_text(text) else { return false };
             let page = match self.ask(&request, &attempt.metadata).await {
@@ -418,7 +418,7 @@ impl Transport for Modern {
     ) -> Result<(), Error> {
         if std::mem::take(&mut attempt.may_have_run) && message.method() != Some(LISTEN) {
             // MCP 2026-07-28, Overview, Requests: an id is used once.
-            attempt.sent = message.with_id(&self.core.handshake.own_id());
+            attempt.sent = message.with_id(&Id::fresh());
         }
         attempt.since = Instant::now();
         self.exchange(attempt, unanswered).await

@@ -381,6 +381,9 @@ catalogue! {
     Refusal: ProtocolVersionNotShared = "protocol_version_not_shared",
         "the host and the server have no protocol version in common",
         "restart this server's entry in the host, then look for an update of the host or of the server";
+    Refusal: InputRequired = "input_required",
+        "the server asked for input in the middle of a call (elicitation, sampling, roots) and did not get it",
+        "use a host that supports it, or answer within ten minutes";
     Refusal: NoAnswer = "no_answer",
         "the server ended its answer without answering",
         "the server may have acted on the request: look before you send it again";
