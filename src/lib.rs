@@ -26,7 +26,7 @@
 //! | [`report`] | failures: code, sentence, hint |
 //! | [`logging`], [`status`] | the log; what an HTTP status means for a retry |
 //! | [`mcp`], [`message`] | names of the protocol; one JSON-RPC message |
-//! | [`own_process`], [`secret`], [`shutdown`], [`sleep_watch`], [`surroundings`], [`sync`], [`text`] | what everything else stands on |
+//! | [`own_process`], [`reminders`], [`secret`], [`shutdown`], [`sleep_watch`], [`surroundings`], [`sync`], [`text`] | what everything else stands on |
 //!
 //! # How a message travels
 //!
@@ -144,6 +144,7 @@ mod mcp;
 mod message;
 
 mod own_process;
+mod reminders;
 mod secret;
 mod shutdown;
 mod sleep_watch;

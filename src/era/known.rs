@@ -37,6 +37,9 @@ pub(crate) struct KnownEra {
     /// The transport on which it has answered `initialize`, if it was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub legacy_transport: Option<TransportKind>,
+    /// It has refused `initialize`, and speaks modern versions only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refuses_initialize: bool,
     /// The versions it has named.
     #[serde(default)]
     pub versions: Vec<String>,
@@ -60,7 +63,7 @@ pub(crate) struct Eras {
 impl KnownEra {
     /// What has just been learned.
     pub(crate) fn new(era: Era, versions: Vec<String>, evidence: String) -> Self {
-        Self { era, legacy_transport: None, versions, evidence, seen: 0 }
+        Self { era, legacy_transport: None, refuses_initialize: false, versions, evidence, seen: 0 }
     }
 }
 
@@ -142,7 +145,7 @@ mod tests {
     }
 
     fn known(era: Era) -> KnownEra {
-        KnownEra { era, legacy_transport: None, versions: Vec::new(), evidence: "e".to_owned(), seen: 0 }
+        KnownEra::new(era, Vec::new(), "e".to_owned())
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! What an answer to `server/discover` says about the era of a server (MCP 2026-07-28, Streamable HTTP,
+//! What an answer to `server/discover` or to `initialize` says about the era of a server (MCP 2026-07-28, Streamable HTTP,
 //! Backward Compatibility; Versioning, Backward Compatibility).
 //!
 //! # Invariants
@@ -9,9 +9,12 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 
 use super::is_modern;
-use crate::message::{
-    Message,
-    peek::{self, ErrorObject},
+use crate::{
+    mcp::version::FIRST_MODERN,
+    message::{
+        Message,
+        peek::{self, ErrorObject},
+    },
 };
 
 /// `HeaderMismatch` (MCP 2026-07-28, Error Codes).
@@ -20,6 +23,10 @@ pub(crate) const HEADER_MISMATCH: i64 = -32020;
 const MISSING_CAPABILITY: i64 = -32021;
 /// `UnsupportedProtocolVersion`
 const UNSUPPORTED_VERSION: i64 = -32022;
+
+/// JSON-RPC 2.0 §5.1.
+const METHOD_NOT_FOUND: i64 = -32601;
+const INVALID_PARAMS: i64 = -32602;
 
 /// What an answer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +84,11 @@ pub(crate) struct ModernRefusal {
 }
 
 impl ModernRefusal {
+    /// Whether it names a version that this program speaks, too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.supported.iter().any(|version| version == FIRST_MODERN)
+    }
+
     /// The same refusal with another message; its id is `null`.
     pub(crate) fn answer(&self, message: &str) -> Option<Message> {
         let message = serde_json::to_string(message).ok()?;
@@ -84,6 +96,28 @@ impl ModernRefusal {
         let data = data.as_ref().map_or_else(String::new, |data| format!(r#","data":{}"#, data.get()));
         let text = format!(r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":{code},"message":{message}{data}}}}}"#);
         Message::from_text(text).ok()
+    }
+}
+
+/// Whether an answer to `initialize` is one after which `server/discover` is asked: a refusal in the words of the modern
+/// era, a server without the method, or a version that does not begin with `initialize`.
+pub(crate) fn asks_for_discover(answer: &Message) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Introduction {
+        protocol_version: String,
+    }
+    match peek::error(&answer.body) {
+        Some(error) => {
+            // A server that demands the metadata of the modern era has no code of its own for that.
+            let wants_metadata = |words: &str| words.contains("_meta") || words.contains(super::PREFIX);
+            match error.code {
+                METHOD_NOT_FOUND => true,
+                INVALID_PARAMS => error.message.as_deref().is_some_and(wants_metadata),
+                _ => of_error(&error) == EraVerdict::Modern,
+            }
+        }
+        None => peek::result::<Introduction>(&answer.body).is_some_and(|result| is_modern(&result.protocol_version)),
     }
 }
 
@@ -151,6 +185,26 @@ mod tests {
         ] {
             let answer = Message::from_text(format!(r#"{{"jsonrpc":"2.0","id":1,{answer}}}"#)).unwrap();
             assert_eq!(of_answer(&answer), expected, "{:?}", answer.body);
+        }
+    }
+
+    #[test]
+    fn refused_initialize_asks_for_discover_or_not() {
+        for (answer, expected) in [
+            (r#""result":{"protocolVersion":"2025-11-25"}"#, false),
+            (r#""result":{"protocolVersion":"2026-07-28"}"#, true),
+            (r#""result":{}"#, false),
+            (r#""error":{"code":-32022,"message":"m","data":{"supported":["2026-07-28"]}}"#, true),
+            (r#""error":{"code":-32022,"message":"m","data":{"supported":["2025-11-25"]}}"#, false),
+            (r#""error":{"code":-32020,"message":"Missing header"}"#, true),
+            (r#""error":{"code":-32601,"message":"Method not found"}"#, true),
+            (r#""error":{"code":-32602,"message":"params._meta is required"}"#, true),
+            (r#""error":{"code":-32602,"message":"Invalid request parameters"}"#, false),
+            (r#""error":{"code":-32600,"message":"Invalid Request"}"#, false),
+            (r#""error":{"code":-32000,"message":"no"}"#, false),
+        ] {
+            let answer = Message::from_text(format!(r#"{{"jsonrpc":"2.0","id":1,{answer}}}"#)).unwrap();
+            assert_eq!(asks_for_discover(&answer), expected, "{:?}", answer.body);
         }
     }
 

@@ -15,7 +15,6 @@ use super::{
     host::{Asked, ListPage},
 };
 use crate::{
-    config::Protocol,
     mcp::method,
     message::{Id, Malformed, Message, Part, Shape, peek},
     report::{self, Code, Report},
@@ -95,16 +94,9 @@ impl Forward {
                     }
                 }
             }
-            Shape::Request { id, method } => {
+            Shape::Request { id, .. } => {
                 if let Some(name) = host.ignored_tool(&message) {
                     return host.reject(id, report::INTERNAL_ERROR, &format!("Tool \"{name}\" is not available"));
-                }
-                if &**method == method::INITIALIZE && self.cx.settings.protocol == Protocol::Modern {
-                    let sentence =
-                        "protocol version not shared: this host begins with initialize, and --protocol modern is set";
-                    let report = Report::new(Code::ProtocolVersionNotShared, sentence, None);
-                    warn!("{}", report.line());
-                    return host.reject_with(id, &report);
                 }
                 if host.owes() >= MOST_OWED {
                     let report = Report::new(Code::TooMany, format!("more than {MOST_OWED} requests are open"), None);

@@ -6,7 +6,7 @@
 //! - The loop does not wait for one thing only.
 //! - The loop does not outlive the end of input by more than 1.5 s.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use log::{debug, info, warn};
 use tokio::{
@@ -21,6 +21,7 @@ use crate::{
     local::{Lines, Writer},
     message::Message,
     oauth::Need,
+    reminders::Reminders,
     remote::{EventReceiver, Opener, Remote, error::Error},
     shutdown::Stop,
     text::chain,
@@ -138,7 +139,7 @@ fn carry_out<R, W: AsyncWrite + Unpin>(
     forward: &mut Forward,
     ends: &mut Ends<R, W>,
     remote_end: &mut RemoteEnd,
-    reminders: &mut Reminders,
+    reminders: &mut Reminders<Reminder>,
 ) {
     while let Some(action) = forward.action() {
         match action {
@@ -173,29 +174,6 @@ async fn changed(need: &mut Option<watch::Receiver<Need>>) -> Need {
         return known.borrow_and_update().clone();
     }
     std::future::pending().await
-}
-
-/// What is to be thought of later, by when.
-#[derive(Debug, Default)]
-struct Reminders {
-    due: BTreeMap<(Instant, u64), Reminder>,
-    count: u64,
-}
-
-impl Reminders {
-    fn add(&mut self, after: Duration, reminder: Reminder) {
-        self.count += 1;
-        self.due.insert((Instant::now() + after, self.count), reminder);
-    }
-
-    async fn next(&mut self) -> Reminder {
-        let Some((due, _)) = self.due.keys().next().copied() else { return std::future::pending().await };
-        tokio::time::sleep_until(due).await;
-        match self.due.pop_first() {
-            Some((_, reminder)) => reminder,
-            None => std::future::pending().await,
-        }
-    }
 }
 
 /// The remote end as the loop holds it.

@@ -236,6 +236,10 @@ impl<T: Transport> Connection<T> {
         Self { transport, tasks, notes: JoinSet::new(), in_flight: HashMap::new() }
     }
 
+    pub(super) fn transport(&self) -> &T {
+        &self.transport
+    }
+
     /// Sends the host's `initialize` and returns when it is answered; `retry_for` is how long it waits for a server that
     /// may only be starting.
     pub(super) async fn initialize(&mut self, initialize: &Message, retry_for: Duration) -> Result<(), Error> {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::evidence::Cause;
 use crate::{
-    message::{Id, Malformed, Message, Shape},
+    message::{Id, Malformed, Message, Shape, peek},
     network::{
         ClientFactory,
         certificate::CertificateInfo,
@@ -22,6 +22,7 @@ use crate::{
     },
     oauth,
     status::Disposition,
+    text::one_line,
 };
 
 /// A failure at the remote end.
@@ -156,6 +157,9 @@ pub(crate) enum Error {
         /// What it has answered, if it was asked now.
         words: Option<String>,
     },
+    /// The server has answered `initialize` as modern servers do.
+    #[error("the server does not speak with initialize: {}", words_of(.0))]
+    NotLegacy(Box<Message>),
     /// The server speaks modern versions only, and was asked with `initialize`.
     #[error("{sentence}")]
     ModernServer {
@@ -311,6 +315,23 @@ impl Error {
         matches!(self, Self::Refused(refusal) if Disposition::of(refusal.status) == Disposition::Throttled)
     }
 
+    /// Whether the server has refused a message as one that it does not know: it was not asked in its own way.
+    pub(crate) fn is_not_understood(&self, message: &Message) -> bool {
+        match self {
+            Self::Refused(refusal) => {
+                let status = refusal.status;
+                let names_method =
+                    matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
+                names_method && !refusal.answers(message)
+            }
+            Self::NotLegacy(_) => true,
+            Self::BothTransports { first, second } => {
+                first.is_not_understood(message) || second.is_not_understood(message)
+            }
+            _ => false,
+        }
+    }
+
     /// How long the server asks to wait.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -333,6 +354,7 @@ impl Error {
             Self::Refused(refusal) => refusal.answer.as_ref(),
             Self::SessionLost { refusal, is_named: false, .. } => refusal.answer.as_ref(),
             Self::ModernServer { answer, .. } => answer.as_deref(),
+            Self::NotLegacy(answer) => Some(answer),
             _ => None,
         }
     }
@@ -341,4 +363,10 @@ impl Error {
 /// Scheme, host and port: what headers, cookies and tokens are bound to (RFC 6454 §4).
 pub(crate) fn same_origin(one: &Url, other: &Url) -> bool {
     one.origin() == other.origin()
+}
+
+/// What a server says in an answer, for people.
+fn words_of(answer: &Message) -> String {
+    let words = peek::error(&answer.body).and_then(|error| error.message);
+    one_line(words.unwrap_or_else(|| "it names a version without initialize".to_owned()).as_bytes())
 }

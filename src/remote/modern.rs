@@ -29,7 +29,7 @@ use super::{
     http::{body::Content, event_reader::EventReader},
     matching::{sole_answer, take},
     resumable::{ResumableStream, StreamKind},
-    retry::Backoff,
+    retry::{Backoff, Tries},
 };
 use crate::{
     config::Protocol,
@@ -327,6 +327,43 @@ impl Modern {
         Err(Error::NoAnswer("the server ended the stream without answering"))
     }
 
+    /// Asks `server/discover`; returns the answer of a server that speaks a modern version.
+    async fn discover(&self, request: &Message, retry_for: Duration) -> Result<Message, Error> {
+        let metadata = RequestMetadata::of(request).unwrap_or_default();
+        let mut tries = Tries::new(self.core.http.server(), request, retry_for);
+        let (mut request, mut has_repeated) = (request.clone(), false);
+        let after = self.core.limits.initialize_timeout;
+        loop {
+            let asked = self.core.timeout_excluding_sign_in(after, self.ask(&request, &metadata)).await;
+            let error = match asked.unwrap_or(Err(Error::Silent { what: "answer to server/discover", after })) {
+                Ok(answer) if peek::error(&answer.body).is_none() => {
+                    let verdict = verdict::of_answer(&answer);
+                    let words = text::one_line(&answer.body.copy(0..EVIDENCE));
+                    self.remember(verdict, words.clone(), verdict::supported_versions(&answer)).await;
+                    if verdict == EraVerdict::Legacy {
+                        return Err(Error::LegacyServer { words: Some(words) });
+                    }
+                    self.prove();
+                    return Ok(answer);
+                }
+                Ok(refusal) => Error::NotLegacy(Box::new(refusal)),
+                Err(error) => error,
+            };
+            // MCP 2026-07-28, Versioning: again with a version that both have, also if it is the one that was asked.
+            let shared = error.answer().and_then(verdict::modern_refusal).is_some_and(|refusal| refusal.is_shared());
+            if shared && !std::mem::replace(&mut has_repeated, true) {
+                request = request.with_id(&Id::fresh());
+                continue;
+            }
+            let verdict = verdict_of(&error);
+            self.remember(verdict, chain(&error), Vec::new()).await;
+            if verdict == EraVerdict::Legacy {
+                return Err(Error::LegacyServer { words: words_of(&error) });
+            }
+            tries.wait_after(error).await?;
+        }
+    }
+
     /// The answer to a call of a hidden tool.
     fn refuse_hidden_tool(&self, message: &Message) -> Option<Message> {
         let Some(TOOLS_CALL) = message.method() else { return None };
@@ -360,6 +397,16 @@ impl Modern {
         if self.eras.load().await.is_none_or(|before| before.era != era) {
             self.eras.save(KnownEra::new(era, versions, format!("{DISCOVER}: {evidence}"))).await;
         }
+    }
+}
+
+impl Connection<Modern> {
+    /// Asks `server/discover` with this request of the program, or of the host; the answer does not go to the host.
+    ///
+    /// # Errors
+    /// [`Error::LegacyServer`] if the server speaks no modern version, and those of any request.
+    pub(super) async fn discover(&self, request: &Message, retry_for: Duration) -> Result<Message, Error> {
+        self.transport().discover(request, retry_for).await
     }
 }
 
@@ -483,6 +530,7 @@ fn is_not_understood(error: &Error, request: &Message) -> bool {
 fn verdict_of(error: &Error) -> EraVerdict {
     match (error, error.answer()) {
         (Error::LegacyServer { .. }, _) => EraVerdict::Legacy,
+        (Error::NotLegacy(answer), _) => verdict::of_answer(answer),
         (Error::Refused(refusal), Some(answer)) => match verdict::of_status(refusal.status) {
             EraVerdict::Undecided => EraVerdict::Undecided,
             _ => verdict::of_answer(answer),

@@ -145,6 +145,7 @@ impl Report {
                 );
                 plain(Code::ProtocolVersionNotShared, sentence)
             }
+            Error::NotLegacy(_) => plain(Code::ProtocolVersionNotShared, format!("{host}: {error}")),
             Error::ModernServer { sentence, .. } => plain(Code::ProtocolVersionNotShared, sentence.clone()),
             Error::BothTransports { first, second } => {
                 let both = [Self::of_remote(first, server), Self::of_remote(second, server)];

@@ -263,7 +263,8 @@ async fn modern_only_server_failure_names_both_eras() {
     let told = client(&[&server.url("/mcp")]).await;
     let text = from_tcp(&told, &[(&server.port.to_string(), "PORT")]);
     let failed = "FAIL  transport             protocol version not shared: this host begins with initialize (MCP 2025-11-25 and \
-                  earlier), and 127.0.0.1:PORT speaks 2026-07-28 only [protocol_version_not_shared]\n";
+                  earlier), and 127.0.0.1:PORT speaks 2026-07-28 only, but does not answer server/discover \
+                  [protocol_version_not_shared]\n";
     assert!(text.contains(failed) && !text.contains("Tip: "), "{text}");
     assert_eq!(
         text.matches("-> restart this server's entry in the host, then look for an update").count(),

@@ -70,12 +70,13 @@ async fn http_first_falls_back_at_legacy_refusal() {
 
 #[tokio::test]
 async fn bad_request_with_answer_is_answer() {
-    for (body, expected) in [
-        (r#"{"jsonrpc":"2.0","id":0,"error":{"code":-32602,"message":"m"}}"#, None),
-        (r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"m"},"id":0.0}"#, Some(r#""id":0}"#)),
-        (r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32022,"message":"m"}}"#, Some(r#""id":0,"#)),
-        (r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32021,"message":"m"}}"#, Some(r#""id":0,"#)),
-        (r#"{"jsonrpc":"2.0","error":{"code":-32020,"message":"m"}}"#, Some(r#""id":0,"#)),
+    for (body, expected, asks_for_discover) in [
+        (r#"{"jsonrpc":"2.0","id":0,"error":{"code":-32602,"message":"m"}}"#, None, false),
+        (r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"m"},"id":0.0}"#, Some(r#""id":0}"#), false),
+        (r#"{"jsonrpc":"2.0","id":0,"error":{"code":-32601,"message":"m"}}"#, None, true),
+        (r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32022,"message":"m"}}"#, Some(r#""id":0,"#), true),
+        (r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32021,"message":"m"}}"#, Some(r#""id":0,"#), true),
+        (r#"{"jsonrpc":"2.0","error":{"code":-32020,"message":"m"}}"#, Some(r#""id":0,"#), true),
     ] {
         let (server, _) = refusing(400, JSON, body).await;
         let mut host = Host::start(&server.url("/mcp"), &[]);
@@ -88,7 +89,8 @@ async fn bad_request_with_answer_is_answer() {
             None => assert_eq!(line, body),
             Some(id) => assert!(line.contains(id), "{line}"),
         }
-        assert_eq!(server.summary(), ["POST initialize"], "{body}");
+        let asked = ["POST initialize", "POST server/discover"];
+        assert_eq!(server.summary(), asked[..1 + usize::from(asks_for_discover)], "{body}");
         host.close().await;
     }
 }
@@ -211,7 +213,8 @@ async fn http_only_and_sse_only_never_fall_back() {
         host.send(initialize()).await;
         assert_eq!(host.json().await["error"]["data"]["status"], status);
         host.close().await;
-        assert_eq!((server.summary(), streams.count()), (vec!["POST initialize".to_owned()], 0));
+        assert_eq!(server.summary(), ["POST initialize", "POST server/discover"]);
+        assert_eq!(streams.count(), 0);
 
         let server = without_streams(status, "").await;
         let mut host = Host::start(&server.url("/mcp"), &["--transport", "sse-only"]);
@@ -238,7 +241,9 @@ async fn error_names_both_failed_transports() {
         for part in ["404", "no posts here", "405", "no streams here", &format!("127.0.0.1:{}", server.port)] {
             assert!(message.contains(part), "{part:?} is missing: {message}");
         }
-        assert_eq!(server.summary(), tried);
+        // A transport that begins with SSE is of the legacy era.
+        let discover = if strategy == "http-first" { &["POST server/discover"][..] } else { &[] };
+        assert_eq!(server.summary(), [&tried[..], discover].concat());
         host.close().await;
     }
 }

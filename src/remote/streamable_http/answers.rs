@@ -16,6 +16,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{StreamableHttp, session::Session};
 use crate::{
+    era::verdict,
     mcp::HOST_PATIENCE,
     message::{Id, Message, Part, Shape, peek},
     oauth::Requester,
@@ -235,7 +236,8 @@ impl StreamableHttp {
     /// Delivers a message to its recipient.
     ///
     /// # Errors
-    /// [`Error::SessionLost`] if the answer says so; it is not delivered then.
+    /// [`Error::SessionLost`] if the answer says so, [`Error::NotLegacy`] if the answer to `initialize` does; it is not
+    /// delivered then.
     pub(super) async fn deliver(
         &self,
         mut message: Message,
@@ -252,6 +254,9 @@ impl StreamableHttp {
                     if let Some(loss) = loss_in_answer(&message, session) {
                         unanswered.push(asked);
                         return Err(loss);
+                    }
+                    if matches!(recipient, Recipient::NewSession(_)) && verdict::asks_for_discover(&message) {
+                        return Err(Error::NotLegacy(Box::new(message)));
                     }
                     match recipient {
                         Recipient::Host => self.note_answer(session),

@@ -1,0 +1,394 @@
+//! How a connection is opened with the host's first message: the transport and the era that the server speaks.
+//!
+//! An `initialize` decides the transport: each transport of the strategy is tried with that very message (MCP 2025-11-25,
+//! Transports, Backwards Compatibility). A server that has no `initialize` is asked `server/discover` (MCP 2026-07-28,
+//! Versioning), and the host is served over a bridge.
+//!
+//! # Invariants
+//!
+//! - This program sends no request before the first of the host.
+//! - A text does not decide the transport, only a status and a code do.
+//! - Each question is asked once: `initialize`, and `server/discover`.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use log::{debug, info};
+use reqwest::{StatusCode, Url};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
+
+use super::{
+    Event, Remote,
+    bridged::Bridged,
+    connection::{AnyConnection, Connection, Core, Transport},
+    error::Error,
+    events::{self, EventSender},
+    http::Http,
+    http_sse::HttpSse,
+    modern::Modern,
+    retry::Backoff,
+    streamable_http::StreamableHttp,
+};
+use crate::{
+    config::{Limits, Protocol, Start, TransportStrategy},
+    era::{
+        self, Era,
+        known::{Eras, KnownEra},
+        legacy_host::{self, LegacyHost},
+        verdict,
+    },
+    mcp::{HOST_PATIENCE, TransportKind, method::INITIALIZE, version::FIRST_MODERN},
+    message::{Message, peek},
+    oauth::Authorizer,
+    observer::Fact,
+    report::{Code, Report},
+    text::{self, chain},
+};
+
+/// Longest pause between tries to open a connection that nobody waits for any more; a request of the
+/// host's cuts it short.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The same while the host may wait for its `initialize`: a server that is back is noticed soon.
+const LONGEST_FAST_PAUSE: Duration = Duration::from_secs(2);
+/// For so long: the default timeout of hosts that are built on the TypeScript or Python SDK.
+const FAST_RETRY_PERIOD: Duration = Duration::from_secs(60);
+/// Shortest time from one try to the next, however many requests come.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why no version is shared: the words around the versions of the server.
+struct NotShared {
+    before: &'static str,
+    after: &'static str,
+}
+
+/// The user has ruled the modern era out.
+const ONLY_LEGACY: NotShared = NotShared {
+    before: "this host begins with initialize (MCP 2025-11-25 and earlier), --protocol legacy is set, and ",
+    after: "",
+};
+/// The server is of a later time.
+const NO_VERSION: NotShared = NotShared { before: "mcp-remote speaks MCP 2026-07-28 and earlier, and ", after: "" };
+/// The server refuses both questions.
+const NOT_DISCOVERED: NotShared = NotShared {
+    before: "this host begins with initialize (MCP 2025-11-25 and earlier), and ",
+    after: ", but does not answer server/discover",
+};
+
+/// What is needed to open a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Opener {
+    /// What sends the requests.
+    pub http: Arc<Http>,
+    /// What obtains credentials; `None` if the user has given one.
+    pub authorizer: Option<Arc<Authorizer>>,
+    /// Which transports, in which order.
+    pub strategy: TransportStrategy,
+    /// How long things may take.
+    pub limits: Limits,
+    /// Which eras.
+    pub protocol: Protocol,
+    /// What is known of the server's era.
+    pub eras: Eras,
+    /// Where what comes back goes.
+    pub events: EventSender,
+}
+
+impl Opener {
+    /// Opens a connection with the host's message. An `initialize` decides the transport and is
+    /// answered when this returns; any other message goes by the strategy's first transport.
+    ///
+    /// Where an `initialize` does not wait, it is tried for as long as trying may help, and at once when
+    /// there is a `hurry`; what stands in the way comes as events.
+    ///
+    /// # Errors
+    /// [`Error`]: the message will not be answered by the server.
+    pub(crate) async fn open(self, first: Message, hurry: Arc<Notify>) -> Result<Remote, Error> {
+        if self.limits.start == Start::Wait || first.method() != Some(INITIALIZE) {
+            return self.open_once(&first, self.limits.retry_for).await;
+        }
+        let began = Instant::now();
+        let (mut backoff, mut throttled) = (Backoff::up_to(LONGEST_PAUSE), Backoff::throttled());
+        loop {
+            let since = Instant::now();
+            let error = match self.open_once(&first, Duration::ZERO).await {
+                Err(error) if error.may_pass() => error,
+                opened => return opened,
+            };
+            // What the server asks for is waited for, whoever is in a hurry.
+            let asked = error.retry_after().unwrap_or_default().min(HOST_PATIENCE);
+            let asked = if error.is_throttled() { asked.max(throttled.pause()) } else { asked };
+            let longest = if began.elapsed() < FAST_RETRY_PERIOD { LONGEST_FAST_PAUSE } else { LONGEST_PAUSE };
+            let pause = backoff.pause().min(longest).max(asked);
+            let hurried = (since + SHORTEST_PAUSE).max(Instant::now() + asked);
+            debug!("next try in {:.1} s: {}", pause.as_secs_f32(), chain(&error));
+            self.events.send(Event::Blocked(Arc::new(error))).await;
+            let mut over = pin!(sleep(pause));
+            loop {
+                tokio::select! {
+                    () = &mut over => break,
+                    () = hurry.notified() => {
+                        let until = hurried.min(over.deadline());
+                        over.as_mut().reset(until);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn open_once(&self, first: &Message, retry_for: Duration) -> Result<Remote, Error> {
+        use TransportStrategy::{HttpFirst, HttpOnly, SseFirst, SseOnly};
+        if self.speaks_modern(first) {
+            self.note_initialize(first);
+            let mut remote = Modern::connect(self.core(), self.protocol, self.eras.clone());
+            remote.send(first.clone());
+            return Ok(Box::new(remote));
+        }
+        if first.method() != Some(INITIALIZE) {
+            let mut remote: Remote = match self.strategy {
+                HttpFirst | HttpOnly => Box::new(StreamableHttp::connect(self.core())),
+                SseFirst | SseOnly => Box::new(HttpSse::connect(self.core(), first, retry_for).await?),
+            };
+            remote.send(first.clone());
+            return Ok(remote);
+        }
+        self.note_initialize(first);
+        let known = self.eras.load().await;
+        if self.protocol == Protocol::Modern {
+            return self.behind_bridge(first, retry_for).await;
+        }
+        if self.may_be_modern() && known.as_ref().is_some_and(|known| known.refuses_initialize) {
+            match self.behind_bridge(first, retry_for).await {
+                Err(Error::LegacyServer { .. }) => info!("the server does not speak MCP 2026-07-28 any more"),
+                opened => return opened,
+            }
+        }
+        let refused = match self.initialize_by(self.strategy_with(known.as_ref()), first, retry_for).await {
+            Err(refused) if self.may_be_modern() && refused.is_not_understood(first) => refused,
+            Err(Error::NotLegacy(answer)) => return Err(self.version_not_shared(*answer, &ONLY_LEGACY)),
+            opened => return opened,
+        };
+        debug!("no initialize here ({}); asking server/discover", chain(&refused));
+        match self.behind_bridge(first, retry_for).await {
+            Ok(opened) => {
+                let evidence = format!("initialize: {}", chain(&refused));
+                let known = self.eras.known().unwrap_or_else(|| KnownEra::new(Era::Modern, Vec::new(), evidence));
+                self.eras.save(KnownEra { era: Era::Modern, refuses_initialize: true, ..known }).await;
+                Ok(opened)
+            }
+            Err(error) if error.may_pass() || matches!(error, Error::ModernServer { .. }) => Err(error),
+            // What the server has said first is about the host's own message.
+            Err(error) => {
+                debug!("no answer to server/discover: {}", chain(&error));
+                Err(match refused {
+                    Error::NotLegacy(answer) => self.version_not_shared(*answer, &NOT_DISCOVERED),
+                    refused => refused,
+                })
+            }
+        }
+    }
+
+    /// Sends the host's `initialize` on each transport of the strategy.
+    async fn initialize_by(
+        &self,
+        strategy: TransportStrategy,
+        first: &Message,
+        retry_for: Duration,
+    ) -> Result<Remote, Error> {
+        use TransportStrategy::{HttpFirst, HttpOnly, SseFirst, SseOnly};
+        match strategy {
+            HttpOnly => self.over_streamable_http(first, retry_for).await,
+            SseOnly => self.over_http_sse(first, retry_for).await,
+            HttpFirst => match self.over_streamable_http(first, retry_for).await {
+                Err(refused) if speaks_only_http_sse(&refused, first, self.http.server()) => {
+                    self.tell_fall_back(TransportKind::StreamableHttp, &refused);
+                    info!("no Streamable HTTP here ({}); trying HTTP+SSE", chain(&refused));
+                    self.over_http_sse(first, retry_for).await.map_err(|error| both(refused, error))
+                }
+                opened => opened,
+            },
+            SseFirst => match self.over_http_sse(first, retry_for).await {
+                Err(refused) if speaks_no_http_sse(&refused) => {
+                    self.tell_fall_back(TransportKind::HttpSse, &refused);
+                    info!("no HTTP+SSE here ({}); trying Streamable HTTP", chain(&refused));
+                    self.over_streamable_http(first, retry_for).await.map_err(|error| both(refused, error))
+                }
+                opened => opened,
+            },
+        }
+    }
+
+    /// Whether `server/discover` may be asked for a host that begins with `initialize`.
+    fn may_be_modern(&self) -> bool {
+        self.protocol != Protocol::Legacy && self.strategy != TransportStrategy::SseOnly
+    }
+
+    /// Asks `server/discover` in the place of the host's `initialize`, which is answered from it.
+    async fn behind_bridge(&self, initialize: &Message, retry_for: Duration) -> Result<Remote, Error> {
+        let (sender, events) = events::channel();
+        let core = Core::new(self.http.clone(), self.authorizer.clone(), self.limits.clone(), sender);
+        let connection = Modern::connect(core, self.protocol, self.eras.clone());
+        let Some(question) = legacy_host::discover_for(initialize) else {
+            return Err(Error::NoAnswer("the host's initialize cannot be read"));
+        };
+        let discovered = connection.discover(&question, retry_for).await.map_err(|error| match error.answer() {
+            Some(answer) if names_other_versions(answer) => self.version_not_shared(answer.clone(), &NO_VERSION),
+            _ => error,
+        })?;
+        let server = text::host(self.http.server());
+        let (bridge, answer) = LegacyHost::begin(server, initialize, &discovered).map_err(|versions| {
+            Error::ModernServer { sentence: self.sentence(&NO_VERSION, &versions), answer: None }
+        })?;
+        info!("the host speaks MCP 2025-11-25 or earlier and the server 2026-07-28; each is served in its own");
+        self.events.send(Event::Message(answer)).await;
+        Ok(Box::new(Bridged::new(bridge, Box::new(connection), events, self.events.clone())))
+    }
+
+    /// Keeps the host's `initialize`, because it names the host.
+    fn note_initialize(&self, first: &Message) {
+        if let Some(authorizer) = &self.authorizer {
+            authorizer.note_initialize(first);
+        }
+    }
+
+    /// Whether a connection that begins with this message is a modern one.
+    fn speaks_modern(&self, first: &Message) -> bool {
+        self.protocol != Protocol::Legacy && era::begins_modern(first)
+    }
+
+    /// The strategy, with the transport first on which the server has answered before.
+    fn strategy_with(&self, known: Option<&KnownEra>) -> TransportStrategy {
+        match known.and_then(|known| known.legacy_transport) {
+            Some(TransportKind::HttpSse) if self.strategy == TransportStrategy::HttpFirst => {
+                TransportStrategy::SseFirst
+            }
+            _ => self.strategy,
+        }
+    }
+
+    /// The server has answered `initialize` on this transport. That it speaks Streamable HTTP is what is expected of a
+    /// server of which nothing is known.
+    async fn note_legacy_transport(&self, transport: TransportKind) {
+        let known = match (self.eras.known(), transport) {
+            (Some(known), _) if known.legacy_transport == Some(transport) => return,
+            (Some(known), _) => known,
+            (None, TransportKind::StreamableHttp) => return,
+            (None, TransportKind::HttpSse) => {
+                KnownEra::new(Era::Legacy, Vec::new(), "initialize over HTTP+SSE".to_owned())
+            }
+        };
+        self.eras.save(KnownEra { legacy_transport: Some(transport), ..known }).await;
+    }
+
+    /// No version is shared: with what the server has answered, in words that hosts show.
+    fn version_not_shared(&self, answer: Message, why: &NotShared) -> Error {
+        let Some(refusal) = verdict::modern_refusal(&answer) else { return Error::NotLegacy(Box::new(answer)) };
+        let versions =
+            if refusal.supported.is_empty() { FIRST_MODERN.to_owned() } else { refusal.supported.join(", ") };
+        let sentence = self.sentence(why, &versions);
+        let message = Report::new(Code::ProtocolVersionNotShared, sentence.clone(), None).message();
+        Error::ModernServer { answer: refusal.answer(&message).map(Box::new), sentence }
+    }
+
+    fn sentence(&self, NotShared { before, after }: &NotShared, versions: &str) -> String {
+        let server = text::host(self.http.server());
+        let versions = text::one_line(versions.as_bytes());
+        format!("protocol version not shared: {before}{server} speaks {versions} only{after}")
+    }
+
+    fn core(&self) -> Core {
+        Core::new(self.http.clone(), self.authorizer.clone(), self.limits.clone(), self.events.clone())
+    }
+
+    async fn over_streamable_http(&self, initialize: &Message, retry_for: Duration) -> Result<Remote, Error> {
+        let connection = StreamableHttp::connect(self.core());
+        match self.initialize(connection, initialize, retry_for, TransportKind::StreamableHttp).await {
+            Err(refused) => Err(match &refused {
+                Error::Refused(refusal) => match &refusal.answer {
+                    Some(answer)
+                        if verdict::modern_refusal(answer).is_some()
+                            || refusal.answers(initialize) && verdict::asks_for_discover(answer) =>
+                    {
+                        Error::NotLegacy(Box::new(answer.clone()))
+                    }
+                    _ => refused,
+                },
+                _ => refused,
+            }),
+            opened => opened,
+        }
+    }
+
+    async fn over_http_sse(&self, initialize: &Message, retry_for: Duration) -> Result<Remote, Error> {
+        let connection = HttpSse::connect(self.core(), initialize, retry_for).await?;
+        self.initialize(connection, initialize, retry_for, TransportKind::HttpSse).await
+    }
+
+    async fn initialize<T: Transport>(
+        &self,
+        mut connection: Connection<T>,
+        initialize: &Message,
+        retry_for: Duration,
+        transport: TransportKind,
+    ) -> Result<Remote, Error> {
+        connection.initialize(initialize, retry_for).await?;
+        self.http.observer.tell(|| Fact::Opened(transport));
+        self.note_legacy_transport(transport).await;
+        Ok(Box::new(connection))
+    }
+
+    fn tell_fall_back(&self, from: TransportKind, refused: &Error) {
+        self.http.observer.tell(|| Fact::FellBack { from, why: chain(refused) });
+    }
+}
+
+/// Returns whether the answer to an `initialize` asks for the other transport (MCP 2025-11-25, Transports, Backwards
+/// Compatibility). A 400 does too, unless the server has understood the request and answers it.
+fn speaks_only_http_sse(refused: &Error, initialize: &Message, server: &Url) -> bool {
+    /// HeaderMismatch to UnsupportedProtocolVersion (MCP 2026-07-28, Error Codes).
+    const MCP_CODES: std::ops::RangeInclusive<i64> = -32022..=-32020;
+    match refused {
+        Error::Refused(refusal) if refusal.status == StatusCode::BAD_REQUEST => {
+            let code = refusal.answer.as_ref().and_then(|answer| peek::error(&answer.body)).map(|error| error.code);
+            !refusal.answers(initialize) && !code.is_some_and(|code| MCP_CODES.contains(&code))
+        }
+        Error::SpeaksHttpSse => true,
+        // Frameworks refuse a POST to the endpoint of HTTP+SSE in many ways, and its URL has a customary end.
+        Error::Refused(refusal) if is_customary_for_http_sse(server) => matches!(
+            refusal.status,
+            StatusCode::NOT_FOUND
+                | StatusCode::METHOD_NOT_ALLOWED
+                | StatusCode::FORBIDDEN
+                | StatusCode::NOT_ACCEPTABLE
+                | StatusCode::GONE
+                | StatusCode::UNSUPPORTED_MEDIA_TYPE
+                | StatusCode::INTERNAL_SERVER_ERROR
+                | StatusCode::NOT_IMPLEMENTED
+        ),
+        Error::NoAnswer(_) => is_customary_for_http_sse(server),
+        refused => is_absent(refused),
+    }
+}
+
+/// Returns whether the URL ends as those of HTTP+SSE servers do.
+fn is_customary_for_http_sse(server: &Url) -> bool {
+    server.path().trim_end_matches('/').ends_with("/sse")
+}
+
+fn speaks_no_http_sse(refused: &Error) -> bool {
+    is_absent(refused) || matches!(refused, Error::NoEndpoint(_) | Error::NotMcp(_))
+}
+
+fn is_absent(refused: &Error) -> bool {
+    matches!(refused.status(), Some(StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED))
+}
+
+/// Returns whether a refusal of `server/discover` names the versions to speak, none of which is known here.
+fn names_other_versions(answer: &Message) -> bool {
+    verdict::modern_refusal(answer).is_some_and(|refusal| !refusal.supported.is_empty() && !refusal.is_shared())
+}
+
+fn both(first: Error, second: Error) -> Error {
+    Error::BothTransports { first: Box::new(first), second: Box::new(second) }
+}
