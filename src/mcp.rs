@@ -50,9 +50,7 @@ pub(crate) mod method {
 
     pub(crate) const LOG_MESSAGE: &str = "notifications/message";
     pub(crate) const RESOURCE_UPDATED: &str = "notifications/resources/updated";
-    pub(crate) const COMPLETE: &str = "completion/complete";
     pub(crate) const ROOTS_LIST: &str = "roots/list";
-    pub(crate) const ROOTS_CHANGED: &str = "notifications/roots/list_changed";
     pub(crate) const SAMPLING_CREATE: &str = "sampling/createMessage";
     pub(crate) const ELICITATION_CREATE: &str = "elicitation/create";
     pub(crate) const ELICITATION_COMPLETE: &str = "notifications/elicitation/complete";

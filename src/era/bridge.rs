@@ -16,8 +16,8 @@ pub(crate) trait Bridge: fmt::Debug + Send {
     /// A message of the host.
     fn on_host(&mut self, message: Message);
 
-    /// A message of the server.
-    fn on_server(&mut self, message: Message);
+    /// A message of the server; `related` is the request in the middle of whose answer it came, if that is known.
+    fn on_server(&mut self, message: Message, related: Option<&Id>);
 
     /// These requests got no answer from the server and will get none. Returns the requests of the host that are lost with
     /// them.
@@ -55,4 +55,102 @@ pub(crate) enum Due {
     Gathered { call: Id },
     /// A request for input that no call could carry is refused.
     Parked { request: Id },
+    /// The host has had the time to continue a call with this handle.
+    Handle(String),
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(crate) const NOTHING: [String; 0] = [];
+
+    pub(crate) fn message(text: &str) -> Message {
+        Message::from_text(text.to_owned()).unwrap()
+    }
+
+    pub(crate) fn text(message: &Message) -> String {
+        String::from_utf8(message.body.to_bytes().to_vec()).unwrap()
+    }
+
+    /// What a bridge does, as lines: `>` to the server, `<` to the host, `!` a reminder. Ids and handles of the bridge are
+    /// numbered in the order in which they appear.
+    pub(crate) struct Played<B> {
+        pub(crate) bridge: B,
+        pub(crate) ids: Vec<String>,
+        pub(crate) dues: Vec<Due>,
+    }
+
+    impl<B: Bridge> Played<B> {
+        pub(crate) fn new(bridge: B) -> Self {
+            Self { bridge, ids: Vec::new(), dues: Vec::new() }
+        }
+
+        pub(crate) fn host(&mut self, text: &str) -> Vec<String> {
+            self.bridge.on_host(message(&self.with_ids(text)));
+            self.steps()
+        }
+
+        pub(crate) fn server(&mut self, text: &str) -> Vec<String> {
+            self.bridge.on_server(message(&self.with_ids(text)), None);
+            self.steps()
+        }
+
+        /// In the middle of the answer to this request.
+        pub(crate) fn related(&mut self, to: &str, text: &str) -> Vec<String> {
+            let to = Id::from_json(self.with_ids(to).as_bytes());
+            self.bridge.on_server(message(&self.with_ids(text)), Some(&to));
+            self.steps()
+        }
+
+        pub(crate) fn due(&mut self, number: usize) -> Vec<String> {
+            self.bridge.on_due(self.dues[number].clone());
+            self.steps()
+        }
+
+        /// Puts the ids of the bridge in the place of `#1`, `#2`.
+        fn with_ids(&self, text: &str) -> String {
+            self.ids
+                .iter()
+                .enumerate()
+                .rev()
+                .fold(text.to_owned(), |text, (number, id)| text.replace(&format!("#{}", number + 1), id))
+        }
+
+        pub(crate) fn steps(&mut self) -> Vec<String> {
+            let mut lines = Vec::new();
+            while let Some(step) = self.bridge.step() {
+                let line = match step {
+                    Step::ToServer(message) => format!("> {}", text(&message)),
+                    Step::ToHost(message) => format!("< {}", text(&message)),
+                    Step::Remind(after, due) => {
+                        self.dues.push(due);
+                        format!("! {after:?}")
+                    }
+                };
+                self.note_ids(&line, "\"mcp-remote-", 29);
+                self.note_ids(&line, "\"requestState\":\"", 0);
+                let numbered = |line: String, (number, id): (usize, &String)| {
+                    line.replace(id.as_str(), &format!("#{}", number + 1))
+                };
+                lines.push(self.ids.iter().enumerate().fold(line, numbered));
+            }
+            lines
+        }
+
+        fn note_ids(&mut self, line: &str, start: &str, length: usize) {
+            let mut rest = line;
+            while let Some(at) = rest.find(start) {
+                // Of a handle, what is between the quotation marks.
+                let (from, length) = if length == 0 { (at + start.len(), 32) } else { (at, length) };
+                let Some(id) = rest.get(from..from + length) else { return };
+                let is_ours = start.starts_with("\"mcp") || id.bytes().all(|byte| byte.is_ascii_hexdigit());
+                if is_ours && !self.ids.contains(&id.to_owned()) {
+                    self.ids.push(id.to_owned());
+                }
+                rest = &rest[from..];
+                rest = rest.get(1..).unwrap_or_default();
+            }
+        }
+    }
 }

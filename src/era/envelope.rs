@@ -8,7 +8,10 @@
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::PREFIX;
-use crate::message::{Body, Message, members::Members, peek};
+use crate::{
+    mcp::method::CANCELLED,
+    message::{Body, Id, Message, members::Members, peek},
+};
 
 /// The keys of a request's metadata.
 pub(crate) const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
@@ -18,8 +21,6 @@ pub(crate) const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 /// The keys of a result's and a notification's metadata.
 pub(crate) const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 pub(crate) const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
-/// What a client declares that takes tasks (extension `io.modelcontextprotocol/tasks`).
-pub(crate) const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";
 
 /// The member that says what a result is.
 pub(crate) const RESULT_TYPE: &str = "resultType";
@@ -73,6 +74,11 @@ pub(crate) fn with_result(response: &Message, edit: impl FnOnce(&mut Members<'_>
     };
     whole.set("result", result);
     Message::from_remote(Body::One(whole.to_json().into())).ok()
+}
+
+/// Returns the notification that cancels a request (MCP 2025-11-25 and 2026-07-28, Cancellation).
+pub(crate) fn cancelled(id: &Id) -> Option<Message> {
+    Message::from_text(format!(r#"{{"jsonrpc":"2.0","method":"{CANCELLED}","params":{{"requestId":{id}}}}}"#)).ok()
 }
 
 /// What a result says that it is.

@@ -5,14 +5,10 @@
 //! # Invariants
 //!
 //! - `requestState` passes as it is written, and with no other request.
-//! - A host is asked for nothing that it has not declared.
 
 use serde_json::value::RawValue;
 
-use crate::{
-    mcp::method::{ELICITATION_CREATE, ROOTS_LIST, SAMPLING_CREATE},
-    message::{Message, members::Members},
-};
+use crate::message::{Message, members::Members};
 
 /// Most requests of one result: each may open a dialog.
 pub(crate) const MOST_REQUESTS: usize = 8;
@@ -69,50 +65,6 @@ impl InputRequired {
     }
 }
 
-/// What a host has declared that servers may ask it for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct InputCapabilities {
-    pub(crate) sampling: bool,
-    /// Elicitation of values.
-    pub(crate) form: bool,
-    /// Elicitation by a page in the browser.
-    pub(crate) url: bool,
-    pub(crate) roots: bool,
-}
-
-impl InputCapabilities {
-    /// Reads client capabilities.
-    pub(crate) fn of(capabilities: &Members<'_>) -> Self {
-        let elicitation = capabilities.object("elicitation");
-        let has = |name: &str| elicitation.as_ref().is_some_and(|modes| modes.get(name).is_some());
-        Self {
-            sampling: capabilities.get("sampling").is_some(),
-            // Without a mode, the one that was there first (MCP 2025-11-25, Elicitation, Capabilities).
-            form: has("form") || elicitation.is_some() && !has("url"),
-            url: has("url"),
-            roots: capabilities.get("roots").is_some(),
-        }
-    }
-
-    /// Returns the capability that a request needs and the host has not declared.
-    pub(crate) fn lacks(self, method: &str, params: Option<&RawValue>) -> Option<&'static str> {
-        let (has, name) = match method {
-            SAMPLING_CREATE => (self.sampling, "sampling"),
-            ROOTS_LIST => (self.roots, "roots"),
-            ELICITATION_CREATE if is_url_mode(params) => (self.url, "elicitation in a browser"),
-            ELICITATION_CREATE => (self.form, "elicitation"),
-            _ => (false, "what the server asks for"),
-        };
-        (!has).then_some(name)
-    }
-}
-
-/// Whether an elicitation sends the user to a page; without a mode it does not (MCP 2026-07-28, Elicitation).
-pub(crate) fn is_url_mode(params: Option<&RawValue>) -> bool {
-    let params = params.and_then(|params| Members::read(params.get().as_bytes()));
-    params.and_then(|params| params.value::<String>("mode")).is_some_and(|mode| mode == "url")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,27 +97,5 @@ mod tests {
         let refused = read(&format!(r#"{{"inputRequests":{{{}}}}}"#, many.join(","))).unwrap_err();
         assert!(refused.contains("9 things at once"), "{refused}");
         assert!(read(r#"{"requestState":""}"#).is_ok());
-    }
-
-    #[test]
-    fn host_is_asked_for_what_it_has_declared() {
-        let lacks = |declared: &str, method: &str, params: &str| {
-            let capabilities = InputCapabilities::of(&Members::read(declared.as_bytes()).unwrap());
-            let params = RawValue::from_string(params.to_owned()).unwrap();
-            capabilities.lacks(method, Some(&params)).is_some()
-        };
-        let (form, url) = (r#"{"message":"m"}"#, r#"{"mode":"url"}"#);
-        for (declared, form_lacks, url_lacks) in [
-            ("{}", true, true),
-            (r#"{"elicitation":{}}"#, false, true),
-            (r#"{"elicitation":{"form":{}}}"#, false, true),
-            (r#"{"elicitation":{"url":{}}}"#, true, false),
-            (r#"{"elicitation":{"form":{},"url":{}}}"#, false, false),
-        ] {
-            assert_eq!(lacks(declared, ELICITATION_CREATE, form), form_lacks, "{declared}");
-            assert_eq!(lacks(declared, ELICITATION_CREATE, url), url_lacks, "{declared}");
-        }
-        assert!(!lacks(r#"{"sampling":{}}"#, SAMPLING_CREATE, "{}") && lacks("{}", SAMPLING_CREATE, "{}"));
-        assert!(!lacks(r#"{"roots":{}}"#, ROOTS_LIST, "{}") && lacks(r#"{"roots":{}}"#, "other/method", "{}"));
     }
 }

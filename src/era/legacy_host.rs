@@ -23,11 +23,12 @@ use serde_json::{
 
 use super::{
     bridge::{Bridge, Due, Step},
+    capabilities::{InputCapabilities, ServerCapabilities, is_url_mode, without_tasks},
     envelope::{
         self, CLIENT_CAPABILITIES, CLIENT_INFO, LOG_LEVEL, PROTOCOL_VERSION, ResultType, SERVER_INFO, SUBSCRIPTION_ID,
-        TASKS_EXTENSION, edit_meta, result_type, with_params, with_result,
+        cancelled, edit_meta, result_type, with_params, with_result,
     },
-    input::{InputCapabilities, InputRequest, InputRequired, MOST_ROUNDS, MOST_WAITING, is_url_mode},
+    input::{InputRequest, InputRequired, MOST_ROUNDS, MOST_WAITING},
     listening::{Changes, Listening, NotificationFilter},
     verdict,
 };
@@ -35,9 +36,8 @@ use crate::{
     mcp::{
         LOG_LEVELS,
         method::{
-            ACKNOWLEDGED, CANCELLED, DISCOVER, ELICITATION_CREATE, INITIALIZED, LISTEN, PING, PROGRESS,
-            PROMPTS_CHANGED, PROMPTS_GET, RESOURCE_UPDATED, RESOURCES_CHANGED, RESOURCES_READ, RESOURCES_SUBSCRIBE,
-            RESOURCES_UNSUBSCRIBE, SET_LEVEL, TOOLS_CALL, TOOLS_CHANGED, TOOLS_LIST,
+            ACKNOWLEDGED, CANCELLED, DISCOVER, ELICITATION_CREATE, INITIALIZED, LISTEN, PING, PROGRESS, PROMPTS_GET,
+            RESOURCES_READ, RESOURCES_SUBSCRIBE, RESOURCES_UNSUBSCRIBE, SET_LEVEL, TOOLS_CALL, TOOLS_LIST,
         },
         version::{FIRST_MODERN, LEGACY, NEWEST_LEGACY},
     },
@@ -61,7 +61,7 @@ pub(crate) struct LegacyHost {
     /// What the host has said of itself in its `initialize`.
     metadata: Metadata,
     can: InputCapabilities,
-    offers: Offers,
+    offers: ServerCapabilities,
     level: Option<String>,
     calls: HashMap<Id, Call>,
     /// Requests to the server that are not under the id that the host has given.
@@ -77,14 +77,6 @@ pub(crate) struct LegacyHost {
 struct Metadata {
     client_info: Option<Box<RawValue>>,
     capabilities: Box<RawValue>,
-}
-
-/// What the server has declared.
-#[derive(Clone, Debug, Default)]
-struct Offers {
-    lists: NotificationFilter,
-    subscriptions: bool,
-    logging: bool,
 }
 
 /// A request of the host that the server has not answered.
@@ -151,7 +143,7 @@ impl LegacyHost {
             server,
             metadata: Metadata::of(initialize),
             can: params.object("capabilities").as_ref().map(InputCapabilities::of).unwrap_or_default(),
-            offers: discovered.object("capabilities").as_ref().map(Offers::of).unwrap_or_default(),
+            offers: discovered.object("capabilities").as_ref().map(ServerCapabilities::of).unwrap_or_default(),
             level: None,
             calls: HashMap::new(),
             legs: HashMap::new(),
@@ -513,7 +505,7 @@ impl Bridge for LegacyHost {
         }
     }
 
-    fn on_server(&mut self, message: Message) {
+    fn on_server(&mut self, message: Message, related: Option<&Id>) {
         match &message.shape {
             Shape::Response { id: Some(id) } => {
                 let id = id.clone();
@@ -527,7 +519,7 @@ impl Bridge for LegacyHost {
                 warn!("a request of the server is dropped: MCP 2026-07-28 has no {method}")
             }
             Shape::Response { id: None } => debug!("a response without an id is dropped"),
-            Shape::Batch(_) => message.into_parts().for_each(|part| self.on_server(part)),
+            Shape::Batch(_) => message.into_parts().for_each(|part| self.on_server(part, related)),
         }
     }
 
@@ -572,7 +564,7 @@ impl Bridge for LegacyHost {
                 let changes = self.listening.on_due();
                 self.follow(changes);
             }
-            Due::Gathered { .. } | Due::Parked { .. } => {}
+            Due::Gathered { .. } | Due::Parked { .. } | Due::Handle(_) => {}
         }
     }
 
@@ -588,15 +580,7 @@ impl Metadata {
         let whole = Members::read(&text).unwrap_or_default();
         let params = whole.object("params").unwrap_or_default();
         let mut capabilities = params.object("capabilities").unwrap_or_default();
-        // The tasks of 2025-11-25 are not those of 2026-07-28, and neither can be bridged for a host that declares them.
-        capabilities.remove("tasks");
-        let extensions = capabilities.object("extensions").map(|mut extensions| {
-            extensions.remove(TASKS_EXTENSION);
-            to_raw_value(&extensions).ok()
-        });
-        if let Some(extensions) = extensions.flatten() {
-            capabilities.set("extensions", extensions);
-        }
+        without_tasks(&mut capabilities);
         Self {
             client_info: params.get("clientInfo").map(ToOwned::to_owned),
             capabilities: to_raw_value(&capabilities).unwrap_or_default(),
@@ -621,43 +605,6 @@ impl Metadata {
     }
 }
 
-impl Offers {
-    /// Reads server capabilities.
-    fn of(capabilities: &Members<'_>) -> Self {
-        let has = |feature: &str, member: &str| {
-            capabilities.object(feature).and_then(|feature| feature.value::<bool>(member)).unwrap_or_default()
-        };
-        Self {
-            lists: NotificationFilter {
-                tools_list_changed: has("tools", "listChanged"),
-                prompts_list_changed: has("prompts", "listChanged"),
-                resources_list_changed: has("resources", "listChanged"),
-                ..NotificationFilter::default()
-            },
-            subscriptions: has("resources", "subscribe"),
-            logging: capabilities.get("logging").is_some(),
-        }
-    }
-}
-
-impl NotificationFilter {
-    /// A legacy notification for each thing that it is about.
-    fn changes(&self) -> impl Iterator<Item = Message> {
-        let lists = [
-            (self.tools_list_changed, TOOLS_CHANGED),
-            (self.prompts_list_changed, PROMPTS_CHANGED),
-            (self.resources_list_changed, RESOURCES_CHANGED),
-        ];
-        let lists = lists.into_iter().filter(|(covered, _)| *covered);
-        let lists = lists.map(|(_, method)| format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#));
-        let resources = self
-            .resource_subscriptions
-            .iter()
-            .map(|uri| json!({ "jsonrpc": "2.0", "method": RESOURCE_UPDATED, "params": { "uri": uri } }).to_string());
-        lists.chain(resources).filter_map(|text| Message::from_text(text).ok())
-    }
-}
-
 /// Returns the answer to an `initialize` that says what the answer to `server/discover` says: the one member that is
 /// written anew.
 fn introduction(server: &str, initialize: &Message, discovered: &Members<'_>) -> Message {
@@ -671,14 +618,7 @@ fn introduction(server: &str, initialize: &Message, discovered: &Members<'_>) ->
     let mut result = Members::default();
     result.put("protocolVersion", &version.as_deref().unwrap_or(NEWEST_LEGACY));
     let mut capabilities = discovered.object("capabilities").unwrap_or_default();
-    capabilities.remove("tasks");
-    let extensions = capabilities.object("extensions").map(|mut extensions| {
-        extensions.remove(TASKS_EXTENSION);
-        to_raw_value(&extensions).ok()
-    });
-    if let Some(extensions) = extensions.flatten() {
-        capabilities.set("extensions", extensions);
-    }
+    without_tasks(&mut capabilities);
     result.put("capabilities", &capabilities);
     // Older drafts, and the conformance suite, have it in the body.
     let meta = discovered.object("_meta").unwrap_or_default();
@@ -791,94 +731,23 @@ fn subscription_id(notification: &Message) -> Option<Id> {
     Some(Id::from_json(meta.id.get().as_bytes()))
 }
 
-fn cancelled(id: &Id) -> Option<Message> {
-    Message::from_text(format!(r#"{{"jsonrpc":"2.0","method":"{CANCELLED}","params":{{"requestId":{id}}}}}"#)).ok()
-}
-
 fn quoted(words: Option<String>) -> String {
     format!("{:?}", one_line(words.unwrap_or_default().as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::bridge::tests::{NOTHING, Played, message, text},
+        *,
+    };
 
     const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{"elicitation":{},"sampling":{},"roots":{"listChanged":true},"tasks":{}},"clientInfo":{"name":"h","version":"1.0"}}}"#;
     const DISCOVERED: &str = r#"{"jsonrpc":"2.0","id":"d","result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{"listChanged":true},"resources":{"subscribe":true},"logging":{},"extensions":{"io.modelcontextprotocol/tasks":{}}},"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"s","version":"2.0"}},"instructions":"i\u0041","ttlMs":0}}"#;
     const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"h","version":"1.0"},"io.modelcontextprotocol/clientCapabilities":{"elicitation":{},"sampling":{},"roots":{"listChanged":true}}"#;
 
-    fn message(text: &str) -> Message {
-        Message::from_text(text.to_owned()).unwrap()
-    }
-
-    fn text(message: &Message) -> String {
-        String::from_utf8(message.body.to_bytes().to_vec()).unwrap()
-    }
-
-    /// What a bridge does, as lines: `>` to the server, `<` to the host, `!` a reminder. Ids of the bridge are numbered in
-    /// the order in which they appear.
-    struct Played {
-        bridge: LegacyHost,
-        ids: Vec<String>,
-        dues: Vec<Due>,
-    }
-
-    impl Played {
-        fn new() -> Self {
-            let (bridge, _) = LegacyHost::begin("s:1".to_owned(), &message(INITIALIZE), &message(DISCOVERED)).unwrap();
-            Self { bridge, ids: Vec::new(), dues: Vec::new() }
-        }
-
-        fn host(&mut self, text: &str) -> Vec<String> {
-            self.bridge.on_host(message(&self.with_ids(text)));
-            self.steps()
-        }
-
-        fn server(&mut self, text: &str) -> Vec<String> {
-            self.bridge.on_server(message(&self.with_ids(text)));
-            self.steps()
-        }
-
-        fn due(&mut self, number: usize) -> Vec<String> {
-            self.bridge.on_due(self.dues[number].clone());
-            self.steps()
-        }
-
-        /// Puts the ids of the bridge in the place of `#1`, `#2`.
-        fn with_ids(&self, text: &str) -> String {
-            self.ids
-                .iter()
-                .enumerate()
-                .rev()
-                .fold(text.to_owned(), |text, (number, id)| text.replace(&format!("#{}", number + 1), id))
-        }
-
-        fn steps(&mut self) -> Vec<String> {
-            let mut lines = Vec::new();
-            while let Some(step) = self.bridge.step() {
-                let line = match step {
-                    Step::ToServer(message) => format!("> {}", text(&message)),
-                    Step::ToHost(message) => format!("< {}", text(&message)),
-                    Step::Remind(after, due) => {
-                        self.dues.push(due);
-                        format!("! {after:?}")
-                    }
-                };
-                let mut rest = line.as_str();
-                while let Some(at) = rest.find("\"mcp-remote-") {
-                    let id = &rest[at..at + 29];
-                    if !self.ids.contains(&id.to_owned()) {
-                        self.ids.push(id.to_owned());
-                    }
-                    rest = &rest[at + 29..];
-                }
-                let numbered = |line: String, (number, id): (usize, &String)| {
-                    line.replace(id.as_str(), &format!("#{}", number + 1))
-                };
-                lines.push(self.ids.iter().enumerate().fold(line, numbered));
-            }
-            lines
-        }
+    fn played() -> Played<LegacyHost> {
+        Played::new(LegacyHost::begin("s:1".to_owned(), &message(INITIALIZE), &message(DISCOVERED)).unwrap().0)
     }
 
     fn call(id: u32, more: &str) -> String {
@@ -888,8 +757,6 @@ mod tests {
     fn sent(id: &str, more: &str) -> String {
         format!(r#"> {{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"t",{META}}}{more}}}}}"#)
     }
-
-    const NOTHING: [String; 0] = [];
 
     #[test]
     fn initialize_is_answered_from_discover() {
@@ -912,7 +779,7 @@ mod tests {
 
     #[test]
     fn request_gets_metadata_and_keeps_the_rest() {
-        let mut played = Played::new();
+        let mut played = played();
         assert_eq!(
             played.host(
                 r#"{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"_meta":{"progressToken":7,"x":1.0},"name":"t","arguments":{"n":1e400}}}"#
@@ -933,7 +800,7 @@ mod tests {
 
     #[test]
     fn what_has_no_counterpart_is_answered_here() {
-        let mut played = Played::new();
+        let mut played = played();
         let ask = |id: u32, method: &str, params: &str| {
             format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{{params}}}}}"#)
         };
@@ -956,7 +823,7 @@ mod tests {
 
     #[test]
     fn input_is_asked_of_the_host_and_given_with_the_call() {
-        let mut played = Played::new();
+        let mut played = played();
         played.host(&call(1, ""));
         let asked = played.server(
             r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","requestState":"{ \"a\": \u0041","inputRequests":{"who":{"method":"elicitation/create","params":{"message":"m"}},"r":{"method":"roots/list"}}}}"#,
@@ -997,7 +864,7 @@ mod tests {
 
     #[test]
     fn answers_of_two_calls_do_not_cross() {
-        let mut played = Played::new();
+        let mut played = played();
         played.host(&call(1, ""));
         played.host(&call(2, ""));
         played.server(&elicit("1", &["k"]));
@@ -1020,7 +887,7 @@ mod tests {
 
     #[test]
     fn refused_input_ends_the_call_and_its_other_requests() {
-        let mut played = Played::new();
+        let mut played = played();
         played.host(&call(1, ""));
         played.server(&elicit("1", &["a", "b", "c"]));
         let ended = played.host(r##"{"jsonrpc":"2.0","id":#2,"error":{"code":-1,"message":"no","data":1.0}}"##);
@@ -1048,7 +915,7 @@ mod tests {
 
     #[test]
     fn endless_rounds_end() {
-        let mut played = Played::new();
+        let mut played = played();
         played.host(&call(1, ""));
         let mut answer =
             r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","requestState":"s"}}"#.to_owned();
@@ -1067,7 +934,7 @@ mod tests {
 
     #[test]
     fn results_and_tasks_that_no_legacy_host_takes_are_errors() {
-        let mut played = Played::new();
+        let mut played = played();
         for (id, method, result) in [
             (1, "tools/call", r#"{"resultType":"weird"}"#),
             (2, "tools/call", r#"{"resultType":"task","taskId":"t"}"#),
@@ -1083,7 +950,7 @@ mod tests {
     #[test]
     fn what_legacy_sdks_reject_is_taken_away() {
         let answer = |method: &str, result: &str| {
-            let mut played = Played::new();
+            let mut played = played();
             played.host(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}"}}"#));
             let lines = played.server(&format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#));
             lines[0]
@@ -1121,7 +988,7 @@ mod tests {
     fn url_elicitation_gets_the_id_that_legacy_hosts_demand() {
         let initialize = INITIALIZE.replace(r#""elicitation":{}"#, r#""elicitation":{"url":{}}"#);
         let (bridge, _) = LegacyHost::begin("s:1".to_owned(), &message(&initialize), &message(DISCOVERED)).unwrap();
-        let mut played = Played { bridge, ..Played::new() };
+        let mut played = Played::new(bridge);
         played.host(&call(1, ""));
         let url = elicit("1", &["u"]).replace("\"params\":{}", r#""params":{"mode":"url","url":"https://a.example"}"#);
         let asked = played.server(&url);
@@ -1134,7 +1001,7 @@ mod tests {
 
     #[test]
     fn changes_come_over_a_stream_without_its_id() {
-        let mut played = Played::new();
+        let mut played = played();
         let opened = played.host(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
         assert_eq!(
             opened,
@@ -1183,7 +1050,7 @@ mod tests {
 
     #[test]
     fn progress_increases_over_all_rounds() {
-        let mut played = Played::new();
+        let mut played = played();
         played.host(&call(1, r#","_meta":{"progressToken":"p"}"#));
         let progress = |value: u32| {
             format!(

@@ -10,7 +10,12 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::message::Id;
+use serde_json::json;
+
+use crate::{
+    mcp::method::{PROMPTS_CHANGED, RESOURCE_UPDATED, RESOURCES_CHANGED, TOOLS_CHANGED},
+    message::{Id, Message},
+};
 
 /// What a stream is about (Subscriptions, Notification Filter).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +34,22 @@ pub(crate) struct NotificationFilter {
 impl NotificationFilter {
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// A legacy notification for each thing that it is about.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = Message> {
+        let lists = [
+            (self.tools_list_changed, TOOLS_CHANGED),
+            (self.prompts_list_changed, PROMPTS_CHANGED),
+            (self.resources_list_changed, RESOURCES_CHANGED),
+        ];
+        let lists = lists.into_iter().filter(|(covered, _)| *covered);
+        let lists = lists.map(|(_, method)| format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#));
+        let resources = self
+            .resource_subscriptions
+            .iter()
+            .map(|uri| json!({ "jsonrpc": "2.0", "method": RESOURCE_UPDATED, "params": { "uri": uri } }).to_string());
+        lists.chain(resources).filter_map(|text| Message::from_text(text).ok())
     }
 
     /// What of it was `asked` for: a server cannot agree to more.

@@ -10,12 +10,14 @@
 //! - A message of a legacy connection is never looked into for its era: the first message of a connection decides.
 
 pub(crate) mod bridge;
+mod capabilities;
 mod envelope;
 mod input;
 pub(crate) mod known;
 pub(crate) mod legacy_host;
 mod listening;
 pub(crate) mod mirror;
+pub(crate) mod modern_host;
 pub(crate) mod verdict;
 
 use std::collections::BTreeMap;
@@ -25,7 +27,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     mcp::{method, version::FIRST_MODERN},
-    message::{Message, peek},
+    message::{Id, Message, peek},
 };
 
 /// The key of a request's protocol version in `_meta` (MCP 2026-07-28, Overview, `_meta`).
@@ -85,6 +87,14 @@ pub(crate) fn begins_modern(first: &Message) -> bool {
         Some(method::DISCOVER) => true,
         Some(_) => RequestMetadata::of(first).is_some(),
     }
+}
+
+/// Returns a `server/discover` with the metadata of a host's request.
+pub(crate) fn discover_like(request: &Message) -> Option<Message> {
+    let meta = RequestMetadata::of(request)?.to_json();
+    let id = Id::fresh();
+    let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{}","params":{{"_meta":{meta}}}}}"#, method::DISCOVER);
+    Message::from_text(text).ok()
 }
 
 #[cfg(test)]

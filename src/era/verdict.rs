@@ -22,7 +22,7 @@ pub(crate) const HEADER_MISMATCH: i64 = -32020;
 /// `MissingRequiredClientCapability`
 const MISSING_CAPABILITY: i64 = -32021;
 /// `UnsupportedProtocolVersion`
-const UNSUPPORTED_VERSION: i64 = -32022;
+pub(crate) const UNSUPPORTED_VERSION: i64 = -32022;
 
 /// JSON-RPC 2.0 §5.1.
 const METHOD_NOT_FOUND: i64 = -32601;

@@ -49,7 +49,7 @@ use self::{
 use crate::{
     config::{Limits, Protocol, Start},
     description::Descriptions,
-    known_hosts::HostEnvironment,
+    known_hosts::{self, HostEnvironment, HostName},
     local::Incoming,
     mcp::method,
     message::{Body, Id, Message, Shape, peek},
@@ -314,7 +314,9 @@ impl Forward {
                 info!("ending: {}", Stop::ParentGone);
                 self.end_input();
             }
-            Event::Remote(remote::Event::Message(message)) => self.server_message(message),
+            Event::Remote(remote::Event::Message(message) | remote::Event::Related { message, .. }) => {
+                self.server_message(message);
+            }
             Event::Remote(remote::Event::Lost { ids, method, error }) => self.lost(&ids, method.as_deref(), &error),
             Event::Remote(remote::Event::Blocked(error)) => self.step(LinkEvent::Blocked(error)),
             Event::Remote(remote::Event::Renewed(answer)) => self.step(LinkEvent::Renewed(answer)),
@@ -564,8 +566,12 @@ fn ends_here(message: &Message, cx: &mut Context) -> bool {
         Shape::Notification { method } if &**method == method::CANCELLED => {
             return peek::cancelled_id(message).is_some();
         }
-        // Where only legacy versions are spoken the host goes on with `initialize`.
-        Shape::Request { id, method } if &**method == method::DISCOVER && cx.settings.protocol == Protocol::Legacy => {
+        // Where only legacy versions are spoken, a host that can goes on with `initialize`.
+        Shape::Request { id, method }
+            if &**method == method::DISCOVER
+                && cx.settings.protocol == Protocol::Legacy
+                && known_hosts::falls_back(&HostName::of(message)) =>
+        {
             let why =
                 "server/discover is not supported: --protocol legacy, or a transport that begins with SSE, is set";
             _ = modern::refuse(id, why, cx);

@@ -20,7 +20,6 @@ use super::{
     stand_in::StandIn,
 };
 use crate::{
-    config::Protocol,
     description::{Description, Learned, List},
     era,
     mcp::method,
@@ -69,7 +68,7 @@ impl Opening {
         cx.act(Action::Open(first.clone()));
         let beginning = if first.method() == Some(method::INITIALIZE) {
             Holding::begin(&first, since, cx).map_or(Beginning::Awaited, Beginning::Held)
-        } else if cx.settings.protocol != Protocol::Legacy && era::begins_modern(&first) {
+        } else if era::begins_modern(&first) {
             let hold = Holding::begin(&first, None, cx);
             modern::begin(&first, cx, hold.as_ref());
             Beginning::Modern(hold)

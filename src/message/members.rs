@@ -80,14 +80,6 @@ impl<'a> Members<'a> {
         self.0.is_empty()
     }
 
-    /// The same on its own.
-    pub(crate) fn into_owned(self) -> Members<'static> {
-        let own = |(name, value): (Cow<'_, str>, Cow<'_, RawValue>)| {
-            (Cow::Owned(name.into_owned()), Cow::Owned(value.into_owned()))
-        };
-        Members(self.0.into_iter().map(own).collect())
-    }
-
     /// The object's text.
     pub(crate) fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|_| "{}".to_owned())
@@ -138,7 +130,7 @@ mod tests {
         members.put("b", &0);
         assert_eq!(members.to_json(), r#"{"a":1.0e2,"b":0,"c":"\u0041","a":{"x" : null},"d":true}"#);
         assert!(members.remove("a") && !members.remove("a"));
-        assert_eq!(members.into_owned().to_json(), r#"{"b":0,"c":"\u0041","d":true}"#);
+        assert_eq!(members.to_json(), r#"{"b":0,"c":"\u0041","d":true}"#);
         assert!(Members::read(b"[]").is_none() && Members::read(b"{").is_none());
     }
 }

@@ -69,7 +69,8 @@ async fn run(
         tokio::select! {
             biased;
             Some(event) = events.recv() => match event {
-                Event::Message(message) => bridge.on_server(message),
+                Event::Message(message) => bridge.on_server(message, None),
+                Event::Related { to, message } => bridge.on_server(message, Some(&to)),
                 Event::Lost { ids, method, error } => {
                     let lost = bridge.on_lost(&ids);
                     if !lost.is_empty() || ids.is_empty() {

@@ -38,7 +38,9 @@ impl EventSender {
     /// Hands an event over, once there is room for it. Nothing happens if the loop has ended.
     pub(crate) async fn send(&self, event: Event) {
         let size = match &event {
-            Event::Message(message) | Event::Renewed(message) => message.body.len() / 1024,
+            Event::Message(message) | Event::Related { message, .. } | Event::Renewed(message) => {
+                message.body.len() / 1024
+            }
             Event::Lost { .. } | Event::Blocked(_) => 0,
         };
         let needed = u32::try_from(size).unwrap_or(ROOM).clamp(1, ROOM);

@@ -11,6 +11,7 @@ use crate::message::{Id, Message};
 mod bridged;
 mod cancelled;
 mod connection;
+mod deciding;
 pub(crate) mod error;
 pub(crate) mod event_stream;
 pub(crate) mod events;
@@ -38,6 +39,13 @@ pub(crate) use open::Opener;
 pub(crate) enum Event {
     /// A message of the server.
     Message(Message),
+    /// A request or a notification of the server, in the middle of its answer to this request.
+    Related {
+        /// The request.
+        to: Id,
+        /// The message.
+        message: Message,
+    },
     /// A message got no answer and will get none; `ids` is what it asked, if anything.
     Lost {
         /// The requests that stay unanswered.

@@ -32,7 +32,6 @@ use super::{
     retry::{Backoff, Tries},
 };
 use crate::{
-    config::Protocol,
     description::next_cursor,
     era::known::{Eras, KnownEra},
     era::{
@@ -71,7 +70,6 @@ const LONGEST_NAME: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Modern {
     core: Core,
-    protocol: Protocol,
     eras: Eras,
     /// Whether the server was seen to speak a modern version.
     is_proven: AtomicBool,
@@ -100,9 +98,9 @@ pub(super) struct ModernAttempt {
 
 impl Modern {
     /// Returns a connection on which nothing has been sent.
-    pub(super) fn connect(core: Core, protocol: Protocol, eras: Eras) -> Connection<Self> {
+    pub(super) fn connect(core: Core, eras: Eras) -> Connection<Self> {
         let (is_proven, tools) = (AtomicBool::new(false), Mutex::default());
-        Connection::new(Arc::new(Self { core, protocol, eras, is_proven, tools }), async {})
+        Connection::new(Arc::new(Self { core, eras, is_proven, tools }), async {})
     }
 
     /// One POST and all that comes back.
@@ -382,11 +380,6 @@ impl Modern {
         }
     }
 
-    async fn is_known_as_legacy(&self) -> bool {
-        // A user who forces the modern era wants the server to be asked.
-        self.protocol == Protocol::Auto && self.eras.load().await.is_some_and(|known| known.era == Era::Legacy)
-    }
-
     /// Keeps what the answer to `server/discover` says, before the host has it: hosts end the process that asks.
     async fn remember(&self, verdict: EraVerdict, evidence: String, versions: Vec<String>) {
         let era = match verdict {
@@ -438,11 +431,6 @@ impl Transport for Modern {
     async fn begin(&self, message: &Message) -> Result<ModernAttempt, Event> {
         if let Some(refusal) = self.refuse_hidden_tool(message) {
             return Err(Event::Message(refusal));
-        }
-        if message.method() == Some(DISCOVER) && self.is_known_as_legacy().await {
-            let ids = message.requests().cloned().collect();
-            let error = Arc::new(Error::LegacyServer { words: None });
-            return Err(Event::Lost { ids, method: Some(DISCOVER.into()), error });
         }
         Ok(ModernAttempt {
             message: message.clone(),

@@ -23,6 +23,7 @@ use super::{
     Event, Remote,
     bridged::Bridged,
     connection::{AnyConnection, Connection, Core, Transport},
+    deciding::Deciding,
     error::Error,
     events::{self, EventSender},
     http::Http,
@@ -37,10 +38,16 @@ use crate::{
         self, Era,
         known::{Eras, KnownEra},
         legacy_host::{self, LegacyHost},
+        modern_host::{self, ModernHost},
         verdict,
     },
-    mcp::{HOST_PATIENCE, TransportKind, method::INITIALIZE, version::FIRST_MODERN},
-    message::{Message, peek},
+    known_hosts::{self, HostName},
+    mcp::{
+        HOST_PATIENCE, TransportKind,
+        method::{DISCOVER, INITIALIZE},
+        version::FIRST_MODERN,
+    },
+    message::{Message, Shape, peek},
     oauth::Authorizer,
     observer::Fact,
     report::{Code, Report},
@@ -139,11 +146,14 @@ impl Opener {
 
     async fn open_once(&self, first: &Message, retry_for: Duration) -> Result<Remote, Error> {
         use TransportStrategy::{HttpFirst, HttpOnly, SseFirst, SseOnly};
-        if self.speaks_modern(first) {
+        if era::begins_modern(first) {
             self.note_initialize(first);
-            let mut remote = Modern::connect(self.core(), self.protocol, self.eras.clone());
+            let mut remote: Remote = match self.protocol {
+                Protocol::Modern => Box::new(Modern::connect(self.core(), self.eras.clone())),
+                Protocol::Auto | Protocol::Legacy => Box::new(Deciding::new(self.clone())),
+            };
             remote.send(first.clone());
-            return Ok(Box::new(remote));
+            return Ok(remote);
         }
         if first.method() != Some(INITIALIZE) {
             let mut remote: Remote = match self.strategy {
@@ -221,14 +231,14 @@ impl Opener {
 
     /// Whether `server/discover` may be asked for a host that begins with `initialize`.
     fn may_be_modern(&self) -> bool {
-        self.protocol != Protocol::Legacy && self.strategy != TransportStrategy::SseOnly
+        self.protocol != Protocol::Legacy
     }
 
     /// Asks `server/discover` in the place of the host's `initialize`, which is answered from it.
     async fn behind_bridge(&self, initialize: &Message, retry_for: Duration) -> Result<Remote, Error> {
         let (sender, events) = events::channel();
         let core = Core::new(self.http.clone(), self.authorizer.clone(), self.limits.clone(), sender);
-        let connection = Modern::connect(core, self.protocol, self.eras.clone());
+        let connection = Modern::connect(core, self.eras.clone());
         let Some(question) = legacy_host::discover_for(initialize) else {
             return Err(Error::NoAnswer("the host's initialize cannot be read"));
         };
@@ -252,9 +262,92 @@ impl Opener {
         }
     }
 
-    /// Whether a connection that begins with this message is a modern one.
-    fn speaks_modern(&self, first: &Message) -> bool {
-        self.protocol != Protocol::Legacy && era::begins_modern(first)
+    /// Opens a connection for a modern host with its first request, which is sent, or answered by what was found out.
+    ///
+    /// # Errors
+    /// [`Error`]: the request will not be answered; [`Error::LegacyServer`] for a `server/discover` after which the host
+    /// goes on with `initialize`.
+    pub(super) async fn open_for_modern(&self, first: &Message) -> Result<Remote, Error> {
+        let known = self.eras.load().await;
+        let is_discover = first.method() == Some(DISCOVER);
+        let retry_for = if is_discover { Duration::ZERO } else { self.limits.retry_for };
+        let mut words = None;
+        if self.may_be_modern() && known.as_ref().is_none_or(|known| known.era == Era::Modern) {
+            let is_known = known.is_some();
+            match self.over_modern(first, is_known, retry_for).await {
+                Err(Error::LegacyServer { words: said }) => words = said,
+                opened => return opened,
+            }
+        }
+        // Its own `initialize` crosses untouched, which no bridge does better.
+        if is_discover && known_hosts::falls_back(&HostName::of(first)) {
+            return Err(Error::LegacyServer { words });
+        }
+        match self.over_legacy(first, known.as_ref(), retry_for).await {
+            // What is known is not so any more.
+            Err(Error::NotLegacy(answer)) if self.may_be_modern() && words.is_none() => {
+                match self.over_modern(first, false, retry_for).await {
+                    Err(Error::LegacyServer { .. }) => Err(Error::NotLegacy(answer)),
+                    opened => opened,
+                }
+            }
+            opened => opened,
+        }
+    }
+
+    /// A modern host at a modern server. Whether it is one is asked with `server/discover`, the host's own or one with the
+    /// metadata of its request, unless that is known.
+    async fn over_modern(&self, first: &Message, is_known: bool, retry_for: Duration) -> Result<Remote, Error> {
+        let mut connection = Modern::connect(self.core(), self.eras.clone());
+        let is_discover = first.method() == Some(DISCOVER);
+        if is_discover || !is_known {
+            let question = if is_discover { Some(first.clone()) } else { era::discover_like(first) };
+            let Some(question) = question else { return Err(Error::NoAnswer("the host's request cannot be read")) };
+            let answer = connection.discover(&question, retry_for).await?;
+            if let (true, Some(id)) = (is_discover, first.requests().next()) {
+                self.events.send(Event::Message(answer.with_id(id))).await;
+                return Ok(Box::new(connection));
+            }
+        }
+        connection.send(first.clone());
+        Ok(Box::new(connection))
+    }
+
+    /// A modern host at a legacy server, over a bridge.
+    async fn over_legacy(
+        &self,
+        first: &Message,
+        known: Option<&KnownEra>,
+        retry_for: Duration,
+    ) -> Result<Remote, Error> {
+        let unreadable = || Error::NoAnswer("the host's request cannot be read");
+        let initialize = modern_host::initialize_for(first).ok_or_else(unreadable)?;
+        let (sender, mut events) = events::channel();
+        let within = Self { events: sender, ..self.clone() };
+        let mut connection = within.initialize_by(self.strategy_with(known), &initialize, retry_for).await?;
+        let asked = initialize.requests().next();
+        let answer = loop {
+            match events.recv().await {
+                Some(Event::Message(message)) if matches!(&message.shape, Shape::Response { id } if id.as_ref() == asked) =>
+                {
+                    break message;
+                }
+                Some(_) => {} // what else comes with the answer is of a session that nobody has yet
+                None => return Err(Error::NoAnswer("the server did not answer initialize")),
+            }
+        };
+        if let Some(error) = peek::error(&answer.body) {
+            let words = error.message.map(|words| text::one_line(words.as_bytes()));
+            return Err(Error::LegacyServer { words });
+        }
+        if let Some(initialized) = modern_host::initialized() {
+            connection.send(initialized);
+        }
+        info!("the host speaks MCP 2026-07-28 and the server an earlier version; each is served in its own");
+        let bridge = ModernHost::begin(&text::host(self.http.server()), &answer);
+        let mut remote = Bridged::new(bridge, connection, events, self.events.clone());
+        remote.send(first.clone());
+        Ok(Box::new(remote))
     }
 
     /// The strategy, with the transport first on which the server has answered before.

@@ -298,7 +298,13 @@ impl StreamableHttp {
                 }
                 self.note_answer(session);
             }
-            _ => {}
+            Shape::Request { .. } | Shape::Notification { .. } => {
+                if let ([to], Recipient::Host) = (&unanswered[..], &*recipient) {
+                    self.core.events.send(Event::Related { to: to.clone(), message }).await;
+                    return Ok(());
+                }
+            }
+            Shape::Response { id: None } => {}
         }
         self.core.events.send(Event::Message(message)).await;
         Ok(())

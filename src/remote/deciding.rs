@@ -1,0 +1,118 @@
+//! A connection for a host of the modern era: which era the server speaks is found out with the first request, and what
+//! comes meanwhile waits.
+//!
+//! # Invariants
+//!
+//! - Messages go to the server in the order in which they came.
+//! - A question that fails is asked again with the next request.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
+
+use tokio::task::JoinSet;
+
+use super::{AnyConnection, Event, Opener, Remote};
+use crate::{
+    message::{Message, Shape},
+    sync::LockExt,
+};
+
+/// A connection that may not have been decided yet.
+#[derive(Debug)]
+pub(super) struct Deciding {
+    opener: Opener,
+    state: Arc<Mutex<State>>,
+    tasks: JoinSet<()>,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    /// Nothing is known, and nothing was asked.
+    #[default]
+    Unknown,
+    /// The server is asked; these wait.
+    Asking(Vec<Message>),
+    Open(Remote),
+}
+
+impl Deciding {
+    /// Returns a connection on which nothing has been sent.
+    pub(super) fn new(opener: Opener) -> Self {
+        Self { opener, state: Arc::default(), tasks: JoinSet::new() }
+    }
+}
+
+/// Finds out with a request which era the server speaks; it is answered or lost with that.
+async fn decide(opener: Opener, state: Arc<Mutex<State>>, first: Message) {
+    let opened = opener.open_for_modern(&first).await;
+    let lost = {
+        let mut state = state.guard();
+        let State::Asking(waiting) = std::mem::take(&mut *state) else { return };
+        match opened {
+            Ok(mut remote) => {
+                waiting.into_iter().for_each(|message| remote.send(message));
+                *state = State::Open(remote);
+                return;
+            }
+            Err(error) => (waiting, Arc::new(error)),
+        }
+    };
+    let (waiting, error) = lost;
+    for message in std::iter::once(first).chain(waiting) {
+        let ids: Vec<_> = message.requests().cloned().collect();
+        if !ids.is_empty() {
+            let method = message.method().map(Into::into);
+            opener.events.send(Event::Lost { ids, method, error: error.clone() }).await;
+        }
+    }
+}
+
+impl AnyConnection for Deciding {
+    fn send(&mut self, message: Message) {
+        let mut state = self.state.guard();
+        match &mut *state {
+            State::Open(remote) => remote.send(message),
+            State::Asking(waiting) => waiting.push(message), // the loop bounds what a host may have open
+            State::Unknown if matches!(message.shape, Shape::Request { .. } | Shape::Batch(_)) => {
+                *state = State::Asking(Vec::new());
+                self.tasks.spawn(decide(self.opener.clone(), self.state.clone(), message));
+            }
+            State::Unknown => {} // nothing is there that a notification could be about
+        }
+    }
+
+    fn check(&mut self) {
+        if let State::Open(remote) = &mut *self.state.guard() {
+            remote.check();
+        }
+    }
+
+    fn abandon(&mut self) {
+        self.tasks.abort_all();
+        if let State::Open(remote) = &mut *self.state.guard() {
+            remote.abandon();
+        }
+    }
+
+    fn settle(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            let state = std::mem::take(&mut *self.state.guard());
+            if let State::Open(mut remote) = state {
+                remote.settle().await;
+                *self.state.guard() = State::Open(remote);
+            }
+        })
+    }
+
+    fn close(mut self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.abandon();
+        Box::pin(async move {
+            let state = std::mem::take(&mut *self.state.guard());
+            if let State::Open(remote) = state {
+                remote.close().await;
+            }
+        })
+    }
+}
