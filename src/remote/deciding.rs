@@ -7,22 +7,26 @@
 //! - A question that fails is asked again with the next request.
 
 use std::{
+    fmt,
     pin::Pin,
     sync::{Arc, Mutex},
 };
 
 use tokio::task::JoinSet;
 
-use super::{AnyConnection, Event, Opener, Remote};
+use super::{AnyConnection, Event, EventSender, Remote, error::Error};
 use crate::{
     message::{Message, Shape},
     sync::LockExt,
 };
 
+/// Opens a connection with a request, which is sent, answered, or lost with the error.
+type Decide = dyn Fn(Message) -> Pin<Box<dyn Future<Output = Result<Remote, Error>> + Send>> + Send + Sync;
+
 /// A connection that may not have been decided yet.
-#[derive(Debug)]
 pub(super) struct Deciding {
-    opener: Opener,
+    decide: Arc<Decide>,
+    events: EventSender,
     state: Arc<Mutex<State>>,
     tasks: JoinSet<()>,
 }
@@ -39,14 +43,14 @@ enum State {
 
 impl Deciding {
     /// Returns a connection on which nothing has been sent.
-    pub(super) fn new(opener: Opener) -> Self {
-        Self { opener, state: Arc::default(), tasks: JoinSet::new() }
+    pub(super) fn new(decide: Arc<Decide>, events: EventSender) -> Self {
+        Self { decide, events, state: Arc::default(), tasks: JoinSet::new() }
     }
 }
 
 /// Finds out with a request which era the server speaks; it is answered or lost with that.
-async fn decide(opener: Opener, state: Arc<Mutex<State>>, first: Message) {
-    let opened = opener.open_for_modern(&first).await;
+async fn run(decide: Arc<Decide>, events: EventSender, state: Arc<Mutex<State>>, first: Message) {
+    let opened = decide(first.clone()).await;
     let lost = {
         let mut state = state.guard();
         let State::Asking(waiting) = std::mem::take(&mut *state) else { return };
@@ -64,8 +68,14 @@ async fn decide(opener: Opener, state: Arc<Mutex<State>>, first: Message) {
         let ids: Vec<_> = message.requests().cloned().collect();
         if !ids.is_empty() {
             let method = message.method().map(Into::into);
-            opener.events.send(Event::Lost { ids, method, error: error.clone() }).await;
+            events.send(Event::Lost { ids, method, error: error.clone() }).await;
         }
+    }
+}
+
+impl fmt::Debug for Deciding {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Deciding").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
@@ -77,7 +87,7 @@ impl AnyConnection for Deciding {
             State::Asking(waiting) => waiting.push(message), // the loop bounds what a host may have open
             State::Unknown if matches!(message.shape, Shape::Request { .. } | Shape::Batch(_)) => {
                 *state = State::Asking(Vec::new());
-                self.tasks.spawn(decide(self.opener.clone(), self.state.clone(), message));
+                self.tasks.spawn(run(self.decide.clone(), self.events.clone(), self.state.clone(), message));
             }
             State::Unknown => {} // nothing is there that a notification could be about
         }

@@ -10,7 +10,11 @@
 //! - A text does not decide the transport, only a status and a code do.
 //! - Each question is asked once: `initialize`, and `server/discover`.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use log::{debug, info};
 use reqwest::{StatusCode, Url};
@@ -150,7 +154,14 @@ impl Opener {
             self.note_initialize(first);
             let mut remote: Remote = match self.protocol {
                 Protocol::Modern => Box::new(Modern::connect(self.core(), self.eras.clone())),
-                Protocol::Auto | Protocol::Legacy => Box::new(Deciding::new(self.clone())),
+                Protocol::Auto | Protocol::Legacy => {
+                    let opener = self.clone();
+                    let decide = move |first: Message| {
+                        let opener = opener.clone();
+                        Box::pin(async move { opener.open_for_modern(&first).await }) as Pin<Box<_>>
+                    };
+                    Box::new(Deciding::new(Arc::new(decide), self.events.clone()))
+                }
             };
             remote.send(first.clone());
             return Ok(remote);
@@ -267,7 +278,7 @@ impl Opener {
     /// # Errors
     /// [`Error`]: the request will not be answered; [`Error::LegacyServer`] for a `server/discover` after which the host
     /// goes on with `initialize`.
-    pub(super) async fn open_for_modern(&self, first: &Message) -> Result<Remote, Error> {
+    async fn open_for_modern(&self, first: &Message) -> Result<Remote, Error> {
         let known = self.eras.load().await;
         let is_discover = first.method() == Some(DISCOVER);
         let retry_for = if is_discover { Duration::ZERO } else { self.limits.retry_for };

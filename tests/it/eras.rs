@@ -1,11 +1,17 @@
 //! Hosts and servers of different eras (MCP 2025-11-25 and earlier; 2026-07-28), through the bridge.
 
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
+
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::support::{
+    event_streams::EventStreams,
     host::{Handles, Host, initialize_params, request},
-    server::{Events, Reply, Request, Server},
+    server::{Events, Reply, Request, Server, initialize_result, ordinary},
     soon,
 };
 
@@ -178,4 +184,199 @@ async fn forced_legacy_era_names_both() {
     assert!(words.contains("--protocol legacy is set") && words.contains("speaks 2026-07-28 only"), "{words}");
     assert_eq!(server.summary(), ["POST initialize"]);
     host.close().await;
+}
+
+// A modern host before a legacy server.
+
+/// A request of MCP 2026-07-28 with these client capabilities.
+fn modern(id: u64, method: &str, mut params: Value, capabilities: Value) -> String {
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": { "name": "a-host", "version": "1" },
+        "io.modelcontextprotocol/clientCapabilities": capabilities,
+    });
+    params["_meta"] = meta;
+    json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string()
+}
+
+async fn ask(host: &mut Host, id: u64, method: &str, params: Value) -> Value {
+    host.send(modern(id, method, params, json!({ "elicitation": {} }))).await;
+    host.json().await
+}
+
+/// A legacy server that asks who is there in the middle of each call, over its stream.
+async fn asking(session: &'static str) -> Server {
+    let waiting = Mutex::new(None::<(String, Events)>);
+    let server = Server::with(move |request| match (request.method.as_str(), request.rpc().as_str()) {
+        ("POST", "server/discover") => Reply::status(400, "text/plain", "Missing session ID"),
+        ("POST", "initialize") => {
+            let mut result: Value = serde_json::from_str(&initialize_result(request)).unwrap();
+            result["capabilities"] = json!({ "tools": { "listChanged": true }, "resources": { "subscribe": true } });
+            Reply::result(request, result.to_string()).with("mcp-session-id", session)
+        }
+        ("POST", "tools/call") => {
+            let (reply, events) = Reply::events();
+            let form = json!({ "message": "who?", "requestedSchema": { "type": "object", "properties": {} } });
+            let asked = json!({ "jsonrpc": "2.0", "id": 70, "method": "elicitation/create", "params": form });
+            events.message(&asked.to_string());
+            *waiting.lock().unwrap() = Some((request.id(), events));
+            reply
+        }
+        // The answer to the question.
+        ("POST", "") => {
+            if let Some((id, events)) = waiting.lock().unwrap().take() {
+                let name = request.json()["result"]["content"]["name"].clone();
+                let content = json!([{ "type": "text", "text": name }]);
+                let id: Value = serde_json::from_str(&id).unwrap();
+                let answer = json!({ "jsonrpc": "2.0", "id": id, "result": { "content": content } });
+                events.message(&answer.to_string());
+            }
+            Reply::empty(202)
+        }
+        _ => ordinary(request),
+    });
+    server.await
+}
+
+#[tokio::test]
+async fn modern_host_uses_legacy_server() {
+    let server = asking("s1").await;
+    let mut host = Host::start(&server.url("/mcp"), &HOLD);
+    let discovered = ask(&mut host, 1, "server/discover", json!({})).await;
+    assert_eq!(discovered["result"]["supportedVersions"], json!(["2026-07-28"]), "{discovered}");
+    assert_eq!(discovered["result"]["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "peer");
+    let listed = ask(&mut host, 2, "prompts/list", json!({})).await;
+    assert_eq!(listed["result"]["resultType"], "complete", "{listed}");
+
+    let asked = ask(&mut host, 3, "tools/call", json!({ "name": "greet" })).await;
+    assert_eq!(asked["result"]["resultType"], "input_required", "{asked}");
+    let question = &asked["result"]["inputRequests"]["1"];
+    assert_eq!((&question["method"], &question["params"]["message"]), (&json!("elicitation/create"), &json!("who?")));
+    let answers = json!({
+        "name": "greet", "requestState": asked["result"]["requestState"],
+        "inputResponses": { "1": { "action": "accept", "content": { "name": "Ada" } } },
+    });
+    let answer = ask(&mut host, 4, "tools/call", answers.clone()).await;
+    assert_eq!(answer["result"]["content"][0]["text"], "Ada", "{answer}");
+    assert_eq!(ask(&mut host, 5, "tools/call", answers).await["error"]["code"], -32602, "a handle is good once");
+    let posted: Vec<_> = server.summary().into_iter().filter(|line| line.starts_with("POST")).collect();
+    assert_eq!(
+        posted,
+        [
+            "POST server/discover",
+            "POST initialize",
+            "POST notifications/initialized",
+            "POST prompts/list",
+            "POST tools/call",
+            "POST"
+        ]
+    );
+    host.close().await;
+}
+
+#[tokio::test]
+async fn known_legacy_server_is_not_asked_with_discover() {
+    let server = asking("s1").await;
+    let mut host = Host::start(&server.url("/mcp"), &HOLD);
+    ask(&mut host, 1, "server/discover", json!({})).await;
+    let home = host.home.clone();
+    host.close().await;
+    let seen = server.requests().len();
+    let mut host = Host::start_raw(Handles::SocketPairs, &[&server.url("/mcp"), HOLD[0], HOLD[1]], &[], home);
+    // A host that is sure of its version asks nothing first.
+    assert_eq!(ask(&mut host, 1, "prompts/list", json!({})).await["result"]["resultType"], "complete");
+    assert_eq!(server.summary()[seen..seen + 2], ["POST initialize", "POST notifications/initialized"]);
+    host.close().await;
+}
+
+#[tokio::test]
+async fn modern_host_uses_server_of_http_sse() {
+    for flags in [&HOLD[..], &["--transport", "sse-only"]] {
+        let (server, _streams) = EventStreams::serve(|request, _| {
+            let is_post = request.method == "POST" && request.path == "/mcp";
+            is_post.then(|| Reply::status(404, "text/plain", "Not Found"))
+        })
+        .await;
+        let mut host = Host::start(&server.url("/mcp"), flags);
+        let discovered = ask(&mut host, 1, "server/discover", json!({})).await;
+        assert_eq!(discovered["result"]["supportedVersions"], json!(["2026-07-28"]), "{flags:?}: {discovered}");
+        let listed = ask(&mut host, 2, "tools/list", json!({})).await;
+        assert_eq!(listed["result"]["echo"], "tools/list", "{flags:?}: {listed}");
+        host.close().await;
+    }
+}
+
+#[tokio::test]
+async fn modern_host_listens_to_legacy_server() {
+    let (sender, mut streams) = mpsc::unbounded_channel();
+    let server = Server::with(move |request| match (request.method.as_str(), request.rpc().as_str()) {
+        ("GET", _) => {
+            let (reply, events) = Reply::events();
+            _ = sender.send(events);
+            reply
+        }
+        ("POST", "server/discover") => Reply::status(400, "text/plain", "Missing session ID"),
+        ("POST", "initialize") => {
+            let mut result: Value = serde_json::from_str(&initialize_result(request)).unwrap();
+            result["capabilities"] = json!({ "tools": { "listChanged": true }, "resources": { "subscribe": true } });
+            Reply::result(request, result.to_string())
+        }
+        _ => ordinary(request),
+    })
+    .await;
+    let mut host = Host::start(&server.url("/mcp"), &HOLD);
+    let filter = json!({ "notifications": { "toolsListChanged": true, "resourceSubscriptions": ["file:///a"] } });
+    let acknowledged = ask(&mut host, 1, "subscriptions/listen", filter.clone()).await;
+    assert_eq!(acknowledged["method"], "notifications/subscriptions/acknowledged", "{acknowledged}");
+    assert_eq!(acknowledged["params"]["notifications"], filter["notifications"]);
+    let stream = soon("the GET stream is opened", streams.recv()).await.unwrap();
+    stream.message(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);
+    let tag = json!({ "io.modelcontextprotocol/subscriptionId": 1 });
+    assert_eq!(host.json().await["params"], json!({ "_meta": tag }));
+    stream.message(r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","data":"x"}}"#);
+    stream.message(r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"file:///a"}}"#);
+    assert_eq!(host.json().await["params"], json!({ "uri": "file:///a", "_meta": tag }), "no log of no request");
+    host.send(r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#).await;
+    assert_eq!(ask(&mut host, 2, "tools/list", json!({})).await["id"], 2);
+    assert_eq!(server.asked("resources/subscribe").len(), 1);
+    host.close().await;
+    assert_eq!(server.asked("resources/unsubscribe").len(), 1);
+}
+
+#[tokio::test]
+async fn changed_server_is_served_in_its_new_era() {
+    let is_modern = Arc::new(AtomicBool::new(false));
+    let now = is_modern.clone();
+    let server = Server::with(move |request| match (now.load(SeqCst), request.rpc().as_str()) {
+        (false, "server/discover") => Reply::status(400, "text/plain", "Missing session ID"),
+        (true, "initialize") => {
+            let text = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32022,"message":"no","data":{"supported":["2026-07-28"]}}}"#;
+            Reply::status(400, "application/json", text)
+        }
+        (true, "server/discover") => Reply::result(request, DISCOVERED),
+        _ => ordinary(request),
+    })
+    .await;
+    let home = Host::start(&server.url("/mcp"), &HOLD).home.clone();
+    let start = || Host::start_raw(Handles::SocketPairs, &[&server.url("/mcp"), HOLD[0], HOLD[1]], &[], home.clone());
+    for (era, asked) in [
+        (false, &["POST server/discover", "POST initialize"][..]),
+        (false, &["POST initialize"]),
+        (true, &["POST initialize", "POST server/discover"]),
+        (true, &["POST server/discover"]),
+        (false, &["POST server/discover", "POST initialize"]),
+    ] {
+        is_modern.store(era, SeqCst);
+        let seen = server.requests().len();
+        let mut host = start();
+        let discovered = ask(&mut host, 1, "server/discover", json!({})).await;
+        assert_eq!(discovered["result"]["supportedVersions"], json!(["2026-07-28"]), "{era} {discovered}");
+        let posted: Vec<_> = server.summary()[seen..]
+            .iter()
+            .filter(|line| line.starts_with("POST") && !line.contains("notifications/"))
+            .cloned()
+            .collect();
+        assert_eq!(posted, asked, "{era}");
+        host.close().await;
+    }
 }

@@ -143,17 +143,9 @@ async fn every_rmcp_mode_reaches_dual_era_server() {
 }
 
 #[tokio::test]
-async fn dual_era_rmcp_host_falls_back() {
+async fn every_rmcp_mode_reaches_legacy_server() {
     let server = legacy().await;
-    for mode in [ClientLifecycleMode::Initialize, auto()] {
+    for mode in [ClientLifecycleMode::Initialize, auto(), discover()] {
         works(&server.url("/mcp"), mode).await;
     }
-}
-
-#[tokio::test]
-async fn modern_rmcp_host_at_legacy_server_is_refused() {
-    let server = legacy().await;
-    let (refused, _child) = connect(&server.url("/mcp"), discover()).await;
-    let said = refused.err().unwrap().to_string();
-    assert!(said.contains("2026-07-28") && said.contains("earlier versions"), "{said}");
 }
