@@ -49,6 +49,8 @@ pub(crate) enum Due {
     Person { call: Id, round: u32 },
     /// A call is sent again that asks for nothing.
     Retry { call: Id, round: u32 },
+    /// The task that a call has become is asked for.
+    Poll { call: Id },
     /// A stream of notifications that the server has ended is opened again.
     Listen,
     /// What a server asked for in one moment is put to the host together.

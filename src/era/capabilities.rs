@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What a client declares that takes tasks (extension `io.modelcontextprotocol/tasks`).
-const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";
+pub(crate) const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";
 
 /// What a host has declared that servers may ask it for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub(crate) fn is_url_mode(params: Option<&RawValue>) -> bool {
 pub(crate) struct ServerCapabilities {
     /// The lists of which it reports changes.
     pub(crate) lists: NotificationFilter,
+    /// The lists that it has: some legacy SDKs report changes without declaring that they do.
+    pub(crate) features: NotificationFilter,
     /// It reports changes of resources.
     pub(crate) subscriptions: bool,
     pub(crate) logging: bool,
@@ -81,6 +83,12 @@ impl ServerCapabilities {
                 tools_list_changed: has("tools", "listChanged"),
                 prompts_list_changed: has("prompts", "listChanged"),
                 resources_list_changed: has("resources", "listChanged"),
+                ..NotificationFilter::default()
+            },
+            features: NotificationFilter {
+                tools_list_changed: capabilities.get("tools").is_some(),
+                prompts_list_changed: capabilities.get("prompts").is_some(),
+                resources_list_changed: capabilities.get("resources").is_some(),
                 ..NotificationFilter::default()
             },
             subscriptions: has("resources", "subscribe"),

@@ -3,7 +3,8 @@
 //! requests that legacy servers send.
 //!
 //! What has no counterpart is answered here: `ping`, `logging/setLevel` (the level goes with each later request),
-//! `resources/subscribe` (a stream of notifications stands for it). Tasks of 2025-11-25 are refused.
+//! `resources/subscribe` (a stream of notifications stands for it). Tasks of 2025-11-25 are refused; a call that a server
+//! makes a task of its own extension is answered when the task ends.
 //!
 //! # Invariants
 //!
@@ -23,13 +24,14 @@ use serde_json::{
 
 use super::{
     bridge::{Bridge, Due, Step},
-    capabilities::{InputCapabilities, ServerCapabilities, is_url_mode, without_tasks},
+    capabilities::{InputCapabilities, ServerCapabilities, TASKS_EXTENSION, is_url_mode, without_tasks},
     envelope::{
         self, CLIENT_CAPABILITIES, CLIENT_INFO, LOG_LEVEL, PROTOCOL_VERSION, ResultType, SERVER_INFO, SUBSCRIPTION_ID,
         cancelled, edit_meta, result_type, with_params, with_result,
     },
     input::{InputRequest, InputRequired, MOST_ROUNDS, MOST_WAITING},
     listening::{Changes, Listening, NotificationFilter},
+    tasks::{self, MOST_LOST, Task, TaskStatus},
     verdict,
 };
 use crate::{
@@ -37,7 +39,8 @@ use crate::{
         LOG_LEVELS,
         method::{
             ACKNOWLEDGED, CANCELLED, DISCOVER, ELICITATION_CREATE, INITIALIZED, LISTEN, PING, PROGRESS, PROMPTS_GET,
-            RESOURCES_READ, RESOURCES_SUBSCRIBE, RESOURCES_UNSUBSCRIBE, SET_LEVEL, TOOLS_CALL, TOOLS_LIST,
+            RESOURCES_READ, RESOURCES_SUBSCRIBE, RESOURCES_UNSUBSCRIBE, SET_LEVEL, TASKS_CANCEL, TASKS_GET,
+            TASKS_UPDATE, TOOLS_CALL, TOOLS_LIST,
         },
         version::{FIRST_MODERN, LEGACY, NEWEST_LEGACY},
     },
@@ -68,6 +71,8 @@ pub(crate) struct LegacyHost {
     legs: HashMap<Id, Id>,
     /// Requests to the host.
     asked: HashMap<Id, Asked>,
+    /// Requests about the tasks that calls have become, with the call.
+    about_tasks: HashMap<Id, (Id, AboutTask)>,
     listening: Listening,
     steps: VecDeque<Step>,
 }
@@ -89,6 +94,17 @@ struct Call {
     round: u32,
     state: CallState,
     progress: Option<Reached>,
+    /// The server needs tasks for it, and has been told that it may.
+    with_tasks: bool,
+    /// What the call has become, if that is a task.
+    task: Option<Task>,
+}
+
+impl Call {
+    /// Whether a request with this id is at the server for it.
+    fn is_at_server(&self, id: &Id) -> bool {
+        self.leg == *id && self.task.is_none() && matches!(self.state, CallState::Sent)
+    }
 }
 
 /// How far the progress of a call is: it must increase, and a call that is sent again begins anew.
@@ -108,6 +124,14 @@ enum CallState {
     Pausing { state: Option<Box<RawValue>> },
 }
 
+/// What a request about a task is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AboutTask {
+    Get,
+    Update,
+    Cancel,
+}
+
 /// A request to the host in the middle of a call.
 #[derive(Debug)]
 struct Asked {
@@ -118,7 +142,7 @@ struct Asked {
 /// Returns the `server/discover` that is asked in the place of a host's `initialize`.
 pub(crate) fn discover_for(initialize: &Message) -> Option<Message> {
     let request = format!(r#"{{"jsonrpc":"2.0","id":{},"method":"{DISCOVER}"}}"#, Id::fresh());
-    Metadata::of(initialize).applied_to(&Message::from_text(request).ok()?, None)
+    Metadata::of(initialize).applied_to(&Message::from_text(request).ok()?, None, false)
 }
 
 impl LegacyHost {
@@ -148,6 +172,7 @@ impl LegacyHost {
             calls: HashMap::new(),
             legs: HashMap::new(),
             asked: HashMap::new(),
+            about_tasks: HashMap::new(),
             listening: Listening::default(),
             steps: VecDeque::new(),
         };
@@ -186,11 +211,19 @@ impl LegacyHost {
     }
 
     fn send(&mut self, id: &Id, message: &Message) {
-        let Some(sent) = self.metadata.applied_to(message, self.level.as_deref()) else {
+        let Some(sent) = self.metadata.applied_to(message, self.level.as_deref(), false) else {
             return self.refuse(id, report::INVALID_PARAMS, "params is no object");
         };
         let progress = peek::progress_token(message).map(|token| Reached { token, value: None });
-        let call = Call { request: message.clone(), leg: id.clone(), round: 0, state: CallState::Sent, progress };
+        let call = Call {
+            request: message.clone(),
+            leg: id.clone(),
+            round: 0,
+            state: CallState::Sent,
+            progress,
+            with_tasks: false,
+            task: None,
+        };
         self.calls.insert(id.clone(), call);
         self.steps.push_back(Step::ToServer(sent));
     }
@@ -214,7 +247,11 @@ impl LegacyHost {
         self.listening.forget(&id);
         let Some(call) = self.calls.remove(&id) else { return debug!("{id} is not pending: nothing to cancel") };
         self.legs.remove(&call.leg);
+        if let Some(task) = &call.task {
+            self.about_task(&id, task.id.clone(), AboutTask::Cancel, None);
+        }
         match call.state {
+            CallState::Sent if call.task.is_some() => {}
             CallState::Sent => self.cancel_at_server(&call.leg),
             CallState::Asking { open, .. } => self.withdraw(open),
             CallState::Pausing { .. } => {}
@@ -238,8 +275,12 @@ impl LegacyHost {
             return self.end_with_error(&call_id, &error);
         };
         answers.push((key, result.to_owned()));
-        if open.is_empty() {
-            self.send_again(&call_id);
+        if !open.is_empty() {
+            return;
+        }
+        match self.calls.get(&call_id).and_then(|call| call.task.as_ref()).map(|task| task.id.clone()) {
+            Some(task) => self.update_task(&call_id, task),
+            None => self.send_again(&call_id),
         }
     }
 
@@ -256,11 +297,20 @@ impl LegacyHost {
             };
             return self.follow(changes);
         }
+        if let Some((call, about)) = self.about_tasks.remove(id) {
+            return self.task_answer(&call, about, &message);
+        }
         let call_id = self.legs.remove(id).unwrap_or_else(|| id.clone());
-        let Some(call) = self.calls.get(&call_id) else {
+        let Some(call) = self.calls.get_mut(&call_id).filter(|call| call.is_at_server(id)) else {
             return debug!("a response to {id} is dropped: nothing with that id is pending");
         };
-        let method = call.request.method().unwrap_or_default();
+        let method = call.request.method().unwrap_or_default().to_owned();
+        let method = method.as_str();
+        if method == TOOLS_CALL && !call.with_tasks && tasks::are_required(&message.body) {
+            call.with_tasks = true;
+            call.state = CallState::Pausing { state: None };
+            return self.send_again(&call_id); // it was refused, so it did not run
+        }
         match result_type(&message.body) {
             ResultType::Complete => {
                 let message = adapted(method, message);
@@ -276,10 +326,74 @@ impl LegacyHost {
             ResultType::InputRequired => {
                 self.fail(&call_id, &format!("asked for input in the answer to {method}, where MCP has none"));
             }
-            ResultType::Task => self.fail(&call_id, "answered with a task, which nobody has asked for"),
+            ResultType::Task => match Task::begin(&message.body).filter(|_| call.with_tasks) {
+                Some(task) => {
+                    debug!("the server makes {call_id} a task");
+                    self.steps.push_back(Step::Remind(task.poll, Due::Poll { call: call_id.clone() }));
+                    call.task = Some(task);
+                }
+                None => self.fail(&call_id, "answered with a task, which nobody has asked for"),
+            },
             ResultType::Unknown(named) => {
                 let named = one_line(named.as_bytes());
                 self.fail(&call_id, &format!("answered with a result of the unknown type {named:?}"));
+            }
+        }
+    }
+
+    // Tasks.
+
+    /// Asks the server something about a task.
+    fn about_task(&mut self, call: &Id, task: Box<RawValue>, about: AboutTask, responses: Option<Box<RawValue>>) {
+        let method = match about {
+            AboutTask::Get => TASKS_GET,
+            AboutTask::Update => TASKS_UPDATE,
+            AboutTask::Cancel => TASKS_CANCEL,
+        };
+        let mut params = Members::default();
+        params.set("taskId", task);
+        if let Some(responses) = responses {
+            params.set("inputResponses", responses);
+        }
+        let id = Id::fresh();
+        let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{}}}"#, params.to_json());
+        let request = Message::from_text(text).ok().and_then(|request| self.metadata.applied_to(&request, None, true));
+        self.about_tasks.insert(id, (call.clone(), about));
+        self.steps.extend(request.map(Step::ToServer));
+    }
+
+    fn update_task(&mut self, call_id: &Id, task: Box<RawValue>) {
+        let Some(call) = self.calls.get_mut(call_id) else { return };
+        if let CallState::Asking { answers, .. } = std::mem::replace(&mut call.state, CallState::Sent) {
+            self.about_task(call_id, task, AboutTask::Update, responses(&answers));
+        }
+    }
+
+    fn task_answer(&mut self, call_id: &Id, about: AboutTask, answer: &Message) {
+        let Some(call) = self.calls.get_mut(call_id) else { return };
+        let Some(task) = &mut call.task else { return };
+        let next = Step::Remind(task.poll, Due::Poll { call: call_id.clone() });
+        if about != AboutTask::Get {
+            return self.steps.push_back(next); // whether it was taken, the status will tell
+        }
+        let whole = answer.body.to_bytes();
+        let whole = Members::read(&whole).unwrap_or_default();
+        if let Some(error) = whole.get("error") {
+            let error = error.get().to_owned();
+            return self.end_with_error(call_id, &error);
+        }
+        match task.status(answer) {
+            Ok(TaskStatus::Working) => self.steps.push_back(next),
+            Ok(TaskStatus::InputRequired(requests)) => self.ask(call_id, InputRequired { requests, state: None }),
+            Ok(TaskStatus::Completed(result)) => {
+                let text = format!(r#"{{"jsonrpc":"2.0","id":{call_id},"result":{}}}"#, result.get());
+                let answer = Message::from_remote(Body::One(text.into())).ok();
+                self.end(call_id, answer.map(|answer| adapted(TOOLS_CALL, answer)));
+            }
+            Ok(TaskStatus::Failed(error)) => self.end_with_error(call_id, error.get()),
+            Ok(TaskStatus::Cancelled) => self.fail(call_id, "has cancelled the task that this call had become"),
+            Err(what) => {
+                self.fail(call_id, &format!("tells the status of a task in a way that cannot be read: {what}"))
             }
         }
     }
@@ -333,12 +447,8 @@ impl LegacyHost {
             CallState::Pausing { state } => (state, Vec::new()),
             CallState::Sent => return,
         };
-        let mut responses = Members::default();
-        for (key, answer) in &answers {
-            responses.set(key, answer.clone());
-        }
-        let responses = (!answers.is_empty()).then(|| to_raw_value(&responses).ok()).flatten();
-        let again = self.metadata.applied_to(&call.request, level).and_then(|request| {
+        let responses = responses(&answers);
+        let again = self.metadata.applied_to(&call.request, level, call.with_tasks).and_then(|request| {
             with_params(&request, |params| {
                 if let Some(responses) = responses {
                     params.set("inputResponses", responses);
@@ -413,7 +523,9 @@ impl LegacyHost {
             let filter = json!({ "notifications": filter });
             let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{LISTEN}","params":{filter}}}"#);
             let request = Message::from_text(text).ok();
-            self.steps.extend(request.and_then(|request| self.metadata.applied_to(&request, None)).map(Step::ToServer));
+            self.steps.extend(
+                request.and_then(|request| self.metadata.applied_to(&request, None, false)).map(Step::ToServer),
+            );
         }
         if let Some(close) = close {
             self.cancel_at_server(&close);
@@ -465,6 +577,10 @@ impl LegacyHost {
     fn end(&mut self, call: &Id, answer: Option<Message>) {
         let Some(ended) = self.calls.remove(call) else { return };
         self.legs.remove(&ended.leg);
+        let is_given_up = matches!(ended.state, CallState::Asking { .. });
+        if let Some(task) = ended.task.filter(|_| is_given_up) {
+            self.about_task(call, task.id, AboutTask::Cancel, None);
+        }
         if let CallState::Asking { open, .. } = ended.state {
             self.withdraw(open);
         }
@@ -531,8 +647,22 @@ impl Bridge for LegacyHost {
                 self.follow(changes);
                 continue;
             }
+            if let Some((call, _)) = self.about_tasks.remove(id) {
+                // The task goes on without its poll.
+                let task = self.calls.get_mut(&call).and_then(|call| call.task.as_mut());
+                let Some(task) = task else { continue };
+                task.lost += 1;
+                if task.lost <= MOST_LOST {
+                    self.steps.push_back(Step::Remind(task.poll, Due::Poll { call }));
+                } else {
+                    self.calls.remove(&call);
+                    lost.push(call);
+                }
+                continue;
+            }
             let call = self.legs.remove(id).unwrap_or_else(|| id.clone());
-            if self.calls.remove(&call).is_some() {
+            if self.calls.get(&call).is_some_and(|call| call.is_at_server(id)) {
+                self.calls.remove(&call);
                 lost.push(call);
             }
         }
@@ -560,6 +690,12 @@ impl Bridge for LegacyHost {
                     self.send_again(&call);
                 }
             }
+            Due::Poll { call } => {
+                let task = self.calls.get(&call).and_then(|call| call.task.as_ref()).map(|task| task.id.clone());
+                if let Some(task) = task {
+                    self.about_task(&call, task, AboutTask::Get, None);
+                }
+            }
             Due::Listen => {
                 let changes = self.listening.on_due();
                 self.follow(changes);
@@ -574,6 +710,17 @@ impl Bridge for LegacyHost {
 }
 
 impl Metadata {
+    fn with_tasks(&self) -> Option<Box<RawValue>> {
+        let mut capabilities = Members::read(self.capabilities.get().as_bytes())?;
+        let extensions = {
+            let mut extensions = capabilities.object("extensions").unwrap_or_default();
+            extensions.put(TASKS_EXTENSION, &json!({}));
+            to_raw_value(&extensions).ok()?
+        };
+        capabilities.set("extensions", extensions);
+        to_raw_value(&capabilities).ok()
+    }
+
     /// Reads what an `initialize` says of its host (MCP 2025-11-25, Lifecycle, Initialization).
     fn of(initialize: &Message) -> Self {
         let text = initialize.body.to_bytes();
@@ -587,8 +734,11 @@ impl Metadata {
         }
     }
 
-    /// Returns a request with its metadata; `None` if its params are no object.
-    fn applied_to(&self, request: &Message, level: Option<&str>) -> Option<Message> {
+    /// Returns a request with its metadata, which declares tasks if the bridge does what the host does not; `None` if its
+    /// params are no object.
+    fn applied_to(&self, request: &Message, level: Option<&str>, with_tasks: bool) -> Option<Message> {
+        let capabilities = if with_tasks { self.with_tasks() } else { None };
+        let capabilities = capabilities.unwrap_or_else(|| self.capabilities.clone());
         with_params(request, |params| {
             edit_meta(params, |meta| {
                 envelope::strip(meta);
@@ -596,7 +746,7 @@ impl Metadata {
                 if let Some(info) = &self.client_info {
                     meta.set(CLIENT_INFO, info.clone());
                 }
-                meta.set(CLIENT_CAPABILITIES, self.capabilities.clone());
+                meta.set(CLIENT_CAPABILITIES, capabilities);
                 if let Some(level) = level {
                     meta.put(LOG_LEVEL, &level);
                 }
@@ -691,6 +841,15 @@ fn without_modern_error(message: &Message) -> Option<Message> {
     let versions = one_line(refusal.supported.join(", ").as_bytes());
     let words = format!("the server speaks MCP {versions} only");
     Some(refusal.answer(&Report::new(Code::ProtocolVersionNotShared, words, None).message())?.with_id(id))
+}
+
+/// Returns what a call carries that is asked for these; nothing if there are none.
+fn responses(answers: &[(String, Box<RawValue>)]) -> Option<Box<RawValue>> {
+    let mut responses = Members::default();
+    for (key, answer) in answers {
+        responses.set(key, answer.clone());
+    }
+    (!answers.is_empty()).then(|| to_raw_value(&responses).ok()).flatten()
 }
 
 /// Returns params of a server's request as legacy hosts take them.
@@ -1046,6 +1205,75 @@ mod tests {
                 r#"< {"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"u:a"}}"#,
             ]
         );
+    }
+
+    #[test]
+    fn call_that_becomes_a_task_is_answered_at_its_end() {
+        let mut played = played();
+        played.host(&call(1, ""));
+        let required = r##"{"jsonrpc":"2.0","id":1,"error":{"code":-32021,"message":"m","data":{"requiredCapabilities":{"extensions":{"io.modelcontextprotocol/tasks":{}}}}}}"##;
+        let again = played.server(required);
+        assert!(again[0].contains(r##""id":#1,"method":"tools/call""##), "{again:?}");
+        assert!(again[0].contains(r#""extensions":{"io.modelcontextprotocol/tasks":{}}"#), "{again:?}");
+        let task = |id: &str, more: &str| {
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"taskId":"t-\u0041","pollIntervalMs":2000,{more}}}}}"#)
+        };
+        assert_eq!(played.server(&task("#1", r#""resultType":"task","status":"working""#)), ["! 2s"]);
+        let poll = played.due(0);
+        assert!(
+            poll[0].contains(r##""id":#2,"method":"tasks/get","params":{"taskId":"t-\u0041","_meta":"##),
+            "{poll:?}"
+        );
+        assert_eq!(played.server(&task("#2", r#""status":"working""#)), ["! 2s"]);
+        assert_eq!(played.bridge.on_lost(&[Id::from_json(b"1")]), [], "the request is over");
+        played.due(1);
+        let asks = r#""status":"input_required","inputRequests":{"k":{"method":"roots/list"}}"#;
+        let asked = played.server(&task("#3", asks));
+        assert_eq!(asked[0], r##"< {"jsonrpc":"2.0","id":#4,"method":"roots/list"}"##);
+        let update = played.host(r##"{"jsonrpc":"2.0","id":#4,"result":{"roots":[]}}"##);
+        assert!(
+            update[0].contains(
+                r##""id":#5,"method":"tasks/update","params":{"taskId":"t-\u0041","inputResponses":{"k":{"roots":[]}},"##
+            ),
+            "{update:?}"
+        );
+        assert_eq!(played.server(r##"{"jsonrpc":"2.0","id":#5,"result":{}}"##), ["! 2s"]);
+        played.due(3);
+        assert_eq!(played.server(&task("#6", asks)), ["! 2s"], "a key is asked once");
+        played.due(4);
+        assert_eq!(
+            played.server(&task("#7", r#""status":"completed","result":{"content":[],"n":1.0}"#)),
+            [r#"< {"jsonrpc":"2.0","id":1,"result":{"content":[],"n":1.0}}"#]
+        );
+        assert!(played.bridge.calls.is_empty() && played.bridge.about_tasks.is_empty());
+    }
+
+    #[test]
+    fn task_is_cancelled_with_its_call_and_survives_lost_polls() {
+        let mut played = played();
+        let begin = |played: &mut Played<LegacyHost>, id: u32| {
+            played.host(&call(id, ""));
+            played.server(&format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32021,"message":"m","data":{{"requiredCapabilities":{{"extensions":{{"io.modelcontextprotocol/tasks":{{}}}}}}}}}}}}"#
+            ));
+            let leg = format!("#{}", played.ids.len());
+            played.server(&format!(
+                r#"{{"jsonrpc":"2.0","id":{leg},"result":{{"resultType":"task","taskId":"t","status":"working"}}}}"#
+            ));
+        };
+        begin(&mut played, 1);
+        let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
+        let cancelled = played.host(cancel);
+        assert!(cancelled[0].contains(r#""method":"tasks/cancel","params":{"taskId":"t","#) && cancelled.len() == 1);
+        begin(&mut played, 2);
+        for lost in 0..=MOST_LOST {
+            let due = played.dues.len() - 1;
+            played.due(due);
+            let poll = Id::from_json(played.ids.last().unwrap().as_bytes());
+            let given_up = played.bridge.on_lost(&[poll]);
+            played.steps();
+            assert_eq!(given_up.is_empty(), lost < MOST_LOST, "{lost}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub(crate) mod legacy_host;
 mod listening;
 pub(crate) mod mirror;
 pub(crate) mod modern_host;
+mod tasks;
 pub(crate) mod verdict;
 
 use std::collections::BTreeMap;

@@ -566,9 +566,9 @@ impl ModernHost {
         let asked = peek::params::<Params>(message).map(|params| params.notifications).unwrap_or_default();
         let offers = &self.offers;
         let mut filter = NotificationFilter {
-            tools_list_changed: asked.tools_list_changed && offers.lists.tools_list_changed,
-            prompts_list_changed: asked.prompts_list_changed && offers.lists.prompts_list_changed,
-            resources_list_changed: asked.resources_list_changed && offers.lists.resources_list_changed,
+            tools_list_changed: asked.tools_list_changed && offers.features.tools_list_changed,
+            prompts_list_changed: asked.prompts_list_changed && offers.features.prompts_list_changed,
+            resources_list_changed: asked.resources_list_changed && offers.features.resources_list_changed,
             resource_subscriptions: if offers.subscriptions {
                 asked.resource_subscriptions
             } else {
@@ -753,7 +753,7 @@ impl Bridge for ModernHost {
                     self.refuse_server(&request, "no call has come that could carry this");
                 }
             }
-            Due::Person { .. } | Due::Retry { .. } | Due::Listen => {}
+            Due::Person { .. } | Due::Retry { .. } | Due::Poll { .. } | Due::Listen => {}
         }
     }
 
