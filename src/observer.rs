@@ -10,6 +10,7 @@ use reqwest::StatusCode;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::{
+    era::known::KnownEra,
     mcp::TransportKind,
     oauth::{self, fact::Facts, protocol::challenge::Challenge},
 };
@@ -26,6 +27,13 @@ pub(crate) enum Fact {
     },
     /// `initialize` was answered.
     Opened(TransportKind),
+    /// Which era the server speaks was found out.
+    Era {
+        /// It has accepted `initialize`; else it has answered `server/discover`.
+        accepts_initialize: bool,
+        /// What was remembered of it before.
+        known: Option<Box<KnownEra>>,
+    },
     /// The server wants authorization.
     Challenged {
         /// 401 or 403.

@@ -67,6 +67,13 @@ impl KnownEra {
     }
 }
 
+impl KnownEra {
+    /// How long ago it was learned.
+    pub(crate) fn age(&self) -> Duration {
+        Duration::from_secs(seconds(SystemTime::now()).saturating_sub(self.seen))
+    }
+}
+
 impl Eras {
     /// Of the server at this URL. Touches nothing.
     pub(crate) fn new(store: Store, server: &Url) -> Self {

@@ -707,6 +707,11 @@ impl Bridge for LegacyHost {
     fn step(&mut self) -> Option<Step> {
         self.steps.pop_front()
     }
+
+    #[cfg(test)]
+    fn is_idle(&self) -> bool {
+        self.calls.is_empty() && self.legs.is_empty() && self.asked.is_empty() && self.about_tasks.is_empty()
+    }
 }
 
 impl Metadata {

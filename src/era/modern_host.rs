@@ -772,6 +772,11 @@ impl Bridge for ModernHost {
     fn step(&mut self) -> Option<Step> {
         self.steps.pop_front()
     }
+
+    #[cfg(test)]
+    fn is_idle(&self) -> bool {
+        self.calls.is_empty() && self.legs.is_empty() && self.suspended.is_empty() && self.own.is_empty()
+    }
 }
 
 impl Introduction {

@@ -181,21 +181,29 @@ impl Opener {
         }
         if self.may_be_modern() && known.as_ref().is_some_and(|known| known.refuses_initialize) {
             match self.behind_bridge(first, retry_for).await {
-                Err(Error::LegacyServer { .. }) => info!("the server does not speak MCP 2026-07-28 any more"),
-                opened => return opened,
+                Err(Error::LegacyServer { .. }) => info!("the server no longer speaks MCP 2026-07-28"),
+                opened => {
+                    self.tell_era(opened.is_ok(), false, known);
+                    return opened;
+                }
             }
         }
         let refused = match self.initialize_by(self.strategy_with(known.as_ref()), first, retry_for).await {
             Err(refused) if self.may_be_modern() && refused.is_not_understood(first) => refused,
             Err(Error::NotLegacy(answer)) => return Err(self.version_not_shared(*answer, &ONLY_LEGACY)),
-            opened => return opened,
+            opened => {
+                self.tell_era(opened.is_ok(), true, known);
+                return opened;
+            }
         };
         debug!("no initialize here ({}); asking server/discover", chain(&refused));
+        let before = known;
         match self.behind_bridge(first, retry_for).await {
             Ok(opened) => {
                 let evidence = format!("initialize: {}", chain(&refused));
                 let known = self.eras.known().unwrap_or_else(|| KnownEra::new(Era::Modern, Vec::new(), evidence));
                 self.eras.save(KnownEra { era: Era::Modern, refuses_initialize: true, ..known }).await;
+                self.tell_era(true, false, before);
                 Ok(opened)
             }
             Err(error) if error.may_pass() || matches!(error, Error::ModernServer { .. }) => Err(error),
@@ -440,6 +448,12 @@ impl Opener {
         self.http.observer.tell(|| Fact::Opened(transport));
         self.note_legacy_transport(transport).await;
         Ok(Box::new(connection))
+    }
+
+    fn tell_era(&self, is_open: bool, accepts_initialize: bool, known: Option<KnownEra>) {
+        if is_open {
+            self.http.observer.tell(|| Fact::Era { accepts_initialize, known: known.map(Box::new) });
+        }
     }
 
     fn tell_fall_back(&self, from: TransportKind, refused: &Error) {

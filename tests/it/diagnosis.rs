@@ -184,6 +184,7 @@ skip  name                  127.0.0.1 is an address (IPv4)
 ok    tcp                   127.0.0.1:PORT (N ms)
 skip  tls                   not needed on this machine
 ok    transport             Streamable HTTP: the first choice
+ok    era                   MCP 2025-11-25 or earlier: the server accepted initialize
 ok    initialize            rich 4.2; revision 2025-11-25; prompts, resources, tools (N ms)
                             Ask nicely.
                             Or not.
@@ -384,6 +385,7 @@ info  sign-in               waiting for you to sign in at 127.0.0.1; open this a
                             http://127.0.0.1:ISSUER/oauth/authorize?
 ok    token                 just signed in; bearer; scope read:things; until TIME; can be refreshed
 ok    transport             Streamable HTTP: the first choice
+ok    era                   MCP 2025-11-25 or earlier: the server accepted initialize
 ok    initialize            rich 4.2; revision 2025-11-25; prompts, resources, tools (N ms)
                             Ask nicely.
                             Or not.

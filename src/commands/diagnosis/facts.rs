@@ -12,6 +12,7 @@ use reqwest::StatusCode;
 use super::printer::{DiagnosisStep, Finding, Outcome};
 use crate::{
     config::TransportStrategy,
+    era::{Era, known::KnownEra},
     mcp::TransportKind,
     oauth::{
         credential::{Credential, Obtained},
@@ -55,12 +56,39 @@ pub(super) fn lines(
                 Some(DiagnosisStep::Initialize),
             )
         }
+        Fact::Era { accepts_initialize, known } => {
+            let text = if *accepts_initialize {
+                "MCP 2025-11-25 or earlier: the server accepted initialize"
+            } else {
+                "MCP 2026-07-28 only: the server answered server/discover"
+            };
+            let remembered = known.as_ref().map(|known| remembered(known));
+            let line = Finding::ok(DiagnosisStep::Era, text).with_below(remembered.into_iter().collect());
+            (vec![line], Some(DiagnosisStep::Initialize))
+        }
         Fact::Challenged { status, challenge } => (
             vec![Finding::info(DiagnosisStep::Challenge, of_challenge(*status, challenge))],
             Some(DiagnosisStep::Resource),
         ),
         Fact::Authorization(fact) => of_authorization(fact),
     }
+}
+
+/// Says what was known of the server's era before.
+fn remembered(known: &KnownEra) -> String {
+    let era = match known.era {
+        _ if known.refuses_initialize => "MCP 2026-07-28 only",
+        Era::Modern => "MCP 2026-07-28",
+        Era::Legacy => "MCP 2025-11-25 or earlier",
+    };
+    let minutes = known.age().as_secs() / 60;
+    let age = match minutes {
+        0 => "just now".to_owned(),
+        1..120 => format!("{minutes} min ago"),
+        120..2880 => format!("{} h ago", minutes / 60),
+        _ => format!("{} days ago", minutes / (24 * 60)),
+    };
+    format!("remembered: {era}, learned {age} ({})", one_line(known.evidence.as_bytes()))
 }
 
 fn of_authorization(fact: &AuthorizationFact) -> (Vec<Finding>, Option<DiagnosisStep>) {

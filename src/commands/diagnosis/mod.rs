@@ -328,7 +328,7 @@ impl<'a> Diagnosis<'a> {
         self.release()?;
         let (lines, next) = facts::lines(fact, self.config.transport, self.fell_back);
         self.step = next.unwrap_or(self.asked);
-        if !matches!(fact, Fact::Opened(_)) {
+        if !matches!(fact, Fact::Opened(_) | Fact::Era { .. }) {
             self.since = Instant::now();
         }
         lines.into_iter().try_for_each(|line| self.printer.print(line))
