@@ -46,9 +46,16 @@
 //!
 //! # How a modern message travels
 //!
-//! The first message decides the [`era`] of a connection. A request of MCP 2026-07-28 → [`forward`] (`modern.rs`:
-//! `server/discover` is never held) → `remote/modern.rs` (one POST and one stream each, headers by [`era::mirror`]; what
-//! the answer says of the server by [`era::verdict`], kept by [`era::known`]) → back as above.
+//! The host's first message says which [`era`] the host speaks; `remote/open.rs` finds out which the server does. A request
+//! of MCP 2026-07-28 → [`forward`] (`modern.rs`: `server/discover` is never held) → `remote/deciding.rs` (until the
+//! server's era is known: [`era::verdict`], [`era::known`]) → `remote/modern.rs` (one POST and one stream each, headers by
+//! [`era::mirror`]) → back as above.
+//!
+//! # How a message travels between the eras
+//!
+//! [`forward`] → `remote/bridged.rs` → [`era::legacy_host`] or [`era::modern_host`] (pure: a message in, messages and
+//! reminders out) → a connection of the server's era, whose events come back through the same bridge. The loop does not
+//! know of it.
 //!
 //! # What happens when the server does not answer at first
 //!
@@ -64,8 +71,8 @@
 //! 1. While a host is served, only [`local`] writes to stdout, or [`refusal`] in its place, and only messages. Logs go to
 //!    stderr and the debug file.
 //! 2. Ids and bodies pass unchanged, but for line breaks between tokens, the tools that [`tools`] hides or whose marks are
-//!    invalid in the modern era, an id that the server itself wrote in another way, and the id of a modern request that is
-//!    sent again.
+//!    invalid in the modern era, an id that the server itself wrote in another way, the id of a modern request that is
+//!    sent again, and what a bridge between the eras must change.
 //! 3. Every request of the host is answered exactly once: by the server, by us as the server was last
 //!    known, or with an error that says what, why and what to do. No message is dropped without a line
 //!    in the log.
@@ -73,7 +80,8 @@
 //!    disk, or one that names less scope, is used for it, and where its provider is known for a refusal. Lists that the
 //!    host has seen are asked for again after a session was replaced. A `ping` goes out after the machine has slept, or
 //!    where the user wants one. The tools are listed where a modern server wants headers for a call whose schema was never
-//!    seen. After a proxy has refused a tunnel, one CONNECT of its own asks for the proxy's words (`network/proxy.rs`). A new
+//!    seen. `server/discover` is asked of a server that does not know `initialize`, or for a modern host that has not asked it
+//!    at a server whose era is not known. After a proxy has refused a tunnel, one CONNECT of its own asks for the proxy's words (`network/proxy.rs`). A new
 //!    session is told what the host had set in the old one. The first request a server sees is the host's own.
 //! 5. A `tools/call` that may have run is never sent twice. A request goes out again at most once for
 //!    each challenge.

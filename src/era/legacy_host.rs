@@ -621,7 +621,7 @@ impl Bridge for LegacyHost {
         }
     }
 
-    fn on_server(&mut self, message: Message, related: Option<&Id>) {
+    fn on_server(&mut self, message: Message, _related: Option<&Id>) {
         match &message.shape {
             Shape::Response { id: Some(id) } => {
                 let id = id.clone();
@@ -635,7 +635,7 @@ impl Bridge for LegacyHost {
                 warn!("a request of the server is dropped: MCP 2026-07-28 has no {method}")
             }
             Shape::Response { id: None } => debug!("a response without an id is dropped"),
-            Shape::Batch(_) => message.into_parts().for_each(|part| self.on_server(part, related)),
+            Shape::Batch(_) => message.into_parts().for_each(|part| self.on_server(part, None)),
         }
     }
 

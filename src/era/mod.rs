@@ -2,8 +2,9 @@
 //! *modern* ones carry their metadata in each request.
 //!
 //! Here is which era a message is of, what an answer says about a server's era ([`verdict`]), what the transport must
-//! repeat of a modern message in headers ([`mirror`]); none of these does I/O. What is known of servers is kept on disk
-//! ([`known`]).
+//! repeat of a modern message in headers ([`mirror`]), and the two bridges between a host and a server of different eras
+//! ([`legacy_host`], [`modern_host`]), which are made of the same parts ([`bridge`] and the private modules). None of these
+//! does I/O. What is known of servers is kept on disk ([`known`]).
 //!
 //! # Invariants
 //!

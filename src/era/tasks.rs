@@ -69,7 +69,7 @@ impl Task {
         let result = whole.object("result").ok_or("it has no result")?;
         self.poll = poll_of(&result);
         self.lost = 0;
-        let member = |name: &str| result.get(name).map(ToOwned::to_owned).ok_or(format!("it has no {name}"));
+        let member = |name: &str| result.get(name).map(ToOwned::to_owned).ok_or_else(|| format!("it has no {name}"));
         Ok(match result.value::<String>("status").as_deref() {
             Some("working") => TaskStatus::Working,
             Some("input_required") => {

@@ -254,6 +254,33 @@ Failed at transport (exit code 5).
 }
 
 #[tokio::test]
+async fn era_of_server_is_reported_and_what_was_remembered() {
+    let server = Server::with(|request| match request.rpc().as_str() {
+        "initialize" => {
+            let error = json!({ "code": -32022, "message": "no", "data": { "supported": ["2026-07-28"] } });
+            let text = json!({ "jsonrpc": "2.0", "id": request.json()["id"], "error": error }).to_string();
+            Reply::status(400, "application/json", text)
+        }
+        "server/discover" => Reply::result(
+            request,
+            r#"{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{},"ttlMs":0,"cacheScope":"private"}"#,
+        ),
+        _ => Reply::empty(405),
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let (url, folder) = (server.url("/mcp"), folder.path().to_str().unwrap());
+    let era = "ok    era                   MCP 2026-07-28 only: the server answered server/discover\n";
+    let first = client(&[&url, "--config-dir", folder]).await;
+    assert!(first.stdout.contains(era) && !first.stdout.contains("remembered"), "{}", first.stdout);
+    let second = client(&[&url, "--config-dir", folder]).await;
+    assert!(second.stdout.contains(era), "{}", second.stdout);
+    let remembered = "                            remembered: MCP 2026-07-28 only, learned just now (server/discover: ";
+    assert!(second.stdout.contains(remembered), "{}", second.stdout);
+    assert_eq!(server.summary(), ["POST initialize", "POST server/discover", "POST server/discover"]);
+}
+
+#[tokio::test]
 async fn modern_only_server_failure_names_both_eras() {
     let server = Server::with(|request| {
         let error = json!({ "code": -32022, "message": "no", "data": { "supported": ["2026-07-28"] } });
@@ -879,6 +906,7 @@ async fn json_output_has_steps_and_inventory() {
             "sign-in",
             "token",
             "transport",
+            "era",
             "initialize",
             "tools",
             "resources",
