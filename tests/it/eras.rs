@@ -46,7 +46,7 @@ async fn modern_only() -> (Server, mpsc::UnboundedReceiver<(Request, Events)>) {
                     "jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged",
                     "params": { "_meta": { "io.modelcontextprotocol/subscriptionId": id }, "notifications": params["notifications"] },
                 });
-                events.message(&acknowledged.to_string());
+                events.message(acknowledged);
                 _ = sender.send((request.clone(), events));
                 reply
             }
@@ -134,20 +134,17 @@ async fn legacy_host_gets_changes_of_modern_server() {
         params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         json!({ "jsonrpc": "2.0", "method": method, "params": params }).to_string()
     };
-    events.message(&on_stream("notifications/tools/list_changed", json!({})));
+    events.message(on_stream("notifications/tools/list_changed", json!({})));
     let changed = host.json().await;
     assert_eq!(changed, json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": {} }));
     assert_eq!(host.ask(1, "resources/subscribe", json!({ "uri": "file:///a" })).await["result"], json!({}));
     let (second, events) = soon("another stream is opened", streams.recv()).await.unwrap();
     let filter = json!({ "toolsListChanged": true, "resourceSubscriptions": ["file:///a"] });
     assert_eq!(second.json()["params"]["notifications"], filter);
-    events.message(
-        &json!({
-            "jsonrpc": "2.0", "method": "notifications/resources/updated",
-            "params": { "_meta": { "io.modelcontextprotocol/subscriptionId": second.json()["id"] }, "uri": "file:///a" },
-        })
-        .to_string(),
-    );
+    events.message(json!({
+        "jsonrpc": "2.0", "method": "notifications/resources/updated",
+        "params": { "_meta": { "io.modelcontextprotocol/subscriptionId": second.json()["id"] }, "uri": "file:///a" },
+    }));
     assert_eq!(host.json().await["params"], json!({ "uri": "file:///a" }));
     host.end_input();
     let (_, took) = host.exit().await;
@@ -218,7 +215,7 @@ async fn asking(session: &'static str) -> Server {
             let (reply, events) = Reply::events();
             let form = json!({ "message": "who?", "requestedSchema": { "type": "object", "properties": {} } });
             let asked = json!({ "jsonrpc": "2.0", "id": 70, "method": "elicitation/create", "params": form });
-            events.message(&asked.to_string());
+            events.message(asked);
             *waiting.lock().unwrap() = Some((request.id(), events));
             reply
         }
@@ -229,7 +226,7 @@ async fn asking(session: &'static str) -> Server {
                 let content = json!([{ "type": "text", "text": name }]);
                 let id: Value = serde_json::from_str(&id).unwrap();
                 let answer = json!({ "jsonrpc": "2.0", "id": id, "result": { "content": content } });
-                events.message(&answer.to_string());
+                events.message(answer);
             }
             Reply::empty(202)
         }
