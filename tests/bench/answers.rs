@@ -15,6 +15,27 @@ pub(crate) fn initialize_result(id: &str, version: &str) -> String {
     result(id, &values.to_string())
 }
 
+/// MCP 2026-07-28, Discovery.
+pub(crate) fn discovered(id: &str) -> String {
+    let values = json!({
+        "resultType": "complete",
+        "supportedVersions": ["2026-07-28"],
+        "capabilities": { "tools": {}, "logging": {} },
+        "_meta": { "io.modelcontextprotocol/serverInfo": { "name": "bench", "version": "1" } },
+        "ttlMs": 0,
+        "cacheScope": "private",
+    });
+    result(id, &values.to_string())
+}
+
+/// MCP 2026-07-28, Versioning: what a server without `initialize` says to it.
+pub(crate) fn refused_initialize(id: &str) -> String {
+    let data = r#"{"supported":["2026-07-28"],"requested":"2025-06-18"}"#;
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32022,"message":"Unsupported protocol version","data":{data}}}}}"#
+    )
+}
+
 pub(crate) fn tools() -> String {
     let tool = |name: &str, description: &str| json!({ "name": name, "description": description, "inputSchema": { "type": "object" } });
     json!({ "tools": [
@@ -51,6 +72,15 @@ pub(crate) fn write_empty(out: &mut Vec<u8>, status: &str) {
 
 pub(crate) fn write_json(out: &mut Vec<u8>, fields: &str, body: &[u8]) {
     write_json_head(out, fields, body.len());
+    out.extend_from_slice(body);
+}
+
+pub(crate) fn write_refusal(out: &mut Vec<u8>, body: &[u8]) {
+    let length = body.len();
+    push(
+        out,
+        format_args!("HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"),
+    );
     out.extend_from_slice(body);
 }
 

@@ -15,6 +15,9 @@ pub(crate) enum Asked {
         id: String,
         version: String,
     },
+    Discover {
+        id: String,
+    },
     Ping {
         id: String,
     },
@@ -80,6 +83,7 @@ fn parse(message: &[u8]) -> Asked {
         "initialize" => {
             Asked::Initialize { id, version: params["protocolVersion"].as_str().unwrap_or("2025-06-18").to_owned() }
         }
+        "server/discover" => Asked::Discover { id },
         "ping" => Asked::Ping { id },
         "tools/list" => Asked::ListTools { id },
         "tools/call" => match tool_call(params) {

@@ -75,6 +75,7 @@ async fn measure(options: &Options) -> Outcome<Report> {
         near: RunningServer::start(Manner::default()).await?,
         encrypted: RunningServer::start(Manner { authority_file, ..Manner::default() }).await?,
         far: RunningServer::start(Manner { round_trip: FAR, ..Manner::default() }).await?,
+        modern: RunningServer::start(Manner { is_modern: true, ..Manner::default() }).await?,
     };
     let scenarios = Scenario::GROUPS.iter().flat_map(|(_, scenarios)| *scenarios);
     let scenarios: Vec<_> = scenarios.filter(|scenario| scenario.rows().iter().any(|row| options.wants(row))).collect();

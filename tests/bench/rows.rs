@@ -59,6 +59,9 @@ pub(crate) const ECHO_TAIL: Row = row("small call, p99", Unit::Microseconds, Aim
 pub(crate) const ECHO_PROCESSOR: Row =
     row("CPU per 10,000 calls, one at a time", Unit::ProcessorSeconds, Aim::None, Compared::No);
 
+pub(crate) const BRIDGED_MEDIAN: Row =
+    row("small call, p50, server of the other era", Unit::Microseconds, Aim::None, Compared::No);
+
 pub(crate) const FLIGHT_RATE: Row =
     row("64 calls in flight", Unit::PerSecond, Aim::ShareOfDirect(0.5), Compared::Share);
 pub(crate) const FLIGHT_PROCESSOR: Row =

@@ -25,6 +25,7 @@ pub(crate) struct Servers {
     pub(crate) near: RunningServer,
     pub(crate) encrypted: RunningServer,
     pub(crate) far: RunningServer,
+    pub(crate) modern: RunningServer,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,6 +34,7 @@ pub(crate) enum Scenario {
     EncryptedStart,
     FarReady,
     OneAtATime,
+    Bridged,
     InFlight,
     InFlightEvents,
     FarInFlight,
@@ -58,6 +60,7 @@ impl Scenario {
             "Calls",
             &[
                 Self::OneAtATime,
+                Self::Bridged,
                 Self::InFlight,
                 Self::InFlightEvents,
                 Self::FarInFlight,
@@ -76,6 +79,7 @@ impl Scenario {
             Self::EncryptedStart => &[&rows::INITIALIZE_HTTPS],
             Self::FarReady => &[&rows::FAR_READY],
             Self::OneAtATime => &[&rows::ECHO_MEDIAN, &rows::ECHO_TAIL, &rows::ECHO_PROCESSOR],
+            Self::Bridged => &[&rows::BRIDGED_MEDIAN],
             Self::InFlight => &[&rows::FLIGHT_RATE, &rows::FLIGHT_PROCESSOR],
             Self::InFlightEvents => &[&rows::FLIGHT_EVENTS_RATE, &rows::FLIGHT_EVENTS_PROCESSOR],
             Self::FarInFlight => &[&rows::FAR_FLIGHT_RATE],
@@ -99,6 +103,7 @@ impl Scenario {
             Self::EncryptedStart => encrypted_start(way, &servers.encrypted, effort).await,
             Self::FarReady => far_ready(way, &servers.far).await,
             Self::OneAtATime => one_at_a_time(way, near, effort).await,
+            Self::Bridged => bridged(way, &servers.modern, effort).await,
             Self::InFlight => {
                 in_flight(way, near, effort, Call::Echo, [&rows::FLIGHT_RATE, &rows::FLIGHT_PROCESSOR]).await
             }
@@ -180,6 +185,19 @@ async fn one_at_a_time(way: &Way, server: &RunningServer, effort: Effort) -> Out
     samples.extend(processor_sample(&rows::ECHO_PROCESSOR, before, &session, tally.calls)?);
     session.close().await?;
     Ok(samples)
+}
+
+/// A host that begins with `initialize` at a server that has none.
+async fn bridged(way: &Way, server: &RunningServer, effort: Effort) -> Outcome<Samples> {
+    if let Way::Direct = way {
+        return Ok(Samples::new()); // they cannot talk to each other
+    }
+    let mut session = Session::open(way, server, ROOM).await?;
+    let load = |calls| Load { call: Call::Echo, calls, in_flight: 1, budget: PATIENCE };
+    session.pump(load(200)).await?;
+    let tally = session.pump(load(effort.calls)).await?;
+    session.close().await?;
+    Ok(vec![(&rows::BRIDGED_MEDIAN, microseconds(tally.quantile(0.5)))])
 }
 
 async fn in_flight(

@@ -17,8 +17,9 @@ use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 use crate::answers::{
-    EVENT_END, EVENT_START, initialize_result, result, text_result, tools, unknown_method, write_chunk_size,
-    write_empty, write_event, write_events_end, write_events_head, write_json, write_json_head,
+    EVENT_END, EVENT_START, discovered, initialize_result, refused_initialize, result, text_result, tools,
+    unknown_method, write_chunk_size, write_empty, write_event, write_events_end, write_events_head, write_json,
+    write_json_head, write_refusal,
 };
 use crate::asked::{Asked, ToolCall};
 use crate::http::{Framing, Wire};
@@ -37,6 +38,8 @@ pub(crate) struct Manner {
     pub(crate) round_trip: Duration,
     /// HTTPS; the certificate authority is written to this file.
     pub(crate) authority_file: Option<PathBuf>,
+    /// MCP 2026-07-28 only: `initialize` is refused, and there are no sessions.
+    pub(crate) is_modern: bool,
 }
 
 impl Manner {
@@ -48,6 +51,9 @@ impl Manner {
         if let Some(file) = &self.authority_file {
             arguments.extend(["--tls".to_owned(), file.display().to_string()]);
         }
+        if self.is_modern {
+            arguments.extend(["--era".to_owned(), "modern".to_owned()]);
+        }
         arguments
     }
 
@@ -58,6 +64,7 @@ impl Manner {
             match name.as_str() {
                 "--delay-ms" => manner.round_trip = Duration::from_millis(value.parse()?),
                 "--tls" => manner.authority_file = Some(value.into()),
+                "--era" => manner.is_modern = value == "modern",
                 _ => return Err(format!("`serve` knows no {name}").into()),
             }
         }
@@ -114,7 +121,9 @@ pub(crate) async fn serve(arguments: impl Iterator<Item = String>) -> Outcome<()
                 let (stream, _) = accepted?;
                 stream.set_nodelay(true)?;
                 counters.connections.fetch_add(1, Relaxed);
-                tokio::spawn(welcome(stream, acceptor.clone(), manner.round_trip, Arc::clone(&counters)));
+                let connection =
+                    Connection { is_modern: manner.is_modern, round_trip: manner.round_trip, counters: Arc::clone(&counters) };
+                tokio::spawn(welcome(stream, acceptor.clone(), connection));
             }
             accepted = control.accept() => {
                 tokio::spawn(answer_control(accepted?.0, Arc::clone(&counters)));
@@ -124,11 +133,10 @@ pub(crate) async fn serve(arguments: impl Iterator<Item = String>) -> Outcome<()
 }
 
 /// A client that goes away, or never finishes its handshake, is nobody's error.
-async fn welcome(stream: TcpStream, acceptor: Option<TlsAcceptor>, round_trip: Duration, counters: Arc<Counters>) {
-    if !round_trip.is_zero() {
-        sleep(round_trip * 2).await;
+async fn welcome(stream: TcpStream, acceptor: Option<TlsAcceptor>, connection: Connection) {
+    if !connection.round_trip.is_zero() {
+        sleep(connection.round_trip * 2).await;
     }
-    let connection = Connection { round_trip, counters };
     match acceptor {
         None => drop(connection.serve(stream).await),
         Some(acceptor) => {
@@ -172,6 +180,7 @@ struct Request {
 }
 
 struct Connection {
+    is_modern: bool,
     round_trip: Duration,
     counters: Arc<Counters>,
 }
@@ -206,12 +215,18 @@ impl Connection {
                     write_empty(&mut out, "200 OK");
                 }
                 (Method::Other, _) => write_empty(&mut out, "405 Method Not Allowed"),
+                (Method::Post, Asked::Initialize { id, .. }) if self.is_modern => {
+                    write_refusal(&mut out, refused_initialize(&id).as_bytes());
+                }
+                (Method::Post, Asked::Discover { id }) if self.is_modern => {
+                    write_json(&mut out, "", discovered(&id).as_bytes());
+                }
                 (Method::Post, Asked::Initialize { id, version }) => {
                     self.counters.requests_until_initialize.store(count, Relaxed);
                     let session = format!("Mcp-Session-Id: bench-{count}\r\n");
                     write_json(&mut out, &session, initialize_result(&id, &version).as_bytes());
                 }
-                (Method::Post, _) if !request.in_session => write_empty(&mut out, "400 Bad Request"),
+                (Method::Post, _) if !request.in_session && !self.is_modern => write_empty(&mut out, "400 Bad Request"),
                 (Method::Post, asked) => self.answer(asked, &mut out, &mut wire).await?,
             }
             wire.send(&out).await?;
@@ -230,7 +245,7 @@ impl Connection {
             Asked::Malformed => write_empty(out, "400 Bad Request"),
             Asked::Ping { id } => write_json(out, "", result(&id, "{}").as_bytes()),
             Asked::ListTools { id } => write_json(out, "", result(&id, &tools()).as_bytes()),
-            Asked::Unknown { id } => {
+            Asked::Unknown { id } | Asked::Discover { id } => {
                 write_json(out, "", unknown_method(&id).as_bytes());
             }
             Asked::Call { id, call } => match call {

@@ -208,7 +208,7 @@ impl Server {
             Asked::Malformed => write_empty(out, "400 Bad Request"),
             Asked::Ping { id } => write_json(out, "", result(&id, "{}").as_bytes()),
             Asked::ListTools { id } => write_json(out, "", result(&id, &tools()).as_bytes()),
-            Asked::Unknown { id } => write_json(out, "", unknown_method(&id).as_bytes()),
+            Asked::Unknown { id } | Asked::Discover { id } => write_json(out, "", unknown_method(&id).as_bytes()),
             Asked::Call { id, call } => {
                 let Ok(number) = id.parse() else { return write_empty(out, "400 Bad Request") };
                 let planned = self.state().execute(connection, number);
