@@ -8,44 +8,41 @@
 //! - A handle continues one call of one method with the same params, once.
 //! - A call that the host does not continue ends at the server, too.
 
+mod translation;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     time::Duration,
 };
 
 use log::{debug, info, warn};
-use ring::{
-    digest::{SHA256, digest},
-    rand::{SecureRandom, SystemRandom},
-};
 use serde::Deserialize;
 use serde_json::{
     Value, json,
     value::{RawValue, to_raw_value},
 };
 
+use self::translation::{
+    Binding, Introduction, ServerRequest, Wishes, elicitations, for_legacy_server, for_modern_host, handle, handle_of,
+    level_of, tagged, with_code, without_input, wrong_version,
+};
+pub(crate) use self::translation::{initialize_for, initialized};
 use super::{
-    RequestMetadata,
     bridge::{Bridge, Due, Step},
-    capabilities::{InputCapabilities, ServerCapabilities, without_tasks},
-    envelope::{
-        self, CLIENT_CAPABILITIES, CLIENT_INFO, COMPLETE, INPUT_REQUIRED, LOG_LEVEL, RESULT_TYPE, SERVER_INFO,
-        SUBSCRIPTION_ID, cancelled, edit_meta, with_params, with_result,
-    },
+    capabilities::{InputCapabilities, ServerCapabilities},
+    envelope::{COMPLETE, INPUT_REQUIRED, RESULT_TYPE, SUBSCRIPTION_ID, cancelled, with_params, with_result},
     input::{MOST_REQUESTS, MOST_WAITING},
     listening::NotificationFilter,
-    verdict::UNSUPPORTED_VERSION,
 };
 use crate::{
     mcp::{
         LOG_LEVELS,
         method::{
-            ACKNOWLEDGED, CANCELLED, DISCOVER, ELICITATION_COMPLETE, ELICITATION_CREATE, INITIALIZE, INITIALIZED,
-            LISTEN, LOG_MESSAGE, PING, PROGRESS, PROMPTS_CHANGED, PROMPTS_GET, PROMPTS_LIST, RESOURCE_UPDATED,
-            RESOURCES_CHANGED, RESOURCES_LIST, RESOURCES_READ, RESOURCES_SUBSCRIBE, RESOURCES_UNSUBSCRIBE, ROOTS_LIST,
-            SAMPLING_CREATE, SET_LEVEL, TEMPLATES_LIST, TOOLS_CALL, TOOLS_CHANGED, TOOLS_LIST,
+            ACKNOWLEDGED, CANCELLED, DISCOVER, ELICITATION_COMPLETE, ELICITATION_CREATE, LISTEN, LOG_MESSAGE, PING,
+            PROGRESS, PROMPTS_CHANGED, PROMPTS_GET, PROMPTS_LIST, RESOURCE_UPDATED, RESOURCES_CHANGED, RESOURCES_LIST,
+            RESOURCES_READ, RESOURCES_SUBSCRIBE, RESOURCES_UNSUBSCRIBE, ROOTS_LIST, SAMPLING_CREATE, SET_LEVEL,
+            TEMPLATES_LIST, TOOLS_CALL, TOOLS_CHANGED, TOOLS_LIST,
         },
-        version::{FIRST_MODERN, NEWEST_LEGACY},
     },
     message::{Body, Id, Message, Shape, members::Members, peek},
     report,
@@ -88,10 +85,6 @@ pub(crate) struct ModernHost {
     steps: VecDeque<Step>,
 }
 
-/// What the server has said of itself, as the result of `server/discover`.
-#[derive(Debug)]
-struct Introduction(String);
-
 /// A request of the host at the server.
 #[derive(Debug)]
 struct Call {
@@ -108,21 +101,6 @@ struct Call {
     gathered: Vec<ServerRequest>,
     /// The answer that came while the host was asked.
     kept: Option<Message>,
-}
-
-/// A request of the server.
-#[derive(Clone, Debug)]
-struct ServerRequest {
-    id: Id,
-    method: String,
-    params: Option<Box<RawValue>>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Binding {
-    method: String,
-    /// Of the params without what a retry may change.
-    digest: Vec<u8>,
 }
 
 /// A call that asks for input.
@@ -160,31 +138,6 @@ enum Own {
         uri: String,
     },
     Other,
-}
-
-/// Returns the `initialize` that is sent in the place of a modern request (MCP 2025-11-25, Lifecycle, Initialization).
-pub(crate) fn initialize_for(first: &Message) -> Option<Message> {
-    let text = first.body.to_bytes();
-    let whole = Members::read(&text)?;
-    let params = whole.object("params").unwrap_or_default();
-    let meta = params.object("_meta").unwrap_or_default();
-    let mut capabilities = meta.object(CLIENT_CAPABILITIES).unwrap_or_default();
-    without_tasks(&mut capabilities);
-    let mut params = Members::default();
-    params.put("protocolVersion", &NEWEST_LEGACY);
-    params.put("capabilities", &capabilities);
-    match meta.get(CLIENT_INFO) {
-        Some(info) => params.set("clientInfo", info.to_owned()),
-        None => params.put("clientInfo", &json!({ "name": "unknown", "version": "unknown" })),
-    }
-    let id = Id::fresh();
-    let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{INITIALIZE}","params":{}}}"#, params.to_json());
-    Message::from_text(text).ok()
-}
-
-/// Returns the notification that ends the handshake.
-pub(crate) fn initialized() -> Option<Message> {
-    Message::from_text(format!(r#"{{"jsonrpc":"2.0","method":"{INITIALIZED}"}}"#)).ok()
 }
 
 impl ModernHost {
@@ -779,507 +732,5 @@ impl Bridge for ModernHost {
     }
 }
 
-impl Introduction {
-    fn of(server: &str, result: &Members<'_>) -> Self {
-        let mut capabilities = result.object("capabilities").unwrap_or_default();
-        without_tasks(&mut capabilities);
-        let mut discovered = Members::default();
-        discovered.put(RESULT_TYPE, &COMPLETE);
-        discovered.put("supportedVersions", &[FIRST_MODERN]);
-        discovered.put("capabilities", &capabilities);
-        let mut meta = Members::default();
-        match result.get("serverInfo") {
-            Some(info) => meta.set(SERVER_INFO, info.to_owned()),
-            None => meta.put(SERVER_INFO, &json!({ "name": server, "version": "unknown" })),
-        }
-        discovered.put("_meta", &meta);
-        if let Some(instructions) = result.get("instructions") {
-            discovered.set("instructions", instructions.to_owned());
-        }
-        discovered.put("ttlMs", &0);
-        discovered.put("cacheScope", &"private");
-        Self(discovered.to_json())
-    }
-}
-
-impl Binding {
-    /// Of a request; `None` if its params are no object.
-    fn of(method: &str, request: &Message) -> Option<Self> {
-        let text = request.body.to_bytes();
-        let whole = Members::read(&text)?;
-        let mut params = match whole.get("params") {
-            Some(_) => whole.object("params")?,
-            None => Members::default(),
-        };
-        for changing in ["_meta", "inputResponses", "requestState"] {
-            params.remove(changing);
-        }
-        let digest = digest(&SHA256, params.to_json().as_bytes()).as_ref().to_vec();
-        Some(Self { method: method.to_owned(), digest })
-    }
-}
-
-/// What a request says about its own answer.
-#[derive(Default)]
-struct Wishes {
-    can: InputCapabilities,
-    level: Option<usize>,
-}
-
-impl Wishes {
-    fn of(request: &Message) -> Self {
-        let text = request.body.to_bytes();
-        let whole = Members::read(&text).unwrap_or_default();
-        let params = whole.object("params").unwrap_or_default();
-        let meta = params.object("_meta").unwrap_or_default();
-        Self {
-            can: meta.object(CLIENT_CAPABILITIES).as_ref().map(InputCapabilities::of).unwrap_or_default(),
-            level: meta
-                .value::<String>(LOG_LEVEL)
-                .and_then(|level| LOG_LEVELS.iter().position(|known| *known == level)),
-        }
-    }
-}
-
-/// How severe a log message is; an unknown level counts as the most severe.
-fn level_of(message: &Message) -> usize {
-    #[derive(Deserialize)]
-    struct Params {
-        level: String,
-    }
-    let named = peek::params::<Params>(message).map(|params| params.level);
-    named.and_then(|named| LOG_LEVELS.iter().position(|known| *known == named)).unwrap_or(LOG_LEVELS.len())
-}
-
-/// Returns the code, the words and the data with which a request is refused because of its version (MCP 2026-07-28,
-/// Versioning; Overview, `_meta`).
-fn wrong_version(request: &Message, method: &str) -> Option<(i32, String, Option<Value>)> {
-    #[derive(Deserialize)]
-    struct Params {
-        #[serde(rename = "_meta")]
-        meta: Meta,
-    }
-    #[derive(Deserialize)]
-    struct Meta {
-        #[serde(rename = "io.modelcontextprotocol/protocolVersion")]
-        version: String,
-    }
-    let named = peek::params::<Params>(request).map(|params| params.meta.version);
-    match named.as_deref() {
-        Some(FIRST_MODERN) => None,
-        // A host that asks what there is may not know yet what to send.
-        None if method == DISCOVER && RequestMetadata::of(request).is_none() => None,
-        None => {
-            let why = "params._meta has no io.modelcontextprotocol/protocolVersion".to_owned();
-            Some((report::INVALID_PARAMS, why, None))
-        }
-        Some(other) => {
-            let data = json!({ "supported": [FIRST_MODERN], "requested": other });
-            Some((UNSUPPORTED_VERSION as i32, format!("MCP {other:?} is not supported"), Some(data)))
-        }
-    }
-}
-
-/// Returns a request without what legacy servers do not know.
-fn for_legacy_server(request: &Message) -> Option<Message> {
-    with_params(request, |params| edit_meta(params, envelope::strip))
-}
-
-/// Returns a request without the answers and the handle of a retry.
-fn without_input(request: &Message) -> Option<Message> {
-    with_params(request, |params| {
-        params.remove("inputResponses");
-        params.remove("requestState");
-    })
-}
-
-/// Returns the handle in a request that continues a call.
-fn handle_of(request: &Message) -> Option<String> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Params {
-        request_state: String,
-    }
-    peek::params::<Params>(request).map(|params| params.request_state)
-}
-
-/// Returns a handle that nobody can guess (MCP 2026-07-28, Multi Round-Trip Requests, Server Requirements).
-fn handle() -> Option<String> {
-    let mut bytes = [0; 16];
-    SystemRandom::new().fill(&mut bytes).ok()?;
-    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Returns params of a server's request as modern hosts take them.
-fn for_modern_host(method: &str, params: &RawValue) -> Box<RawValue> {
-    let plain = || {
-        let mut elicitation = Members::read(params.get().as_bytes())?;
-        (method == ELICITATION_CREATE && elicitation.remove("elicitationId"))
-            .then(|| to_raw_value(&elicitation).ok())?
-    };
-    plain().unwrap_or_else(|| params.to_owned())
-}
-
-/// Reads the pages that a server wants to be visited before a call (MCP 2025-11-25, URL Elicitation Required).
-fn elicitations(data: Option<&RawValue>) -> Option<Vec<(String, ServerRequest)>> {
-    let data = Members::read(data?.get().as_bytes())?;
-    let pages: Vec<&RawValue> = data.value("elicitations")?;
-    if pages.is_empty() || pages.len() > MOST_REQUESTS {
-        return None;
-    }
-    let request = |(at, page): (usize, &RawValue)| {
-        let request =
-            ServerRequest { id: Id::fresh(), method: ELICITATION_CREATE.to_owned(), params: Some(page.to_owned()) };
-        (format!("{}", at + 1), request)
-    };
-    Some(pages.into_iter().enumerate().map(request).collect())
-}
-
-/// Returns an error under another code.
-fn with_code(answer: &Message, code: i64) -> Option<Message> {
-    let text = answer.body.to_bytes();
-    let mut whole = Members::read(&text)?;
-    let error = {
-        let mut error = whole.object("error")?;
-        error.put("code", &code);
-        to_raw_value(&error).ok()?
-    };
-    whole.set("error", error);
-    Message::from_remote(Body::One(whole.to_json().into())).ok()
-}
-
-/// Returns a notification with the stream that it belongs to.
-fn tagged(notification: &Message, stream: &Id) -> Option<Message> {
-    let id = RawValue::from_string(stream.as_json().to_owned()).ok()?;
-    with_params(notification, |params| edit_meta(params, |meta| meta.set(SUBSCRIPTION_ID, id)))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::{
-        super::bridge::tests::{NOTHING, Played, message, text},
-        *,
-    };
-
-    const META: &str = r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"h","version":"1.0"},"io.modelcontextprotocol/clientCapabilities":{"elicitation":{"form":{},"url":{}},"sampling":{},"roots":{}}"#;
-    const INITIALIZED_ANSWER: &str = r#"{"jsonrpc":"2.0","id":"i","result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true},"resources":{"subscribe":true},"logging":{},"tasks":{}},"serverInfo":{"name":"s","version":"2.0"},"instructions":"i\u0041"}}"#;
-
-    fn played() -> Played<ModernHost> {
-        Played::new(ModernHost::begin("s:1", &message(INITIALIZED_ANSWER)))
-    }
-
-    fn request(id: u32, method: &str, params: &str) -> String {
-        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{{params}"_meta":{{{META}}}}}}}"#)
-    }
-
-    fn call(id: u32, more: &str) -> String {
-        request(id, "tools/call", &format!(r#""name":"t","arguments":{{"n":1.0}},{more}"#))
-    }
-
-    fn elicit(id: &str) -> String {
-        format!(
-            r#"{{"jsonrpc":"2.0","id":{id},"method":"elicitation/create","params":{{"message":"m","elicitationId":"e"}}}}"#
-        )
-    }
-
-    fn input_required(id: u32, requests: &str, handle: &str) -> String {
-        format!(
-            r#"< {{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"input_required","inputRequests":{{{requests}}},"requestState":"{handle}"}}}}"#
-        )
-    }
-
-    const ELICITED: &str = r#""1":{"method":"elicitation/create","params":{"message":"m"}}"#;
-
-    #[test]
-    fn initialize_is_made_of_metadata() {
-        let initialize = text(&initialize_for(&message(&request(1, "server/discover", ""))).unwrap());
-        assert!(
-            initialize.ends_with(r#","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"elicitation":{"form":{},"url":{}},"sampling":{},"roots":{}},"clientInfo":{"name":"h","version":"1.0"}}}"#),
-            "{initialize}"
-        );
-    }
-
-    #[test]
-    fn discover_is_answered_from_initialize() {
-        assert_eq!(
-            played().host(&request(1, "server/discover", "")),
-            [
-                r#"< {"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{"listChanged":true},"resources":{"subscribe":true},"logging":{}},"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"s","version":"2.0"}},"instructions":"i\u0041","ttlMs":0,"cacheScope":"private"}}"#
-            ]
-        );
-    }
-
-    #[test]
-    fn request_loses_metadata_and_result_gets_its_type() {
-        let mut played = played();
-        assert_eq!(
-            played.host(&call(1, "")),
-            [r#"> {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{"n":1.0}}}"#]
-        );
-        assert_eq!(
-            played.server(r#"{"jsonrpc":"2.0","id":1,"result":{"content":[], "n":1e400}}"#),
-            [r#"< {"jsonrpc":"2.0","id":1,"result":{"content":[],"n":1e400,"resultType":"complete"}}"#]
-        );
-        let progress = request(2, "tools/list", "").replace("\"_meta\":{", r#""_meta":{"progressToken":7,"#);
-        assert_eq!(
-            played.host(&progress),
-            [r#"> {"jsonrpc":"2.0","id":2,"method":"tools/list","params":{"_meta":{"progressToken":7}}}"#]
-        );
-        assert_eq!(
-            played.server(r#"{"jsonrpc":"2.0","id":2,"result":{"tools":[]}}"#),
-            [
-                r#"< {"jsonrpc":"2.0","id":2,"result":{"tools":[],"resultType":"complete","ttlMs":0,"cacheScope":"private"}}"#
-            ]
-        );
-    }
-
-    #[test]
-    fn wrong_version_is_refused_without_the_server() {
-        let mut played = played();
-        let other = played.host(&request(1, "tools/list", "").replace("2026-07-28", "2099-01-01"));
-        assert_eq!(
-            other,
-            [
-                r#"< {"jsonrpc":"2.0","id":1,"error":{"code":-32022,"message":"mcp-remote: MCP \"2099-01-01\" is not supported","data":{"requested":"2099-01-01","supported":["2026-07-28"]}}}"#
-            ]
-        );
-        let none = played.host(r#"{"jsonrpc":"2.0","id":2,"method":"tools/list"}"#);
-        assert!(none[0].contains(r#""code":-32602"#) && none.len() == 1, "{none:?}");
-        assert!(played.host(&request(3, "tasks/get", ""))[0].contains(r#""code":-32601"#));
-    }
-
-    #[test]
-    fn request_of_the_server_becomes_the_result_and_its_answer_continues_the_call() {
-        let mut played = played();
-        played.host(&call(1, ""));
-        assert_eq!(played.related("1", &elicit("7")), ["! 20ms"]);
-        assert_eq!(played.due(0), [input_required(1, ELICITED, "#1"), "! 600s".to_owned()]);
-        let answers = r##""inputResponses":{"1":{"action":"accept" , "content":{}}},"requestState":"#1","##;
-        assert_eq!(
-            played.host(&call(2, answers)),
-            [r#"> {"jsonrpc":"2.0","id":7,"result":{"action":"accept" , "content":{}}}"#]
-        );
-        // Another round, and then the answer.
-        assert_eq!(played.related("1", &elicit("8")), ["! 20ms"]);
-        assert_eq!(played.due(2)[0], input_required(2, ELICITED, "#2"));
-        let answers = r##""inputResponses":{"1":{}},"requestState":"#2","##;
-        assert_eq!(played.host(&call(3, answers)), [r#"> {"jsonrpc":"2.0","id":8,"result":{}}"#]);
-        assert_eq!(
-            played.server(r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#),
-            [r#"< {"jsonrpc":"2.0","id":3,"result":{"content":[],"resultType":"complete"}}"#]
-        );
-        assert!(played.bridge.calls.is_empty() && played.bridge.legs.is_empty() && played.bridge.suspended.is_empty());
-    }
-
-    #[test]
-    fn requests_of_one_moment_are_asked_together_and_missing_ones_again() {
-        let mut played = played();
-        played.host(&call(1, ""));
-        played.related("1", &elicit("7"));
-        assert_eq!(played.related("1", r#"{"jsonrpc":"2.0","id":8,"method":"roots/list"}"#), NOTHING);
-        let both = format!(r#"{ELICITED},"2":{{"method":"roots/list"}}"#);
-        assert_eq!(played.due(0)[0], input_required(1, &both, "#1"));
-        let one = r##""inputResponses":{"2":{"roots":[]}},"requestState":"#1","##;
-        let asked = played.host(&call(2, one));
-        assert_eq!(asked[0], r#"> {"jsonrpc":"2.0","id":8,"result":{"roots":[]}}"#);
-        assert_eq!(asked[1], input_required(2, ELICITED, "#2"));
-        // The roots are known now.
-        assert_eq!(
-            played.server(r#"{"jsonrpc":"2.0","id":9,"method":"roots/list"}"#),
-            [r#"> {"jsonrpc":"2.0","id":9,"result":{"roots":[]}}"#]
-        );
-    }
-
-    #[test]
-    fn handle_continues_its_own_call_once() {
-        let mut played = played();
-        played.host(&call(1, ""));
-        played.related("1", &elicit("7"));
-        played.due(0);
-        let answers = r##""inputResponses":{"1":{}},"requestState":"#1","##;
-        for other in [
-            call(2, answers).replace("\"name\":\"t\"", "\"name\":\"other\""),
-            call(2, answers).replace("1.0", "2.0"),
-            call(2, answers).replace("#1", "0123"),
-            request(2, "resources/read", answers),
-        ] {
-            let refused = played.host(&other);
-            assert!(refused[0].contains(r#""code":-32602"#) && refused.len() == 1, "{refused:?}");
-        }
-        assert_eq!(played.host(&call(3, answers)).len(), 1);
-        assert!(played.host(&call(4, answers))[0].contains("it was used before"), "a second time");
-    }
-
-    #[test]
-    fn call_that_is_not_continued_ends_at_the_server() {
-        let mut played = played();
-        played.host(&call(1, ""));
-        played.related("1", &elicit("7"));
-        played.due(0);
-        let ended = played.due(1);
-        assert!(ended[0].starts_with(r#"> {"jsonrpc":"2.0","id":7,"error":"#), "{ended:?}");
-        assert_eq!(ended[1], r#"> {"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#);
-        assert!(played.host(&call(2, r##""requestState":"#1","##))[0].contains(r#""code":-32602"#));
-        // What is cancelled while it runs is cancelled at the server under its own id.
-        played.host(&call(5, ""));
-        let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}"#;
-        assert_eq!(played.host(cancel), [format!("> {cancel}")]);
-        assert_eq!(played.server(r#"{"jsonrpc":"2.0","id":5,"result":{}}"#), NOTHING);
-    }
-
-    #[test]
-    fn answer_that_comes_while_the_host_is_asked_is_kept() {
-        let mut played = played();
-        played.host(&call(1, ""));
-        played.related("1", &elicit("7"));
-        played.due(0);
-        assert_eq!(played.server(r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#), NOTHING);
-        let done = played.host(&call(2, r##""inputResponses":{"1":{}},"requestState":"#1","##));
-        assert_eq!(done[1], r#"< {"jsonrpc":"2.0","id":2,"result":{"content":[],"resultType":"complete"}}"#);
-        // A lost one is lost for the request that waits, and a suspended one for its handle.
-        played.host(&call(5, ""));
-        assert_eq!(played.bridge.on_lost(&[Id::from_json(b"5")]), [Id::from_json(b"5")]);
-    }
-
-    #[test]
-    fn request_that_no_call_carries_is_refused_or_parked() {
-        let mut played = played();
-        let sampling = r#"{"jsonrpc":"2.0","id":7,"method":"sampling/createMessage","params":{}}"#;
-        assert!(played.server(sampling)[0].contains(r#""code":-32601"#));
-        assert_eq!(
-            played.server(r#"{"jsonrpc":"2.0","id":8,"method":"ping"}"#),
-            [r#"> {"jsonrpc":"2.0","id":8,"result":{}}"#]
-        );
-        assert_eq!(played.server(r#"{"jsonrpc":"2.0","id":9,"method":"roots/list"}"#), ["! 60s"]);
-        // A call that cannot say what the server wants to know.
-        played.host(&call(1, "").replace(r#""sampling":{},"#, ""));
-        assert!(played.related("1", sampling)[0].contains(r#""code":-32601"#));
-        assert_eq!(played.dues.len(), 2, "the call carries the roots");
-        assert_eq!(played.due(1)[0], input_required(1, r#""1":{"method":"roots/list"}"#, "#1"));
-        played.server(r#"{"jsonrpc":"2.0","id":10,"method":"roots/list"}"#);
-        let late = played.dues.len() - 1;
-        assert!(played.due(late)[0].contains(r#""id":10,"error""#));
-    }
-
-    #[test]
-    fn codes_of_the_other_era_do_not_reach_the_host() {
-        let mut played = played();
-        for (id, code, expected) in [(1, -32002, -32602), (2, -32050, -32603), (3, -32000, -32000), (4, -32602, -32602)]
-        {
-            played.host(&request(id, "resources/read", r#""uri":"u:a","#));
-            let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":"m","data":1.0}}}}"#);
-            assert_eq!(
-                played.server(&answer),
-                [format!("< {}", answer.replace(&code.to_string(), &i32::to_string(&expected)))]
-            );
-        }
-        // Pages to visit first: the call is made anew after that.
-        played.host(&call(5, ""));
-        let asked = played.server(
-            r#"{"jsonrpc":"2.0","id":5,"error":{"code":-32042,"message":"m","data":{"elicitations":[{"mode":"url","url":"https://a.example","message":"go","elicitationId":"e"}]}}}"#,
-        );
-        let page =
-            r#""1":{"method":"elicitation/create","params":{"mode":"url","url":"https://a.example","message":"go"}}"#;
-        assert_eq!(asked[0], input_required(5, page, "#1"));
-        assert_eq!(
-            played.host(&call(6, r##""inputResponses":{"1":{"action":"accept"}},"requestState":"#1","##)),
-            [r#"> {"jsonrpc":"2.0","id":6,"method":"tools/call","params":{"name":"t","arguments":{"n":1.0}}}"#]
-        );
-    }
-
-    #[test]
-    fn notifications_reach_the_streams_that_are_about_them() {
-        let mut played = played();
-        let acknowledged = played.host(&request(
-            1,
-            "subscriptions/listen",
-            r#""notifications":{"toolsListChanged":true,"promptsListChanged":true},"#,
-        ));
-        assert_eq!(
-            acknowledged,
-            [
-                r#"< {"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":1},"notifications":{"toolsListChanged":true}}}"#
-            ],
-            "the server reports no changes of prompts"
-        );
-        let two = r#""notifications":{"resourceSubscriptions":["u:a"]},"#;
-        let subscribing = played.host(&request(2, "subscriptions/listen", two));
-        assert_eq!(
-            subscribing,
-            [r##"> {"jsonrpc":"2.0","id":#1,"method":"resources/subscribe","params":{"uri":"u:a"}}"##]
-        );
-        assert!(played.server(r##"{"jsonrpc":"2.0","id":#1,"result":{}}"##)[0].contains("acknowledged"));
-        assert_eq!(played.host(&request(3, "subscriptions/listen", two)).len(), 1, "the server has this one");
-        assert_eq!(
-            played.server(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#),
-            [
-                r#"< {"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":1}}}"#
-            ]
-        );
-        let updated = r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"u:a"}}"#;
-        assert_eq!(played.server(updated).len(), 2);
-        let cancel = |id: u32| {
-            format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#)
-        };
-        assert_eq!(played.host(&cancel(2)), NOTHING, "another stream has the resource");
-        assert_eq!(played.server(updated).len(), 1);
-        assert!(played.host(&cancel(3))[0].contains("resources/unsubscribe"));
-        assert_eq!(played.server(updated), NOTHING);
-        played.bridge.on_renewed(&message(INITIALIZED_ANSWER));
-        assert_eq!(played.steps().len(), 1, "what was missed is announced");
-    }
-
-    #[test]
-    fn refused_subscription_is_not_acknowledged() {
-        let mut played = played();
-        played.host(&request(1, "subscriptions/listen", r#""notifications":{"resourceSubscriptions":["u:a"]},"#));
-        let acknowledged = played.server(r##"{"jsonrpc":"2.0","id":#1,"error":{"code":-32602,"message":"no"}}"##);
-        assert!(acknowledged[0].ends_with(r#""notifications":{}}}"#), "{acknowledged:?}");
-    }
-
-    #[test]
-    fn log_level_is_set_before_the_request_and_filtered_for_it() {
-        let mut played = played();
-        let with_level = |id: u32, level: &str| {
-            call(id, "").replace("\"_meta\":{", &format!(r#""_meta":{{"io.modelcontextprotocol/logLevel":"{level}","#))
-        };
-        let set = played.host(&with_level(1, "info"));
-        assert_eq!(set, [r##"> {"jsonrpc":"2.0","id":#1,"method":"logging/setLevel","params":{"level":"info"}}"##]);
-        assert_eq!(played.server(r##"{"jsonrpc":"2.0","id":#1,"result":{}}"##).len(), 1, "now the call");
-        assert!(played.host(&with_level(2, "error"))[0].contains("tools/call"), "less than that is told already");
-        assert!(played.host(&call(3, ""))[0].contains("tools/call"));
-        let log = |level: &str| {
-            format!(r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"level":"{level}","data":1}}}}"#)
-        };
-        for (to, level, passes) in [
-            ("1", "info", true),
-            ("1", "debug", false),
-            ("2", "warning", false),
-            ("2", "error", true),
-            ("3", "error", false),
-        ] {
-            assert_eq!(played.related(to, &log(level)).len(), usize::from(passes), "{to} {level}");
-        }
-        assert_eq!(played.server(&log("emergency")), NOTHING, "of no request");
-    }
-
-    #[test]
-    fn progress_follows_the_request_that_waits() {
-        let mut played = played();
-        let with_token = |id: u32, more: &str| {
-            call(id, more).replace("\"_meta\":{", &format!(r#""_meta":{{"progressToken":"p{id}","#))
-        };
-        played.host(&with_token(1, ""));
-        let progress = |value: u32| {
-            format!(
-                r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":"p1","progress":{value}}}}}"#
-            )
-        };
-        assert_eq!(played.related("1", &progress(1)), [format!("< {}", progress(1))]);
-        played.related("1", &elicit("7"));
-        played.due(0);
-        assert_eq!(played.related("1", &progress(2)), NOTHING, "nobody waits");
-        played.host(&with_token(2, r##""inputResponses":{"1":{}},"requestState":"#1","##));
-        assert_eq!(played.related("1", &progress(3)), [format!("< {}", progress(3).replace("p1", "p2"))]);
-    }
-}
+mod tests;
