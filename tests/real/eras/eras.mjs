@@ -34,23 +34,29 @@ const INSPECTOR = here("../node_modules/@modelcontextprotocol/inspector/clients/
 // The hosts.
 
 const script = (...command) => (session, env) => runHost([...command, JSON.stringify(session)], env);
+// `fallsBack`: its `clientInfo.name` is one that mcp-remote knows to fall back to `initialize`.
+// `skipsDiscover`: its first message is `tools/list`.
 const HOSTS = {
   "TS 1": { speaks: "legacy", open: script(...node(here("host-ts.mjs"), "first")) },
   "TS 2": { speaks: "legacy", open: script(...node(here("host-ts.mjs"), "legacy")) },
   "TS 2 auto": { speaks: "both", open: script(...node(here("host-ts.mjs"), "auto")) },
   "TS 2 pinned": { speaks: "modern", open: script(...node(here("host-ts.mjs"), "pinned")) },
-  "py 2.3 auto": { speaks: "both", open: script(python("dual"), here("host_python.py"), "auto") },
-  "py 2.3 pinned": { speaks: "modern", open: script(python("dual"), here("host_python.py"), MODERN) },
+  "py 2.3 auto": { speaks: "both", fallsBack: true, open: script(python("dual"), here("host_python.py"), "auto") },
+  "py 2.3 pinned": { speaks: "modern", skipsDiscover: true, open: script(python("dual"), here("host_python.py"), MODERN) },
   inspector: { speaks: "legacy", open: inspect("legacy") },
   "inspector auto": { speaks: "both", open: inspect("auto") },
   "inspector modern": { speaks: "modern", open: inspect("modern") },
 };
 
-/** Returns the era that a pair settles on, or `refused` if the two share none. */
+/**
+ * Returns the era that the host sees, the era on the wire, and the name of the
+ * outcome. The pair is bridged if the eras differ.
+ */
 function expected(host, server) {
-  if (host.speaks === "legacy") return server.speaks === "modern" ? "refused" : "legacy";
-  if (server.speaks !== "legacy") return "modern";
-  return host.speaks === "modern" ? "refused" : "legacy";
+  const wire = server.speaks === "modern" || (server.speaks === "both" && host.speaks !== "legacy") ? "modern" : "legacy";
+  const seen = host.speaks === "both" ? (wire === "legacy" && (host.fallsBack || direct) ? "legacy" : "modern") : host.speaks;
+  if (seen === wire) return { seen, wire, want: wire };
+  return { seen, wire, want: direct ? "refused" : `bridged to ${wire}` };
 }
 
 /** Steps that a server fails in an era even without the adapter, and how. */
@@ -129,7 +135,8 @@ function modernHeaders({ method, params }) {
   };
 }
 
-function judgeModern(exchanges, server) {
+function judgeModern(all, server, opening) {
+  const exchanges = all.slice(opening);
   const strange = exchanges.filter(({ method }) => method !== "POST");
   must(!strange.length, `no GET and no DELETE; saw ${show(strange)}`);
   must(!exchanges.some(asks("initialize")), `no initialize; saw ${show(exchanges.filter(asks("initialize")))}`);
@@ -156,26 +163,44 @@ const isWait = (exchange, { tools }) => {
   return method === "tools/call" && params.name === tools.wait[0] && JSON.stringify(params.arguments) === JSON.stringify(tools.wait[1]);
 };
 
-function judgeLegacy(exchanges, report) {
+/** The keys of `_meta` that only modern requests have. */
+const METADATA = /"io\.modelcontextprotocol\/(protocolVersion|clientInfo|clientCapabilities|logLevel|subscriptionId)"/;
+
+function judgeLegacy(exchanges, report, bridged) {
   const accepted = posts(exchanges).filter((exchange) => asks("initialize")(exchange) && exchange.status < 300);
   must(accepted.length, `an initialize that is accepted; saw ${show(exchanges)}`);
   const modern = exchanges.filter((exchange) => "mcp-method" in exchange.headers && !asks("server/discover")(exchange));
   must(!modern.length, `no header of the other era; saw ${show(modern)}`);
+  const marked = bridged ? posts(exchanges).filter((exchange) => !asks("server/discover")(exchange) && METADATA.test(exchange.body)) : [];
+  must(!marked.length, `no metadata of the other era; saw ${marked.map(({ body }) => body.slice(0, 300)).join(" | ")}`);
   if (report.steps.cancel) must(exchanges.some(asks("notifications/cancelled")), "notifications/cancelled at the server");
 }
 
-/** Returns the requests of one start before `initialize`, except the GET that opens HTTP+SSE. */
-function before(exchanges) {
-  const wanted = exchanges.filter(({ method }) => method !== "GET");
-  const first = wanted.findIndex(asks("initialize"));
+/** Whether a request was made by the adapter itself. */
+const isOwn = (exchange, method) => asks(method)(exchange) && String(rpc(exchange).id).startsWith("mcp-remote-");
+
+/** Returns the requests of one start before its first message in the era of the server. */
+function before(exchanges, era) {
+  // A GET opens HTTP+SSE; a DELETE ends the session of a process that only asked `server/discover`.
+  const wanted = posts(exchanges);
+  const isOver = era === "legacy" ? asks("initialize") : (exchange) => !asks("initialize")(exchange) && !isOwn(exchange, "server/discover");
+  const first = wanted.findIndex(isOver);
   return first < 0 ? wanted : wanted.slice(0, first);
 }
 
+/** Returns which requests each start of a pair costs before its session, or nothing if only the host's own. */
+function startsOf(host, server, seen, era) {
+  if (era === "legacy") return host.speaks === "legacy" ? undefined : { era, first: ["server/discover"], second: [] };
+  // The server refuses the host's `initialize`, once.
+  if (seen === "legacy") return { era, first: ["initialize", "server/discover"], second: ["server/discover"], refusesInitialize: true };
+  return host.skipsDiscover ? { era, first: ["server/discover"], second: [] } : undefined;
+}
+
 /** Checks that each message received at one end was sent at the other, byte for byte. */
-function judgeBytes(taps, exchanges) {
+function judgeBytes(taps, exchanges, ownDiscover) {
   const notes = taps.flat();
   const written = new Set(notes.filter((note) => "host" in note).map(({ host }) => host));
-  const made = posts(exchanges).filter(({ body }) => !written.has(body));
+  const made = posts(exchanges).filter((exchange) => !written.has(exchange.body) && !(ownDiscover && isOwn(exchange, "server/discover")));
   must(!made.length, `every message at the server as the host wrote it; saw ${made.map(({ body }) => body.slice(0, 300)).join(" | ")}`);
   const answered = new Set(exchanges.flatMap(sent));
   const own = new Set();
@@ -214,16 +239,47 @@ async function judgeStreams(wire) {
   must(!wire.open().length, `no stream left open; saw ${show(wire.open())}`);
 }
 
-/** Checks that the error names the versions of both sides; returns its message. */
-function judgeRefusal(report, taps) {
-  const failed = report.error ?? Object.values(report.steps).find((said) => said !== "ok");
-  must(failed, "the host sees a failure", report.steps);
-  must(!Object.values(report.steps).includes("ok"), "no step succeeds", report.steps);
-  const errors = taps.flat().filter(({ adapter }) => adapter && "error" in JSON.parse(adapter)).map(({ adapter }) => JSON.parse(adapter).error);
-  must(errors.length, "an error on the host's pipe");
-  const { message } = errors[0];
-  must(message.includes(MODERN) && /2025-\d\d-\d\d|2024-11-05|earlier versions|\binitialize\b/.test(message), `an error that names both eras; saw ${errors.map((e) => JSON.stringify(e)).join(" | ").slice(0, 600)}`);
-  return message;
+/** The JSON text of the `content` of a tool's result, if the message has one. */
+const contentOf = (message) => message.result?.content && JSON.stringify(message.result.content);
+
+/** Checks that the arguments of each call and the content of each result cross the bridge. */
+function judgeValues(taps, exchanges) {
+  const notes = taps.flat();
+  const call = ({ method, params }) => method === "tools/call" && JSON.stringify([params.name, params.arguments]);
+  const calls = (messages) => new Set(messages.map(call).filter(Boolean));
+  const asked = calls(notes.filter(({ host }) => host).map(({ host }) => JSON.parse(host)));
+  const arrived = calls(posts(exchanges).map(rpc));
+  must([...asked].every((one) => arrived.has(one)) && asked.size === arrived.size, `the host's calls at the server: ${[...asked]}; saw ${[...arrived]}`);
+  const given = new Set(exchanges.flatMap(sent).map((text) => contentOf(parsed(text))));
+  const got = notes.filter(({ adapter }) => adapter).map(({ adapter }) => contentOf(JSON.parse(adapter))).filter(Boolean);
+  must(!asked.size || got.length, "a result of a tool at the host");
+  const made = got.filter((content) => !given.has(content));
+  must(!made.length, `the server's content at the host; saw ${made.join(" | ").slice(0, 600)}`);
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return {};
+  }
+}
+
+const SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId";
+
+/** Checks that the host of a bridged pair sees no message that its era does not have. */
+function judgeHost(taps, seen) {
+  const messages = taps.flat().filter(({ adapter }) => adapter).map(({ adapter }) => JSON.parse(adapter));
+  const isStrange =
+    seen === "legacy"
+      ? ({ method, params, result }) =>
+          /subscriptions\//.test(method) || params?._meta?.[SUBSCRIPTION] !== undefined || (result?.resultType ?? "complete") !== "complete"
+      : ({ id, method, params, result }) =>
+          (method && id !== undefined) ||
+          (result && typeof result.resultType !== "string") ||
+          (method && !/progress$|message$/.test(method) && params?._meta?.[SUBSCRIPTION] === undefined);
+  const strange = messages.filter(isStrange);
+  must(!strange.length, `at the host only messages of the ${seen} era; saw ${JSON.stringify(strange).slice(0, 600)}`);
 }
 
 // One pair.
@@ -231,7 +287,8 @@ function judgeRefusal(report, taps) {
 async function pair(hostName, serverName, target) {
   const host = HOSTS[hostName];
   const server = SERVERS[serverName];
-  const want = expected(host, server);
+  const { seen, wire: era, want } = expected(host, server);
+  const bridged = want.startsWith("bridged");
   const tap = await mkdtemp(path.join(folder, "tap-"));
   const wire = await startWire(target);
   const { tools, answer } = server;
@@ -251,36 +308,34 @@ async function pair(hostName, serverName, target) {
       report = await host.open(session(want === "refused"), env);
       notes = direct ? [] : await tapped(tap);
       if (want === "refused") {
-        if (direct) return must(report.error || Object.values(report.steps).every((said) => said !== "ok"), "a failure", report);
-        about = "error text";
-        const message = judgeRefusal(report, notes);
-        about = "exit";
-        judgeEnds(notes);
-        about = "open streams";
-        await judgeStreams(wire);
-        return `${wire.exchanges.length} requests, "${message}"`;
+        return must(report.error || Object.values(report.steps).every((said) => said !== "ok"), "a failure", report);
       }
       const got = eraSeen(wire.exchanges);
-      about = got === want ? "session" : got;
+      about = got === era ? "session" : got;
       must(!report.error, `connected; the host says ${report.error}`);
-      const lacking = LACKING[`${serverName} ${want}`] ?? {};
+      if (report.version) must((report.version >= MODERN) === (seen === "modern"), `a host that is served as ${seen}; saw ${report.version}`);
+      const lacking = LACKING[`${serverName} ${era}`] ?? {};
       const wrong = Object.entries(report.steps).filter(([name, said]) => !(lacking[name] ? lacking[name].test(said) : said === "ok"));
       must(!wrong.length, `every step; saw ${JSON.stringify(Object.fromEntries(wrong))}`);
       const first = [...wire.exchanges];
       if (direct) return JSON.stringify(report.steps);
-      about = "bytes";
-      judgeBytes(notes, first);
-      about = got === want ? "wire" : got;
+      about = bridged ? "values" : "bytes";
+      if (bridged) judgeValues(notes, first);
+      else judgeBytes(notes, first, host.skipsDiscover);
+      about = "messages at the host";
+      if (bridged) judgeHost(notes, seen);
+      about = got === era ? "wire" : got;
       const said = [];
-      if (want === "modern") said.push(judgeModern(first, server));
-      else judgeLegacy(first, report);
+      const starts = startsOf(host, server, seen, era);
+      if (era === "modern") said.push(judgeModern(first, server, starts?.refusesInitialize ? 1 : 0));
+      else judgeLegacy(first, report, bridged);
       about = "exit";
       const longest = judgeEnds(notes);
       about = "open streams";
       await judgeStreams(wire);
       said.push(`exit after ${longest} ms`);
       about = "requests at the starts";
-      if (want === "legacy" && host.speaks === "both") said.push(await countStarts(hostName, session, env, wire, first));
+      if (starts) said.push(await countStarts(hostName, session, env, wire, first, starts));
       return said.filter(Boolean).join(", ");
     },
     { limitMs: 60_000, told },
@@ -290,18 +345,19 @@ async function pair(hostName, serverName, target) {
   return { passed, cell: passed ? want : `**${want}: ${about}**` };
 }
 
-/** Counts the requests before `initialize` at the first start and at the next one. */
-async function countStarts(hostName, session, env, wire, first) {
-  const firsts = before(first);
-  must(firsts.length === 1 && asks("server/discover")(firsts[0]), `one server/discover before the first initialize; saw ${show(firsts)}`);
+/** Counts the requests before the session at the first start and at the next one. */
+async function countStarts(hostName, session, env, wire, first, { era, first: atFirst, second: atSecond }) {
+  const names = (exchanges) => exchanges.map((exchange) => rpc(exchange).method).join(", ");
+  const firsts = before(first, era);
+  must(names(firsts) === atFirst.join(", "), `before the first session: ${atFirst}; saw ${show(firsts)}`);
   const report = await HOSTS[hostName].open(session(true), env);
   must(report.steps.tools === "ok", "the second start works", report);
   const second = wire.exchanges.slice(first.length);
-  const again = before(second);
-  must(!again.length, `no request before the host's initialize at the second start; saw ${show(again)}`);
+  const again = before(second, era);
+  must(names(again) === atSecond.join(", "), `before the second session: ${atSecond.join(", ") || "nothing"}; saw ${show(again)}`);
   const refused = second.filter(({ status }) => status >= 400);
   must(!refused.length, `no refused request at the second start; saw ${show(refused)}`);
-  return "1 request before the first initialize, 0 before the second";
+  return `${atFirst.join(" and ")} before the first session, ${atSecond.join(", ") || "nothing"} before the second`;
 }
 
 // All pairs.
