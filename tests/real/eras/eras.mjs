@@ -39,6 +39,7 @@ const script = (...command) => (session, env) => runHost([...command, JSON.strin
 const HOSTS = {
   "TS 1": { speaks: "legacy", open: script(...node(here("host-ts.mjs"), "first")) },
   "TS 2": { speaks: "legacy", open: script(...node(here("host-ts.mjs"), "legacy")) },
+  "py 1.30": { speaks: "legacy", open: script(python("legacy"), here("host_python.py"), "legacy") },
   "TS 2 auto": { speaks: "both", open: script(...node(here("host-ts.mjs"), "auto")) },
   "TS 2 pinned": { speaks: "modern", open: script(...node(here("host-ts.mjs"), "pinned")) },
   "py 2.3 auto": { speaks: "both", fallsBack: true, open: script(python("dual"), here("host_python.py"), "auto") },
@@ -59,12 +60,15 @@ function expected(host, server) {
   return { seen, wire, want: direct ? "refused" : `bridged to ${wire}` };
 }
 
-/** Steps that a server fails in an era even without the adapter, and how. */
+/** Steps that a pair fails because of the server, by server and outcome, and how. */
 const LACKING = {
   // Its legacy leg is stateless, so the server has no stream for its own messages.
   "TS 2 legacy": { ask: /required capability/, changed: /no list_changed|no end|TimeoutError/ },
   // It does not implement `subscriptions/listen`: HTTP 404 with -32601.
   "FastMCP 4 modern": { changed: /Method not found/ },
+  "FastMCP 4 forced bridged to modern": { updates: /has no resources\/subscribe/ },
+  // It sends log messages without declaring `logging`.
+  "py 2.3 forced bridged to modern": { logging: /has no logging\/setLevel/ },
 };
 
 async function runHost(command, env) {
@@ -192,6 +196,7 @@ function before(exchanges, era) {
 function startsOf(host, server, seen, era) {
   if (era === "legacy") return host.speaks === "legacy" ? undefined : { era, first: ["server/discover"], second: [] };
   // The server refuses the host's `initialize`, once.
+  if (seen === "legacy" && server.flags) return { era, first: ["server/discover"], second: ["server/discover"] };
   if (seen === "legacy") return { era, first: ["initialize", "server/discover"], second: ["server/discover"], refusesInitialize: true };
   return host.skipsDiscover ? { era, first: ["server/discover"], second: [] } : undefined;
 }
@@ -291,11 +296,12 @@ async function pair(hostName, serverName, target) {
   const bridged = want.startsWith("bridged");
   const tap = await mkdtemp(path.join(folder, "tap-"));
   const wire = await startWire(target);
-  const { tools, answer } = server;
+  const all = bridged || (direct && process.env.ALL === "1");
+  const { command: _, speaks, at, flags = [], ...offers } = server;
   const session = (brief) =>
     direct
-      ? { url: wire.url, tools, answer, brief }
-      : { command: process.execPath, args: [here("tap.mjs"), adapter, wire.url], env, tools, answer, brief };
+      ? { url: wire.url, ...offers, brief, all }
+      : { command: process.execPath, args: [here("tap.mjs"), adapter, wire.url, ...flags], env, ...offers, brief, all };
   const env = { PATH: process.env.PATH, HOME: folder, TAP: tap, MCP_REMOTE_CONFIG_DIR: path.join(tap, "store") };
   let report;
   let notes = [];
@@ -314,7 +320,7 @@ async function pair(hostName, serverName, target) {
       about = got === era ? "session" : got;
       must(!report.error, `connected; the host says ${report.error}`);
       if (report.version) must((report.version >= MODERN) === (seen === "modern"), `a host that is served as ${seen}; saw ${report.version}`);
-      const lacking = LACKING[`${serverName} ${era}`] ?? {};
+      const lacking = LACKING[`${serverName} ${want}`] ?? {};
       const wrong = Object.entries(report.steps).filter(([name, said]) => !(lacking[name] ? lacking[name].test(said) : said === "ok"));
       must(!wrong.length, `every step; saw ${JSON.stringify(Object.fromEntries(wrong))}`);
       const first = [...wire.exchanges];
@@ -365,7 +371,9 @@ async function countStarts(hostName, session, env, wire, first, { era, first: at
 const wanted = [];
 for (const host of Object.keys(HOSTS)) {
   for (const server of Object.keys(SERVERS)) {
-    if (direct && server === "everything sse") continue;
+    if (direct && (server === "everything sse" || SERVERS[server].flags)) continue;
+    // `--protocol modern` changes nothing for the other hosts.
+    if (SERVERS[server].flags && HOSTS[host].speaks !== "legacy") continue;
     if (new RegExp(filter).test(`${host} → ${server}`)) wanted.push([host, server]);
   }
 }

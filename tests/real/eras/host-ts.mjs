@@ -10,13 +10,28 @@ import { Report } from "./report.mjs";
 
 const [mode, text] = process.argv.slice(2);
 const session = JSON.parse(text);
-const { tools, brief } = session;
+const { tools, brief, all } = session;
 const first = mode === "first";
 const pin = "2026-07-28";
 
 const info = { name: `eras-ts-${mode}`, version: "1.0.0" };
-const options = { capabilities: { elicitation: { form: {} } } };
-const answer = async () => ({ action: "accept", content: session.answer });
+const options = { capabilities: all ? { elicitation: { form: {}, url: {} }, sampling: {}, roots: {} } : { elicitation: { form: {} } } };
+const visited = [];
+const asked = [];
+const answer = async ({ params }) => {
+  asked.push(params.message);
+  if (params.mode !== "url") return { action: "accept", content: session.answer };
+  visited.push(params);
+  return { action: "accept" };
+};
+const sample = async ({ params }) => ({
+  model: "test",
+  role: "assistant",
+  content: { type: "text", text: `words after ${params.messages[0].content.text}` },
+});
+const roots = async () => ({ roots: [{ uri: "file:///work/rooms", name: "rooms" }] });
+const logs = [];
+const updates = [];
 let changes = 0;
 let client;
 let transport;
@@ -26,7 +41,13 @@ if (first) {
   const types = await import("@modelcontextprotocol/sdk/types.js");
   client = new Client(info, options);
   client.setRequestHandler(types.ElicitRequestSchema, answer);
+  if (all) {
+    client.setRequestHandler(types.CreateMessageRequestSchema, sample);
+    client.setRequestHandler(types.ListRootsRequestSchema, roots);
+  }
   client.setNotificationHandler(types.ToolListChangedNotificationSchema, () => void (changes += 1));
+  client.setNotificationHandler(types.LoggingMessageNotificationSchema, ({ params }) => void logs.push(params.data.msg ?? params.data));
+  client.setNotificationHandler(types.ResourceUpdatedNotificationSchema, ({ params }) => void updates.push(params.uri));
   if (session.url) {
     const { StreamableHTTPClientTransport } = await import("@modelcontextprotocol/sdk/client/streamableHttp.js");
     transport = new StreamableHTTPClientTransport(new URL(session.url));
@@ -39,15 +60,21 @@ if (first) {
   const { StdioClientTransport } = await import("@modelcontextprotocol/client/stdio");
   client = new Client(info, { ...options, versionNegotiation: { mode: mode === "pinned" ? { pin } : mode, probe: { timeoutMs: 10_000 } } });
   client.setRequestHandler("elicitation/create", answer);
+  if (all) {
+    client.setRequestHandler("sampling/createMessage", sample);
+    client.setRequestHandler("roots/list", roots);
+  }
   client.setNotificationHandler("notifications/tools/list_changed", () => void (changes += 1));
+  client.setNotificationHandler("notifications/message", ({ params }) => void logs.push(params.data.msg ?? params.data));
+  client.setNotificationHandler("notifications/resources/updated", ({ params }) => void updates.push(params.uri));
   transport = session.url
     ? new StreamableHTTPClientTransport(new URL(session.url))
     : new StdioClientTransport({ ...session, stderr: "inherit" });
 }
 
-const call = async ([name, args], options) => {
-  const asked = { name, arguments: args };
-  const result = await (first ? client.callTool(asked, undefined, options) : client.callTool(asked, options));
+const call = async ([name, args], options, more) => {
+  const params = { name, arguments: args, ...more };
+  const result = await (first ? client.callTool(params, undefined, options) : client.callTool(params, options));
   const text = result.content?.map((part) => part.text ?? "").join("\n");
   if (result.isError) throw new Error(text);
   return text;
@@ -55,10 +82,82 @@ const call = async ([name, args], options) => {
 
 const report = new Report();
 const { says, step } = report;
+
+/** Runs the steps of what bridged pairs support besides the others. */
+async function everyFeature(modern, until) {
+  const uri = session.resource;
+  await step("read", async () => says(JSON.stringify(await client.readResource({ uri })), session.contents));
+  await step("prompt", async () => says(JSON.stringify(await client.getPrompt(session.prompt)), session.prompted));
+  await step("completion", async () => says(JSON.stringify(await client.complete(session.complete)), session.completed));
+  if (tools.sample) await step("sampling", async () => says(await call(tools.sample), "words after"));
+  if (tools.roots) await step("roots", async () => says(await call(tools.roots), "file:///work/rooms"));
+  for (const [name, tool] of [["url", tools.url], ["url error", modern && tools.urlError]].filter(([, tool]) => tool)) {
+    await step(name, async () => {
+      const before = visited.length;
+      says(await call(tool), /accept|completed/);
+      const params = visited[before];
+      // The two eras differ in this member.
+      if (!params?.url || Boolean(params.elicitationId) === modern) throw new Error(`visited ${JSON.stringify(params)}`);
+    });
+  }
+  if (tools.twice) {
+    await step("twice", async () => {
+      const before = asked.length;
+      says(await call(tools.twice), "first Ada, then Ada and Ada");
+      says(asked.slice(before).sort().join(" "), "And theirs? And yours? Your name?");
+    });
+  }
+  if (tools.log) {
+    await step("logging", async () => {
+      const level = "info";
+      if (!modern) await client.setLoggingLevel(level);
+      await call(tools.log, undefined, modern ? { _meta: { "io.modelcontextprotocol/logLevel": level } } : {});
+      await until(() => logs.includes("a warning"), "log message");
+      says(logs.includes("a debug") ? "a message below the level" : "filtered", "filtered");
+      if (!modern) return;
+      // A request without a level gets no messages.
+      logs.length = 0;
+      await call(tools.log);
+      await sleep(50);
+      says(logs.length ? "a message without a level" : "silent", "silent");
+    });
+  }
+  if (tools.touch) {
+    await step("updates", async () => {
+      const stream = modern ? await client.listen({ resourceSubscriptions: [uri] }) : await client.subscribeResource({ uri });
+      await call(tools.touch);
+      await until(() => updates.includes(uri), "update");
+      await (modern ? stream.close() : client.unsubscribeResource({ uri }));
+      if (session.resumes) return; // it sends updates for as long as the session lasts
+      await sleep(50);
+      updates.length = 0;
+      await call(tools.touch);
+      await sleep(100);
+      says(updates.length ? "an update after the end" : "ended", "ended");
+    });
+  }
+  await step("tasks", async () => {
+    const { tasks, extensions } = client.getServerCapabilities();
+    says(JSON.stringify({ tasks, extensions }), /^\{("extensions":(?!.*tasks).*)?\}$/);
+    const schema = {
+      parse: (value) => value,
+      safeParse: (data) => ({ success: true, data }),
+      "~standard": { version: 1, vendor: "eras", validate: (value) => ({ value }) },
+    };
+    const asking = (async () => client.request({ method: "tasks/get", params: { taskId: "none" } }, schema))();
+    says(await asking.then(() => "answered", ({ code, message }) => `${code} ${message}`), /-32601|not supported|does not support|Method not found/i);
+    if (tools.task) says(await call(tools.task).then(() => "answered", ({ message }) => message), /task/);
+  });
+}
 try {
   await client.connect(transport, { timeout: 10_000 });
   report.version = client.getNegotiatedProtocolVersion?.() ?? transport.protocolVersion;
-  const listening = report.version === pin && !brief;
+  const modern = report.version === pin;
+  const listening = modern && !brief;
+  const until = async (condition, what) => {
+    for (let wait = 0; !condition() && wait < 100; wait += 1) await sleep(15);
+    if (!condition()) throw new Error(`no ${what}`);
+  };
 
   await step("tools", async () => says((await client.listTools()).tools.map(({ name }) => name).join(" "), tools.echo[0]));
   if (!brief) {
@@ -79,10 +178,10 @@ try {
       await step("changed", async () => {
         await opened;
         await call(tools.change);
-        for (let wait = 0; !changes && wait < 100; wait += 1) await sleep(15);
-        if (!changes) throw new Error("no list_changed");
+        await until(() => changes, "list_changed");
       });
     }
+    if (all) await everyFeature(modern, until);
     await step("cancel", async () => {
       const abort = new AbortController();
       const called = call(tools.wait, { signal: abort.signal }).then(() => "answered", () => "cancelled");

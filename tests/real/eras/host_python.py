@@ -1,17 +1,23 @@
-"""A session of the Python SDK 2.x client.
+"""A session of a Python SDK client, 1.x or 2.x.
 
-    python host_python.py <auto|2026-07-28> <session as JSON>
+    python host_python.py <legacy|auto|2026-07-28> <session as JSON>
 
 The session contains the command or the URL, and the tools. Prints the result of each step as JSON.
 """
 
 import json
+import re
 import sys
-from contextlib import AsyncExitStack
 
 import anyio
-from mcp import Client, StdioServerParameters
-from mcp_types import ElicitResult
+from mcp import StdioServerParameters
+
+try:
+    import mcp_types as types
+    from mcp import Client
+except ImportError:
+    from client_python1 import Client
+    from mcp import types
 
 MODE, SESSION = sys.argv[1], json.loads(sys.argv[2])
 TOOLS = SESSION["tools"]
@@ -19,6 +25,10 @@ STEP_LIMIT = 5
 steps: dict[str, str] = {}
 report: dict = {"steps": steps}
 changes = anyio.Event()
+asked: list[str] = []
+visited: list = []
+logs: list[str] = []
+updates: list[str] = []
 
 
 def words(error: BaseException) -> str:
@@ -42,21 +52,43 @@ def says(text: str, *wanted: str) -> None:
         assert part in text, f"no {part} in {text}"
 
 
-async def answer(_context, _params) -> ElicitResult:
-    return ElicitResult(action="accept", content=SESSION["answer"])
+async def answer(_context, params) -> types.ElicitResult:
+    asked.append(params.message)
+    if getattr(params, "mode", None) == "url":
+        visited.append(params)
+        return types.ElicitResult(action="accept")
+    return types.ElicitResult(action="accept", content=SESSION["answer"])
+
+
+async def sample(_context, params) -> types.CreateMessageResult:
+    text = f"words after {params.messages[0].content.text}"
+    return types.CreateMessageResult(role="assistant", model="test", content=types.TextContent(type="text", text=text))
+
+
+async def roots(_context) -> types.ListRootsResult:
+    return types.ListRootsResult(roots=[types.Root(uri="file:///work/rooms", name="rooms")])
+
+
+async def on_log(params) -> None:
+    logs.append(params.data if isinstance(params.data, str) else params.data["msg"])
 
 
 async def on_message(message) -> None:
-    if getattr(message, "method", None) == "notifications/tools/list_changed":
+    method = getattr(message, "method", None)
+    if method == "notifications/tools/list_changed":
         changes.set()
+    elif method == "notifications/resources/updated":
+        updates.append(str(message.params.uri))
 
 
 async def run(client: Client) -> None:
+    is_modern = client.protocol_version == "2026-07-28"
+
     async def call(tool: str, **options) -> str:
         name, arguments = TOOLS[tool]
         result = await client.call_tool(name, arguments, **options)
         text = "\n".join(getattr(part, "text", "") for part in result.content)
-        if result.is_error:
+        if getattr(result, "is_error", None) or getattr(result, "isError", None):
             raise RuntimeError(text)
         return text
 
@@ -87,7 +119,7 @@ async def run(client: Client) -> None:
         assert (await client.list_prompts()).prompts, "no prompts"
 
     async def changed():
-        if client.protocol_version == "2026-07-28":
+        if is_modern:
             async with client.listen(tools_list_changed=True) as subscription:
                 await call("change")
                 async for _ in subscription:
@@ -114,15 +146,133 @@ async def run(client: Client) -> None:
         await step("prompts", prompts)
         if "change" in TOOLS:
             await step("changed", changed)
+        if SESSION.get("all"):
+            await every_feature(client, call, is_modern)
         await step("cancel", cancel)
+
+
+async def every_feature(client: Client, call, is_modern: bool) -> None:
+    """Runs the steps of what bridged pairs support besides the others."""
+    uri = SESSION["resource"]
+
+    def shown(result) -> str:
+        return result.model_dump_json(by_alias=True)
+
+    async def until(condition, what: str) -> None:
+        for _ in range(100):
+            if condition():
+                return
+            await anyio.sleep(0.015)
+        raise RuntimeError(f"no {what}")
+
+    async def read():
+        says(shown(await client.read_resource(uri)), SESSION["contents"])
+
+    async def prompt():
+        asked = SESSION["prompt"]
+        says(shown(await client.get_prompt(asked["name"], asked["arguments"])), SESSION["prompted"])
+
+    async def completion():
+        asked = SESSION["complete"]
+        reference = types.PromptReference(type="ref/prompt", name=asked["ref"]["name"])
+        says(shown(await client.complete(reference, asked["argument"])), SESSION["completed"])
+
+    async def sampling():
+        says(await call("sample"), "words after")
+
+    async def ask_roots():
+        says(await call("roots"), "file:///work/rooms")
+
+    async def url(tool="url"):
+        before = len(visited)
+        text = await call(tool)
+        assert re.search("accept|completed", text), text
+        elicitation = getattr(visited[before], "elicitation_id", None) or getattr(visited[before], "elicitationId", None)
+        # The two eras differ in this member.
+        assert bool(elicitation) != is_modern, visited[before]
+
+    async def url_error():
+        await url("urlError")
+
+    async def twice():
+        before = len(asked)
+        says(await call("twice"), "first Ada, then Ada and Ada")
+        says(" ".join(sorted(asked[before:])), "And theirs? And yours? Your name?")
+
+    async def logging():
+        if is_modern:
+            await call("log", meta={"io.modelcontextprotocol/logLevel": "info"})
+        else:
+            await client.set_logging_level("info")
+            await call("log")
+        await until(lambda: "a warning" in logs, "log message")
+        assert "a debug" not in logs, "a message below the level"
+        if is_modern:
+            # A request without a level gets no messages.
+            logs.clear()
+            await call("log")
+            await anyio.sleep(0.05)
+            assert not logs, "a message without a level"
+
+    async def updated():
+        if is_modern:
+            async with client.listen(resource_subscriptions=[uri]) as subscription:
+                await call("touch")
+                async for event in subscription:
+                    updates.append(event.uri)
+                    break
+        else:
+            await client.subscribe_resource(uri)
+            await call("touch")
+            await until(lambda: uri in updates, "update")
+            await client.unsubscribe_resource(uri)
+        if SESSION.get("resumes"):
+            return  # it sends updates for as long as the session lasts
+        await anyio.sleep(0.05)
+        updates.clear()
+        await call("touch")
+        await anyio.sleep(0.1)
+        assert not updates, "an update after the end"
+
+    async def tasks():
+        declared = client.server_capabilities.model_dump(by_alias=True, exclude_none=True)
+        assert "tasks" not in declared, declared
+        assert "io.modelcontextprotocol/tasks" not in declared.get("extensions", {}), declared
+        if "task" in TOOLS:
+            try:
+                await call("task")
+            except Exception as error:
+                says(words(error), "task")
+            else:
+                raise RuntimeError("answered")
+
+    await step("read", read)
+    await step("prompt", prompt)
+    await step("completion", completion)
+    needs = {
+        "sampling": ("sample", sampling),
+        "roots": ("roots", ask_roots),
+        "url": ("url", url),
+        "url error": ("urlError" if is_modern else None, url_error),
+        "twice": ("twice", twice),
+        "logging": ("log", logging),
+        "updates": ("touch", updated),
+    }
+    for name, (tool, body) in needs.items():
+        if tool in TOOLS:
+            await step(name, body)
+    await step("tasks", tasks)
 
 
 async def main() -> None:
     where = SESSION.get("url") or StdioServerParameters(
         command=SESSION["command"], args=SESSION["args"], env=SESSION["env"]
     )
+    callbacks: dict = {"elicitation_callback": answer, "logging_callback": on_log, "message_handler": on_message}
+    if SESSION.get("all"):
+        callbacks |= {"sampling_callback": sample, "list_roots_callback": roots}
     try:
-        async with Client(where, mode=MODE, elicitation_callback=answer, message_handler=on_message) as client:
+        async with Client(where, mode=MODE, **callbacks) as client:
             report["version"] = client.protocol_version
             await run(client)
     except Exception as error:

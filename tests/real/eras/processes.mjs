@@ -23,10 +23,30 @@ export const folder = await mkdtemp(path.join(process.env.TMPDIR ?? tmpdir(), "e
 
 // The servers.
 
+const PAGE = "http://127.0.0.1/page";
 const OWN = {
   answer: { name: "Ada" },
-  tools: { echo: ["echo", { text: "héllo" }], ask: ["ask", {}], steps: ["steps", {}], change: ["change", {}], wait: ["wait", {}] },
+  tools: {
+    echo: ["echo", { text: "héllo" }],
+    ask: ["ask", {}],
+    steps: ["steps", {}],
+    change: ["change", {}],
+    wait: ["wait", {}],
+    sample: ["sample", {}],
+    roots: ["roots", {}],
+    url: ["url", { url: PAGE }],
+    twice: ["twice", {}],
+    log: ["log", {}],
+    touch: ["touch", {}],
+  },
+  resource: "note://one",
+  contents: '"text":"one"',
+  prompt: { name: "greet", arguments: { name: "Zoë" } },
+  prompted: "Hello Zoë",
+  complete: { ref: { type: "ref/prompt", name: "greet" }, argument: { name: "name", value: "A" } },
+  completed: '["Ada","Alan"]',
 };
+const TS1 = { ...OWN, tools: { ...OWN.tools, urlError: ["url-error", { url: PAGE }] } };
 const TS2 = { ...OWN, tools: { ...OWN.tools, region: ["region", { region: "Zürich" }] } };
 const REFERENCE = {
   answer: { name: "Ada", check: true, integer: 7 },
@@ -35,14 +55,27 @@ const REFERENCE = {
     ask: ["trigger-elicitation-request", {}],
     steps: ["trigger-long-running-operation", { duration: 0.3, steps: 3 }],
     wait: ["trigger-long-running-operation", { duration: 20, steps: 1 }],
+    sample: ["trigger-sampling-request", { prompt: "Say something" }],
+    roots: ["get-roots-list", {}],
+    url: ["trigger-url-elicitation", { url: PAGE }],
+    urlError: ["trigger-url-elicitation", { url: PAGE, errorPath: true }],
+    touch: ["toggle-subscriber-updates", {}],
+    task: ["simulate-research-query", { topic: "eras" }],
   },
+  resource: "demo://resource/static/document/features.md",
+  contents: "text",
+  prompt: { name: "args-prompt", arguments: { city: "Zürich" } },
+  prompted: "Zürich",
+  complete: { ref: { type: "ref/prompt", name: "completable-prompt" }, argument: { name: "department", value: "E" } },
+  completed: "Engineering",
+  resumes: true,
 };
 /** A server with a tool whose `x-mcp-header` is invalid. */
 export const BROKEN = { command: node(here("server-ts2.mjs"), "stateless", "broken") };
 const everything = (kind) => node("--import", here("../bind-loopback.mjs"), EVERYTHING, kind);
 
 export const SERVERS = {
-  "TS 1": { speaks: "legacy", command: node(here("server-ts1.mjs")), ...OWN },
+  "TS 1": { speaks: "legacy", command: node(here("server-ts1.mjs")), ...TS1 },
   "everything http": { speaks: "legacy", command: everything("streamableHttp"), at: "/mcp", ...REFERENCE },
   "everything sse": { speaks: "legacy", command: everything("sse"), at: "/sse", ...REFERENCE },
   "py 1.30": { speaks: "legacy", command: [python("legacy"), here("server_sdk.py")], ...OWN },
@@ -50,6 +83,9 @@ export const SERVERS = {
   "TS 2": { speaks: "both", command: node(here("server-ts2.mjs")), ...TS2 },
   "py 2.3": { speaks: "both", command: [python("dual"), here("server_sdk.py")], ...OWN },
   "FastMCP 4": { speaks: "both", command: [python("dual"), here("server_fastmcp.py")], ...OWN },
+  // With `--protocol modern`, because these servers accept `initialize`.
+  "py 2.3 forced": { speaks: "modern", flags: ["--protocol", "modern"], command: [python("dual"), here("server_sdk.py")], ...OWN },
+  "FastMCP 4 forced": { speaks: "modern", flags: ["--protocol", "modern"], command: [python("dual"), here("server_fastmcp.py")], ...OWN },
   "TS 2 reject": { speaks: "modern", command: node(here("server-ts2.mjs"), "reject"), ...TS2 },
 };
 
