@@ -44,6 +44,9 @@ const HOSTS = {
   "TS 2 pinned": { speaks: "modern", open: script(...node(here("host-ts.mjs"), "pinned")) },
   "py 2.3 auto": { speaks: "both", fallsBack: true, open: script(python("dual"), here("host_python.py"), "auto") },
   "py 2.3 pinned": { speaks: "modern", skipsDiscover: true, open: script(python("dual"), here("host_python.py"), MODERN) },
+  // These run only where the pair is bridged, because the SDK's clients run everywhere.
+  "FastMCP 2": { speaks: "legacy", onlyBridged: true, open: script(python("legacy"), here("host_python.py"), "fastmcp", "legacy") },
+  "FastMCP 4": { speaks: "both", onlyBridged: true, open: script(python("dual"), here("host_python.py"), "fastmcp", "auto") },
   inspector: { speaks: "legacy", open: inspect("legacy") },
   "inspector auto": { speaks: "both", open: inspect("auto") },
   "inspector modern": { speaks: "modern", open: inspect("modern") },
@@ -341,13 +344,15 @@ async function pair(hostName, serverName, target) {
       await judgeStreams(wire);
       said.push(`exit after ${longest} ms`);
       about = "requests at the starts";
-      if (starts) said.push(await countStarts(hostName, session, env, wire, first, starts));
+      // The second start does not depend on the host's library, and FastMCP takes seconds to start.
+      if (starts && !host.onlyBridged) said.push(await countStarts(hostName, session, env, wire, first, starts));
       return said.filter(Boolean).join(", ");
     },
     { limitMs: 60_000, told },
   );
   if (process.env.WIRE && passed) console.log(told().replace(/^/gm, "    | "));
   await wire.stop();
+  if (bridged && report?.steps) note(hostName, serverName, report.steps, LACKING[`${serverName} ${want}`] ?? {});
   return { passed, cell: passed ? want : `**${want}: ${about}**` };
 }
 
@@ -366,6 +371,37 @@ async function countStarts(hostName, session, env, wire, first, { era, first: at
   return `${atFirst.join(" and ")} before the first session, ${atSecond.join(", ") || "nothing"} before the second`;
 }
 
+// Features.
+
+/** The steps that test a feature. */
+const FEATURES = {
+  tools: ["tools", "text", "region"],
+  resources: ["resources", "read"],
+  prompts: ["prompts", "prompt"],
+  completion: ["completion"],
+  logging: ["logging"],
+  progress: ["progress"],
+  cancellation: ["cancel"],
+  list_changed: ["changed"],
+  "resource updates": ["updates"],
+  sampling: ["sampling"],
+  "elicitation form": ["ask", "twice"],
+  "elicitation URL": ["url", "url error"],
+  roots: ["roots"],
+  "no tasks": ["tasks"],
+};
+const features = {};
+
+/** Keeps the result of each feature of a bridged pair: `ok`, `FAIL`, `n/a` (server lacks it), or nothing if not tried. */
+function note(host, server, steps, lacking) {
+  features[`${host} → ${server}`] = Object.values(FEATURES).map((names) => {
+    const tried = names.filter((name) => name in steps);
+    if (tried.some((name) => steps[name] !== "ok" && !lacking[name])) return "**FAIL**";
+    if (tried.some((name) => steps[name] !== "ok")) return "n/a";
+    return tried.length ? "ok" : "";
+  });
+}
+
 // All pairs.
 
 const wanted = [];
@@ -374,6 +410,7 @@ for (const host of Object.keys(HOSTS)) {
     if (direct && (server === "everything sse" || SERVERS[server].flags)) continue;
     // `--protocol modern` changes nothing for the other hosts.
     if (SERVERS[server].flags && HOSTS[host].speaks !== "legacy") continue;
+    if (HOSTS[host].onlyBridged && !expected(HOSTS[host], SERVERS[server]).want.startsWith("bridged")) continue;
     if (new RegExp(filter).test(`${host} → ${server}`)) wanted.push([host, server]);
   }
 }
@@ -395,5 +432,10 @@ const columns = Object.keys(SERVERS).filter((name) => name in urls);
 console.log(`\n| host → server | ${columns.join(" | ")} |\n|---|${columns.map(() => "---|").join("")}`);
 for (const host of Object.keys(results)) {
   console.log(`| ${host} | ${columns.map((name) => results[host][name]?.cell ?? "").join(" | ")} |`);
+}
+if (Object.keys(features).length) {
+  const names = Object.keys(FEATURES);
+  console.log(`\n| bridged pair | ${names.join(" | ")} |\n|---|${names.map(() => "---|").join("")}`);
+  for (const [name, cells] of Object.entries(features).sort()) console.log(`| ${name} | ${cells.join(" | ")} |`);
 }
 await end(failed ? 1 : 0);
