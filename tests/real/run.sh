@@ -27,6 +27,7 @@ session_limit=120 # seconds, one SDK session
 group_limit=180   # seconds, all checks of authorization, or all beside npm's
 stacks_limit=300  # seconds, all third-party servers
 hosts_limit=240   # seconds, the short run of the real hosts
+eras_limit=300    # seconds, all pairs of both eras: 115 sessions, 150 s with two cores
 
 # --- packages ---------------------------------------------------------------
 
@@ -373,7 +374,7 @@ echo "# beside npm's mcp-remote"
 script_checks beside-npm "$group_limit" beside-npm.mjs "$adapter"
 
 echo "# hosts and servers of both eras"
-script_checks eras "$group_limit" eras/eras.mjs "$adapter"
+script_checks eras "$eras_limit" eras/eras.mjs "$adapter"
 script_checks carried "$group_limit" eras/carried.mjs "$adapter"
 echo "# real hosts"
 script_checks hosts "$hosts_limit" hosts/hosts.mjs "$adapter" --quick

@@ -197,11 +197,15 @@ function before(exchanges, era) {
 
 /** Returns which requests each start of a pair costs before its session, or nothing if only the host's own. */
 function startsOf(host, server, seen, era) {
-  if (era === "legacy") return host.speaks === "legacy" ? undefined : { era, first: ["server/discover"], second: [] };
+  if (era === "legacy") {
+    if (host.speaks === "legacy") return undefined;
+    // A server with HTTP+SSE refuses `initialize` over Streamable HTTP, too.
+    return { era, first: ["server/discover"], second: [], refused: server.at === "/sse" ? 2 : 1 };
+  }
   // The server refuses the host's `initialize`, once.
-  if (seen === "legacy" && server.flags) return { era, first: ["server/discover"], second: ["server/discover"] };
-  if (seen === "legacy") return { era, first: ["initialize", "server/discover"], second: ["server/discover"], refusesInitialize: true };
-  return host.skipsDiscover ? { era, first: ["server/discover"], second: [] } : undefined;
+  if (seen === "legacy" && server.flags) return { era, first: ["server/discover"], second: ["server/discover"], refused: 0 };
+  if (seen === "legacy") return { era, first: ["initialize", "server/discover"], second: ["server/discover"], refused: 1 };
+  return host.skipsDiscover ? { era, first: ["server/discover"], second: [], refused: 0 } : undefined;
 }
 
 /** Checks that each message received at one end was sent at the other, byte for byte. */
@@ -336,7 +340,7 @@ async function pair(hostName, serverName, target) {
       about = got === era ? "wire" : got;
       const said = [];
       const starts = startsOf(host, server, seen, era);
-      if (era === "modern") said.push(judgeModern(first, server, starts?.refusesInitialize ? 1 : 0));
+      if (era === "modern") said.push(judgeModern(first, server, seen === "legacy" && !server.flags ? 1 : 0));
       else judgeLegacy(first, report, bridged);
       about = "exit";
       const longest = judgeEnds(notes);
@@ -357,16 +361,18 @@ async function pair(hostName, serverName, target) {
 }
 
 /** Counts the requests before the session at the first start and at the next one. */
-async function countStarts(hostName, session, env, wire, first, { era, first: atFirst, second: atSecond }) {
+async function countStarts(hostName, session, env, wire, first, { era, first: atFirst, second: atSecond, refused: limit }) {
   const names = (exchanges) => exchanges.map((exchange) => rpc(exchange).method).join(", ");
   const firsts = before(first, era);
   must(names(firsts) === atFirst.join(", "), `before the first session: ${atFirst}; saw ${show(firsts)}`);
+  const isRefused = (exchange) => exchange.status >= 400 && !asks("subscriptions/listen")(exchange);
+  must(first.filter(isRefused).length === limit, `refused requests of the first start: ${limit}; saw ${show(first.filter(isRefused))}`);
   const report = await HOSTS[hostName].open(session(true), env);
   must(report.steps.tools === "ok", "the second start works", report);
   const second = wire.exchanges.slice(first.length);
   const again = before(second, era);
   must(names(again) === atSecond.join(", "), `before the second session: ${atSecond.join(", ") || "nothing"}; saw ${show(again)}`);
-  const refused = second.filter(({ status }) => status >= 400);
+  const refused = second.filter(isRefused);
   must(!refused.length, `no refused request at the second start; saw ${show(refused)}`);
   return `${atFirst.join(" and ")} before the first session, ${atSecond.join(", ") || "nothing"} before the second`;
 }
@@ -375,13 +381,13 @@ async function countStarts(hostName, session, env, wire, first, { era, first: at
 
 /** The steps that test a feature. */
 const FEATURES = {
-  tools: ["tools", "text", "region"],
+  tools: ["tools", "text", "region", "structured", "parallel"],
   resources: ["resources", "read"],
   prompts: ["prompts", "prompt"],
   completion: ["completion"],
   logging: ["logging"],
   progress: ["progress"],
-  cancellation: ["cancel"],
+  cancellation: ["cancel", "cancel while asking"],
   list_changed: ["changed"],
   "resource updates": ["updates"],
   sampling: ["sampling"],

@@ -18,8 +18,14 @@ const info = { name: `eras-ts-${mode}`, version: "1.0.0" };
 const options = { capabilities: all ? { elicitation: { form: {}, url: {} }, sampling: {}, roots: {} } : { elicitation: { form: {} } } };
 const visited = [];
 const asked = [];
-const answer = async ({ params }) => {
+let hang = false;
+let withdrawn = 0;
+const answer = async ({ params }, { signal, mcpReq }) => {
   asked.push(params.message);
+  if (hang) {
+    await new Promise((resolve) => (signal ?? mcpReq.signal).addEventListener("abort", resolve));
+    withdrawn += 1;
+  }
   if (params.mode !== "url") return { action: "accept", content: session.answer };
   visited.push(params);
   return { action: "accept" };
@@ -107,6 +113,25 @@ async function everyFeature(modern, until) {
       says(asked.slice(before).sort().join(" "), "And theirs? And yours? Your name?");
     });
   }
+  if (!session.unrelated) await step("parallel", async () => {
+    const asking = tools.twice ?? tools.ask;
+    const answers = await Promise.all([call(asking), call(tools.sample), call(tools.echo), call(asking)]);
+    for (const [at, wanted] of ["Ada", "words after", "héllo", "Ada"].entries()) says(answers[at], wanted);
+  });
+  await step("cancel while asking", async () => {
+    const abort = new AbortController();
+    const before = asked.length;
+    hang = true;
+    const called = call(tools.twice ?? tools.ask, { signal: abort.signal }).then(() => "answered", () => "cancelled");
+    await until(() => asked.length > before, "question");
+    abort.abort("no longer wanted");
+    says(await called, "cancelled");
+    // The question to a legacy host is a request of its own, which has to be withdrawn.
+    if (!modern) await until(() => withdrawn, "cancellation of the question");
+    hang = false;
+    says(await call(tools.echo), "héllo");
+  });
+  if (tools.list) await step("structured", async () => says(await call(tools.list), '["a","b"]'));
   if (tools.log) {
     await step("logging", async () => {
       const level = "info";
@@ -167,10 +192,13 @@ try {
     if (tools.region) await step("region", async () => says(await call(tools.region), "in Zürich"));
     await step("ask", async () => says(await call(tools.ask), "Ada"));
     await step("progress", async () => {
-      const seen = [];
-      const text = await call(tools.steps, { onprogress: ({ progress }) => seen.push(progress) });
-      await sleep(20); // the SDK delivers a notification one tick after a response
-      says(`${text} ${seen.join(",")}`, "3 ", /1,2/);
+      // The SDK drops progress that it reads together with the response, as it may on a busy machine.
+      for (let tries = 1; ; tries += 1) {
+        const seen = [];
+        const text = await call(tools.steps, { onprogress: ({ progress }) => seen.push(progress) });
+        await sleep(20); // the SDK delivers a notification one tick after a response
+        if (seen.length || tries === 3) return says(`${text} ${seen.join(",")}`, /3[ .]/, all && session.progressPauses ? / \d/ : /1,2/);
+      }
     });
     await step("resources", async () => says(JSON.stringify(await client.listResources()), "uri"));
     await step("prompts", async () => says(JSON.stringify(await client.listPrompts()), "name"));

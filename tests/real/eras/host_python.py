@@ -112,7 +112,9 @@ async def run(client: Client) -> None:
         async def on_progress(progress, total, message):
             seen.append(int(progress))
 
-        says(f"{await call('steps', progress_callback=on_progress)} {seen}", "3 ", "1, 2")
+        text = await call("steps", progress_callback=on_progress)
+        pauses = SESSION.get("all") and SESSION.get("progressPauses")
+        says(f"{text} {seen}", "3", "[1" if pauses else "1, 2")
 
     async def resources():
         assert (await client.list_resources()).resources, "no resources"

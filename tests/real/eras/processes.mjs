@@ -47,7 +47,7 @@ const OWN = {
   completed: '["Ada","Alan"]',
 };
 const TS1 = { ...OWN, tools: { ...OWN.tools, urlError: ["url-error", { url: PAGE }] } };
-const TS2 = { ...OWN, tools: { ...OWN.tools, region: ["region", { region: "Zürich" }] } };
+const TS2 = { ...OWN, tools: { ...OWN.tools, region: ["region", { region: "Zürich" }], list: ["list", {}] } };
 const REFERENCE = {
   answer: { name: "Ada", check: true, integer: 7 },
   tools: {
@@ -69,6 +69,9 @@ const REFERENCE = {
   complete: { ref: { type: "ref/prompt", name: "completable-prompt" }, argument: { name: "department", value: "E" } },
   completed: "Engineering",
   resumes: true,
+  // It asks for the roots 350 ms after the session starts. If a call of a modern host has to
+  // carry that question, the call's progress pauses until the host answers.
+  progressPauses: true,
 };
 /** A server with a tool whose `x-mcp-header` is invalid. */
 export const BROKEN = { command: node(here("server-ts2.mjs"), "stateless", "broken") };
@@ -77,7 +80,8 @@ const everything = (kind) => node("--import", here("../bind-loopback.mjs"), EVER
 export const SERVERS = {
   "TS 1": { speaks: "legacy", command: node(here("server-ts1.mjs")), ...TS1 },
   "everything http": { speaks: "legacy", command: everything("streamableHttp"), at: "/mcp", ...REFERENCE },
-  "everything sse": { speaks: "legacy", command: everything("sse"), at: "/sse", ...REFERENCE },
+  // Nothing on the stream of HTTP+SSE says which call a request belongs to (`unrelated`).
+  "everything sse": { speaks: "legacy", command: everything("sse"), at: "/sse", ...REFERENCE, unrelated: true },
   "py 1.30": { speaks: "legacy", command: [python("legacy"), here("server_sdk.py")], ...OWN },
   "FastMCP 2": { speaks: "legacy", command: [python("legacy"), here("server_fastmcp.py")], ...OWN },
   "TS 2": { speaks: "both", command: node(here("server-ts2.mjs")), ...TS2 },

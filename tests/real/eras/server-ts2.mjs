@@ -50,6 +50,9 @@ function build() {
     }
     return text(`first ${mcpReq.requestState()}, then ${said("b")} and ${said("c")}`);
   });
+  // Versions before 2026-07-28 have no structured output but objects.
+  const outputSchema = fromJsonSchema({ type: "array", items: { type: "string" } });
+  server.registerTool("list", { inputSchema: object(), outputSchema }, async () => ({ ...text('["a","b"]'), structuredContent: ["a", "b"] }));
   tool("log", object(), async (_, { mcpReq }) => {
     for (const level of ["debug", "warning"]) await mcpReq.log(level, `a ${level}`);
     return text("logged");
