@@ -1,7 +1,7 @@
 // What the adapter does for 2026-07-28 messages besides forwarding them: headers
-// derived from a tool's schema, subscriptions that survive a lost stream, and the
-// server's era kept on disk. This script plays the host; the servers are built
-// with the TypeScript SDK.
+// derived from a tool's schema, subscriptions that survive a lost stream, the server's
+// era kept on disk, and what real hosts of bridged pairs do not do on demand. This
+// script plays the host; the servers are built with the TypeScript SDK.
 //
 //   node carried.mjs <adapter>
 //
@@ -270,6 +270,127 @@ await scene("initialize for 2026-07-28 is answered with 2025-11-25", TS2, async 
   const host = start();
   host.send({ id: 1, method: "initialize", params: { protocolVersion: MODERN, capabilities: {}, clientInfo: { name: "rmcp", version: "3.11.0" } } });
   equals((await host.answer(1)).result?.protocolVersion, LEGACY, "the version");
+});
+
+// Bridges. The name of these hosts is unknown, so `mcp-remote` expects no fallback.
+
+const unknown = {
+  "io.modelcontextprotocol/protocolVersion": MODERN,
+  "io.modelcontextprotocol/clientInfo": { name: "unknown-host", version: "1.0.0" },
+  "io.modelcontextprotocol/clientCapabilities": { elicitation: { form: {} } },
+};
+const modernAsk = (host, id, method, params = {}) => {
+  host.send({ id, method, params: { ...params, _meta: unknown } });
+  return host.answer(id);
+};
+const legacyStart = async (host) => {
+  const params = { protocolVersion: LEGACY, capabilities: { elicitation: { form: {} } }, clientInfo };
+  host.send({ id: 0, method: "initialize", params });
+  const { result, error } = await host.answer(0);
+  must(result, "an answer to initialize", error);
+  host.send({ method: "notifications/initialized" });
+};
+
+await scene("a bridged modern host notices in the same start that its legacy server became modern", TS1, async ({ wire, start }) => {
+  const first = start();
+  must((await modernAsk(first, 1, "server/discover")).result, "a result");
+  await first.leave();
+  wire.switchTo(await url(STRICT));
+  const from = wire.exchanges.length;
+  const host = start();
+  must((await modernAsk(host, 1, "server/discover")).result, "a result");
+  equals(text(await modernAsk(host, 2, "tools/call", { name: "echo", arguments: { text: "a" } })), "echo a", "the answer");
+  return methods(wire.exchanges.slice(from)).join(", ");
+});
+
+await scene("a bridged legacy host notices in the same start that its modern server became legacy", STRICT, async ({ wire, start }) => {
+  const first = start();
+  await legacyStart(first);
+  await first.leave();
+  wire.switchTo(await url(TS1));
+  const from = wire.exchanges.length;
+  const host = start();
+  await legacyStart(host);
+  host.send({ id: 1, method: "tools/call", params: { name: "echo", arguments: { text: "a" } } });
+  equals(text(await host.answer(1)), "echo a", "the answer");
+  return methods(wire.exchanges.slice(from)).join(", ");
+});
+
+await scene("an open question ends when a bridged legacy host closes", STRICT, async ({ wire, start }) => {
+  const host = start();
+  await legacyStart(host);
+  host.send({ id: 1, method: "tools/call", params: { name: "ask", arguments: {} } });
+  await until(() => host.heard("elicitation/create").length, "the question");
+  const { code, took } = await host.leave();
+  equals(code, 0, "exit code");
+  // As long as for any other call that is not answered.
+  must(took <= 2_000, "an exit within two seconds", took);
+  await until(() => !wire.open().length, "the end of all streams");
+  return `exit after ${took} ms`;
+});
+
+await scene("a call that waits for input does not delay the exit of a bridged modern host", TS1, async ({ wire, start, asked }) => {
+  const host = start();
+  await modernAsk(host, 1, "tools/list");
+  const { result } = await modernAsk(host, 2, "tools/call", { name: "twice", arguments: {} });
+  equals(result.resultType, "input_required", "the result");
+  const { code, took } = await host.leave();
+  equals(code, 0, "exit code");
+  must(took <= 1_000, "an exit within a second", took);
+  await until(() => !wire.open().length, "the end of all streams");
+  must(wire.exchanges.some(({ method }) => method === "DELETE"), "the end of the session");
+  return `exit after ${took} ms`;
+});
+
+await scene("requestState continues one call, once", TS1, async ({ start }) => {
+  const host = start();
+  await modernAsk(host, 1, "tools/list");
+  const call = { name: "twice", arguments: {} };
+  const { result } = await modernAsk(host, 2, "tools/call", call);
+  const inputResponses = { [Object.keys(result.inputRequests)[0]]: { action: "accept", content: { name: "Ada" } } };
+  const again = { inputResponses, requestState: result.requestState };
+  equals((await modernAsk(host, 3, "tools/call", { name: "ask", arguments: {}, ...again })).error?.code, -32602, "the code for another tool");
+  const next = await modernAsk(host, 4, "tools/call", { ...call, ...again });
+  equals(next.result?.resultType, "input_required", "the second round");
+  equals(Object.keys(next.result.inputRequests).length, 2, "questions:");
+  equals((await modernAsk(host, 5, "tools/call", { ...call, ...again })).error?.code, -32602, "the code for the second use");
+});
+
+await scene("a declined question arrives at the other era as declined", TS1, async ({ wire, start }) => {
+  const host = start();
+  await modernAsk(host, 1, "tools/list");
+  const call = { name: "twice", arguments: {} };
+  const { result } = await modernAsk(host, 2, "tools/call", call);
+  const inputResponses = { [Object.keys(result.inputRequests)[0]]: { action: "decline" } };
+  await modernAsk(host, 3, "tools/call", { ...call, inputResponses, requestState: result.requestState });
+  const answers = wire.exchanges.map(rpc).filter(({ method, result }) => !method && result);
+  equals(answers.map(({ result }) => result.action), ["decline"], "the answers at the server");
+});
+
+await scene("a bridged legacy host learns of changes after the stream of its subscriptions is lost", STRICT, async ({ start, asked }) => {
+  const host = start();
+  await legacyStart(host);
+  await until(() => asked("subscriptions/listen").length, "a subscription");
+  await sleep(100);
+  asked("subscriptions/listen")[0].cut();
+  await until(() => asked("subscriptions/listen").length === 2, "the same subscription again");
+  await until(() => host.heard("notifications/tools/list_changed").length, "the announcement");
+  host.send({ id: 1, method: "tools/call", params: { name: "change", arguments: {} } });
+  await until(() => host.heard("notifications/tools/list_changed").length === 2, "a later change");
+  await sleep(200);
+  equals(host.heard("notifications/tools/list_changed").length, 2, "announcements:");
+});
+
+await scene("a call of a bridged legacy host whose stream is lost fails and is not resent", STRICT, async ({ start, asked }) => {
+  const host = start();
+  await legacyStart(host);
+  host.send({ id: 1, method: "tools/call", params: { name: "wait", arguments: {} } });
+  await until(() => asked("tools/call").length, "the call at the server");
+  await sleep(100);
+  asked("tools/call")[0].cut();
+  must((await host.answer(1)).error, "an error");
+  await sleep(300);
+  equals(asked("tools/call").length, 1, "calls at the server:");
 });
 
 await end(failed ? 1 : 0);

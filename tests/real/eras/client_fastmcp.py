@@ -37,7 +37,9 @@ class Client:
         async def roots(context):
             return (await list_roots_callback(context)).roots
 
-        transport = where if isinstance(where, str) else StdioTransport(where.command, where.args, where.env, keep_alive=False)
+        transport = where
+        if not isinstance(where, str):
+            transport = StdioTransport(where.command, where.args, where.env, keep_alive=False)
         # `mode` exists in 4.x only. mcp-remote does not know this name, so it does not expect a fallback.
         options = {} if IS_LEGACY else {"mode": mode}
         self.client = fastmcp.Client(

@@ -6,11 +6,7 @@ import anyio
 from mcp import ClientSession
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.types import (
-    CancelledNotification,
-    CancelledNotificationParams,
-    ClientNotification,
-)
+from mcp.types import CancelledNotification, CancelledNotificationParams, ClientNotification
 from pydantic import AnyUrl
 
 
@@ -27,7 +23,11 @@ class Client:
         connect = streamable_http_client if isinstance(self.where, str) else stdio_client
         read, write, *_ = await self.stack.enter_async_context(connect(self.where))
         self.session = await self.stack.enter_async_context(ClientSession(read, write, **self.options))
-        introduction = await self.session.initialize()
+        try:
+            introduction = await self.session.initialize()
+        except Exception:
+            await self.stack.aclose()
+            raise
         self.protocol_version = introduction.protocolVersion
         self.server_capabilities = introduction.capabilities
         return self

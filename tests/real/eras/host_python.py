@@ -191,9 +191,10 @@ async def every_feature(client: Client, call, is_modern: bool) -> None:
         before = len(visited)
         text = await call(tool)
         assert re.search("accept|completed", text), text
-        elicitation = getattr(visited[before], "elicitation_id", None) or getattr(visited[before], "elicitationId", None)
+        asked = visited[before]
+        elicitation = getattr(asked, "elicitation_id", None) or getattr(asked, "elicitationId", None)
         # The two eras differ in this member.
-        assert bool(elicitation) != is_modern, visited[before]
+        assert bool(elicitation) != is_modern, asked
 
     async def url_error():
         await url("urlError")
