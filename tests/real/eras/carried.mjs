@@ -393,4 +393,28 @@ await scene("a call of a bridged legacy host whose stream is lost fails and is n
   equals(asked("tools/call").length, 1, "calls at the server:");
 });
 
+await scene("a change right after the acknowledgement reaches a bridged modern host", TS1, async ({ start }) => {
+  const host = start();
+  host.send({ id: "listen:0", method: "subscriptions/listen", params: { _meta: unknown, notifications: { toolsListChanged: true } } });
+  await until(() => host.heard("notifications/subscriptions/acknowledged").length, "the acknowledgement");
+  await modernAsk(host, 1, "tools/call", { name: "change", arguments: {} });
+  await until(() => host.heard("notifications/tools/list_changed").length, "the announcement", 3_000);
+});
+
+await scene("the first call of a bridged modern host may ask on the stream of the session", TS1, async ({ start }) => {
+  const host = start();
+  host.send({ id: 1, method: "tools/call", params: { name: "ask", arguments: {}, _meta: unknown } });
+  await until(() => host.messages.some(({ id }) => id === 1), "an answer", 3_000);
+  equals(host.messages.find(({ id }) => id === 1).result?.resultType, "input_required", "the result");
+});
+
+await scene("two concurrent calls of a bridged modern host may ask on the stream of the session", TS1, async ({ start }) => {
+  const host = start();
+  await modernAsk(host, 1, "tools/list");
+  await sleep(300);
+  const call = { name: "ask", arguments: {} };
+  const answers = await Promise.all([modernAsk(host, 2, "tools/call", call), modernAsk(host, 3, "tools/call", call)]);
+  must(answers.every(({ result }) => result?.resultType === "input_required"), "two questions", answers);
+});
+
 await end(failed ? 1 : 0);
