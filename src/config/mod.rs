@@ -59,7 +59,7 @@ pub(crate) struct Config {
 impl Config {
     /// The eras that can be spoken: modern versions know Streamable HTTP only (MCP 2026-07-28, Transports).
     pub(crate) fn protocol(&self) -> Protocol {
-        if self.transport.has_http_first() { self.protocol } else { Protocol::Legacy }
+        if self.transport == TransportStrategy::SseOnly { Protocol::Legacy } else { self.protocol }
     }
 }
 

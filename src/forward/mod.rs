@@ -572,8 +572,7 @@ fn ends_here(message: &Message, cx: &mut Context) -> bool {
                 && cx.settings.protocol == Protocol::Legacy
                 && known_hosts::falls_back(&HostName::of(message)) =>
         {
-            let why =
-                "server/discover is not supported: --protocol legacy, or a transport that begins with SSE, is set";
+            let why = "server/discover is not supported: --protocol legacy or --transport sse-only is set";
             _ = modern::refuse(id, why, cx);
         }
         _ => return false,

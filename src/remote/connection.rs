@@ -125,6 +125,9 @@ pub(super) trait Transport: fmt::Debug + Send + Sync + Sized + 'static {
         async {}
     }
 
+    /// Listens at once to what the server sends unasked.
+    fn listen_now(&self) {}
+
     /// Ends the session.
     fn close(&self) -> impl Future<Output = ()> + Send {
         async {}
@@ -159,6 +162,9 @@ pub(crate) trait AnyConnection: fmt::Debug + Send {
 
     /// Finds out whether the connection and the session are still there, and replaces what is not.
     fn check(&mut self);
+
+    /// Listens at once, after the handshake, to what the server sends unasked.
+    fn listen_now(&mut self) {}
 
     /// Ends everything in flight; only [`close`](Self::close) may follow.
     fn abandon(&mut self);
@@ -308,6 +314,10 @@ impl<T: Transport> AnyConnection for Connection<T> {
     fn check(&mut self) {
         let transport = self.transport.clone();
         self.tasks.spawn(async move { transport.ping_once(Ping::AfterSleep).await });
+    }
+
+    fn listen_now(&mut self) {
+        self.transport.listen_now();
     }
 
     fn abandon(&mut self) {

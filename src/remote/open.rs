@@ -291,7 +291,9 @@ impl Opener {
         let is_discover = first.method() == Some(DISCOVER);
         let retry_for = if is_discover { Duration::ZERO } else { self.limits.retry_for };
         let mut words = None;
-        if self.may_be_modern() && known.as_ref().is_none_or(|known| known.era == Era::Modern) {
+        // A user who names the older transport first expects the older era.
+        let guess = if self.strategy.has_http_first() { Era::Modern } else { Era::Legacy };
+        if self.may_be_modern() && known.as_ref().map_or(guess, |known| known.era) == Era::Modern {
             let is_known = known.is_some();
             match self.over_modern(first, is_known, retry_for).await {
                 Err(Error::LegacyServer { words: said }) => words = said,
@@ -361,6 +363,7 @@ impl Opener {
         }
         if let Some(initialized) = modern_host::initialized() {
             connection.send(initialized);
+            connection.listen_now(); // what the host listens to is promised with the acknowledgment
         }
         info!("the host speaks MCP 2026-07-28 and the server an earlier version; each is served in its own");
         let bridge = ModernHost::begin(&text::host(self.http.server()), &answer);

@@ -68,6 +68,8 @@ pub(crate) struct ModernHost {
     offers: ServerCapabilities,
     /// Calls by the id that they have at the server: the one of their first request.
     calls: HashMap<Id, Call>,
+    /// Of the last call.
+    serial: u64,
     /// The same by the id of the request that waits for them, where it is another one.
     legs: HashMap<Id, Id>,
     /// Calls that ask for input, by their handle.
@@ -90,6 +92,8 @@ pub(crate) struct ModernHost {
 struct Call {
     /// The request of the host that waits for the answer; none while the host is asked for input.
     leg: Option<Id>,
+    /// In the order in which they came.
+    serial: u64,
     /// What a handle is bound to.
     binding: Binding,
     can: InputCapabilities,
@@ -150,6 +154,7 @@ impl ModernHost {
             introduction: Introduction::of(server, &result),
             offers: ServerCapabilities::of(&result.object("capabilities").unwrap_or_default()),
             calls: HashMap::new(),
+            serial: 0,
             legs: HashMap::new(),
             suspended: HashMap::new(),
             streams: BTreeMap::new(),
@@ -194,8 +199,10 @@ impl ModernHost {
         };
         let wishes = Wishes::of(message);
         let level = wishes.level.filter(|_| self.offers.logging);
+        self.serial += 1;
         let call = Call {
             leg: Some(id.clone()),
+            serial: self.serial,
             binding,
             can: wishes.can,
             level,
@@ -372,10 +379,11 @@ impl ModernHost {
         };
         let call_id = match related.and_then(|related| self.calls.get_key_value(related)) {
             Some((related, call)) => takes(call).then(|| related.clone()),
-            // Not said (HTTP+SSE, the GET stream): the only call that can carry it.
+            // Not said (HTTP+SSE, the GET stream): the answer goes back under the server's own id, whichever call carries
+            // the question. The latest has the most time left.
             None => {
-                let mut able = self.calls.iter().filter(|(_, call)| call.leg.is_some() && takes(call));
-                able.next().filter(|_| able.next().is_none()).map(|(id, _)| id.clone())
+                let able = self.calls.iter().filter(|(_, call)| call.leg.is_some() && takes(call));
+                able.max_by_key(|(_, call)| call.serial).map(|(id, _)| id.clone())
             }
         };
         match call_id {

@@ -206,6 +206,18 @@ fn request_that_no_call_carries_is_refused_or_parked() {
 }
 
 #[test]
+fn question_that_names_no_call_is_carried_by_the_latest() {
+    let mut played = played();
+    played.host(&call(1, ""));
+    played.host(&call(2, ""));
+    played.host(&request(3, "tools/list", ""));
+    assert_eq!(played.server(&elicit("7")), ["! 20ms"]);
+    assert_eq!(played.due(0)[0], input_required(2, ELICITED, "#1"));
+    assert_eq!(played.server(&elicit("8")), ["! 20ms"]);
+    assert_eq!(played.due(2)[0], input_required(1, ELICITED, "#2"), "the other one waits for its host");
+}
+
+#[test]
 fn codes_of_the_other_era_do_not_reach_the_host() {
     let mut played = played();
     for (id, code, expected) in [(1, -32002, -32602), (2, -32050, -32603), (3, -32000, -32000), (4, -32602, -32602)] {

@@ -10,11 +10,13 @@ use log::{debug, warn};
 use reqwest::StatusCode;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{StreamableHttp, answers::Recipient, session::Session};
 use crate::{
+    mcp::method::{PROMPTS_GET, RESOURCES_READ, TOOLS_CALL},
+    message::Message,
     oauth::Requester,
     remote::{
         error::{Error, Refusal},
@@ -34,11 +36,18 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 /// request that follows the handshake; if the host asks nothing, it is opened after this.
 const QUIET: Duration = Duration::from_millis(200);
 
+/// How long a call waits for the GET stream: servers that hold back the head of a stream are not waited for again.
+const STREAM_PATIENCE: Duration = Duration::from_millis(500);
+
 /// What decides when the GET stream is opened.
 #[derive(Debug, Default)]
 pub(super) struct Steering {
     /// A request other than `initialize` has been answered.
     answered: bool,
+    /// Something needs the stream as soon as the handshake is over.
+    wanted: bool,
+    /// Whether there is a stream is known in this session, or is not waited for any longer.
+    settled: bool,
     /// The server offers no GET stream in this session.
     pub(super) has_no_stream: bool,
     /// How often the machine has slept: then connections may be dead.
@@ -66,18 +75,48 @@ impl StreamableHttp {
         self.steering.send_if_modified(|steering| !std::mem::replace(&mut steering.answered, true));
     }
 
+    /// Lets the GET stream be opened as soon as the handshake is over.
+    pub(super) fn want_get_stream(&self) {
+        self.steering.send_if_modified(|steering| !std::mem::replace(&mut steering.wanted, true));
+    }
+
+    /// Waits for the GET stream before a call in whose middle a server may ask something: without the stream, what is asked
+    /// there is lost, and the call never ends.
+    pub(super) async fn wait_for_get_stream(&self, message: &Message, session: &Session) {
+        let may_ask = matches!(message.method(), Some(TOOLS_CALL | PROMPTS_GET | RESOURCES_READ));
+        if !may_ask || session.is_blank() || self.steering.borrow().settled {
+            return;
+        }
+        self.want_get_stream();
+        let mut steering = self.steering.subscribe();
+        if timeout(STREAM_PATIENCE, steering.wait_for(|steering| steering.settled)).await.is_err() {
+            debug!("the GET stream is not waited for any longer");
+            self.settle_get_stream();
+        }
+    }
+
+    fn settle_get_stream(&self) {
+        self.steering.send_if_modified(|steering| !std::mem::replace(&mut steering.settled, true));
+    }
+
     /// Keeps a GET stream open for each session.
     pub(super) async fn follow_sessions(self: Arc<Self>) {
         let mut sessions = self.session.subscribe();
         loop {
             let session = sessions.borrow_and_update().clone();
             if !session.is_blank() {
-                self.steering.send_modify(|steering| steering.has_no_stream = false);
+                self.steering.send_modify(|steering| {
+                    steering.has_no_stream = false;
+                    steering.settled = false;
+                });
                 tokio::select! {
                     () = self.follow(&session) => {}
                     _ = sessions.changed() => continue,
                 }
-                self.steering.send_modify(|steering| steering.has_no_stream = true);
+                self.steering.send_modify(|steering| {
+                    steering.has_no_stream = true;
+                    steering.settled = true;
+                });
             }
             if sessions.changed().await.is_err() {
                 return;
@@ -89,9 +128,14 @@ impl StreamableHttp {
     async fn follow(&self, session: &Arc<Session>) {
         let http = &self.core.http;
         let mut steering = self.steering.subscribe();
+        let mut wishes = self.steering.subscribe();
+        let quiet = async {
+            self.core.initialized.notified().await;
+            _ = timeout(QUIET, wishes.wait_for(|steering| steering.wanted)).await;
+        };
         tokio::select! {
             _ = steering.wait_for(|steering| steering.answered) => {}
-            () = async { self.core.initialized.notified().await; sleep(QUIET).await } => {}
+            () = quiet => {}
         }
         let mut sleeps = steering.borrow().sleeps;
         let mut stream: Option<ResumableStream> = None;
@@ -100,6 +144,7 @@ impl StreamableHttp {
             let last_id = stream.as_mut().and_then(ResumableStream::last_id);
             let since = Instant::now();
             let opened = http.listen(&session.headers, last_id.as_ref(), Requester::Stream).await;
+            self.settle_get_stream();
             let error = match opened {
                 Ok(reader) => {
                     let stream = match &mut stream {

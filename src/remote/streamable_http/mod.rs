@@ -146,6 +146,7 @@ impl Transport for StreamableHttp {
     ) -> Result<(), Error> {
         attempt.session = self.session.borrow().clone();
         let session = &*attempt.session;
+        self.wait_for_get_stream(message, session).await;
         self.exchange(message, session, unanswered, &mut Recipient::Host).await?;
         session.prove();
         Ok(())
@@ -163,6 +164,10 @@ impl Transport for StreamableHttp {
             Renewal::Made => Err(Error::Refused(refusal)),
             Renewal::Pointless => Err(Error::SessionLost { refusal, is_named, lasted }),
         }
+    }
+
+    fn listen_now(&self) {
+        self.want_get_stream();
     }
 
     /// A session that is lost is replaced before a request finds out, and after a sleep the GET stream is opened again.
