@@ -341,6 +341,53 @@ async fn modern_host_listens_to_legacy_server() {
 }
 
 #[tokio::test]
+async fn first_call_waits_for_the_stream_that_its_questions_come_on() {
+    let stream = Arc::new(Mutex::new(None::<Events>));
+    let (opened, waiting) = (stream.clone(), Arc::new(Mutex::new(None::<(String, Events)>)));
+    let server = Server::with(move |request| match (request.method.as_str(), request.rpc().as_str()) {
+        ("GET", _) => {
+            let (reply, events) = Reply::events();
+            *opened.lock().unwrap() = Some(events);
+            reply
+        }
+        ("POST", "server/discover") => Reply::status(400, "text/plain", "Missing session ID"),
+        ("POST", "tools/call") => {
+            // As SDKs without a store of events do: what has no stream is dropped.
+            if let Some(events) = &*opened.lock().unwrap() {
+                events
+                    .message(r#"{"jsonrpc":"2.0","id":70,"method":"elicitation/create","params":{"message":"who?"}}"#);
+            }
+            let (reply, events) = Reply::events();
+            *waiting.lock().unwrap() = Some((request.id(), events));
+            reply
+        }
+        ("POST", "") => {
+            if let Some((id, events)) = waiting.lock().unwrap().take() {
+                events.message(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[]}}}}"#));
+            }
+            Reply::empty(202)
+        }
+        _ => ordinary(request),
+    })
+    .await;
+    // A modern host whose first message is the call, and a legacy host that calls at once.
+    let mut host = Host::start(&server.url("/mcp"), &HOLD);
+    let asked = ask(&mut host, 1, "tools/call", json!({ "name": "t" })).await;
+    assert_eq!(asked["result"]["inputRequests"]["1"]["params"]["message"], "who?", "{asked}");
+    host.close().await;
+    let mut host = legacy_host(&server.url("/mcp"));
+    host.ask(0, "initialize", params(json!({ "elicitation": {} }))).await;
+    host.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
+    host.send(request(1, "tools/call", json!({ "name": "t" }))).await;
+    let asked = host.json().await;
+    assert_eq!(asked["method"], "elicitation/create", "{asked}");
+    host.send(json!({ "jsonrpc": "2.0", "id": asked["id"], "result": { "action": "decline" } }).to_string()).await;
+    assert_eq!(host.json().await["id"], 1);
+    host.close().await;
+    drop(stream);
+}
+
+#[tokio::test]
 async fn changed_server_is_served_in_its_new_era() {
     let is_modern = Arc::new(AtomicBool::new(false));
     let now = is_modern.clone();
