@@ -20,7 +20,7 @@ use log::{debug, info};
 use reqwest::{StatusCode, Url};
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
@@ -52,7 +52,7 @@ use crate::{
         version::FIRST_MODERN,
     },
     message::{Message, Shape, peek},
-    oauth::Authorizer,
+    oauth::{self, Asking, Authorizer, Need, Requester},
     observer::Fact,
     report::{Code, Report},
     text::{self, chain},
@@ -248,6 +248,18 @@ impl Opener {
         }
     }
 
+    /// Why a host has waited long enough: a person has to sign in, or the server is silent.
+    fn still_waiting(&self) -> Error {
+        let need = self.authorizer.as_ref().map(|authorizer| authorizer.need().borrow().clone());
+        match need {
+            Some(Need::Person(Asking { prompt, .. })) => {
+                let prompt = prompt.map(|prompt| prompt.to_string());
+                Error::Unauthorized(Box::new(oauth::error::Error::Waiting { prompt }))
+            }
+            _ => Error::Silent { what: "answer to initialize", after: HOST_PATIENCE },
+        }
+    }
+
     /// Whether `server/discover` may be asked for a host that begins with `initialize`.
     fn may_be_modern(&self) -> bool {
         self.protocol != Protocol::Legacy
@@ -345,7 +357,12 @@ impl Opener {
         let initialize = modern_host::initialize_for(first).ok_or_else(unreadable)?;
         let (sender, mut events) = events::channel();
         let within = Self { events: sender, ..self.clone() };
-        let mut connection = within.initialize_by(self.strategy_with(known), &initialize, retry_for).await?;
+        // The host waits for an answer to its own request meanwhile, and a sign-in takes longer than hosts do.
+        let until = self.authorizer.as_ref().and_then(|authorizer| authorizer.patience(Requester::Request));
+        let until = until.unwrap_or_else(|| Instant::now() + HOST_PATIENCE);
+        let opening = timeout_at(until, within.initialize_by(self.strategy_with(known), &initialize, retry_for));
+        let Ok(opened) = opening.await else { return Err(self.still_waiting()) };
+        let mut connection = opened?;
         let asked = initialize.requests().next();
         let answer = loop {
             match events.recv().await {

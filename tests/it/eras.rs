@@ -9,8 +9,11 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::support::{
+    authorization_server::{AuthorizationServer, Settings},
+    browser::{Browser, visit},
     event_streams::EventStreams,
     host::{Handles, Host, initialize_params, request},
+    own_error,
     server::{Events, Reply, Request, Server, initialize_result, ordinary},
     soon,
 };
@@ -338,6 +341,20 @@ async fn modern_host_listens_to_legacy_server() {
     assert_eq!(server.asked("resources/subscribe").len(), 1);
     host.close().await;
     assert_eq!(server.asked("resources/unsubscribe").len(), 1);
+}
+
+#[tokio::test]
+async fn modern_host_is_answered_while_a_person_signs_in_at_a_legacy_server() {
+    let server = AuthorizationServer::start(Settings::default()).await;
+    let browser = Browser::waiting();
+    let mut host = browser.host(&server.url(), &["--protocol", "legacy", "--auth-timeout", "1", HOLD[0], HOLD[1]]);
+    let answer = ask(&mut host, 1, "tools/call", json!({ "name": "t" })).await;
+    let url = browser.tab().await.url;
+    assert!(own_error(&answer).contains(&url), "{answer}");
+    assert_eq!(visit(&url).await.status, 200);
+    let answer = ask(&mut host, 2, "tools/call", json!({ "name": "t" })).await;
+    assert_eq!(answer["result"]["resultType"], "complete", "{answer}");
+    host.close().await;
 }
 
 #[tokio::test]
