@@ -1,8 +1,11 @@
 //! Hosts and servers of different eras (MCP 2025-11-25 and earlier; 2026-07-28), through the bridge.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -348,7 +351,9 @@ async fn modern_host_is_answered_while_a_person_signs_in_at_a_legacy_server() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let browser = Browser::waiting();
     let mut host = browser.host(&server.url(), &["--protocol", "legacy", "--auth-timeout", "1", HOLD[0], HOLD[1]]);
+    let began = Instant::now();
     let answer = ask(&mut host, 1, "tools/call", json!({ "name": "t" })).await;
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     let url = browser.tab().await.url;
     assert!(own_error(&answer).contains(&url), "{answer}");
     assert_eq!(visit(&url).await.status, 200);

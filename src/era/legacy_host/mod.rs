@@ -51,8 +51,11 @@ use crate::{
 
 /// How long a person may take for what a server asks in the middle of a call.
 const PERSON_PATIENCE: Duration = Duration::from_secs(600);
-/// Pause before a stream of notifications is opened again that the server has ended: it may be restarting.
+/// Pause before a stream of notifications is opened again that the server has ended: it may be restarting. It doubles
+/// while streams end without a notification.
 const REOPENING_PAUSE: Duration = Duration::from_secs(5);
+/// How often it doubles: up to five minutes.
+const MOST_DOUBLINGS: u32 = 6;
 /// Pause before a call is sent again that waits for nothing but the server; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
@@ -74,6 +77,8 @@ pub(crate) struct LegacyHost {
     /// Requests about the tasks that calls have become, with the call.
     about_tasks: HashMap<Id, (Id, AboutTask)>,
     listening: Listening,
+    /// Streams in a row that the server has ended without a notification.
+    empty_streams: u32,
     steps: VecDeque<Step>,
 }
 
@@ -167,6 +172,7 @@ impl LegacyHost {
             asked: HashMap::new(),
             about_tasks: HashMap::new(),
             listening: Listening::default(),
+            empty_streams: 0,
             steps: VecDeque::new(),
         };
         Ok((bridge, answer))
@@ -485,6 +491,7 @@ impl LegacyHost {
                 }
             }
             _ if stream.is_some() => {
+                self.empty_streams = 0;
                 let plain = with_params(&message, |params| {
                     edit_meta(params, |meta| _ = meta.remove(SUBSCRIPTION_ID));
                     if params.is_empty() {
@@ -534,7 +541,9 @@ impl LegacyHost {
             self.steps.push_back(Step::ToHost(changed));
         }
         if later {
-            self.steps.push_back(Step::Remind(REOPENING_PAUSE, Due::Listen));
+            let pause = REOPENING_PAUSE * 2_u32.pow(self.empty_streams.min(MOST_DOUBLINGS));
+            self.empty_streams += 1;
+            self.steps.push_back(Step::Remind(pause, Due::Listen));
         }
     }
 

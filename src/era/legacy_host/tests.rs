@@ -368,6 +368,22 @@ fn task_is_cancelled_with_its_call_and_survives_lost_polls() {
 }
 
 #[test]
+fn streams_that_end_at_once_are_opened_ever_more_slowly() {
+    let mut played = played();
+    played.host(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+    let mut pauses = Vec::new();
+    for number in 1..10 {
+        let acknowledged = format!(
+            r##"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":#{number}}},"notifications":{{"toolsListChanged":true}}}}}}"##
+        );
+        played.server(&acknowledged);
+        pauses.extend(played.server(&format!(r##"{{"jsonrpc":"2.0","id":#{number},"result":{{}}}}"##)));
+        played.due(number - 1);
+    }
+    assert_eq!(pauses, ["! 5s", "! 10s", "! 20s", "! 40s", "! 80s", "! 160s", "! 320s", "! 320s", "! 320s"]);
+}
+
+#[test]
 fn progress_increases_over_all_rounds() {
     let mut played = played();
     played.host(&call(1, r#","_meta":{"progressToken":"p"}"#));

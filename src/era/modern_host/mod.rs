@@ -31,7 +31,7 @@ use super::{
     bridge::{Bridge, Due, Step},
     capabilities::{InputCapabilities, ServerCapabilities},
     envelope::{COMPLETE, INPUT_REQUIRED, RESULT_TYPE, SUBSCRIPTION_ID, cancelled, with_params, with_result},
-    input::{MOST_REQUESTS, MOST_WAITING},
+    input::{MOST_REQUESTS, MOST_ROUNDS, MOST_WAITING},
     listening::NotificationFilter,
 };
 use crate::{
@@ -94,6 +94,8 @@ struct Call {
     leg: Option<Id>,
     /// In the order in which they came.
     serial: u64,
+    /// How often the host was asked.
+    rounds: u32,
     /// What a handle is bound to.
     binding: Binding,
     can: InputCapabilities,
@@ -203,6 +205,7 @@ impl ModernHost {
         let call = Call {
             leg: Some(id.clone()),
             serial: self.serial,
+            rounds: 0,
             binding,
             can: wishes.can,
             level,
@@ -426,9 +429,16 @@ impl ModernHost {
 
     /// Answers a request of the host with what the server asks for.
     fn suspend(&mut self, call_id: &Id) {
-        let Some(call) = self.calls.get_mut(call_id) else { return };
-        let Some(leg) = call.leg.take() else { return };
+        let Some(call) = self.calls.get_mut(call_id).filter(|call| call.leg.is_some()) else { return };
         let requests = std::mem::take(&mut call.gathered);
+        if call.rounds >= MOST_ROUNDS {
+            for request in requests {
+                self.refuse_server(&request.id, "this call has asked too often");
+            }
+            return;
+        }
+        call.rounds += 1;
+        let Some(leg) = call.leg.take() else { return };
         let asked: Vec<_> =
             requests.into_iter().enumerate().map(|(at, request)| (format!("{}", at + 1), request)).collect();
         let binding = call.binding.clone();

@@ -218,6 +218,24 @@ fn question_that_names_no_call_is_carried_by_the_latest() {
 }
 
 #[test]
+fn server_that_asks_without_end_is_refused() {
+    let mut played = played();
+    played.host(&call(1, ""));
+    for round in 1..=MOST_ROUNDS {
+        played.related("1", &elicit("7"));
+        let due = played.dues.len() - 1;
+        assert!(played.due(due)[0].contains("input_required"), "{round}");
+        let answers = format!(r##""inputResponses":{{"1":{{}}}},"requestState":"#{round}","##);
+        assert_eq!(played.host(&call(round + 1, &answers)).len(), 1);
+    }
+    played.related("1", &elicit("8"));
+    let due = played.dues.len() - 1;
+    let refused = played.due(due);
+    assert!(refused[0].starts_with(r#"> {"jsonrpc":"2.0","id":8,"error""#) && refused.len() == 1, "{refused:?}");
+    assert!(played.server(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)[0].contains(r#""id":11,"#), "the call goes on");
+}
+
+#[test]
 fn codes_of_the_other_era_do_not_reach_the_host() {
     let mut played = played();
     for (id, code, expected) in [(1, -32002, -32602), (2, -32050, -32603), (3, -32000, -32000), (4, -32602, -32602)] {
