@@ -383,10 +383,10 @@ impl ModernHost {
         let call_id = match related.and_then(|related| self.calls.get_key_value(related)) {
             Some((related, call)) => takes(call).then(|| related.clone()),
             // Not said (HTTP+SSE, the GET stream): the answer goes back under the server's own id, whichever call carries
-            // the question. The latest has the most time left.
+            // the question. The first that carries none is the likeliest to have led to it.
             None => {
                 let able = self.calls.iter().filter(|(_, call)| call.leg.is_some() && takes(call));
-                able.max_by_key(|(_, call)| call.serial).map(|(id, _)| id.clone())
+                able.min_by_key(|(_, call)| (call.gathered.len(), call.serial)).map(|(id, _)| id.clone())
             }
         };
         match call_id {

@@ -206,15 +206,17 @@ fn request_that_no_call_carries_is_refused_or_parked() {
 }
 
 #[test]
-fn question_that_names_no_call_is_carried_by_the_latest() {
+fn question_that_names_no_call_is_carried_by_the_first_without_one() {
     let mut played = played();
     played.host(&call(1, ""));
     played.host(&call(2, ""));
     played.host(&request(3, "tools/list", ""));
     assert_eq!(played.server(&elicit("7")), ["! 20ms"]);
-    assert_eq!(played.due(0)[0], input_required(2, ELICITED, "#1"));
     assert_eq!(played.server(&elicit("8")), ["! 20ms"]);
-    assert_eq!(played.due(2)[0], input_required(1, ELICITED, "#2"), "the other one waits for its host");
+    assert_eq!(played.due(0)[0], input_required(1, ELICITED, "#1"));
+    assert_eq!(played.due(1)[0], input_required(2, ELICITED, "#2"));
+    let answers = r##""inputResponses":{"1":{}},"requestState":"#2","##;
+    assert_eq!(played.host(&call(4, answers)), [r#"> {"jsonrpc":"2.0","id":8,"result":{}}"#]);
 }
 
 #[test]
