@@ -35,7 +35,7 @@ const sample = async ({ params }) => ({
   role: "assistant",
   content: { type: "text", text: `words after ${params.messages[0].content.text}` },
 });
-const roots = async () => ({ roots: [{ uri: "file:///work/rooms", name: "rooms" }] });
+const roots = async () => ({ roots: [{ uri: "file:///srv/rooms", name: "rooms" }] });
 const logs = [];
 const updates = [];
 let changes = 0;
@@ -96,7 +96,7 @@ async function everyFeature(modern, until) {
   await step("prompt", async () => says(JSON.stringify(await client.getPrompt(session.prompt)), session.prompted));
   await step("completion", async () => says(JSON.stringify(await client.complete(session.complete)), session.completed));
   if (tools.sample) await step("sampling", async () => says(await call(tools.sample), "words after"));
-  if (tools.roots) await step("roots", async () => says(await call(tools.roots), "file:///work/rooms"));
+  if (tools.roots) await step("roots", async () => says(await call(tools.roots), "file:///srv/rooms"));
   for (const [name, tool] of [["url", tools.url], ["url error", modern && tools.urlError]].filter(([, tool]) => tool)) {
     await step(name, async () => {
       const before = visited.length;

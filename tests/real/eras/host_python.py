@@ -68,7 +68,7 @@ async def sample(_context, params) -> types.CreateMessageResult:
 
 
 async def roots(_context) -> types.ListRootsResult:
-    return types.ListRootsResult(roots=[types.Root(uri="file:///work/rooms", name="rooms")])
+    return types.ListRootsResult(roots=[types.Root(uri="file:///srv/rooms", name="rooms")])
 
 
 async def on_log(params) -> None:
@@ -185,7 +185,7 @@ async def every_feature(client: Client, call, is_modern: bool) -> None:
         says(await call("sample"), "words after")
 
     async def ask_roots():
-        says(await call("roots"), "file:///work/rooms")
+        says(await call("roots"), "file:///srv/rooms")
 
     async def url(tool="url"):
         before = len(visited)
