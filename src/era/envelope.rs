@@ -11,6 +11,7 @@ use super::PREFIX;
 use crate::{
     mcp::method::CANCELLED,
     message::{Body, Id, Message, members::Members, peek},
+    report,
 };
 
 /// The keys of a request's metadata.
@@ -76,6 +77,18 @@ pub(crate) fn with_result(response: &Message, edit: impl FnOnce(&mut Members<'_>
     Message::from_remote(Body::One(whole.to_json().into())).ok()
 }
 
+/// Returns a response with this result.
+pub(crate) fn response(id: &Id, result: &str) -> Option<Message> {
+    let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
+    Message::from_remote(Body::One(text.into())).ok()
+}
+
+/// Returns an error of this program as a response.
+pub(crate) fn refusal(id: &Id, code: i32, why: &str) -> Option<Message> {
+    let line = report::error_line(id, code, &format!("mcp-remote: {why}"), None::<&()>);
+    Message::from_remote(Body::One(line)).ok()
+}
+
 /// Returns the notification that cancels a request (MCP 2025-11-25 and 2026-07-28, Cancellation).
 pub(crate) fn cancelled(id: &Id) -> Option<Message> {
     Message::from_text(format!(r#"{{"jsonrpc":"2.0","method":"{CANCELLED}","params":{{"requestId":{id}}}}}"#)).ok()
@@ -87,7 +100,7 @@ pub(crate) enum ResultType {
     Complete,
     InputRequired,
     Task,
-    /// Invalid for everyone who does not know it (Overview, Result Type).
+    /// A client that does not know the type takes the result for invalid (Overview, Result Type).
     Unknown(String),
 }
 

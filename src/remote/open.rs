@@ -127,7 +127,7 @@ impl Opener {
                 Err(error) if error.may_pass() => error,
                 opened => return opened,
             };
-            // What the server asks for is waited for, whoever is in a hurry.
+            // The pause that the server asks for is kept, also for a host in a hurry.
             let asked = error.retry_after().unwrap_or_default().min(HOST_PATIENCE);
             let asked = if error.is_throttled() { asked.max(throttled.pause()) } else { asked };
             let longest = if began.elapsed() < FAST_RETRY_PERIOD { LONGEST_FAST_PAUSE } else { LONGEST_PAUSE };

@@ -29,7 +29,7 @@ use self::translation::{
 use super::{
     bridge::{Bridge, Due, Step},
     capabilities::{InputCapabilities, ServerCapabilities},
-    envelope::{ResultType, SUBSCRIPTION_ID, cancelled, edit_meta, result_type, with_params},
+    envelope::{self, ResultType, SUBSCRIPTION_ID, cancelled, edit_meta, result_type, with_params},
     input::{InputRequest, InputRequired, MOST_ROUNDS, MOST_WAITING},
     listening::{Changes, Listening, NotificationFilter},
     tasks::{self, MOST_LOST, Task, TaskStatus},
@@ -385,8 +385,7 @@ impl LegacyHost {
             Ok(TaskStatus::Working) => self.steps.push_back(next),
             Ok(TaskStatus::InputRequired(requests)) => self.ask(call_id, InputRequired { requests, state: None }),
             Ok(TaskStatus::Completed(result)) => {
-                let text = format!(r#"{{"jsonrpc":"2.0","id":{call_id},"result":{}}}"#, result.get());
-                let answer = Message::from_remote(Body::One(text.into())).ok();
+                let answer = envelope::response(call_id, result.get());
                 self.end(call_id, answer.map(|answer| adapted(TOOLS_CALL, answer)));
             }
             Ok(TaskStatus::Failed(error)) => self.end_with_error(call_id, error.get()),
@@ -550,13 +549,11 @@ impl LegacyHost {
     // What is sent.
 
     fn answer(&mut self, id: &Id, result: &str) {
-        let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
-        self.steps.extend(Message::from_remote(Body::One(text.into())).ok().map(Step::ToHost));
+        self.steps.extend(envelope::response(id, result).map(Step::ToHost));
     }
 
     fn refuse(&mut self, id: &Id, code: i32, why: &str) {
-        let line = report::error_line(id, code, &format!("mcp-remote: {why}"), None::<&()>);
-        self.steps.extend(Message::from_remote(Body::One(line)).ok().map(Step::ToHost));
+        self.steps.extend(envelope::refusal(id, code, why).map(Step::ToHost));
     }
 
     /// Ends a call because of what the server has answered.

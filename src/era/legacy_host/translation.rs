@@ -108,7 +108,7 @@ pub(super) fn introduction(server: &str, initialize: &Message, discovered: &Memb
 }
 
 /// Returns a result as legacy SDKs take it. They reject a whole list because of one `outputSchema` that is not of an
-/// object, and a result because of `structuredContent` that is none (MCP 2025-11-25, Tools, Output Schema).
+/// object, and a result because of `structuredContent` that is no object (MCP 2025-11-25, Tools, Output Schema).
 pub(super) fn adapted(method: &str, message: Message) -> Message {
     let adapted = match method {
         TOOLS_LIST => without_other_schemas(&message),

@@ -30,7 +30,7 @@ pub(crate) use self::translation::{initialize_for, initialized};
 use super::{
     bridge::{Bridge, Due, Step},
     capabilities::{InputCapabilities, ServerCapabilities},
-    envelope::{COMPLETE, INPUT_REQUIRED, RESULT_TYPE, SUBSCRIPTION_ID, cancelled, with_params, with_result},
+    envelope::{self, COMPLETE, INPUT_REQUIRED, RESULT_TYPE, SUBSCRIPTION_ID, cancelled, with_params, with_result},
     input::{MOST_REQUESTS, MOST_ROUNDS, MOST_WAITING},
     listening::NotificationFilter,
 };
@@ -617,23 +617,19 @@ impl ModernHost {
     }
 
     fn respond(&mut self, id: &Id, result: &str) {
-        let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
-        self.steps.extend(Message::from_remote(Body::One(text.into())).ok().map(Step::ToServer));
+        self.steps.extend(envelope::response(id, result).map(Step::ToServer));
     }
 
     fn refuse_server(&mut self, id: &Id, why: &str) {
-        let line = report::error_line(id, report::METHOD_NOT_FOUND, &format!("mcp-remote: {why}"), None::<&()>);
-        self.steps.extend(Message::from_remote(Body::One(line)).ok().map(Step::ToServer));
+        self.steps.extend(envelope::refusal(id, report::METHOD_NOT_FOUND, why).map(Step::ToServer));
     }
 
     fn answer(&mut self, id: &Id, result: &str) {
-        let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
-        self.steps.extend(Message::from_remote(Body::One(text.into())).ok().map(Step::ToHost));
+        self.steps.extend(envelope::response(id, result).map(Step::ToHost));
     }
 
     fn refuse(&mut self, id: &Id, code: i32, why: &str) {
-        let line = report::error_line(id, code, &format!("mcp-remote: {why}"), None::<&()>);
-        self.steps.extend(Message::from_remote(Body::One(line)).ok().map(Step::ToHost));
+        self.steps.extend(envelope::refusal(id, code, why).map(Step::ToHost));
     }
 }
 

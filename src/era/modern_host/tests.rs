@@ -317,7 +317,7 @@ fn log_level_is_set_before_the_request_and_filtered_for_it() {
     let set = played.host(&with_level(1, "info"));
     assert_eq!(set, [r##"> {"jsonrpc":"2.0","id":#1,"method":"logging/setLevel","params":{"level":"info"}}"##]);
     assert_eq!(played.server(r##"{"jsonrpc":"2.0","id":#1,"result":{}}"##).len(), 1, "now the call");
-    assert!(played.host(&with_level(2, "error"))[0].contains("tools/call"), "less than that is told already");
+    assert!(played.host(&with_level(2, "error"))[0].contains("tools/call"), "the session has a lower level already");
     assert!(played.host(&call(3, ""))[0].contains("tools/call"));
     let log = |level: &str| {
         format!(r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"level":"{level}","data":1}}}}"#)

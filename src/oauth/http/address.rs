@@ -320,7 +320,7 @@ impl Guard {
         let found = found.ok().and_then(Result::ok).unwrap_or_default();
         let nearest = found.iter().map(|address| scope_of(address.ip())).min();
         let nearest = nearest.or_else(|| is_private_name(name).then_some(AddressScope::Private));
-        // Also where there is no answer: whoever owns the name could give none each time.
+        // Also where there is no answer: the owner of the name could withhold the answer each time.
         self.by_proxy.guard().insert(name.to_owned(), nearest);
         nearest
     }
