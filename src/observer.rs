@@ -10,7 +10,7 @@ use reqwest::StatusCode;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::{
-    era::known::KnownEra,
+    era::{Era, known::KnownEra},
     mcp::TransportKind,
     oauth::{self, fact::Facts, protocol::challenge::Challenge},
 };
@@ -25,13 +25,15 @@ pub(crate) enum Fact {
         /// The server's answer.
         why: String,
     },
-    /// `initialize` was answered.
-    Opened(TransportKind),
-    /// Which era the server speaks was found out.
-    Era {
-        /// It has accepted `initialize`; else it has answered `server/discover`.
-        accepts_initialize: bool,
-        /// What was remembered of it before.
+    /// The server has answered over this transport: `initialize`, or a request of the modern era.
+    Opened(TransportKind, Era),
+    /// A `server/discover` of the client was refused, and `initialize` comes next.
+    NotDiscovered(Box<NotDiscovered>),
+    /// `server/discover` was answered.
+    Discovered {
+        /// `initialize` was not, and never is.
+        refuses_initialize: bool,
+        /// What was remembered of the server before.
         known: Option<Box<KnownEra>>,
     },
     /// The server wants authorization.
@@ -43,6 +45,15 @@ pub(crate) enum Fact {
     },
     /// From the authorizer.
     Authorization(oauth::fact::AuthorizationFact),
+}
+
+/// Why a server does not count as one that answers `server/discover`.
+#[derive(Clone, Debug)]
+pub(crate) struct NotDiscovered {
+    /// The server's answer; `None` if the server was not asked.
+    pub(crate) why: Option<String>,
+    /// What was remembered of the server before.
+    pub(crate) known: Option<KnownEra>,
 }
 
 /// Who looks on, if anybody does.

@@ -17,7 +17,10 @@ use rmcp::{
         ClientConfig, ErrorCode, ErrorData, Implementation, PaginatedRequestParams, Prompt, ProtocolVersion, Resource,
         ResourceTemplate, ServerPeerInfo, Tool,
     },
-    service::{ClientInitializeError, RunningService, RxJsonRpcMessage, TxJsonRpcMessage},
+    service::{
+        ClientInitializeError, ClientLifecycleMode, RunningService, RxJsonRpcMessage, TxJsonRpcMessage,
+        serve_client_with_lifecycle,
+    },
     transport::Transport,
 };
 use serde::Serialize;
@@ -30,6 +33,7 @@ use tokio::{
 use crate::{
     compose::Forwarder,
     config::Config,
+    known_hosts::OWN_CLIENT,
     local::{Incoming, Lines},
     mcp::method,
     message::{Message, Shape},
@@ -50,13 +54,14 @@ const MOST_PAGES: usize = 200;
 /// Size of a list, in bytes, after which no more pages are followed: all of it is kept.
 const LARGEST_LIST: usize = 32 * 1024 * 1024;
 
-/// A connection to the remote server that any rmcp client service can run on.
-#[derive(Debug)]
+/// A connection to the remote server that any rmcp client service can run on. A clone is another handle of the same
+/// connection.
+#[derive(Clone, Debug)]
 pub(super) struct ClientTransport {
-    lines: Lines<ReadHalf<DuplexStream>>,
+    lines: Arc<Mutex<Lines<ReadHalf<DuplexStream>>>>,
     writer: Arc<Mutex<Option<WriteHalf<DuplexStream>>>>,
     /// The loop; it ends with the connection.
-    forwarding: JoinSet<()>,
+    forwarding: Arc<Mutex<JoinSet<()>>>,
 }
 
 impl ClientTransport {
@@ -79,8 +84,9 @@ impl ClientTransport {
             let _open = stop; // nothing but the end of input stops it
             forwarder.run(far_reader, far_writer, stops, wakes).await;
         });
-        let lines = Lines::new(reader, config.limits.max_message_size);
-        Ok(Self { lines, writer: Arc::new(Mutex::new(Some(writer))), forwarding })
+        let lines = Arc::new(Mutex::new(Lines::new(reader, config.limits.max_message_size)));
+        let (writer, forwarding) = (Arc::new(Mutex::new(Some(writer))), Arc::new(Mutex::new(forwarding)));
+        Ok(Self { lines, writer, forwarding })
     }
 }
 
@@ -98,8 +104,9 @@ impl Transport<RoleClient> for ClientTransport {
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
+        let mut lines = self.lines.lock().await;
         loop {
-            match self.lines.next().await {
+            match lines.next().await {
                 Incoming::Line(line) => match serde_json::from_slice(&line) {
                     Ok(message) => return Some(message),
                     Err(error) => {
@@ -119,7 +126,8 @@ impl Transport<RoleClient> for ClientTransport {
         if let Some(mut writer) = self.writer.lock().await.take() {
             writer.shutdown().await?; // the end of input, for the loop; dropping one half would not be
         }
-        while self.forwarding.join_next().await.is_some() {}
+        let mut forwarding = self.forwarding.lock().await;
+        while forwarding.join_next().await.is_some() {}
         Ok(())
     }
 }
@@ -241,18 +249,27 @@ impl RequestFailure {
     }
 }
 
-/// Initialises. Where there is a sign-in, its page sends the person back to what is `called` so.
+/// Connects as a client of both eras: asks `server/discover`, and continues with `initialize` where that is refused
+/// (MCP 2026-07-28, Versioning, Backward Compatibility). After a sign-in, the page in the browser sends the user back to
+/// what is `called` so.
 pub(crate) async fn connect(
     connection: ClientTransport,
     called: &str,
     host: &str,
 ) -> Result<RunningService<RoleClient, ClientConfig>, RequestFailure> {
     let mut info = ClientConfig::default();
-    info.client_info = Implementation::new("mcp-remote-client", env!("CARGO_PKG_VERSION")).with_title(called);
+    info.client_info = Implementation::new(OWN_CLIENT, env!("CARGO_PKG_VERSION")).with_title(called);
     // The newest that has an `initialize`; rmcp's own choice is newer.
     info.protocol_version = ProtocolVersion::V_2025_11_25;
-    info.serve(connection).await.map_err(|error| match &error {
-        ClientInitializeError::JsonRpcError(answer) => RequestFailure::of_answer(answer, method::INITIALIZE, host),
-        error => RequestFailure::other(error, method::INITIALIZE, host),
-    })
+    let modern = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
+    // Not rmcp's mode for both eras, which waits 10 s for a sign-in and continues after any error.
+    let failed = |error: &ClientInitializeError, asked| match error {
+        ClientInitializeError::JsonRpcError(answer) => RequestFailure::of_answer(answer, asked, host),
+        error => RequestFailure::other(error, asked, host),
+    };
+    match serve_client_with_lifecycle(info.clone(), connection.clone(), modern).await {
+        Err(ClientInitializeError::JsonRpcError(refused)) if refused.code == ErrorCode::METHOD_NOT_FOUND => {}
+        connected => return connected.map_err(|error| failed(&error, method::DISCOVER)),
+    }
+    info.serve(connection).await.map_err(|error| failed(&error, method::INITIALIZE))
 }

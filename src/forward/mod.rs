@@ -400,7 +400,9 @@ impl Forward {
         if let Some(discover) = modern::on_lost(ids, error, &mut self.cx) {
             return self.after(discover);
         }
-        let report = Report::of_remote(error, &self.cx.settings.server);
+        let server = &self.cx.settings.server;
+        let is_first = self.cx.host.first_discover().is_some_and(|id| ids == [id]);
+        let report = if is_first { Report::of_opening(error, server) } else { Report::of_remote(error, server) };
         let line = format!("{}: {}", method.unwrap_or("a message"), report.line());
         let is_own = self.cx.lists.lost(ids);
         if ids.is_empty() || is_own || ids.iter().any(|id| self.cx.host.asked(id).is_some()) {

@@ -4,7 +4,8 @@
 //! # Invariants
 //!
 //! - The `server/discover` that begins a connection is never held: where the server cannot answer, it is answered from the
-//!   kept description, or refused so that the host goes on with `initialize`, which can be held.
+//!   kept description, or refused so that the host goes on with `initialize`, which can be held. With `--start wait` it
+//!   waits for the server and for the user, as `initialize` does.
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use serde_json::{Map, Value};
 
 use super::{Reminder, context::Context, hold::Holding};
 use crate::{
+    config::Start,
     known_hosts,
     mcp::method,
     message::{Id, Message, Shape},
@@ -23,6 +25,9 @@ use crate::{
 
 /// How long `server/discover` may wait for the server: the most impatient host goes on after 2.5 s.
 const DISCOVER_PATIENCE: Duration = Duration::from_secs(2);
+/// The same with `--start wait`: a slow server with the discovery of its authorization answers within this time, and a
+/// server that leaves unknown methods unanswered costs no more.
+const LONG_DISCOVER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What became of the `server/discover` that began the connection.
 #[must_use]
@@ -41,6 +46,9 @@ pub(super) fn begin(first: &Message, cx: &mut Context, hold: Option<&Holding>) {
         && &**method == method::DISCOVER
     {
         cx.host.begins_with_discover(id);
+        if waits(cx) {
+            return cx.remind(LONG_DISCOVER_PATIENCE, Reminder::Discover);
+        }
         cx.remind(DISCOVER_PATIENCE, Reminder::Discover);
         _ = on_sign_in(cx, hold);
     }
@@ -58,7 +66,13 @@ pub(super) fn on_sign_in(cx: &mut Context, hold: Option<&Holding>) -> Option<Dis
 /// The `server/discover` that began the connection can wait no longer.
 pub(super) fn on_due(cx: &mut Context) -> Discover {
     let Some(id) = cx.host.first_discover() else { return Discover::Kept };
-    if let Some(result) = cx.descriptions.load().and_then(|known| known.discover) {
+    if waits(cx) && cx.person.is_signing_in() {
+        cx.remind(LONG_DISCOVER_PATIENCE, Reminder::Discover);
+        return Discover::Kept;
+    }
+    if !waits(cx)
+        && let Some(result) = cx.descriptions.load().and_then(|known| known.discover)
+    {
         info!("answering server/discover as the server was last known");
         cx.host.answer(&id, &expired(result.get()));
         return Discover::Kept;
@@ -75,7 +89,11 @@ pub(super) fn on_due(cx: &mut Context) -> Discover {
 /// `initialize`, which can be held. Returns `None` if `server/discover` is not what was lost.
 pub(super) fn on_lost(ids: &[Id], error: &Error, cx: &mut Context) -> Option<Discover> {
     let id = cx.host.first_discover().filter(|id| ids == [id.clone()])?;
-    if !matches!(error, Error::LegacyServer { .. }) && knows_discover(cx) {
+    let is_legacy = matches!(error, Error::LegacyServer { .. });
+    if !is_legacy && waits(cx) {
+        return None; // the host waits for the reason, not for a placeholder
+    }
+    if !is_legacy && knows_discover(cx) {
         return Some(on_due(cx));
     }
     Some(refuse(&id, &Report::of_remote(error, &cx.settings.server).sentence, cx))
@@ -87,6 +105,11 @@ pub(super) fn refuse(id: &Id, why: &str, cx: &mut Context) -> Discover {
     info!("{why}; the host can continue with initialize");
     cx.host.fail_method(id, why);
     Discover::Refused
+}
+
+/// Whether the host's first request waits for as long as the user allows.
+fn waits(cx: &Context) -> bool {
+    cx.settings.limits.start == Start::Wait
 }
 
 fn knows_discover(cx: &mut Context) -> bool {

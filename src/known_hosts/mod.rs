@@ -179,8 +179,11 @@ const TABLE: [Row; 24] = [
     row("factory-cli", 3.5, 3.5, Own(0.0)),
 ];
 
+/// What the commands of this program that connect as clients call themselves.
+pub(crate) const OWN_CLIENT: &str = "mcp-remote-client";
+
 /// Hosts that ask `server/discover` first and go on with `initialize` after any error (measured).
-const FALL_BACK: [&str; 5] = ["claude-code", "copilot-cli", "mcp", "fastmcp", "ai-sdk-mcp-client"];
+const FALL_BACK: [&str; 6] = ["claude-code", "copilot-cli", "mcp", "fastmcp", "ai-sdk-mcp-client", OWN_CLIENT];
 
 /// Claude Code's limit for `initialize` where its user set none (2.1.330).
 const CLAUDE_CODE_LIMIT: Duration = Duration::from_secs(30);

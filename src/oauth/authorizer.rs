@@ -110,9 +110,9 @@ impl Authorizer {
         }
     }
 
-    /// Keeps the host's `initialize`, for its name on the page.
-    pub(crate) fn note_initialize(&self, message: &Message) {
-        self.context.note_initialize(message);
+    /// Keeps the host's first message, for its name on the page.
+    pub(crate) fn note_first(&self, message: &Message) {
+        self.context.note_first(message);
     }
 
     /// Something of the host's needs the sign-in, so the host is there to stay: the browser need not wait for that.
@@ -185,6 +185,8 @@ impl Authorizer {
             // The host has its answer already.
             Requester::Initialize if self.start != Start::Wait => return None,
             Requester::Initialize => settings.timeout,
+            // No host waits, but the user whose sign-in it is.
+            Requester::Request if settings.occasion == Occasion::Watched => settings.timeout,
             Requester::Request => HOST_PATIENCE.min(settings.timeout),
             Requester::Stream | Requester::End => return None,
         };

@@ -63,8 +63,8 @@ pub(crate) struct Context {
     before: OnceLock<Vec<(String, String)>>,
     /// Clients registered by this process: known to be known.
     registered: Mutex<HashSet<String>>,
-    /// The host's `initialize`, for its name.
-    initialize: Mutex<Option<Message>>,
+    /// The host's first message, for its name.
+    first: Mutex<Option<Message>>,
     /// Whether a browser may be opened for this host yet.
     pub(crate) stay: Stay,
 }
@@ -85,7 +85,7 @@ impl Context {
             lingering: Mutex::default(),
             before: OnceLock::new(),
             registered: Mutex::default(),
-            initialize: Mutex::default(),
+            first: Mutex::default(),
             stay: Stay::from_now(),
         }
     }
@@ -278,15 +278,18 @@ impl Context {
         self.registered.guard().insert(client_id.to_owned());
     }
 
-    pub(crate) fn note_initialize(&self, message: &Message) {
-        *self.initialize.guard() = Some(message.clone());
+    pub(crate) fn note_first(&self, message: &Message) {
+        *self.first.guard() = Some(message.clone());
     }
 
     /// Returns what the host calls itself.
     pub(crate) fn host_program(&self) -> Option<String> {
-        let initialize = self.initialize.guard().clone()?;
-        let message: Value = serde_json::from_slice(&initialize.body.to_bytes()).ok()?;
-        let info = &message["params"]["clientInfo"];
+        let first = self.first.guard().clone()?;
+        let message: Value = serde_json::from_slice(&first.body.to_bytes()).ok()?;
+        let info = match &message["params"] {
+            params if params["clientInfo"].is_object() => &params["clientInfo"],
+            params => &params["_meta"]["io.modelcontextprotocol/clientInfo"],
+        };
         let name = info["title"].as_str().or_else(|| info["name"].as_str())?;
         Some(one_line(name.as_bytes()))
     }

@@ -211,14 +211,6 @@ impl Modern {
         message: Message,
     ) -> Result<(), Error> {
         let method = attempt.message.method();
-        if method == Some(DISCOVER) {
-            let verdict = verdict::of_answer(&message);
-            let words = text::one_line(&message.body.copy(0..EVIDENCE));
-            self.remember(verdict, words.clone(), verdict::supported_versions(&message)).await;
-            if verdict == EraVerdict::Legacy {
-                return Err(Error::LegacyServer { words: Some(words) });
-            }
-        }
         if peek::error(&message.body).is_none() {
             self.prove();
         }
@@ -353,10 +345,10 @@ impl Modern {
                 request = request.with_id(&Id::fresh());
                 continue;
             }
-            let verdict = verdict_of(&error);
-            self.remember(verdict, chain(&error), Vec::new()).await;
+            let (verdict, words) = (verdict_of(&error), words_of(&error));
+            self.remember(verdict, words.clone(), Vec::new()).await;
             if verdict == EraVerdict::Legacy {
-                return Err(Error::LegacyServer { words: words_of(&error) });
+                return Err(Error::LegacyServer { words: Some(words) });
             }
             tries.wait_after(error).await?;
         }
@@ -376,7 +368,7 @@ impl Modern {
     fn prove(&self) {
         if !self.is_proven.swap(true, Relaxed) {
             info!("connected over Streamable HTTP, protocol version {}", FIRST_MODERN);
-            self.core.http.observer.tell(|| Fact::Opened(mcp::TransportKind::StreamableHttp));
+            self.core.http.observer.tell(|| Fact::Opened(mcp::TransportKind::StreamableHttp, Era::Modern));
         }
     }
 
@@ -492,20 +484,14 @@ impl Transport for Modern {
         Err(error)
     }
 
-    async fn explain(&self, message: &Message, attempt: &ModernAttempt, error: Error) -> Error {
-        let is_discover = message.method() == Some(DISCOVER);
-        // Any other request may fail for many reasons; but a 4xx that does not answer it is one of a server that has
-        // not understood it.
-        let is_evidence = is_discover || is_not_understood(&error, &attempt.sent);
-        let verdict =
-            if is_evidence && !self.is_proven.load(Relaxed) { verdict_of(&error) } else { EraVerdict::Undecided };
-        if is_discover {
-            self.remember(verdict, chain(&error), Vec::new()).await;
+    async fn explain(&self, _: &Message, attempt: &ModernAttempt, error: Error) -> Error {
+        // A request may fail for many reasons; but a 4xx that does not answer it is one of a server that has not
+        // understood it.
+        let is_evidence = !self.is_proven.load(Relaxed) && is_not_understood(&error, &attempt.sent);
+        if is_evidence && verdict_of(&error) == EraVerdict::Legacy {
+            return Error::LegacyServer { words: Some(words_of(&error)) };
         }
-        match verdict {
-            EraVerdict::Legacy => Error::LegacyServer { words: words_of(&error) },
-            EraVerdict::Modern | EraVerdict::Undecided => error,
-        }
+        error
     }
 }
 
@@ -517,7 +503,6 @@ fn is_not_understood(error: &Error, request: &Message) -> bool {
 /// What a failed exchange says about the era of the server.
 fn verdict_of(error: &Error) -> EraVerdict {
     match (error, error.answer()) {
-        (Error::LegacyServer { .. }, _) => EraVerdict::Legacy,
         (Error::NotLegacy(answer), _) => verdict::of_answer(answer),
         (Error::Refused(refusal), Some(answer)) => match verdict::of_status(refusal.status) {
             EraVerdict::Undecided => EraVerdict::Undecided,
@@ -529,11 +514,13 @@ fn verdict_of(error: &Error) -> EraVerdict {
     }
 }
 
-fn words_of(error: &Error) -> Option<String> {
-    match error {
-        Error::LegacyServer { words } => words.clone(),
-        error => Some(chain(error)),
-    }
+/// The server's words, where they are the answer to the request.
+fn words_of(error: &Error) -> String {
+    let words = match error {
+        Error::NotLegacy(answer) => peek::error(&answer.body).and_then(|error| error.message),
+        _ => None,
+    };
+    words.map_or_else(|| chain(error), |words| text::one_line(words.as_bytes()))
 }
 
 /// What a stream of notifications covers (MCP 2026-07-28, Subscriptions, Notification Filter).

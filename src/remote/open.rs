@@ -53,7 +53,7 @@ use crate::{
     },
     message::{Message, Shape, peek},
     oauth::{self, Asking, Authorizer, Need, Requester},
-    observer::Fact,
+    observer::{Fact, NotDiscovered},
     report::{Code, Report},
     text::{self, chain},
 };
@@ -151,18 +151,13 @@ impl Opener {
     async fn open_once(&self, first: &Message, retry_for: Duration) -> Result<Remote, Error> {
         use TransportStrategy::{HttpFirst, HttpOnly, SseFirst, SseOnly};
         if era::begins_modern(first) {
-            self.note_initialize(first);
-            let mut remote: Remote = match self.protocol {
-                Protocol::Modern => Box::new(Modern::connect(self.core(), self.eras.clone())),
-                Protocol::Auto | Protocol::Legacy => {
-                    let opener = self.clone();
-                    let decide = move |first: Message| {
-                        let opener = opener.clone();
-                        Box::pin(async move { opener.open_for_modern(&first).await }) as Pin<Box<_>>
-                    };
-                    Box::new(Deciding::new(Arc::new(decide), self.events.clone()))
-                }
+            self.note_first(first);
+            let opener = self.clone();
+            let decide = move |first: Message| {
+                let opener = opener.clone();
+                Box::pin(async move { opener.open_for_modern(&first).await }) as Pin<Box<_>>
             };
+            let mut remote = Box::new(Deciding::new(Arc::new(decide), self.events.clone()));
             remote.send(first.clone());
             return Ok(remote);
         }
@@ -174,7 +169,7 @@ impl Opener {
             remote.send(first.clone());
             return Ok(remote);
         }
-        self.note_initialize(first);
+        self.note_first(first);
         let known = self.eras.load().await;
         if self.protocol == Protocol::Modern {
             return self.behind_bridge(first, retry_for).await;
@@ -183,7 +178,9 @@ impl Opener {
             match self.behind_bridge(first, retry_for).await {
                 Err(Error::LegacyServer { .. }) => info!("the server no longer speaks MCP 2026-07-28"),
                 opened => {
-                    self.tell_era(opened.is_ok(), false, known);
+                    if opened.is_ok() {
+                        self.tell_discovered(true, known);
+                    }
                     return opened;
                 }
             }
@@ -191,10 +188,7 @@ impl Opener {
         let refused = match self.initialize_by(self.strategy_with(known.as_ref()), first, retry_for).await {
             Err(refused) if self.may_be_modern() && refused.is_not_understood(first) => refused,
             Err(Error::NotLegacy(answer)) => return Err(self.version_not_shared(*answer, &ONLY_LEGACY)),
-            opened => {
-                self.tell_era(opened.is_ok(), true, known);
-                return opened;
-            }
+            opened => return opened,
         };
         debug!("no initialize here ({}); asking server/discover", chain(&refused));
         let before = known;
@@ -203,7 +197,7 @@ impl Opener {
                 let evidence = format!("initialize: {}", chain(&refused));
                 let known = self.eras.known().unwrap_or_else(|| KnownEra::new(Era::Modern, Vec::new(), evidence));
                 self.eras.save(KnownEra { era: Era::Modern, refuses_initialize: true, ..known }).await;
-                self.tell_era(true, false, before);
+                self.tell_discovered(true, before);
                 Ok(opened)
             }
             Err(error) if error.may_pass() || matches!(error, Error::ModernServer { .. }) => Err(error),
@@ -286,10 +280,10 @@ impl Opener {
         Ok(Box::new(Bridged::new(bridge, Box::new(connection), events, self.events.clone())))
     }
 
-    /// Keeps the host's `initialize`, because it names the host.
-    fn note_initialize(&self, first: &Message) {
+    /// Keeps the host's first message, because it names the host.
+    fn note_first(&self, first: &Message) {
         if let Some(authorizer) = &self.authorizer {
-            authorizer.note_initialize(first);
+            authorizer.note_first(first);
         }
     }
 
@@ -302,6 +296,13 @@ impl Opener {
         let known = self.eras.load().await;
         let is_discover = first.method() == Some(DISCOVER);
         let retry_for = if is_discover { Duration::ZERO } else { self.limits.retry_for };
+        if self.protocol == Protocol::Modern {
+            let opened = self.over_modern(first, true, retry_for).await;
+            if opened.is_ok() && is_discover {
+                self.tell_discovered(false, known);
+            }
+            return opened;
+        }
         let mut words = None;
         // A user who names the older transport first expects the older era.
         let guess = if self.strategy.has_http_first() { Era::Modern } else { Era::Legacy };
@@ -309,11 +310,18 @@ impl Opener {
             let is_known = known.is_some();
             match self.over_modern(first, is_known, retry_for).await {
                 Err(Error::LegacyServer { words: said }) => words = said,
-                opened => return opened,
+                opened => {
+                    if opened.is_ok() && is_discover {
+                        self.tell_discovered(false, known);
+                    }
+                    return opened;
+                }
             }
         }
         // Its own `initialize` crosses untouched, which no bridge does better.
         if is_discover && known_hosts::falls_back(&HostName::of(first)) {
+            let why = words.clone();
+            self.http.observer.tell(|| Fact::NotDiscovered(Box::new(NotDiscovered { why, known })));
             return Err(Error::LegacyServer { words });
         }
         match self.over_legacy(first, known.as_ref(), retry_for).await {
@@ -465,15 +473,13 @@ impl Opener {
         transport: TransportKind,
     ) -> Result<Remote, Error> {
         connection.initialize(initialize, retry_for).await?;
-        self.http.observer.tell(|| Fact::Opened(transport));
+        self.http.observer.tell(|| Fact::Opened(transport, Era::Legacy));
         self.note_legacy_transport(transport).await;
         Ok(Box::new(connection))
     }
 
-    fn tell_era(&self, is_open: bool, accepts_initialize: bool, known: Option<KnownEra>) {
-        if is_open {
-            self.http.observer.tell(|| Fact::Era { accepts_initialize, known: known.map(Box::new) });
-        }
+    fn tell_discovered(&self, refuses_initialize: bool, known: Option<KnownEra>) {
+        self.http.observer.tell(|| Fact::Discovered { refuses_initialize, known: known.map(Box::new) });
     }
 
     fn tell_fall_back(&self, from: TransportKind, refused: &Error) {

@@ -107,9 +107,9 @@ async fn inventory_shows_all_pages() {
         assert!(!shown.stdout.contains("two numbers"), "a line for each tool:\n{}", shown.stdout);
         assert_eq!(server.summary().last().unwrap(), "DELETE");
     }
-    assert_eq!(server.summary()[..2], ["POST initialize", "POST notifications/initialized"]);
-    // The newest revision that has an initialize.
-    assert_eq!(server.requests()[0].json()["params"]["protocolVersion"], "2025-11-25");
+    assert_eq!(server.summary()[..3], ["POST server/discover", "POST initialize", "POST notifications/initialized"]);
+    // The newest version that has an initialize.
+    assert_eq!(server.requests()[1].json()["params"]["protocolVersion"], "2025-11-25");
 }
 
 #[tokio::test]

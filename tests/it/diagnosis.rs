@@ -135,6 +135,7 @@ fn rich(request: &Request) -> Reply {
                 "instructions": "Ask nicely.\nOr not.",
             }),
         ),
+        "server/discover" => Reply::error(request, -32601, "Method not found"),
         "tools/list" => Reply::result(
             request,
             json!({"tools": [
@@ -185,6 +186,7 @@ ok    tcp                   127.0.0.1:PORT (N ms)
 skip  tls                   not needed on this machine
 ok    transport             Streamable HTTP: the first choice
 ok    era                   MCP 2025-11-25 or earlier: the server accepted initialize
+                            server/discover: Method not found
 ok    initialize            rich 4.2; revision 2025-11-25; prompts, resources, tools (N ms)
                             Ask nicely.
                             Or not.
@@ -270,28 +272,46 @@ async fn era_of_server_is_reported_and_what_was_remembered() {
     .await;
     let folder = tempfile::tempdir().unwrap();
     let (url, folder) = (server.url("/mcp"), folder.path().to_str().unwrap());
-    let era = "ok    era                   MCP 2026-07-28 only: the server answered server/discover\n";
+    let era = "ok    era                   MCP 2026-07-28: the server answered server/discover\n";
     let first = client(&[&url, "--config-dir", folder]).await;
     assert!(first.stdout.contains(era) && !first.stdout.contains("remembered"), "{}", first.stdout);
     let second = client(&[&url, "--config-dir", folder]).await;
     assert!(second.stdout.contains(era), "{}", second.stdout);
-    let remembered = "                            remembered: MCP 2026-07-28 only, learned just now (server/discover: ";
+    let remembered = "                            remembered: MCP 2026-07-28, learned just now (server/discover: ";
     assert!(second.stdout.contains(remembered), "{}", second.stdout);
-    assert_eq!(server.summary(), ["POST initialize", "POST server/discover", "POST server/discover"]);
+    assert_eq!(server.summary(), ["POST server/discover", "POST server/discover"]);
 }
 
 #[tokio::test]
-async fn modern_only_server_failure_names_both_eras() {
+async fn remembered_legacy_server_is_not_asked_for_discover() {
+    let server = Server::with(rich).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (url, folder) = (server.url("/mcp"), folder.path().to_str().unwrap());
+    let era = "MCP 2025-11-25 or earlier: the server accepted initialize\n";
+    let first = client(&[&url, "--config-dir", folder]).await;
+    let refused = format!("{era}                            server/discover: Method not found\nok ");
+    assert!(first.stdout.contains(&refused), "{}", first.stdout);
+    let second = client(&[&url, "--config-dir", folder]).await;
+    let remembered = format!(
+        "{era}                            server/discover: not asked\n                            \
+         remembered: MCP 2025-11-25 or earlier, learned just now (server/discover: "
+    );
+    assert!(second.stdout.contains(&remembered), "{}", second.stdout);
+    assert_eq!(server.asked("server/discover").len(), 1);
+}
+
+#[tokio::test]
+async fn modern_only_server_and_legacy_client_name_both_eras() {
     let server = Server::with(|request| {
         let error = json!({ "code": -32022, "message": "no", "data": { "supported": ["2026-07-28"] } });
         let text = json!({ "jsonrpc": "2.0", "id": request.json()["id"], "error": error }).to_string();
         Reply::status(400, "application/json", text)
     })
     .await;
-    let told = client(&[&server.url("/mcp")]).await;
+    let told = client(&[&server.url("/mcp"), "--protocol", "legacy"]).await;
     let text = from_tcp(&told, &[(&server.port.to_string(), "PORT")]);
     let failed = "FAIL  transport             protocol version not shared: this host begins with initialize (MCP 2025-11-25 and \
-                  earlier), and 127.0.0.1:PORT speaks 2026-07-28 only, but does not answer server/discover \
+                  earlier), --protocol legacy is set, and 127.0.0.1:PORT speaks 2026-07-28 only \
                   [protocol_version_not_shared]\n";
     assert!(text.contains(failed) && !text.contains("Tip: "), "{text}");
     assert_eq!(
@@ -413,6 +433,7 @@ info  sign-in               waiting for you to sign in at 127.0.0.1; open this a
 ok    token                 just signed in; bearer; scope read:things; until TIME; can be refreshed
 ok    transport             Streamable HTTP: the first choice
 ok    era                   MCP 2025-11-25 or earlier: the server accepted initialize
+                            server/discover: Method not found
 ok    initialize            rich 4.2; revision 2025-11-25; prompts, resources, tools (N ms)
                             Ask nicely.
                             Or not.

@@ -24,7 +24,7 @@ use crate::{
         },
         providers::table::has_unlisted_s256,
     },
-    observer::Fact,
+    observer::{Fact, NotDiscovered},
     report::Code,
     text::one_line,
 };
@@ -32,39 +32,61 @@ use crate::{
 /// Scopes that are listed by name; some servers have hundreds.
 const MOST_SCOPES: usize = 12;
 
+/// What earlier facts mean for later ones.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    fell_back: bool,
+    not_discovered: Option<Box<NotDiscovered>>,
+}
+
+impl Seen {
+    /// Keeps what the lines of later facts need.
+    pub(super) fn note(&mut self, fact: &Fact) {
+        match fact {
+            Fact::FellBack { .. } => self.fell_back = true,
+            Fact::NotDiscovered(refused) => self.not_discovered = Some(refused.clone()),
+            _ => {}
+        }
+    }
+
+    /// Why the server was asked with `initialize`.
+    fn not_discovered(&self) -> Vec<String> {
+        let Some(refused) = &self.not_discovered else { return Vec::new() };
+        let why = refused.why.as_deref().unwrap_or("not asked");
+        let why = format!("server/discover: {}", one_line(why.as_bytes()));
+        std::iter::once(why).chain(refused.known.as_ref().map(remembered)).collect()
+    }
+}
+
 /// The lines of a fact, and the step that comes next, on which fails what fails now; `None` where it is
 /// what was asked for before.
-pub(super) fn lines(
-    fact: &Fact,
-    strategy: TransportStrategy,
-    fell_back: bool,
-) -> (Vec<Finding>, Option<DiagnosisStep>) {
+pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, seen: &Seen) -> (Vec<Finding>, Option<DiagnosisStep>) {
     match fact {
         Fact::FellBack { from, why } => {
             let text = format!("no {} here ({why}); trying the other one", name(*from));
             (vec![Finding::info(DiagnosisStep::Transport, text)], None)
         }
-        Fact::Opened(transport) => {
+        Fact::Opened(transport, era) => {
             let why = match strategy {
                 TransportStrategy::HttpOnly | TransportStrategy::SseOnly => "the only one allowed (--transport)",
-                _ if fell_back => "the other one is refused",
+                _ if seen.fell_back => "the other one is refused",
                 TransportStrategy::HttpFirst => "the first choice",
                 TransportStrategy::SseFirst => "the first choice (--transport)",
             };
-            (
-                vec![Finding::ok(DiagnosisStep::Transport, format!("{}: {why}", name(*transport)))],
-                Some(DiagnosisStep::Initialize),
-            )
+            let mut lines = vec![Finding::ok(DiagnosisStep::Transport, format!("{}: {why}", name(*transport)))];
+            if *era == Era::Legacy {
+                let text = "MCP 2025-11-25 or earlier: the server accepted initialize";
+                lines.push(Finding::ok(DiagnosisStep::Era, text).with_below(seen.not_discovered()));
+            }
+            (lines, Some(DiagnosisStep::Initialize))
         }
-        Fact::Era { accepts_initialize, known } => {
-            let text = if *accepts_initialize {
-                "MCP 2025-11-25 or earlier: the server accepted initialize"
-            } else {
-                "MCP 2026-07-28 only: the server answered server/discover"
-            };
-            let remembered = known.as_ref().map(|known| remembered(known));
-            let line = Finding::ok(DiagnosisStep::Era, text).with_below(remembered.into_iter().collect());
-            (vec![line], Some(DiagnosisStep::Initialize))
+        // The server's era is not known before `initialize` is answered, too.
+        Fact::NotDiscovered(_) => (Vec::new(), None),
+        Fact::Discovered { refuses_initialize, known } => {
+            let only = if *refuses_initialize { " only" } else { "" };
+            let text = format!("MCP 2026-07-28{only}: the server answered server/discover");
+            let below = known.iter().map(|known| remembered(known)).collect();
+            (vec![Finding::ok(DiagnosisStep::Era, text).with_below(below)], Some(DiagnosisStep::Initialize))
         }
         Fact::Challenged { status, challenge } => (
             vec![Finding::info(DiagnosisStep::Challenge, of_challenge(*status, challenge))],

@@ -51,6 +51,7 @@ mod reachability;
 
 pub(crate) use exit::Exit;
 use exit::{is_proxy, is_tls};
+use facts::Seen;
 use printer::{DiagnosisStep, Finding, Outcome, Printer, Redactor, plain};
 
 /// Does what is asked for, and prints it to `out`. What a person has to know meanwhile goes to stderr,
@@ -102,7 +103,7 @@ struct Diagnosis<'a> {
     step: DiagnosisStep,
     /// When that began: a person's time is not the server's.
     since: Instant,
-    fell_back: bool,
+    seen: Seen,
     /// The server has answered HTTP 401, and nothing was found to show it.
     refused: bool,
     /// Lines whose outcome the server's first answer decides: the certificate, and what came after it.
@@ -118,9 +119,9 @@ impl<'a> Diagnosis<'a> {
         let (observer, facts) = Observer::new();
         let host = text::host(config.server.url());
         let (asked, step) = (DiagnosisStep::Transport, DiagnosisStep::Transport);
-        let (fell_back, refused, held, failed) = (false, false, Vec::new(), None);
+        let (seen, refused, held, failed) = (Seen::default(), false, Vec::new(), None);
         let since = Instant::now();
-        Self { config, host, printer, observer, facts, asked, step, since, fell_back, refused, held, failed }
+        Self { config, host, printer, observer, facts, asked, step, since, seen, refused, held, failed }
     }
 
     /// All steps.
@@ -300,7 +301,7 @@ impl<'a> Diagnosis<'a> {
     fn hear(&mut self, fact: &Fact) -> io::Result<()> {
         match fact {
             Fact::Challenged { status: StatusCode::UNAUTHORIZED, .. } => self.refused = true,
-            Fact::Authorization(AuthorizationFact::Credential(_)) | Fact::Opened(_) => self.refused = false,
+            Fact::Authorization(AuthorizationFact::Credential(_)) | Fact::Opened(..) => self.refused = false,
             _ => {}
         }
         if let Fact::Authorization(AuthorizationFact::Credential(credential)) = fact {
@@ -309,7 +310,7 @@ impl<'a> Diagnosis<'a> {
         match fact {
             // Found on disk, and not shown to the server yet.
             Fact::Authorization(AuthorizationFact::Credential(_)) if !self.held.is_empty() => {
-                let (lines, _) = facts::lines(fact, self.config.transport, self.fell_back);
+                let (lines, _) = facts::lines(fact, self.config.transport, &self.seen);
                 self.held.extend(lines);
                 return Ok(());
             }
@@ -322,13 +323,13 @@ impl<'a> Diagnosis<'a> {
                 let query = url.split_once('?').map(|(_, query)| query.to_owned());
                 self.printer.learn(query);
             }
-            Fact::FellBack { .. } => self.fell_back = true,
             _ => {}
         }
+        self.seen.note(fact);
         self.release()?;
-        let (lines, next) = facts::lines(fact, self.config.transport, self.fell_back);
+        let (lines, next) = facts::lines(fact, self.config.transport, &self.seen);
         self.step = next.unwrap_or(self.asked);
-        if !matches!(fact, Fact::Opened(_) | Fact::Era { .. }) {
+        if !matches!(fact, Fact::Opened(..) | Fact::Discovered { .. }) {
             self.since = Instant::now();
         }
         lines.into_iter().try_for_each(|line| self.printer.print(line))

@@ -150,6 +150,12 @@ impl Reply {
     pub fn result(request: &Request, result: impl std::fmt::Display) -> Self {
         Self::json(answer(request, result))
     }
+
+    /// A JSON-RPC error in answer to the request.
+    pub fn error(request: &Request, code: i64, message: &str) -> Self {
+        let error = serde_json::json!({ "code": code, "message": message });
+        Self::json(format!(r#"{{"jsonrpc":"2.0","id":{},"error":{error}}}"#, request.id()))
+    }
 }
 
 /// A JSON-RPC response to the request, with this as its result.
