@@ -1,7 +1,7 @@
 //! The two eras of MCP (MCP 2026-07-28, Versioning, Terminology): *legacy* versions begin with `initialize`,
 //! *modern* ones carry their metadata in each request.
 //!
-//! Here is which era a message is of, what an answer says about a server's era ([`verdict`]), what the transport must
+//! Here is which era a message is of, which questions decide the era of a server ([`opening`]), what an answer says about a server's era ([`verdict`]), what the transport must
 //! repeat of a modern message in headers ([`mirror`]), and the two bridges between a host and a server of different eras
 //! ([`legacy_host`], [`modern_host`]), which are made of the same parts ([`bridge`] and the private modules). None of these
 //! does I/O. What is known of servers is kept on disk ([`known`]).
@@ -19,6 +19,7 @@ pub(crate) mod legacy_host;
 mod listening;
 pub(crate) mod mirror;
 pub(crate) mod modern_host;
+pub(crate) mod opening;
 mod tasks;
 pub(crate) mod verdict;
 

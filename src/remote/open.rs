@@ -43,6 +43,7 @@ use crate::{
         known::{Eras, KnownEra},
         legacy_host::{self, LegacyHost},
         modern_host::{self, ModernHost},
+        opening::{self, Begins, Question},
         verdict,
     },
     known_hosts::{self, HostName},
@@ -170,46 +171,53 @@ impl Opener {
             return Ok(remote);
         }
         self.note_first(first);
+        self.open_for_legacy(first, retry_for).await
+    }
+
+    /// Opens a connection for a legacy host with its `initialize`, which is answered when this returns.
+    async fn open_for_legacy(&self, first: &Message, retry_for: Duration) -> Result<Remote, Error> {
         let known = self.eras.load().await;
-        if self.protocol == Protocol::Modern {
-            return self.behind_bridge(first, retry_for).await;
-        }
-        if self.may_be_modern() && known.as_ref().is_some_and(|known| known.refuses_initialize) {
-            match self.behind_bridge(first, retry_for).await {
-                Err(Error::LegacyServer { .. }) => info!("the server no longer speaks MCP 2026-07-28"),
-                opened => {
-                    if opened.is_ok() {
-                        self.tell_discovered(true, known);
+        let mut refused: Option<Error> = None;
+        for question in opening::questions(Begins::Initialize, self.protocol, known.as_ref(), Era::Modern) {
+            let error = match question {
+                Question::Initialize => {
+                    match self.initialize_by(self.strategy_with(known.as_ref()), first, retry_for).await {
+                        Err(error) if error.is_not_understood(first) => error,
+                        opened => return opened,
                     }
-                    return opened;
                 }
+                Question::Discover => match self.behind_bridge(first, retry_for).await {
+                    Err(error @ Error::LegacyServer { .. }) => error,
+                    Err(error) if refused.is_some() && !error.may_pass() && !is_of_modern(&error) => error,
+                    Ok(opened) => {
+                        self.note_that_initialize_is_refused(refused.as_ref()).await;
+                        self.tell_discovered(true, known);
+                        return Ok(opened);
+                    }
+                    failed => return failed,
+                },
+                Question::LeftToHost => continue,
+            };
+            debug!("{question:?} is not the question for this server: {}", chain(&error));
+            // What the server says about the host's own message is what the host is told.
+            if *question == Question::Initialize || refused.is_none() {
+                refused = Some(error);
             }
         }
-        let refused = match self.initialize_by(self.strategy_with(known.as_ref()), first, retry_for).await {
-            Err(refused) if self.may_be_modern() && refused.is_not_understood(first) => refused,
-            Err(Error::NotLegacy(answer)) => return Err(self.version_not_shared(*answer, &ONLY_LEGACY)),
-            opened => return opened,
-        };
-        debug!("no initialize here ({}); asking server/discover", chain(&refused));
-        let before = known;
-        match self.behind_bridge(first, retry_for).await {
-            Ok(opened) => {
-                let evidence = format!("initialize: {}", chain(&refused));
-                let known = self.eras.known().unwrap_or_else(|| KnownEra::new(Era::Modern, Vec::new(), evidence));
-                self.eras.save(KnownEra { era: Era::Modern, refuses_initialize: true, ..known }).await;
-                self.tell_discovered(true, before);
-                Ok(opened)
-            }
-            Err(error) if error.may_pass() || matches!(error, Error::ModernServer { .. }) => Err(error),
-            // What the server has said first is about the host's own message.
-            Err(error) => {
-                debug!("no answer to server/discover: {}", chain(&error));
-                Err(match refused {
-                    Error::NotLegacy(answer) => self.version_not_shared(*answer, &NOT_DISCOVERED),
-                    refused => refused,
-                })
-            }
-        }
+        Err(match (refused, self.protocol) {
+            (Some(Error::NotLegacy(answer)), Protocol::Legacy) => self.version_not_shared(*answer, &ONLY_LEGACY),
+            (Some(Error::NotLegacy(answer)), _) => self.version_not_shared(*answer, &NOT_DISCOVERED),
+            (Some(refused), _) => refused,
+            (None, _) => Error::NoAnswer("no question was asked"),
+        })
+    }
+
+    /// The server speaks modern versions only, if it has refused `initialize` just now.
+    async fn note_that_initialize_is_refused(&self, refused: Option<&Error>) {
+        let Some(refused) = refused else { return };
+        let evidence = format!("initialize: {}", chain(refused));
+        let known = self.eras.known().unwrap_or_else(|| KnownEra::new(Era::Modern, Vec::new(), evidence));
+        self.eras.save(KnownEra { era: Era::Modern, refuses_initialize: true, ..known }).await;
     }
 
     /// Sends the host's `initialize` on each transport of the strategy.
@@ -254,11 +262,6 @@ impl Opener {
         }
     }
 
-    /// Whether `server/discover` may be asked for a host that begins with `initialize`.
-    fn may_be_modern(&self) -> bool {
-        self.protocol != Protocol::Legacy
-    }
-
     /// Asks `server/discover` in the place of the host's `initialize`, which is answered from it.
     async fn behind_bridge(&self, initialize: &Message, retry_for: Duration) -> Result<Remote, Error> {
         let (sender, events) = events::channel();
@@ -294,46 +297,47 @@ impl Opener {
     /// goes on with `initialize`.
     async fn open_for_modern(&self, first: &Message) -> Result<Remote, Error> {
         let known = self.eras.load().await;
-        let is_discover = first.method() == Some(DISCOVER);
+        let begins = match first.method() {
+            Some(DISCOVER) => Begins::Discover { falls_back: known_hosts::falls_back(&HostName::of(first)) },
+            _ => Begins::Request,
+        };
+        let is_discover = begins != Begins::Request;
         let retry_for = if is_discover { Duration::ZERO } else { self.limits.retry_for };
-        if self.protocol == Protocol::Modern {
-            let opened = self.over_modern(first, true, retry_for).await;
-            if opened.is_ok() && is_discover {
-                self.tell_discovered(false, known);
-            }
-            return opened;
-        }
-        let mut words = None;
         // A user who names the older transport first expects the older era.
-        let guess = if self.strategy.has_http_first() { Era::Modern } else { Era::Legacy };
-        if self.may_be_modern() && known.as_ref().map_or(guess, |known| known.era) == Era::Modern {
-            let is_known = known.is_some();
-            match self.over_modern(first, is_known, retry_for).await {
-                Err(Error::LegacyServer { words: said }) => words = said,
-                opened => {
-                    if opened.is_ok() && is_discover {
-                        self.tell_discovered(false, known);
+        let prefers = if self.strategy.has_http_first() { Era::Modern } else { Era::Legacy };
+        let mut refused: Option<Error> = None;
+        for question in opening::questions(begins, self.protocol, known.as_ref(), prefers) {
+            let error = match question {
+                Question::Discover => {
+                    // Another request crosses as it is, where the era is known.
+                    let is_known = known.is_some() && refused.is_none() || self.protocol == Protocol::Modern;
+                    match self.over_modern(first, is_known, retry_for).await {
+                        Err(error @ Error::LegacyServer { .. }) => error,
+                        opened => {
+                            if opened.is_ok() && is_discover {
+                                self.tell_discovered(false, known);
+                            }
+                            return opened;
+                        }
                     }
-                    return opened;
                 }
-            }
-        }
-        // Its own `initialize` crosses untouched, which no bridge does better.
-        if is_discover && known_hosts::falls_back(&HostName::of(first)) {
-            let why = words.clone();
-            self.http.observer.tell(|| Fact::NotDiscovered(Box::new(NotDiscovered { why, known })));
-            return Err(Error::LegacyServer { words });
-        }
-        match self.over_legacy(first, known.as_ref(), retry_for).await {
-            // What is known is not so any more.
-            Err(Error::NotLegacy(answer)) if self.may_be_modern() && words.is_none() => {
-                match self.over_modern(first, false, retry_for).await {
-                    Err(Error::LegacyServer { .. }) => Err(Error::NotLegacy(answer)),
-                    opened => opened,
+                Question::Initialize => match self.over_legacy(first, known.as_ref(), retry_for).await {
+                    Err(error @ Error::NotLegacy(_)) => error,
+                    opened => return opened,
+                },
+                Question::LeftToHost => {
+                    let words = match refused {
+                        Some(Error::LegacyServer { words }) => words,
+                        _ => None,
+                    };
+                    let why = words.clone();
+                    self.http.observer.tell(|| Fact::NotDiscovered(Box::new(NotDiscovered { why, known })));
+                    return Err(Error::LegacyServer { words });
                 }
-            }
-            opened => opened,
+            };
+            refused.get_or_insert(error);
         }
+        Err(refused.unwrap_or(Error::NoAnswer("no question was asked")))
     }
 
     /// A modern host at a modern server. Whether it is one is asked with `server/discover`, the host's own or one with the
@@ -526,6 +530,11 @@ fn speaks_no_http_sse(refused: &Error) -> bool {
 
 fn is_absent(refused: &Error) -> bool {
     matches!(refused.status(), Some(StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED))
+}
+
+/// Returns whether the server is one of the modern era, whose versions are not known here.
+fn is_of_modern(error: &Error) -> bool {
+    matches!(error, Error::ModernServer { .. })
 }
 
 /// Returns whether a refusal of `server/discover` names the versions to speak, none of which is known here.
