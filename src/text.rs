@@ -5,7 +5,7 @@
 //! - No text from here makes a terminal do anything: no controls, no ends of lines, no changes of direction.
 //! - A URL is shown without user, password, query and what looks like a key.
 
-use std::{error::Error, fmt::Write as _};
+use std::{error::Error, fmt::Write as _, io, path::Path};
 
 use reqwest::Url;
 use serde::Serialize;
@@ -113,12 +113,25 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 
 /// The innermost cause: what the operating system or the TLS library said.
 pub(crate) fn deepest(error: &(dyn Error + 'static)) -> String {
-    let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     match (inside, error.source()) {
         (Some(inside), _) => deepest(inside),
         (None, Some(source)) => deepest(source),
         (None, None) => without_number(error.to_string()),
     }
+}
+
+/// Returns the operating system's words for an error, without its number and without a full stop.
+pub(crate) fn reason(error: &io::Error) -> String {
+    let mut words = without_number(error.to_string());
+    words.truncate(words.trim_end_matches(['.', ' ', '\r', '\n']).len());
+    words
+}
+
+/// Returns the one sentence for a file that cannot be read. `flag` is the flag that names it.
+pub(crate) fn cannot_read(file: &Path, flag: Option<&str>, error: &io::Error) -> String {
+    let flag = flag.map_or_else(String::new, |flag| format!(" ({flag})"));
+    format!("cannot read {}{flag}: {}", file.display(), reason(error))
 }
 
 /// Removes the operating system's number of an error, which stands behind the words for it.
@@ -157,9 +170,14 @@ mod tests {
 
     #[test]
     fn cause_has_no_error_number() {
-        let refused = std::io::Error::from_raw_os_error(111);
+        let refused = io::Error::from_raw_os_error(111);
         assert_eq!(deepest(&refused), chain(&refused));
         assert!(!chain(&refused).contains("os error"), "{}", chain(&refused));
+        let absent = io::Error::from_raw_os_error(2);
+        assert!(cannot_read(Path::new("a.pem"), None, &absent).starts_with("cannot read a.pem: "));
+        let named = cannot_read(Path::new("a.pem"), Some("--ca-cert"), &absent);
+        assert!(named.starts_with("cannot read a.pem (--ca-cert): "), "{named}");
+        assert!(!reason(&absent).contains("os error") && !reason(&io::Error::other("It is gone. ")).ends_with('.'));
         for (text, expected) in [
             ("a (os error 2): b (os error 10061)", "a: b"),
             ("a (os error", "a (os error"),

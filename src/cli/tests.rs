@@ -236,7 +236,7 @@ fn one_grant_excludes_every_other() {
     for (one, other) in grants.iter().flat_map(|one| grants.iter().map(move |other| (one, other))) {
         if one != other {
             let told = refused(&[&[URL], *one, *other].concat());
-            assert!(told.starts_with(&format!("{} cannot be used with {} [", one[0], other[0])), "{told}");
+            assert!(told.starts_with(&format!("{} cannot be used with {}. ", one[0], other[0])), "{told}");
         }
     }
     assert_eq!(config(&[URL, "--device-code", "--device-code"]).authorization.grant, Grant::DeviceCode);
@@ -432,7 +432,7 @@ fn mangled_arguments_are_reported_with_hint() {
         let sentence = refused(&arguments);
         assert!(sentence.contains("--header \"Authorization:${AUTH}\""), "{arguments:?}: {sentence}");
     }
-    assert!(refused(&["https://a.example/mcp --debug"]).contains("element of its own"));
+    assert!(refused(&["https://a.example/mcp --debug"]).contains("a separate element of \"args\""));
     assert!(refused(&["\"https://a.example/mcp\""]).contains("quotes"));
     assert!(refused(&[URL, "\"--debug"]).contains("stray quotes"));
     assert_eq!(config(&[URL, "--header", "'X-Key: a b'"]).headers["x-key"], "a b");
@@ -543,7 +543,7 @@ fn wrong_client_action_is_reported_with_form() {
     for glued in ["--header Authorization:Bearer hush", "--header:Authorization:hush", "--heder Authorization: hush"] {
         let sentence = refused(&[URL, glued]);
         let (name, _) = glued.split_once([' ', ':']).unwrap();
-        assert!(sentence.starts_with(&format!("{name} and its value are one argument [")), "{sentence}");
+        assert!(sentence.starts_with(&format!("{name} and its value are one argument. ")), "{sentence}");
         assert!(!sentence.contains("hush"), "{sentence}");
     }
     let cut = refused(&["mcp-remote-client", URL, "3334", "--header", "Authorization:", "Bearer", "hush"]);

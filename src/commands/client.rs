@@ -202,10 +202,10 @@ impl RequestFailure {
             let sentence = sentence.take(LONGEST).map(|one| if is_obeyed(one) { ' ' } else { one }).collect();
             let hint = data("hint")
                 .filter(|hint| is_ours(code.entry(), hint))
-                .unwrap_or_else(|| code.entry().action.to_owned());
+                .or_else(|| code.entry().action.map(ToOwned::to_owned));
             // What a host is told, whose adapter stays; we are about to end, and the way back with us.
-            let hint = if hint == SIGN_IN_THERE { START_AGAIN.to_owned() } else { hint };
-            return Self { code, sentence, hint: Some(hint) };
+            let hint = hint.map(|hint| if hint == SIGN_IN_THERE { START_AGAIN.to_owned() } else { hint });
+            return Self { code, sentence, hint };
         }
         // A modern server's refusal keeps the server's code and data: only its message names the failure.
         let not_shared = Code::ProtocolVersionNotShared;

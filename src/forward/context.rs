@@ -123,7 +123,7 @@ impl Context {
 
     /// More waits for the connection than is held.
     pub(super) fn refuse_to_hold(&mut self, message: &Message) {
-        let report = Report::new(Code::TooMany, "too much waits for the connection", None);
+        let report = Report::new(Code::TooMany, "too many messages wait for the connection", None);
         warn!("{}: {}", message.method().unwrap_or("a response"), report.line());
         self.host.fail_all(message, &report);
     }
@@ -134,7 +134,7 @@ impl Context {
         for id in std::iter::once(first).chain(waiting).flat_map(Message::requests) {
             *still_to_send.entry(id).or_default() += 1;
         }
-        let report = Report::new(Code::SessionReplaced, "the host has begun a new session", None);
+        let report = Report::new(Code::SessionReplaced, "the host started a new session", None);
         for (id, count) in self.host.debts() {
             for _ in still_to_send.get(&id).copied().unwrap_or_default()..count {
                 self.host.fail(&id, &report);

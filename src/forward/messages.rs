@@ -53,7 +53,7 @@ impl Forward {
     /// A line of the host that is too long; its id, if it is a request.
     pub(super) fn too_long(&mut self, id: Option<&Id>) {
         let what = format!("the host's message is longer than {} bytes", self.cx.settings.limits.max_message_size);
-        let report = Report::new(Code::TooLarge, what, Some("raise the limit with --max-message-size"));
+        let report = Report::new(Code::TooLarge, what, None);
         warn!("{}", report.line());
         if let Some(id) = id {
             self.cx.host.reject_with(id, &report);
@@ -99,7 +99,8 @@ impl Forward {
                     return host.reject(id, report::INTERNAL_ERROR, &format!("Tool \"{name}\" is not available"));
                 }
                 if host.owes() >= MOST_OWED {
-                    let report = Report::new(Code::TooMany, format!("more than {MOST_OWED} requests are open"), None);
+                    let report =
+                        Report::new(Code::TooMany, format!("more than {MOST_OWED} requests are pending"), None);
                     return host.reject_with(id, &report);
                 }
                 host.owe(id, &message);

@@ -472,7 +472,7 @@ impl Provisional {
 fn described(stand_in: &StandIn, server: &Url) -> Map<String, Value> {
     let info = json!({ "name": "mcp-remote", "title": text::host(server), "version": env!("CARGO_PKG_VERSION") });
     let words = format!(
-        "{}. Until then this server has one tool, {}, which says how it stands; its own tools appear by \
+        "{} Until then this server has one tool, {}, which says how it stands; its own tools appear by \
          themselves.",
         stand_in.words(),
         stand_in.tool
@@ -510,13 +510,14 @@ pub(super) fn log_refusal(answer: &Message, server: &Url) {
 }
 
 fn refusal(error: &str, server: &Url) -> Report {
-    let sentence = format!("{} refuses the session: {}", text::host(server), text::one_line(error.as_bytes()));
+    let sentence = format!("{} rejected initialize: \"{}\"", text::host(server), text::one_line(error.as_bytes()));
     Report::new(Code::Refused, sentence, None)
 }
 
 fn not_shared(host: &str, told: &str, chosen: &str) -> Report {
     let chosen = text::one_line(chosen.as_bytes());
-    let sentence =
-        format!("protocol version not shared: the host was told {told} in {host}'s place, which has chosen {chosen}");
+    let sentence = format!(
+        "protocol version not shared: mcp-remote answered the host with {told}, and {host} then chose {chosen}"
+    );
     Report::new(Code::ProtocolVersionNotShared, sentence, None)
 }

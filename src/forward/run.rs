@@ -212,7 +212,7 @@ impl RemoteEnd {
             Ok(remote) => remote.map(|remote| self.remote = Some(remote)),
             Err(error) => {
                 warn!("opening the connection failed: {}", chain(&error));
-                Err(Error::NoAnswer("opening the connection failed"))
+                Err(Error::NoAnswer("was not asked: the connection did not open"))
             }
         }
     }

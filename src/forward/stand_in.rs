@@ -17,7 +17,7 @@ use crate::{
     era::Era,
     mcp::method,
     message::{Id, Message, peek},
-    report::{Code, Report},
+    report::{self, Code, Report},
     text,
 };
 
@@ -98,7 +98,7 @@ impl StandIn {
         json!({
             "name": self.tool,
             "title": if self.tool == SIGN_IN_TOOL { "Sign in" } else { "Connection status" },
-            "description": format!("{}. {about}", self.words()),
+            "description": format!("{} {about}", self.words()),
             "inputSchema": { "type": "object", "properties": {} },
             "annotations": { "readOnlyHint": true, "openWorldHint": false },
         })
@@ -110,7 +110,7 @@ impl StandIn {
             return self.with_hint(&self.report.sentence);
         }
         let status = self.report.status.map_or_else(String::new, |status| format!(" (HTTP {status})"));
-        self.with_hint(&format!("{} cannot be used at the moment{status} [{}]", self.server, self.report.code))
+        self.with_hint(&format!("{} is not available{status}", self.server))
     }
 
     /// Returns the same with what others have said of it, quoted.
@@ -119,17 +119,14 @@ impl StandIn {
             return self.words();
         }
         format!(
-            "{}. The reason, which may quote the server or what is in front of it: {:?}",
+            "{} The reason, which may quote the server or a proxy in front of it: {:?}",
             self.words(),
             self.report.sentence
         )
     }
 
     fn with_hint(&self, words: &str) -> String {
-        match &self.report.hint {
-            Some(hint) => format!("{words}. What to do: {hint}"),
-            None => words.to_owned(),
-        }
+        report::line(words, self.report.code, self.report.hint.as_deref())
     }
 }
 

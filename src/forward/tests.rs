@@ -269,7 +269,7 @@ fn failed_opening_answers_waiting_and_next_retries() {
 #[test]
 fn only_failed_handshake_proves_nothing_ran() {
     for (first, hint) in
-        [(INITIALIZE.to_owned(), "check the server's address"), (request(0, "tools/call"), "look before")]
+        [(INITIALIZE.to_owned(), "check the server URL"), (request(0, "tools/call"), "check whether the server did")]
     {
         let mut forward = forward();
         host(&mut forward, &first);

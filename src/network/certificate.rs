@@ -9,7 +9,11 @@ use std::net::Ipv4Addr;
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use x509_parser::{
-    certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _, time::ASN1Time, x509::X509Name,
+    certificate::X509Certificate,
+    extensions::GeneralName,
+    prelude::FromDer as _,
+    time::ASN1Time,
+    x509::{X509Name, X509Version},
 };
 
 use crate::text;
@@ -30,9 +34,18 @@ pub(crate) struct CertificateInfo {
     pub not_before: Timestamp,
     /// Good until here.
     pub not_after: Timestamp,
+    /// Whether it has the old format without extensions (RFC 5280 §4.1.2.1).
+    pub is_version_1: bool,
+    /// Whether it is a certificate authority's (RFC 5280 §4.2.1.9).
+    pub is_authority: bool,
 }
 
 impl CertificateInfo {
+    /// Returns whether the certificate names itself as its issuer.
+    pub(crate) fn is_self_signed(&self) -> bool {
+        self.issuer == self.subject
+    }
+
     /// Reads a certificate, trusted or not.
     ///
     /// # Errors
@@ -52,6 +65,8 @@ impl CertificateInfo {
             names: names.take(MOST_NAMES).collect(),
             not_before: time(parsed.validity().not_before)?,
             not_after: time(parsed.validity().not_after)?,
+            is_version_1: parsed.version() == X509Version::V1,
+            is_authority: parsed.is_ca(),
         })
     }
 }

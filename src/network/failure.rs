@@ -1,16 +1,23 @@
-//! What a failed request says of its cause: the TLS library, or a proxy.
+//! The cause of a failed request: its kind, and the words for it.
 //!
 //! # Invariants
 //!
 //! - Text is compared only where a library keeps the kind to itself.
+//! - No words of a library reach a user, because they name its types and states.
+
+use std::{error::Error, io};
+
+use rustls::{AlertDescription, CertificateError, InvalidMessage};
+
+use crate::text;
 
 /// What hyper-util says if a proxy answers 407 (RFC 9110 §15.5.8).
 const PROXY_AUTHORIZATION: &str = "proxy authorization required";
 
 /// Returns the error of rustls somewhere in the chain. It may be inside an I/O error, which does not count it among its
 /// sources, and twice so.
-pub(crate) fn tls_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
-    let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+pub(crate) fn tls_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     error
         .downcast_ref::<rustls::Error>()
         .or_else(|| inside.and_then(|inside| tls_cause(inside)))
@@ -18,14 +25,14 @@ pub(crate) fn tls_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Opt
 }
 
 /// Returns the error of HTTP/2 somewhere in the chain.
-fn http2_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a h2::Error> {
+fn http2_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a h2::Error> {
     error.downcast_ref::<h2::Error>().or_else(|| error.source().and_then(http2_cause))
 }
 
 /// Returns whether the connection was closed or reset. hyper does not tell of which version it was.
-fn is_closed(error: &(dyn std::error::Error + 'static)) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+fn is_closed(error: &(dyn Error + 'static)) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
     matches!(kind, Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof))
         || error.source().is_some_and(is_closed)
 }
@@ -45,7 +52,7 @@ pub(crate) enum Http2Fault {
 
 impl Http2Fault {
     /// Returns the fault that a failed request met, if it was one of the protocol.
-    pub(crate) fn of(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+    pub(crate) fn of(error: &(dyn Error + 'static)) -> Option<Self> {
         let Some(cause) = http2_cause(error) else { return is_closed(error).then_some(Self::Closed) };
         let reason = cause.reason()?;
         let is_ending = cause.is_go_away() && reason == h2::Reason::NO_ERROR;
@@ -65,20 +72,197 @@ impl Http2Fault {
     }
 }
 
+/// Returns the kind of the first I/O error in the chain.
+fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    kind.or_else(|| error.source().and_then(io_kind))
+}
+
+/// Returns whether the other side closed the connection where a TLS handshake was to be.
+pub(crate) fn is_closed_in_handshake(error: &(dyn Error + 'static)) -> bool {
+    io_kind(error) == Some(io::ErrorKind::UnexpectedEof)
+}
+
+/// Returns whether the other side answered a TLS handshake with something that is not TLS, as an HTTP server does.
+pub(crate) fn speaks_no_tls(error: &rustls::Error) -> bool {
+    matches!(error, rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType))
+}
+
+/// Returns whether a host name could not be resolved. hyper-util and reqwest keep the kind to themselves.
+pub(crate) fn is_of_name(error: &(dyn Error + 'static)) -> bool {
+    let text = error.to_string();
+    text.contains("dns error") || text.contains("dns name") || error.source().is_some_and(is_of_name)
+}
+
+/// Returns the cause of a failed request in words, by its kind.
+pub(crate) fn words(error: &(dyn Error + 'static)) -> String {
+    if let Some(cause) = tls_cause(error) {
+        return tls_words(cause);
+    }
+    if let Some(reason) = http2_cause(error).and_then(h2::Error::reason) {
+        return format!("HTTP/2 error {reason:?}"); // the name that RFC 9113 §7 gives it
+    }
+    if let Some(words) = io_kind(error).and_then(io_words) {
+        return words.to_owned();
+    }
+    if is_timeout(error) {
+        return "the connection timed out".to_owned();
+    }
+    if let Some(words) = http_words(error) {
+        return words.to_owned();
+    }
+    let deepest = text::deepest(error);
+    match deepest.as_str() {
+        "tunnel error: unexpected end of file" => "the proxy closed the connection".to_owned(),
+        "tunnel error: proxy headers too long for tunnel" => "the proxy sent too many response headers".to_owned(),
+        words => {
+            let words = words.strip_prefix("failed to lookup address information: ").unwrap_or(words);
+            words.strip_prefix("tunnel error: ").unwrap_or(words).trim_end_matches(['.', ' ']).to_owned()
+        }
+    }
+}
+
+fn is_timeout(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_timeout)
+}
+
+const fn io_words(kind: io::ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        io::ErrorKind::ConnectionRefused => "connection refused",
+        io::ErrorKind::ConnectionReset => "the connection was reset",
+        io::ErrorKind::ConnectionAborted => "the connection was aborted",
+        io::ErrorKind::NotConnected | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
+            "the connection was closed"
+        }
+        io::ErrorKind::TimedOut => "the connection timed out",
+        io::ErrorKind::HostUnreachable => "no route to the host",
+        io::ErrorKind::NetworkUnreachable => "the network is unreachable",
+        io::ErrorKind::NetworkDown => "the network is down",
+        io::ErrorKind::AddrNotAvailable => "this computer has no IP address for the connection",
+        _ => return None,
+    })
+}
+
+/// Returns the words for what hyper met in HTTP/1.1.
+fn http_words(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let Some(cause) = error.downcast_ref::<hyper::Error>() else { return http_words(error.source()?) };
+    if cause.is_parse() {
+        Some("the response is not valid HTTP")
+    } else if cause.is_timeout() {
+        Some("the connection timed out")
+    } else if cause.is_incomplete_message() || cause.is_closed() || cause.is_canceled() || cause.is_body_write_aborted()
+    {
+        Some("the connection was closed")
+    } else {
+        cause.source().and_then(http_words)
+    }
+}
+
+/// Returns what TLS met, in words.
+pub(crate) fn tls_words(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(fault) => format!("the certificate {}", certificate_words(fault)),
+        rustls::Error::AlertReceived(alert) => alert_words(*alert),
+        rustls::Error::PeerIncompatible(_) => "the server offers no secure TLS version or cipher".to_owned(),
+        rustls::Error::NoCertificatesPresented => "the server sent no certificate".to_owned(),
+        rustls::Error::InvalidMessage(_) if speaks_no_tls(error) => {
+            "the server does not speak TLS on this port".to_owned()
+        }
+        rustls::Error::General(text) => text::one_line(text.as_bytes()),
+        _ => "the server violates the TLS protocol".to_owned(),
+    }
+}
+
+/// Returns what is wrong with a certificate.
+pub(crate) const fn certificate_words(fault: &CertificateError) -> &'static str {
+    use CertificateError as Fault;
+    match fault {
+        Fault::UnknownIssuer => "has an issuer that this computer does not trust",
+        Fault::Expired | Fault::ExpiredContext { .. } => "expired",
+        Fault::NotValidYet | Fault::NotValidYetContext { .. } => "is not valid yet",
+        Fault::NotValidForName | Fault::NotValidForNameContext { .. } => "is for another host name",
+        Fault::Revoked => "was revoked",
+        Fault::BadEncoding => "is malformed",
+        Fault::BadSignature => "has an invalid signature",
+        Fault::InvalidPurpose | Fault::InvalidPurposeContext { .. } => "is not a server's",
+        Fault::UnhandledCriticalExtension => "has an unknown critical extension",
+        Fault::UnknownRevocationStatus | Fault::ExpiredRevocationList | Fault::ExpiredRevocationListContext { .. } => {
+            "has an unknown revocation status"
+        }
+        _ => "is not accepted by this computer",
+    }
+}
+
+/// Returns what a TLS alert of the server says (RFC 8446 §6.2).
+pub(crate) fn alert_words(alert: AlertDescription) -> String {
+    use AlertDescription as Alert;
+    match alert {
+        Alert::ProtocolVersion => "the server offers only outdated TLS versions".to_owned(),
+        Alert::HandshakeFailure | Alert::InsufficientSecurity => {
+            "the server offers no secure TLS version or cipher".to_owned()
+        }
+        Alert::UnrecognisedName => "the server has no certificate for this host name".to_owned(),
+        Alert::CertificateRequired => "the server requires a client certificate".to_owned(),
+        alert => format!("the server sent TLS alert {}", u8::from(alert)),
+    }
+}
+
 /// Returns whether the proxy wants credentials.
-pub(crate) fn wants_password(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(crate) fn wants_password(error: &(dyn Error + 'static)) -> bool {
     error.to_string().contains(PROXY_AUTHORIZATION) || error.source().is_some_and(wants_password)
 }
 
 /// Returns whether a response over HTTP/1.1 has more header lines, or longer ones, than hyper reads.
-pub(crate) fn is_head_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(crate) fn is_head_too_large(error: &(dyn Error + 'static)) -> bool {
     error.to_string().contains("message head is too large") || error.source().is_some_and(is_head_too_large)
 }
 
 /// Returns whether a proxy refused CONNECT. hyper-util keeps the kind to itself, so its words are compared.
-pub(crate) fn refused_by_proxy(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(crate) fn refused_by_proxy(error: &(dyn Error + 'static)) -> bool {
     let text = error.to_string();
     text.contains(PROXY_AUTHORIZATION)
         || text.contains("tunnel error: unsuccessful")
         || error.source().is_some_and(refused_by_proxy)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::OtherError;
+
+    use super::*;
+
+    #[test]
+    fn words_are_of_no_library() {
+        let io = |kind: io::ErrorKind| io::Error::from(kind);
+        let other = CertificateError::Other(OtherError(Arc::new(io::Error::other("CaUsedAsEndEntity"))));
+        let errors: [(Box<dyn Error>, &str); 8] = [
+            (Box::new(io(io::ErrorKind::ConnectionRefused)), "connection refused"),
+            (Box::new(io::Error::from_raw_os_error(111)), "connection refused"),
+            (
+                Box::new(io::Error::other(rustls::Error::InvalidCertificate(other))),
+                "the certificate is not accepted by this computer",
+            ),
+            (
+                Box::new(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)),
+                "the server does not speak TLS on this port",
+            ),
+            (
+                Box::new(rustls::Error::AlertReceived(AlertDescription::HandshakeFailure)),
+                "the server offers no secure TLS version or cipher",
+            ),
+            (Box::new(rustls::Error::AlertReceived(AlertDescription::DecryptError)), "the server sent TLS alert 51"),
+            (Box::new(h2::Error::from(h2::Reason::PROTOCOL_ERROR)), "HTTP/2 error PROTOCOL_ERROR"),
+            (
+                Box::new(io::Error::other("failed to lookup address information: Name or service not known")),
+                "Name or service not known",
+            ),
+        ];
+        for (error, expected) in errors {
+            if cfg!(target_os = "linux") || !error.to_string().contains("os error") {
+                assert_eq!(words(&*error), expected, "{error:?}");
+            }
+        }
+    }
 }

@@ -35,7 +35,7 @@ const FREE: u64 = 8 * 1024 * 1024;
 
 /// The body expands more than any message does.
 #[derive(Debug, thiserror::Error)]
-#[error("its compressed body expands more than {MOST_EXPANSION}-fold")]
+#[error("the compressed body expands more than {MOST_EXPANSION}-fold")]
 pub(crate) struct ExpandsTooMuch;
 
 /// Returns whether this is why a body could not be read.

@@ -119,8 +119,9 @@ impl AuthorizationAttempt {
         };
         let length: usize = scopes.iter().chain(&resource).map(String::len).sum();
         if length > LONGEST_WISH {
-            let host = host(context.http.server());
-            return Err(Error::Metadata(format!("{host} names scopes of {length} bytes, more than an address holds")));
+            return Err(Error::Metadata(format!(
+                "the server names scopes of {length} bytes, which is too long for a URL"
+            )));
         }
         let prover = prover(context, &discovered, challenge, used.as_deref())?;
         let needed = needed.unwrap_or_default();
@@ -152,7 +153,7 @@ impl AuthorizationAttempt {
                 if info.is_some_and(|info| info.contains_key("client_secret")) {
                     let server = host(context.http.server());
                     let sentence = format!(
-                        "the client_secret goes to {named}, which only {server} names: if that is right, add --issuer {named}"
+                        "mcp-remote sends your client_secret to {named}, which only {server} names as its authorization server"
                     );
                     context.facts.warn(report::warn(Code::IssuerNotNamed, sentence));
                 }
@@ -226,7 +227,7 @@ fn prover(
     let accepts = |list: &[String]| list.is_empty() || list.iter().any(|name| name == Prover::ALGORITHM);
     if !accepts(&challenge.dpop_algorithms) || !accepts(listed.unwrap_or_default()) {
         let issuer = discovered.server.issuer.clone();
-        return Err(Error::Unsupported { issuer, what: "takes no proofs of possession signed with ES256" });
+        return Err(Error::Unsupported { issuer, what: "does not accept DPoP proofs signed with ES256" });
     }
     context.prover().map(Some)
 }

@@ -391,7 +391,7 @@ async fn wait(
     let done = async {
         match flight.wait_for(|phase| matches!(phase, Phase::Done(_))).await.as_deref() {
             Ok(Phase::Done(result)) => result.clone(),
-            _ => Err(Error::Local("the sign-in was broken off".to_owned())),
+            _ => Err(Error::Local("the sign-in was interrupted".to_owned())),
         }
     };
     let done = async { unless_stuck(context, done).await.map_err(Error::Store)? };

@@ -67,7 +67,7 @@ impl Credential {
     pub(crate) fn apply(&self, headers: &mut HeaderMap, method: &Method, url: &Url) -> Result<(), Error> {
         let scheme = if self.prover.is_some() { "DPoP" } else { "Bearer" };
         let mut value = HeaderValue::from_str(&format!("{scheme} {}", self.token.expose()))
-            .map_err(|_| Error::Local("the access token has a character that no header may have".to_owned()))?;
+            .map_err(|_| Error::Local("the access token has a character that is not allowed in a header".to_owned()))?;
         value.set_sensitive(true);
         headers.insert(header::AUTHORIZATION, value);
         if let Some(prover) = &self.prover {

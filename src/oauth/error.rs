@@ -45,18 +45,18 @@ pub(crate) enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Self::Registration => "the registration",
+            Self::Registration => "the client registration",
             Self::SignInPage => "opening the sign-in page",
             Self::SignIn => "the sign-in",
-            Self::CodeExchange => "the exchange of the code",
-            Self::DeviceSignIn => "the sign-in with a code",
-            Self::ClientSignIn => "the client's sign-in",
-            Self::TokenExchange => "the exchange at the identity provider",
+            Self::CodeExchange => "the authorization code exchange",
+            Self::DeviceSignIn => "the device code sign-in",
+            Self::ClientSignIn => "the client credentials request",
+            Self::TokenExchange => "the token exchange with the identity provider",
             Self::IdJagSignIn => "the sign-in with the identity provider's assertion",
             Self::WorkloadSignIn => "the sign-in with the platform's assertion",
-            Self::Refresh => "the refresh",
-            Self::Revocation => "the revocation",
-            Self::Tokens => "the authorization server gives",
+            Self::Refresh => "the token refresh",
+            Self::Revocation => "the token revocation",
+            Self::Tokens => "the token response",
             Self::Request => "the request",
         })
     }
@@ -143,13 +143,13 @@ impl From<String> for ErrorCode {
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The server wants a credential and says nowhere how one is obtained.
-    #[error("it answers HTTP 401 and offers no sign-in: {0}")]
+    #[error("the server requires a credential (HTTP 401) and supports no sign-in: {0}")]
     NotOffered(String),
     /// A metadata document is unusable, or none was found where there must be one.
     #[error("{0}")]
     Metadata(String),
     /// The metadata describe another resource than the server, and MUST NOT be used (RFC 9728 §3.3).
-    #[error("its metadata are those of another resource, {named}")]
+    #[error("the server's metadata is for another resource ({named})")]
     OtherResource {
         /// Which.
         named: String,
@@ -161,7 +161,7 @@ pub(crate) enum Error {
         issuer: String,
     },
     /// The place of a metadata document is closed to us, which leaves open whether there is one.
-    #[error("the metadata at {place} are refused: HTTP 403 {words}")]
+    #[error("the server rejected the request for the metadata at {place} (HTTP 403{})", quoted(words))]
     MetadataRefused {
         /// Which.
         place: String,
@@ -169,7 +169,7 @@ pub(crate) enum Error {
         words: String,
     },
     /// A bot filter has answered in the place of a server.
-    #[error("{host} answers HTTP {} ({words})", status.as_u16())]
+    #[error("a bot filter in front of {host} blocked mcp-remote (HTTP {}{})", status.as_u16(), quoted(words))]
     Filtered {
         /// Whom it stands in front of.
         host: String,
@@ -179,7 +179,7 @@ pub(crate) enum Error {
         words: String,
     },
     /// The metadata of an authorization server name another issuer, and MUST NOT be used (RFC 8414 §3.3).
-    #[error("the metadata at {place} name the issuer {published}, not {named}")]
+    #[error("the metadata at {place} names the issuer {published}, but mcp-remote asked for {named} there")]
     IssuerMismatch {
         /// Where they are.
         place: String,
@@ -189,7 +189,7 @@ pub(crate) enum Error {
         named: String,
     },
     /// An endpoint redirects a request that is not sent to another place.
-    #[error("{step} at {from} is redirected (HTTP {}) to {to}, where it is not sent", status.as_u16())]
+    #[error("{from} redirects {step} to {to}, which mcp-remote does not follow (HTTP {})", status.as_u16())]
     Moved {
         /// What was asked for.
         step: Step,
@@ -201,7 +201,7 @@ pub(crate) enum Error {
         to: String,
     },
     /// The authorization server registers no client at the moment.
-    #[error("{issuer} is too busy to register a client ({why}){}", wait(*after))]
+    #[error("{issuer} is too busy to register a client{} ({why})", wait(*after))]
     RegistrationBusy {
         /// The authorization server.
         issuer: String,
@@ -211,13 +211,13 @@ pub(crate) enum Error {
         after: Option<Duration>,
     },
     /// The metadata do not list S256 (MCP 2025-11-25, Authorization, Authorization Code Protection).
-    #[error("{issuer} does not say that it supports PKCE with S256")]
+    #[error("{issuer} does not advertise PKCE with S256")]
     NoPkce {
         /// The authorization server.
         issuer: String,
     },
     /// A URL that another party named must not be requested.
-    #[error("{what} is refused: {why}")]
+    #[error("{what} is not usable: {why}")]
     Address {
         /// Which.
         what: String,
@@ -227,13 +227,13 @@ pub(crate) enum Error {
         near: bool,
     },
     /// There is no client ID, and the authorization server does not support dynamic client registration.
-    #[error("{issuer} registers no clients by itself")]
+    #[error("{issuer} does not support dynamic client registration")]
     NoClient {
         /// The authorization server.
         issuer: String,
     },
     /// The sign-in page is neither the issuer's nor that of the party that gets the code (RFC 9700 §4.4).
-    #[error("{issuer} sends you to sign in at {page}, which is another party's site")]
+    #[error("{issuer} sends you to sign in with {page}, which is another site")]
     ForeignPage {
         /// The authorization server.
         issuer: String,
@@ -241,13 +241,13 @@ pub(crate) enum Error {
         page: String,
     },
     /// A platform's assertion would go to whomever the server names.
-    #[error("it names the authorization server {named}, which the platform's assertion may not be meant for")]
+    #[error("the server names the authorization server {named}, which the platform's assertion may not be for")]
     IssuerNotNamed {
         /// The authorization server.
         named: String,
     },
     /// The configured client belongs to another authorization server.
-    #[error("the configured client was registered with {registered}, but the server now sends its users to {named}")]
+    #[error("your client ID was registered with {registered}, but the server now uses {named} for sign-ins")]
     OtherIssuer {
         /// Whose client it is.
         registered: String,
@@ -263,7 +263,7 @@ pub(crate) enum Error {
         what: &'static str,
     },
     /// An error answer of the authorization server (RFC 6749 §4.1.2.1, §5.2; RFC 7591 §3.2.2).
-    #[error("{step} was refused: {}", words(error.as_str(), description.as_deref()))]
+    #[error("the authorization server rejected {step}: {}", words(error.as_str(), description.as_deref()))]
     Refused {
         /// What was asked for.
         step: Step,
@@ -273,7 +273,7 @@ pub(crate) enum Error {
         description: Option<String>,
     },
     /// The authorization server does not accept the redirect URI (RFC 6749 §3.1.2.4, RFC 7591 §3.2.2).
-    #[error("the redirect URI {redirect_uri} was refused: {why}")]
+    #[error("the authorization server rejected the redirect URI {redirect_uri}: {why}")]
     RedirectRefused {
         /// Ours.
         redirect_uri: String,
@@ -281,7 +281,7 @@ pub(crate) enum Error {
         why: String,
     },
     /// An answer of the authorization server that makes no sense.
-    #[error("{step}: {what}")]
+    #[error("{step} failed: {what}")]
     Answer {
         /// What was asked for.
         step: Step,
@@ -291,13 +291,13 @@ pub(crate) enum Error {
         status: Option<StatusCode>,
     },
     /// The redirect's `iss` is not the issuer that was asked (RFC 9207 §2.4).
-    #[error("the answer came from another authorization server than {expected}")]
+    #[error("the response came from another authorization server, not from {expected}, so it is ignored")]
     WrongIssuer {
         /// Who was asked.
         expected: String,
     },
     /// The redirect's port cannot be had.
-    #[error("port {port} of this machine is taken")]
+    #[error("cannot listen on callback port {port}")]
     Port {
         /// Which.
         port: u16,
@@ -319,22 +319,22 @@ pub(crate) enum Error {
         prompt: Option<String>,
     },
     /// Nobody came.
-    #[error("nobody signed in within {} minutes", after.as_secs() / 60)]
+    #[error("you did not sign in within {} minutes", after.as_secs() / 60)]
     NobodyCame {
         /// How long was waited.
         after: Duration,
     },
     /// The server refuses a token that was obtained for it just now.
-    #[error("it refuses the token that was just obtained for it: {0}")]
+    #[error("the server rejected a token that was just issued for it ({0})")]
     TokenRefused(String),
     /// The server asks for a scope that was asked for already.
-    #[error("it still asks for more than was granted ({0})")]
+    #[error("the server requires more scopes than the authorization server granted ({0})")]
     ScopeRefused(String),
     /// The user's own credential was refused.
-    #[error("it refuses the credential given with --header ({0})")]
+    #[error("the server rejected the credential passed with --header: {0}")]
     HeaderRefused(String),
     /// No connection to the authorization server, or it broke.
-    #[error("no answer from {host}: {why}")]
+    #[error("{host} is not available: {why}")]
     Network {
         /// Whom.
         host: String,
@@ -351,14 +351,25 @@ pub(crate) enum Error {
 
 fn wait(after: Option<Duration>) -> String {
     after.map_or_else(String::new, |after| match after.as_secs() {
-        seconds @ 0..120 => format!("; wait {seconds} s"),
-        seconds => format!("; wait {} min", seconds.div_ceil(60)),
+        seconds @ 0..120 => format!(" for the next {seconds} s"),
+        seconds => format!(" for the next {} min", seconds.div_ceil(60)),
     })
+}
+
+/// Returns the status of an unexpected response, with the words that came with it.
+pub(crate) fn status_and_words(status: StatusCode, words: &str) -> String {
+    let words = if words.is_empty() { String::new() } else { format!(" (\"{words}\")") };
+    format!("HTTP {}{words}", status.as_u16())
+}
+
+/// Returns the words of another party as they follow a status.
+fn quoted(words: &str) -> String {
+    if words.is_empty() { String::new() } else { format!(", \"{words}\"") }
 }
 
 fn words(error: &str, description: Option<&str>) -> String {
     match description {
-        Some(description) if !description.is_empty() => format!("{error} ({description})"),
+        Some(description) if !description.is_empty() => format!("{error} (\"{description}\")"),
         _ => error.to_owned(),
     }
 }

@@ -103,7 +103,7 @@ async fn obtain_anew(
     let refused = attempt.used.as_ref().and_then(|used| used.refused_when_new(context.now()));
     let last_resort = if needs_person { Obtained::SignedIn } else { Obtained::Refreshed };
     if !step_up && refused == Some(last_resort) {
-        let why = challenge.error_description.as_deref().unwrap_or("it does not say why");
+        let why = challenge.error_description.as_deref().unwrap_or("no reason given");
         let Some(remedied) = remedies::after_token_refused(context, &attempt) else {
             return Err(Error::TokenRefused(one_line(why.as_bytes())));
         };

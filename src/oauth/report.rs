@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //!
-//! - A report names the MCP server, and has the authorization server's own words where there are some.
+//! - A report names the MCP server once, and quotes the authorization server's own words where there are any.
 
 use reqwest::Url;
 
@@ -18,77 +18,51 @@ use crate::{
             NAME_THE_ADDRESS, OMIT_PROMPT, SIGN_IN_THERE,
         },
     },
-    text::host,
+    text::{host, reason},
 };
 
 impl Report {
-    /// Tells why there is no authorization.
+    /// Reports why there is no authorization for `server`.
     pub(crate) fn of_authorization(error: &Error, server: &Url) -> Self {
         let host = host(server);
-        let plain = |code| Self::new(code, format!("{host}: {error}"), None);
+        let exact = |code, hint| Self::new(code, sentence(error, &host), hint);
+        let plain = |code| exact(code, None);
         match error {
             Error::NotOffered(_) => plain(Code::Unauthorized),
             Error::HeaderRefused(_) => Self { status: Some(401), ..plain(Code::CredentialRefused) },
-            Error::Waiting { prompt: Some(url) } => {
-                let at = page_host(url).map_or_else(String::new, |page| format!(" with {page}"));
-                Self::new(
-                    Code::SignInNeeded,
-                    format!("{host} needs you to sign in{at}: open {url}"),
-                    Some(SIGN_IN_THERE),
-                )
-            }
-            Error::Waiting { prompt: None } => {
-                Self::new(Code::SignInNeeded, format!("{host} needs you to sign in"), None)
-            }
-            Error::AnotherAsks { prompt } => {
-                let at = prompt.as_ref().map_or_else(String::new, |url| format!(" at {url}"));
-                let sentence = format!("another mcp-remote process is waiting for you to sign in to {host}{at}");
-                Self::new(Code::SignInNeeded, sentence, Some(FINISH_IN_BROWSER))
-            }
+            Error::Waiting { prompt: Some(_) } => exact(Code::SignInNeeded, Some(SIGN_IN_THERE)),
+            Error::Waiting { prompt: None } => plain(Code::SignInNeeded),
+            Error::AnotherAsks { .. } => exact(Code::SignInNeeded, Some(FINISH_IN_BROWSER)),
             Error::NobodyCame { .. } => plain(Code::SignInTimedOut),
-            Error::NoPkce { .. } => {
-                Self::new(Code::NoPkce, format!("{host} cannot be signed in to safely: {error}"), None)
-            }
+            Error::NoPkce { .. } => plain(Code::NoPkce),
             Error::NoClient { .. } => plain(Code::NoClient),
             Error::OtherIssuer { .. } => plain(Code::OtherIssuer),
             Error::ForeignPage { .. } => plain(Code::ForeignSignInPage),
             Error::IssuerNotNamed { .. } => plain(Code::IssuerNotNamed),
-            Error::Port { port, source, holder } => {
-                let reason = match holder {
-                    Some(holder) => format!("{holder} has it"),
-                    None => source.to_string(),
-                };
-                let sentence =
-                    format!("the sign-in to {host} needs port {port} of this computer, which cannot be had: {reason}");
-                Self::new(Code::PortTaken, sentence, None)
-            }
+            Error::Port { .. } => plain(Code::PortTaken),
             Error::ScopeRefused(_) => plain(Code::InsufficientScope),
             Error::TokenRefused(_) => plain(Code::TokenRefused),
             Error::Network { .. } => plain(Code::AuthorizationServerUnreachable),
-            Error::WrongIssuer { .. } => {
-                Self::new(Code::WrongIssuer, format!("the sign-in to {host} was broken off: {error}"), None)
-            }
+            Error::WrongIssuer { .. } => plain(Code::WrongIssuer),
             Error::Address { near, .. } => plain(if *near { Code::PrivateAddress } else { Code::BadAddress }),
-            // Nobody is sent to an address that is not encrypted.
+            // Users must not be sent to a URL that is not encrypted.
             Error::OtherResource { named } if named.starts_with("http://") => {
-                Self::new(Code::ResourceMismatch, format!("{host}: {error}"), Some(FORWARD_SCHEME))
+                exact(Code::ResourceMismatch, Some(FORWARD_SCHEME))
             }
             Error::OtherResource { .. } => plain(Code::ResourceMismatch),
-            Error::NoMetadata { .. } => Self::new(Code::BadMetadata, format!("{host}: {error}"), Some(GIVE_ENDPOINTS)),
+            Error::NoMetadata { .. } => exact(Code::BadMetadata, Some(GIVE_ENDPOINTS)),
             Error::Metadata(_) | Error::MetadataRefused { .. } => plain(Code::BadMetadata),
-            Error::IssuerMismatch { .. } => Self::new(Code::BadMetadata, format!("{host}: {error}"), Some(NAME_ISSUER)),
+            Error::IssuerMismatch { .. } => exact(Code::BadMetadata, Some(NAME_ISSUER)),
             Error::Filtered { status, .. } => Self { status: Some(status.as_u16()), ..plain(Code::BotFilter) },
-            Error::Moved { .. } => Self::new(Code::BadMetadata, format!("{host}: {error}"), Some(NAME_ENDPOINT)),
+            Error::Moved { .. } => exact(Code::BadMetadata, Some(NAME_ENDPOINT)),
             Error::RegistrationBusy { .. } => plain(Code::RegistrationBusy),
             Error::Unsupported { .. } => plain(Code::GrantNotOffered),
-            Error::RedirectRefused { redirect_uri, .. } => {
-                Self::new(Code::RedirectUriRefused, format!("{host}: {error}"), other_host(redirect_uri))
-            }
+            Error::RedirectRefused { redirect_uri, .. } => exact(Code::RedirectUriRefused, other_host(redirect_uri)),
             Error::Answer { step: Step::Registration, .. } => plain(Code::RegistrationRefused),
             Error::Refused { error: kind, description: Some(words), .. }
                 if kind.is_of_request() && words.to_ascii_lowercase().contains("prompt") =>
             {
-                Self::new(Code::SignInRefused, format!("{host}: {error}"), Some(OMIT_PROMPT))
+                exact(Code::SignInRefused, Some(OMIT_PROMPT))
             }
             _ if error.is_of_client_authentication() => plain(Code::UnknownClient),
             Error::Answer { .. } => plain(Code::AuthorizationServerFailed),
@@ -106,6 +80,44 @@ impl Report {
             }),
             Error::Store(_) => plain(Code::StoreUnavailable),
             Error::Local(_) => plain(Code::SignInFailed),
+        }
+    }
+}
+
+/// Returns the sentence of a report, which names the MCP server at `host` once.
+fn sentence(error: &Error, host: &str) -> String {
+    match error {
+        Error::Waiting { prompt: Some(url) } => {
+            let with = page_host(url).map_or_else(String::new, |page| format!(" with {page}"));
+            format!("{host} needs you to sign in{with}: open {url} in your browser")
+        }
+        Error::Waiting { prompt: None } => format!("{host} needs you to sign in"),
+        Error::AnotherAsks { prompt } => {
+            let open = prompt.as_ref().map_or_else(String::new, |url| format!(": open {url} in your browser"));
+            format!("another mcp-remote process is waiting for you to sign in to {host}{open}")
+        }
+        Error::NobodyCame { after } => format!("you did not sign in to {host} within {} minutes", after.as_secs() / 60),
+        Error::Port { port, source, holder } => {
+            let reason = match holder {
+                Some(holder) => format!("{holder} uses it"),
+                None => reason(source),
+            };
+            format!("cannot listen on callback port {port} for the sign-in to {host}: {reason}")
+        }
+        Error::Network { host: other, why } if other == host => {
+            format!("the authorization server {host} is not available: {why}")
+        }
+        Error::Network { host: other, why } => {
+            format!("cannot sign in to {host}: the authorization server {other} is not available: {why}")
+        }
+        Error::Store(_) => error.to_string(),
+        error => {
+            let text = error.to_string();
+            match text.strip_prefix("the server ") {
+                Some(rest) => format!("{host} {rest}"),
+                None if text.contains(host) => format!("cannot sign in: {text}"),
+                None => format!("cannot sign in to {host}: {text}"),
+            }
         }
     }
 }
@@ -149,8 +161,31 @@ mod tests {
         let report = Report::of_authorization(&Error::NobodyCame { after: Duration::from_secs(1800) }, &server);
         assert_eq!(
             report.line(),
-            "mcp.example: nobody signed in within 30 minutes [sign_in_timed_out]. Tip: sign in again: mcp-remote login, with the arguments of this entry"
+            "you did not sign in to mcp.example within 30 minutes. Tip: run mcp-remote login in a terminal, with the \
+             arguments of this entry [Details: mcp-remote explain sign_in_timed_out]"
         );
+    }
+
+    #[test]
+    fn sentence_names_the_server_once() {
+        let words = |error: &Error| sentence(error, "a.example");
+        let no_client = |issuer: &str| Error::NoClient { issuer: issuer.to_owned() };
+        for (error, expected) in [
+            (
+                Error::TokenRefused("wrong audience".to_owned()),
+                "a.example rejected a token that was just issued for it (wrong audience)",
+            ),
+            (
+                no_client("https://as.example"),
+                "cannot sign in to a.example: https://as.example does not support dynamic client registration",
+            ),
+            (
+                no_client("https://a.example"),
+                "cannot sign in: https://a.example does not support dynamic client registration",
+            ),
+        ] {
+            assert_eq!(words(&error), expected);
+        }
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(crate) enum Error {
         certificate: Option<Box<CertificateInfo>>,
     },
     /// The proxy refuses to lead to the server: trying again would fail again.
-    #[error("the proxy refuses")]
+    #[error("the proxy refused to connect")]
     Proxy {
         /// What the client says.
         source: reqwest::Error,
@@ -62,10 +62,10 @@ pub(crate) enum Error {
     #[error("the connection broke")]
     Broken(#[source] reqwest::Error),
     /// The server has not begun the request, again and again: it did not run.
-    #[error("the server does not begin the request")]
+    #[error("the server accepts no more concurrent requests")]
     NotBegun,
     /// Nothing came for this long.
-    #[error("no {what} for {} s", after.as_secs_f32())]
+    #[error("the server sent no {what} within {} s", after.as_secs_f32())]
     Silent {
         /// What was waited for.
         what: &'static str,
@@ -79,7 +79,7 @@ pub(crate) enum Error {
     #[error("{0}")]
     Unauthorized(Box<oauth::error::Error>),
     /// The server no longer knows the session; a new one may take the message.
-    #[error("the session is lost")]
+    #[error("the server lost the session")]
     SessionLost {
         /// How the server says so.
         refusal: Box<Refusal>,
@@ -89,13 +89,13 @@ pub(crate) enum Error {
         lasted: Duration,
     },
     /// An answer's stream broke off, and could not be resumed.
-    #[error("the answer's stream broke off and could not be resumed: {0}")]
+    #[error("the response broke off and could not be resumed: {0}")]
     NotResumed(Box<Self>),
     /// The session was lost and cannot be had back.
-    #[error("the session was lost and the server refuses a new one: {0}")]
+    #[error("the server lost the session and rejected a new one: {0}")]
     NoNewSession(String),
     /// The server is at another place, and what goes there is for the user to say.
-    #[error("redirected to {to}")]
+    #[error("the server redirects to {to}")]
     Redirected {
         /// Status of the redirect.
         status: StatusCode,
@@ -105,30 +105,30 @@ pub(crate) enum Error {
         place: Place,
     },
     /// A sign-in for people stands in front of the server.
-    #[error("a web sign-in stands in front of this server: it {seen}")]
+    #[error("a web sign-in protects the server, which {seen}")]
     WebSignIn {
         /// Of the answer.
         status: StatusCode,
         /// What the answer did.
         seen: String,
     },
-    /// An answer that is neither JSON nor an event stream.
-    #[error("not an MCP server: {0}")]
+    /// A response that is neither JSON nor an event stream: what the server did.
+    #[error("the server {0}")]
     NotMcp(String),
     /// A JSON answer that is none.
-    #[error("the answer is not a message: {0}")]
+    #[error("the server sent an invalid response: {0}")]
     BadMessage(Malformed),
     /// A body in an encoding that was not asked for.
-    #[error("the answer has Content-Encoding {0}, which was not asked for")]
+    #[error("the response has Content-Encoding {0}, which mcp-remote did not ask for")]
     Encoded(String),
     /// An answer or event beyond the limit.
-    #[error("the answer is longer than {limit} bytes")]
+    #[error("the response is longer than {limit} bytes")]
     TooLarge {
         /// In bytes.
         limit: usize,
     },
     /// The responses in flight take all the memory that there is for them.
-    #[error("the answers in flight take more than {limit} bytes")]
+    #[error("the responses in flight are longer than {limit} bytes in total")]
     NoRoom {
         /// In bytes.
         limit: usize,
@@ -136,29 +136,29 @@ pub(crate) enum Error {
     /// A compressed body that expands more than any message does.
     #[error("{}", ExpandsTooMuch)]
     Expands,
-    /// The server ended its answer without answering.
-    #[error("{0}")]
+    /// The server completed its response without an answer: what it did instead.
+    #[error("the server {0}")]
     NoAnswer(&'static str),
     /// The answer to a POST is the event stream of the other transport.
-    #[error("the server speaks HTTP+SSE (MCP 2024-11-05) at this URL")]
+    #[error("the server supports only HTTP+SSE (MCP 2024-11-05) at this URL")]
     SpeaksHttpSse,
     /// HTTP+SSE: the stream broke off and was not open again in time.
-    #[error("the event stream is down and did not come back in time: {0}")]
+    #[error("the event stream broke and did not reopen in time: {0}")]
     StreamDown(Arc<Self>),
-    /// HTTP+SSE: the stream did not name an endpoint.
-    #[error("{0}")]
+    /// HTTP+SSE: the stream did not name an endpoint; what the server did instead.
+    #[error("the server {0}")]
     NoEndpoint(String),
-    /// HTTP+SSE: the endpoint is no address, or one elsewhere.
-    #[error("{0}")]
+    /// HTTP+SSE: the endpoint is not a URL, or one elsewhere; what the server did.
+    #[error("the server {0}")]
     BadEndpoint(String),
     /// The server speaks legacy versions only, and was asked in a modern one.
-    #[error("the server does not speak MCP 2026-07-28{}", words.as_ref().map_or_else(String::new, |words| format!(": {words}")))]
+    #[error("the server does not support MCP 2026-07-28{}", words.as_ref().map_or_else(String::new, |words| format!(": {words}")))]
     LegacyServer {
         /// What it has answered, if it was asked now.
         words: Option<String>,
     },
     /// The server has answered `initialize` as modern servers do.
-    #[error("the server does not speak with initialize: {}", words_of(.0))]
+    #[error("the server rejected initialize: {}", words_of(.0))]
     NotLegacy(Box<Message>),
     /// The server speaks modern versions only, and was asked with `initialize`.
     #[error("{sentence}")]
@@ -233,7 +233,7 @@ impl std::fmt::Display for Refusal {
         if let Some(reason) = self.status.canonical_reason() {
             write!(formatter, " {reason}")?;
         }
-        if self.text.is_empty() { Ok(()) } else { write!(formatter, ": {}", self.text) }
+        if self.text.is_empty() { Ok(()) } else { write!(formatter, " (\"{}\")", self.text) }
     }
 }
 
@@ -365,8 +365,10 @@ pub(crate) fn same_origin(one: &Url, other: &Url) -> bool {
     one.origin() == other.origin()
 }
 
-/// What a server says in an answer, for people.
-fn words_of(answer: &Message) -> String {
-    let words = peek::error(&answer.body).and_then(|error| error.message);
-    one_line(words.unwrap_or_else(|| "it names a version without initialize".to_owned()).as_bytes())
+/// Returns what a server says in an answer, for users.
+pub(super) fn words_of(answer: &Message) -> String {
+    match peek::error(&answer.body).and_then(|error| error.message) {
+        Some(words) => format!("\"{}\"", one_line(words.as_bytes())),
+        None => "it answered with a protocol version that has no initialize".to_owned(),
+    }
 }

@@ -118,7 +118,7 @@ impl HttpSse {
             pending: Mutex::default(),
             wanted: Notify::new(),
             waiting: AtomicUsize::new(0),
-            down: Mutex::new(Arc::new(Error::NoAnswer("the stream ended"))),
+            down: Mutex::new(Arc::new(Error::NoAnswer("ended the event stream"))),
             generation: AtomicU64::new(0),
         });
         Ok(Connection::new(transport.clone(), transport.keep_open(stream)))
@@ -159,18 +159,20 @@ impl HttpSse {
         let mut endpoint = self.endpoint.subscribe();
         let known = tokio::time::timeout(self.core.limits.retry_for, endpoint.wait_for(Option::is_some)).await;
         match known {
-            Ok(Ok(known)) => known.clone().ok_or(Error::NoAnswer("the stream ended")),
+            Ok(Ok(known)) => known.clone().ok_or(Error::NoAnswer("ended the event stream")),
             _ => Err(Error::StreamDown(self.down.guard().clone())),
         }
     }
 
     /// Sends a request and waits for its answer, which the host gets too unless it is `own`.
     async fn ask(&self, request: &Message, endpoint: &Url, own: bool) -> Result<Message, Error> {
-        let Shape::Request { id, method } = &request.shape else { return Err(Error::NoAnswer("not a request")) };
+        let Shape::Request { id, method } = &request.shape else {
+            return Err(Error::NoAnswer("was not asked: the message is not a request"));
+        };
         let (sender, answer) = oneshot::channel();
         self.pending.guard().push(Pending { id: id.clone(), method: method.clone(), waiting: Some(sender), own });
         let exchange = async {
-            let ended = |_| Error::NoAnswer("the stream ended before the answer came");
+            let ended = |_| Error::NoAnswer("ended the event stream before it answered");
             let mut answer = pin!(answer);
             tokio::select! {
                 // The answer counts, whatever becomes of the POST.
@@ -203,7 +205,7 @@ impl HttpSse {
             let mut endpoint = self.endpoint.subscribe();
             let retired = endpoint.wait_for(Option::is_none);
             let error = match self.read(&mut stream, pin!(retired)).await {
-                Ok(_) => Error::NoAnswer("the server has forgotten the stream"),
+                Ok(_) => Error::NoAnswer("no longer knows the event stream"),
                 Err(error) => error,
             };
             self.endpoint.send_replace(None);
@@ -229,7 +231,7 @@ impl HttpSse {
                 event = stream.reader.next(http) => event?,
                 happened = &mut until => return Ok(happened),
             };
-            let Some(event) = event else { return Err(Error::NoAnswer("the server ended the stream")) };
+            let Some(event) = event else { return Err(Error::NoAnswer("ended the event stream")) };
             if matches!(&event.name[..], b"" | b"message") {
                 let beginning = event.data.copy(0..REPORTED);
                 match Message::from_remote(event.data) {
@@ -321,7 +323,7 @@ impl HttpSse {
         let hands = async {
             let answer = self.ask(&initialize, &endpoint, true).await?;
             if let Initialized::Error(error) = Initialized::read(&answer) {
-                return Err(Error::NoNewSession(one_line(error.as_bytes())));
+                return Err(Error::NoNewSession(format!("\"{}\"", one_line(error.as_bytes()))));
             }
             if let Some(initialized) = self.core.handshake.initialized() {
                 self.core.http.post(&endpoint, self.core.http.headers(), &initialized).await?;
@@ -350,7 +352,7 @@ impl Transport for HttpSse {
 
     async fn initialize(&self, initialize: &Message, _retry_for: Duration) -> Result<(), Error> {
         let Some(endpoint) = self.endpoint.borrow().clone() else {
-            return Err(Error::NoAnswer("the stream ended"));
+            return Err(Error::NoAnswer("ended the event stream"));
         };
         let answer = self.ask(initialize, &endpoint, false).await?;
         if let Initialized::Version(version) = Initialized::read(&answer) {
@@ -437,9 +439,10 @@ impl Stream {
                     return Ok(Self { reader, endpoint });
                 }
             }
-            Err(Error::NoEndpoint("the stream ended before it named an endpoint".to_owned()))
+            Err(Error::NoEndpoint("ended the event stream before it named an endpoint".to_owned()))
         };
-        let silent = || Err(Error::NoEndpoint(format!("no endpoint event within {} s", ENDPOINT_PATIENCE.as_secs())));
+        let silent =
+            || Err(Error::NoEndpoint(format!("sent no endpoint event within {} s", ENDPOINT_PATIENCE.as_secs())));
         core.timeout_excluding_sign_in(ENDPOINT_PATIENCE, wait).await.unwrap_or_else(silent)
     }
 }
@@ -455,14 +458,14 @@ fn endpoint(server: &Url, data: &[u8]) -> Result<Url, Error> {
     let text = String::from_utf8_lossy(data);
     let url = server
         .join(text.trim())
-        .map_err(|_| Error::BadEndpoint(format!("the endpoint is no address: {}", one_line(data))))?;
+        .map_err(|_| Error::BadEndpoint(format!("named an invalid endpoint URL (\"{}\")", one_line(data))))?;
     // A server behind a proxy that ends TLS takes its own scheme for the client's.
     let url = with_lost_scheme(server, &url).unwrap_or(url);
     if same_origin(&url, server) {
         Ok(url)
     } else {
         // The user's headers would go to whatever the server names.
-        Err(Error::BadEndpoint(format!("the endpoint is at another origin: {}", url.origin().ascii_serialization())))
+        Err(Error::BadEndpoint(format!("named an endpoint on another server ({})", url.origin().ascii_serialization())))
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn sole_answer(message: Message, unanswered: &[Id]) -> Result<Message
                 Ok(message.with_id(asked))
             } else {
                 let text = one_line(&message.body.to_bytes());
-                Err(Error::NotMcp(format!("JSON came back that is no answer: {text}")))
+                Err(Error::NotMcp(format!("returned JSON that is not a JSON-RPC response (\"{text}\")")))
             }
         }
         _ => Ok(message),

@@ -116,11 +116,7 @@ impl Modern {
             }
             Content::Empty => {}
         }
-        if unanswered.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::NoAnswer("the server accepted the request but sent no answer to it"))
-        }
+        if unanswered.is_empty() { Ok(()) } else { Err(Error::NoAnswer("accepted the request but did not answer it")) }
     }
 
     async fn read_stream(
@@ -144,7 +140,7 @@ impl Modern {
                 Ok(None) => {
                     return Err(match stream.malformed.take() {
                         Some(malformed) => Error::BadMessage(malformed),
-                        None => Error::NoAnswer("the server ended the stream without answering"),
+                        None => Error::NoAnswer("completed the response stream without an answer"),
                     });
                 }
                 Err(error) => return Err(error),
@@ -306,7 +302,7 @@ impl Modern {
         let reader = match self.core.http.content(response).await? {
             Content::Events(reader) => reader,
             Content::Message(answer, _) => return sole_answer(answer, &asked),
-            Content::Empty => return Err(Error::NoAnswer("the answer is empty")),
+            Content::Empty => return Err(Error::NoAnswer("sent an empty response")),
         };
         let mut stream = ResumableStream::new(*reader, StreamKind::Unasked);
         while let Some(message) = stream.next(&self.core.http).await? {
@@ -314,7 +310,7 @@ impl Modern {
                 return Ok(message);
             }
         }
-        Err(Error::NoAnswer("the server ended the stream without answering"))
+        Err(Error::NoAnswer("completed the response stream without an answer"))
     }
 
     /// Asks `server/discover`; returns the answer of a server that speaks a modern version.

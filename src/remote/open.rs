@@ -77,14 +77,14 @@ struct NotShared {
 
 /// The user has ruled the modern era out.
 const ONLY_LEGACY: NotShared = NotShared {
-    before: "this host begins with initialize (MCP 2025-11-25 and earlier), --protocol legacy is set, and ",
+    before: "the host uses MCP 2025-11-25 or earlier (initialize), --protocol legacy is set, and ",
     after: "",
 };
 /// The server is of a later time.
-const NO_VERSION: NotShared = NotShared { before: "mcp-remote speaks MCP 2026-07-28 and earlier, and ", after: "" };
+const NO_VERSION: NotShared = NotShared { before: "mcp-remote supports MCP 2026-07-28 and earlier, and ", after: "" };
 /// The server refuses both questions.
 const NOT_DISCOVERED: NotShared = NotShared {
-    before: "this host begins with initialize (MCP 2025-11-25 and earlier), and ",
+    before: "the host uses MCP 2025-11-25 or earlier (initialize), and ",
     after: ", but does not answer server/discover",
 };
 
@@ -208,7 +208,7 @@ impl Opener {
             (Some(Error::NotLegacy(answer)), Protocol::Legacy) => self.version_not_shared(*answer, &ONLY_LEGACY),
             (Some(Error::NotLegacy(answer)), _) => self.version_not_shared(*answer, &NOT_DISCOVERED),
             (Some(refused), _) => refused,
-            (None, _) => Error::NoAnswer("no question was asked"),
+            (None, _) => Error::NoAnswer("was not asked"),
         })
     }
 
@@ -268,7 +268,7 @@ impl Opener {
         let core = Core::new(self.http.clone(), self.authorizer.clone(), self.limits.clone(), sender);
         let connection = Modern::connect(core, self.eras.clone());
         let Some(question) = legacy_host::discover_for(initialize) else {
-            return Err(Error::NoAnswer("the host's initialize cannot be read"));
+            return Err(Error::NoAnswer("was not asked: the host's initialize cannot be read"));
         };
         let discovered = connection.discover(&question, retry_for).await.map_err(|error| match error.answer() {
             Some(answer) if names_other_versions(answer) => self.version_not_shared(answer.clone(), &NO_VERSION),
@@ -337,7 +337,7 @@ impl Opener {
             };
             refused.get_or_insert(error);
         }
-        Err(refused.unwrap_or(Error::NoAnswer("no question was asked")))
+        Err(refused.unwrap_or(Error::NoAnswer("was not asked")))
     }
 
     /// A modern host at a modern server. Whether it is one is asked with `server/discover`, the host's own or one with the
@@ -347,7 +347,9 @@ impl Opener {
         let is_discover = first.method() == Some(DISCOVER);
         if is_discover || !is_known {
             let question = if is_discover { Some(first.clone()) } else { era::discover_like(first) };
-            let Some(question) = question else { return Err(Error::NoAnswer("the host's request cannot be read")) };
+            let Some(question) = question else {
+                return Err(Error::NoAnswer("was not asked: the host's request cannot be read"));
+            };
             let answer = connection.discover(&question, retry_for).await?;
             if let (true, Some(id)) = (is_discover, first.requests().next()) {
                 self.events.send(Event::Message(answer.with_id(id))).await;
@@ -365,7 +367,7 @@ impl Opener {
         known: Option<&KnownEra>,
         retry_for: Duration,
     ) -> Result<Remote, Error> {
-        let unreadable = || Error::NoAnswer("the host's request cannot be read");
+        let unreadable = || Error::NoAnswer("was not asked: the host's request cannot be read");
         let initialize = modern_host::initialize_for(first).ok_or_else(unreadable)?;
         let (sender, mut events) = events::channel();
         let within = Self { events: sender, ..self.clone() };
@@ -383,7 +385,7 @@ impl Opener {
                     break message;
                 }
                 Some(_) => {} // what else comes with the answer is of a session that nobody has yet
-                None => return Err(Error::NoAnswer("the server did not answer initialize")),
+                None => return Err(Error::NoAnswer("did not answer initialize")),
             }
         };
         if let Some(error) = peek::error(&answer.body) {
@@ -438,7 +440,7 @@ impl Opener {
     fn sentence(&self, NotShared { before, after }: &NotShared, versions: &str) -> String {
         let server = text::host(self.http.server());
         let versions = text::one_line(versions.as_bytes());
-        format!("protocol version not shared: {before}{server} speaks {versions} only{after}")
+        format!("protocol version not shared: {before}{server} supports only {versions}{after}")
     }
 
     fn core(&self) -> Core {

@@ -1,199 +1,161 @@
-//! Every failure that a person can meet, by its code: what it means and the one thing to do. The tables
-//! under "When something does not work" in the README are this one.
+//! Every failure that a user can meet, by its code: what the code means, and the tip. The tables under "When something
+//! does not work" in the README are this catalogue.
 //!
 //! # Invariants
 //!
 //! - A published code keeps its meaning, and is not given to another failure.
-//! - Each entry says what to do.
+//! - A tip begins with a verb and has the text to type.
 
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// What kind of failure, for those who only want to know that.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The arguments of this program.
     Arguments,
-    /// The way to a server.
+    /// The connection to a server.
     Network,
-    /// The sign-in: a person, or the authorization server.
+    /// The sign-in: the user, or the authorization server.
     SignIn,
-    /// The server was reached, and says no or nothing of use.
+    /// The server answers, but rejects the request or sends something invalid.
     Refusal,
-    /// The connection between the host and this program, or what is kept on this computer.
+    /// The connection between the host and this program, or what is stored on this computer.
     Local,
 }
 
 /// A failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Which failure.
+    /// The code.
     pub code: Code,
     /// The text of the code.
     pub text: &'static str,
-    /// What kind.
+    /// The kind.
     pub kind: Kind,
-    /// What it means, for somebody who looks it up.
+    /// What the code means.
     pub meaning: &'static str,
-    /// One thing to do; a report may name the same more exactly.
-    pub action: &'static str,
+    /// The tip, if the code alone says what to do; a report may have a more exact one.
+    pub action: Option<&'static str>,
 }
 
-/// Where somebody waits for a person, and knows what they are to open.
-pub(crate) const SIGN_IN_THERE: &str = "sign in there, then try again; the sign-in stays open";
-/// Where another instance has asked the person.
-pub(crate) const FINISH_IN_BROWSER: &str = "finish the sign-in in the browser tab that is open";
-/// Where `mcp-remote-client` has waited, and ends.
-pub const START_AGAIN: &str =
-    "start this again, then sign in there; --auth-timeout SECONDS waits longer, and mcp-remote login an hour";
-/// Where a server wants a key and headers were given.
-pub(crate) const CHECK_HEADERS: &str =
-    "check the names and values of the headers given with --header; one must be the key";
-/// Where nothing came of the connection, so that nothing can have been done.
-pub(crate) const CHECK_ADDRESS: &str = "check the server's address: http or https, its port and its path";
-/// Where a server is only slow to begin.
-pub(crate) const STILL_TRIED: &str = "wait, it is still tried; --hold SECONDS lets the host wait longer at the start";
-/// Where `127.0.0.1` or `[::1]` was refused.
-pub(crate) const NAME_LOCALHOST: &str = "let the redirect name localhost: --host localhost";
-/// Where `localhost` was refused.
-pub const NAME_THE_ADDRESS: &str = "let the redirect name 127.0.0.1: --host 127.0.0.1";
-/// Where an authority's certificate is in the place of a server's.
-pub(crate) const NAME_ITSELF: &str = "name that very certificate, not its issuer's: --ca-cert FILE";
-/// Where a tool was called and the server knows no such tool, or not these arguments.
-pub(crate) const CHECK_TOOL: &str =
-    "check the tool's name and arguments: mcp-remote-client without call lists the tools";
-/// The same of a resource.
-pub(crate) const CHECK_RESOURCE: &str =
-    "check the resource's address: mcp-remote-client without read lists the resources";
-/// Where a program is there and cannot be executed.
-pub(crate) const MAKE_EXECUTABLE: &str = "make that file executable: chmod +x";
+/// Defines the tips that are more exact than a code's own, and the list of them.
+macro_rules! tips {
+    ($($(#[$doc:meta])* $visibility:vis $name:ident = $text:literal;)+) => {
+        $($(#[$doc])* $visibility const $name: &str = $text;)+
 
-/// Where a redirect names a path of the server, on an origin that only the server's proxy knows.
-pub(crate) const USE_OWN_PATH: &str = "use the URL that is named last as the server's URL";
-/// Where such a redirect leads nowhere else.
-pub(crate) const FORWARD_SCHEME: &str =
-    "ask the server's operator to let the server trust its proxy's X-Forwarded-Proto and X-Forwarded-Host headers";
-/// Where a redirect leads to another server without TLS.
-pub(crate) const TRY_HTTPS: &str =
-    "if the URL that is named is the server you mean, try it with https:// instead of http://";
-/// Where an API gateway has no such route.
-pub(crate) const CHECK_ROUTE: &str =
-    "check the path of the server's URL; behind an API gateway it begins with the stage, such as /prod/mcp";
-/// 413.
-pub(crate) const SEND_LESS: &str =
-    "send less in one request, or ask the server's operator to raise the limit of the server or its proxy";
-/// 431.
-pub(crate) const SEND_FEWER_HEADERS: &str = "shorten the headers given with --header, or add --disable-cookies";
-/// The server forgets sessions that it has just made.
-pub(crate) const SHARE_SESSIONS: &str = "ask the server's operator whether it runs as several instances that do not share sessions: they need sticky sessions or a shared session store";
-/// Where a server on this machine refused its IP address.
-pub(crate) const URL_WITH_NAME: &str = "write localhost instead of the IP address into the server's URL";
-/// Where a server on this machine refused `localhost`.
-pub(crate) const URL_WITH_ADDRESS: &str = "write 127.0.0.1 instead of localhost into the server's URL";
-/// The same of a server elsewhere.
-pub(crate) const ALLOW_HOST: &str =
-    "ask the server's operator to add this host name to the hosts that the server allows";
-/// 401 with Basic.
-pub(crate) const GIVE_BASIC: &str =
-    "write user and password into the server's URL: https://USER:PASSWORD@HOST/PATH, with %40 for @ in either of them";
-/// 401 with a scheme that this program does not speak.
-pub(crate) const ASK_FOR_KEY: &str = "ask the server's operator for a key or token to give with --header; mcp-remote does not speak the scheme that is named";
-/// Where an event stream names an endpoint without the beginning of its own path.
-pub(crate) const NAME_WHOLE_PATH: &str = "ask the server's operator to let the server name its endpoint with the whole path (root_path or X-Forwarded-Prefix), or try --transport http-only";
+        /// All tips that are more exact than a code's own.
+        const EXACT_TIPS: &[&str] = &[$($name),+];
+    };
+}
 
-/// Where a server or an inspecting proxy offers old TLS only.
-pub(crate) const OFFER_NEWER_TLS: &str = "ask the server's operator to offer TLS 1.3, or TLS 1.2 with ECDHE; if the server asks for a client certificate: --client-cert FILE --client-key FILE";
-/// Where TLS knows no such name.
-pub(crate) const CHECK_HOST_NAME: &str = "check the host name in the server's URL";
-/// Where a certificate has no extensions.
-pub(crate) const RENEW_AS_VERSION_3: &str =
-    "make the server's certificate again as version 3: openssl req -x509 with -addext subjectAltName=DNS:NAME";
+tips! {
+    /// Where the sign-in is open, and its URL known.
+    pub(crate) SIGN_IN_THERE = "sign in on that page, then try again (the sign-in stays open)";
+    /// Where another instance has asked the user.
+    pub(crate) FINISH_IN_BROWSER = "finish the sign-in in the browser tab that is open";
+    /// Where `mcp-remote-client` has waited, and ends.
+    pub START_AGAIN = "run mcp-remote login with the same arguments, which waits an hour, or add --auth-timeout SECONDS here";
+    /// Where a server requires a key and headers were given.
+    pub(crate) CHECK_HEADERS = "check the name and value of each --header: one of them must be the API key";
+    /// Where the connection was never established, so that the server has done nothing.
+    pub(crate) CHECK_ADDRESS = "check the server URL: its scheme (http or https), port and path";
+    /// Where a server is slow to start.
+    pub(crate) STILL_TRIED = "wait while mcp-remote keeps trying, or let the host wait longer: --hold SECONDS";
+    /// Where `127.0.0.1` or `[::1]` was rejected.
+    pub(crate) NAME_LOCALHOST = "use localhost in the redirect URI: --host localhost";
+    /// Where `localhost` was rejected.
+    pub NAME_THE_ADDRESS = "use 127.0.0.1 in the redirect URI: --host 127.0.0.1";
+    /// Where a server's certificate is self-signed.
+    pub(crate) TRUST_SELF_SIGNED = "save that certificate in a PEM file and trust it: --ca-cert FILE";
+    /// Where a server presents the certificate of a certificate authority.
+    pub(crate) NAME_ITSELF = "trust that certificate itself, not its issuer's: --ca-cert FILE";
+    /// Where a tool was called and the server knows no such tool, or not these arguments.
+    pub(crate) CHECK_TOOL = "check the tool's name and arguments (mcp-remote-client without call lists the tools)";
+    /// Where a resource was read and the server knows no such resource.
+    pub(crate) CHECK_RESOURCE = "check the resource URI (mcp-remote-client without read lists the resources)";
+    /// Where a program exists and cannot be executed.
+    pub(crate) MAKE_EXECUTABLE = "make that file executable: chmod +x FILE";
 
-/// 407 with schemes that this program does not speak.
-pub(crate) const RUN_LOCAL_PROXY: &str =
-    "run a local proxy that signs in to this one, such as px or cntlm, then name it: --proxy http://127.0.0.1:PORT";
-/// 407 in spite of a user and a password.
-pub(crate) const CHECK_PROXY_PASSWORD: &str =
-    "check user and password in the proxy's URL, with %40 for @ and %3A for : in either of them";
-/// Where a response has too many header lines.
-pub(crate) const SEND_SMALLER_HEAD: &str =
-    "ask the operator of the server or of its proxy to send fewer and shorter response headers";
-/// Where a body is encoded in spite of the request.
-pub(crate) const SEND_UNENCODED: &str =
-    "leave Accept-Encoding out of --header, or ask the server's operator to use no encoding other than gzip";
+    /// Where a redirect leads to an origin that only the server's proxy knows.
+    pub(crate) USE_OWN_PATH = "use the URL in parentheses as the server URL";
+    /// Where such a redirect leads nowhere else.
+    pub(crate) FORWARD_SCHEME = "ask the server's operator to trust the X-Forwarded-Proto and X-Forwarded-Host headers of its proxy";
+    /// Where a redirect leads to another server without TLS.
+    pub(crate) TRY_HTTPS = "try that URL with https:// instead of http://, if it is the server you mean";
+    /// Where an API gateway has no such route.
+    pub(crate) CHECK_ROUTE = "check the path of the server URL, which begins with the stage behind an API gateway, such as /prod/mcp";
+    /// 413.
+    pub(crate) SEND_LESS = "send less in one request, or ask the server's operator to raise the request size limit";
+    /// 431.
+    pub(crate) SEND_FEWER_HEADERS = "shorten the values passed with --header, or add --disable-cookies";
+    /// Where the server loses sessions that it has just started.
+    pub(crate) SHARE_SESSIONS = "ask the server's operator for sticky sessions or a shared session store, if the server runs as several instances";
+    /// Where a server on this machine rejected its IP address.
+    pub(crate) URL_WITH_NAME = "use localhost instead of the IP address in the server URL";
+    /// Where a server on this machine rejected `localhost`.
+    pub(crate) URL_WITH_ADDRESS = "use 127.0.0.1 instead of localhost in the server URL";
+    /// Where a server elsewhere rejected its host name.
+    pub(crate) ALLOW_HOST = "ask the server's operator to add this host name to the server's allowed hosts";
+    /// 401 with Basic.
+    pub(crate) GIVE_BASIC = "put user name and password into the server URL: https://USER:PASSWORD@HOST/PATH (write @ in either as %40)";
+    /// 401 with a scheme that this program does not support.
+    pub(crate) ASK_FOR_KEY = "ask the server's operator for an API key or token to pass with --header";
+    /// Where an event stream names an endpoint without the beginning of its own path.
+    pub(crate) NAME_WHOLE_PATH = "ask the server's operator to include the proxy's path prefix in the endpoint (root_path, X-Forwarded-Prefix), or try --transport http-only";
 
-/// Where an argument has a placeholder of another program.
-pub(crate) const SPELL_VARIABLE: &str = "write ${NAME} there, and set NAME in the \"env\" of this entry";
+    /// Where the server speaks HTTP without TLS, on this machine.
+    pub(crate) USE_PLAIN_HTTP = "change https:// to http:// in the server URL";
+    /// Where the server speaks HTTP without TLS, elsewhere.
+    pub(crate) CHECK_PORT = "check the port in the server URL: HTTPS usually uses 443";
+    /// Where a server or an inspecting proxy offers old TLS only.
+    pub(crate) OFFER_NEWER_TLS = "ask the server's operator to enable TLS 1.3, or add --client-cert FILE --client-key FILE if the server requires a client certificate";
+    /// Where TLS knows no such name.
+    pub(crate) CHECK_HOST_NAME = "check the host name in the server URL";
+    /// Where a certificate has no extensions.
+    pub(crate) RENEW_AS_VERSION_3 = "create the certificate again as X.509 version 3: openssl req -x509 -addext subjectAltName=DNS:NAME";
 
-/// Where an entry has program and arguments, or all arguments, in one.
-pub(crate) const ARGUMENTS_APART: &str = "write each argument as an element of its own into \"args\"";
-/// Where an entry names us and still has the words that were for npx.
-pub(crate) const LEAVE_OUT_NPX: &str = "leave out \"-y\" and \"mcp-remote\" before the server's address";
+    /// 407 with schemes that this program does not support.
+    pub(crate) RUN_LOCAL_PROXY = "run a local proxy that signs in to this one, such as px or cntlm, then add --proxy http://127.0.0.1:PORT";
+    /// 407 although a user and a password were sent.
+    pub(crate) CHECK_PROXY_PASSWORD = "check user name and password in the proxy URL (write @ as %40 and : as %3A)";
+    /// Where a response has too many header lines.
+    pub(crate) SEND_SMALLER_HEAD = "ask the operator of the server or of its proxy to send fewer and shorter response headers";
+    /// Where a body is encoded although the request did not ask for it.
+    pub(crate) SEND_UNENCODED = "remove Accept-Encoding from --header, or ask the server's operator to use no encoding other than gzip";
 
-/// Where metadata name another issuer than the one that was asked for.
-pub(crate) const NAME_ISSUER: &str = "ask the server's operator to let its metadata and those of its authorization server name the same issuer, to the letter";
-/// Where an authorization server publishes no metadata.
-pub(crate) const GIVE_ENDPOINTS: &str = "if you know its endpoints and have a client there: --authorization-endpoint URL --token-endpoint URL --static-oauth-client-info @FILE";
-/// Where HTTP/2 does not work with a server.
-pub(crate) const USE_HTTP1: &str = "use HTTP/1.1 with this server: --http1";
-/// Where an authorization server does not take `prompt=consent`.
-pub(crate) const OMIT_PROMPT: &str = "send no prompt: --authorize-param prompt=";
-/// Where an endpoint of an authorization server redirects.
-pub(crate) const NAME_ENDPOINT: &str =
-    "ask the server's operator to publish the URL that is named last as the endpoint";
+    /// Where an argument has a placeholder of another program.
+    pub(crate) SPELL_VARIABLE = "write ${NAME} there, and set NAME in the \"env\" of this entry";
 
-/// Whether this is what is to be done about a failure, in our own words: anybody can send an error that
-/// looks like ours.
+    /// Where an entry has program and arguments, or all arguments, in one string.
+    pub(crate) ARGUMENTS_APART = "write each argument as a separate element of \"args\"";
+    /// Where an entry starts this program and still has the words for npx.
+    pub(crate) LEAVE_OUT_NPX = "remove \"-y\" and \"mcp-remote\" before the server URL";
+
+    /// Where metadata names another issuer than the one that was asked for.
+    pub(crate) NAME_ISSUER = "ask the server's operator to use the same issuer, character for character, in both metadata documents";
+    /// Where an authorization server publishes no metadata.
+    pub(crate) GIVE_ENDPOINTS = "pass the endpoints and your client ID, if you know them: --authorization-endpoint URL --token-endpoint URL --static-oauth-client-info @FILE";
+    /// Where a server speaks HTTP+SSE and only Streamable HTTP is allowed.
+    pub(crate) ALLOW_HTTP_SSE = "allow HTTP+SSE: --transport sse-only";
+    /// Where HTTP/2 does not work with a server.
+    pub(crate) USE_HTTP1 = "use HTTP/1.1 for this server: --http1";
+    /// Where an authorization server does not accept `prompt=consent`.
+    pub(crate) OMIT_PROMPT = "send no prompt parameter: --authorize-param prompt=";
+    /// Where an endpoint of an authorization server redirects.
+    pub(crate) NAME_ENDPOINT = "ask the server's operator to publish the new URL as the endpoint";
+}
+
+/// Returns whether a tip is one of this program's for a failure, because any server can send an error that looks like this
+/// program's.
 pub(crate) fn is_ours(entry: &Entry, action: &str) -> bool {
-    const MORE_EXACT: &[&str] = &[
-        SIGN_IN_THERE,
-        FINISH_IN_BROWSER,
-        START_AGAIN,
-        CHECK_HEADERS,
-        CHECK_ADDRESS,
-        STILL_TRIED,
-        NAME_LOCALHOST,
-        NAME_THE_ADDRESS,
-        NAME_ITSELF,
-        CHECK_TOOL,
-        CHECK_RESOURCE,
-        MAKE_EXECUTABLE,
-        ARGUMENTS_APART,
-        LEAVE_OUT_NPX,
-        USE_OWN_PATH,
-        FORWARD_SCHEME,
-        TRY_HTTPS,
-        CHECK_ROUTE,
-        SEND_LESS,
-        SEND_FEWER_HEADERS,
-        URL_WITH_NAME,
-        URL_WITH_ADDRESS,
-        ALLOW_HOST,
-        GIVE_BASIC,
-        ASK_FOR_KEY,
-        NAME_WHOLE_PATH,
-        OFFER_NEWER_TLS,
-        CHECK_HOST_NAME,
-        RENEW_AS_VERSION_3,
-        SPELL_VARIABLE,
-        RUN_LOCAL_PROXY,
-        CHECK_PROXY_PASSWORD,
-        SEND_SMALLER_HEAD,
-        SEND_UNENCODED,
-        SHARE_SESSIONS,
-        USE_HTTP1,
-        GIVE_ENDPOINTS,
-        NAME_ISSUER,
-        OMIT_PROMPT,
-        NAME_ENDPOINT,
-    ];
-    action == entry.action || MORE_EXACT.contains(&action)
+    entry.action == Some(action) || EXACT_TIPS.contains(&action)
 }
 
 /// Defines [`Code`] and [`CATALOGUE`] in one order, so that a code is the index of its entry.
 macro_rules! catalogue {
-    ($($kind:ident: $variant:ident = $code:literal, $meaning:literal, $action:literal;)+) => {
+    ($($kind:ident: $variant:ident = $code:literal, $meaning:literal, $action:expr;)+) => {
         /// A failure's name. Its text is stable: users search for it and scripts compare it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Code {
@@ -206,220 +168,234 @@ macro_rules! catalogue {
     };
 }
 
+/// The tip of each failure after which the user signs in again.
+const RUN_LOGIN: Option<&str> = Some("run mcp-remote login in a terminal, with the arguments of this entry");
+/// The tip where the client has to be registered by the user.
+const REGISTER_BY_HAND: Option<&str> =
+    Some("register a client with the authorization server, then pass it: --static-oauth-client-info @FILE");
+/// The tip where the path of the server URL is most often wrong.
+const CHECK_PATH: Option<&str> = Some("check the path of the server URL, which often ends in /mcp or /sse");
+/// The tip where a request may have run.
+const LOOK_BEFORE_RESENDING: Option<&str> = Some("check whether the server did what you asked before you try again");
+/// The tip where only the server's maintainers can help.
+const REPORT: Option<&str> = Some("report this to the server's maintainers");
+/// The tip where the failure may pass.
+const TRY_LATER: Option<&str> = Some("try again later, and report this to the server's maintainers if it persists");
+
 catalogue! {
     Arguments: BadArguments = "bad_arguments",
-        "the arguments cannot be understood; exit code 2",
-        "correct what is named; mcp-remote --help lists all arguments";
+        "an argument is invalid or missing (exit code 2)",
+        None;
     Arguments: MangledArguments = "mangled_arguments",
-        "the host has cut an argument at a space, or left quotes around it; exit code 2",
-        "give each argument as an element of its own in \"args\", without quotes; a value with a space goes into \"env\": --header \"Authorization:${AUTH}\"";
+        "the host split an argument at a space, or left quotes around it (exit code 2)",
+        Some("write each argument as a separate element of \"args\", without quotes, and put values with spaces into \"env\": --header \"Authorization:${AUTH}\"");
     Arguments: VariableNotSet = "variable_not_set",
-        "a `${NAME}` names an environment variable that does not reach this program, or reaches it empty; exit code 2",
-        "set it in the \"env\" of this entry: hosts pass on only some variables of their own";
+        "an argument uses `${NAME}`, but that environment variable is not set, or is empty (exit code 2)",
+        Some("set the variable in the \"env\" of this entry, because hosts pass on only a few of their own variables");
     Network: NameNotFound = "name_not_found",
-        "the name in the server's address has no address",
-        "check the name in the server's address, and the network";
+        "the host name could not be resolved (DNS)",
+        Some("check the host name in the server URL, and the network connection");
     Network: CannotConnect = "cannot_connect",
-        "nothing answers at that address",
-        "check that the server is running and that its address and port are right";
+        "nothing answers at this host and port",
+        Some("check that the server is running, and that host and port in the server URL are right");
     Network: ProxyUnreachable = "proxy_unreachable",
-        "the proxy itself does not answer",
-        "check the proxy's address, in --proxy or HTTPS_PROXY and HTTP_PROXY, or name hosts to reach without one in NO_PROXY";
+        "the proxy does not answer",
+        Some("check the proxy URL in --proxy, HTTPS_PROXY or HTTP_PROXY, or list hosts to reach directly in NO_PROXY");
     Network: ProxyRefused = "proxy_refused",
-        "the proxy wants a user and a password (407)",
-        "in the \"env\" of this entry set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT, and leave out --proxy";
+        "the proxy requires a user name and password (407)",
+        Some("set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT in the \"env\" of this entry, and remove --proxy");
     Network: ProxyForbids = "proxy_forbids",
-        "the proxy does not lead to this server; its own words follow",
-        "name another proxy with --proxy, or the hosts to reach without one in NO_PROXY";
+        "the proxy refused to connect to this server; its message follows",
+        Some("use another proxy with --proxy, or list hosts to reach directly in NO_PROXY");
     Network: CertificateNotTrusted = "certificate_not_trusted",
-        "this computer does not trust whoever has issued the server's certificate; the sentence names them: often a company proxy",
-        "if that is your company or your own authority, give its certificate: --ca-cert FILE";
+        "this computer does not trust the issuer of the server's certificate, often a company proxy, or the certificate is self-signed",
+        Some("pass the issuer's certificate, if the issuer is your company or you: --ca-cert FILE");
     Network: CertificateExpired = "certificate_expired",
-        "the server's certificate has ended, or has not begun",
-        "check this computer's clock; if it is right, the server's certificate must be renewed";
+        "the server's certificate expired, or is not valid yet",
+        Some("check this computer's clock, then ask the server's operator to renew the certificate");
     Network: CertificateWrongName = "certificate_wrong_name",
-        "the server's certificate is for other names; the sentence tells them",
-        "use a name that the certificate has in the server's address";
+        "the server's certificate is for other host names",
+        Some("use a host name of the certificate in the server URL");
     Network: ClientCertificateNeeded = "client_certificate_needed",
-        "the server wants a certificate from this side",
-        "give the one that it asks for: --client-cert FILE --client-key FILE";
+        "the server requires a client certificate, or rejects the one it got",
+        Some("pass a client certificate that the server accepts: --client-cert FILE --client-key FILE");
     Network: TlsFailed = "tls_failed",
-        "no secure connection, for another reason: most often that port speaks no TLS",
-        "check that https and the port in the server's address are right";
+        "the TLS handshake failed, most often because the server does not speak TLS on this port",
+        Some("check https and the port in the server URL");
     Network: TimedOut = "timed_out",
-        "the server accepts but does not answer",
-        "if the server needs longer, raise --headers-timeout, --body-timeout or --initialize-timeout (seconds; 0 waits for ever)";
+        "the server accepts the connection but does not answer in time",
+        Some("raise --headers-timeout, --body-timeout or --initialize-timeout SECONDS if the server needs longer (0 waits forever)");
     Network: ConnectionBroken = "connection_broken",
-        "the connection broke before the answer was complete",
-        "the server may have acted on the request: look before you send it again";
+        "the connection broke before the response was complete",
+        LOOK_BEFORE_RESENDING;
     Network: AuthorizationServerUnreachable = "authorization_server_unreachable",
-        "no answer from where one signs in",
-        "check the network, and whether that host needs --proxy or --ca-cert FILE";
+        "the authorization server does not answer",
+        Some("check the network, and whether that host needs --proxy URL or --ca-cert FILE");
     SignIn: SignInNeeded = "sign_in_needed",
-        "a person has to sign in, and has not yet; if the sign-in page itself shows an error, look at `unknown_client` and `redirect_uri_refused`",
-        "sign in ahead of time in a terminal: mcp-remote login, with the arguments of this entry";
+        "you have to sign in first; if the sign-in page itself shows an error, see `unknown_client` and `redirect_uri_refused`",
+        RUN_LOGIN;
     SignIn: SignInTimedOut = "sign_in_timed_out",
-        "nobody finished the sign-in in time",
-        "sign in again: mcp-remote login, with the arguments of this entry";
+        "you did not finish the sign-in in time",
+        RUN_LOGIN;
     SignIn: SignInDenied = "sign_in_denied",
-        "the person, or the authorization server for them, said no (`access_denied`)",
-        "if that was not meant, try again and allow it";
+        "you denied access, or the authorization server did (`access_denied`)",
+        Some("sign in again and allow access, if you did not mean to deny it");
     SignIn: NoBrowser = "no_browser",
-        "a warning: none could be opened",
-        "open the address that is shown in any browser; if that is on another computer, run mcp-remote-client finish here";
+        "a warning: mcp-remote could not open a browser",
+        Some("open the URL shown in any browser, and run mcp-remote-client finish here if that browser is on another computer");
     SignIn: NoRefreshToken = "no_refresh_token",
-        "a warning: the sign-in cannot be renewed and ends with its token",
-        "ask for one: --authorize-param access_type=offline at Google, elsewhere the scope offline_access in --static-oauth-client-metadata";
+        "a warning: the authorization server issued no refresh token, so you have to sign in again when the access token expires",
+        Some("request one: --authorize-param access_type=offline for Google, else add the scope offline_access in --static-oauth-client-metadata");
     SignIn: CredentialRefused = "credential_refused",
-        "401, in spite of your `Authorization` header",
-        "check the value of the header Authorization, or leave it out if the server lets you sign in with a browser";
+        "the server rejected your `Authorization` header (401)",
+        Some("check the value of the header Authorization, or remove it if you can sign in to the server with a browser");
     SignIn: Unauthorized = "unauthorized",
-        "401, and the server offers no sign-in",
-        "if it takes a key: --header \"Authorization:${AUTH}\" with AUTH in the \"env\" of this entry, or --header-file FILE";
+        "the server requires a credential (401), and supports no sign-in with a browser",
+        Some("pass an API key: --header \"Authorization:${AUTH}\" with AUTH in the \"env\" of this entry, or --header-file FILE");
     SignIn: InsufficientScope = "insufficient_scope",
-        "the server still wants more than was granted",
-        "ask for access to this, or sign in as somebody who has it";
+        "the server requires a scope that the authorization server did not grant",
+        Some("ask the server's operator for access, or sign in with an account that has it");
     SignIn: TokenRefused = "token_refused",
-        "the server refuses a token that it has just had made",
-        "name the resource that it expects: --resource URI";
+        "the server rejected a token that was just issued for it",
+        Some("name the resource that the server expects: --resource URI");
     SignIn: RegistrationRefused = "registration_refused",
-        "the authorization server does not register this program",
-        "give a client that was registered by hand: --static-oauth-client-info @FILE";
+        "the authorization server rejected the client registration",
+        REGISTER_BY_HAND;
     SignIn: RegistrationBusy = "registration_busy",
-        "the authorization server is too busy to register this program",
-        "wait, then sign in: mcp-remote login, with the arguments of this entry";
+        "the authorization server is too busy to register a client",
+        Some("wait, then run mcp-remote login in a terminal, with the arguments of this entry");
     SignIn: NoClient = "no_client",
-        "the authorization server registers nobody by itself",
-        "give a client that was registered by hand: --static-oauth-client-info @FILE";
+        "the authorization server does not support dynamic client registration",
+        REGISTER_BY_HAND;
     SignIn: UnknownClient = "unknown_client",
-        "the authorization server does not know the client, or not for this",
-        "correct --static-oauth-client-info, or forget the registration: mcp-remote logout, with the arguments of this entry";
+        "the authorization server does not recognize the client ID, or does not allow it this request",
+        Some("correct --static-oauth-client-info, or delete the stored client registration: mcp-remote logout, with the arguments of this entry");
     SignIn: OtherIssuer = "other_issuer",
-        "the given client belongs to another authorization server",
-        "register the client there, and correct --static-oauth-client-info";
+        "your client ID belongs to another authorization server",
+        Some("register a client with that authorization server, then correct --static-oauth-client-info");
     SignIn: ForeignSignInPage = "foreign_sign_in_page",
-        "the server's metadata send you to a sign-in page of another site than that which gets the code",
-        "if both belong to one provider, name the page: --sign-in-host HOST";
+        "the server's metadata names a sign-in page and a token endpoint on two different sites",
+        Some("allow the page, if both sites belong to one provider: --sign-in-host HOST");
     SignIn: IssuerNotNamed = "issuer_not_named",
-        "an assertion would be sent to an authorization server that only the server names; for a client secret a warning",
-        "name the authorization server that it is meant for: --issuer URL";
+        "only the server names the authorization server that your assertion would go to; for a client secret, this is a warning",
+        Some("name the authorization server that the credential is for: --issuer URL");
     SignIn: RedirectUriRefused = "redirect_uri_refused",
-        "the authorization server does not send people back to that address",
-        "let the redirect name the other of localhost and 127.0.0.1: --host NAME";
+        "the authorization server rejected the redirect URI",
+        Some("use the other of localhost and 127.0.0.1 in the redirect URI: --host NAME");
     SignIn: ScopeRefused = "scope_refused",
-        "the authorization server does not know the scopes that were asked for",
-        "name the scopes to ask for: --static-oauth-client-metadata '{\"scope\":\"…\"}'";
+        "the authorization server does not know the requested scopes",
+        Some("set the scopes to request: --static-oauth-client-metadata '{\"scope\":\"…\"}'");
     SignIn: ResourceRefused = "resource_refused",
-        "the authorization server does not take the resource that was asked for (`invalid_target`, AADSTS9010010)",
-        "leave it out: --disable-resource-parameter";
+        "the authorization server rejected the resource parameter (`invalid_target`, AADSTS9010010)",
+        Some("omit the parameter: --disable-resource-parameter");
     SignIn: ResourceMismatch = "resource_mismatch",
-        "the server's metadata are those of another address",
-        "use the address that the metadata name as the server's address";
+        "the server's metadata is for another URL",
+        Some("use the URL from the metadata as the server URL");
     SignIn: WrongIssuer = "wrong_issuer",
-        "the answer came from another authorization server (`iss`)",
-        "try again; if it stays, tell the server's maintainers";
+        "the response came from another authorization server (`iss`)",
+        Some("try again, and report this to the server's maintainers if it persists");
     SignIn: NoPkce = "no_pkce",
-        "the authorization server does not say that it knows PKCE with S256",
-        "if you know that it does: --assume-pkce";
+        "the authorization server does not advertise PKCE with S256",
+        Some("add --assume-pkce, if you know that the authorization server supports it");
     SignIn: GrantNotOffered = "grant_not_offered",
-        "the authorization server does not offer what the flags ask for",
-        "leave out the flag that asks for it";
+        "the authorization server does not support what a flag requests",
+        Some("remove the flag that requests it");
     SignIn: BadMetadata = "bad_metadata",
-        "what the server says about signing in makes no sense",
-        "check the server's address, or tell its maintainers";
+        "the server's OAuth metadata is missing or invalid",
+        Some("check the server URL, or report this to the server's maintainers");
     SignIn: BadAddress = "bad_address",
-        "the server names an address for the sign-in that is none, or is not encrypted",
-        "tell the server's maintainers";
+        "the server's OAuth metadata has an invalid or unencrypted URL",
+        REPORT;
     SignIn: PrivateAddress = "private_address",
-        "the server names an address for the sign-in that is nearer to this computer than the server is",
-        "if that is right: --allow-private-addresses";
+        "the server points to an authorization server on a private network",
+        Some("add --allow-private-addresses, if you trust the server");
     SignIn: AuthorizationServerFailed = "authorization_server_failed",
-        "the authorization server answers with what no standard knows",
-        "try again later; if it stays, tell the server's maintainers";
+        "the authorization server sent an invalid response",
+        TRY_LATER;
     SignIn: SignInRefused = "sign_in_refused",
-        "the authorization server said no; its own code and words follow",
-        "sign in again: mcp-remote login, with the arguments of this entry";
+        "the authorization server rejected the sign-in; its error code and message follow",
+        RUN_LOGIN;
     SignIn: SignInFailed = "sign_in_failed",
-        "a file, a key or a program on this computer; the sentence names it",
-        "put right what is named, then sign in: mcp-remote login, with the arguments of this entry";
+        "a file, a key or a program on this computer prevents the sign-in",
+        Some("fix that file, key or program, then run mcp-remote login in a terminal, with the arguments of this entry");
     Refusal: NotMcp = "not_mcp",
-        "something else answers, such as a web page",
-        "check the path of the server's address; it often ends in /mcp or /sse";
+        "something other than an MCP server answers, such as a web site",
+        CHECK_PATH;
     Refusal: NoTransport = "no_transport",
-        "neither transport is there, as with a wrong path",
-        "check the path of the server's address; it often ends in /mcp or /sse";
+        "the server supports neither Streamable HTTP nor HTTP+SSE at this URL, most often because the path is wrong",
+        CHECK_PATH;
     Refusal: NotFound = "not_found",
-        "404 where only one transport was to be tried, or in a session",
-        "check the path of the server's address; it often ends in /mcp or /sse";
+        "the server answered 404 with one transport selected, or during a session",
+        CHECK_PATH;
     Refusal: Redirected = "redirected",
-        "the server is elsewhere",
-        "if the address that is named is the server you mean, use it instead";
+        "the server redirects to another URL",
+        Some("use the new URL as the server URL, if it is the server you mean");
     Refusal: Forbidden = "forbidden",
-        "403: the credential is not enough for this server",
-        "ask for access to this server, or check the credential given with --header";
+        "the server does not allow this with your credential (403)",
+        Some("ask the server's operator for access, or check the credential passed with --header");
     Refusal: WebSignIn = "web_sign_in",
-        "a sign-in for people stands in front of the server (Cloudflare Access, oauth2-proxy, a login page)",
-        "give a service token's headers with --header, or ask the server's operator to exempt the path of this URL from the web sign-in";
+        "a web sign-in protects the server (Cloudflare Access, oauth2-proxy, a login page)",
+        Some("pass a service token with --header, or ask the server's operator to exempt the path of this URL from the web sign-in");
     Refusal: BotFilter = "bot_filter",
-        "a bot filter in front of the server, or of where one signs in (Cloudflare, Vercel, AWS WAF), takes mcp-remote for a robot",
-        "ask the server's operator to let the path of this URL pass the bot filter";
+        "a bot filter (Cloudflare, Vercel, AWS WAF) blocks mcp-remote, in front of the server or the authorization server",
+        Some("ask the server's operator to exempt the path of this URL from the bot filter");
     Refusal: TooManyRequests = "too_many_requests",
-        "429, and not over in 45 s",
-        "wait, then try again";
+        "the server answered 429 (too many requests) for 45 s",
+        Some("wait, then try again");
     Refusal: ServerFailed = "server_failed",
-        "5xx; the server's own words follow",
-        "try again later; if it stays, tell the server's maintainers";
+        "the server answered with a server error (5xx); its message follows",
+        TRY_LATER;
     Refusal: Refused = "refused",
-        "another 4xx; the server's own words follow",
-        "check the server's address and the headers given with --header";
+        "the server answered with another client error (4xx); its message follows",
+        Some("check the server URL and the headers passed with --header");
     Refusal: ServerError = "server_error",
-        "`mcp-remote-client`: the server answers with an error of its own, which a host gets as it is",
-        "tell the server's maintainers";
+        "`mcp-remote-client`: the server answered with a JSON-RPC error of its own, which a host gets unchanged",
+        REPORT;
     Refusal: SessionLost = "session_lost",
-        "the server forgot the session and gives no new one",
-        "restart this server's entry in the host";
+        "the server lost the session and does not start a new one",
+        Some("restart this server's entry in the host");
     Refusal: ProtocolVersionNotShared = "protocol_version_not_shared",
-        "the host and the server have no protocol version in common",
-        "restart this server's entry in the host, then look for an update of the host or of the server";
+        "the host and the server share no protocol version",
+        Some("restart this server's entry in the host, then update the host or the server");
     Refusal: InputRequired = "input_required",
-        "the server asked for input in the middle of a call (elicitation, sampling, roots) and did not get it",
-        "use a host that supports it, or answer within ten minutes";
+        "the server asked for input during a call (elicitation, sampling, roots) and did not get it",
+        Some("use a host that supports this, or answer within ten minutes");
     Refusal: NoAnswer = "no_answer",
-        "the server ended its answer without answering",
-        "the server may have acted on the request: look before you send it again";
+        "the server completed its response without an answer to the request",
+        LOOK_BEFORE_RESENDING;
     Refusal: NoEventStream = "no_event_stream",
-        "HTTP+SSE: the stream names no endpoint, or one elsewhere",
-        "check the server's address, or try --transport http-only";
+        "the HTTP+SSE event stream names no endpoint, or one on another server",
+        Some("check the server URL, or try --transport http-only");
     Refusal: BadMessage = "bad_message",
-        "the server's answer is no JSON-RPC",
-        "report this to the server's maintainers";
+        "the server's response is not valid JSON-RPC",
+        REPORT;
     Refusal: TooLarge = "too_large",
-        "a message beyond the limit",
-        "raise the limit with --max-message-size";
+        "a message exceeds the size limit",
+        Some("raise the limit: --max-message-size BYTES");
     Local: PortTaken = "port_taken",
-        "another program has the port of the way back from the sign-in",
-        "end that program, or name another port after the server's address";
+        "another program uses the callback port",
+        Some("stop that program, or write another port after the server URL");
     Local: StoreNotWritable = "store_not_writable",
-        "a warning: the sign-in cannot be kept, and is asked for again at the next start",
-        "make the folder that is named writable, or name another: --config-dir FOLDER";
+        "a warning: the credentials cannot be stored, so you have to sign in again at the next start",
+        Some("make that folder writable, or use another one: --config-dir FOLDER");
     Local: StoreDamaged = "store_damaged",
-        "a warning: a stored file is damaged and is left out",
-        "remove the file that is named; the next sign-in writes it anew";
+        "a warning: a stored file is damaged and is ignored",
+        Some("delete that file: the next sign-in creates a new one");
     Local: StoreUnavailable = "store_unavailable",
-        "a stored file cannot be read now, or its disk does not answer",
-        "check the file or the disk that is named, or name another folder: --config-dir FOLDER";
+        "a stored file cannot be read, or its disk does not answer",
+        Some("check that file or its disk, or use another folder: --config-dir FOLDER");
     Local: BadEntry = "bad_entry",
-        "`mcp-remote-client`: an entry in a host's settings cannot work, mostly since its command is not there",
-        "write the whole path of a program that is there into \"command\"";
+        "`mcp-remote-client`: an entry in a host's configuration cannot work, most often because its command does not exist",
+        Some("write the full path of an existing program into \"command\"");
     Local: TooMany = "too_many",
-        "thousands of requests are open at once",
-        "wait for the answers to some of them";
+        "thousands of requests are pending",
+        Some("wait until some of the pending requests are answered");
     Local: SessionReplaced = "session_replaced",
         "the host sent `initialize` again before this request was answered",
-        "send the request again in the new session";
+        Some("send the request again in the new session");
     Local: HostClosed = "host_closed",
-        "the host ended the connection before the server answered",
-        "start this server's entry in the host again";
+        "the host closed the connection before the server answered",
+        Some("start this server's entry in the host again");
 }
 
 impl Code {
@@ -460,22 +436,122 @@ mod tests {
 
     use super::*;
 
+    /// Every text of the catalogue, with its name.
+    fn texts() -> impl Iterator<Item = (&'static str, &'static str)> {
+        let of_entries =
+            CATALOGUE.iter().flat_map(|entry| [(entry.text, entry.meaning)].into_iter().chain(tip_of(entry)));
+        of_entries.chain(EXACT_TIPS.iter().map(|tip| ("a tip", *tip)))
+    }
+
+    fn tip_of(entry: &Entry) -> Option<(&'static str, &'static str)> {
+        entry.action.map(|action| (entry.text, action))
+    }
+
     #[test]
-    fn failure_has_own_code_meaning_and_action() {
+    fn code_and_texts_fit_one_table_row() {
         let mut codes = HashSet::new();
-        for Entry { text: code, meaning, action, .. } in CATALOGUE {
+        for entry in CATALOGUE {
+            let code = entry.text;
             assert!(codes.insert(code), "{code} is there twice");
             assert!(code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{code}");
-            assert!(!meaning.is_empty() && !action.is_empty(), "{code}");
-            for text in [meaning, action] {
-                assert!(!text.contains(['|', '\n']) && !text.ends_with('.'), "{code}: {text}");
-            }
+        }
+        for (name, text) in texts() {
+            assert!(!text.is_empty() && !text.contains(['|', '\n']) && !text.ends_with('.'), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn texts_have_at_most_30_words() {
+        for (name, text) in texts() {
+            let count = text.split_whitespace().count();
+            assert!(count <= 30, "{name}: {count} words: {text}");
+        }
+    }
+
+    #[test]
+    fn tip_begins_with_a_verb() {
+        const VERBS: &str = "add allow ask change check correct create delete finish fix make name omit open pass put \
+                             raise register remove report request restart run save send set shorten sign start stop trust \
+                             try use wait write";
+        let verbs: HashSet<_> = VERBS.split_whitespace().collect();
+        for (name, tip) in CATALOGUE.iter().filter_map(tip_of).chain(EXACT_TIPS.iter().map(|tip| ("a tip", *tip))) {
+            let first = tip.split([' ', ',', ':']).next().unwrap();
+            assert!(verbs.contains(first), "{name}: {tip}");
+        }
+    }
+
+    #[test]
+    fn texts_use_the_standard_terms() {
+        /// What the glossary replaces, in lower case, between the borders of words.
+        const REPLACED: [&str; 52] = [
+            "way back",
+            "who we are",
+            "we",
+            "us",
+            "our",
+            "ours",
+            "address",
+            "copy",
+            "copies",
+            "npm's",
+            "told",
+            "tells",
+            "owed",
+            "owes",
+            "debt",
+            "settle",
+            "hurdle",
+            "remedy",
+            "stand-in",
+            "provisional",
+            "in the server's place",
+            "in the place of",
+            "in place of",
+            "comes about",
+            "came about",
+            "come about",
+            "stands",
+            "nearer",
+            "somebody",
+            "someone",
+            "nobody",
+            "whoever",
+            "one signs in",
+            "a person",
+            "people",
+            "signs in at",
+            "sign in at",
+            "the very",
+            "such ones",
+            "that is none",
+            "sake",
+            "in vain",
+            "aloud",
+            "for ever",
+            "time-out",
+            "set-up",
+            "any more",
+            "revision",
+            "ends in",
+            "metadata are",
+            "ours",
+            "in spite of",
+        ];
+        for (name, text) in texts() {
+            let words: String = text
+                .to_ascii_lowercase()
+                .chars()
+                .map(|one| if one.is_alphanumeric() || "'-".contains(one) { one } else { ' ' })
+                .collect();
+            let words = format!(" {words} ").replace(" ip address ", " ").replace("often ends in", "");
+            let found = REPLACED.iter().find(|replaced| words.contains(&format!(" {replaced} ")));
+            assert_eq!(found, None, "{name}: {text}");
         }
     }
 
     /// As the README writes an entry.
     fn row(entry: &Entry) -> String {
-        format!("| `{}` | {} | {} |", entry.text, entry.meaning, entry.action)
+        format!("| `{}` | {} | {} |", entry.text, entry.meaning, entry.action.unwrap_or_default())
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! What a person is told of a failure: one sentence (what, where, why), one thing to do, one code; the
-//! same on stderr, in the JSON-RPC error's `message`, on the page in the browser and in `mcp-remote-client`. Codes
-//! and what to do stand in the [`catalogue`], the sentences where the failure is met (`remote/report.rs`, `oauth/report.rs`).
+//! Reports of failures: one sentence (what failed, on which thing, the cause), one tip, one code. A report reads the same
+//! on stderr, in the JSON-RPC error's `message`, on the page in the browser and in `mcp-remote-client`. The [`catalogue`]
+//! has the codes and tips; `remote/report.rs` and `oauth/report.rs` make the sentences.
 //!
 //! # Invariants
 //!
-//! - A report says what failed and where.
-//! - A hint is something to do.
+//! - A sentence names what failed, where, and the cause, and never ends in text to copy.
+//! - A tip is in the imperative and has the text to type.
 
 pub(crate) mod catalogue;
 
@@ -68,13 +68,15 @@ impl Report {
     pub(crate) fn new(code: Code, sentence: impl Into<String>, hint: Option<&str>) -> Self {
         let entry = code.entry();
         debug_assert!(hint.is_none_or(|hint| catalogue::is_ours(entry, hint)), "{hint:?} is not in the catalogue");
-        let hint = Some(hint.unwrap_or(entry.action).to_owned());
-        Self { code, sentence: sentence.into(), hint, status: None }
+        let hint = hint.or(entry.action).map(ToOwned::to_owned);
+        let sentence = without_end(sentence.into());
+        debug_assert!(code == Code::BadArguments || !ends_in_url(&sentence), "{sentence:?} ends in a URL");
+        Self { code, sentence, hint, status: None }
     }
 
     /// Returns whether the tip says more than the code's own.
     pub(crate) fn is_exact(&self) -> bool {
-        self.hint.as_deref().is_some_and(|hint| hint != self.code.entry().action)
+        self.hint.is_some() && self.hint.as_deref() != self.code.entry().action
     }
 
     /// Returns the failure as the answer to a request.
@@ -95,13 +97,31 @@ impl Report {
     }
 }
 
-/// Returns the one form in which a failure is printed. The tip comes last and without a full stop, and a space follows
-/// the sentence, because both often end in text to copy: a command, a URL.
+/// Returns the one form in which a failure is printed on one line. The tip has no full stop, because it often ends in text
+/// to copy: a command, a URL.
 pub(crate) fn line(sentence: &str, code: Code, hint: Option<&str>) -> String {
     match hint {
-        Some(hint) => format!("{sentence} [{code}]. Tip: {hint}"),
-        None => format!("{sentence} [{code}]"),
+        Some(hint) => format!("{sentence}. Tip: {hint} {}", details(code)),
+        None => format!("{sentence}. {}", details(code)),
     }
+}
+
+/// Returns what ends each line: where this failure is explained.
+fn details(code: Code) -> String {
+    format!("[Details: mcp-remote explain {code}]")
+}
+
+/// Returns a sentence that ends where a full stop can follow: no punctuation of a server or an operating system stands
+/// there.
+fn without_end(mut sentence: String) -> String {
+    let kept = sentence.trim_end_matches(['.', ':', ';', ',', ' ']).len();
+    sentence.truncate(kept);
+    sentence
+}
+
+/// Returns whether a sentence ends in text to copy, which a full stop behind it would spoil.
+fn ends_in_url(sentence: &str) -> bool {
+    sentence.rsplit(' ').next().is_some_and(|word| word.contains("://") && !word.ends_with([')', '"', '\'']))
 }
 
 /// Returns the sentence in the `message` of an error with this code and hint in its `data`: the inverse of
@@ -113,7 +133,7 @@ pub(crate) fn sentence<'a>(message: &'a str, code: Code, hint: Option<&str>) -> 
 
 /// Returns the sentence if `message` is the whole [`Report::message`] of this entry, with the entry's own tip.
 pub(crate) fn sentence_of<'a>(message: &'a str, entry: &catalogue::Entry) -> Option<&'a str> {
-    message.strip_prefix(NAME_FIRST)?.strip_suffix(&line("", entry.code, Some(entry.action)))
+    message.strip_prefix(NAME_FIRST)?.strip_suffix(&line("", entry.code, entry.action))
 }
 
 /// Logs a failure that is no answer to anything, in the words of the catalogue; the same one once in the
@@ -211,24 +231,42 @@ mod tests {
         let report = Report::new(Code::TooManyRequests, "a:1: \"busy\"", None);
         assert_eq!(
             report.answer(&Id::from_json(b"1e2")),
-            r#"{"jsonrpc":"2.0","id":1e2,"error":{"code":-31000,"message":"mcp-remote: a:1: \"busy\" [too_many_requests]. Tip: wait, then try again","data":{"code":"too_many_requests","hint":"wait, then try again"}}}"#
+            r#"{"jsonrpc":"2.0","id":1e2,"error":{"code":-31000,"message":"mcp-remote: a:1: \"busy\". Tip: wait, then try again [Details: mcp-remote explain too_many_requests]","data":{"code":"too_many_requests","hint":"wait, then try again"}}}"#
         );
     }
 
     #[test]
     fn sentence_inverts_message() {
         for (message, code, hint) in [
-            ("mcp-remote: a:1: no [x] [refused]. Tip: wait", Code::Refused, Some("wait")),
-            ("mcp-remote: a:1: no [x] [refused]", Code::Refused, None),
+            ("mcp-remote: a:1: no [x]. Tip: wait [Details: mcp-remote explain refused]", Code::Refused, Some("wait")),
+            ("mcp-remote: a:1: no [x]. [Details: mcp-remote explain refused]", Code::Refused, None),
             ("a:1: no [x]", Code::Refused, Some("wait")),
         ] {
             assert_eq!(sentence(message, code, hint), "a:1: no [x]");
         }
         assert_eq!(
-            sentence("no [refused]. Tip: wait", Code::Refused, Some("other")),
-            "no [refused]. Tip: wait",
-            "it is another's"
+            sentence("no. Tip: wait [Details: mcp-remote explain refused]", Code::Refused, Some("other")),
+            "no. Tip: wait [Details: mcp-remote explain refused]",
+            "the tip differs"
         );
+    }
+
+    #[test]
+    fn sentence_takes_a_full_stop() {
+        for (said, kept) in [
+            ("it said \"no.\"", "it said \"no.\""),
+            ("the file is gone.", "the file is gone"),
+            ("see a.example: ", "see a.example"),
+        ] {
+            assert_eq!(Report::new(Code::Refused, said, None).sentence, kept);
+        }
+        for (sentence, ends) in [
+            ("open https://a.example", true),
+            ("https://a.example is down", false),
+            ("no (see https://a.example)", false),
+        ] {
+            assert_eq!(ends_in_url(sentence), ends, "{sentence}");
+        }
     }
 
     #[test]
@@ -251,8 +289,14 @@ mod tests {
             lines(&mut failures, &down, 5),
             [
                 (Level::Warn, down.line()),
-                (Level::Info, "attempt 2 failed, too: a:1: no [cannot_connect]".to_owned()),
-                (Level::Info, "attempt 4 failed, too: a:1: no [cannot_connect]".to_owned()),
+                (
+                    Level::Info,
+                    "attempt 2 failed, too: a:1: no. [Details: mcp-remote explain cannot_connect]".to_owned()
+                ),
+                (
+                    Level::Info,
+                    "attempt 4 failed, too: a:1: no. [Details: mcp-remote explain cannot_connect]".to_owned()
+                ),
             ]
         );
         assert_eq!(lines(&mut failures, &busy, 1), [(Level::Warn, busy.line())], "another report is news");

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::sync::LockExt;
+use crate::{sync::LockExt, text::reason};
 
 /// How long an operation may take before the store counts as unavailable: longer than a disk takes to start.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -64,7 +64,7 @@ impl fmt::Display for Unavailable {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match &self.why {
-            Some(why) => write!(formatter, "{path} cannot be read: {why}"),
+            Some(why) => write!(formatter, "cannot read {path}: {why}"),
             None => write!(formatter, "the disk with {path} does not answer"),
         }
     }
@@ -190,12 +190,6 @@ pub(super) fn is_fault(error: &io::Error) -> bool {
     !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory)
 }
 
-/// Returns the operating system's words without its number.
-fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split_once(" (os error").map_or_else(|| text.clone(), |(words, _)| words.to_owned())
-}
-
 /// Runs an operation on a thread of its own, and returns what comes of it unless that takes longer than `patience`.
 pub(crate) fn within<T: Send + 'static>(
     patience: Duration,
@@ -217,7 +211,7 @@ mod tests {
         let path = Path::new("tokens.json");
         let refused = || Err(io::ErrorKind::PermissionDenied.into());
         access.read(path, refused).unwrap_err();
-        assert_eq!(access.unavailable().unwrap().to_string(), "tokens.json cannot be read: permission denied");
+        assert_eq!(access.unavailable().unwrap().to_string(), "cannot read tokens.json: permission denied");
         access.read(path, || Err(io::ErrorKind::NotFound.into())).unwrap_err();
         assert_eq!(access.unavailable(), None, "it is not there");
     }
@@ -235,7 +229,7 @@ mod tests {
         access.read(Path::new("a/tokens.json"), read).unwrap_err();
         assert_eq!(
             access.unavailable().unwrap().to_string(),
-            "a/tokens.json cannot be read: its folder belongs to another user (uid 12345)"
+            "cannot read a/tokens.json: its folder belongs to another user (uid 12345)"
         );
     }
 

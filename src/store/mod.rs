@@ -25,7 +25,10 @@ use serde_json::Value;
 
 use self::access::{Access, is_fault};
 pub(crate) use self::access::{DISK_PATIENCE, Unavailable, within};
-use crate::report::{self, Code};
+use crate::{
+    report::{self, Code},
+    text::{cannot_read, reason},
+};
 
 mod access;
 pub(crate) mod lease;
@@ -99,7 +102,10 @@ impl Store {
                 None
             }
             Err(error) => {
-                report::warn(Code::StoreDamaged, format!("{} cannot be read and is left out: {error}", path.display()));
+                report::warn(
+                    Code::StoreDamaged,
+                    format!("{}, so that file is ignored", cannot_read(&path, None, &error)),
+                );
                 None
             }
         }
@@ -110,7 +116,7 @@ impl Store {
         let content = self.read(name)?;
         let parsed = parse(&content);
         if parsed.is_none() {
-            report::warn(Code::StoreDamaged, format!("{} is damaged and is left out", self.path(name).display()));
+            report::warn(Code::StoreDamaged, format!("{} is damaged and is ignored", self.path(name).display()));
         }
         parsed
     }
@@ -124,7 +130,7 @@ impl Store {
         self.access
             .check_owner(&path)
             .and_then(|()| self.access.run(&path, || replace(&path, content, Loss::Matters)))
-            .map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))
+            .map_err(|error| anyhow::anyhow!("cannot write {}: {}", path.display(), reason(&error)))
     }
 
     /// The content of a file that all servers share, if it can be read.
@@ -138,7 +144,7 @@ impl Store {
         let path = self.folder.join(name);
         self.access
             .run(&path, || replace(&path, content, Loss::IsCheap))
-            .map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))
+            .map_err(|error| anyhow::anyhow!("cannot write {}: {}", path.display(), reason(&error)))
     }
 
     /// Removes a file that may be there.

@@ -300,7 +300,10 @@ async fn refused_sign_in_is_shown_in_tool() {
     assert_eq!(host.json().await["method"], TOOLS_CHANGED);
     let answer = host.ask(2, "tools/list", json!({})).await;
     assert_eq!(names(&answer), ["mcp_remote_status"]);
-    assert!(answer["result"]["tools"][0]["description"].as_str().unwrap().contains("[sign_in_denied]"), "{answer}");
+    assert!(
+        answer["result"]["tools"][0]["description"].as_str().unwrap().contains("explain sign_in_denied]"),
+        "{answer}"
+    );
     assert!(host.is_quiet(MOMENT).await);
     assert_eq!(server.counts().tabs, 1);
     host.close().await;
@@ -458,7 +461,7 @@ async fn words_of_server_are_quoted_in_result_only() {
     let mut host = Host::start(&server.url("/mcp"), &["--start", "answer", "--answer-within", "1"]);
     let answer = host.initialize().await;
     let words = answer["result"]["instructions"].as_str().unwrap();
-    let own = "cannot be used at the moment (HTTP 503) [server_failed]. What to do: try again later";
+    let own = "is not available (HTTP 503). Tip: try again later";
     assert!(words.contains(own) && !words.contains("deploying"), "{words}");
     let listed = host.ask(1, "tools/list", json!({})).await;
     let described = listed["result"]["tools"][0]["description"].as_str().unwrap();

@@ -319,11 +319,11 @@ impl LegacyHost {
             ResultType::InputRequired if matches!(method, TOOLS_CALL | PROMPTS_GET | RESOURCES_READ) => {
                 match InputRequired::read(&message) {
                     Ok(input) => self.ask(&call_id, input),
-                    Err(what) => self.fail(&call_id, &format!("asked for input in a way that cannot be read: {what}")),
+                    Err(what) => self.fail(&call_id, &format!("asked for input in an invalid way: {what}")),
                 }
             }
             ResultType::InputRequired => {
-                self.fail(&call_id, &format!("asked for input in the answer to {method}, where MCP has none"));
+                self.fail(&call_id, &format!("asked for input in the answer to {method}, which MCP does not allow"));
             }
             ResultType::Task => match Task::begin(&message.body).filter(|_| call.with_tasks) {
                 Some(task) => {
@@ -331,7 +331,7 @@ impl LegacyHost {
                     self.steps.push_back(Step::Remind(task.poll, Due::Poll { call: call_id.clone() }));
                     call.task = Some(task);
                 }
-                None => self.fail(&call_id, "answered with a task, which nobody has asked for"),
+                None => self.fail(&call_id, "answered with a task, which mcp-remote did not ask for"),
             },
             ResultType::Unknown(named) => {
                 let named = one_line(named.as_bytes());
@@ -389,10 +389,8 @@ impl LegacyHost {
                 self.end(call_id, answer.map(|answer| adapted(TOOLS_CALL, answer)));
             }
             Ok(TaskStatus::Failed(error)) => self.end_with_error(call_id, error.get()),
-            Ok(TaskStatus::Cancelled) => self.fail(call_id, "has cancelled the task that this call had become"),
-            Err(what) => {
-                self.fail(call_id, &format!("tells the status of a task in a way that cannot be read: {what}"))
-            }
+            Ok(TaskStatus::Cancelled) => self.fail(call_id, "canceled the task of this call"),
+            Err(what) => self.fail(call_id, &format!("sent an invalid task status: {what}")),
         }
     }
 

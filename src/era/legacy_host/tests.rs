@@ -172,7 +172,7 @@ fn refused_input_ends_the_call_and_its_other_requests() {
     played.host(&call(3, ""));
     played.server(&elicit("3", &["a"]));
     let late = played.due(1);
-    assert!(late[1].contains("no answer within 10 minutes [input_required]") && late.len() == 2, "{late:?}");
+    assert!(late[1].contains("no answer within 10 minutes. Tip: ") && late.len() == 2, "{late:?}");
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn results_and_tasks_that_no_legacy_host_takes_are_errors() {
     ] {
         played.host(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{}}}}"#));
         let ended = played.server(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#));
-        assert!(ended[0].contains("[input_required]") && ended.len() == 1, "{ended:?}");
+        assert!(ended[0].contains("explain input_required]") && ended.len() == 1, "{ended:?}");
     }
 }
 

@@ -161,7 +161,7 @@ pub(super) fn without_modern_error(message: &Message) -> Option<Message> {
     let refusal = verdict::modern_refusal(message).filter(|refusal| !refusal.supported.is_empty())?;
     let Shape::Response { id: Some(id) } = &message.shape else { return None };
     let versions = one_line(refusal.supported.join(", ").as_bytes());
-    let words = format!("the server speaks MCP {versions} only");
+    let words = format!("protocol version not shared: the server supports only MCP {versions}");
     Some(refusal.answer(&Report::new(Code::ProtocolVersionNotShared, words, None).message())?.with_id(id))
 }
 

@@ -221,7 +221,7 @@ fn slow_server_is_awaited_while_host_waits() {
     let mut held = Held::by("unknown");
     let told = held.until(3_500);
     assert_eq!(told.len(), 1);
-    assert!(told[0].1.contains("has not answered initialize within 3.5 s. What to do: wait"), "{told:?}");
+    assert!(told[0].1.contains("has not answered initialize within 3.5 s. Tip: wait"), "{told:?}");
     let mut answering = Held::with("claude-ai", Store::default(), settings(Start::Answer));
     assert_eq!(answering.until(30_000)[0].0, 20_000);
 }

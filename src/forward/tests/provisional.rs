@@ -243,7 +243,9 @@ fn signed_in_person_is_not_asked_again() {
     assert_eq!(answer["error"]["data"]["code"], "timed_out");
     assert_eq!(
         answer["error"]["message"],
-        format!("mcp-remote: a.example has not answered yet [timed_out]. Tip: {STILL_TRIED}")
+        format!(
+            "mcp-remote: a.example has not answered yet. Tip: {STILL_TRIED} [Details: mcp-remote explain timed_out]"
+        )
     );
 }
 
@@ -269,7 +271,7 @@ fn unreachable_server_shows_status_tool_and_retries() {
     host(&mut forward, HELLO);
     let answer = json(only(&does(&mut forward, unreachable_server())));
     let words = answer["result"]["instructions"].as_str().unwrap();
-    assert!(words.contains("cannot be used at the moment") && !words.contains("it is down"), "{words}");
+    assert!(words.contains("is not available") && !words.contains("it is down"), "{words}");
     host(&mut forward, INITIALIZED);
     assert_eq!(names(&json(only(&host(&mut forward, &request(1, "tools/list"))))), ["mcp_remote_status"]);
     assert_eq!(host(&mut forward, CALL_STATUS)[0], "hurry");
@@ -448,7 +450,7 @@ fn failed_sign_in_is_repeated_only_by_host() {
     let failed = Event::Need(Need::Failed(oauth::error::Error::Local("it broke".to_owned())));
     assert_eq!(does(&mut forward, failed), [TOOLS_CHANGED], "what the tool says is another thing now");
     let tools = json(only(&host(&mut forward, &request(2, "tools/list"))));
-    assert!(tools["result"]["tools"][0]["description"].as_str().unwrap().contains("[sign_in_failed]"));
+    assert!(tools["result"]["tools"][0]["description"].as_str().unwrap().contains("explain sign_in_failed]"));
     let told = host(&mut forward, CALL_STATUS);
     assert!(json(&told[0])["result"]["content"][0]["text"].as_str().unwrap().contains("it broke"));
     assert_eq!(told[1..], [TOOLS_CHANGED]);

@@ -132,27 +132,42 @@ mod tests {
         for (status, location, body, expected) in [
             (200, "", "<html>", None),
             (302, "/login", "", None),
-            (302, back("error=invalid_scope"), "", Some((TooNarrow, "the sign-in was refused: invalid_scope"))),
-            (302, back("error=invalid_client"), "", Some((Unknown, "the sign-in was refused: invalid_client"))),
+            (
+                302,
+                back("error=invalid_scope"),
+                "",
+                Some((TooNarrow, "the authorization server rejected the sign-in: invalid_scope")),
+            ),
+            (
+                302,
+                back("error=invalid_client"),
+                "",
+                Some((Unknown, "the authorization server rejected the sign-in: invalid_client")),
+            ),
             (
                 302,
                 back("error=unauthorized_client"),
                 "",
-                Some((Unknown, "the sign-in was refused: unauthorized_client")),
+                Some((Unknown, "the authorization server rejected the sign-in: unauthorized_client")),
             ),
             (
                 302,
                 back("error=login_required&error_description=no%0Aone"),
                 "",
-                Some((Open, "the sign-in was refused: login_required (no one)")),
+                Some((Open, "the authorization server rejected the sign-in: login_required (\"no one\")")),
             ),
-            (200, "", r#"{"error":"invalid_scope"}"#, Some((TooNarrow, "the sign-in was refused: invalid_scope"))),
-            (200, "", r#"{"error":"x"}"#, Some((Open, "the sign-in was refused: x"))),
+            (
+                200,
+                "",
+                r#"{"error":"invalid_scope"}"#,
+                Some((TooNarrow, "the authorization server rejected the sign-in: invalid_scope")),
+            ),
+            (200, "", r#"{"error":"x"}"#, Some((Open, "the authorization server rejected the sign-in: x"))),
             (
                 400,
                 "",
                 r#"{"error":"invalid_request","error_description":"bad client_id"}"#,
-                Some((Unknown, "the sign-in was refused: invalid_request (bad client_id)")),
+                Some((Unknown, "the authorization server rejected the sign-in: invalid_request (bad client_id)")),
             ),
             (404, "", "", None),
             (401, "", "<title>Sign in to your network</title>", None),
@@ -163,7 +178,10 @@ mod tests {
                 400,
                 "",
                 "no such client",
-                Some((Unknown, "opening the sign-in page was refused: HTTP 400 (no such client)")),
+                Some((
+                    Unknown,
+                    "the authorization server rejected opening the sign-in page: HTTP 400 (\"no such client\")",
+                )),
             ),
             (
                 400,
@@ -171,7 +189,7 @@ mod tests {
                 "bad redirect_uri",
                 Some((
                     Unknown,
-                    "the redirect URI http://localhost:1/oauth/callback was refused: HTTP 400 (bad redirect_uri)",
+                    "the authorization server rejected the redirect URI http://localhost:1/oauth/callback: HTTP 400 (\"bad redirect_uri\")",
                 )),
             ),
             (429, "", "", None),
@@ -191,7 +209,8 @@ mod tests {
     async fn known_refusal_of_a_provider_is_its_words() {
         let page = "<p>AADSTS9010010: The resource parameter does not match</p>";
         let entra = "https://login.microsoftonline.com/t/v2.0";
-        let known = (ClientStanding::Unknown, "the sign-in was refused: AADSTS9010010".to_owned());
+        let known =
+            (ClientStanding::Unknown, "the authorization server rejected the sign-in: AADSTS9010010".to_owned());
         assert_eq!(probed(entra, 400, "", page).await, Some(known));
         assert_eq!(probed("https://as.example", 400, "", page).await, None);
     }

@@ -9,12 +9,15 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::oauth::{
-    attempt::AuthorizationAttempt,
-    client,
-    context::Context,
-    error::Error,
-    protocol::{client_auth::Client, jws::SigningKey, rmcp},
+use crate::{
+    oauth::{
+        attempt::AuthorizationAttempt,
+        client,
+        context::Context,
+        error::Error,
+        protocol::{client_auth::Client, jws::SigningKey, rmcp},
+    },
+    text::cannot_read,
 };
 
 /// Obtains a token for the client itself.
@@ -31,7 +34,8 @@ pub(super) async fn obtain(
 }
 
 fn read(path: &Path) -> Result<SigningKey, Error> {
-    let fault = |error: &dyn std::fmt::Display| Error::Local(format!("--client-key-jwt {}: {error}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| fault(&error))?;
-    SigningKey::from_pem(&text).map_err(|error| fault(&format!("{error:#}")))
+    const FLAG: &str = "--client-key-jwt";
+    let text = std::fs::read_to_string(path).map_err(|error| Error::Local(cannot_read(path, Some(FLAG), &error)))?;
+    SigningKey::from_pem(&text)
+        .map_err(|error| Error::Local(format!("cannot use {} ({FLAG}): {error:#}", path.display())))
 }

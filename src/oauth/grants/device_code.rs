@@ -41,7 +41,7 @@ pub(super) async fn obtain(context: &Context, attempt: &AuthorizationAttempt) ->
     let server = &attempt.discovered.server;
     let Some(endpoint) = &server.metadata.device_authorization_endpoint else {
         let issuer = server.issuer.clone();
-        return Err(Error::Unsupported { issuer, what: "does not offer sign-in with a code on another device" });
+        return Err(Error::Unsupported { issuer, what: "does not support the device code sign-in" });
     };
     let endpoint = context.http.address("the device authorization endpoint", endpoint).await?;
     // Nobody comes back there, but many servers register no client without one, and npm reads none.
@@ -102,7 +102,7 @@ fn is_user_code(code: &str) -> bool {
 async fn ask(context: &Context, attempt: &AuthorizationAttempt, details: &DeviceAuthorization) -> Result<(), Error> {
     let server = host(context.http.server());
     // Shown to a person and opened in a browser, so only ever http(s), and nothing else in it.
-    let what = "the address for the code";
+    let what = "the URL for the code";
     let plain = context.http.address(what, details.verification_uri()).await?;
     let url = match details.verification_uri_complete() {
         Some(complete) => context.http.address(what, complete).await?,
@@ -114,7 +114,7 @@ async fn ask(context: &Context, attempt: &AuthorizationAttempt, details: &Device
     }
     let code = details.user_code();
     if !is_user_code(code) {
-        let what = format!("a code for the device that cannot be read: {}", one_line(code.as_bytes()));
+        let what = format!("you cannot type its code (\"{}\")", one_line(code.as_bytes()));
         return Err(Error::Answer { step: Step::DeviceSignIn, what, status: None });
     }
     let code = code.to_owned();

@@ -27,7 +27,7 @@ use crate::{
         },
     },
     secret::Secret,
-    text::one_line,
+    text::{cannot_read, one_line},
 };
 
 /// The kind of token that is asked for (draft-ietf-oauth-identity-assertion-authz-grant §4).
@@ -47,7 +47,10 @@ pub(super) async fn obtain(
     if server.metadata.grant_types_supported.as_ref().is_some_and(|grants| !grants.iter().any(|one| one == JWT_BEARER))
     {
         let issuer = server.issuer.clone();
-        return Err(Error::Unsupported { issuer, what: "does not accept an identity provider's assertion" });
+        return Err(Error::Unsupported {
+            issuer,
+            what: "does not accept an assertion of an identity provider (ID-JAG)",
+        });
     }
     let client = client::fixed(&context.settings, server)
         .ok_or_else(|| Error::Local("--id-jag-token needs --static-oauth-client-info".to_owned()))?;
@@ -72,7 +75,7 @@ async fn id_jag(
 ) -> Result<Secret<String>, Error> {
     let step = Step::TokenExchange;
     let text = std::fs::read_to_string(token_file)
-        .map_err(|error| Error::Local(format!("--id-jag-token {}: {error}", token_file.display())))?;
+        .map_err(|error| Error::Local(cannot_read(token_file, Some("--id-jag-token"), &error)))?;
     let endpoint = TokenEndpoint::new(Parts {
         known_method: None,
         accepted: Accepted::nowhere(),

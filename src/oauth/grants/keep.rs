@@ -66,7 +66,7 @@ pub(crate) async fn keep(
     context.held().unkept = written.is_err();
     let kept = written.and_then(|()| provenance.save(&context.store, file, &tokens));
     if let Err(error) = kept {
-        let report = report::warn(Code::StoreNotWritable, format!("the sign-in is not kept: {error:#}"));
+        let report = report::warn(Code::StoreNotWritable, format!("your sign-in is not stored: {error:#}"));
         context.facts.warn(report);
     }
     if file.is_of_person() {
@@ -95,9 +95,9 @@ pub(super) fn check_type(context: &Context, attempt: &AuthorizationAttempt, toke
     let what = if tokens.is_dpop() && attempt.prover.is_some() {
         return Ok(());
     } else if !kind.eq_ignore_ascii_case("bearer") && !table::is_bearer(&attempt.discovered.server, kind) {
-        format!("tokens of the type {:?}, which cannot be used here", one_line(kind.as_bytes()))
+        format!("it has a token of the unknown type {:?}", one_line(kind.as_bytes()))
     } else if context.settings.dpop == Dpop::Require {
-        "tokens that are not bound to our key, which --dpop require rules out".to_owned()
+        "its token is not bound to a DPoP key, which --dpop require demands".to_owned()
     } else {
         return Ok(());
     };
@@ -114,6 +114,6 @@ fn warn_of_end(context: &Context, issuer: &str, tokens: &Tokens) {
         _ => format!("{} days", minutes / (24 * 60)),
     };
     let place = host(context.http.server());
-    let sentence = format!("the sign-in to {place} ends in {life}: {issuer} gave no refresh token");
+    let sentence = format!("your sign-in to {place} expires in {life}, because {issuer} issued no refresh token");
     context.facts.warn(report::warn(Code::NoRefreshToken, sentence));
 }

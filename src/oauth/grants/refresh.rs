@@ -74,7 +74,7 @@ pub(crate) async fn refresh(
             return Ok(Refreshed::Impossible); // told when it was refused
         }
         let server = host(context.http.server());
-        let sentence = format!("the sign-in to {server} is over, and no refresh token renews it");
+        let sentence = format!("your sign-in to {server} expired, and there is no refresh token to renew it");
         context.facts.warn(report::warn(Code::NoRefreshToken, sentence));
         return Ok(Refreshed::Impossible);
     }
@@ -226,7 +226,7 @@ fn keep(context: &Context, file: TokenFile, spent: Tokens, renewed: Arc<Mutex<Re
         let written = store.write(&file.name(), &renewed.tokens.to_json());
         state.guard().unkept = written.is_err();
         if let Err(error) = written {
-            report::warn(Code::StoreNotWritable, format!("the refreshed sign-in is not kept: {error:#}"));
+            report::warn(Code::StoreNotWritable, format!("the refreshed token is not stored: {error:#}"));
         }
         renewed.tokens.response()
     })

@@ -75,17 +75,17 @@ async fn tell_server(
     // npm leaves the issuer out when it refreshes ahead of time; its registration has it.
     let noted = tokens.issuer().map(ToOwned::to_owned).or_else(|| registrations::issuer_noted(store));
     let Some(issuer) = noted.as_deref() else {
-        return Err(Error::Metadata("who issued the tokens was not noted".to_owned()));
+        return Err(Error::Metadata("the stored tokens do not name their issuer".to_owned()));
     };
     let server = discovery::published(http, issuer).await?;
     let Some(endpoint) = &server.metadata.revocation_endpoint else {
-        return Err(Error::Unsupported { issuer: issuer.to_owned(), what: "does not revoke tokens" });
+        return Err(Error::Unsupported { issuer: issuer.to_owned(), what: "does not support token revocation" });
     };
     let endpoint = http.address("the revocation endpoint", endpoint).await?;
     let from = Provenance::load(store, file, tokens);
     let id = from.as_ref().map(|from| from.client_id.as_str());
     let Some(client) = client::of_tokens(settings, store, &server, id, SystemTime::now()) else {
-        return Err(Error::Local("the client's registration is gone".to_owned()));
+        return Err(Error::Local("the stored client registration is gone".to_owned()));
     };
     let parts = Parts {
         known_method: Remedies::client_authentication(store, &server.issuer),

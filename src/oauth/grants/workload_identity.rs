@@ -31,7 +31,7 @@ use crate::{
     },
     secret::Secret,
     surroundings::Surroundings,
-    text::one_line,
+    text::{cannot_read, one_line, reason},
 };
 
 /// How long the program may take that prints the assertion.
@@ -79,7 +79,7 @@ async fn read(source: &AssertionSource, surroundings: &Surroundings) -> Result<S
 }
 
 fn from_file(path: &Path) -> Result<Secret<String>, Error> {
-    let fault = |error| Error::Local(format!("--assertion-file {}: {error}", path.display()));
+    let fault = |error: std::io::Error| Error::Local(cannot_read(path, Some("--assertion-file"), &error));
     std::fs::read_to_string(path).map(Secret::new).map_err(fault)
 }
 
@@ -92,7 +92,8 @@ async fn from_command(
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     surroundings.hide_secrets(&mut command);
-    let mut running = Running::start(command).map_err(|error| fault(&error))?;
+    let mut running =
+        Running::start(command).map_err(|error| fault(&format!("it does not start: {}", reason(&error))))?;
     let (output, errors) = (running.0.stdout.take(), running.0.stderr.take());
     let ended = tokio::time::timeout(PATIENCE, async {
         // Both at once: it may not go on with one before the other is read.
@@ -100,16 +101,16 @@ async fn from_command(
         running.ended().await.map(|status| (status, output, errors))
     });
     let Ok(ended) = ended.await else {
-        return Err(fault(&format!("nothing within {} s", PATIENCE.as_secs())));
+        return Err(fault(&format!("it did not end within {} s", PATIENCE.as_secs())));
     };
-    let (status, output, errors) = ended.map_err(|error| fault(&error))?;
+    let (status, output, errors) = ended.map_err(|error| fault(&reason(&error)))?;
     if output.len() > LARGEST {
-        return Err(fault(&format!("it prints more than {LARGEST} bytes")));
+        return Err(fault(&format!("it printed more than {LARGEST} bytes")));
     }
     if !status.success() {
-        return Err(fault(&format!("{status}: {}", one_line(&errors))));
+        return Err(fault(&format!("it ended with {status} (\"{}\")", one_line(&errors))));
     }
-    String::from_utf8(output).map(Secret::new).map_err(|_| fault(&"not a text"))
+    String::from_utf8(output).map(Secret::new).map_err(|_| fault(&"it did not print UTF-8 text"))
 }
 
 /// What a program prints beyond what is kept.
@@ -184,10 +185,10 @@ mod tests {
         let nothing = Surroundings::default();
         assert_eq!(run("printf assertion", &nothing).await.unwrap(), "assertion");
         let refused = run("echo no >&2; exit 3", &nothing).await.unwrap_err();
-        assert!(refused.contains("exit status: 3: no"), "{refused}");
+        assert!(refused.contains("exit status: 3 (\"no\")"), "{refused}");
         let began = std::time::Instant::now();
         let endless = run("exec cat /dev/zero", &nothing).await.unwrap_err();
-        assert!(endless.ends_with("it prints more than 65536 bytes"), "{endless}");
+        assert!(endless.ends_with("it printed more than 65536 bytes"), "{endless}");
         let errors = "head -c 300000 /dev/zero >&2; printf assertion";
         assert_eq!(run(errors, &nothing).await.unwrap(), "assertion", "it says much else");
         assert!(began.elapsed() < PATIENCE / 2);

@@ -63,10 +63,10 @@ impl AddressScope {
 impl fmt::Display for AddressScope {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Self::Loopback => "on this machine",
-            Self::LinkLocal => "on this network link",
-            Self::Private => "in a private network",
-            Self::Reserved => "at a reserved address",
+            Self::Loopback => "on this computer",
+            Self::LinkLocal => "on the local network link",
+            Self::Private => "on a private network",
+            Self::Reserved => "at a reserved IP address",
             Self::Public => "on the internet",
         })
     }
@@ -123,16 +123,16 @@ const fn of_ipv6(address: Ipv6Addr) -> AddressScope {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
     /// Neither https nor http.
-    #[error("{0} is no scheme for authorization")]
+    #[error("{0} is not https or http")]
     Scheme(String),
     /// Not encrypted, and not on this machine.
     #[error("http://{0} is not encrypted")]
     Plain(String),
     /// Credentials inside.
-    #[error("the address at {0} has a user name or password in it")]
+    #[error("the URL of {0} contains a user name or password")]
     UserInfo(String),
     /// Nearer than the server.
-    #[error("{host} is {there}, where a server {server} may not send us")]
+    #[error("{host} is {there}, but the server is {server}")]
     TooNear {
         /// As it is named.
         host: String,
@@ -620,7 +620,7 @@ mod tests {
         assert_eq!(addresses(&public, "as.example").await.unwrap(), ["8.8.8.8"]);
         for name in ["rebound.example", "clouds.example", "as.corp"] {
             let refused = addresses(&public, name).await.unwrap_err();
-            assert!(refused.contains(name) && refused.contains("on the internet may not send us"), "{refused}");
+            assert!(refused.contains(name) && refused.contains("but the server is on the internet"), "{refused}");
         }
         assert_eq!(addresses(&public, "proxy.corp").await.unwrap(), ["10.0.0.3"]);
         assert!(addresses(&public, "nowhere.example").await.is_err());
@@ -709,7 +709,7 @@ mod tests {
         _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().dns_resolver(resolver).build().unwrap();
         let refused = crate::text::chain(&client.get(to).send().await.unwrap_err());
-        assert!(refused.contains("rebound.example is on this machine"), "{refused}");
+        assert!(refused.contains("rebound.example is on this computer"), "{refused}");
         assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 

@@ -24,14 +24,18 @@ use crate::{
     bot_filter,
     config::{PlainHttp, ServerUrl, is_loopback},
     mcp::{EVENT_STREAM, header::PROTOCOL_VERSION, version::NEWEST_LEGACY},
-    network::{ClientFactory, HttpVersions, Route, failure::Http2Fault, gzip},
+    network::{
+        ClientFactory, HttpVersions, Route,
+        failure::{Http2Fault, words},
+        gzip,
+    },
     oauth::{
         error::{Error, Step},
         http::address::{GuardedResolver, Refused, with_lost_scheme},
     },
     report::{self, Code, Report, catalogue::FORWARD_SCHEME},
     status::Disposition,
-    text::{self, chain, host, one_line},
+    text::{self, host, one_line},
 };
 
 /// The most of an answer that is read, in bytes. Metadata and tokens are a few KB.
@@ -131,7 +135,7 @@ impl Answer {
 
 /// Says, once, what a server behind a proxy got wrong.
 pub(crate) fn warn_of_lost_scheme(what: &str, url: &Url) {
-    let sentence = format!("{what} is published as {}; https is used", text::url(url));
+    let sentence = format!("the server publishes {what} as {}, and mcp-remote uses https instead", text::url(url));
     report::warn_of(&Report::new(Code::BadAddress, sentence, Some(FORWARD_SCHEME)));
 }
 
@@ -180,8 +184,7 @@ impl HttpClient {
     /// # Errors
     /// [`Error::Address`].
     pub(crate) async fn address(&self, what: &str, text: &str) -> Result<Url, Error> {
-        let no_url = |error| Error::Address { what: what.to_owned(), why: format!("not a URL ({error})"), near: false };
-        let url = Url::parse(text).map_err(no_url)?;
+        let url = Url::parse(text).map_err(|_| not_a_url(what, text))?;
         self.check(what, &url).await?;
         Ok(url)
     }
@@ -192,8 +195,7 @@ impl HttpClient {
     /// # Errors
     /// [`Error::Address`].
     pub(crate) async fn address_in(&self, from: &Url, what: &str, text: &str) -> Result<Url, Error> {
-        let no_url = |error| Error::Address { what: what.to_owned(), why: format!("not a URL ({error})"), near: false };
-        let url = from.join(text).map_err(no_url)?;
+        let url = from.join(text).map_err(|_| not_a_url(what, text))?;
         let url = match with_lost_scheme(from, &url) {
             Some(regained) => {
                 warn_of_lost_scheme(what, &url);
@@ -231,7 +233,7 @@ impl HttpClient {
     /// [`Error::Address`] for a redirect that leads where it must not.
     pub(crate) async fn metadata(&self, url: &Url) -> Result<Option<Bytes>, Error> {
         let silent =
-            || Error::Network { host: host(url), why: format!("nothing within {} s", METADATA_PATIENCE.as_secs()) };
+            || Error::Network { host: host(url), why: format!("no response within {} s", METADATA_PATIENCE.as_secs()) };
         let answer = tokio::time::timeout(METADATA_PATIENCE, self.follow(url)).await.unwrap_or_else(|_| Err(silent()));
         let answer = answer.inspect_err(|error| debug!("GET {}: {error}", without_query(url)))?;
         if let Some(filtered) = answer.filtered(url) {
@@ -263,7 +265,7 @@ impl HttpClient {
                 _ => return Ok(answer),
             }
         }
-        Err(Error::Metadata(format!("more than {MOST_REDIRECTS} redirects")))
+        Err(Error::Metadata(format!("the server redirects more than {MOST_REDIRECTS} times")))
     }
 
     /// GETs a URL, following nothing.
@@ -297,7 +299,7 @@ impl HttpClient {
             Some(issuer) => {
                 network(format!("its certificate was issued by {issuer}, which this computer does not trust"))
             }
-            None => network(told(error)),
+            None => network(words(&error)),
         };
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("mcp-remote/", env!("CARGO_PKG_VERSION"))));
         let client = self.client(url).map_err(|error| network(format!("{error:#}")))?;
@@ -322,9 +324,9 @@ impl HttpClient {
             if streams {
                 return Ok(Answer { status: response.status(), headers: HeaderMap::new(), body: Bytes::new() });
             }
-            while let Some(piece) = response.chunk().await.map_err(|error| network(told(error)))? {
+            while let Some(piece) = response.chunk().await.map_err(|error| network(words(&error)))? {
                 if body.len() + piece.len() > LARGEST_ANSWER {
-                    return Err(network(format!("an answer of more than {LARGEST_ANSWER} bytes")));
+                    return Err(network(format!("it sent a response of more than {LARGEST_ANSWER} bytes")));
                 }
                 body.extend_from_slice(&piece);
             }
@@ -333,7 +335,7 @@ impl HttpClient {
         };
         let answer = tokio::time::timeout(PATIENCE, whole)
             .await
-            .map_err(|_| network(format!("nothing within {} s", PATIENCE.as_secs())))??;
+            .map_err(|_| network(format!("no response within {} s", PATIENCE.as_secs())))??;
         debug!("{method} {}: HTTP {}", without_query(url), answer.status);
         Ok(answer)
     }
@@ -346,7 +348,7 @@ impl HttpClient {
         if self.is_http1_only.swap(true, Relaxed) {
             return false;
         }
-        debug!("HTTP/2 does not work with {} ({}); using HTTP/1.1", host(url), text::deepest(error));
+        debug!("HTTP/2 does not work with {} ({}); using HTTP/1.1", host(url), words(error));
         fault == Http2Fault::Refused || *method == Method::GET
     }
 
@@ -371,9 +373,9 @@ impl HttpClient {
     }
 }
 
-/// What happened, without the address, the query of which may be secret.
-fn told(error: reqwest::Error) -> String {
-    chain(&error.without_url())
+fn not_a_url(what: &str, text: &str) -> Error {
+    let why = format!("\"{}\" is not a URL", one_line(text.as_bytes()));
+    Error::Address { what: what.to_owned(), why, near: false }
 }
 
 /// For the log: what comes after the path may be secret.
@@ -476,9 +478,9 @@ pub(crate) mod tests {
             (307, "/token", true),
         ] {
             let told = moved(status, to, has_secret);
-            let start =
-                format!("the exchange of the code at https://as.example/token is redirected (HTTP {status}) to http");
-            assert!(told.starts_with(&start) && told.ends_with(", where it is not sent"), "{told}");
+            let start = "https://as.example/token redirects the authorization code exchange to http";
+            let end = format!(", which mcp-remote does not follow (HTTP {status})");
+            assert!(told.starts_with(start) && told.ends_with(&end), "{told}");
         }
     }
 

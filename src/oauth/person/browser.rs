@@ -30,7 +30,7 @@ const TEXT_BROWSERS: [&str; 9] = ["browsh", "elinks", "eww", "links", "links2", 
 const SEPARATOR: char = if cfg!(windows) { ';' } else { ':' };
 /// Why no browser was opened.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no browser was opened: {why}")]
+#[error("cannot open a browser: {why}")]
 pub(crate) struct NoBrowser {
     /// A fragment.
     pub(crate) why: String,
@@ -93,7 +93,7 @@ fn launchers(surroundings: &Surroundings, url: &Url) -> Vec<Command> {
 /// [`NoBrowser`] where there is none to be seen by the person, or none that starts.
 pub(crate) async fn open(url: &Url, surroundings: &Surroundings) -> Result<(), NoBrowser> {
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(NoBrowser::new(format!("its address would be {}:", url.scheme())));
+        return Err(NoBrowser::new(format!("the sign-in URL begins with {}: instead of https:", url.scheme())));
     }
     // Wherever this program runs: a user who sets BROWSER knows how to reach a browser.
     let named = start_one(named(surroundings, url)).await;
@@ -297,7 +297,7 @@ mod tests {
         let surroundings = machine.surroundings(&[("BROWSER", &machine.program("firefox", ""))]);
         for text in ["file:///etc/passwd", "javascript:alert(1)", "ms-word:ofe|u|x", "data:,x"] {
             let NoBrowser { why } = open(&text.parse().unwrap(), &surroundings).await.unwrap_err();
-            assert!(why.contains("its address would be"), "{why}");
+            assert!(why.contains("instead of https:"), "{why}");
         }
         assert_eq!(machine.record("firefox"), None);
     }

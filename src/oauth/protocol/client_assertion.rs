@@ -53,7 +53,7 @@ fn algorithm(key: &SigningKey, supported: Option<&[String]>) -> anyhow::Result<&
         |algorithm: &&&str| supported.is_none_or(|supported| supported.iter().any(|other| other == **algorithm));
     key.algorithms().iter().find(taken).copied().with_context(|| {
         format!(
-            "the authorization server takes client assertions signed with {}, but the key signs with {}",
+            "the authorization server accepts client assertions signed with {}, but the key signs with {}",
             one_line(supported.unwrap_or_default().join(", ").as_bytes()),
             key.algorithms().join(" or ")
         )

@@ -204,13 +204,14 @@ impl Client {
                     _ => format!("{}:{secret}", self.id),
                 };
                 let value = format!("Basic {}", BASE64_STANDARD.encode(pair));
-                let mut value = HeaderValue::from_str(&value).map_err(|error| Error::Local(error.to_string()))?;
+                let mut value = HeaderValue::from_str(&value)
+                    .map_err(|_| Error::Local("the client credentials do not fit into a header".to_owned()))?;
                 value.set_sensitive(true);
                 headers.insert(header::AUTHORIZATION, value);
             }
             AuthMethod::PrivateKeyJwt => {
                 let Some(key) = key else {
-                    let why = "the client is registered for private_key_jwt, but there is no --client-key-jwt FILE";
+                    let why = "the client authenticates with private_key_jwt, which needs --client-key-jwt FILE";
                     return Err(Error::Local(why.to_owned()));
                 };
                 let supported = server.metadata.token_endpoint_auth_signing_alg_values_supported.as_deref();

@@ -29,7 +29,7 @@ use crate::{
             client::{HttpClient, warn_of_lost_scheme, without_query},
         },
     },
-    text::{host, is_obeyed, one_line},
+    text::{is_obeyed, one_line},
 };
 
 /// Authorization servers that are looked at, of those that one server names: each takes three requests, to
@@ -67,9 +67,9 @@ pub(crate) async fn discover(
     }
     if named.is_empty() {
         // Which the specification demands of the server.
-        let server = published(http, &origin(http.server())).await.map_err(|_| {
-            Error::Metadata(format!("the metadata of {} name no authorization server", host(http.server())))
-        })?;
+        let server = published(http, &origin(http.server()))
+            .await
+            .map_err(|_| Error::Metadata("the server's metadata names no authorization server".to_owned()))?;
         return Ok(Discovered { resource: Some(resource), server });
     }
     let mut reasons = Vec::new();
@@ -87,7 +87,7 @@ pub(crate) async fn discover(
         Ok([only]) => Err(only),
         Err(reasons) => {
             let told: Vec<_> = reasons.iter().map(ToString::to_string).collect();
-            Err(Error::Metadata(format!("no authorization server can be used: {}", told.join("; "))))
+            Err(Error::Metadata(format!("the server names no usable authorization server: {}", told.join("; "))))
         }
     }
 }
@@ -112,7 +112,7 @@ async fn protected_resource(
     let mut advertised = None;
     if let Some(text) = &challenge.resource_metadata {
         // May be relative; servers have done that.
-        match http.address_in(server, "the address of the server's metadata", text).await {
+        match http.address_in(server, "the URL of the server's metadata", text).await {
             Ok(url) => advertised = Some(url),
             Err(error) => trouble = Some(error),
         }
@@ -142,7 +142,7 @@ async fn protected_resource(
             }
             Err(fault) => {
                 trouble.get_or_insert_with(|| {
-                    Error::Metadata(format!("the metadata at {} are unusable: {fault}", shown(&url)))
+                    Error::Metadata(format!("the metadata at {} is invalid: {fault}", shown(&url)))
                 });
                 continue;
             }
@@ -165,7 +165,10 @@ async fn protected_resource(
     // some, which cannot be had now, is not that.
     match (trouble, &advertised) {
         (Some(trouble), _) => Err(trouble),
-        (None, Some(url)) => Err(Error::Metadata(format!("there are no metadata at {}, which it names", shown(url)))),
+        (None, Some(url)) => Err(Error::Metadata(format!(
+            "the server names {} as the URL of its metadata, but there is none",
+            shown(url)
+        ))),
         (None, None) => Ok(None),
     }
 }
@@ -211,7 +214,7 @@ fn resource_of(found: &ResourceMetadata, server: &Url) -> Option<String> {
     found.resources.iter().find_map(|resource| {
         let lost = Url::parse(resource).ok()?;
         let regained = with_lost_scheme(server, &lost).filter(|url| describes(url.as_str(), server))?;
-        warn_of_lost_scheme("its resource", &lost);
+        warn_of_lost_scheme("its resource identifier", &lost);
         Some(canonical(&regained))
     })
 }
@@ -308,13 +311,13 @@ async fn documents(http: &HttpClient, issuer: &str) -> Result<Found, Error> {
     let what = "the authorization server";
     let refused = |why: &str| Error::Address { what: what.to_owned(), why: why.to_owned(), near: false };
     if issuer.len() > LONGEST_ISSUER {
-        return Err(refused("it is longer than any address"));
+        return Err(refused("it is too long for a URL"));
     }
-    let url = Url::parse(issuer).map_err(|error| refused(&format!("not a URL ({error})")))?;
+    let url = Url::parse(issuer).map_err(|_| refused(&format!("\"{}\" is not a URL", one_line(issuer.as_bytes()))))?;
     let regained = with_lost_scheme(http.server(), &url);
     let url = http.address_in(http.server(), what, issuer).await?;
     if issuer.chars().any(|character| is_obeyed(character) || character.is_whitespace()) {
-        return Err(refused("it has characters that no address has")); // the parser drops some of them
+        return Err(refused("it has characters that are not allowed in a URL")); // the parser drops some of them
     }
     let (url, stripped) = without_well_known(url);
     let issuer = if regained.is_some() || stripped { &*canonical(&url) } else { issuer };
@@ -336,13 +339,13 @@ async fn documents(http: &HttpClient, issuer: &str) -> Result<Found, Error> {
                 continue;
             }
             Err(fault) => {
-                let fault = format!("the metadata at {} are unusable: {fault}", shown(&place));
+                let fault = format!("the metadata at {} is invalid: {fault}", shown(&place));
                 unusable.get_or_insert(Error::Metadata(fault));
                 continue;
             }
         };
         let Some(published) = metadata.issuer.clone() else {
-            let fault = format!("the metadata at {} name no issuer", shown(&place));
+            let fault = format!("the metadata at {} names no issuer", shown(&place));
             unusable.get_or_insert(Error::Metadata(fault));
             continue;
         };
@@ -421,7 +424,7 @@ async fn of_2025_03_26(http: &HttpClient, challenge: &Challenge) -> Result<Autho
         // A server that asks for something other than a token has no such endpoints.
         Err(_) if !challenge.only_other.is_empty() => {
             let schemes = challenge.only_other.join(", ");
-            Err(Error::NotOffered(format!("it asks for {schemes}, which no sign-in gives")))
+            Err(Error::NotOffered(format!("it asks for {schemes}")))
         }
         Err(Error::NoMetadata { .. } | Error::MetadataRefused { .. }) => {
             let endpoint = |path: &str| Some(format!("{issuer}{path}"));
@@ -599,19 +602,19 @@ mod tests {
         }
         let busy = [(SERVER_METADATA, json!(503)), known];
         let (result, _) = discovered(&busy, Challenge::default(), None).await;
-        assert_eq!(result.unwrap_err(), "no answer from 203.0.113.1: HTTP 503", "busy is not absent");
+        assert_eq!(result.unwrap_err(), "203.0.113.1 is not available: HTTP 503", "busy is not absent");
     }
 
     #[tokio::test]
     async fn metadata_of_another_party_are_not_used() {
         let other = json!({ "resource": "https://evil.example/", "authorization_servers": [ISSUER] });
         let (result, asked) = discovered(&[(SERVER_METADATA, other)], Challenge::default(), None).await;
-        assert_eq!(result.unwrap_err(), "its metadata are those of another resource, https://evil.example/");
+        assert_eq!(result.unwrap_err(), "the server's metadata is for another resource (https://evil.example/)");
         assert_eq!(asked, [SERVER_METADATA, ROOT_METADATA]);
         let documents = [(SERVER_METADATA, resource(&[ISSUER])), (ISSUER_METADATA, issuer("https://evil.example"))];
         let (result, _) = discovered(&documents, Challenge::default(), None).await;
-        let told = "the metadata at https://203.0.113.2/.well-known/oauth-authorization-server name the issuer \
-                    https://evil.example, not https://203.0.113.2";
+        let told = "the metadata at https://203.0.113.2/.well-known/oauth-authorization-server names the issuer \
+                    https://evil.example, but mcp-remote asked for https://203.0.113.2 there";
         assert_eq!(result.unwrap_err(), told);
         let slash = [(SERVER_METADATA, resource(&[ISSUER])), (ISSUER_METADATA, issuer("https://203.0.113.2/"))];
         assert_eq!(discovered(&slash, Challenge::default(), None).await.0, found("https://203.0.113.2/"));
@@ -644,12 +647,12 @@ mod tests {
             );
         }
         for (member, value, told) in [
-            ("resource", json!(7), "their member resource is a number, not a text"),
-            ("authorization_servers", json!({}), "their member authorization_servers is an object, not a list"),
+            ("resource", json!(7), "its member resource is a number instead of a string"),
+            ("authorization_servers", json!({}), "its member authorization_servers is an object instead of a list"),
         ] {
             let mut document = resource(&[ISSUER]);
             document[member] = value;
-            let at = "the metadata at https://203.0.113.1/.well-known/oauth-protected-resource/mcp are unusable: ";
+            let at = "the metadata at https://203.0.113.1/.well-known/oauth-protected-resource/mcp is invalid: ";
             let documents = [(SERVER_METADATA, document.clone()), known.clone()];
             assert_eq!(found_in(&documents).await, Err(format!("{at}{told}")));
             let next = [(SERVER_METADATA, document), known.clone(), (ROOT_METADATA, resource(&[ISSUER]))];
@@ -675,8 +678,8 @@ mod tests {
         }
         assert_eq!(
             found_in(&with("token_endpoint", json!(7))).await.unwrap_err(),
-            "the metadata at https://203.0.113.2/.well-known/oauth-authorization-server are unusable: their member \
-             token_endpoint is a number, not a text"
+            "the metadata at https://203.0.113.2/.well-known/oauth-authorization-server is invalid: its member \
+             token_endpoint is a number instead of a string"
         );
     }
 
@@ -690,7 +693,7 @@ mod tests {
         assert_eq!(discovered(&own, unencrypted.clone(), None).await.0, Ok((None, ORIGIN.to_owned())));
         assert_eq!(
             discovered(&[], unencrypted, None).await.0.unwrap_err(),
-            "the address of the server's metadata is refused: http://as.example is not encrypted"
+            "the URL of the server's metadata is not usable: http://as.example is not encrypted"
         );
         // Metadata of another resource say that something is wrong, and nothing else is looked at.
         let others = [(SERVER_METADATA, json!({ "resource": "https://evil.example/" })), own[0].clone()];
@@ -719,7 +722,7 @@ mod tests {
         let elsewhere = [(SERVER_METADATA, resource(&["http://203.0.113.2"])), (ISSUER_METADATA, issuer(ISSUER))];
         assert_eq!(
             found_in(&elsewhere).await.unwrap_err(),
-            "the authorization server is refused: http://203.0.113.2 is not encrypted"
+            "the authorization server is not usable: http://203.0.113.2 is not encrypted"
         );
     }
 
@@ -728,8 +731,8 @@ mod tests {
         let facade = json!({ "issuer": ISSUER, "token_endpoint": "https://203.0.113.2/token" });
         let both = [(ORIGIN_METADATA, facade.clone()), (ISSUER_METADATA, issuer(ISSUER))];
         assert_eq!(found_in(&both).await, Ok((None, ISSUER.to_owned())));
-        let refused = "the metadata at https://203.0.113.1/.well-known/oauth-authorization-server name the issuer \
-                       https://203.0.113.2, not https://203.0.113.1";
+        let refused = "the metadata at https://203.0.113.1/.well-known/oauth-authorization-server names the issuer \
+                       https://203.0.113.2, but mcp-remote asked for https://203.0.113.1 there";
         let mut other = issuer(ISSUER);
         other["token_endpoint"] = json!("https://203.0.113.2/other");
         for own in [json!(404), other, issuer("https://203.0.113.3")] {
@@ -751,7 +754,7 @@ mod tests {
         let documents = [(SERVER_METADATA, resource(&[ISSUER])), (ISSUER_METADATA, json!(403))];
         assert_eq!(
             found_in(&documents).await.unwrap_err(),
-            "the metadata at https://203.0.113.2/.well-known/oauth-authorization-server are refused: HTTP 403 "
+            "the server rejected the request for the metadata at https://203.0.113.2/.well-known/oauth-authorization-server (HTTP 403)"
         );
     }
 
@@ -762,7 +765,7 @@ mod tests {
         assert_eq!(discovered(&known, challenge(), None).await.0, found(ISSUER));
         assert_eq!(
             discovered(&[], challenge(), None).await.0.unwrap_err(),
-            "it answers HTTP 401 and offers no sign-in: it asks for Negotiate, which no sign-in gives"
+            "the server requires a credential (HTTP 401) and supports no sign-in: it asks for Negotiate"
         );
     }
 
@@ -778,7 +781,7 @@ mod tests {
         assert_eq!(discovered(&one, Challenge::default(), Some(other)).await.0, found(ISSUER));
         let silent = [both[0].clone(), both[1].clone(), (place, json!(503))];
         let (result, _) = discovered(&silent, Challenge::default(), Some(other)).await;
-        assert_eq!(result.unwrap_err(), "no answer from 203.0.113.3: HTTP 503");
+        assert_eq!(result.unwrap_err(), "203.0.113.3 is not available: HTTP 503");
     }
 
     #[tokio::test]
@@ -788,8 +791,11 @@ mod tests {
         assert_eq!(result, Ok((None, origin.to_owned())));
         let named = Challenge { resource_metadata: Some("/metadata".to_owned()), ..Challenge::default() };
         let (result, _) = discovered(&[], named, None).await;
-        assert_eq!(result.unwrap_err(), "there are no metadata at https://203.0.113.1/metadata, which it names");
+        assert_eq!(
+            result.unwrap_err(),
+            "the server names https://203.0.113.1/metadata as the URL of its metadata, but there is none"
+        );
         let (result, _) = discovered(&[(SERVER_METADATA, resource(&[]))], Challenge::default(), None).await;
-        assert_eq!(result.unwrap_err(), "the metadata of 203.0.113.1 name no authorization server");
+        assert_eq!(result.unwrap_err(), "the server's metadata names no authorization server");
     }
 }

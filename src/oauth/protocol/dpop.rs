@@ -15,13 +15,13 @@ use std::{
     time::SystemTime,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use http::{HeaderMap, HeaderValue, Method};
 use reqwest::Url;
 use serde_json::{Value, json};
 
 use super::jws::{SigningKey, numeric_date, random_id, sha256};
-use crate::sync::LockExt;
+use crate::{sync::LockExt, text::cannot_read};
 
 /// The header of a server's nonce (RFC 9449 §8.1).
 const NONCE: &str = "dpop-nonce";
@@ -44,12 +44,12 @@ impl Prover {
     /// # Errors
     /// Where the file can be neither read nor made.
     pub(crate) fn load(file: &Path) -> anyhow::Result<Self> {
-        let place = || format!("the DPoP key {}", file.display());
+        let place = || format!("cannot create the DPoP key {}", file.display());
         let der = match fs::read(file) {
             Ok(der) => der,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             // Another one would make every token void that is bound to this one.
-            Err(error) => return Err(error).with_context(place),
+            Err(error) => bail!(cannot_read(file, None, &error)),
         };
         let (key, jwk) = match usable(&der) {
             Some(known) => known,
@@ -167,7 +167,7 @@ fn make(file: &Path) -> anyhow::Result<(SigningKey, Value)> {
     opened.rewind()?;
     opened.write_all(pkcs8.expose())?;
     opened.sync_all()?;
-    usable(pkcs8.expose()).context("a new key cannot be used")
+    usable(pkcs8.expose()).context("a new key is not usable")
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ impl SigningKey {
     /// Where the operating system has no random numbers.
     pub(crate) fn generate() -> anyhow::Result<(Self, Secret<Vec<u8>>)> {
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
-            .map_err(|_| anyhow!("no random numbers for a new key"))?;
+            .map_err(|_| anyhow!("the operating system has no random numbers for a new key"))?;
         Ok((Self::from_pkcs8(pkcs8.as_ref())?, Secret::new(pkcs8.as_ref().to_vec())))
     }
 
@@ -82,9 +82,12 @@ impl SigningKey {
     /// A file without a key, or a key that cannot sign here, with what to do about it.
     pub(crate) fn from_pem(text: &str) -> anyhow::Result<Self> {
         let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| {
-            let what =
-                if text.contains("ENCRYPTED") { "the private key is encrypted" } else { "no private key in PEM" };
-            anyhow!("{what}; openssl pkey -in OLD -out NEW.pem writes one that can be read")
+            let what = if text.contains("ENCRYPTED") {
+                "the private key is encrypted"
+            } else {
+                "the file has no private key in PEM format"
+            };
+            anyhow!("{what} (openssl pkey -in OLD -out NEW.pem writes a readable one)")
         })?;
         match &key {
             PrivateKeyDer::Pkcs8(key) => Self::from_pkcs8(key.secret_pkcs8_der()),
@@ -121,8 +124,8 @@ impl SigningKey {
     /// An algorithm that is not the key's, or a header that is no object.
     pub(crate) fn sign(&self, mut header: Value, algorithm: &str, claims: &Value) -> anyhow::Result<String> {
         let known = self.algorithms();
-        ensure!(known.contains(&algorithm), "this key signs with {}, not with {algorithm}", known.join(" or "));
-        header.as_object_mut().context("a JOSE header must be an object")?.insert("alg".into(), algorithm.into());
+        ensure!(known.contains(&algorithm), "the key signs with {}, not with {algorithm}", known.join(" or "));
+        header.as_object_mut().context("the JOSE header is not an object")?.insert("alg".into(), algorithm.into());
         let input = format!("{}.{}", base64url(header.to_string()), base64url(claims.to_string()));
         let signature = self.signature(algorithm, input.as_bytes())?;
         Ok(format!("{input}.{}", base64url(signature)))
@@ -159,7 +162,9 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 /// A new `jti` (RFC 7519 §4.1.7).
 pub(crate) fn random_id() -> anyhow::Result<String> {
     let mut id = [0; ID_LENGTH];
-    SystemRandom::new().fill(&mut id).map_err(|_| anyhow!("no random numbers for a token's id"))?;
+    SystemRandom::new()
+        .fill(&mut id)
+        .map_err(|_| anyhow!("the operating system has no random numbers for a token ID"))?;
     Ok(base64url(id))
 }
 
@@ -175,11 +180,12 @@ fn base64url(bytes: impl AsRef<[u8]>) -> String {
 fn unusable(reason: Option<&str>) -> anyhow::Error {
     match reason {
         // ring wants the public key in an EC key, and this command adds it.
-        Some(reason @ "InvalidEncoding") => anyhow!(
-            "the private key cannot be read ({reason}); if it is an EC key without its public key, openssl ec -in OLD -out NEW.pem adds that"
+        Some("InvalidEncoding") => anyhow!(
+            "the private key is malformed, or is an EC key without its public key (openssl ec -in OLD -out NEW.pem adds that)"
         ),
-        Some(reason) => anyhow!("the private key cannot be used ({reason}); RSA keys need 2048 bits or more"),
-        None => anyhow!("the private key must be of P-256, P-384, Ed25519 or RSA"),
+        Some("TooSmall") => anyhow!("the private key is too short (RSA keys need 2048 bits or more)"),
+        Some(_) => anyhow!("the private key is not usable for signing (RSA keys need 2048 bits or more)"),
+        None => anyhow!("the private key must be of type P-256, P-384, Ed25519 or RSA"),
     }
 }
 

@@ -16,10 +16,10 @@ pub(crate) struct Members(Map<String, Value>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
     /// It is not JSON, or is another value.
-    #[error("not a JSON object")]
+    #[error("it is not a JSON object")]
     NotAnObject,
     /// A member has another type.
-    #[error("their member {name} is {found}, not {expected}")]
+    #[error("its member {name} is {found} instead of {expected}")]
     Type { name: &'static str, found: &'static str, expected: &'static str },
 }
 
@@ -45,7 +45,7 @@ impl Members {
         match value {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
-            Some(value) => Err(fault(name, value, "a text")),
+            Some(value) => Err(fault(name, value, "a string")),
         }
     }
 
@@ -99,7 +99,7 @@ fn fault(name: &'static str, value: &Value, expected: &'static str) -> Fault {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
         Value::Number(_) => "a number",
-        Value::String(_) => "a text",
+        Value::String(_) => "a string",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     };
@@ -125,10 +125,13 @@ mod tests {
         assert_eq!((members.text("c"), members.text("i")), (Ok(Some("x".to_owned())), Ok(None)));
         assert_eq!((members.flag("e"), members.flag("g")), (Ok(Some(true)), Ok(None)));
         let told = |fault: Fault| fault.to_string();
-        assert_eq!(members.text("d").map_err(told), Err("their member d is a list, not a text".to_owned()));
-        assert_eq!(members.list("h").map_err(told), Err("their member h is an object, not a list".to_owned()));
-        assert_eq!(members.flag("f").map_err(told), Err("their member f is a text, not true or false".to_owned()));
-        assert_eq!(members.text("j").map_err(told), Err("their member j is a number, not a text".to_owned()));
+        assert_eq!(members.text("d").map_err(told), Err("its member d is a list instead of a string".to_owned()));
+        assert_eq!(members.list("h").map_err(told), Err("its member h is an object instead of a list".to_owned()));
+        assert_eq!(
+            members.flag("f").map_err(told),
+            Err("its member f is a string instead of true or false".to_owned())
+        );
+        assert_eq!(members.text("j").map_err(told), Err("its member j is a number instead of a string".to_owned()));
     }
 
     #[test]

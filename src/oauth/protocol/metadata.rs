@@ -157,7 +157,7 @@ impl AuthorizationServer {
         let issuer = || self.issuer.clone();
         let metadata = &self.metadata;
         if metadata.response_types_supported.as_ref().is_some_and(|types| !types.iter().any(|kind| kind == "code")) {
-            return Err(Error::Unsupported { issuer: issuer(), what: "does not offer the authorization-code grant" });
+            return Err(Error::Unsupported { issuer: issuer(), what: "does not support the authorization code grant" });
         }
         let listed = metadata.code_challenge_methods_supported.iter().flatten().any(|method| method == "S256");
         if !self.published || listed || knows_s256() { Ok(()) } else { Err(Error::NoPkce { issuer: issuer() }) }
@@ -179,7 +179,7 @@ impl AuthorizationServer {
     /// [`Error::Metadata`] if there is none.
     pub(crate) fn token_endpoint(&self) -> Result<Url, Error> {
         let endpoint = self.metadata.token_endpoint.as_deref();
-        let missing = || Error::Metadata(format!("the metadata of {} name no token endpoint", self.issuer));
+        let missing = || Error::Metadata(format!("the metadata of {} names no token endpoint", self.issuer));
         Url::parse(endpoint.ok_or_else(missing)?).map_err(|_| missing())
     }
 }

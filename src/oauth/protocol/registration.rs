@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     oauth::{
-        error::{Error, ErrorCode, Step},
+        error::{Error, ErrorCode, Step, status_and_words},
         http::client::{Answer, HttpClient},
     },
     status::{Disposition, retry_after},
@@ -104,7 +104,7 @@ async fn send(
                 endpoint = http.address_in(&endpoint, "the registration endpoint", to.as_str()).await?;
                 redirects += 1;
             }
-            Some(_) => return Err(Error::Metadata(format!("more than {MOST_REDIRECTS} redirects"))),
+            Some(_) => return Err(Error::Metadata(format!("{endpoint} redirects more than {MOST_REDIRECTS} times"))),
             None => break answer,
         }
     };
@@ -150,14 +150,14 @@ fn registration(
     // Nothing is published, and the default endpoint registers no clients: there is no sign-in.
     let is_registration = answer.status.is_success() && content.is_ok();
     if !server.published && !is_registration {
-        let why = format!("it publishes no metadata, and {endpoint} answers HTTP {}", answer.status.as_u16());
+        let why = format!("it publishes no metadata, and {endpoint} answered HTTP {}", answer.status.as_u16());
         return Err(Error::NotOffered(why));
     }
     let member = |name: &str| content.as_ref().ok()?.get(name)?.as_str().map(|text| one_line(text.as_bytes()));
     // Some refuse with HTTP 200.
     let error = member("error").filter(|error| !error.is_empty());
     if !answer.status.is_success() || error.is_some() {
-        let what = || format!("HTTP {} {}", answer.status.as_u16(), one_line(&answer.body)).trim_end().to_owned();
+        let what = || status_and_words(answer.status, &one_line(&answer.body));
         let error = error.map(ErrorCode::from);
         // RFC 6585 §4, RFC 9110 §15.6.4: not the registration is refused, but the moment.
         let is_passing = Disposition::of(answer.status).may_pass()
@@ -216,7 +216,7 @@ pub fn registration_of(status: u16, body: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 fn unusable(answer: &Answer) -> Error {
-    let what = format!("{} bytes came that are no registration", answer.body.len());
+    let what = format!("the response ({} bytes) is not a client registration", answer.body.len());
     Error::Answer { step: Step::Registration, what, status: None }
 }
 
@@ -317,30 +317,40 @@ mod tests {
     fn refusal_is_told_apart_from_an_absent_endpoint() {
         let refused = r#"{"error":"invalid_client_metadata","error_description":"no"}"#;
         for (published, status, body, told) in [
-            (true, 400, refused, "the registration was refused: invalid_client_metadata (no)"),
+            (
+                true,
+                400,
+                refused,
+                "the authorization server rejected the client registration: invalid_client_metadata (\"no\")",
+            ),
             (
                 true,
                 400,
                 r#"{"error":"invalid_redirect_uri"}"#,
-                "the redirect URI http://localhost:1/cb was refused: invalid_redirect_uri",
+                "the authorization server rejected the redirect URI http://localhost:1/cb: invalid_redirect_uri",
             ),
-            (true, 502, "busy", "https://as is too busy to register a client (HTTP 502 busy)"),
+            (true, 502, "busy", "https://as is too busy to register a client (HTTP 502 (\"busy\"))"),
             (true, 500, "", "https://as is too busy to register a client (HTTP 500)"),
             (true, 429, r#"{"error":"slow_down"}"#, "https://as is too busy to register a client (slow_down)"),
-            (true, 405, "", "the registration: HTTP 405"),
-            (true, 200, refused, "the registration was refused: invalid_client_metadata (no)"),
-            (true, 200, "hush", "the registration: 4 bytes came that are no registration"),
+            (true, 405, "", "the client registration failed: HTTP 405"),
+            (
+                true,
+                200,
+                refused,
+                "the authorization server rejected the client registration: invalid_client_metadata (\"no\")",
+            ),
+            (true, 200, "hush", "the client registration failed: the response (4 bytes) is not a client registration"),
             (
                 false,
                 404,
                 "",
-                "it answers HTTP 401 and offers no sign-in: it publishes no metadata, and https://as/register answers HTTP 404",
+                "the server requires a credential (HTTP 401) and supports no sign-in: it publishes no metadata, and https://as/register answered HTTP 404",
             ),
             (
                 false,
                 200,
                 "<html>",
-                "it answers HTTP 401 and offers no sign-in: it publishes no metadata, and https://as/register answers HTTP 200",
+                "the server requires a credential (HTTP 401) and supports no sign-in: it publishes no metadata, and https://as/register answered HTTP 200",
             ),
         ] {
             assert_eq!(read(&server(published, None), status, body).unwrap_err(), told);

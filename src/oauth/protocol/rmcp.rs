@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// What is said of a token response that cannot be read.
-const UNREADABLE: &str = "no token response";
+const UNREADABLE: &str = "the response is not a token response";
 /// How long a lost connection is tried again while the person is busy elsewhere.
 const LONGEST_POLL_PAUSE: Duration = Duration::from_secs(30);
 
@@ -76,7 +76,7 @@ pub(crate) async fn authorization_request(
     let state = parsed.iter().flat_map(Url::query_pairs).find(|(name, _)| name == "state");
     let state = state.map(|(_, state)| state.into_owned()).unwrap_or_default();
     let kept = states.load(&state).await.ok().flatten();
-    let kept = kept.ok_or_else(|| Error::Local("rmcp kept no state".to_owned()))?;
+    let kept = kept.ok_or_else(|| Error::Local("the authorization request has no state".to_owned()))?;
     let pending = PendingAuthorization {
         pkce_verifier: kept.pkce_verifier,
         state: kept.csrf_token,
@@ -454,7 +454,7 @@ mod tests {
             let (endpoint, _) = endpoint(&[(status, refused.clone())]);
             let (_, pending) = authorization_request(&endpoint, REDIRECT_URI, &[]).await.unwrap();
             let error = redeem(&endpoint, REDIRECT_URI, &pending, "the-code", true).await.unwrap_err();
-            let told = "the exchange of the code was refused: bad_verification_code (The code is wrong)";
+            let told = "the authorization server rejected the authorization code exchange: bad_verification_code (\"The code is wrong\")";
             assert_eq!(error.to_string(), told, "{status}");
         }
     }
@@ -465,7 +465,10 @@ mod tests {
             let (endpoint, _) = endpoint(&[(200, answer)]);
             let (_, pending) = authorization_request(&endpoint, REDIRECT_URI, &[]).await.unwrap();
             let error = redeem(&endpoint, REDIRECT_URI, &pending, "the-code", true).await.unwrap_err();
-            assert_eq!(error.to_string(), "the exchange of the code: no token response");
+            assert_eq!(
+                error.to_string(),
+                "the authorization code exchange failed: the response is not a token response"
+            );
         }
         let held =
             json!({ "access_token": "a", "token_type": "Bearer", "refresh_token": "r", "expires_in": "the-token" });

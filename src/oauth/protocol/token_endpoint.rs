@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     oauth::{
-        error::{Error, ErrorCode, Step},
+        error::{Error, ErrorCode, Step, status_and_words},
         http::client::{Answer, HttpClient},
     },
     sync::LockExt,
@@ -142,7 +142,7 @@ impl TokenEndpoint {
         // Not quoted: there may be a token in it.
         serde_json::from_slice(&answer.body).map_err(|_| Error::Answer {
             step,
-            what: format!("{} bytes came that are no token response", answer.body.len()),
+            what: format!("the response ({} bytes) is not a token response", answer.body.len()),
             status: Some(answer.status),
         })
     }
@@ -206,7 +206,8 @@ impl TokenEndpoint {
             first.get_or_insert((answer, refusal));
         }
         // What the client's own method was answered says most.
-        let (answer, refusal) = first.ok_or_else(|| Error::Local("the client has no method".to_owned()))?;
+        let (answer, refusal) =
+            first.ok_or_else(|| Error::Local("the client has no authentication method".to_owned()))?;
         self.keep_refusal(refusal);
         Ok(answer)
     }
@@ -235,7 +236,7 @@ impl TokenEndpoint {
             if let Some(to) = answer.moved(Step::Request, &url, true)? {
                 redirects += 1;
                 if redirects > MOST_REDIRECTS {
-                    return Err(Error::Metadata(format!("more than {MOST_REDIRECTS} redirects")));
+                    return Err(Error::Metadata(format!("{url} redirects more than {MOST_REDIRECTS} times")));
                 }
                 url = to;
                 continue;
@@ -289,7 +290,7 @@ fn refusal_of(answer: &Answer, secrets: &[String]) -> Option<Error> {
         None if answer.status.is_success() => None,
         None => Some(Error::Answer {
             step,
-            what: format!("HTTP {} {}", answer.status.as_u16(), clean(&answer.body)),
+            what: status_and_words(answer.status, &clean(&answer.body)),
             status: Some(answer.status),
         }),
     }
@@ -305,7 +306,7 @@ pub fn token_response_of(status: u16, body: &[u8]) -> Result<Vec<u8>, String> {
         return Err(refused.to_string());
     }
     let content = serde_json::from_slice::<Map<String, Value>>(&answer.body);
-    let mut content = content.map_err(|_| "no token response".to_owned())?;
+    let mut content = content.map_err(|_| "not a token response".to_owned())?;
     straighten(&mut content);
     serde_json::to_vec(&content).map_err(|error| error.to_string())
 }
@@ -371,14 +372,22 @@ mod tests {
     fn error_answer_is_read_with_any_status() {
         for (status, body, expected) in [
             (200, r#"{"access_token":"a"}"#, None),
-            (200, r#"{"error":"bad_verification_code"}"#, Some("the request was refused: bad_verification_code")),
+            (
+                200,
+                r#"{"error":"bad_verification_code"}"#,
+                Some("the authorization server rejected the request: bad_verification_code"),
+            ),
             (
                 400,
                 r#"{"error":"invalid_grant","error_description":"x"}"#,
-                Some("the request was refused: invalid_grant (x)"),
+                Some("the authorization server rejected the request: invalid_grant (\"x\")"),
             ),
-            (400, r#"{"error":"e","error_description":"hush& hush%26"}"#, Some("the request was refused: e (… …)")),
-            (500, "no JSON, hush&", Some("the request: HTTP 500 no JSON, …")),
+            (
+                400,
+                r#"{"error":"e","error_description":"hush& hush%26"}"#,
+                Some("the authorization server rejected the request: e (\"… …\")"),
+            ),
+            (500, "no JSON, hush&", Some("the request failed: HTTP 500 (\"no JSON, …\")")),
             (200, r#"{"access_token":"a","error":""}"#, None),
         ] {
             assert_eq!(refused(status, body).as_deref(), expected, "{body}");

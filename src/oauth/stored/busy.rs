@@ -39,7 +39,10 @@ impl Busy {
         let kept = Self { issuer: issuer.to_owned(), until };
         let written = serde_json::to_vec_pretty(&kept).map_err(Into::into).and_then(|text| store.write(BUSY, &text));
         if let Err(error) = written {
-            report::warn(Code::StoreNotWritable, format!("that the registration is busy is not kept: {error:#}"));
+            report::warn(
+                Code::StoreNotWritable,
+                format!("the time of the next client registration is not stored: {error:#}"),
+            );
         }
     }
 

@@ -151,7 +151,7 @@ fn save(store: &Store, name: &str, content: &impl serde::Serialize) {
     let written = serde_json::to_vec_pretty(content).map_err(Into::into).and_then(|text| store.write(name, &text));
     if let Err(error) = written {
         // It works for now; the next start registers again.
-        report::warn(Code::StoreNotWritable, format!("the registration is not kept: {error:#}"));
+        report::warn(Code::StoreNotWritable, format!("the client registration is not stored: {error:#}"));
     }
 }
 

@@ -101,7 +101,10 @@ impl Remedies {
         let written = serde_json::to_vec_pretty(self).map_err(Into::into).and_then(|text| store.write(REMEDIES, &text));
         if let Err(error) = written {
             // Found out again at the next start.
-            report::warn(Code::StoreNotWritable, format!("the remedy is not kept: {error:#}"));
+            report::warn(
+                Code::StoreNotWritable,
+                format!("a workaround for the authorization server is not stored: {error:#}"),
+            );
         }
     }
 

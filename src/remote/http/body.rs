@@ -51,9 +51,9 @@ impl Http {
         let chunk = response.chunk();
         match self.network.body_timeout {
             None => chunk.await,
-            Some(after) => tokio::time::timeout(after, chunk)
-                .await
-                .map_err(|_| Error::Silent { what: "data from the server", after })?,
+            Some(after) => {
+                tokio::time::timeout(after, chunk).await.map_err(|_| Error::Silent { what: "data", after })?
+            }
         }
         .map_err(Error::of_body)
     }
@@ -141,11 +141,12 @@ pub(super) fn encoding(response: &Response) -> Option<String> {
 }
 
 pub(super) fn not_mcp(response: &Response, beginning: &[u8]) -> Error {
-    let kind = essence(response).unwrap_or_else(|| "no content type".to_owned());
+    let kind = essence(response).unwrap_or_else(|| "a response without Content-Type".to_owned());
     let text = one_line(beginning);
     if is_sign_in_page(beginning) {
         let status = response.status();
-        return Error::WebSignIn { status, seen: format!("answered with a page for people: {text}") };
+        return Error::WebSignIn { status, seen: format!("answered with the sign-in page \"{text}\"") };
     }
-    Error::NotMcp(if text.is_empty() { format!("{kind} came back") } else { format!("{kind} came back: {text}") })
+    let words = if text.is_empty() { String::new() } else { format!(" (\"{text}\")") };
+    Error::NotMcp(format!("returned {kind}{words} instead of an MCP response"))
 }

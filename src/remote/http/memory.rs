@@ -131,10 +131,7 @@ impl Share {
             match tokio::time::timeout(STALL, piece.as_mut()).await {
                 Ok(piece) => return Ok(piece),
                 Err(_) if self.memory.taken.guard().is_needed() => {
-                    return Err(Error::Silent {
-                        what: "rest of a large response, whose memory others need",
-                        after: STALL,
-                    });
+                    return Err(Error::Silent { what: "more of a large response", after: STALL });
                 }
                 Err(_) => {}
             }

@@ -38,7 +38,11 @@ use crate::{
         method::INITIALIZE,
     },
     message::Message,
-    network::{ClientFactory, HttpVersions, Route, failure::Http2Fault, gzip},
+    network::{
+        ClientFactory, HttpVersions, Route,
+        failure::{Http2Fault, words},
+        gzip,
+    },
     oauth::{self, Authorizer, Credential, Deadline, Requester, credential::Obtained, protocol::challenge::Challenge},
     observer::{Fact, Observer},
     text,
@@ -359,7 +363,7 @@ impl Http {
         if may_work || self.is_http1_only.swap(true, Relaxed) {
             return false;
         }
-        let why = text::deepest(error);
+        let why = words(source);
         info!("HTTP/2 does not work with this server ({why}); using HTTP/1.1, as --http1 does from the start");
         self.renew();
         is_refused || requester != Requester::Request

@@ -46,7 +46,7 @@ pub(super) fn follow(
     if is_sign_in_url(&target, asked) {
         return Err(Error::WebSignIn {
             status,
-            seen: format!("answered HTTP {} and points to {}", status.as_u16(), shown(target)),
+            seen: format!("redirects to {} (HTTP {})", shown(target), status.as_u16()),
         });
     }
     // Only these two keep method and body (RFC 9110 §15.4.8, §15.4.9).
@@ -159,7 +159,7 @@ mod tests {
             (307, Method::POST, "https://a.example/login?next=%2Fmcp"),
         ] {
             let judged = judged("https://a.example/mcp", status, &method, to);
-            assert!(judged.contains("web sign-in"), "{to}: {judged}");
+            assert!(judged.contains("web sign-in protects"), "{to}: {judged}");
         }
     }
 }

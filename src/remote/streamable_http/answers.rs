@@ -40,7 +40,7 @@ const RESUMED_SILENCE: Duration = Duration::from_secs(60);
 /// Such silences in a row, before an answer is lost: a server that knew of the request would have had something to resume.
 const MOST_SILENCES: u32 = 3;
 /// What is said of a server that accepts a request as if it were a notification.
-const ACCEPTED_ONLY: &str = "the server accepted the request but sent no answer to it";
+const ACCEPTED_ONLY: &str = "accepted the request but did not answer it";
 /// Longer answers than this, in bytes, are no mere error about the session.
 const LONGEST_SESSION_ERROR: usize = 4096;
 /// Resumptions in a row that bring nothing at all, before an answer is lost: at the usual pauses,
@@ -116,7 +116,7 @@ impl StreamableHttp {
             _ = answered => Ok(()),
             _ = steering.wait_for(|steering| steering.has_no_stream) => Err(Error::NoAnswer(ACCEPTED_ONLY)),
             () = tokio::time::sleep(HOST_PATIENCE) => {
-                Err(Error::NoAnswer("the server accepted the request but sent no answer to it, nor one on its GET stream"))
+                Err(Error::NoAnswer("accepted the request but answered neither there nor on its GET stream"))
             }
         };
         unanswered.retain(|id| self.accepted.borrow().contains(id));
@@ -143,7 +143,9 @@ impl StreamableHttp {
                 // The server had the answer's position and said nothing: it may have forgotten the request.
                 match tokio::time::timeout(RESUMED_SILENCE, stream.next(&self.core.http)).await {
                     Ok(next) => next,
-                    Err(_) => Err(Error::Silent { what: "event on the resumed stream", after: RESUMED_SILENCE }),
+                    Err(_) => {
+                        Err(Error::Silent { what: "event on the resumed response stream", after: RESUMED_SILENCE })
+                    }
                 }
             } else {
                 stream.next(&self.core.http).await
@@ -165,14 +167,14 @@ impl StreamableHttp {
                 Err(error @ Error::Silent { .. }) if stream.is_resumed() => {
                     silences += 1;
                     if silences >= MOST_SILENCES {
-                        return Err(Error::NoAnswer("the server resumed the answer's stream but sent nothing on it"));
+                        return Err(Error::NoAnswer("resumed the response but sent nothing more"));
                     }
                     error
                 }
                 Err(error) => error,
                 Ok(None) => match stream.malformed.take() {
                     Some(malformed) => Error::BadMessage(malformed),
-                    None => Error::NoAnswer("the server ended the stream without answering"),
+                    None => Error::NoAnswer("completed the response stream without an answer"),
                 },
             };
             let reader = self.resume(&mut stream, session, error).await?;

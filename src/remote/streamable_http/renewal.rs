@@ -90,7 +90,9 @@ impl StreamableHttp {
         let answer = self.own_answer(initialize, response, &blank).await?;
         let session = match Initialized::read(&answer) {
             Initialized::Version(version) => Arc::new(Session::new(&self.core.http, id, &version, unproven)),
-            Initialized::Error(error) => return Err(Error::NoNewSession(one_line(error.as_bytes()))),
+            Initialized::Error(error) => {
+                return Err(Error::NoNewSession(format!("\"{}\"", one_line(error.as_bytes()))));
+            }
         };
         if let Some(initialized) = self.core.handshake.initialized()
             && let Err(error) = self.post(&initialized, &session).await
@@ -110,12 +112,14 @@ impl StreamableHttp {
 
     async fn own_answer(&self, request: &Message, response: Response, session: &Session) -> Result<Message, Error> {
         let mut unanswered: Vec<Id> = request.requests().cloned().collect();
-        let Some(id) = unanswered.first().cloned() else { return Err(Error::NoAnswer("not a request")) };
+        let Some(id) = unanswered.first().cloned() else {
+            return Err(Error::NoAnswer("was not asked: the message is not a request"));
+        };
         let mut recipient = Recipient::Program(id, None);
         self.answers(response, session, &mut unanswered, &mut recipient).await?;
         match recipient {
             Recipient::Program(_, Some(answer)) => Ok(answer),
-            _ => Err(Error::NoAnswer("the server did not answer our own request")),
+            _ => Err(Error::NoAnswer("did not answer a request of mcp-remote itself")),
         }
     }
 }

@@ -76,7 +76,7 @@ pub(super) async fn obtain(context: &Context, attempt: &mut AuthorizationAttempt
     server.check_code_grant(|| context.settings.assume_pkce || table::has_unlisted_s256(server))?;
     let Some(page) = &server.metadata.authorization_endpoint else {
         let issuer = server.issuer.clone();
-        return Err(Error::Unsupported { issuer, what: "has no page to sign in at" });
+        return Err(Error::Unsupported { issuer, what: "has no sign-in page (authorization_endpoint)" });
     };
     // What is no URL is refused when it is used.
     if context.settings.endpoints.is_none()
@@ -88,7 +88,7 @@ pub(super) async fn obtain(context: &Context, attempt: &mut AuthorizationAttempt
     loop {
         let Some(waiting) = prepare(context, attempt, anew).await? else {
             let newer = attempt.newer(context);
-            return newer.ok_or_else(|| Error::Local("the other copy's sign-in is gone".to_owned()));
+            return newer.ok_or_else(|| Error::Local("the sign-in of another mcp-remote process is gone".to_owned()));
         };
         let client = waiting.client.clone();
         context.tell_client(&client);
@@ -248,7 +248,10 @@ async fn begin(
         deadline: SignIn::deadline_from(context.now()),
     };
     if let Err(error) = sign_in.save(&context.store) {
-        report::warn(Code::StoreNotWritable, format!("no other copy can finish this sign-in: {error:#}"));
+        report::warn(
+            Code::StoreNotWritable,
+            format!("other mcp-remote processes cannot finish this sign-in: {error:#}"),
+        );
     }
     Ok((sign_in, url))
 }

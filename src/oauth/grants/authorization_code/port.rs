@@ -98,7 +98,7 @@ pub(super) async fn bind(context: &Context, attempt: &AuthorizationAttempt) -> R
             }
         }
     }
-    Err(first.unwrap_or_else(|| Error::Local("no port to try".to_owned())))
+    Err(first.unwrap_or_else(|| Error::Local("there is no callback port to try".to_owned())))
 }
 
 /// Returns the ports to try, in order.

@@ -130,7 +130,7 @@ async fn open(context: &Context, url: &Url, port: u16) {
         Err(none) => {
             Tabs::take_back(&context.store, context.now());
             let server = host(context.http.server());
-            let sentence = format!("no browser was opened for the sign-in to {server}: {}", none.why);
+            let sentence = format!("cannot open a browser for the sign-in to {server}: {}", none.why);
             let report = report::warn(Code::NoBrowser, sentence);
             let way = browser::from_elsewhere(port, &context.settings.surroundings);
             context.facts.tell(|| AuthorizationFact::Warned { report, way: way.clone() });
