@@ -37,7 +37,10 @@ use crate::{
     },
     message::{Id, Message, Shape},
     oauth::Need,
-    remote::{error::Error, handshake::Initialized},
+    remote::{
+        error::Error,
+        handshake::{Initialized, quoted_message},
+    },
     report::{Code, Report, catalogue::STILL_TRIED},
     text,
 };
@@ -510,7 +513,7 @@ pub(super) fn log_refusal(answer: &Message, server: &Url) {
 }
 
 fn refusal(error: &str, server: &Url) -> Report {
-    let sentence = format!("{} rejected initialize: \"{}\"", text::host(server), text::one_line(error.as_bytes()));
+    let sentence = format!("{} rejected initialize: {}", text::host(server), quoted_message(error));
     Report::new(Code::Refused, sentence, None)
 }
 

@@ -46,6 +46,15 @@ impl CertificateInfo {
         self.issuer == self.subject
     }
 
+    /// Returns why a computer does not trust the certificate, in words that follow the certificate.
+    pub(crate) fn distrust(&self) -> String {
+        if self.is_self_signed() {
+            format!("is self-signed (subject: {})", self.subject)
+        } else {
+            format!("was issued by {}, which this computer does not trust", self.issuer)
+        }
+    }
+
     /// Reads a certificate, trusted or not.
     ///
     /// # Errors

@@ -133,11 +133,11 @@ impl ClientFactory {
         self.tls.refused_certificate(url.host_str()?.trim_start_matches('[').trim_end_matches(']'))
     }
 
-    /// Returns who issued the certificate at `url`, if a connection failed because this computer does not trust it.
-    pub(crate) fn distrusted_issuer(&self, error: &reqwest::Error, url: &Url) -> Option<String> {
+    /// Returns why this computer does not trust the certificate at `url`, if a connection failed because of that.
+    pub(crate) fn distrust(&self, error: &reqwest::Error, url: &Url) -> Option<String> {
         match tls_cause(error) {
             Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_))) => {
-                self.refused_certificate(url).map(|certificate| certificate.issuer)
+                self.refused_certificate(url).map(|certificate| certificate.distrust())
             }
             _ => None,
         }

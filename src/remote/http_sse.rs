@@ -26,7 +26,7 @@ use super::{
     connection::{Connection, Core, Ping, Transport},
     error::{Error, same_origin},
     event_stream::EventStream,
-    handshake::Initialized,
+    handshake::{Initialized, quoted_message},
     http::event_reader::EventReader,
     matching,
     retry::{Backoff, Tries},
@@ -323,7 +323,7 @@ impl HttpSse {
         let hands = async {
             let answer = self.ask(&initialize, &endpoint, true).await?;
             if let Initialized::Error(error) = Initialized::read(&answer) {
-                return Err(Error::NoNewSession(format!("\"{}\"", one_line(error.as_bytes()))));
+                return Err(Error::NoNewSession(quoted_message(&error)));
             }
             if let Some(initialized) = self.core.handshake.initialized() {
                 self.core.http.post(&endpoint, self.core.http.headers(), &initialized).await?;

@@ -357,7 +357,7 @@ fn of_certificate(fault: &CertificateError, certificate: Option<&CertificateInfo
         }
         // What the verifier of an operating system has no other word for is `Other`.
         (Fault::UnknownIssuer | Fault::Other(_), Some(shown)) if shown.is_self_signed() => {
-            let sentence = format!("the certificate of {host} is self-signed (subject: {})", shown.subject);
+            let sentence = format!("the certificate of {host} {}", shown.distrust());
             (Code::CertificateNotTrusted, sentence, Some(TRUST_SELF_SIGNED))
         }
         (Fault::Other(_), Some(shown)) if shown.is_authority => {
@@ -368,10 +368,7 @@ fn of_certificate(fault: &CertificateError, certificate: Option<&CertificateInfo
             (Code::CertificateNotTrusted, sentence, Some(NAME_ITSELF))
         }
         (Fault::UnknownIssuer | Fault::Other(_), Some(shown)) => {
-            let issuer = &shown.issuer;
-            let sentence =
-                format!("the certificate of {host} was issued by {issuer}, which this computer does not trust");
-            (Code::CertificateNotTrusted, sentence, None)
+            (Code::CertificateNotTrusted, format!("the certificate of {host} {}", shown.distrust()), None)
         }
         (Fault::UnknownIssuer | Fault::Other(_), None) => {
             (Code::CertificateNotTrusted, format!("this computer does not trust the certificate of {host}"), None)

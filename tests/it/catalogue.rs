@@ -14,8 +14,8 @@ use std::{
 
 use mcp_remote::internals::{CATALOGUE, Code, NAME_THE_ADDRESS, START_AGAIN};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use reqwest::Url;
 use serde_json::{Value, json};
@@ -191,7 +191,13 @@ impl Told {
 
 /// Returns what follows the sentence on stderr and in the `message` of an answer.
 fn end_of_line(code: &str, hint: &str) -> String {
-    format!(" [{code}]. Tip: {hint}")
+    let tip = if hint.is_empty() { String::new() } else { format!("Tip: {hint} ") };
+    format!(". {tip}{}", details(code))
+}
+
+/// Returns what ends each line.
+fn details(code: &str) -> String {
+    format!("[Details: mcp-remote explain {code}]")
 }
 
 /// The lines on stderr that say that something is wrong.
@@ -223,7 +229,9 @@ async fn check(case: &Case) {
         assert_eq!(error["code"], -31000, "{code}: {answer}");
         assert_eq!(error["data"]["code"], code, "{answer}\n{}", host.stderr());
         let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("{code}: {answer}")).to_owned();
-        let (message, hint) = (text(&error["message"]), text(&error["data"]["hint"]));
+        let message = text(&error["message"]);
+        // What is wrong with the arguments has no tip in the catalogue.
+        let hint = error["data"]["hint"].as_str().unwrap_or_default().to_owned();
         let sentence =
             message.strip_prefix("mcp-remote: ").and_then(|text| text.strip_suffix(&end_of_line(code, &hint)));
         let sentence = sentence.unwrap_or_else(|| panic!("{code}: the message is not whole: {answer}")).to_owned();
@@ -237,11 +245,11 @@ async fn check(case: &Case) {
         told
     } else {
         host.send(request(0, "initialize", initialize_params("2025-11-25"))).await;
-        let mark = format!(" [{code}]. Tip: ");
-        let line = host.told_line(&mark).await;
-        let (sentence, action) = line.split_once(&mark).unwrap();
-        let actions = [Code::of(code).unwrap().entry().action, NAME_THE_ADDRESS];
-        assert!(actions.contains(&action), "{code}: {line}");
+        let line = host.told_line(&details(code)).await;
+        let (sentence, rest) = line.split_once(". Tip: ").unwrap();
+        let action = rest.strip_suffix(&format!(" {}", details(code))).unwrap();
+        let actions = [Code::of(code).unwrap().entry().action, Some(NAME_THE_ADDRESS)];
+        assert!(actions.contains(&Some(action)), "{code}: {line}");
         let (_, sentence) = sentence.split_once("] warning: ").unwrap();
         Told { sentence: sentence.to_owned(), hint: action.to_owned() }
     };
@@ -259,7 +267,7 @@ async fn check(case: &Case) {
     host.end_input();
     host.exit().await;
     for line in complaints(&host.stderr()) {
-        assert!(line.ends_with(']') || line.contains("]. Tip: "), "{code}: nothing of the catalogue: {line}");
+        assert!(line.contains("[Details: mcp-remote explain "), "{code}: nothing of the catalogue: {line}");
     }
     if !case.places.contains(&Answer) {
         assert_eq!(host.stderr().matches(&told.line(code)).count(), 1, "{code}: {}", host.stderr());
@@ -502,6 +510,24 @@ fn certified(
     })
 }
 
+/// A server whose certificate names itself as the issuer.
+fn self_signed(is_ca: IsCa) -> Scene {
+    scene(async move {
+        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        params.is_ca = is_ca;
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "mcp.internal");
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = builder.with_single_cert(vec![certificate.der().clone()], key).unwrap();
+        let (port, kept) = tls(config).await;
+        Stage::of(format!("https://127.0.0.1:{port}/mcp"), &[]).keeping(kept)
+    })
+}
+
 /// A far server, and a proxy that says no.
 fn through_proxy(reply: fn(&Request) -> Reply) -> Scene {
     scene(async move {
@@ -519,7 +545,7 @@ const CASES: &[Case] = &[
         code: "bad_arguments",
         set_up: || scene(async { Stage::of("https://a.example/mcp", &["--heder", "a:b"]) }),
         says: &["unknown flag --heder", "did you mean --header?"],
-        does: "mcp-remote --help",
+        does: "",
         places: ANSWERS,
     },
     Case {
@@ -546,14 +572,14 @@ const CASES: &[Case] = &[
             let url = format!("http://{}.example/mcp", "n".repeat(64));
             scene(async { Stage::of(url, &["--allow-http", "--retry-for", "0"]) })
         },
-        says: &["cannot connect to {host}"],
-        does: "check the name",
+        says: &["cannot resolve the host name nnnn"],
+        does: "check the host name",
         places: ANSWERS,
     },
     Case {
         code: "cannot_connect",
         set_up: || scene(async { Stage::of(format!("http://127.0.0.1:{}/mcp", reserved_port().await), &AT_ONCE) }),
-        says: &["cannot connect to {host}", "refused"],
+        says: &["cannot connect to {host}: connection refused"],
         does: "the server is running",
         places: ANSWERS,
     },
@@ -565,28 +591,45 @@ const CASES: &[Case] = &[
                 Stage::of("https://server.example/mcp".to_owned(), &["--proxy", &proxy, "--retry-for", "0"])
             })
         },
-        says: &["cannot connect to the proxy 127.0.0.1:", "lead to {host}", "refused"],
-        does: "--proxy or HTTPS_PROXY",
+        says: &["cannot connect to the proxy 127.0.0.1:", "for {host}: connection refused"],
+        does: "--proxy, HTTPS_PROXY or HTTP_PROXY",
         places: ANSWERS,
     },
     Case {
         code: "proxy_refused",
         set_up: || through_proxy(|_| Reply::empty(407)),
-        says: &["the proxy does not lead to {host}", "authorization required"],
+        says: &["the proxy requires authentication to connect to {host}"],
         does: "HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT",
         places: ANSWERS,
     },
     Case {
         code: "proxy_forbids",
         set_up: || through_proxy(|_| Reply::Raw(b"HTTP/1.1 403 Blocked by policy\r\ncontent-length: 0\r\n\r\n".into())),
-        says: &["the proxy does not lead to {host}", "403 Blocked by policy"],
+        says: &["the proxy refused to connect to {host} (\"HTTP/1.1 403 Blocked by policy\")"],
         does: "NO_PROXY",
         places: ANSWERS,
     },
     Case {
         code: "certificate_not_trusted",
         set_up: || certified("127.0.0.1", &["127.0.0.1"], |_| {}, false),
-        says: &["the certificate of {host}", "by Example Corp / TLS Inspection", "does not trust"],
+        says: &[
+            "the certificate of {host} was issued by Example Corp / TLS Inspection, which this computer does not trust",
+        ],
+        does: "--ca-cert FILE",
+        places: ANSWERS,
+    },
+    // As `openssl req -x509` makes it: its own issuer, and a certificate authority's.
+    Case {
+        code: "certificate_not_trusted",
+        set_up: || self_signed(IsCa::Ca(BasicConstraints::Unconstrained)),
+        says: &["the certificate of {host} is self-signed (subject: mcp.internal)"],
+        does: "save that certificate in a PEM file and trust it: --ca-cert FILE",
+        places: ANSWERS,
+    },
+    Case {
+        code: "certificate_not_trusted",
+        set_up: || self_signed(IsCa::ExplicitNoCa),
+        says: &["the certificate of {host} is self-signed (subject: mcp.internal)"],
         does: "--ca-cert FILE",
         places: ANSWERS,
     },
@@ -600,7 +643,7 @@ const CASES: &[Case] = &[
                 true,
             )
         },
-        says: &["the certificate of {host} has ended on 2002-03-04"],
+        says: &["the certificate of {host} expired on 2002-03-04"],
         does: "clock",
         places: ANSWERS,
     },
@@ -614,15 +657,15 @@ const CASES: &[Case] = &[
                 true,
             )
         },
-        says: &["the certificate of {host} is not good before 4001-02-03"],
+        says: &["the certificate of {host} is not valid before 4001-02-03"],
         does: "clock",
         places: ANSWERS,
     },
     Case {
         code: "certificate_wrong_name",
         set_up: || certified("localhost", &["far.example", "127.0.0.1"], |_| {}, true),
-        says: &["the certificate of {host} is for far.example, 127.0.0.1, and for no other name"],
-        does: "a name that the certificate has",
+        says: &["the certificate of {host} is only valid for far.example, 127.0.0.1"],
+        does: "use a host name of the certificate",
         places: ANSWERS,
     },
     Case {
@@ -635,7 +678,7 @@ const CASES: &[Case] = &[
                 Stage::of(url, &["--ca-cert", &authority.file()]).keeping(kept).keeping(authority)
             })
         },
-        says: &["no secure connection to {host}", "CertificateRequired"],
+        says: &["{host} requires a client certificate"],
         does: "--client-cert FILE --client-key FILE",
         places: ANSWERS,
     },
@@ -655,14 +698,14 @@ const CASES: &[Case] = &[
                 Stage::of(url, &AT_ONCE).keeping(tasks)
             })
         },
-        says: &["no secure connection to {host}"],
-        does: "https",
+        says: &["the server at {host} speaks http, not https"],
+        does: "change https:// to http://",
         places: ANSWERS,
     },
     Case {
         code: "timed_out",
         set_up: || answering_with(|_| Reply::Hang, &["--headers-timeout", "0.2", "--retry-for", "0"]),
-        says: &["{host} was silent", "within 0.2 s"],
+        says: &["{host} sent no response headers within 0.2 s"],
         does: "--headers-timeout",
         places: ANSWERS,
     },
@@ -680,14 +723,14 @@ const CASES: &[Case] = &[
             })
         },
         says: &["the connection to {host} broke"],
-        does: "look before you send it again",
+        does: "check whether the server did what you asked",
         places: HOSTS,
     },
     Case {
         code: "connection_broken",
         set_up: || answering(|_| Reply::Close),
         says: &["the connection to {host} broke"],
-        does: "the server's address: http or https",
+        does: "the server URL: its scheme (http or https)",
         places: ANSWERS,
     },
     Case {
@@ -705,14 +748,17 @@ const CASES: &[Case] = &[
                 Stage::of(server.url(), &[]).keeping(server).keeping(kept)
             })
         },
-        says: &["{host}: no answer from 127.0.0.1:", "was issued by Example Corp / TLS Inspection"],
+        says: &[
+            "cannot sign in to {host}: the authorization server 127.0.0.1:",
+            "is not available: its certificate was issued by Example Corp / TLS Inspection",
+        ],
         does: "--ca-cert FILE",
         places: ANSWERS,
     },
     Case {
         code: "authorization_server_unreachable",
         set_up: || exchanging(|| Reply::Close),
-        says: &["{host}: no answer from 127.0.0.1:"],
+        says: &["the authorization server 127.0.0.1:", "is not available: the connection was closed"],
         does: "check the network",
         places: EVERYWHERE,
     },
@@ -725,8 +771,8 @@ const CASES: &[Case] = &[
                 Stage::of(server.url(), &["--auth-timeout", "1"]).keeping(server).with(Browser::waiting())
             })
         },
-        says: &["{host} needs you to sign in with 127.0.0.1:", ": open http://127.0.0.1:"],
-        does: "sign in there",
+        says: &["{host} needs you to sign in with 127.0.0.1:", ": open http://127.0.0.1:", " in your browser"],
+        does: "sign in on that page",
         places: ANSWERS,
     },
     Case {
@@ -744,8 +790,8 @@ const CASES: &[Case] = &[
     Case {
         code: "sign_in_denied",
         set_up: || denying("access_denied", "the <user> said \"no\""),
-        says: &["{host}", "access_denied (the <user> said \"no\")"],
-        does: "allow it",
+        says: &["{host}", "access_denied (\"the <user> said \"no\"\")"],
+        does: "allow access",
         places: EVERYWHERE,
     },
     Case {
@@ -758,14 +804,14 @@ const CASES: &[Case] = &[
                 stage
             })
         },
-        says: &["no browser was opened for the sign-in to {host}", "continuous integration"],
+        says: &["cannot open a browser for the sign-in to {host}", "continuous integration"],
         does: "mcp-remote-client finish",
         places: WARNING,
     },
     Case {
         code: "no_refresh_token",
         set_up: || protected(|settings| settings.refresh_tokens = false, &[]),
-        says: &["the sign-in to {host} ends in 60 min", "gave no refresh token"],
+        says: &["your sign-in to {host} expires in 60 min", "issued no refresh token"],
         does: "offline",
         places: WARNING,
     },
@@ -780,7 +826,7 @@ const CASES: &[Case] = &[
                 stage.keeping(server)
             })
         },
-        says: &["the sign-in to {host} is over", "no refresh token renews it"],
+        says: &["your sign-in to {host} expired", "no refresh token to renew it"],
         does: "offline",
         places: WARNING,
     },
@@ -789,7 +835,7 @@ const CASES: &[Case] = &[
         set_up: || {
             answering_with(|_| Reply::status(401, "text/plain", "bad key"), &["--header", "Authorization: Bearer hush"])
         },
-        says: &["{host}", "HTTP 401", "bad key"],
+        says: &["{host} rejected the credential passed with --header: HTTP 401 Unauthorized (\"bad key\")"],
         does: "the header Authorization",
         places: ANSWERS,
     },
@@ -809,7 +855,7 @@ const CASES: &[Case] = &[
         code: "unauthorized",
         set_up: || answering_with(|_| Reply::status(401, "text/plain", "bad key"), &["--header", "X-Api-Key: hush"]),
         says: &["{host} answered HTTP 401", "bad key"],
-        does: "the names and values of the headers",
+        does: "the name and value of each --header",
         places: ANSWERS,
     },
     Case {
@@ -825,7 +871,7 @@ const CASES: &[Case] = &[
             })
         },
         says: &["{host}", "admin"],
-        does: "ask for access",
+        does: "ask the server's operator for access",
         places: HOSTS,
     },
     Case {
@@ -868,21 +914,21 @@ const CASES: &[Case] = &[
     Case {
         code: "registration_refused",
         set_up: || registering(|| refusal(403, "access_denied", "not without an invitation"), &[]),
-        says: &["{host}", "the registration was refused", "not without an invitation"],
+        says: &["{host}", "rejected the client registration", "not without an invitation"],
         does: "--static-oauth-client-info @FILE",
         places: ANSWERS,
     },
     Case {
         code: "registration_refused",
         set_up: || registering(|| Reply::status(403, "text/html", "<title>Forbidden here</title>"), &[]),
-        says: &["{host}", "the registration", "403", "Forbidden here"],
+        says: &["{host}", "the client registration failed: HTTP 403 (\"Forbidden here\")"],
         does: "--static-oauth-client-info @FILE",
         places: ANSWERS,
     },
     Case {
         code: "registration_busy",
         set_up: || registering(|| refusal(429, "too_many", "come back").with("retry-after", "1800"), &[]),
-        says: &["{host}", "too busy to register a client", "wait 30 min"],
+        says: &["{host}", "too busy to register a client for the next 30 min"],
         does: "mcp-remote login",
         places: ANSWERS,
     },
@@ -897,14 +943,14 @@ const CASES: &[Case] = &[
                 &[],
             )
         },
-        says: &["{host}", "registers no clients by itself"],
+        says: &["{host}", "does not support dynamic client registration"],
         does: "--static-oauth-client-info @FILE",
         places: ANSWERS,
     },
     Case {
         code: "unknown_client",
         set_up: || denying("unauthorized_client", "who?"),
-        says: &["{host}", "unauthorized_client (who?)"],
+        says: &["{host}", "unauthorized_client (\"who?\")"],
         does: "--static-oauth-client-info",
         places: EVERYWHERE,
     },
@@ -917,14 +963,14 @@ const CASES: &[Case] = &[
                 Stage::of(server.url(), &flags).keeping(server).with(Browser::waiting())
             })
         },
-        says: &["{host}: opening the sign-in page was refused: HTTP 400 (Unknown client)"],
+        says: &["{host}", "rejected opening the sign-in page: HTTP 400 (\"Unknown client\")"],
         does: "--static-oauth-client-info",
         places: WARNING,
     },
     Case {
         code: "unknown_client",
         set_up: || exchanging(|| refusal(401, "invalid_client", "there is no such client")),
-        says: &["{host}", "invalid_client (there is no such client)"],
+        says: &["{host}", "invalid_client (\"there is no such client\")"],
         does: "mcp-remote logout",
         places: EVERYWHERE,
     },
@@ -947,14 +993,14 @@ const CASES: &[Case] = &[
             };
             protected(page, &[])
         },
-        says: &["{host}", "sends you to sign in at login.honest.example, which is another party's site"],
+        says: &["{host}", "sends you to sign in with login.honest.example, which is another site"],
         does: "--sign-in-host HOST",
         places: ANSWERS,
     },
     Case {
         code: "issuer_not_named",
         set_up: || protected(called_localhost, &["--assertion-file", "/no/such/file"]),
-        says: &["{host}", "http://localhost:", "which the platform's assertion may not be meant for"],
+        says: &["{host}", "http://localhost:", "which the platform's assertion may not be for"],
         does: "--issuer URL",
         places: ANSWERS,
     },
@@ -967,7 +1013,7 @@ const CASES: &[Case] = &[
             };
             protected(with_client, &["--static-oauth-client-info", r#"{"client_id":"known","client_secret":"s"}"#])
         },
-        says: &["the client_secret goes to http://localhost:", "only 127.0.0.1:", "add --issuer http://localhost:"],
+        says: &["mcp-remote sends your client_secret to http://localhost:", "which only 127.0.0.1:"],
         does: "--issuer URL",
         places: WARNING,
     },
@@ -1005,21 +1051,21 @@ const CASES: &[Case] = &[
                 Stage::of(server.url(), &flags).keeping(server).with(Browser::waiting())
             })
         },
-        says: &["{host}", "/other was refused", "Redirect URI is not registered"],
+        says: &["{host}", "rejected the redirect URI", "/other: ", "Redirect URI is not registered"],
         does: "--host 127.0.0.1",
         places: WARNING,
     },
     Case {
         code: "scope_refused",
         set_up: || denying("invalid_scope", "no such scope"),
-        says: &["{host}", "invalid_scope (no such scope)"],
+        says: &["{host}", "invalid_scope (\"no such scope\")"],
         does: "--static-oauth-client-metadata",
         places: EVERYWHERE,
     },
     Case {
         code: "resource_refused",
         set_up: || denying("invalid_target", "what resource?"),
-        says: &["{host}", "invalid_target (what resource?)"],
+        says: &["{host}", "invalid_target (\"what resource?\")"],
         does: "--disable-resource-parameter",
         places: EVERYWHERE,
     },
@@ -1041,13 +1087,13 @@ const CASES: &[Case] = &[
             )
         },
         says: &["{host}", "https://other.example"],
-        does: "the address that the metadata name",
+        does: "use the URL from the metadata",
         places: ANSWERS,
     },
     Case {
         code: "wrong_issuer",
         set_up: || protected(|settings| settings.iss = Iss::Is("https://evil.example".into()), &[]),
-        says: &["{host}", "another authorization server than http://127.0.0.1:"],
+        says: &["{host}", "another authorization server, not from http://127.0.0.1:"],
         does: "try again",
         places: EVERYWHERE,
     },
@@ -1063,15 +1109,15 @@ const CASES: &[Case] = &[
                 &[],
             )
         },
-        says: &["{host} cannot be signed in to safely", "S256"],
+        says: &["cannot sign in", "does not advertise PKCE with S256"],
         does: "--assume-pkce",
         places: ANSWERS,
     },
     Case {
         code: "grant_not_offered",
         set_up: || protected(|_| {}, &["--device-code"]),
-        says: &["{host}", "does not offer sign-in with a code"],
-        does: "leave out the flag",
+        says: &["{host}", "does not support the device code sign-in"],
+        does: "remove the flag",
         places: ANSWERS,
     },
     Case {
@@ -1086,8 +1132,8 @@ const CASES: &[Case] = &[
         set_up: || {
             protected(|settings| settings.edit_metadata = edit(|document, _| document["issuer"] = json!(7)), &[])
         },
-        says: &["{host}", "their member issuer is a number, not a text"],
-        does: "tell its maintainers",
+        says: &["{host}", "its member issuer is a number instead of a string"],
+        does: "report this to the server's maintainers",
         places: ANSWERS,
     },
     Case {
@@ -1101,7 +1147,7 @@ const CASES: &[Case] = &[
                 &[],
             )
         },
-        says: &["{host}", "the authorization server is refused", "http://as.example is not encrypted"],
+        says: &["{host}", "the authorization server is not usable", "http://as.example is not encrypted"],
         does: "maintainers",
         places: ANSWERS,
     },
@@ -1122,36 +1168,36 @@ const CASES: &[Case] = &[
                 Stage::of("http://far.example/mcp", &["--allow-http", "--proxy", &address]).keeping(proxy)
             })
         },
-        says: &["{host}", "the authorization server is refused", "10.0.0.1"],
+        says: &["{host}", "the authorization server is not usable", "10.0.0.1"],
         does: "--allow-private-addresses",
         places: ANSWERS,
     },
     Case {
         code: "authorization_server_failed",
         set_up: || exchanging(|| Reply::status(500, "text/plain", "out of order")),
-        says: &["{host}", "the exchange of the code", "HTTP 500 out of order"],
+        says: &["{host}", "the authorization code exchange failed", "HTTP 500 (\"out of order\")"],
         does: "try again later",
         places: EVERYWHERE,
     },
     Case {
         code: "sign_in_refused",
         set_up: || denying("temporarily_unavailable", "on holiday"),
-        says: &["{host}", "temporarily_unavailable (on holiday)"],
+        says: &["{host}", "temporarily_unavailable (\"on holiday\")"],
         does: "mcp-remote login",
         places: EVERYWHERE,
     },
     Case {
         code: "sign_in_failed",
         set_up: || protected(|_| {}, &["--assertion-file", "/no/such/file"]),
-        says: &["{host}", "--assertion-file /no/such/file"],
-        does: "put right what is named",
+        says: &["{host}", "cannot read /no/such/file (--assertion-file): No such file or directory"],
+        does: "fix that file",
         places: ANSWERS,
     },
     // The server's answers.
     Case {
         code: "not_mcp",
         set_up: || answering(|_| Reply::status(200, "text/html", "<html><title>Welcome to our site</title></html>")),
-        says: &["{host} does not answer as an MCP server", "text/html", "Welcome to our site"],
+        says: &["{host} returned text/html (\"Welcome to our site\") instead of an MCP response"],
         does: "the path",
         places: ANSWERS,
     },
@@ -1159,7 +1205,7 @@ const CASES: &[Case] = &[
     Case {
         code: "not_mcp",
         set_up: || answering(|_| Reply::status(501, "text/html", "<title>Unsupported method</title>")),
-        says: &["{host} answered HTTP 501 Not Implemented: Unsupported method"],
+        says: &["{host} answered HTTP 501 Not Implemented (\"Unsupported method\")"],
         does: "the path",
         places: ANSWERS,
     },
@@ -1180,15 +1226,15 @@ const CASES: &[Case] = &[
     Case {
         code: "redirected",
         set_up: || answering(|_| Reply::empty(307).with("location", "https://elsewhere.example/mcp")),
-        says: &["{host} answered HTTP 307", "https://elsewhere.example/mcp"],
-        does: "use it instead",
+        says: &["{host} redirects (HTTP 307) to https://elsewhere.example/mcp"],
+        does: "use the new URL",
         places: ANSWERS,
     },
     Case {
         code: "forbidden",
         set_up: || answering(|_| Reply::status(403, "text/plain", "members only")),
         says: &["{host} answered HTTP 403", "members only"],
-        does: "ask for access",
+        does: "ask the server's operator for access",
         places: ANSWERS,
     },
     Case {
@@ -1196,15 +1242,15 @@ const CASES: &[Case] = &[
         set_up: || {
             answering(|_| Reply::empty(302).with("location", "https://a.cloudflareaccess.com/cdn-cgi/access/login"))
         },
-        says: &["a web sign-in stands in front of {host}", "answered HTTP 302", "https://a.cloudflareaccess.com/"],
+        says: &["a web sign-in protects {host}, which redirects to https://a.cloudflareaccess.com/", "(HTTP 302)"],
         does: "exempt the path of this URL",
         places: ANSWERS,
     },
     Case {
         code: "bot_filter",
         set_up: || answering(|_| Reply::status(403, "text/plain", "error code: 1010")),
-        says: &["a bot filter in front of {host}", "answered HTTP 403 Forbidden: error code: 1010"],
-        does: "pass the bot filter",
+        says: &["a bot filter in front of {host}", "answered HTTP 403 Forbidden (\"error code: 1010\")"],
+        does: "exempt the path of this URL from the bot filter",
         places: ANSWERS,
     },
     Case {
@@ -1225,7 +1271,7 @@ const CASES: &[Case] = &[
         code: "refused",
         set_up: || answering(|_| Reply::status(418, "text/plain", "I am a teapot")),
         says: &["{host} answered HTTP 418", "I am a teapot"],
-        does: "the headers given with --header",
+        does: "the headers passed with --header",
         places: ANSWERS,
     },
     Case {
@@ -1244,7 +1290,7 @@ const CASES: &[Case] = &[
                 Stage::of(server.url("/mcp"), &AT_ONCE).keeping(server).asking("tools/list")
             })
         },
-        says: &["{host} has lost the session", "full up"],
+        says: &["{host} lost the session and rejected a new one: \"full up\""],
         does: "restart this server's entry",
         places: HOSTS,
     },
@@ -1252,14 +1298,14 @@ const CASES: &[Case] = &[
         code: "no_answer",
         set_up: || listing(|_| Reply::empty(202)),
         says: &["{host}"],
-        does: "look before you send it again",
+        does: "check whether the server did what you asked",
         places: ANSWERS,
     },
     Case {
         code: "no_answer",
         set_up: || answering(|_| Reply::empty(202)),
         says: &["{host}"],
-        does: "the server's address: http or https",
+        does: "the server URL: its scheme (http or https)",
         places: ANSWERS,
     },
     Case {
@@ -1278,7 +1324,7 @@ const CASES: &[Case] = &[
     Case {
         code: "bad_message",
         set_up: || listing(|_| Reply::json("{\"jsonrpc\":")),
-        says: &["{host} sent an answer that is no message"],
+        says: &["{host} sent an invalid response"],
         does: "the server's maintainers",
         places: ANSWERS,
     },
@@ -1290,7 +1336,7 @@ const CASES: &[Case] = &[
                 &["--max-message-size", "4096"],
             )
         },
-        says: &["{host} sent an answer of more than 4096 bytes"],
+        says: &["{host} sent a response of more than 4096 bytes"],
         does: "--max-message-size",
         places: ANSWERS,
     },
@@ -1309,11 +1355,11 @@ const CASES: &[Case] = &[
             })
         },
         says: if cfg!(target_os = "linux") {
-            &["the sign-in to {host} needs port ", "which cannot be had: process {pid} (it-"]
+            &["cannot listen on callback port ", " for the sign-in to {host}: process {pid} (it-", " uses it"]
         } else {
-            &["the sign-in to {host} needs port ", "which cannot be had"]
+            &["cannot listen on callback port ", " for the sign-in to {host}"]
         },
-        does: "name another port",
+        does: "write another port",
         places: ANSWERS,
     },
     Case {
@@ -1327,22 +1373,22 @@ const CASES: &[Case] = &[
                 stage
             })
         },
-        says: &["not kept: cannot write ", "mcp-remote-v1", "File exists"],
+        says: &["not stored: cannot write ", "mcp-remote-v1", "File exists"],
         does: "--config-dir FOLDER",
         places: WARNING,
     },
     Case {
         code: "store_damaged",
         set_up: || damaged("tokens.json", "{\"access_token\":"),
-        says: &["tokens.json is damaged and is left out"],
-        does: "remove the file that is named",
+        says: &["tokens.json is damaged and is ignored"],
+        does: "delete that file",
         places: WARNING,
     },
     Case {
         code: "store_damaged",
         set_up: || damaged("registrations.json", "[["),
-        says: &["registrations.json is damaged and is left out"],
-        does: "remove the file that is named",
+        says: &["registrations.json is damaged and is ignored"],
+        does: "delete that file",
         places: WARNING,
     },
     Case {
@@ -1357,8 +1403,8 @@ const CASES: &[Case] = &[
                 stage
             })
         },
-        says: &["tokens.json cannot be read: "],
-        does: "check the file or the disk",
+        says: &["cannot read ", "tokens.json: "],
+        does: "check that file or its disk",
         places: ANSWERS,
     },
     Case {
@@ -1375,7 +1421,7 @@ const CASES: &[Case] = &[
                 stage
             })
         },
-        says: &["the host has begun a new session"],
+        says: &["the host started a new session"],
         does: "send the request again",
         places: &[Answer],
     },

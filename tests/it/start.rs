@@ -469,7 +469,7 @@ async fn words_of_server_are_quoted_in_result_only() {
     let called = host.ask(2, "tools/call", json!({ "name": "mcp_remote_status" })).await;
     let told = called["result"]["content"][0]["text"].as_str().unwrap();
     assert!(
-        told.contains("may quote the server or what is in front of it: \"") && told.contains("deploying"),
+        told.contains("may quote the server or a proxy in front of it: \"") && told.contains("deploying"),
         "{told}"
     );
     host.close().await;

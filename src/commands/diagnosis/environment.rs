@@ -87,7 +87,7 @@ fn unsound(store: &Store) -> Vec<Report> {
             (Some(unavailable), _) => Some(Report::new(Code::StoreUnavailable, unavailable.to_string(), None)),
             (None, true) => None,
             (None, false) => {
-                let text = format!("{} is damaged and is left out", store.path(&name).display());
+                let text = format!("{} is damaged and is ignored", store.path(&name).display());
                 Some(Report::new(Code::StoreDamaged, text, None))
             }
         }

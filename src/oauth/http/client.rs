@@ -295,10 +295,8 @@ impl HttpClient {
             return Ok(answer(url, &body));
         }
         let network = |why: String| Error::Network { host: host(url), why };
-        let failed = |error: reqwest::Error| match self.clients.distrusted_issuer(&error, url) {
-            Some(issuer) => {
-                network(format!("its certificate was issued by {issuer}, which this computer does not trust"))
-            }
+        let failed = |error: reqwest::Error| match self.clients.distrust(&error, url) {
+            Some(why) => network(format!("its certificate {why}")),
             None => network(words(&error)),
         };
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("mcp-remote/", env!("CARGO_PKG_VERSION"))));

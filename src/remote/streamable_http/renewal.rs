@@ -17,10 +17,10 @@ use crate::{
     remote::{
         Event,
         error::{Error, Refusal},
-        handshake::Initialized,
+        handshake::{Initialized, quoted_message},
     },
     status::Disposition,
-    text::{chain, one_line},
+    text::chain,
 };
 
 /// What came of a lost session.
@@ -91,7 +91,7 @@ impl StreamableHttp {
         let session = match Initialized::read(&answer) {
             Initialized::Version(version) => Arc::new(Session::new(&self.core.http, id, &version, unproven)),
             Initialized::Error(error) => {
-                return Err(Error::NoNewSession(format!("\"{}\"", one_line(error.as_bytes()))));
+                return Err(Error::NoNewSession(quoted_message(&error)));
             }
         };
         if let Some(initialized) = self.core.handshake.initialized()
