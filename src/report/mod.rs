@@ -100,15 +100,14 @@ impl Report {
 /// Returns the one form in which a failure is printed on one line. The tip has no full stop, because it often ends in text
 /// to copy: a command, a URL.
 pub(crate) fn line(sentence: &str, code: Code, hint: Option<&str>) -> String {
-    match hint {
-        Some(hint) => format!("{sentence}. Tip: {hint} {}", details(code)),
-        None => format!("{sentence}. {}", details(code)),
-    }
+    let stop = if sentence.ends_with('?') { "" } else { "." };
+    format!("{sentence}{stop}{}", end_of_line(code, hint))
 }
 
-/// Returns what ends each line: where this failure is explained.
-fn details(code: Code) -> String {
-    format!("[Details: mcp-remote explain {code}]")
+/// Returns what follows the sentence: the tip, and where the failure is explained.
+fn end_of_line(code: Code, hint: Option<&str>) -> String {
+    let tip = hint.map_or_else(String::new, |hint| format!(" Tip: {hint}"));
+    format!("{tip} [Details: mcp-remote explain {code}]")
 }
 
 /// Returns a sentence that ends where a full stop can follow: no punctuation of a server or an operating system stands
@@ -128,12 +127,16 @@ fn ends_in_url(sentence: &str) -> bool {
 /// [`Report::answer`].
 pub(crate) fn sentence<'a>(message: &'a str, code: Code, hint: Option<&str>) -> &'a str {
     let message = message.strip_prefix(NAME_FIRST).unwrap_or(message);
-    message.strip_suffix(&line("", code, hint)).unwrap_or(message)
+    match message.strip_suffix(&end_of_line(code, hint)) {
+        Some(sentence) => sentence.strip_suffix('.').unwrap_or(sentence),
+        None => message,
+    }
 }
 
 /// Returns the sentence if `message` is the whole [`Report::message`] of this entry, with the entry's own tip.
 pub(crate) fn sentence_of<'a>(message: &'a str, entry: &catalogue::Entry) -> Option<&'a str> {
-    message.strip_prefix(NAME_FIRST)?.strip_suffix(&line("", entry.code, entry.action))
+    let sentence = message.strip_prefix(NAME_FIRST)?.strip_suffix(&end_of_line(entry.code, entry.action))?;
+    Some(sentence.strip_suffix('.').unwrap_or(sentence))
 }
 
 /// Logs a failure that is no answer to anything, in the words of the catalogue; the same one once in the
@@ -253,6 +256,9 @@ mod tests {
 
     #[test]
     fn sentence_takes_a_full_stop() {
+        let question = Report::new(Code::BadArguments, "did you mean --header?", None);
+        assert_eq!(question.line(), "did you mean --header? [Details: mcp-remote explain bad_arguments]");
+        assert_eq!(sentence(&question.message(), question.code, None), question.sentence);
         for (said, kept) in [
             ("it said \"no.\"", "it said \"no.\""),
             ("the file is gone.", "the file is gone"),

@@ -185,14 +185,15 @@ struct Told {
 
 impl Told {
     fn line(&self, code: &str) -> String {
-        format!("{}{}", self.sentence, end_of_line(code, &self.hint))
+        let stop = if self.sentence.ends_with('?') { "" } else { "." };
+        format!("{}{stop}{}", self.sentence, end_of_line(code, &self.hint))
     }
 }
 
 /// Returns what follows the sentence on stderr and in the `message` of an answer.
 fn end_of_line(code: &str, hint: &str) -> String {
     let tip = if hint.is_empty() { String::new() } else { format!("Tip: {hint} ") };
-    format!(". {tip}{}", details(code))
+    format!(" {tip}{}", details(code))
 }
 
 /// Returns what ends each line.
@@ -234,6 +235,7 @@ async fn check(case: &Case) {
         let hint = error["data"]["hint"].as_str().unwrap_or_default().to_owned();
         let sentence =
             message.strip_prefix("mcp-remote: ").and_then(|text| text.strip_suffix(&end_of_line(code, &hint)));
+        let sentence = sentence.map(|sentence| sentence.strip_suffix('.').unwrap_or(sentence));
         let sentence = sentence.unwrap_or_else(|| panic!("{code}: the message is not whole: {answer}")).to_owned();
         let told = Told { sentence, hint };
         if case.places.contains(&Stderr) {

@@ -191,7 +191,7 @@ async fn refused_initialize_is_reason() {
 #[tokio::test]
 async fn web_page_instead_of_server_is_reason() {
     let server = Server::with(|_| Reply::status(200, "text/html", "<html><title>Welcome</title></html>")).await;
-    let words = ["does not answer as an MCP server", "Welcome"];
+    let words = ["instead of an MCP response", "Welcome"];
     assert_failed(&client(&[&server.url("/mcp")]).await, 5, "transport", &words);
 }
 

@@ -51,7 +51,7 @@ async fn mistake_is_one_sentence_and_sends_nothing() {
         (&[r#"{"url":"https://a.example/mcp"}"#], "must begin with https://"),
         (&["http://far.example/mcp"], "--allow-http"),
         (&["\"http://127.0.0.1/mcp\""], "quotes"),
-        (&["http://127.0.0.1:1/mcp --debug"], "element of its own"),
+        (&["http://127.0.0.1:1/mcp --debug"], "separate element"),
         (&[&url, "--heder", "A:b"], "did you mean --header?"),
         (&[&url, "--no-such-thing-at-all"], "unknown flag --no-such-thing-at-all"),
         (&[&url, "0"], "callback port"),
@@ -107,10 +107,10 @@ async fn mistake_is_one_sentence_and_sends_nothing() {
         assert_eq!(status.code(), Some(2), "{arguments:?}");
         assert_eq!(answer["id"], "first", "{arguments:?}");
         let error = &answer["error"];
-        let [message, hint, code] =
-            [&error["message"], &error["data"]["hint"], &error["data"]["code"]].map(|text| text.as_str().unwrap());
+        let [message, code] = [&error["message"], &error["data"]["code"]].map(|text| text.as_str().unwrap());
+        let tip = error["data"]["hint"].as_str().map(|hint| format!("Tip: {hint} ")).unwrap_or_default();
         assert_eq!(message, format!("mcp-remote: {told}"), "{arguments:?}");
-        assert!(message.ends_with(&format!(" [{code}]. Tip: {hint}")), "{arguments:?}: {message}");
+        assert!(message.ends_with(&format!(" {tip}[Details: mcp-remote explain {code}]")), "{arguments:?}: {message}");
         assert_eq!(host.rest().await, Vec::<String>::new(), "{arguments:?}");
     }
     assert_eq!(server.connections(), 0);
@@ -163,8 +163,7 @@ async fn refusal_answers_every_request_until_initialize() {
         assert!(errors.iter().all(|error| *error == errors[0]), "{errors:?}");
         assert_eq!(
             errors[0]["message"],
-            "mcp-remote: unknown flag --headr; did you mean --header? [bad_arguments]. Tip: correct what is named; \
-             mcp-remote --help lists all arguments"
+            "mcp-remote: unknown flag --headr; did you mean --header? [Details: mcp-remote explain bad_arguments]"
         );
         let (status, took) = host.exit().await;
         assert_eq!(status.code(), Some(2));

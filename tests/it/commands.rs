@@ -86,7 +86,10 @@ async fn failed_login_has_exit_code_and_reason() {
     assert!(!said.status.success());
     assert!(said.stderr.contains("not today"), "{}", said.stderr);
     let last = said.stderr.lines().last().unwrap_or_default();
-    assert!(last.starts_with("mcp-remote login: ") && last.contains(" [sign_in_denied]. Tip: "), "{last}");
+    assert!(
+        last.starts_with("mcp-remote login: ") && last.contains(". Tip: ") && last.ends_with("explain sign_in_denied]"),
+        "{last}"
+    );
     assert_eq!(said.stderr.matches("not today").count(), 1, "it is printed once: {}", said.stderr);
 }
 
@@ -97,7 +100,9 @@ async fn login_to_unreachable_server_fails_at_once() {
     let said = desk.run(&["login", &url]).await;
     let [line] = said.stderr.lines().collect::<Vec<_>>()[..] else { panic!("not one line: {}", said.stderr) };
     assert!(
-        line.starts_with("mcp-remote login: cannot connect to ") && line.contains(" [cannot_connect]. Tip: "),
+        line.starts_with("mcp-remote login: cannot connect to ")
+            && line.contains(". Tip: ")
+            && line.ends_with("explain cannot_connect]"),
         "{line}"
     );
 }

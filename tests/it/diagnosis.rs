@@ -310,15 +310,11 @@ async fn modern_only_server_and_legacy_client_name_both_eras() {
     .await;
     let told = client(&[&server.url("/mcp"), "--protocol", "legacy"]).await;
     let text = from_tcp(&told, &[(&server.port.to_string(), "PORT")]);
-    let failed = "FAIL  transport             protocol version not shared: this host begins with initialize (MCP 2025-11-25 and \
-                  earlier), --protocol legacy is set, and 127.0.0.1:PORT speaks 2026-07-28 only \
+    let failed = "FAIL  transport             protocol version not shared: the host uses MCP 2025-11-25 or earlier (initialize), \
+                  --protocol legacy is set, and 127.0.0.1:PORT supports only 2026-07-28 \
                   [protocol_version_not_shared]\n";
     assert!(text.contains(failed) && !text.contains("Tip: "), "{text}");
-    assert_eq!(
-        text.matches("-> restart this server's entry in the host, then look for an update").count(),
-        1,
-        "{text}"
-    );
+    assert_eq!(text.matches("-> restart this server's entry in the host, then update the host").count(), 1, "{text}");
     assert_eq!(told.code, Some(5));
 }
 
@@ -327,7 +323,7 @@ async fn server_without_transport_is_reported_with_both_answers() {
     let server = Server::with(|_| Reply::status(404, "text/plain", "nothing here")).await;
     let told = client(&[&server.url("/mcp")]).await;
     let text = from_tcp(&told, &[(&server.port.to_string(), "PORT")]);
-    let first = "info  transport             no Streamable HTTP here (HTTP 404 Not Found: nothing here); trying the other one\n";
+    let first = "info  transport             no Streamable HTTP here (HTTP 404 Not Found (\"nothing here\")); trying the other one\n";
     assert!(text.contains(first), "{text}");
     let failed = text.lines().find(|line| line.starts_with("FAIL  transport ")).unwrap_or_else(|| panic!("{text}"));
     assert!(failed.contains("neither transport works") && failed.ends_with("[no_transport]"), "{text}");

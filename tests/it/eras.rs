@@ -184,7 +184,7 @@ async fn forced_legacy_era_names_both() {
     let refused = host.initialize().await;
     let words = refused["error"]["message"].as_str().unwrap();
     assert_eq!(refused["error"]["code"], -32022, "the server's own code: {refused}");
-    assert!(words.contains("--protocol legacy is set") && words.contains("speaks 2026-07-28 only"), "{words}");
+    assert!(words.contains("--protocol legacy is set") && words.contains("supports only 2026-07-28"), "{words}");
     assert_eq!(server.summary(), ["POST initialize"]);
     host.close().await;
 }

@@ -362,7 +362,7 @@ async fn error_without_state_is_told_to_user_and_log() {
     host.send(request(0, "initialize", initialize_params("2025-11-25"))).await;
     let page = browser.page().await;
     assert!(page.body.contains("access_denied: not for you"), "{}", page.body);
-    host.told("the sign-in was refused: access_denied (not for you)").await;
+    host.told("the authorization server rejected the sign-in: access_denied (\"not for you\")").await;
     host.told("so this one stays open").await;
     // It does: the same port takes the real redirect.
     server.change(|settings| settings.first = Arc::new(|_| None));

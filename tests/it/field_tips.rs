@@ -61,7 +61,7 @@ async fn bot_filter_is_named() {
         assert_told(
             &failure(reply).await,
             "bot_filter",
-            &["a bot filter in front of 127.0.0.1:", "let the path of this URL pass"],
+            &["a bot filter in front of 127.0.0.1:", "exempt the path of this URL"],
         );
     }
 }
@@ -69,7 +69,7 @@ async fn bot_filter_is_named() {
 #[tokio::test]
 async fn status_without_a_name_is_a_number() {
     let told = failure(|_| Reply::status(524, "text/plain", "error code: 524")).await;
-    assert_told(&told, "server_failed", &["answered HTTP 524: error code: 524"]);
+    assert_told(&told, "server_failed", &["answered HTTP 524 (\"error code: 524\")"]);
 }
 
 #[tokio::test]
@@ -97,14 +97,14 @@ async fn refused_host_name_suggests_the_other() {
     assert_told(
         &told,
         "forbidden",
-        &["is not a name that the server allows", "write localhost instead of the IP address"],
+        &["the server does not allow the host name 127.0.0.1:", "use localhost instead of the IP address"],
     );
     let mut host = Host::start(&format!("http://localhost:{}/mcp", server.port), &["--ipv4"]);
     assert!(host.initialize().await["result"].is_object(), "the tip works");
 
     let server = Server::with(|_| Reply::status(421, "text/plain", "Invalid Host header")).await;
     let told = failure_at(&format!("http://localhost:{}/mcp", server.port), &["--ipv4"]).await;
-    assert_told(&told, "refused", &["write 127.0.0.1 instead of localhost"]);
+    assert_told(&told, "refused", &["use 127.0.0.1 instead of localhost"]);
     let far = Far::named("mcp.example", server.port).await;
     let flags = far.flags();
     let told = failure_at("https://mcp.example/mcp", &flags.each_ref().map(String::as_str)).await;
@@ -114,20 +114,24 @@ async fn refused_host_name_suggests_the_other() {
 #[tokio::test]
 async fn too_large_request_has_its_own_tip() {
     assert_told(&failure(|_| Reply::empty(413)).await, "refused", &["HTTP 413", "send less in one request"]);
-    assert_told(&failure(|_| Reply::empty(431)).await, "refused", &["HTTP 431", "shorten the headers"]);
+    assert_told(
+        &failure(|_| Reply::empty(431)).await,
+        "refused",
+        &["HTTP 431", "shorten the values passed with --header"],
+    );
 }
 
 #[tokio::test]
 async fn schemes_other_than_bearer_are_named() {
     for (schemes, tip) in [
-        ("Negotiate, NTLM", "ask the server's operator for a key or token"),
-        ("Digest realm=\"a, b\", nonce=\"c\"", "ask the server's operator for a key or token"),
+        ("Negotiate, NTLM", "ask the server's operator for an API key or token"),
+        ("Digest realm=\"a, b\", nonce=\"c\"", "ask the server's operator for an API key or token"),
         ("Basic realm=\"a\"", "https://USER:PASSWORD@HOST/PATH"),
     ] {
         let server = Server::with(move |_| Reply::empty(401).with("www-authenticate", schemes)).await;
         let first = schemes.split([',', ' ']).next().unwrap();
         let told = failure_at(&server.url("/mcp"), &[]).await;
-        assert_told(&told, "unauthorized", &[&format!("asks for {first}"), tip]);
+        assert_told(&told, "unauthorized", &[&format!("requires {first}"), tip]);
     }
 }
 
@@ -140,8 +144,7 @@ async fn endpoint_without_its_prefix_is_named() {
     .await;
     for transport in ["sse-only", "http-first"] {
         let told = failure_at(&server.url("/api/v1/sse"), &["--transport", transport]).await;
-        let words =
-            ["at /v1/messages, the endpoint that its event stream names", "name its endpoint with the whole path"];
+        let words = ["named the endpoint /v1/messages", "include the proxy's path prefix in the endpoint"];
         assert_told(&told, &told.0, &words);
     }
 }
@@ -161,7 +164,7 @@ async fn web_sign_in_is_recognized() {
         |_| page(403, "Forbidden").with("cf-access-domain", "a.example"),
     ];
     for reply in cases {
-        let words = ["a web sign-in stands in front of 127.0.0.1:", "a service token's headers", "exempt the path"];
+        let words = ["a web sign-in protects 127.0.0.1:", "pass a service token", "exempt the path"];
         assert_told(&failure(reply).await, "web_sign_in", &words);
     }
 }
@@ -211,8 +214,12 @@ async fn redirect_to_inner_place_names_own_url() {
     let port = inner.local_addr().unwrap().port();
     for (location, words, tip) in [
         ("http://mcp.example/mcp", "which is not encrypted", "X-Forwarded-Proto"),
-        ("http://10.1.2.3:8080/mcp/", "itself is https://mcp.example/mcp/", "the URL that is named last"),
-        ("https://backend:8080/mcp/", "which is on a private network", "the URL that is named last"),
+        (
+            "http://10.1.2.3:8080/mcp/",
+            "(the same path on the server: https://mcp.example/mcp/)",
+            "use the URL in parentheses",
+        ),
+        ("https://backend:8080/mcp/", "which is on a private network", "use the URL in parentheses"),
         ("http://other.example/mcp", "which is not encrypted", "https:// instead of http://"),
     ] {
         let (_server, far) = redirecting(location).await;
@@ -222,7 +229,7 @@ async fn redirect_to_inner_place_names_own_url() {
     let location: &'static str = Box::leak(format!("http://127.0.0.1:{port}/mcp/").into_boxed_str());
     let (_server, far) = redirecting(location).await;
     let told = failure_at("https://mcp.example/mcp", &far.flags().each_ref().map(String::as_str)).await;
-    assert_told(&told, "redirected", &["itself is https://mcp.example/mcp/"]);
+    assert_told(&told, "redirected", &["(the same path on the server: https://mcp.example/mcp/)"]);
     tokio::select! {
         biased;
         arrived = inner.accept() => panic!("the redirect was followed: {arrived:?}"),
@@ -234,7 +241,7 @@ async fn redirect_to_inner_place_names_own_url() {
 
 #[tokio::test]
 async fn proxy_tip_fits_scheme_and_given_password() {
-    let tips = ["HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT", "such as px or cntlm", "with %40 for @"];
+    let tips = ["HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT", "such as px or cntlm", "write @ as %40"];
     for (schemes, user_info, tip) in [
         ("Basic realm=\"a, b\"", "", tips[0]),
         ("Basic realm=a", "anna:hush@", tips[2]),
@@ -246,11 +253,11 @@ async fn proxy_tip_fits_scheme_and_given_password() {
         for url in ["https://far.example/mcp", "http://far.example/mcp"] {
             let told = failure_at(url, &["--allow-http", "--proxy", &proxy]).await;
             let first = schemes.split([',', ' ']).next().unwrap();
-            assert_told(
-                &told,
-                "proxy_refused",
-                &["does not lead to far.example", &format!("it asks for {first}"), tip],
-            );
+            let words = match (first, user_info.is_empty()) {
+                ("Basic", false) => "rejected the user name and password".to_owned(),
+                _ => format!("requires authentication ({first}"),
+            };
+            assert_told(&told, "proxy_refused", &["to connect to far.example", &words, tip]);
             assert!(!told.1.contains("hush"), "{}", told.1);
             let given = server.requests().iter().filter(|asked| asked.header("proxy-authorization").is_some()).count();
             let starts = 1 + usize::from(url.starts_with("http:"));
@@ -297,7 +304,7 @@ async fn hundreds_of_header_lines_are_read() {
     assert!(host.initialize().await["result"].is_object());
     host.close().await;
     let told = failure(|request| with_headers(ordinary(request), 1000)).await;
-    assert_told(&told, "too_large", &["sent more header lines", "fewer and shorter response headers"]);
+    assert_told(&told, "too_large", &["sent more or longer response headers", "fewer and shorter response headers"]);
 }
 
 // What proves TLS.
@@ -320,12 +327,12 @@ async fn alerting(alert: u8) -> (String, JoinSet<()>) {
 #[tokio::test]
 async fn tls_alert_has_its_own_tip() {
     for (alert, expected, words, tip) in [
-        (40, "tls_failed", "no TLS version or cipher that is safe", "TLS 1.3, or TLS 1.2 with ECDHE"),
-        (70, "tls_failed", "TLS versions that are too old", "TLS 1.3, or TLS 1.2 with ECDHE"),
-        (71, "tls_failed", "no TLS version or cipher that is safe", "TLS 1.3, or TLS 1.2 with ECDHE"),
-        (112, "tls_failed", "no certificate for this name", "check the host name"),
-        (42, "client_certificate_needed", "refuses the client certificate, or wants one", "--client-cert FILE"),
-        (48, "client_certificate_needed", "refuses the client certificate, or wants one", "--client-cert FILE"),
+        (40, "tls_failed", "no secure TLS version or cipher", "enable TLS 1.3"),
+        (70, "tls_failed", "only outdated TLS versions", "enable TLS 1.3"),
+        (71, "tls_failed", "no secure TLS version or cipher", "enable TLS 1.3"),
+        (112, "tls_failed", "no certificate for this host name", "check the host name"),
+        (42, "client_certificate_needed", "rejected the client certificate, or requires one", "--client-cert FILE"),
+        (48, "client_certificate_needed", "rejected the client certificate, or requires one", "--client-cert FILE"),
     ] {
         let (url, _tasks) = alerting(alert).await;
         assert_told(&failure_at(&url, &[]).await, expected, &[words, tip]);

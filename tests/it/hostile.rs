@@ -174,7 +174,7 @@ async fn key_in_server_url_is_not_reported() {
     for flags in [&WAIT[..], &[WAIT[0], WAIT[1], "--debug"]] {
         let mut host = Host::start(&format!("http://127.0.0.1:{port}/mcp?key=hush-4711"), flags);
         let answer = host.initialize().await;
-        assert!(own_error(&answer).contains("no answer from"), "{answer}");
+        assert!(own_error(&answer).contains("is not available: "), "{answer}");
         host.end_input();
         host.exit().await;
         assert!(!answer.to_string().contains("hush"), "{answer}");
