@@ -42,24 +42,24 @@ impl InputRequired {
     /// What is wrong with it, in words.
     pub(crate) fn read(response: &Message) -> Result<Self, String> {
         let text = response.body.to_bytes();
-        let whole = Members::read(&text).ok_or("it is no object")?;
+        let whole = Members::read(&text).ok_or("it is not an object")?;
         let result = whole.object("result").ok_or("it has no result")?;
         let state = result.get("requestState").map(ToOwned::to_owned);
         let mut requests = Vec::new();
         if result.get("inputRequests").is_some() {
-            let asked = result.object("inputRequests").ok_or("inputRequests is no object")?;
+            let asked = result.object("inputRequests").ok_or("inputRequests is not an object")?;
             for (key, request) in asked.iter() {
-                let request = Members::read(request.get().as_bytes()).ok_or("a request in it is no object")?;
+                let request = Members::read(request.get().as_bytes()).ok_or("a request in it is not an object")?;
                 let method = request.value::<String>("method").ok_or("a request in it has no method")?;
                 let params = request.get("params").map(ToOwned::to_owned);
                 requests.push(InputRequest { key: key.to_owned(), method, params });
             }
         }
         if requests.len() > MOST_REQUESTS {
-            return Err(format!("it asks for {} things at once; the limit is {MOST_REQUESTS}", requests.len()));
+            return Err(format!("it has {} requests, and the limit is {MOST_REQUESTS}", requests.len()));
         }
         if requests.is_empty() && state.is_none() {
-            return Err("it asks for nothing".to_owned());
+            return Err("it has no request".to_owned());
         }
         Ok(Self { requests, state })
     }
@@ -95,7 +95,7 @@ mod tests {
             assert!(read(result).is_err(), "{result}");
         }
         let refused = read(&format!(r#"{{"inputRequests":{{{}}}}}"#, many.join(","))).unwrap_err();
-        assert!(refused.contains("9 things at once"), "{refused}");
+        assert!(refused.contains("9 requests"), "{refused}");
         assert!(read(r#"{"requestState":""}"#).is_ok());
     }
 }

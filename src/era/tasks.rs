@@ -65,7 +65,7 @@ impl Task {
     /// What is wrong with it, in words.
     pub(crate) fn status(&mut self, response: &Message) -> Result<TaskStatus, String> {
         let text = response.body.to_bytes();
-        let whole = Members::read(&text).ok_or("it is no object")?;
+        let whole = Members::read(&text).ok_or("it is not an object")?;
         let result = whole.object("result").ok_or("it has no result")?;
         self.poll = poll_of(&result);
         self.lost = 0;

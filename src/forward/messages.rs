@@ -40,7 +40,7 @@ impl Forward {
             }
             Err(error @ Malformed::NotJson { .. }) => {
                 let what = match framing {
-                    Some(framing) => format!("{framing}; MCP over stdio is one message a line, in UTF-8"),
+                    Some(framing) => format!("{framing}, but MCP over stdio uses one message per line, in UTF-8"),
                     None => format!("the host sent a line that is {error}"),
                 };
                 warn!("{what}");

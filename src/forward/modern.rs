@@ -82,7 +82,7 @@ pub(super) fn on_due(cx: &mut Context) -> Discover {
     } else {
         format!("{} has not answered yet", text::host(&cx.settings.server))
     };
-    refuse(&id, &format!("server/discover cannot be answered: {why}"), cx)
+    refuse(&id, &format!("cannot answer server/discover: {why}"), cx)
 }
 
 /// The server does not speak a modern version, or cannot be reached: a host that has asked goes on with

@@ -51,7 +51,9 @@ impl Promised {
         let Shape::Request { id, method } = &message.shape else { return false };
         // Once the host has seen the server's own tools, one of that name is the server's.
         if !cx.lists.last(List::Tools).is_of_server() && stand_in::is_call(message) {
-            let done = text_result("That is done: this server's own tools are there now. List the tools again.");
+            let done = text_result(
+                "The connection is established. List the tools again: this server's own tools are available now.",
+            );
             cx.host.answer(id, &done);
             return true;
         }
@@ -63,7 +65,7 @@ impl Promised {
                 cx.host.answer(id, &format!(r#"{{"{}":[]}}"#, list.member()));
                 cx.lists.set(list, LastListed::Placeholder);
             }
-            None => cx.host.fail_method(id, &format!("the server has no {method}")),
+            None => cx.host.fail_method(id, &format!("the server does not support {method}")),
         }
         true
     }

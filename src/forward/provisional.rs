@@ -475,8 +475,8 @@ impl Provisional {
 fn described(stand_in: &StandIn, server: &Url) -> Map<String, Value> {
     let info = json!({ "name": "mcp-remote", "title": text::host(server), "version": env!("CARGO_PKG_VERSION") });
     let words = format!(
-        "{} Until then this server has one tool, {}, which says how it stands; its own tools appear by \
-         themselves.",
+        "{} Until the connection is established, this server has one tool, {}, which shows the status. Then \
+         its own tools replace that tool.",
         stand_in.words(),
         stand_in.tool
     );

@@ -92,9 +92,9 @@ impl StandIn {
     }
 
     fn tool(&self) -> Value {
-        let about = "This server's own tools appear here by themselves when that is done; if this host does not show \
-                     them then, restart the server's entry. Call this tool to see how it stands, and to try again where \
-                     something was refused or has failed.";
+        let about = "This server's own tools replace this tool when the connection is established. If the host does not \
+                     show them then, restart the server's entry in the host. Call this tool to see the status, and to try \
+                     again after a failure.";
         json!({
             "name": self.tool,
             "title": if self.tool == SIGN_IN_TOOL { "Sign in" } else { "Connection status" },

@@ -221,8 +221,8 @@ async fn unreachable_server_is_reported_with_one_tip() {
         "\
 skip  proxy                 none leads there
 skip  name                  127.0.0.1 is an address (IPv4)
-FAIL  tcp                   cannot connect to 127.0.0.1:PORT: Connection refused [cannot_connect]
-                            -> check that the server is running and that its address and port are right
+FAIL  tcp                   cannot connect to 127.0.0.1:PORT: connection refused [cannot_connect]
+                            -> check that the server is running, and that host and port in the server URL are right
 
 Failed at tcp (exit code 4).
 ",
@@ -246,8 +246,8 @@ async fn web_site_is_reported_by_title() {
         "\
 ok    tcp                   127.0.0.1:PORT (N ms)
 skip  tls                   not needed on this machine
-FAIL  transport             127.0.0.1:PORT does not answer as an MCP server: text/html came back: Welcome [not_mcp]
-                            -> check the path of the server's address; it often ends in /mcp or /sse
+FAIL  transport             127.0.0.1:PORT returned text/html (\"Welcome\") instead of an MCP response [not_mcp]
+                            -> check the path of the server URL, which often ends in /mcp or /sse
 
 Failed at transport (exit code 5).
 ",
@@ -533,8 +533,12 @@ async fn denied_sign_in_is_reported_at_its_step() {
         .lines()
         .find(|line| line.starts_with("FAIL  sign-in "))
         .unwrap_or_else(|| panic!("{}", told.stdout));
-    assert!(failed.contains("access_denied (not today)"), "{failed}");
-    assert!(told.stdout.contains("-> if that was not meant, try again and allow it\n"), "{}", told.stdout);
+    assert!(failed.contains("access_denied (\"not today\")"), "{failed}");
+    assert!(
+        told.stdout.contains("-> sign in again and allow access, if you did not mean to deny it\n"),
+        "{}",
+        told.stdout
+    );
     assert_eq!(told.code, Some(3));
 }
 
@@ -642,9 +646,9 @@ async fn authority_as_server_certificate_is_trusted_where_named() {
     let tls = Tls::with(&server, IsCa::Ca(BasicConstraints::Unconstrained)).await;
     for arguments in [&[][..], &["--ca-cert", &tls.ca()]] {
         let told = client(&[&[&*tls.url()], arguments].concat()).await;
-        assert!(told.stdout.contains(" is an authority's own ("), "{}", told.stdout);
+        assert!(told.stdout.contains(" is self-signed (subject: "), "{}", told.stdout);
         assert!(
-            told.stdout.contains("-> name that very certificate, not its issuer's: --ca-cert FILE"),
+            told.stdout.contains("-> save that certificate in a PEM file and trust it: --ca-cert FILE"),
             "{}",
             told.stdout
         );
@@ -678,7 +682,7 @@ skip  tls                   the certificate is behind the proxy
     );
     assert!(failed.starts_with("FAIL  proxy ") && failed.contains("far.example"), "{failed}");
     assert!(
-        failed.contains("[proxy_refused]\n") && failed.contains("check user and password in the proxy's URL"),
+        failed.contains("[proxy_refused]\n") && failed.contains("check user name and password in the proxy URL"),
         "{failed}"
     );
     assert!(!told.stdout.contains("hush"), "{}", told.stdout);
@@ -774,7 +778,7 @@ async fn host_entries_are_judged_without_secrets() {
     for expected in [
         "warn  host                  Cursor, ~/.cursor/mcp.json, \"mine\": is for this server with other arguments than here: --header has another value\n",
         "FAIL  host                  Claude Code, ~/.claude.json, \"mine\": its command /no/such/mcp-remote is not there [bad_entry]\n",
-        "\"moved\": its command is mcp-remote, which does not take npx's arguments [bad_entry]\n                            -> leave out \"-y\" and \"mcp-remote\" before the server's address\n",
+        "\"moved\": its command is mcp-remote, which does not take npx's arguments [bad_entry]\n                            -> remove \"-y\" and \"mcp-remote\" before the server URL\n",
         "ok    host                  Zed, ~/.config/zed/settings.json, \"z\": its command is there, with the arguments given here\n",
         "info  host                  Codex, ~/.codex/config.toml: mentions mcp-remote\n",
         "-> make that file executable: chmod +x\n",
@@ -812,7 +816,7 @@ async fn unreadable_host_entry_is_reported() {
     assert!(told.stdout.contains(lost), "{}", told.stdout);
     for name in ["line", "text", "one"] {
         let expected = format!(
-            "FAIL  host                  Cursor, ~/.cursor/mcp.json, \"{name}\": its arguments are one text [bad_entry]\n                            -> write each argument as an element of its own into \"args\"\n"
+            "FAIL  host                  Cursor, ~/.cursor/mcp.json, \"{name}\": its arguments are one text [bad_entry]\n                            -> write each argument as a separate element of \"args\"\n"
         );
         assert!(told.stdout.contains(&expected), "{expected}: {}", told.stdout);
     }
@@ -884,7 +888,10 @@ async fn readable_store_and_taken_port_are_warnings() {
     for expected in [
         "warn  store                 others on this computer may look into ~/.mcp-auth/mcp-remote-v1\n",
         "-> chmod 700 ~/.mcp-auth/mcp-remote-v1\n",
-        &format!("warn  callback-port         the sign-in to 127.0.0.1:{} needs port {taken}", server.port),
+        &format!(
+            "warn  callback-port         cannot listen on callback port {taken} for the sign-in to 127.0.0.1:{}",
+            server.port
+        ),
     ] {
         assert!(told.stdout.contains(expected), "{expected}: {}", told.stdout);
     }
@@ -1179,7 +1186,7 @@ async fn unanswered_call_is_reported_on_stderr_only() {
     let told = client(&[&server.url("/mcp"), "call", "ad"]).await;
     assert_eq!((told.code, &*told.stdout), (Some(5), ""));
     assert!(told.stderr.contains("error -32602: Unknown tool: ad"), "{}", told.stderr);
-    assert!(told.stderr.contains("-> check the tool's name and arguments: "), "{}", told.stderr);
+    assert!(told.stderr.contains("-> check the tool's name and arguments ("), "{}", told.stderr);
 }
 
 #[tokio::test]
@@ -1219,7 +1226,7 @@ async fn server_error_is_reported_with_its_message() {
         server.port
     );
     assert!(told.stdout.contains(&line), "{}", told.stdout);
-    assert!(told.stdout.contains("-> tell the server's maintainers"), "{}", told.stdout);
+    assert!(told.stdout.contains("-> report this to the server's maintainers"), "{}", told.stdout);
     assert_eq!(told.code, Some(5));
 }
 
@@ -1234,6 +1241,6 @@ async fn unauthorized_with_json_rpc_body_is_unauthorized() {
     })
     .await;
     let told = client(&[&server.url("/mcp")]).await;
-    assert!(told.stdout.contains("no key [unauthorized]"), "{}", told.stdout);
+    assert!(told.stdout.contains("(\"no key\") [unauthorized]"), "{}", told.stdout);
     assert_eq!(told.code, Some(3));
 }

@@ -98,7 +98,7 @@ async fn redirect_elsewhere_is_named_with_both_urls() {
     let error = own_error(&host.initialize().await);
     let from = world.server.endpoint("register");
     let told = format!("{from} redirects the client registration to https://other.example/register");
-    assert!(error.contains(&told) && error.ends_with("explain bad_metadata]"), "{error}");
+    assert!(error.contains(&told) && error.contains("explain bad_metadata]"), "{error}");
     host.close().await;
 }
 
@@ -148,7 +148,7 @@ async fn busy_registration_is_left_alone_over_starts() {
     for _ in 0..2 {
         let mut host = world.host(&[]);
         let error = own_error(&host.initialize().await);
-        assert!(error.contains("for the next 30 min") && error.ends_with("explain registration_busy]"), "{error}");
+        assert!(error.contains("for the next 30 min") && error.contains("explain registration_busy]"), "{error}");
         host.close().await;
     }
     assert_eq!(busy.load(Relaxed), 1);

@@ -249,7 +249,7 @@ async fn placeholder_call_signs_in_despite_failing_refresh() {
     let browser = Browser::consenting();
     let mut host = browser.host_at(&world.home, &world.server.url(), &["--retry-for", "0"]);
     host.initialize().await;
-    host.told("the refresh").await;
+    host.told("the token refresh").await;
     assert_eq!(world.spent().0, 1);
     host.send(request(1, "tools/call", json!({ "name": "mcp_remote_status" }))).await;
     browser.tab().await;

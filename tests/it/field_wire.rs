@@ -376,7 +376,7 @@ async fn silent_resumption_ends_after_three_silences() {
     host.initialize().await;
     let answer = host.ask(1, "tools/call", json!({})).await;
     assert_eq!(answer["error"]["data"]["code"], "no_answer", "{answer}");
-    assert!(answer["error"]["message"].as_str().unwrap().contains("resumed the answer's stream but sent nothing"));
+    assert!(answer["error"]["message"].as_str().unwrap().contains("resumed the response but sent nothing"));
     assert_eq!(silent.lock().unwrap().len(), 3);
 }
 

@@ -97,7 +97,10 @@ async fn signed_out_start_is_answered_then_gets_tools() {
     let mut seen = [host.json().await, host.json().await, host.json().await];
     seen.sort_by_key(|message| message["id"].as_u64());
     assert_eq!(seen[0]["method"], TOOLS_CHANGED);
-    assert!(seen[1]["result"]["content"][0]["text"].as_str().unwrap().contains("own tools are there now"), "{seen:?}");
+    assert!(
+        seen[1]["result"]["content"][0]["text"].as_str().unwrap().contains("own tools are available now"),
+        "{seen:?}"
+    );
     assert_eq!(seen[2]["result"], json!({ "echo": "tools/call" }));
     assert_eq!(list(&mut host, 4).await, ["real"]);
     // The handshake with the server is the host's own, and there was no other.

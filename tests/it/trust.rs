@@ -155,7 +155,7 @@ async fn secret_for_unnamed_issuer_is_warned_of_once() {
         let mut host = browser.host_at(&home, &server.url(), &[&flags, &WAIT[..], more].concat());
         let answer = host.initialize().await;
         assert!(answer["result"].is_object(), "{answer}\n{}", host.stderr());
-        let line = format!("the client_secret goes to {issuer}");
+        let line = format!("mcp-remote sends your client_secret to {issuer}");
         assert_eq!(host.stderr().matches(&line).count(), warnings, "{more:?}: {}", host.stderr());
         host.close().await;
         server.revoke_access_tokens();

@@ -197,13 +197,13 @@ impl LegacyHost {
                 self.follow(changes);
             }
             SET_LEVEL | RESOURCES_SUBSCRIBE | RESOURCES_UNSUBSCRIBE => {
-                self.refuse(id, report::METHOD_NOT_FOUND, &format!("the server has no {method}"));
+                self.refuse(id, report::METHOD_NOT_FOUND, &format!("the server does not support {method}"));
             }
             _ if method.starts_with("tasks/") => {
-                self.refuse(id, report::METHOD_NOT_FOUND, "the tasks of MCP 2025-11-25 do not exist at this server");
+                self.refuse(id, report::METHOD_NOT_FOUND, "the server does not support the tasks of MCP 2025-11-25");
             }
             TOOLS_CALL if wants_task(message) => {
-                self.refuse(id, report::INVALID_PARAMS, "the tasks of MCP 2025-11-25 do not exist at this server");
+                self.refuse(id, report::INVALID_PARAMS, "the server does not support the tasks of MCP 2025-11-25");
             }
             _ => self.send(id, message),
         }
@@ -211,7 +211,7 @@ impl LegacyHost {
 
     fn send(&mut self, id: &Id, message: &Message) {
         let Some(sent) = self.metadata.applied_to(message, self.level.as_deref(), false) else {
-            return self.refuse(id, report::INVALID_PARAMS, "params is no object");
+            return self.refuse(id, report::INVALID_PARAMS, "params is not an object");
         };
         let progress = peek::progress_token(message).map(|token| Reached { token, value: None });
         let call = Call {
@@ -237,7 +237,7 @@ impl LegacyHost {
                 self.level = Some(level);
                 self.answer(id, "{}");
             }
-            None => self.refuse(id, report::INVALID_PARAMS, "this is no log level"),
+            None => self.refuse(id, report::INVALID_PARAMS, "the log level is unknown"),
         }
     }
 
@@ -408,7 +408,7 @@ impl LegacyHost {
         if let Some(lacks) = input.requests.iter().find_map(lacks) {
             return self.end_with_report(
                 call_id,
-                &format!("{} asked for {lacks} in the middle of a call, which this host does not have", self.server),
+                &format!("{} asked for {lacks} during a call, which the host does not support", self.server),
             );
         }
         let round = call.round;

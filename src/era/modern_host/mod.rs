@@ -186,7 +186,7 @@ impl ModernHost {
                 self.go_on(id, method, message)
             }
             _ if method.starts_with("tasks/") => {
-                self.refuse(id, report::METHOD_NOT_FOUND, "the server speaks MCP 2025-11-25 or earlier: no tasks");
+                self.refuse(id, report::METHOD_NOT_FOUND, "the server does not support the tasks of MCP 2026-07-28");
             }
             _ => self.call(id, method, message),
         }
@@ -194,10 +194,10 @@ impl ModernHost {
 
     fn call(&mut self, id: &Id, method: &str, message: &Message) {
         let Some(binding) = Binding::of(method, message) else {
-            return self.refuse(id, report::INVALID_PARAMS, "params is no object");
+            return self.refuse(id, report::INVALID_PARAMS, "params is not an object");
         };
         let Some(sent) = for_legacy_server(message) else {
-            return self.refuse(id, report::INVALID_PARAMS, "params is no object");
+            return self.refuse(id, report::INVALID_PARAMS, "params is not an object");
         };
         let wishes = Wishes::of(message);
         let level = wishes.level.filter(|_| self.offers.logging);
@@ -258,7 +258,7 @@ impl ModernHost {
             }
         }
         let Some(call) = self.calls.get_mut(&call_id) else {
-            return self.refuse(id, report::INVALID_PARAMS, "the call is over at the server");
+            return self.refuse(id, report::INVALID_PARAMS, "the server has completed the call");
         };
         call.leg = Some(id.clone());
         call.can = wishes.can;
@@ -299,7 +299,7 @@ impl ModernHost {
         self.legs.retain(|_, call| call != call_id);
         self.waiting_for_level.retain(|waiting| waiting.requests().next() != Some(call_id));
         for request in call.gathered {
-            self.refuse_server(&request.id, "the call was cancelled");
+            self.refuse_server(&request.id, "the call was canceled");
         }
         self.steps.extend(cancelled(call_id).map(Step::ToServer));
     }
@@ -367,7 +367,7 @@ impl ModernHost {
         match method {
             PING => return self.respond(id, "{}"),
             SAMPLING_CREATE | ELICITATION_CREATE | ROOTS_LIST => {}
-            _ => return self.refuse_server(id, &format!("this client has no {method}")),
+            _ => return self.refuse_server(id, &format!("this client does not support {method}")),
         }
         if let (ROOTS_LIST, Some(roots)) = (method, &self.roots) {
             let roots = roots.get().to_owned();
@@ -433,7 +433,7 @@ impl ModernHost {
         let requests = std::mem::take(&mut call.gathered);
         if call.rounds >= MOST_ROUNDS {
             for request in requests {
-                self.refuse_server(&request.id, "this call has asked too often");
+                self.refuse_server(&request.id, "this call asked for input too often");
             }
             return;
         }
@@ -709,7 +709,7 @@ impl Bridge for ModernHost {
                 {
                     warn!("the host did not continue a call within {} minutes", HOST_PATIENCE.as_secs() / 60);
                     for (_, request) in asked {
-                        self.refuse_server(&request.id, "the user gave no answer");
+                        self.refuse_server(&request.id, "the user did not answer");
                     }
                     self.end_at_server(&call);
                 }
@@ -717,7 +717,7 @@ impl Bridge for ModernHost {
             Due::Parked { request } => {
                 if let Some(at) = self.parked.iter().position(|parked| *parked == request) {
                     self.parked.remove(at);
-                    self.refuse_server(&request, "no call has come that could carry this");
+                    self.refuse_server(&request, "no call is open that could carry this request");
                 }
             }
             Due::Person { .. } | Due::Retry { .. } | Due::Poll { .. } | Due::Listen => {}
