@@ -56,7 +56,7 @@ impl fmt::Display for Step {
             Self::WorkloadSignIn => "the sign-in with the platform's assertion",
             Self::Refresh => "the token refresh",
             Self::Revocation => "the token revocation",
-            Self::Tokens => "the token response",
+            Self::Tokens => "the token request",
             Self::Request => "the request",
         })
     }

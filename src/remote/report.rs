@@ -361,10 +361,8 @@ fn of_certificate(fault: &CertificateError, certificate: Option<&CertificateInfo
             (Code::CertificateNotTrusted, sentence, Some(TRUST_SELF_SIGNED))
         }
         (Fault::Other(_), Some(shown)) if shown.is_authority => {
-            let sentence = format!(
-                "the certificate of {host} is the certificate of a certificate authority (subject: {})",
-                shown.subject
-            );
+            let sentence =
+                format!("the certificate of {host} belongs to a certificate authority (subject: {})", shown.subject);
             (Code::CertificateNotTrusted, sentence, Some(NAME_ITSELF))
         }
         (Fault::UnknownIssuer | Fault::Other(_), Some(shown)) => {
@@ -436,12 +434,7 @@ mod tests {
                 "is self-signed (subject: Example CA)",
                 Some(TRUST_SELF_SIGNED),
             ),
-            (
-                other(),
-                Some(authority),
-                "is the certificate of a certificate authority (subject: Other CA)",
-                Some(NAME_ITSELF),
-            ),
+            (other(), Some(authority), "belongs to a certificate authority (subject: Other CA)", Some(NAME_ITSELF)),
             (
                 other(),
                 Some(certificate("a.example")),

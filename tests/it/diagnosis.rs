@@ -646,9 +646,9 @@ async fn authority_as_server_certificate_is_trusted_where_named() {
     let tls = Tls::with(&server, IsCa::Ca(BasicConstraints::Unconstrained)).await;
     for arguments in [&[][..], &["--ca-cert", &tls.ca()]] {
         let told = client(&[&[&*tls.url()], arguments].concat()).await;
-        assert!(told.stdout.contains(" is self-signed (subject: "), "{}", told.stdout);
+        assert!(told.stdout.contains(" belongs to a certificate authority (subject: "), "{}", told.stdout);
         assert!(
-            told.stdout.contains("-> save that certificate in a PEM file and trust it: --ca-cert FILE"),
+            told.stdout.contains("-> trust that certificate itself, not its issuer's: --ca-cert FILE"),
             "{}",
             told.stdout
         );
@@ -781,7 +781,7 @@ async fn host_entries_are_judged_without_secrets() {
         "\"moved\": its command is mcp-remote, which does not take npx's arguments [bad_entry]\n                            -> remove \"-y\" and \"mcp-remote\" before the server URL\n",
         "ok    host                  Zed, ~/.config/zed/settings.json, \"z\": its command is there, with the arguments given here\n",
         "info  host                  Codex, ~/.codex/config.toml: mentions mcp-remote\n",
-        "-> make that file executable: chmod +x\n",
+        "-> make that file executable: chmod +x FILE\n",
         "Failed at host (exit code 1).\n",
     ] {
         assert!(told.stdout.contains(expected), "{expected}: {}", told.stdout);

@@ -167,7 +167,7 @@ mod tests {
                 400,
                 "",
                 r#"{"error":"invalid_request","error_description":"bad client_id"}"#,
-                Some((Unknown, "the authorization server rejected the sign-in: invalid_request (bad client_id)")),
+                Some((Unknown, "the authorization server rejected the sign-in: invalid_request (\"bad client_id\")")),
             ),
             (404, "", "", None),
             (401, "", "<title>Sign in to your network</title>", None),

@@ -102,7 +102,7 @@ async fn id_jag(
     let member = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default();
     let (kind, use_as) = (member("issued_token_type"), member("token_type"));
     if kind != ID_JAG || !use_as.eq_ignore_ascii_case("n_a") {
-        let what = format!("a token of the type {:?} came, not an ID-JAG", one_line(kind.as_bytes()));
+        let what = format!("it returned a token of the type {:?} instead of an ID-JAG", one_line(kind.as_bytes()));
         return Err(Error::Answer { step, what, status: None });
     }
     Ok(Secret::new(member("access_token").to_owned()))

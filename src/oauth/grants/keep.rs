@@ -95,9 +95,9 @@ pub(super) fn check_type(context: &Context, attempt: &AuthorizationAttempt, toke
     let what = if tokens.is_dpop() && attempt.prover.is_some() {
         return Ok(());
     } else if !kind.eq_ignore_ascii_case("bearer") && !table::is_bearer(&attempt.discovered.server, kind) {
-        format!("it has a token of the unknown type {:?}", one_line(kind.as_bytes()))
+        format!("the response has a token of the unknown type {:?}", one_line(kind.as_bytes()))
     } else if context.settings.dpop == Dpop::Require {
-        "its token is not bound to a DPoP key, which --dpop require demands".to_owned()
+        "the token in the response is not bound to a DPoP key, which --dpop require demands".to_owned()
     } else {
         return Ok(());
     };
