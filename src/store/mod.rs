@@ -104,7 +104,7 @@ impl Store {
             Err(error) => {
                 report::warn(
                     Code::StoreDamaged,
-                    format!("{}, so that file is ignored", cannot_read(&path, None, &error)),
+                    format!("{} (mcp-remote ignores it)", cannot_read(&path, None, &error)),
                 );
                 None
             }
