@@ -71,7 +71,7 @@ async fn login_ahead_of_time_serves_host() {
     let said = desk.succeeds(&["login", &desk.server.url()]).await;
     desk.is_secretive(&said);
     let page = desk.browser.page().await.body;
-    assert!(page.contains("go back to <b><bdi>mcp-remote login</bdi></b>"), "{page}");
+    assert!(page.contains("go back to your terminal."), "{page}");
     let before = desk.server.counts();
     let mut host = desk.browser.host_at(&desk.home, &desk.server.url(), &[]);
     assert!(host.initialize().await["result"].is_object());

@@ -1,11 +1,12 @@
-//! What the browser shows after the authorization server redirects it here: one HTML document that needs nothing else
-//! (HTML Living Standard; Content Security Policy Level 3; WCAG 2.2 §1.4.3 for the colors).
+//! The pages that the browser shows after the authorization server redirects it to the callback port. Each page is one
+//! self-contained HTML document (HTML Living Standard; Content Security Policy Level 3; WCAG 2.2 §1.4.3 for the colors).
 //!
 //! # Invariants
 //!
-//! - The page holds no script and fetches nothing.
-//! - No word from outside is shown unescaped.
-//! - Nothing but [`Page::SignedIn`] says "signed in".
+//! - A page contains no script and fetches nothing.
+//! - Untrusted text is escaped.
+//! - Only [`Page::SignedIn`] reports success.
+//! - A page names the MCP server and the host once each.
 
 use std::{fmt::Write as _, sync::LazyLock};
 
@@ -14,38 +15,40 @@ use ring::digest;
 
 use crate::report::Code;
 
-/// Longest server shown, in characters: a whole name (RFC 1035 §2.3.4) with its port, since the end of a
+/// Longest server shown, in characters: a whole name (RFC 1035 §2.3.4) with its port, because the end of a
 /// name says whose it is.
 const LONGEST_SERVER: usize = 260;
-/// Longest name of a program shown, in characters: a line or two on a phone.
+/// Longest name of a host program shown, in characters: a line or two on a phone.
 const LONGEST_NAME: usize = 60;
-/// Longest reason or advice shown, in characters: a paragraph; the log has the rest.
+/// Longest reason or step shown, in characters: a paragraph. The log has the rest.
 const LONGEST_TEXT: usize = 600;
 
-/// A state of the sign-in, as the person sees it.
+/// A state of the sign-in, as the browser shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Page {
-    /// The tokens are there.
+    /// The tokens have arrived.
     SignedIn {
         /// `host[:port]` of the MCP server.
         server: String,
-        /// `host[:port]` of the page where the person signed in.
+        /// `host[:port]` of the page where the user signed in.
         by: String,
-        /// What the host program calls itself.
-        host: Option<String>,
+        /// Where the sign-in was started.
+        start: StartedFrom,
     },
-    /// There are none, and why.
+    /// The sign-in failed.
     Failed {
         /// `host[:port]` of the MCP server.
         server: String,
-        /// In plain words.
+        /// Where the sign-in was started.
+        start: StartedFrom,
+        /// The sentence of the report.
         reason: String,
-        /// One thing to do.
+        /// The tip of the report.
         next: Option<String>,
-        /// The failure's name, to look it up.
+        /// The failure's code.
         code: Code,
     },
-    /// The program went on without telling how the sign-in ended.
+    /// The process ended, or stopped waiting, before the outcome was known.
     Interrupted,
     /// A redirect of a sign-in that this process does not wait for.
     NotWaiting,
@@ -53,25 +56,46 @@ pub(crate) enum Page {
     Unproven {
         /// The error code.
         error: String,
-        /// What it adds.
+        /// The description of the error.
         description: Option<String>,
     },
-    /// A redirect that came before, loaded again.
+    /// A redirect that was received before, loaded again.
     AlreadyHandled,
-    /// A redirect that lacks what it must have, or has it twice.
+    /// A redirect that lacks a required parameter, or repeats one.
     Malformed,
-    /// A longer address than any redirect has.
+    /// A URL that is longer than any redirect.
     TooLong,
     /// Another path.
     NotFound,
-    /// Another method than GET and HEAD.
+    /// A method other than GET and HEAD.
     MethodNotAllowed,
-    /// Another host name led here.
+    /// A request for another host name.
     Misdirected,
 }
 
+/// The program that started a sign-in, to which the user goes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StartedFrom {
+    /// An MCP host, by the name that it gives itself.
+    Host(Option<String>),
+    /// A command in a terminal.
+    Terminal,
+}
+
+impl StartedFrom {
+    fn html(&self) -> String {
+        match self {
+            Self::Host(name) => {
+                let name = name.as_deref().map(|name| escaped(name, LONGEST_NAME)).filter(|name| !name.is_empty());
+                name.map_or_else(|| "your app".to_owned(), |name| format!("<b><bdi>{name}</bdi></b>"))
+            }
+            Self::Terminal => "your terminal".to_owned(),
+        }
+    }
+}
+
 impl Page {
-    /// The HTTP status (RFC 9110 §15).
+    /// Returns the HTTP status (RFC 9110 §15).
     pub(crate) const fn status(&self) -> u16 {
         match self {
             Self::SignedIn { .. } => 200,
@@ -85,69 +109,151 @@ impl Page {
         }
     }
 
-    /// The headers that go with every page.
+    /// Returns the headers of every page.
     pub(crate) fn headers() -> [(&'static str, &'static str); 2] {
         [("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", &POLICY)]
     }
 
-    /// The document.
+    /// Returns the document.
     pub(crate) fn html(&self) -> String {
         let mut body = String::new();
         let (tone, title) = match self {
-            Self::SignedIn { server, by, host } => {
-                let host = host.as_deref().map(|name| escaped(name, LONGEST_NAME)).filter(|name| !name.is_empty());
-                let host = host.map_or_else(|| "your app".to_owned(), |name| format!("<b><bdi>{name}</bdi></b>"));
-                _ = write!(body, "<p class=\"at\">to <bdi>{}</bdi>", escaped(server, LONGEST_SERVER));
-                _ = write!(body, " with <bdi>{}</bdi></p>", escaped(by, LONGEST_SERVER));
-                _ = write!(body, "<p>You can close this tab and go back to {host}.</p>");
+            Self::SignedIn { server, by, start } => {
+                _ = write!(body, "<p class=\"at\">You signed in to <bdi>{}</bdi>", escaped(server, LONGEST_SERVER));
+                if by != server {
+                    _ = write!(body, " with <bdi>{}</bdi>", escaped(by, LONGEST_SERVER));
+                }
+                _ = write!(body, ".</p><p>You can close this tab and go back to {}.</p>", start.html());
                 (Tone::Good, "Signed in")
             }
-            Self::Failed { server, reason, next, code } => {
-                let next = next.as_deref().unwrap_or("Close this tab and try again from your app.");
-                _ = write!(body, "<p class=\"at\"><bdi>{}</bdi></p>", escaped(server, LONGEST_SERVER));
-                _ = write!(body, "<p class=\"why\">{}</p>", escaped(reason, LONGEST_TEXT));
-                _ = write!(body, "<h2>What to do next</h2><p>{}</p>", escaped(next, LONGEST_TEXT));
-                _ = write!(body, "<p><small>{}</small></p>", escaped(code.as_str(), LONGEST_NAME));
+            Self::Failed { server, start, reason, next, code } => {
+                let name = escaped(server, LONGEST_SERVER);
+                _ = write!(body, "<p class=\"at\">mcp-remote could not sign you in to <bdi>{name}</bdi>.</p>");
+                let reason = reason.strip_prefix(&format!("{server}: ")).unwrap_or(reason);
+                _ = write!(body, "<p class=\"why\">{}</p>", sentence(reason));
+                _ = write!(body, "<h2>What to do next</h2>{}", steps(*code, next.as_deref(), start));
+                _ = write!(
+                    body,
+                    "<p><small>For details, run this command: <code>mcp-remote explain {code}</code></small></p>"
+                );
                 (Tone::Bad, "Sign-in failed")
             }
             Self::Interrupted => {
-                body.push_str("<p>The app that asked for it ended or went on before it was complete.</p>");
-                body.push_str("<p>Close this tab and start again from there.</p>");
+                body.push_str("<p>mcp-remote stopped before the sign-in was complete.</p>");
+                body.push_str("<p>Close this tab and sign in again from your app.</p>");
                 (Tone::Bad, "Sign-in interrupted")
             }
             Self::NotWaiting => {
-                body.push_str("<p>It was finished or given up, or a newer one took its place.</p>");
-                body.push_str("<p>Close this tab and go back to your app. If it still asks, sign in there.</p>");
-                (Tone::Calm, "This sign-in is no longer waiting")
+                body.push_str("<p>The sign-in was completed or canceled, or a newer sign-in replaced it.</p>");
+                body.push_str("<p>Close this tab and go back to your app. If the app still asks you to sign in, ");
+                body.push_str("sign in again from there.</p>");
+                (Tone::Calm, "This sign-in is no longer active")
             }
             Self::Unproven { error, description } => {
                 let words = description.as_deref().map_or_else(|| error.clone(), |words| format!("{error}: {words}"));
-                body.push_str("<p>The sign-in page sent you back with an error:</p>");
                 _ = write!(body, "<p class=\"why\">{}</p>", escaped(&words, LONGEST_TEXT));
-                body.push_str("<p>It does not say which sign-in it means, so the sign-in stays open. ");
-                body.push_str("You can go back and try again there.</p>");
-                (Tone::Bad, "Sign-in refused")
+                body.push_str(
+                    "<p>The error does not say which sign-in it belongs to, so mcp-remote keeps waiting.</p>",
+                );
+                body.push_str("<p>Go back to the sign-in page and try again.</p>");
+                (Tone::Bad, "The sign-in page reported an error")
             }
             Self::AlreadyHandled => {
-                body.push_str("<p>This page was loaded before, and that was enough.</p>");
+                body.push_str("<p>mcp-remote already received the result of this sign-in.</p>");
                 body.push_str("<p>You can close this tab and go back to your app.</p>");
-                (Tone::Calm, "This sign-in was already handled")
+                (Tone::Calm, "This page was opened before")
             }
             Self::Malformed => {
-                body.push_str("<p>The sign-in page sent something incomplete or contradictory; it was ignored.</p>");
-                body.push_str("<p>Go back to the sign-in page and try once more.</p>");
-                (Tone::Bad, "This answer cannot be used")
+                body.push_str("<p>The sign-in page sent an incomplete or contradictory response. ");
+                body.push_str("mcp-remote ignored the response.</p>");
+                body.push_str("<p>Go back to the sign-in page and try again.</p>");
+                (Tone::Bad, "Invalid response")
             }
-            Self::TooLong => (Tone::Bad, "This address is too long"),
+            Self::TooLong => {
+                body.push_str("<p>The URL of this page is longer than mcp-remote accepts.</p>");
+                body.push_str("<p>Close this tab and sign in again from your app.</p>");
+                (Tone::Bad, "URL too long")
+            }
             Self::NotFound => {
-                body.push_str("<p>mcp-remote waits here for a sign-in to come back, nothing else.</p>");
-                (Tone::Calm, "There is nothing here")
+                body.push_str("<p>mcp-remote only receives the result of a sign-in here.</p>");
+                body.push_str("<p>You can close this tab.</p>");
+                (Tone::Calm, "Page not found")
             }
-            Self::MethodNotAllowed => (Tone::Calm, "This page can only be read"),
-            Self::Misdirected => (Tone::Bad, "This is not the address you asked for"),
+            Self::MethodNotAllowed => {
+                body.push_str("<p>mcp-remote only accepts GET and HEAD requests here.</p>");
+                (Tone::Calm, "Method not allowed")
+            }
+            Self::Misdirected => {
+                body.push_str("<p>The browser asked for this page under a host name that mcp-remote does not use.</p>");
+                body.push_str("<p>Close this tab and sign in again from your app.</p>");
+                (Tone::Bad, "Wrong host name")
+            }
         };
         document(tone, title, &body)
     }
+}
+
+/// Returns what to do about a failure, as paragraphs. A code's own tip is for a terminal, so the browser shows another one
+/// where that tip is to sign in again. A more exact tip is always shown.
+fn steps(code: Code, tip: Option<&str>, start: &StartedFrom) -> String {
+    let start = start.html();
+    let exact = tip.filter(|tip| *tip != code.entry().action);
+    match (exact, code) {
+        (None, Code::SignInDenied) => {
+            format!(
+                "<p>If you did not mean to decline, close this tab, sign in again from {start} and allow access.</p>"
+            )
+        }
+        (None, Code::SignInRefused | Code::SignInTimedOut) => {
+            format!("<p>Close this tab and sign in again from {start}.</p>")
+        }
+        (None, Code::AuthorizationServerFailed | Code::WrongIssuer) => format!(
+            "<p>Close this tab and sign in again from {start}. \
+             If the sign-in fails again, report this error to the server's operator.</p>"
+        ),
+        _ => {
+            let tip = tip.map_or_else(String::new, |tip| format!("<p>{}</p>", flags_as_code(&sentence(tip))));
+            let then = if tip.is_empty() { "Close" } else { "Then close" };
+            format!("{tip}<p>{then} this tab and sign in again from {start}.</p>")
+        }
+    }
+}
+
+/// Returns escaped text with each flag in code style.
+fn flags_as_code(text: &str) -> String {
+    let words = text.split(' ').map(|word| {
+        let flag = word.trim_end_matches([',', '.', ':']);
+        let rest = &word[flag.len()..];
+        if flag.starts_with("--") { format!("<code>{flag}</code>{rest}") } else { word.to_owned() }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Returns the text of a report or a tip as a sentence, escaped. Names and text to copy keep their form, so a first word that
+/// is more than letters gets no capital, and a last word of that kind gets no full stop.
+fn sentence(text: &str) -> String {
+    let text = text.trim();
+    let is_word = |word: &str| {
+        let letters = |part: &str| !part.is_empty() && part.chars().all(char::is_alphabetic);
+        word != "mcp-remote" && word.trim_end_matches(',').split('-').all(letters)
+    };
+    let mut sentence = escaped(text, LONGEST_TEXT);
+    if text.split(' ').next().is_some_and(is_word)
+        && let Some(first) = sentence.get(..1)
+    {
+        sentence.replace_range(..1, &first.to_ascii_uppercase());
+    }
+    let is_copied =
+        |word: &str| word.contains(['/', '=', '_']) || word.starts_with('-') || word.len() > 1 && is_placeholder(word);
+    if !sentence.ends_with(['.', '!', '?', '…']) && !text.rsplit(' ').next().is_some_and(is_copied) {
+        sentence.push('.');
+    }
+    sentence
+}
+
+/// Whether a word is a placeholder for a value, such as `FILE`.
+fn is_placeholder(word: &str) -> bool {
+    word.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
 #[derive(Clone, Copy)]
@@ -166,7 +272,7 @@ impl Tone {
         }
     }
 
-    /// A tick, a cross, an i, drawn in a square of 24.
+    /// Returns a tick, a cross or an i, drawn in a square of 24.
     const fn strokes(self) -> &'static str {
         match self {
             Self::Good => "M6 12.6l4 4 8-8.6",
@@ -182,13 +288,13 @@ fn document(tone: Tone, title: &str, body: &str) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main class=\"{class}\">\n\
          <svg viewBox=\"0 0 24 24\" aria-hidden=\"true\"><path d=\"{strokes}\"/></svg>\n\
-         <h1>{title}</h1>\n{body}\n</main>\n<footer>mcp-remote, on this computer</footer>\n</body>\n</html>\n",
+         <h1>{title}</h1>\n{body}\n</main>\n<footer>This page comes from mcp-remote on this computer.</footer>\n</body>\n</html>\n",
         class = tone.class(),
         strokes = tone.strokes(),
     )
 }
 
-/// Text of others as text: nothing of it is markup (HTML §13.1.4), moves the cursor, or is endless.
+/// Returns untrusted text without markup (HTML §13.1.4) and control characters, shortened.
 fn escaped(text: &str, longest: usize) -> String {
     let mut safe = String::with_capacity(text.len().min(longest) + 8);
     let mut rest = text.trim().chars();
@@ -209,7 +315,7 @@ fn escaped(text: &str, longest: usize) -> String {
     safe
 }
 
-/// Names the style by its hash, so that no other runs (CSP 3 §2.3.1).
+/// The policy that allows the style by its hash, and no other (CSP 3 §2.3.1).
 static POLICY: LazyLock<String> = LazyLock::new(|| {
     let hash = STANDARD.encode(digest::digest(&digest::SHA256, STYLE.as_bytes()));
     format!(
@@ -242,6 +348,7 @@ h2+p{margin-top:0}
 b{font-weight:600;color:var(--text)}
 .at{margin-top:.35rem;font-size:1.1rem;color:var(--text)}
 .at+p{margin-top:1.5rem}
+code{display:inline-block;padding:0 .35rem;border-radius:.35rem;background:var(--well);color:var(--text)}
 .why{padding:.85rem 1.1rem;border-radius:.75rem;background:var(--well);color:var(--text)}
 footer{font-size:.875rem;color:var(--soft)}
 @media(max-width:30rem){body{padding:1rem}main{padding:2.25rem 1.25rem 1.75rem}}
@@ -252,9 +359,14 @@ footer{font-size:.875rem;color:var(--soft)}
 mod tests {
     use super::*;
 
+    fn host(name: &str) -> StartedFrom {
+        StartedFrom::Host(Some(name.into()))
+    }
+
     fn failed(reason: &str, next: Option<&str>) -> Page {
         Page::Failed {
             server: "a.example".into(),
+            start: host("Claude"),
             reason: reason.into(),
             next: next.map(Into::into),
             code: Code::SignInDenied,
@@ -266,7 +378,7 @@ mod tests {
         let page = Page::SignedIn {
             server: "mcp.example.com:8443".into(),
             by: "login.example.com".into(),
-            host: Some("Claude & Co".into()),
+            start: host("Claude & Co"),
         }
         .html();
         let (head, rest) = page.split_once("<style>").unwrap();
@@ -286,9 +398,9 @@ mod tests {
 <main class="good">
 <svg viewBox="0 0 24 24" aria-hidden="true"><path d="M6 12.6l4 4 8-8.6"/></svg>
 <h1>Signed in</h1>
-<p class="at">to <bdi>mcp.example.com:8443</bdi> with <bdi>login.example.com</bdi></p><p>You can close this tab and go back to <b><bdi>Claude &amp; Co</bdi></b>.</p>
+<p class="at">You signed in to <bdi>mcp.example.com:8443</bdi> with <bdi>login.example.com</bdi>.</p><p>You can close this tab and go back to <b><bdi>Claude &amp; Co</bdi></b>.</p>
 </main>
-<footer>mcp-remote, on this computer</footer>
+<footer>This page comes from mcp-remote on this computer.</footer>
 </body>
 </html>
 "#
@@ -299,9 +411,10 @@ mod tests {
     fn markup_in_any_field_stays_text() {
         const ATTACK: &str = r#"</style><script>alert('1')</script><img src="x" onerror=alert(1)>"#;
         let pages = [
-            Page::SignedIn { server: ATTACK.into(), by: ATTACK.into(), host: Some(ATTACK.into()) },
+            Page::SignedIn { server: ATTACK.into(), by: ATTACK.into(), start: host(ATTACK) },
             Page::Failed {
                 server: ATTACK.into(),
+                start: host(ATTACK),
                 reason: ATTACK.into(),
                 next: Some(ATTACK.into()),
                 code: Code::SignInDenied,
@@ -320,22 +433,55 @@ mod tests {
 
     #[test]
     fn names_are_isolated_and_shortened() {
-        let host = format!("\u{202e}gro\0\n{}", "x".repeat(5000));
-        let html = Page::SignedIn { server: "a.example".into(), by: "b.example".into(), host: Some(host) }.html();
+        let name = format!("\u{202e}gro\0\n{}", "x".repeat(5000));
+        let page = |start| Page::SignedIn { server: "a.example".into(), by: "b.example".into(), start }.html();
+        let html = page(StartedFrom::Host(Some(name)));
         assert!(html.contains(&format!("<bdi>\u{202e}gro  {}…</bdi>", "x".repeat(54))), "{html}");
-        let nameless =
-            Page::SignedIn { server: "a.example".into(), by: "b.example".into(), host: Some("  ".into()) }.html();
-        assert!(nameless.contains("go back to your app."), "{nameless}");
+        for nameless in [Some("  ".into()), None] {
+            assert!(page(StartedFrom::Host(nameless)).contains("go back to your app."));
+        }
+        assert!(page(StartedFrom::Terminal).contains("go back to your terminal."));
+    }
+
+    #[test]
+    fn server_that_signs_in_itself_is_named_once() {
+        let html = Page::SignedIn { server: "a.example".into(), by: "a.example".into(), start: host("Claude") }.html();
+        assert_eq!(html.matches("a.example").count(), 1, "{html}");
+        assert_eq!(html.matches("Claude").count(), 1, "{html}");
+        let html = failed("a.example: the sign-in was rejected", Some("name the resource: --resource URI")).html();
+        assert_eq!(html.matches("a.example").count(), 1, "{html}");
+        assert_eq!(html.matches("Claude").count(), 1, "{html}");
     }
 
     #[test]
     fn failure_page_shows_reason_and_action() {
-        let html = failed("You declined.", Some("Run mcp-remote login")).html();
-        assert!(html.contains("<p class=\"why\">You declined.</p>"), "{html}");
-        assert!(html.contains("What to do next</h2><p>Run mcp-remote login</p>"), "{html}");
-        assert!(html.contains("<small>sign_in_denied</small>"), "{html}");
-        assert!(failed("x", None).html().contains("try again from your app"));
+        let html = failed("the server rejected you", Some("name the scopes: --scope NAME")).html();
+        assert!(html.contains("<p class=\"why\">The server rejected you.</p>"), "{html}");
+        assert!(
+            html.contains("What to do next</h2><p>Name the scopes: <code>--scope</code> NAME</p><p>Then close"),
+            "{html}"
+        );
+        assert!(html.contains("<code>mcp-remote explain sign_in_denied</code>"), "{html}");
+        assert!(failed("x", None).html().contains("sign in again from <b><bdi>Claude</bdi></b> and allow access."));
         assert!(!html.contains("Signed in"));
+    }
+
+    #[test]
+    fn report_text_becomes_sentence_and_keeps_names() {
+        for (text, expected) in [
+            ("the session expired", "The session expired."),
+            ("sign-in timed out", "Sign-in timed out."),
+            ("login.example.com rejected the code", "login.example.com rejected the code."),
+            ("mcp-remote stopped", "mcp-remote stopped."),
+            ("access_denied (\"no\")", "access_denied (&quot;no&quot;)."),
+            ("run: mcp-remote logout --all", "run: mcp-remote logout --all"),
+            ("add --host NAME", "Add --host NAME"),
+            ("try again!", "Try again!"),
+            ("été", "été."),
+            ("", "."),
+        ] {
+            assert_eq!(sentence(text), expected);
+        }
     }
 
     #[test]
@@ -343,7 +489,7 @@ mod tests {
         // From outside: `openssl dgst -sha256 -binary | base64` of the style.
         assert_eq!(
             Page::headers()[1].1,
-            "default-src 'none'; style-src 'sha256-qsH+34pBY4hPBHSpMWwb+qVPYJiOtIW1sl4emBsovT0='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            "default-src 'none'; style-src 'sha256-Ukui8xUJeBgpCviELHJOjehOWB0gTQzO75FkSjS41mQ='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         );
         let html = failed("x", None).html();
         for forbidden in [" style=", "<script", "<link", "<img", "<form", "http:", "https:", "url("] {

@@ -19,6 +19,7 @@ use reqwest::Url;
 use self::{port::Bound, tab::Tab};
 use super::{check_page, keep::keep};
 use crate::{
+    config::Occasion,
     oauth::{
         attempt::AuthorizationAttempt,
         client::{
@@ -29,7 +30,7 @@ use crate::{
         credential::{Credential, Obtained},
         error::{Error, ErrorCode, Step},
         person::{
-            page::Page,
+            page::{Page, StartedFrom},
             redirect::{Listener, Outcome},
             tabs::Tabs,
         },
@@ -310,7 +311,7 @@ async fn finish(context: &Context, attempt: &mut AuthorizationAttempt, waiting: 
                 let server = host(context.http.server());
                 match &context.settings.success_url {
                     Some(to) => redirect.send_to(to),
-                    None => redirect.answer(&Page::SignedIn { server, by: host(&url), host: context.host_program() }),
+                    None => redirect.answer(&Page::SignedIn { server, by: host(&url), start: started_from(context) }),
                 }
                 context.linger(listener);
                 return Ok(credential);
@@ -329,9 +330,23 @@ async fn finish(context: &Context, attempt: &mut AuthorizationAttempt, waiting: 
         }
         let report = Report::of_authorization(&error, context.http.server());
         let server = host(context.http.server());
-        redirect.answer(&Page::Failed { server, reason: report.sentence, next: report.hint, code: report.code });
+        redirect.answer(&Page::Failed {
+            server,
+            start: started_from(context),
+            reason: report.sentence,
+            next: report.hint,
+            code: report.code,
+        });
         context.linger(listener);
         return Err(error);
+    }
+}
+
+/// Returns the program that the user goes back to after the sign-in.
+fn started_from(context: &Context) -> StartedFrom {
+    match context.settings.occasion {
+        Occasion::Host | Occasion::Asked => StartedFrom::Host(context.host_program()),
+        Occasion::Watched | Occasion::Login => StartedFrom::Terminal,
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use super::{wire::LARGEST_HEAD, *};
+use crate::oauth::person::page::StartedFrom;
 
 /// Until a test has failed.
 const TOO_LONG: Duration = Duration::from_secs(10);
@@ -78,7 +79,7 @@ fn page(page: &Page) -> String {
 }
 
 fn success() -> Page {
-    Page::SignedIn { server: "mcp.example".into(), by: "as.example".into(), host: None }
+    Page::SignedIn { server: "mcp.example".into(), by: "as.example".into(), start: StartedFrom::Terminal }
 }
 
 fn code(redirect: &Redirect) -> &str {
