@@ -63,17 +63,17 @@ impl Surroundings {
     /// Why no browser can be seen by the person.
     pub(crate) fn obstacle(&self) -> Option<&'static str> {
         if self.unattended {
-            return Some("this runs in continuous integration (CI is set)");
+            return Some("mcp-remote runs in continuous integration (CI is set)");
         }
         // A display that came with the connection is the person's; one of this machine is not.
         if self.ssh.is_some() && !has_display(&self.session) {
-            return Some("this is a session over SSH");
+            return Some("mcp-remote runs in an SSH session");
         }
         if cfg!(not(any(windows, target_vendor = "apple"))) && !has_display(&self.session()) && !self.is_wsl() {
             return Some(if self.is_container() {
-                "this is a container without a display"
+                "mcp-remote runs in a container without a display"
             } else {
-                "there is no display"
+                "no display was found"
             });
         }
         None

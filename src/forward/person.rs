@@ -1,8 +1,8 @@
-//! The person who has to sign in: what is needed of them, and what the host is offered to open.
+//! The user's part in a sign-in: what the user has to do, and the URL that the host is asked to open.
 //!
 //! # Invariants
 //!
-//! - `Person` offers an address once, and takes the offer back when the sign-in is over.
+//! - `Person` offers a URL once, and withdraws the offer when the sign-in ends.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::{
     text,
 };
 
-/// An address that the host was asked to open (MCP 2025-11-25, Elicitation, URL mode).
+/// A URL that the host was asked to open (MCP 2025-11-25, Elicitation, URL mode).
 #[derive(Debug)]
 struct Offer {
     prompt: Arc<str>,
@@ -37,12 +37,12 @@ impl Person {
         Self { need: Need::Nothing, offer: None }
     }
 
-    /// Returns whether somebody signs in.
+    /// Returns whether the user has to sign in.
     pub(super) fn is_signing_in(&self) -> bool {
         matches!(self.need, Need::SignIn | Need::Person(_))
     }
 
-    /// Reports that somebody has to sign in.
+    /// Reports that the user has to sign in.
     pub(super) fn sign_in_needed(&self, server: &Url) -> Report {
         let error = match &self.need {
             Need::Person(Asking { prompt, by, .. }) => {
@@ -57,14 +57,14 @@ impl Person {
         Report::of_authorization(&error, server)
     }
 
-    /// Offers the address to a host that opens addresses (MCP 2025-11-25, Elicitation, URL mode).
+    /// Offers the URL to a host that opens URLs (MCP 2025-11-25, Elicitation, URL mode).
     pub(super) fn offer(&mut self, initialize: Option<&Message>, host: &mut Host, server: &Url) {
         let Need::Person(Asking { prompt: Some(prompt), complete, .. }) = &self.need else { return };
         let is_offered = self.offer.as_ref().is_some_and(|offer| offer.prompt == *prompt);
         if is_offered || !initialize.is_some_and(|initialize| ClientCapabilities::of(initialize).opens_urls) {
             return;
         }
-        // A device's address is followed by its code in words, unless it has the code in it.
+        // A prompt is a URL, followed by words for the code of the device grant. The complete URL contains the code.
         let url = complete.as_deref().or_else(|| prompt.split_whitespace().next()).unwrap_or_default();
         let elicitation = format!("mcp-remote-{:016x}", fastrand::u64(..));
         let at = oauth::page_host(url).map_or_else(String::new, |page| format!(" with {page}"));
@@ -72,13 +72,13 @@ impl Person {
             "mode": "url",
             "elicitationId": elicitation,
             "url": url,
-            "message": format!("Sign in to {}{at}: {prompt}", text::host(server)),
+            "message": format!("Sign in to {}{at}. Open {prompt}", text::host(server)),
         });
         host.ask(method::ELICITATION_CREATE, &params);
         self.offer = Some(Offer { prompt: prompt.clone(), elicitation });
     }
 
-    /// The sign-in is over.
+    /// Tells the host that the sign-in ended.
     pub(super) fn complete_offer(&mut self, host: &mut Host) {
         if let Some(offer) = self.offer.take() {
             let params = json!({ "elicitationId": offer.elicitation });
@@ -86,7 +86,7 @@ impl Person {
         }
     }
 
-    /// The session is gone in which the address was offered.
+    /// Forgets the offer, because its session is lost.
     pub(super) fn forget_offer(&mut self) {
         self.offer = None;
     }

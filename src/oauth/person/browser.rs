@@ -1,38 +1,39 @@
-//! Opening the user's browser (RFC 8252 §4.1), and what to tell a user who sits at another computer.
+//! Opening the user's browser (RFC 8252 §4.1), and instructions for a user whose browser is on another computer.
 //!
-//! `$BROWSER` comes first, then what the platform has: the `webbrowser` crate on macOS and Windows; elsewhere the
-//! launchers that the crate would start, because there the crate gives this program's stdin to desktop entries with
-//! `Terminal=true`, never waits for its children, and looks for the screen in an environment that hosts have emptied.
+//! `$BROWSER` comes first, then the platform's way: the `webbrowser` crate on macOS and Windows. Elsewhere this module
+//! starts the launchers that the crate would start, because there the crate passes this program's stdin to desktop entries
+//! with `Terminal=true`, never waits for its children, and looks for the display in an environment that hosts have emptied.
 //!
 //! # Invariants
 //!
-//! - No shell is started, and nothing with a URL that is not http or https (CVE-2025-6514).
+//! - This module starts no shell, and opens http and https URLs only (CVE-2025-6514).
 //! - A browser gets neither stdin nor stdout nor stderr of this program.
-//! - No browser that needs a terminal is started, and no zombie is left.
+//! - This module starts no browser that needs a terminal, and leaves no zombie process.
 
 use std::{
     fs,
     path::Path,
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
     time::Duration,
 };
 
 use reqwest::Url;
 use tokio::{sync::oneshot, time::timeout};
 
-use crate::surroundings::Surroundings;
+use crate::{surroundings::Surroundings, text::deepest};
 
-/// How long a launcher may take to say that it failed; one that still runs then is the browser.
+/// How long a launcher may take to fail. A launcher that runs longer counts as the browser.
 const HANDED_OVER: Duration = Duration::from_secs(2);
 /// Browsers that need a terminal.
 const TEXT_BROWSERS: [&str; 9] = ["browsh", "elinks", "eww", "links", "links2", "lynx", "netrik", "w3m", "www-browser"];
-/// Between the commands in `$BROWSER`.
+/// The separator of the commands in `$BROWSER`.
 const SEPARATOR: char = if cfg!(windows) { ';' } else { ':' };
+
 /// Why no browser was opened.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot open a browser: {why}")]
 pub(crate) struct NoBrowser {
-    /// A fragment.
+    /// The reason, as a clause.
     pub(crate) why: String,
 }
 
@@ -42,7 +43,7 @@ impl NoBrowser {
     }
 }
 
-/// The commands in `$BROWSER`: words, no shell; `%s` is the URL, else it comes last.
+/// Returns the commands in `$BROWSER`, split at spaces without a shell. The URL replaces `%s`, or is appended.
 fn named(surroundings: &Surroundings, url: &Url) -> Vec<Command> {
     let entries = surroundings.browser.iter().flat_map(|list| list.split(SEPARATOR));
     entries
@@ -56,7 +57,7 @@ fn named(surroundings: &Surroundings, url: &Url) -> Vec<Command> {
             let (program, arguments) = words.split_first()?;
             let name = Path::new(program).file_name()?.to_str()?;
             if TEXT_BROWSERS.contains(&name) {
-                log::info!("{name} in BROWSER needs a terminal and is not started");
+                log::info!("not starting {name} from BROWSER because {name} needs a terminal");
                 return None;
             }
             (!arguments.is_empty()).then(|| surroundings.command(program, arguments))
@@ -64,14 +65,14 @@ fn named(surroundings: &Surroundings, url: &Url) -> Vec<Command> {
         .collect()
 }
 
-/// What opens the person's browser on a desktop of Linux, of a BSD, or of Windows around WSL.
+/// Returns the commands that open the user's browser on Linux, on a BSD, or on Windows from WSL.
 #[cfg(not(any(windows, target_vendor = "apple")))]
 fn launchers(surroundings: &Surroundings, url: &Url) -> Vec<Command> {
-    /// For xdg-open, which would otherwise end with text browsers.
+    /// The browsers for xdg-open, whose own list includes text browsers.
     const GRAPHICAL: &str = "x-www-browser:firefox:epiphany:konqueror:chromium:chromium-browser:google-chrome";
     let url = url.as_str();
     let mut launchers = Vec::new();
-    // The command line that Windows gets is one string: no word may end early in it.
+    // Windows gets the command line as one string, so the URL must not end an argument early.
     if surroundings.is_wsl() && !url.contains(['"', '\\']) {
         for program in ["rundll32.exe", "/mnt/c/Windows/System32/rundll32.exe"] {
             launchers.push(surroundings.command(program, &["url.dll,FileProtocolHandler", url]));
@@ -87,15 +88,15 @@ fn launchers(surroundings: &Surroundings, url: &Url) -> Vec<Command> {
     launchers
 }
 
-/// Opens the URL in a browser: done once a launcher has succeeded, or runs on.
+/// Opens the URL in a browser. Returns once a launcher has succeeded, or is still running.
 ///
 /// # Errors
-/// [`NoBrowser`] where there is none to be seen by the person, or none that starts.
+/// [`NoBrowser`] if the user cannot see a browser of this computer, or no browser starts.
 pub(crate) async fn open(url: &Url, surroundings: &Surroundings) -> Result<(), NoBrowser> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(NoBrowser::new(format!("the sign-in URL begins with {}: instead of https:", url.scheme())));
     }
-    // Wherever this program runs: a user who sets BROWSER knows how to reach a browser.
+    // BROWSER comes before the check for a display, because a user who sets it knows how to reach a browser.
     let named = start_one(named(surroundings, url)).await;
     if named.is_ok() {
         return Ok(());
@@ -121,12 +122,12 @@ async fn open_on_desktop(url: &Url, _: &Surroundings) -> Result<(), NoBrowser> {
     });
     match opened.await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(NoBrowser::new(error.to_string())),
+        Ok(Err(error)) => Err(NoBrowser::new(deepest(&error))),
         Err(error) => Err(NoBrowser::new(error.to_string())),
     }
 }
 
-/// Starts one after the other until one does not fail.
+/// Starts the commands one after the other until one does not fail.
 async fn start_one(commands: Vec<Command>) -> Result<(), NoBrowser> {
     let mut why = "no program that opens a browser is installed".to_owned();
     for command in commands {
@@ -135,8 +136,8 @@ async fn start_one(commands: Vec<Command>) -> Result<(), NoBrowser> {
             Ok(()) => return Ok(()),
             Err(Failure::NotInstalled) => {}
             Err(Failure::Other(what)) => {
-                log::debug!("{name}: {what}");
-                why = format!("{name}: {what}");
+                log::debug!("{name} failed: {what}");
+                why = format!("{name} failed: {what}");
             }
         }
     }
@@ -148,45 +149,45 @@ enum Failure {
     Other(String),
 }
 
-/// Starts a program that inherits nothing, on a thread that waits for its end however late.
+/// Starts a program that inherits no stream, on a thread that waits for the end of the program.
 async fn start(mut command: Command) -> Result<(), Failure> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    // A signal from a terminal or a host that ends this program is not meant for the user's browser.
+    // A new process group, because a signal that ends this program must not end the user's browser.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let (sender, ended) = oneshot::channel();
     let work = move || _ = sender.send(command.status());
-    std::thread::Builder::new()
-        .name("browser".into())
-        .spawn(work)
-        .map_err(|error| Failure::Other(error.to_string()))?;
+    std::thread::Builder::new().name("browser".into()).spawn(work).map_err(|error| Failure::Other(deepest(&error)))?;
     match timeout(HANDED_OVER, ended).await {
         Err(_) => Ok(()),
         Ok(Ok(Ok(status))) if status.success() => Ok(()),
-        Ok(Ok(Ok(status))) => Err(Failure::Other(status.to_string())),
+        Ok(Ok(Ok(status))) => Err(Failure::Other(described(status))),
         Ok(Ok(Err(error))) if error.kind() == std::io::ErrorKind::NotFound => Err(Failure::NotInstalled),
-        Ok(Ok(Err(error))) => Err(Failure::Other(error.to_string())),
-        Ok(Err(_)) => Err(Failure::Other("it could not be waited for".into())),
+        Ok(Ok(Err(error))) => Err(Failure::Other(deepest(&error))),
+        Ok(Err(_)) => Err(Failure::Other("the exit status is unknown".into())),
     }
 }
 
-/// What a person needs to sign in from the computer they sit at, where a browser of this one would
-/// not reach them.
+fn described(status: ExitStatus) -> String {
+    status.code().map_or_else(|| status.to_string(), |code| format!("exit status {code}"))
+}
+
+/// Returns how to sign in with a browser on another computer, if the user cannot see a browser of this one.
 pub(crate) fn from_elsewhere(port: u16, surroundings: &Surroundings) -> Option<String> {
     surroundings.obstacle()?;
-    let paste = "open the address in any browser, sign in, and give the address of the page that then cannot be loaded \
-                 to this, here:\n  mcp-remote-client finish";
+    let paste = "open the sign-in URL in any browser and sign in. Copy the URL of the page that then fails to load, run \
+                 this command on the computer where mcp-remote runs, and paste the URL:\n  mcp-remote-client finish";
     if surroundings.ssh.is_none() && surroundings.is_container() {
-        return Some(paste.to_owned()); // the way in is not SSH's
+        return Some(paste.to_owned()); // no SSH server
     }
-    // RFC 4253 has no say in it: OpenSSH gives "client-address port server-address port".
+    // OpenSSH sets SSH_CONNECTION to "client-address port server-address port".
     let mut here = surroundings.ssh.as_deref().unwrap_or_default().split_ascii_whitespace().skip(2);
     let name = fs::read_to_string(surroundings.root.join("etc/hostname")).unwrap_or_default();
     let host = here.next().or_else(|| name.split_ascii_whitespace().next()).unwrap_or("HOST");
     let ssh_port = here.next().filter(|port| *port != "22").map(|port| format!(" -p {port}")).unwrap_or_default();
     let user = surroundings.user.as_deref().unwrap_or("USER");
     Some(format!(
-        "on the computer you sit at, run this, then open the address in its browser:\n  \
+        "run this command on the computer with your browser, then open the sign-in URL in that browser:\n  \
          ssh -L {port}:127.0.0.1:{port}{ssh_port} {user}@{host}\nor {paste}"
     ))
 }
@@ -373,13 +374,13 @@ mod tests {
         machine.program("xdg-open", "");
         let why =
             async |variables: &[(&str, &str)]| open(&url(), &machine.surroundings(variables)).await.unwrap_err().why;
-        assert_eq!(why(&[]).await, "there is no display");
-        assert_eq!(why(&[("CODESPACES", "true")]).await, "this is a container without a display");
+        assert_eq!(why(&[]).await, "no display was found");
+        assert_eq!(why(&[("CODESPACES", "true")]).await, "mcp-remote runs in a container without a display");
         fs::write(machine.path(".dockerenv"), "").unwrap();
-        assert_eq!(why(&[]).await, "this is a container without a display");
+        assert_eq!(why(&[]).await, "mcp-remote runs in a container without a display");
         let _screen = machine.socket("tmp/.X11-unix/X0"); // somebody else's, seen from afar
-        assert_eq!(why(&[("SSH_TTY", "/dev/pts/0")]).await, "this is a session over SSH");
-        assert_eq!(why(&[("CI", "true")]).await, "this runs in continuous integration (CI is set)");
+        assert_eq!(why(&[("SSH_TTY", "/dev/pts/0")]).await, "mcp-remote runs in an SSH session");
+        assert_eq!(why(&[("CI", "true")]).await, "mcp-remote runs in continuous integration (CI is set)");
         assert_eq!(machine.record("xdg-open"), None);
     }
 
@@ -401,7 +402,7 @@ mod tests {
         let why = async || open(&url(), &machine.surroundings(&[])).await.unwrap_err().why;
         assert_eq!(why().await, "no program that opens a browser is installed");
         machine.program("xdg-open", "exit 3");
-        assert_eq!(why().await, "xdg-open: exit status: 3");
+        assert_eq!(why().await, "xdg-open failed: exit status 3");
         machine.program("x-www-browser", "");
         open(&url(), &machine.surroundings(&[])).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! The person who signs in: their browser, the redirect that brings it back, the page they see.
+//! The user's side of a sign-in: the browser, the redirect that comes back from it, and the page that it shows.
 
 pub(crate) mod browser;
 pub(crate) mod page;
