@@ -118,8 +118,8 @@ impl Options {
         if let Some(adapter) = &adapter {
             for handles in &handles {
                 let name = match handles {
-                    Handles::SocketPairs => "ours (socket pair)",
-                    Handles::Fifos => "ours (FIFO)",
+                    Handles::SocketPairs => "mcp-remote (socket pair)",
+                    Handles::Fifos => "mcp-remote (FIFO)",
                 };
                 contenders.push(Contender { name: name.to_owned(), way: launch(adapter, *handles, true), ours: true });
             }
