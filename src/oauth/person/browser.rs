@@ -57,7 +57,7 @@ fn named(surroundings: &Surroundings, url: &Url) -> Vec<Command> {
             let (program, arguments) = words.split_first()?;
             let name = Path::new(program).file_name()?.to_str()?;
             if TEXT_BROWSERS.contains(&name) {
-                log::info!("not starting {name} from BROWSER because {name} needs a terminal");
+                log::info!("not starting {name} from BROWSER: it needs a terminal");
                 return None;
             }
             (!arguments.is_empty()).then(|| surroundings.command(program, arguments))
