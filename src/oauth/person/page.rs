@@ -8,7 +8,7 @@
 //! - Only [`Page::SignedIn`] reports success.
 //! - A page names the MCP server and the host once each.
 
-use std::{fmt::Write as _, sync::LazyLock};
+use std::{borrow::Cow, fmt::Write as _, sync::LazyLock};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::digest;
@@ -129,8 +129,7 @@ impl Page {
             Self::Failed { server, start, reason, next, code } => {
                 let name = escaped(server, LONGEST_SERVER);
                 _ = write!(body, "<p class=\"at\">mcp-remote could not sign you in to <bdi>{name}</bdi>.</p>");
-                let reason = reason.strip_prefix(&format!("{server}: ")).unwrap_or(reason);
-                _ = write!(body, "<p class=\"why\">{}</p>", sentence(reason));
+                _ = write!(body, "<p class=\"why\">{}</p>", sentence(&cause(reason, server)));
                 _ = write!(body, "<h2>What to do next</h2>{}", steps(*code, next.as_deref(), start));
                 _ = write!(
                     body,
@@ -216,6 +215,19 @@ fn steps(code: Code, tip: Option<&str>, start: &StartedFrom) -> String {
             let then = if tip.is_empty() { "Close" } else { "Then close" };
             format!("{tip}<p>{then} this tab and sign in again from {start}.</p>")
         }
+    }
+}
+
+/// Returns the sentence of a report without what the page has already said: that the sign-in failed, and the server's name.
+fn cause<'a>(reason: &'a str, server: &str) -> Cow<'a, str> {
+    for said in [&format!("cannot sign in to {server}: "), "cannot sign in: ", &format!("{server}: ")] {
+        if let Some(cause) = reason.strip_prefix(said) {
+            return cause.into();
+        }
+    }
+    match reason.strip_prefix(server).and_then(|rest| rest.strip_prefix(' ')) {
+        Some(rest) => format!("the server {rest}").into(),
+        None => reason.into(),
     }
 }
 
@@ -448,9 +460,22 @@ mod tests {
         let html = Page::SignedIn { server: "a.example".into(), by: "a.example".into(), start: host("Claude") }.html();
         assert_eq!(html.matches("a.example").count(), 1, "{html}");
         assert_eq!(html.matches("Claude").count(), 1, "{html}");
-        let html = failed("a.example: the sign-in was rejected", Some("name the resource: --resource URI")).html();
-        assert_eq!(html.matches("a.example").count(), 1, "{html}");
-        assert_eq!(html.matches("Claude").count(), 1, "{html}");
+    }
+
+    #[test]
+    fn failure_page_names_server_and_host_once() {
+        for (reason, shown) in [
+            ("a.example: the code expired", "The code expired."),
+            ("cannot sign in to a.example: the code expired", "The code expired."),
+            ("cannot sign in: the code expired", "The code expired."),
+            ("a.example rejected the token", "The server rejected the token."),
+            ("a.examples.example rejected the token", "a.examples.example rejected the token."),
+        ] {
+            let html = failed(reason, Some("name the resource: --resource URI")).html();
+            assert!(html.contains(&format!("<p class=\"why\">{shown}</p>")), "{html}");
+            let names = html.replace("a.examples.example", "");
+            assert_eq!((names.matches("a.example").count(), names.matches("Claude").count()), (1, 1), "{html}");
+        }
     }
 
     #[test]
