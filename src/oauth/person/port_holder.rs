@@ -1,20 +1,20 @@
-//! Which program holds a port of this computer, as Linux tells in /proc (proc_pid_net(5), proc_pid_fd(5)); elsewhere
-//! that takes rights or programs that may be missing.
+//! The program that uses a port of this computer, from /proc on Linux (proc_pid_net(5), proc_pid_fd(5)). Other systems
+//! require permissions or programs that may be missing.
 //!
 //! # Invariants
 //!
-//! - A holder that cannot be found out fails no sign-in.
+//! - An unknown holder fails no sign-in.
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{may_be_ours, of};
 
-/// Cannot be told here.
+/// Returns true, because the user of the holder is unknown on this system.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn may_be_ours(_port: u16) -> bool {
     true
 }
 
-/// Cannot be told here.
+/// Returns nothing, because the holder is unknown on this system.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn of(_port: u16) -> Option<String> {
     None
@@ -29,7 +29,7 @@ mod linux {
     /// `TCP_LISTEN` of the kernel's include/net/tcp_states.h.
     const LISTENING: &str = "0A";
 
-    /// Returns who listens at a port, with its pid, if the process may be inspected.
+    /// Returns the process that listens on a port, with its PID, if this process may inspect it.
     pub(crate) fn of(port: u16) -> Option<String> {
         let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
             .into_iter()
@@ -50,15 +50,15 @@ mod linux {
         Some(format!("process {pid} ({})", one_line(&name)))
     }
 
-    /// Whether every program that listens at a port is of this user, as far as that can be told: another one's can say of
-    /// itself what it likes.
+    /// Returns whether each program that listens on a port belongs to this user, as far as /proc shows. A program of
+    /// another user can claim to be an instance of mcp-remote.
     pub(crate) fn may_be_ours(port: u16) -> bool {
         let user = rustix::process::geteuid().as_raw();
         let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
         tables.iter().flat_map(|table| listeners(table, port)).all(|listener| is_of(&listener, user))
     }
 
-    /// A socket that listens.
+    /// A listening socket.
     #[derive(Debug, PartialEq, Eq)]
     struct Listener {
         user: Option<u32>,

@@ -1,6 +1,6 @@
-//! Whether the host is there to stay. Some hosts start a process for a look at the tools and end it 40 to
-//! 300 ms later (`claude mcp list`, LangChain's adapters): a browser tab that such a process opened would
-//! lead back to a closed port.
+//! Whether the host keeps this process. Some hosts start a process to list the tools and end it 40 to 300 ms later
+//! (`claude mcp list`, LangChain's adapters). A browser tab that such a process opened would be redirected to a closed
+//! port.
 //!
 //! # Invariants
 //!
@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use tokio::{sync::watch, time::Instant};
 
-/// How long a process must have run: several times as long as the looks that were measured, and shorter than
-/// the 2 s after which hosts that ask `server/discover` first give up.
+/// How long a process must have run: several times the lifetimes that were measured, and shorter than the 2 s after which
+/// hosts that send `server/discover` first give up.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// When the host counts as there to stay.
+/// When the host counts as keeping this process.
 #[derive(Debug)]
 pub(crate) struct Stay {
     since: Instant,
@@ -22,17 +22,17 @@ pub(crate) struct Stay {
 }
 
 impl Stay {
-    /// The process has started just now.
+    /// Returns the state of a process that has just started.
     pub(crate) fn from_now() -> Self {
         Self { since: Instant::now(), ended: watch::Sender::new(false) }
     }
 
-    /// The host needs the sign-in.
+    /// Ends the wait, because a request of the host needs the sign-in.
     pub(crate) fn end(&self) {
         self.ended.send_replace(true);
     }
 
-    /// Waits until the host counts as there to stay.
+    /// Waits until the host counts as keeping this process.
     pub(crate) async fn wait(&self) {
         let mut ended = self.ended.subscribe();
         tokio::select! {

@@ -1,5 +1,5 @@
-//! How often a browser tab was opened without a sign-in, on disk: a host that restarts a dying process again and again
-//! must not open ten.
+//! How many browser tabs were opened without a sign-in, stored on disk because a host that restarts a failing process
+//! again and again must not open ten tabs.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,23 +9,22 @@ use crate::store::Store;
 
 /// Name of the record of tabs.
 const TABS: &str = "tabs.json";
-/// How long the tab of a sign-in counts as open: a restarted process opens no
-/// second one before that.
+/// How long the tab of a sign-in counts as open. A restarted process opens no second tab before that.
 const TAB_LIFE: Duration = Duration::from_secs(10 * 60);
-/// Pause after the first tab that led nowhere; it doubles with each one.
+/// Pause after the first tab without a sign-in; each further tab doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 /// The longest pause between tabs.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
-/// Times a person who says no is asked again at once: it may have been a slip.
+/// How often a user who declines is asked again at once, because the answer may have been a mistake.
 const MOST_SECOND_THOUGHTS: u32 = 2;
-/// After this long without a tab the count begins anew.
+/// Time without a tab after which the count restarts.
 const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
 
-/// Tabs that were opened since the last sign-in that succeeded.
+/// The tabs that were opened since the last successful sign-in.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Tabs {
     opened: u32,
-    /// The last one was answered: with a no.
+    /// The user declined in the last tab.
     #[serde(default)]
     answered: bool,
     /// Seconds since the epoch.
@@ -33,8 +32,7 @@ pub(crate) struct Tabs {
 }
 
 impl Tabs {
-    /// How long no tab is to be opened from now; a host that starts a dying child again and again
-    /// must not open ten.
+    /// Returns how long to open no further tab.
     pub(crate) fn pause(store: &Store, now: SystemTime) -> Duration {
         let tabs = Self::load(store, now);
         if tabs.opened == 0 || tabs.answered && tabs.opened <= MOST_SECOND_THOUGHTS {
@@ -44,13 +42,13 @@ impl Tabs {
         Duration::from_secs(tabs.last).saturating_add(pause).saturating_sub(seconds(now)).min(pause)
     }
 
-    /// Whether the last one can be taken to be open still.
+    /// Returns whether the last tab is probably still open.
     pub(crate) fn is_open(store: &Store, now: SystemTime) -> bool {
         let tabs = Self::load(store, now);
         tabs.opened > 0 && seconds(now).saturating_sub(Duration::from_secs(tabs.last)) < TAB_LIFE
     }
 
-    /// One was opened.
+    /// Records an opened tab.
     pub(crate) fn count(store: &Store, now: SystemTime) {
         Self::save(
             store,
@@ -68,25 +66,25 @@ impl Tabs {
         }
     }
 
-    /// The one that was counted last did not open after all.
+    /// Removes the last tab from the count, because it did not open.
     pub(crate) fn take_back(store: &Store, now: SystemTime) {
         let tabs = Self::load(store, now);
         Self::save(store, Self { opened: tabs.opened.saturating_sub(1), ..tabs });
     }
 
-    /// Somebody was there, and said no.
+    /// Records that the user declined in the last tab.
     pub(crate) fn answered(store: &Store, now: SystemTime) {
         Self::save(store, Self { answered: true, ..Self::load(store, now) });
     }
 
-    /// A sign-in succeeded.
+    /// Resets the count after a successful sign-in.
     pub(crate) fn forget(store: &Store) {
         store.remove(TABS);
     }
 
     fn load(store: &Store, now: SystemTime) -> Self {
         let tabs: Self = store.parse(TABS, |content| serde_json::from_slice(content).ok()).unwrap_or_default();
-        // One from the future is a clock's mistake.
+        // A time in the future comes from a wrong clock.
         let age = seconds(now).checked_sub(Duration::from_secs(tabs.last));
         if age.is_some_and(|age| age <= FORGOTTEN) { tabs } else { Self::default() }
     }

@@ -1,9 +1,9 @@
-//! What instances of mcp-remote, those of the npm package too, say to each other's ports: who is here, and a redirect
-//! that arrived by another way.
+//! The requests that instances of mcp-remote, including the npm package, send to each other's callback ports: the identity
+//! request, and a redirect that arrived in another way.
 //!
 //! # Invariants
 //!
-//! - An answer is waited for shortly and read up to a limit, because anybody may have the port.
+//! - A response has a time limit and a size limit, because any program may listen on the port.
 
 use std::{
     io,
@@ -18,16 +18,16 @@ use tokio::{
     time::timeout,
 };
 
-/// Where an instance of mcp-remote says who it is; a path of the npm package.
+/// Path of the identity request, from the npm package.
 pub(super) const IDENTITY: &str = "/.mcp-remote/id";
-/// How long a program on the port may take to say who it is: as long as in the npm package.
+/// How long an identity response may take: as long as in the npm package.
 const IDENTITY_PATIENCE: Duration = Duration::from_secs(1);
-/// Largest answer to that, in bytes: headers and two members.
+/// Largest identity response, in bytes: headers and two members.
 const IDENTITY_SIZE: u64 = 8 * 1024;
-/// The most of a page that is read, in bytes.
+/// Largest part of a page that is read, in bytes.
 const PAGE_SIZE: u64 = 64 * 1024;
 
-/// What an instance of mcp-remote says of itself; the members are those of the npm package.
+/// The identity response of an instance; the members are those of the npm package.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Identity {
     #[serde(rename = "mcpRemote")]
@@ -36,7 +36,7 @@ pub(super) struct Identity {
     pub(super) server_url_hash: String,
 }
 
-/// Whether an instance of mcp-remote, of the npm package or this one, is on the port for the same server.
+/// Returns whether an instance of mcp-remote, the npm package or this program, listens on the port for the same server.
 pub(crate) async fn sibling(port: u16, server_hash: &str) -> bool {
     let asked = timeout(IDENTITY_PATIENCE, async {
         match identity(Ipv4Addr::LOCALHOST.into(), port).await {
@@ -52,11 +52,10 @@ async fn identity(address: IpAddr, port: u16) -> Option<Identity> {
     (status == 200).then(|| serde_json::from_str(&body).ok()).flatten()
 }
 
-/// Hands a redirect, given as path and query, to the listener on a port of this machine. Status and
-/// page.
+/// Sends a redirect, given as path and query, to the listener on a port of this computer. Returns status and page.
 ///
 /// # Errors
-/// Where nobody listens, or what listens speaks no HTTP.
+/// If no program listens on the port, or the program does not speak HTTP.
 pub(crate) async fn hand_over(port: u16, target: &str) -> io::Result<(u16, String)> {
     match get(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port), target, PAGE_SIZE).await {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -66,7 +65,7 @@ pub(crate) async fn hand_over(port: u16, target: &str) -> io::Result<(u16, Strin
     }
 }
 
-/// Asked on the wire: no proxy, no client's time-outs or pool, between two programs on one machine.
+/// Sends a GET request over a plain TCP connection, because two programs on one computer need no proxy and no pool.
 async fn get(address: SocketAddr, target: &str, limit: u64) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!("GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");

@@ -1,14 +1,14 @@
-//! The loopback redirect (RFC 8252 §7.3, §8.3, §8.10; RFC 6749 §3.1, §4.1.2; RFC 9207 §2): a port that is open while a
-//! sign-in is in flight and a moment longer, waits for the browser, and tells other instances of mcp-remote who is here (`/.mcp-remote/id`,
-//! a path of the npm package).
+//! The callback server (RFC 8252 §7.3, §8.3, §8.10; RFC 6749 §3.1, §4.1.2; RFC 9207 §2). Its port is open during a sign-in
+//! and a moment longer. The server receives the redirect from the browser, and identifies itself to other instances of
+//! mcp-remote (`/.mcp-remote/id`, a path of the npm package).
 //!
 //! # Invariants
 //!
 //! - The port is open on loopback only.
-//! - A redirect is handed over only if a sign-in here waits for it, and only once; a browser that loads it again gets the same
-//!   page. A browser that fetches it ahead of its user spends nothing.
-//! - The port shows no success by itself; [`Redirect::answer`] does, once the tokens are there.
-//! - A silent connection, a body or a slow reader does not hold up the next request.
+//! - The server passes a redirect on only if a sign-in of this process waits for it, and only once. A browser that loads the
+//!   redirect again gets the same page. A prefetch does not use up the redirect.
+//! - The server itself reports no success. [`Redirect::answer`] does, once the tokens have arrived.
+//! - A silent connection, a request body or a slow reader does not delay the next request.
 
 mod instances;
 mod port;
@@ -50,28 +50,28 @@ use crate::{
     text::one_line,
 };
 
-/// Status of the answer that sends the browser to sign in once more (RFC 9110 §15.4.8), so that whoever
-/// has pasted the redirect elsewhere can tell it from the end.
+/// Status of the response that sends the browser to sign in once more (RFC 9110 §15.4.8). It differs from the final redirect
+/// because `mcp-remote-client finish` must distinguish the two.
 pub(crate) const GO_ON: u16 = 307;
-/// Where older versions of npm mcp-remote ask whether the sign-in is done; "not yet" makes them ask on.
+/// Path where older versions of npm mcp-remote ask whether the sign-in is complete. "Not yet" makes them ask again.
 const WAIT_FOR_AUTH: &str = "/wait-for-auth";
 /// How long a request may take to arrive. Browsers open connections ahead of need, and a tunnel over
 /// SSH is slow to begin.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Connections that may be silent at a time; one more, and the oldest goes. A browser opens six.
+/// Silent connections at a time. A further connection closes the oldest. A browser opens six.
 const MOST_SILENT: usize = 32;
 /// How long the port stays open after the last page, for a browser that loads it again.
 const LINGER: Duration = Duration::from_secs(3);
-/// Browsers that wait for one page at a time, apart from the first.
+/// Browsers that wait for the same page at a time, apart from the first.
 const MOST_REPEATED: usize = 8;
-/// Errors without `state` that are passed on: any page elsewhere can send the browser here.
+/// Errors without `state` that are reported, because any website can send the browser here.
 const MOST_UNPROVEN: usize = 3;
-/// Pause before the next `accept`, where the machine has no socket left.
+/// Pause before the next `accept` if the computer has no socket left.
 const SHORTAGE: Duration = Duration::from_millis(200);
-/// Longest address looked at, in bytes: codes that are encrypted tokens have some thousand.
+/// Longest URL that is read, in bytes. Codes that are encrypted tokens have several thousand.
 const LONGEST_URL: usize = 16 * 1024;
 
-/// Where the redirect comes to, apart from the port.
+/// The redirect URI without its port, and the server that it belongs to.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     /// Host name in the redirect URI: `localhost`, `127.0.0.1`, `[::1]`, …
@@ -82,53 +82,53 @@ pub(crate) struct Place {
     pub(crate) server_hash: String,
 }
 
-/// An open port. Dropping it closes the port at once and ends its tasks.
+/// An open callback port. Dropping it closes the port at once and ends its tasks.
 pub(crate) struct Listener {
     shared: Arc<Shared>,
     arrivals: mpsc::UnboundedReceiver<Arrival>,
-    // Only held, for the port to close in the very moment they are dropped.
+    // Held so that dropping the listener closes the port.
     _sockets: Vec<Arc<TcpListener>>,
     _serving: JoinSet<()>,
 }
 
-/// What every connection needs.
+/// State shared by all connections.
 struct Shared {
     place: Place,
     port: u16,
-    /// [`Place::path`] as browsers write it.
+    /// [`Place::path`] in the form that browsers send.
     path: String,
     arrivals: mpsc::UnboundedSender<Arrival>,
-    /// Errors without `state` so far.
+    /// Number of errors without `state`.
     unproven: AtomicUsize,
     /// By `state`.
     sign_ins: Mutex<HashMap<String, RedirectState>>,
 }
 
-/// How far the redirect of a sign-in is.
+/// State of the redirect of a sign-in.
 enum RedirectState {
     Waiting,
-    /// Handed over; browsers that came once more wait for the same page.
+    /// Passed on. Browsers that load it again wait for the same page.
     HandedOver(Vec<Browser>),
-    /// Answered, also for browsers that come later.
+    /// Answered. Browsers that load it later get the same answer.
     Answered(RedirectAnswer),
 }
 
-/// A redirect that belongs to a sign-in of this process; the browser waits for its page.
+/// A redirect of a sign-in of this process. The browser waits for its page.
 pub(crate) struct Redirect {
-    /// Which authorization server says so (RFC 9207 §2), as it stands.
+    /// The issuer that the redirect names (RFC 9207 §2), unchanged.
     pub(crate) issuer: Option<String>,
-    /// What it says.
+    /// The result of the sign-in.
     pub(crate) outcome: Outcome,
     browser: Browser,
     state: String,
     shared: Weak<Shared>,
 }
 
-/// What comes to the port.
+/// An arrival at the callback port.
 pub(crate) enum Arrival {
-    /// The redirect of an expected sign-in.
+    /// The redirect of a sign-in that waits.
     Redirect(Redirect),
-    /// An error without the `state` that RFC 6749 §4.1.2.1 demands, while one sign-in waits: anybody may have sent it.
+    /// An error without the `state` that RFC 6749 §4.1.2.1 requires, while one sign-in waits. Any website can send it.
     Unproven {
         /// The error code.
         error: ErrorCode,
@@ -137,12 +137,12 @@ pub(crate) enum Arrival {
     },
 }
 
-/// What the authorization server answered.
+/// The result that the authorization server sent.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// RFC 6749 §4.1.2.
     Code(Secret<String>),
-    /// RFC 6749 §4.1.2.1, fit for one line of text.
+    /// An error (RFC 6749 §4.1.2.1), as one line of text.
     Refused {
         /// The error code.
         error: ErrorCode,
@@ -152,12 +152,12 @@ pub(crate) enum Outcome {
 }
 
 impl Listener {
-    /// Opens the port in the loopback families of the host name: both, unless it is an address. A port
-    /// counts as free if every family that this machine has can be bound (RFC 8252 §7.3: the browser
-    /// chooses the family). Port 0 is any. Needs the runtime around it.
+    /// Opens the port in the loopback families of the host name: both, unless the host is an address. A port counts as free
+    /// if every family of this computer can be bound, because the browser chooses the family (RFC 8252 §7.3). Port 0 is
+    /// any free port. Must run in a Tokio runtime.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AddrInUse`] if the port is taken.
+    /// [`io::ErrorKind::AddrInUse`] if the port is in use.
     pub(crate) fn bind(place: &Place, port: u16) -> io::Result<Self> {
         Self::bind_with(place, port, PATIENCE)
     }
@@ -180,23 +180,22 @@ impl Listener {
         Ok(Self { shared, arrivals, _sockets: sockets, _serving: serving })
     }
 
-    /// The port.
+    /// Returns the port.
     pub(crate) fn port(&self) -> u16 {
         self.shared.port
     }
 
-    /// The redirect URI, for registration, authorization and token request alike (RFC 6749 §4.1.3).
+    /// Returns the redirect URI for registration, authorization and token request (RFC 6749 §4.1.3).
     pub(crate) fn redirect_uri(&self) -> String {
         redirect_uri(&self.shared.place, self.shared.port)
     }
 
-    /// A sign-in whose redirect is to be handed over, once. Redirects of others are answered and
-    /// ignored.
+    /// Registers a sign-in whose redirect is passed on, once. Redirects of other sign-ins are answered and ignored.
     pub(crate) fn expect(&self, state: &str) {
         self.shared.sign_ins().insert(state.to_owned(), RedirectState::Waiting);
     }
 
-    /// Returns what comes next. Nothing is lost if the future is dropped.
+    /// Returns the next arrival. Dropping the future loses no arrival.
     pub(crate) async fn next(&mut self) -> Arrival {
         match self.arrivals.recv().await {
             Some(arrival) => arrival,
@@ -204,7 +203,7 @@ impl Listener {
         }
     }
 
-    /// How many browsers wait for a page that another one was promised.
+    /// Returns how many browsers wait for the page of another browser.
     #[cfg(test)]
     fn repeated(&self, state: &str) -> usize {
         match self.shared.sign_ins().get(state) {
@@ -213,24 +212,24 @@ impl Listener {
         }
     }
 
-    /// Stays open for a moment, for a browser that loads the page once more.
+    /// Stays open for a moment, because a browser may load the page again.
     pub(crate) async fn linger(self) {
         sleep(LINGER).await;
     }
 }
 
 impl Redirect {
-    /// Shows the page. It is on its way when this returns, even if the program ends.
+    /// Shows the page. The page is sent when this returns, even if the program ends.
     pub(crate) fn answer(self, page: &Page) {
         self.end(page.into());
     }
 
-    /// Sends the browser on: the sign-in is done (RFC 9110 §15.4.4).
+    /// Redirects the browser after a complete sign-in (RFC 9110 §15.4.4).
     pub(crate) fn send_to(self, url: &Url) {
         self.send(303, url);
     }
 
-    /// Sends the browser back: the sign-in is not done yet.
+    /// Redirects the browser to sign in once more.
     pub(crate) fn go_on_at(self, url: &Url) {
         self.send(GO_ON, url);
     }
@@ -240,7 +239,7 @@ impl Redirect {
         self.end(RedirectAnswer { status, headers, body: String::new() });
     }
 
-    /// Answers every browser that has come or comes with this redirect.
+    /// Answers each browser that has loaded or will load this redirect.
     fn end(mut self, answer: RedirectAnswer) {
         self.browser.answer(&answer, false);
         let Some(shared) = self.shared.upgrade() else { return };
@@ -258,7 +257,7 @@ fn redirect_uri(place: &Place, port: u16) -> String {
     format!("http://{}:{port}{}", place.host, place.path)
 }
 
-/// Takes connections until the sockets are gone.
+/// Accepts connections until the sockets are closed.
 async fn serve(shared: Arc<Shared>, sockets: Vec<Weak<TcpListener>>, patience: Duration) {
     let mut connections = JoinSet::new();
     let mut by_age = VecDeque::new();
@@ -288,7 +287,7 @@ impl Shared {
         self.sign_ins.guard()
     }
 
-    /// One request, one answer. What follows on the connection, a body too, is not read.
+    /// Answers one request. The rest of the connection, including a body, is not read.
     async fn receive(self: Arc<Self>, mut stream: TcpStream) -> Option<()> {
         let head = read_head(&mut stream).await?;
         let mut browser = Browser::of(stream.into_std().ok()?);
@@ -334,11 +333,11 @@ impl Shared {
                 RedirectAnswer::of(200, "application/json", serde_json::to_string(&identity).unwrap_or_default()).into()
             }
             WAIT_FOR_AUTH => RedirectAnswer::of(202, "text/plain", "Authentication in progress".into()).into(),
-            // Who only asks whether the address is good does not use the code up.
+            // A HEAD request does not use up the code.
             path if path == self.path && request.method == Method::Head => {
                 RedirectAnswer::of(200, "text/html", String::new()).into()
             }
-            // Nobody has gone there yet: the code is for the one who does. A cache takes no 503 (RFC 9110 §15.6.4).
+            // A prefetch must not use up the code. Caches store no 503 (RFC 9110 §15.6.4).
             path if path == self.path && is_prefetch(request) => {
                 RedirectAnswer { status: 503, headers: Vec::new(), body: String::new() }.into()
             }
@@ -381,7 +380,7 @@ impl Shared {
         Verdict::Ours { state, issuer, outcome }
     }
 
-    /// Passes an error on that names no sign-in. The sign-in stays open, so that an attacker who has made it up gains nothing.
+    /// Reports an error that names no sign-in. The sign-in stays open, because an attacker may have invented the error.
     fn unproven(&self, error: Option<String>, description: Option<String>) -> Verdict {
         let error = error.unwrap_or_default();
         let page = Page::Unproven { error: error.clone(), description: description.clone() };
@@ -396,8 +395,8 @@ fn waiting(sign_ins: &HashMap<String, RedirectState>) -> usize {
     sign_ins.values().filter(|state| matches!(state, RedirectState::Waiting)).count()
 }
 
-/// Returns what a listener on port 3335 that waits for the `state` "s" takes out of this request, each value with its name,
-/// and the answer that needs no sign-in; for fuzz targets. `None` for a request without an end.
+/// Returns the values that a listener on port 3335, which waits for the `state` "s", reads from this request, each with its
+/// name, and the response that needs no sign-in. Returns `None` for an incomplete request. For fuzz targets.
 pub async fn receive_redirect(mut stream: impl AsyncRead + Unpin) -> Option<(Vec<(&'static str, String)>, Vec<u8>)> {
     let head = read_head(&mut stream).await?;
     let place = Place { host: "localhost".to_owned(), path: "/oauth/callback".to_owned(), server_hash: "0".repeat(32) };
@@ -435,8 +434,7 @@ pub async fn receive_redirect(mut stream: impl AsyncRead + Unpin) -> Option<(Vec
     Some((taken.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(), answer))
 }
 
-/// Whether a browser fetches the address ahead of its user (Fetch Metadata, `Sec-Purpose`; `Purpose` and `X-Moz` before
-/// that).
+/// Returns whether the request is a prefetch (`Sec-Purpose` of Fetch Metadata; `Purpose` and `X-Moz` in older browsers).
 fn is_prefetch(request: &RedirectRequest) -> bool {
     request.headers.iter().any(|header| {
         ["Sec-Purpose", "Purpose", "X-Moz"].iter().any(|name| header.field.equiv(name))
@@ -444,14 +442,14 @@ fn is_prefetch(request: &RedirectRequest) -> bool {
     })
 }
 
-/// What a request turned out to be.
+/// The kind of a request.
 enum Verdict {
     Ours {
         state: String,
         issuer: Option<String>,
         outcome: Outcome,
     },
-    /// The redirect with this `state`, once more.
+    /// The redirect with this `state`, loaded again.
     Repeated(String),
     Stray(RedirectAnswer),
 }
@@ -468,7 +466,7 @@ impl From<Page> for Verdict {
     }
 }
 
-/// The query of a redirect; others than these are ignored (RFC 6749 §4.1.2).
+/// The query of a redirect. Other parameters are ignored (RFC 6749 §4.1.2).
 #[derive(Default)]
 struct Parameters {
     code: Option<String>,
@@ -479,7 +477,7 @@ struct Parameters {
 }
 
 impl Parameters {
-    /// RFC 6749 §3.1: none may come twice; one without a value counts as omitted.
+    /// Reads the parameters. None may occur twice, and an empty value counts as omitted (RFC 6749 §3.1).
     fn of(url: &Url) -> Option<Self> {
         let mut seen = Self::default();
         for (name, value) in url.query_pairs() {

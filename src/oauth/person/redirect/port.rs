@@ -1,8 +1,8 @@
-//! A port of this machine in every loopback family (RFC 8252 §7.3, §8.3).
+//! Listening on one port in each loopback family (RFC 8252 §7.3, §8.3).
 //!
 //! # Invariants
 //!
-//! - Nothing but loopback is listened on.
+//! - The sockets listen on loopback addresses only.
 
 use std::{
     future::poll_fn,
@@ -17,14 +17,14 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 32;
-/// Ports tried where any will do: one may be free in one family and taken in the other.
+/// Attempts to find any free port, because a port can be free in one family and in use in the other.
 const TRIES: usize = 16;
 
-/// One socket for each loopback family.
+/// Opens one socket for each loopback family.
 pub(super) fn open(host: &str, port: u16) -> io::Result<Vec<Arc<TcpListener>>> {
     let addresses = match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
         Ok(address) if address.is_loopback() => vec![address],
-        // RFC 8252 §8.3: whatever the name, nothing but loopback.
+        // RFC 8252 §8.3: loopback only, for any name.
         _ => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
     };
     let mut last = io::ErrorKind::AddrNotAvailable.into();

@@ -1,13 +1,13 @@
-//! One request of a browser and its one answer, as bytes (RFC 9112).
+//! The bytes of one browser request and its response (RFC 9112).
 //!
-//! The HTTP is tiny_http's, the connections are not: its `Server` panics when a client resets its
-//! connection early (`peer_addr().unwrap()`), which would end the program; it leaves connections
-//! unserved behind silent ones when several come at once; and it has no limit of time, size or number.
+//! This module uses the HTTP types of tiny_http, but not its `Server`. That `Server` panics when a client resets its
+//! connection early (`peer_addr().unwrap()`), which would end the program. It also leaves connections unserved behind silent
+//! ones, and has no limit for time, size or number.
 //!
 //! # Invariants
 //!
-//! - The head of a request is kept up to a limit.
-//! - A slow reader is not waited for.
+//! - The head of a request has a maximum size.
+//! - This module does not wait for a slow reader.
 
 use std::io::Write;
 
@@ -17,10 +17,10 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::oauth::person::page::Page;
 
-/// Largest head of a request, in bytes: every program of a developer leaves cookies at `localhost`.
+/// Largest head of a request, in bytes. It is large because many local programs set cookies for `localhost`.
 pub(super) const LARGEST_HEAD: usize = 256 * 1024;
 
-/// The head of a request, to its empty line (RFC 9112 §2.1).
+/// Reads the head of a request, up to its empty line (RFC 9112 §2.1).
 pub(super) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     const END: &[u8] = b"\r\n\r\n";
     let mut bytes = Vec::new();
@@ -28,7 +28,7 @@ pub(super) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<S
     loop {
         if let Some(end) = memmem::find(&bytes[searched..], END) {
             bytes.truncate(searched + end);
-            // What came at once with the last piece does not decide.
+            // The limit applies to the head only, because the last piece may contain more than the head.
             return String::from_utf8(bytes).ok().filter(|head| head.len() <= LARGEST_HEAD);
         }
         searched = bytes.len().saturating_sub(END.len() - 1);
@@ -58,7 +58,7 @@ impl RedirectRequest {
     }
 }
 
-/// What a browser gets.
+/// A response to a browser.
 pub(super) struct RedirectAnswer {
     pub(super) status: u16,
     pub(super) headers: Vec<(&'static str, String)>,
@@ -72,7 +72,7 @@ impl RedirectAnswer {
 
     /// Returns the answer as it is sent.
     pub(super) fn to_bytes(&self, without_body: bool) -> Vec<u8> {
-        // The address has a code in it: kept by no cache, told to no page that follows (RFC 9700 §4.2.4).
+        // The URL contains a code, so no cache may store it and no later page may see it (RFC 9700 §4.2.4).
         const ALWAYS: [(&str, &str); 3] =
             [("Cache-Control", "no-store"), ("Referrer-Policy", "no-referrer"), ("X-Content-Type-Options", "nosniff")];
         // RFC 9110 §15.5.6.
@@ -83,7 +83,7 @@ impl RedirectAnswer {
         let (body, length) = (self.body.as_bytes(), self.body.len());
         let response = Response::new(StatusCode(self.status), headers, body, Some(length), None);
         let mut bytes = Vec::new();
-        // HTTP/1.0 says that the connection ends here; tiny_http has no other way to.
+        // HTTP/1.0 closes the connection, which tiny_http cannot express in another way.
         _ = response.raw_print(&mut bytes, HTTPVersion(1, 0), &[], without_body, None);
         bytes
     }
@@ -96,16 +96,16 @@ impl From<&Page> for RedirectAnswer {
     }
 }
 
-/// Who waits for an answer, and gets one whatever happens.
+/// A browser that waits for a response. Dropping it sends [`Page::Interrupted`].
 pub(super) struct Browser(Option<std::net::TcpStream>);
 
 impl Browser {
-    /// Whoever has sent one request on this connection.
+    /// Returns the browser on a connection that has sent one request.
     pub(super) fn of(connection: std::net::TcpStream) -> Self {
         Self(Some(connection))
     }
 
-    /// Answers, once.
+    /// Sends the response, once.
     pub(super) fn answer(&mut self, answer: &RedirectAnswer, without_body: bool) {
         let Some(mut stream) = self.0.take() else { return };
         // Does not block, and need not: it fits into the buffer of a socket that was not written to.
