@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_alike_are_counted() {
+    fn similar_log_lines_are_counted() {
         let alike = Alike::default();
         let began = Instant::now();
         let admit_of = |code, line, level, after| {

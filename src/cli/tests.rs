@@ -46,7 +46,7 @@ fn refusal_moves_no_cursor() {
 }
 
 #[test]
-fn hash_and_so_the_files_are_npms() {
+fn store_hash_matches_npm_package() {
     for (arguments, hash) in [
         (vec!["http://127.0.0.1:7802/mcp"], "9ca486285bd01d5fdc4abad83d5bb5d5"),
         (vec!["http://127.0.0.1:7804/mcp"], "ff12414734d711ab210706ed355b5813"),

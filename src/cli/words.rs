@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_open_is_refused() {
+    fn unclosed_quote_is_refused() {
         for text in ["'a", "a \"b", "a \"b\\", "\"", "a'b\"c\"", "\"a\\\""] {
             assert_eq!(split(text), Err(UNCLOSED), "{text:?}");
         }

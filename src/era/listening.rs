@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn new_stream_is_acknowledged_before_the_old_one_closes() {
+    fn new_stream_is_acknowledged_before_old_closes() {
         let mut listening = Listening::default();
         let (first, filter) = opened(&listening.begin(lists()));
         assert_eq!(filter, lists());
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_server_does_not_agree_to_is_no_subscription() {
+    fn unacknowledged_notification_is_not_subscribed() {
         let mut listening = Listening::default();
         let (first, _) = opened(&listening.begin(lists()));
         let tools = NotificationFilter { tools_list_changed: true, ..Default::default() };

@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answer_to_discover_tells_the_era() {
+    fn discover_response_determines_era() {
         use EraVerdict::{Legacy, Modern};
         for (answer, expected) in [
             (r#""result":{"supportedVersions":["2026-07-28"]}"#, Modern),
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn status_without_answer_tells_the_era_or_nothing() {
+    fn status_alone_determines_era_or_nothing() {
         for (status, expected) in [
             (202, EraVerdict::Legacy),
             (400, EraVerdict::Legacy),

@@ -216,7 +216,7 @@ fn own_errors(ids: &[&str]) -> Vec<(String, i64)> {
 const NOTHING: [&str; 0] = [];
 
 #[test]
-fn after_a_sleep_the_connection_is_looked_after() {
+fn connection_is_checked_after_system_sleep() {
     let mut opening = forward();
     host(&mut opening, INITIALIZE);
     assert_eq!(does(&mut opening, Event::Woke(Duration::from_secs(60))), ["check", "hurry"]);

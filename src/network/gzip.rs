@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn short_body_may_expand_as_it_likes() {
+    fn short_body_expands_without_limit() {
         let text = vec![b'0'; 4 * 1024 * 1024];
         let (pieces, error) = decode(&encode(&text), 10_000);
         assert_eq!((pieces.concat() == text, error), (true, None));

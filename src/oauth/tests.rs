@@ -297,7 +297,7 @@ async fn expired_token_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refresh_comes_before_a_person() {
+async fn refresh_is_tried_before_user_sign_in() {
     let world = World::new(with_person(), &[token("new")]);
     world.store_tokens(TokenFile::NPM, "old", Duration::ZERO);
     let old = world.credential(Requester::Request).await.unwrap();
@@ -310,7 +310,7 @@ async fn refresh_comes_before_a_person() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_refused_refresh_asks_a_person() {
+async fn only_refused_refresh_asks_user() {
     for (code, asks) in [("invalid_grant", true), ("server_error", false)] {
         let world = World::new(with_person(), &[json!({ "error": code })]);
         world.store_tokens(TokenFile::NPM, "old", Duration::ZERO);
@@ -324,7 +324,7 @@ async fn only_refused_refresh_asks_a_person() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sign_in_that_is_read_late_is_used_and_keeps_its_issuer() {
+async fn late_stored_sign_in_keeps_its_issuer() {
     let late = async |age: Duration| {
         let world = World::new(with_person(), &[token("new")]);
         let response = json!({ "access_token": "stored", "token_type": "Bearer", "expires_in": 3600 });

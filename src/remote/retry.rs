@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn server_that_throttles_forever_is_asked_seldom() {
+    async fn throttling_server_is_asked_rarely() {
         let call = Message::from_text(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#.to_owned()).unwrap();
         for (retry_after, most) in [(0, 7), (1, 7), (10, 5)] {
             let began = tokio::time::Instant::now();

@@ -128,14 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn status_404_loses_session_whatever_is_said() {
+    fn status_404_loses_session_with_any_message() {
         for (code, words) in [(-32601, "Method not found"), (-32001, "Session not found"), (-32000, "")] {
             assert!(is_lost(&refusal(404, code, words)), "{code} {words}");
         }
     }
 
     #[test]
-    fn words_decide_what_status_leaves_open() {
+    fn message_decides_if_status_is_ambiguous() {
         for words in [
             "Session not found",
             "Invalid or missing session ID",
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn session_of_earlier_token_is_refused_to_a_newer_one() {
+    async fn session_of_old_token_rejects_new_token() {
         let began = Instant::now();
         let later = began + std::time::Duration::from_secs(1);
         let refused = |status, words, since| Refusal { credential_since: since, ..refusal(status, -32000, words) };

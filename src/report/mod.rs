@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn own_code_is_in_nobodys_range() {
+    fn own_error_code_is_outside_reserved_ranges() {
         assert!(!(-32768..=-32000).contains(&OWN_ERROR));
     }
 }

@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn file_that_cannot_be_read_is_remembered_until_it_can() {
+    fn unreadable_file_is_remembered_until_readable() {
         let access = Access::default();
         let path = Path::new("tokens.json");
         let refused = || Err(io::ErrorKind::PermissionDenied.into());
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn failure_that_passes_is_none() {
+    fn transient_read_failure_is_retried() {
         let access = Access::default();
         let tries = std::cell::Cell::new(0);
         let read = || {

@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn port_is_npms() {
+    fn derived_port_matches_npm_package() {
         let port = |hash: &str| Store::new(PathBuf::new(), hash.to_owned()).derived_port();
         assert_eq!(port("9ca486285bd01d5fdc4abad83d5bb5d5"), 43435);
         assert_eq!(port("ff12414734d711ab210706ed355b5813"), 22817);
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn hash_is_npms() {
+    fn server_hash_matches_npm_package() {
         let plain = |url| server_hash(url, None, &[], &[], None, None);
         assert_eq!(plain("http://127.0.0.1:7802/mcp"), "9ca486285bd01d5fdc4abad83d5bb5d5");
         assert_eq!(plain("http://127.0.0.1:7804/mcp"), "ff12414734d711ab210706ed355b5813");

@@ -1446,7 +1446,7 @@ const CASES: &[Case] = &[
 /// Codes that no row has, and the file and the test that have them instead.
 const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("protocol_version_not_shared", "src/forward/tests/provisional.rs", "other_version_passes_only_if_related"),
-    ("input_required", "src/era/legacy_host/tests.rs", "refused_input_ends_the_call_and_its_other_requests"),
+    ("input_required", "src/era/legacy_host/tests.rs", "refused_input_ends_call_and_other_requests"),
     ("bad_entry", "tests/it/diagnosis.rs", "host_entries_are_judged_without_secrets"),
     ("server_error", "tests/it/diagnosis.rs", "server_error_is_reported_with_its_message"),
     ("too_many", "src/forward/tests.rs", "request_beyond_limit_is_refused_until_answers"),

@@ -256,7 +256,7 @@ Failed at transport (exit code 5).
 }
 
 #[tokio::test]
-async fn era_of_server_is_reported_and_what_was_remembered() {
+async fn server_era_and_remembered_era_are_reported() {
     let server = Server::with(|request| match request.rpc().as_str() {
         "initialize" => {
             let error = json!({ "code": -32022, "message": "no", "data": { "supported": ["2026-07-28"] } });
@@ -301,7 +301,7 @@ async fn remembered_legacy_server_is_not_asked_for_discover() {
 }
 
 #[tokio::test]
-async fn modern_only_server_and_legacy_client_name_both_eras() {
+async fn legacy_client_at_modern_server_names_both_eras() {
     let server = Server::with(|request| {
         let error = json!({ "code": -32022, "message": "no", "data": { "supported": ["2026-07-28"] } });
         let text = json!({ "jsonrpc": "2.0", "id": request.json()["id"], "error": error }).to_string();

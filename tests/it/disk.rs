@@ -96,7 +96,7 @@ async fn open_server_needs_no_disk() {
 }
 
 #[tokio::test]
-async fn protected_server_with_hanging_file_is_answered_and_ends() {
+async fn hanging_file_blocks_neither_answer_nor_exit() {
     let mut tests = tokio::task::JoinSet::new();
     for name in FILES.iter().chain(&SHARED) {
         tests.spawn(async move {
@@ -157,7 +157,7 @@ async fn unreadable_file_opens_no_tab() {
 }
 
 #[tokio::test]
-async fn sign_out_says_that_unreadable_tokens_are_not_revoked() {
+async fn logout_reports_unreadable_tokens_as_not_revoked() {
     let (server, _browser, home) = signed_in().await;
     make_unreadable(&stored::file(home.path(), &server.url(), "tokens.json"));
     let logout = tokio::process::Command::new(env!("CARGO_BIN_EXE_mcp-remote"))
@@ -224,7 +224,7 @@ async fn stopped_holder_of_lock_is_passed_by() {
 }
 
 #[tokio::test]
-async fn file_size_limit_ends_nothing_and_core_dumps_are_off() {
+async fn file_size_limit_is_survived_core_dumps_disabled() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let home = new_home();
     // No file may grow beyond nothing.

@@ -158,7 +158,7 @@ async fn legacy_host_gets_changes_of_modern_server() {
 }
 
 #[tokio::test]
-async fn cancelled_call_of_legacy_host_is_closed_at_modern_server() {
+async fn cancelled_legacy_call_is_closed_at_modern_server() {
     let (server, _streams) = modern_only().await;
     let mut host = legacy_host(&server.url("/mcp"));
     host.ask(0, "initialize", params(json!({ "elicitation": {} }))).await;
@@ -347,7 +347,7 @@ async fn modern_host_listens_to_legacy_server() {
 }
 
 #[tokio::test]
-async fn modern_host_is_answered_while_a_person_signs_in_at_a_legacy_server() {
+async fn modern_host_is_answered_during_sign_in() {
     let server = AuthorizationServer::start(Settings::default()).await;
     let browser = Browser::waiting();
     let mut host = browser.host(&server.url(), &["--protocol", "legacy", "--auth-timeout", "1", HOLD[0], HOLD[1]]);
@@ -363,7 +363,7 @@ async fn modern_host_is_answered_while_a_person_signs_in_at_a_legacy_server() {
 }
 
 #[tokio::test]
-async fn first_call_waits_for_the_stream_that_its_questions_come_on() {
+async fn first_call_waits_for_get_stream() {
     let stream = Arc::new(Mutex::new(None::<Events>));
     let (opened, waiting) = (stream.clone(), Arc::new(Mutex::new(None::<(String, Events)>)));
     let server = Server::with(move |request| match (request.method.as_str(), request.rpc().as_str()) {

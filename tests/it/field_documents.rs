@@ -184,7 +184,7 @@ async fn client_authenticates_as_the_server_takes_it() {
 }
 
 #[tokio::test]
-async fn basic_credentials_are_sent_unencoded_where_the_server_wants_them_so() {
+async fn basic_credentials_are_sent_unencoded_after_refusal() {
     const SECRET: &str = "aB+c/d==";
     let world = World::with(|settings| {
         settings.clients = vec![Client::confidential("c", SECRET, "any")];
@@ -291,7 +291,7 @@ async fn metadata_count_whatever_scheme_the_challenge_names() {
 }
 
 #[tokio::test]
-async fn login_begins_anew_although_the_sign_in_is_good() {
+async fn login_starts_new_sign_in_despite_valid_one() {
     let world = World::with(|_| {}).await;
     world.works(&[]).await;
     let before = stored::json(world.home.path(), &world.server.url(), "tokens.json");

@@ -290,7 +290,7 @@ async fn invalid_token_in_body_only_is_refreshed() {
 }
 
 #[tokio::test]
-async fn failure_of_server_with_stored_token_leads_to_one_refresh() {
+async fn server_failure_with_stored_token_causes_one_refresh() {
     let world = World::signed_in().await;
     let old = format!("Bearer {}", world.tokens()["access_token"].as_str().unwrap());
     world.first(move |request| {
@@ -309,7 +309,7 @@ async fn failure_of_server_with_stored_token_leads_to_one_refresh() {
 }
 
 #[tokio::test]
-async fn session_bound_to_token_is_made_anew_after_refresh() {
+async fn token_bound_session_is_replaced_after_refresh() {
     let refusals: [(&str, Answer); 3] = [
         ("401", || Reply::empty(401).with("www-authenticate", r#"Bearer error="invalid_token""#)),
         ("403", || {
@@ -347,7 +347,7 @@ async fn session_bound_to_token_is_made_anew_after_refresh() {
 }
 
 #[tokio::test]
-async fn error_without_state_is_told_to_user_and_log() {
+async fn error_without_state_is_shown_and_logged() {
     let server = AuthorizationServer::with(|settings| {
         settings.first = Arc::new(|request| {
             let asked = Form::of(&request.path);

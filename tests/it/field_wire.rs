@@ -199,7 +199,7 @@ async fn data_that_are_no_message_are_skipped() {
 }
 
 #[tokio::test]
-async fn stream_of_nothing_but_other_data_fails_with_them() {
+async fn stream_without_json_rpc_fails_quoting_its_data() {
     let (_server, mut host) = calling(|_| Reply::event_text("data: [DONE]\n\n")).await;
     assert_eq!(host.ask(1, "tools/call", json!({})).await["error"]["data"]["code"], "bad_message");
 }

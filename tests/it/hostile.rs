@@ -317,7 +317,7 @@ async fn answer_that_expands_too_much_is_refused() {
 }
 
 #[tokio::test]
-async fn stream_that_brings_much_and_ends_is_reopened_slowly() {
+async fn large_ending_stream_is_reopened_after_growing_pause() {
     let (opened, mut streams) = tokio::sync::watch::channel(0);
     let server = Server::with(move |request| match request.method.as_str() {
         "GET" => {
@@ -342,7 +342,7 @@ async fn stream_that_brings_much_and_ends_is_reopened_slowly() {
 }
 
 #[tokio::test]
-async fn flood_of_answers_nobody_asked_for_is_few_lines() {
+async fn unrequested_answer_flood_logs_few_lines() {
     const COUNT: usize = 20_000;
     let flood: String =
         (0..COUNT).map(|id| format!("data: {{\"jsonrpc\":\"2.0\",\"id\":\"x{id}\",\"result\":{{}}}}\n\n")).collect();

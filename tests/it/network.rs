@@ -258,7 +258,7 @@ async fn answer_on_stream(
 }
 
 #[tokio::test]
-async fn few_streams_of_http2_do_not_hold_up_requests() {
+async fn few_http2_streams_do_not_delay_requests() {
     let authority = Authority::new("authority");
     let (url, _server) = with_streams(2, &authority).await;
     let (answer, mut host) = initialize(&url, &["--ca-cert", &authority.ca()], &[]).await;
@@ -279,7 +279,7 @@ async fn refused_stream_of_http2_is_opened_again() {
 }
 
 #[tokio::test]
-async fn large_answers_of_http2_fail_where_they_would_wait_for_memory() {
+async fn large_http2_responses_fail_instead_of_awaiting_memory() {
     let authority = Authority::new("authority");
     let (url, _server) = with_streams(20, &authority).await;
     let (_, mut host) = initialize(&url, &["--ca-cert", &authority.ca(), "--max-message-size", "1M"], &[]).await;
@@ -293,7 +293,7 @@ async fn large_answers_of_http2_fail_where_they_would_wait_for_memory() {
 }
 
 #[tokio::test]
-async fn http1_is_used_from_the_start_where_the_user_wants_it() {
+async fn http1_flag_uses_http1_from_the_start() {
     let authority = Authority::new("authority");
     let server = Server::with(ordinary).await;
     let mut config = authority.server(None);

@@ -37,7 +37,7 @@ fn called_localhost(settings: &mut Settings) {
 // Mix-up.
 
 #[tokio::test]
-async fn page_of_another_site_opens_with_its_flag_only() {
+async fn foreign_sign_in_page_needs_flag() {
     // Issuer and token endpoint are 127.0.0.1, the page is localhost.
     let other_page = |settings: &mut Settings| {
         settings.edit_metadata = edit(|document, _| {
@@ -58,7 +58,7 @@ async fn page_of_another_site_opens_with_its_flag_only() {
 }
 
 #[tokio::test]
-async fn code_for_page_of_another_site_is_shown_with_its_flag_only() {
+async fn device_code_for_foreign_page_needs_flag() {
     let server = AuthorizationServer::with(|settings| {
         settings.devices = true;
         settings.last = Arc::new(|request, reply| match reply {
@@ -113,7 +113,7 @@ async fn each_issuer_has_its_own_redirect_uri() {
 // Client secrets and assertions.
 
 #[tokio::test]
-async fn assertion_goes_to_no_issuer_that_only_the_server_names() {
+async fn assertion_is_not_sent_to_unnamed_issuer() {
     let server = AuthorizationServer::with(|settings| {
         called_localhost(settings);
         settings.assertions = vec!["an.as.sertion".into()];
@@ -165,7 +165,7 @@ async fn secret_for_unnamed_issuer_is_warned_of_once() {
 // Resources.
 
 #[tokio::test]
-async fn broader_resource_counts_only_if_its_owner_names_it() {
+async fn broader_resource_needs_confirmation_by_its_owner() {
     for confirmed in [true, false] {
         let server = AuthorizationServer::with(|settings| {
             settings.edit_prm = edit(|document, at| document["resource"] = json!(at.mcp));
@@ -221,7 +221,7 @@ async fn squatter_on_callback_port_costs_a_moment() {
 }
 
 #[tokio::test]
-async fn ports_that_a_registration_answer_names_are_not_tried() {
+async fn ports_added_by_registration_answer_are_ignored() {
     let server = AuthorizationServer::with(|settings| {
         settings.edit_registration = edit(|document, _| {
             let ours = document["redirect_uris"].as_array().unwrap().clone();

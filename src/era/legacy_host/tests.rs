@@ -62,7 +62,7 @@ fn request_gets_metadata_and_keeps_the_rest() {
 }
 
 #[test]
-fn what_has_no_counterpart_is_answered_here() {
+fn request_without_counterpart_is_answered_locally() {
     let mut played = played();
     let ask = |id: u32, method: &str, params: &str| {
         format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{{params}}}}}"#)
@@ -85,7 +85,7 @@ fn what_has_no_counterpart_is_answered_here() {
 }
 
 #[test]
-fn input_is_asked_of_the_host_and_given_with_the_call() {
+fn input_request_is_answered_by_host_and_resent() {
     let mut played = played();
     played.host(&call(1, ""));
     let asked = played.server(
@@ -149,7 +149,7 @@ fn answers_of_two_calls_do_not_cross() {
 }
 
 #[test]
-fn refused_input_ends_the_call_and_its_other_requests() {
+fn refused_input_ends_call_and_other_requests() {
     let mut played = played();
     played.host(&call(1, ""));
     played.server(&elicit("1", &["a", "b", "c"]));
@@ -195,7 +195,7 @@ fn endless_rounds_end() {
 }
 
 #[test]
-fn results_and_tasks_that_no_legacy_host_takes_are_errors() {
+fn results_unknown_to_legacy_hosts_become_errors() {
     let mut played = played();
     for (id, method, result) in [
         (1, "tools/call", r#"{"resultType":"weird"}"#),
@@ -210,7 +210,7 @@ fn results_and_tasks_that_no_legacy_host_takes_are_errors() {
 }
 
 #[test]
-fn what_legacy_sdks_reject_is_taken_away() {
+fn members_rejected_by_legacy_sdks_are_removed() {
     let answer = |method: &str, result: &str| {
         let mut played = played();
         played.host(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}"}}"#));
@@ -239,7 +239,7 @@ fn what_legacy_sdks_reject_is_taken_away() {
 }
 
 #[test]
-fn url_elicitation_gets_the_id_that_legacy_hosts_demand() {
+fn url_elicitation_gets_id_for_legacy_hosts() {
     let initialize = INITIALIZE.replace(r#""elicitation":{}"#, r#""elicitation":{"url":{}}"#);
     let (bridge, _) = LegacyHost::begin("s:1".to_owned(), &message(&initialize), &message(DISCOVERED)).unwrap();
     let mut played = Played::new(bridge);
@@ -302,7 +302,7 @@ fn changes_come_over_a_stream_without_its_id() {
 }
 
 #[test]
-fn call_that_becomes_a_task_is_answered_at_its_end() {
+fn call_turned_task_is_answered_when_task_ends() {
     let mut played = played();
     played.host(&call(1, ""));
     let required = r##"{"jsonrpc":"2.0","id":1,"error":{"code":-32021,"message":"m","data":{"requiredCapabilities":{"extensions":{"io.modelcontextprotocol/tasks":{}}}}}}"##;
@@ -340,7 +340,7 @@ fn call_that_becomes_a_task_is_answered_at_its_end() {
 }
 
 #[test]
-fn task_is_cancelled_with_its_call_and_survives_lost_polls() {
+fn task_survives_lost_polls_and_ends_with_call() {
     let mut played = played();
     let begin = |played: &mut Played<LegacyHost>, id: u32| {
         played.host(&call(id, ""));
@@ -368,7 +368,7 @@ fn task_is_cancelled_with_its_call_and_survives_lost_polls() {
 }
 
 #[test]
-fn streams_that_end_at_once_are_opened_ever_more_slowly() {
+fn streams_ending_at_once_reopen_with_growing_pauses() {
     let mut played = played();
     played.host(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
     let mut pauses = Vec::new();

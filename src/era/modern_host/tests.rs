@@ -93,7 +93,7 @@ fn wrong_version_is_refused_without_the_server() {
 }
 
 #[test]
-fn request_of_the_server_becomes_the_result_and_its_answer_continues_the_call() {
+fn server_request_becomes_result_and_answer_continues_call() {
     let mut played = played();
     played.host(&call(1, ""));
     assert_eq!(played.related("1", &elicit("7")), ["! 20ms"]);
@@ -116,7 +116,7 @@ fn request_of_the_server_becomes_the_result_and_its_answer_continues_the_call() 
 }
 
 #[test]
-fn requests_of_one_moment_are_asked_together_and_missing_ones_again() {
+fn simultaneous_questions_are_sent_together_unanswered_ones_again() {
     let mut played = played();
     played.host(&call(1, ""));
     played.related("1", &elicit("7"));
@@ -155,7 +155,7 @@ fn handle_continues_its_own_call_once() {
 }
 
 #[test]
-fn call_that_is_not_continued_ends_at_the_server() {
+fn abandoned_call_is_cancelled_at_server() {
     let mut played = played();
     played.host(&call(1, ""));
     played.related("1", &elicit("7"));
@@ -172,7 +172,7 @@ fn call_that_is_not_continued_ends_at_the_server() {
 }
 
 #[test]
-fn answer_that_comes_while_the_host_is_asked_is_kept() {
+fn answer_arriving_during_question_is_kept() {
     let mut played = played();
     played.host(&call(1, ""));
     played.related("1", &elicit("7"));
@@ -186,7 +186,7 @@ fn answer_that_comes_while_the_host_is_asked_is_kept() {
 }
 
 #[test]
-fn request_that_no_call_carries_is_refused_or_parked() {
+fn request_outside_calls_is_refused_or_parked() {
     let mut played = played();
     let sampling = r#"{"jsonrpc":"2.0","id":7,"method":"sampling/createMessage","params":{}}"#;
     assert!(played.server(sampling)[0].contains(r#""code":-32601"#));
@@ -206,7 +206,7 @@ fn request_that_no_call_carries_is_refused_or_parked() {
 }
 
 #[test]
-fn question_that_names_no_call_is_carried_by_the_first_without_one() {
+fn unrelated_question_goes_to_first_call_without_one() {
     let mut played = played();
     played.host(&call(1, ""));
     played.host(&call(2, ""));
@@ -238,7 +238,7 @@ fn server_that_asks_without_end_is_refused() {
 }
 
 #[test]
-fn codes_of_the_other_era_do_not_reach_the_host() {
+fn error_codes_of_other_era_never_reach_host() {
     let mut played = played();
     for (id, code, expected) in [(1, -32002, -32602), (2, -32050, -32603), (3, -32000, -32000), (4, -32602, -32602)] {
         played.host(&request(id, "resources/read", r#""uri":"u:a","#));
@@ -309,7 +309,7 @@ fn refused_subscription_is_not_acknowledged() {
 }
 
 #[test]
-fn log_level_is_set_before_the_request_and_filtered_for_it() {
+fn log_level_is_set_before_request_and_filtered() {
     let mut played = played();
     let with_level = |id: u32, level: &str| {
         call(id, "").replace("\"_meta\":{", &format!(r#""_meta":{{"io.modelcontextprotocol/logLevel":"{level}","#))

@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn stored_registration_must_fit() {
+    fn stored_registration_is_used_if_it_fits() {
         for (more, fits) in [
             (("scope", json!("a")), true),
             (("grant_types", json!(["authorization_code", "refresh_token"])), true),
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn end_of_secret_that_cannot_be_meant_does_not_count() {
+    fn implausible_secret_expiry_is_ignored() {
         const NOW: u64 = 1_800_000_000;
         let now = UNIX_EPOCH + Duration::from_secs(NOW);
         for (issued, end, ended) in [

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn program_that_hangs_ends_with_all_that_it_started() {
+    async fn hanging_program_ends_with_its_children() {
         let folder = tempfile::tempdir().unwrap();
         let pids = folder.path().join("pids");
         let script = format!("sleep 1000 & echo $! > {0}; echo $$ >> {0}; wait", pids.display());

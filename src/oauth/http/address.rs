@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn server_cannot_name_a_nearer_address() {
+    fn server_cannot_name_more_private_address() {
         let allowed = |server: &str, there: &str| {
             let [server, there] = [server, there].map(|host| url(&format!("https://{host}/")));
             may_name(&server, &there, PlainHttp::ForLoopback).is_ok()
@@ -606,7 +606,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn resolver_drops_addresses_nearer_than_the_server() {
+    async fn resolver_drops_more_private_addresses() {
         let answers: &[(&str, &[&str])] = &[
             ("mcp.example", &["1.1.1.1"]),
             ("mcp.corp", &["10.0.0.1"]),
@@ -668,7 +668,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn name_with_near_and_far_addresses_is_far() {
+    async fn name_with_private_and_public_addresses_is_public() {
         let (both, _) =
             resolver(SERVER, false, &[("mcp.example", &["127.0.0.1", "1.1.1.1"]), ("as.corp", &["10.0.0.2"])]);
         assert!(addresses(&both, "as.corp").await.is_err());

@@ -428,7 +428,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn name_that_a_proxy_would_look_up_is_checked() {
+    async fn name_resolved_by_proxy_is_checked() {
         let proxy = Some(Secret::new(Url::parse("http://proxy.example:3128").unwrap()));
         let by_proxy = || ProxyChoice::Explicit { http: None, https: proxy.clone(), except: String::new() };
         for (choice, is_refused) in [(by_proxy(), true), (ProxyChoice::Direct, false)] {
@@ -444,7 +444,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn post_follows_redirects_that_keep_it_where_it_is() {
+    fn post_follows_same_origin_redirects_only() {
         let url = Url::parse("https://as.example/token").unwrap();
         let moved = |status: u16, to: &'static str, has_secret| {
             let headers = HeaderMap::from_iter([(header::LOCATION, HeaderValue::from_static(to))]);
@@ -483,7 +483,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn near_address_needs_a_flag_and_tls() {
+    async fn private_address_needs_flag_and_tls() {
         let near = Url::parse("https://10.0.0.1/token").unwrap();
         assert!(http(false, &[]).address("it", near.as_str()).await.is_err());
         assert!(http(true, &[]).address("it", near.as_str()).await.is_ok());

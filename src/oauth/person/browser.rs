@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_web_is_opened() {
+    async fn only_http_urls_are_opened() {
         let machine = Machine::new();
         let surroundings = machine.surroundings(&[("BROWSER", &machine.program("firefox", ""))]);
         for text in ["file:///etc/passwd", "javascript:alert(1)", "ms-word:ofe|u|x", "data:,x"] {
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_host_has_left_is_kept() {
+    async fn remaining_display_variables_are_kept() {
         let machine = Machine::new();
         machine.program("xdg-open", "");
         let _other = machine.socket("tmp/.X11-unix/X0");
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_wrong_with_the_launcher_is_told() {
+    async fn launcher_failure_is_reported() {
         let machine = Machine::new();
         let _screen = machine.socket("tmp/.X11-unix/X0");
         let why = async || open(&url(), &machine.surroundings(&[])).await.unwrap_err().why;
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn around_wsl_the_browser_of_windows_opens() {
+    async fn wsl_opens_windows_browser() {
         let machine = Machine::new();
         machine.program("rundll32.exe", "");
         fs::create_dir_all(machine.path("proc/sys/fs/binfmt_misc")).unwrap();
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn remote_user_is_told_the_exact_tunnel() {
+    fn remote_user_gets_exact_tunnel_command() {
         let machine = Machine::new();
         let tell = |variables: &[(&str, &str)]| from_elsewhere(5598, &machine.surroundings(variables));
         let text = tell(&[("SSH_CONNECTION", "10.0.0.2 50000 10.0.0.5 2222"), ("USER", "ann")]).unwrap();

@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_can_be_read_in_light_and_dark() {
+    fn text_is_readable_in_light_and_dark() {
         let (light, dark) = STYLE.split_once("@media(prefers-color-scheme:dark)").unwrap();
         let dark = dark.split_once("}}").unwrap().0;
         for palette in [light, dark] {

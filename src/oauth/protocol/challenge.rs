@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn schemes_are_told_apart() {
+    fn challenge_schemes_are_separated() {
         let challenge =
             of(&[b"dpop algs=\"ES256 PS256\", error=\"use_dpop_nonce\", bearer error=invalid_token, Basic"]);
         assert!(challenge.bearer && challenge.dpop);

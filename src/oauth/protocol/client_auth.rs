@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn other_methods_are_those_that_are_not_ruled_out() {
+    fn remaining_methods_exclude_ruled_out_ones() {
         use AuthMethod::{Basic, BasicUnencoded, None, Post};
         let info = |method: &str, secret: &str| json!({ "client_id": "c", "client_secret": secret, "token_endpoint_auth_method": method });
         for (info, origin, listed, expected) in [

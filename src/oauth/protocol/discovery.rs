@@ -629,7 +629,7 @@ mod tests {
     const ORIGIN_METADATA: &str = "https://203.0.113.1/.well-known/oauth-authorization-server";
 
     #[tokio::test]
-    async fn resource_metadata_of_wrong_shape_are_read_where_they_can_be() {
+    async fn malformed_resource_metadata_is_read_if_unambiguous() {
         let known = (ISSUER_METADATA, issuer(ISSUER));
         let other = "https://evil.example/";
         for (resource, issuers) in [
@@ -661,7 +661,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn issuer_metadata_of_wrong_shape_are_read_where_they_can_be() {
+    async fn malformed_issuer_metadata_is_read_if_unambiguous() {
         let known = (SERVER_METADATA, resource(&[ISSUER]));
         let with = |member: &str, value: Value| {
             let mut document = issuer(ISSUER);
@@ -727,7 +727,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_issuer_is_used_if_its_own_metadata_say_the_same() {
+    async fn other_issuer_is_used_if_its_metadata_agrees() {
         let facade = json!({ "issuer": ISSUER, "token_endpoint": "https://203.0.113.2/token" });
         let both = [(ORIGIN_METADATA, facade.clone()), (ISSUER_METADATA, issuer(ISSUER))];
         assert_eq!(found_in(&both).await, Ok((None, ISSUER.to_owned())));
@@ -750,7 +750,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn closed_place_is_not_taken_for_an_empty_one() {
+    async fn refused_metadata_url_is_not_treated_as_missing() {
         let documents = [(SERVER_METADATA, resource(&[ISSUER])), (ISSUER_METADATA, json!(403))];
         assert_eq!(
             found_in(&documents).await.unwrap_err(),

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn member_of_other_type_is_read_if_one_meaning_is_possible() {
+    fn member_of_other_type_is_read_if_unambiguous() {
         let members = members(
             r#"{"a":"x y","b":["x",1,"y"],"c":["x"],"d":["x","y"],"e":"true","f":"yes","g":null,"h":{},"i":"","j":7}"#,
         );
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_text_is_none_in_a_list_either() {
+    fn empty_text_counts_as_absent() {
         let members = members(r#"{"a":["",1],"b":["","x"],"c":" ,"}"#);
         for (name, texts) in [("a", &[][..]), ("b", &["x"]), ("c", &[])] {
             assert_eq!(members.list(name), Ok(Some(texts.iter().map(ToString::to_string).collect())), "{name}");

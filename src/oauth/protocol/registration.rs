@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn time_of_busy_server_is_bounded() {
+    fn busy_server_wait_is_bounded() {
         for (value, expected) in [("1800", Some(1800)), ("18446744073709551615", Some(24 * 60 * 60)), ("soon", None)] {
             let headers = HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from_static(value))]);
             let answer = Answer { status: StatusCode::TOO_MANY_REQUESTS, headers, body: Bytes::new() };
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn refusal_is_told_apart_from_an_absent_endpoint() {
+    fn refusal_differs_from_missing_endpoint() {
         let refused = r#"{"error":"invalid_client_metadata","error_description":"no"}"#;
         for (published, status, body, told) in [
             (

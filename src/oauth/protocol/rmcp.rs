@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn refresh_names_scopes_only_where_it_is_to() {
+    async fn refresh_sends_scopes_only_if_required() {
         let held = json!({ "access_token": "old", "token_type": "Bearer", "refresh_token": "the-refresh-token" });
         let new = json!({ "access_token": "new", "token_type": "Bearer" });
         for names_scopes in [false, true] {
@@ -501,7 +501,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn device_is_polled_until_the_person_has_decided() {
+    async fn device_is_polled_until_user_decides() {
         let begun = json!({
             "device_code": "the-device-code", "user_code": "U-1", "verification_uri": "https://203.0.113.2/device",
             "expires_in": 600, "interval": "5"

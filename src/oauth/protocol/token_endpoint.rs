@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn answer_is_straightened() {
+    fn token_response_types_are_normalized() {
         let mut content = serde_json::from_str::<Map<String, Value>>(
             r#"{"access_token":"a","expires_in":"3600","scope":["a","b"],"refresh_token":null}"#,
         )
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn token_of_person_is_found_beside_that_of_program() {
+    fn user_token_is_found_beside_bot_token() {
         let mut content = serde_json::from_str::<Map<String, Value>>(
             r#"{"ok":true,"authed_user":{"id":"U1","access_token":"xoxp-1","token_type":"user","scope":"a,b"}}"#,
         )

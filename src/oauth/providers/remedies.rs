@@ -275,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_is_not_found_in_a_longer_one() {
+    fn code_does_not_match_longer_code() {
         assert!(says("invalid_target AADSTS9010010: The resource", "AADSTS9010010"));
         assert!(says("aadsts901002", "AADSTS901002"));
         assert!(!says("AADSTS9010020: something else", "AADSTS901002"));

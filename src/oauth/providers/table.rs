@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_has_a_source_and_stands_once() {
+    fn every_row_is_unique_with_source() {
         let mut seen = HashSet::new();
         for row in TABLE {
             assert!(

@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn beginning_tells_events_from_json_and_pages() {
+    fn first_bytes_distinguish_events_json_and_pages() {
         for events in ["event: message\n", "data:{}", "\n\nid: 1\n", ": ping", "\u{feff}retry: 5\n"] {
             assert!(begins_as_events(events.as_bytes()), "{events:?}");
         }

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silent_response_is_given_up_while_others_wait_only() {
+    async fn stalled_response_fails_only_if_others_wait() {
         let memory = Memory::new(MEGABYTE);
         let (mut first, mut second, mut third) =
             (memory.new_share(true), memory.new_share(true), memory.new_share(true));

@@ -55,7 +55,7 @@ fn request(line: &str, host: &str) -> String {
 }
 
 #[tokio::test]
-async fn limit_of_a_head_does_not_depend_on_its_pieces() {
+async fn head_limit_is_same_in_any_pieces() {
     for (length, fits) in [(LARGEST_HEAD, true), (LARGEST_HEAD + 1, false)] {
         let bytes = ["x".repeat(length).as_bytes(), b"\r\n\r\nbody"].concat();
         assert_eq!(read_head(&mut &bytes[..]).await.is_some(), fits, "{length} at once");
@@ -122,7 +122,7 @@ async fn redirect_arrives_in_either_address_family() {
 }
 
 #[tokio::test]
-async fn strays_are_answered_and_ignored() {
+async fn stray_requests_are_answered_and_ignored() {
     let mut listener = listener();
     let port = listener.port();
     let ours = format!("localhost:{port}");
@@ -220,7 +220,7 @@ async fn prefetch_spends_no_redirect() {
 }
 
 #[tokio::test]
-async fn error_without_state_is_told_and_ends_nothing() {
+async fn error_without_state_is_reported_sign_in_continues() {
     let mut listener = listener();
     let port = listener.port();
     let target = "/oauth/callback?error=invalid_request&error_description=resource%3A+Invalid+url";
@@ -330,7 +330,7 @@ async fn half_open_connections_are_few_and_block_nothing() {
 }
 
 #[tokio::test]
-async fn half_open_connections_are_dropped_in_the_end() {
+async fn half_open_connections_are_dropped_after_timeout() {
     let mut listener = Listener::bind_with(&place(), 0, Duration::from_millis(50)).unwrap();
     let port = listener.port();
     for mut stream in half_open(port, 8).await {
@@ -356,7 +356,7 @@ async fn endless_head_is_not_kept() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_gets_no_redirect_through() {
+async fn malformed_request_delivers_no_redirect() {
     let mut listener = listener();
     let port = listener.port();
     let host = format!("Host: localhost:{port}");
@@ -401,7 +401,7 @@ async fn dropped_wait_loses_no_redirect() {
 }
 
 #[tokio::test]
-async fn copies_of_mcp_remote_know_each_other() {
+async fn instances_recognize_each_other() {
     let ours = listener();
     let answer = browse(ours.port(), "/.mcp-remote/id").await.unwrap();
     assert!(answer.starts_with("HTTP/1.0 200 OK\r\n") && answer.contains("\r\nContent-Type: application/json\r\n"));
@@ -419,7 +419,7 @@ async fn copies_of_mcp_remote_know_each_other() {
 }
 
 #[tokio::test]
-async fn another_program_on_the_port_is_no_copy() {
+async fn other_program_on_port_is_no_instance() {
     for answer in [
         "HTTP/1.1 404 Not Found\r\n\r\n{\"mcpRemote\":true,\"serverUrlHash\":\"0123abcd\"}",
         "HTTP/1.0 200 OK\r\n\r\n{\"mcpRemote\":false,\"serverUrlHash\":\"0123abcd\"}",
