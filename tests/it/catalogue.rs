@@ -218,6 +218,29 @@ fn without_queries(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
+/// The callback page shows the report as sentences, and names the server and the failure only once. For some failures the
+/// page has a tip of its own, because the user is in a browser.
+fn check_page(page: &str, code: &str, told: &Told, server: &str) {
+    const OWN_TIP: [&str; 5] =
+        ["authorization_server_failed", "sign_in_denied", "sign_in_refused", "sign_in_timed_out", "wrong_issuer"];
+    let page = page.replace("<code>", "").replace("</code>", "");
+    let said = [
+        format!("cannot sign in to {server}: "),
+        "cannot sign in: ".into(),
+        format!("{server}: "),
+        format!("{server} "),
+    ];
+    let cause = said.iter().find_map(|said| told.sentence.strip_prefix(said)).unwrap_or(&told.sentence);
+    let tip = if OWN_TIP.contains(&code) { "" } else { &*told.hint };
+    let explain = format!("mcp-remote explain {code}");
+    for text in [cause, tip, "sign in again from", &explain] {
+        // The first letter may be a capital.
+        let text = escaped(text.get(1..).unwrap_or_default());
+        assert!(page.contains(&text), "{code}: no {text:?} in {page}");
+    }
+    assert!(page.contains(&format!("mcp-remote could not sign you in to <bdi>{server}</bdi>.")), "{code}: {page}");
+}
+
 async fn check(case: &Case) {
     let stage = (case.set_up)().await;
     let code = case.code;
@@ -262,9 +285,7 @@ async fn check(case: &Case) {
     assert!(told.hint.contains(case.does), "{code}: no {:?} in {told:?}", case.does);
     if case.places.contains(&Page) {
         let page = stage.browser.as_ref().unwrap().page().await;
-        for text in [&*told.sentence, &*told.hint, code] {
-            assert!(page.body.contains(&escaped(text)), "{code}: no {text:?} in {}", page.body);
-        }
+        check_page(&page.body, code, &told, &stage.host_name());
     }
     host.end_input();
     host.exit().await;
