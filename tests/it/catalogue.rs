@@ -233,7 +233,7 @@ fn check_page(page: &str, code: &str, told: &Told, server: &str) {
     let cause = said.iter().find_map(|said| told.sentence.strip_prefix(said)).unwrap_or(&told.sentence);
     let tip = if OWN_TIP.contains(&code) { "" } else { &*told.hint };
     let explain = format!("mcp-remote explain {code}");
-    for text in [cause, tip, "sign in again from", &explain] {
+    for text in [cause, tip, "close this tab", &explain] {
         // The first letter may be a capital.
         let text = escaped(text.get(1..).unwrap_or_default());
         assert!(page.contains(&text), "{code}: no {text:?} in {page}");

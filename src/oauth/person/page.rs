@@ -196,25 +196,20 @@ impl Page {
 /// where that tip is to sign in again. A more exact tip is always shown.
 fn steps(code: Code, tip: Option<&str>, start: &StartedFrom) -> String {
     let start = start.html();
+    let again = format!("close this tab and sign in again from {start}");
     let exact = tip.filter(|tip| *tip != code.entry().action);
     match (exact, code) {
-        (None, Code::SignInDenied) => {
-            format!(
-                "<p>If you did not mean to decline, close this tab, sign in again from {start} and allow access.</p>"
-            )
+        (None, Code::SignInDenied) => format!("<p>If you did not mean to decline, {again}.</p>"),
+        (None, Code::SignInRefused | Code::SignInTimedOut) => format!("<p>Please {again}.</p>"),
+        (None, Code::AuthorizationServerFailed | Code::WrongIssuer) => {
+            format!("<p>Please {again}. If the sign-in fails again, report this error to the server's operator.</p>")
         }
-        (None, Code::SignInRefused | Code::SignInTimedOut) => {
-            format!("<p>Close this tab and sign in again from {start}.</p>")
-        }
-        (None, Code::AuthorizationServerFailed | Code::WrongIssuer) => format!(
-            "<p>Close this tab and sign in again from {start}. \
-             If the sign-in fails again, report this error to the server's operator.</p>"
-        ),
-        _ => {
-            let tip = tip.map_or_else(String::new, |tip| format!("<p>{}</p>", flags_as_code(&sentence(tip))));
-            let then = if tip.is_empty() { "Close" } else { "Then close" };
-            format!("{tip}<p>{then} this tab and sign in again from {start}.</p>")
-        }
+        _ => match tip.map(|tip| flags_as_code(&sentence(tip))) {
+            None => format!("<p>Please {again}.</p>"),
+            // The tip itself says how to sign in again.
+            Some(tip) if tip.contains("mcp-remote login") => format!("<p>{tip}</p><p>You can close this tab.</p>"),
+            Some(tip) => format!("<p>{tip}</p><p>Then {again}.</p>"),
+        },
     }
 }
 
@@ -255,8 +250,9 @@ fn sentence(text: &str) -> String {
     {
         sentence.replace_range(..1, &first.to_ascii_uppercase());
     }
-    let is_copied =
-        |word: &str| word.contains(['/', '=', '_']) || word.starts_with('-') || word.len() > 1 && is_placeholder(word);
+    let is_copied = |word: &str| {
+        word.contains(['/', '=', '_', '{']) || word.starts_with('-') || word.len() > 1 && is_placeholder(word)
+    };
     if !sentence.ends_with(['.', '!', '?', '…']) && !text.rsplit(' ').next().is_some_and(is_copied) {
         sentence.push('.');
     }
@@ -487,7 +483,7 @@ mod tests {
             "{html}"
         );
         assert!(html.contains("<code>mcp-remote explain sign_in_denied</code>"), "{html}");
-        assert!(failed("x", None).html().contains("sign in again from <b><bdi>Claude</bdi></b> and allow access."));
+        assert!(failed("x", None).html().contains("sign in again from <b><bdi>Claude</bdi></b>."));
         assert!(!html.contains("Signed in"));
     }
 
@@ -501,6 +497,7 @@ mod tests {
             ("access_denied (\"no\")", "access_denied (&quot;no&quot;)."),
             ("run: mcp-remote logout --all", "run: mcp-remote logout --all"),
             ("add --host NAME", "Add --host NAME"),
+            ("add scope={}", "Add scope={}"),
             ("try again!", "Try again!"),
             ("été", "été."),
             ("", "."),
