@@ -196,19 +196,19 @@ impl Page {
 /// where that tip is to sign in again. A more exact tip is always shown.
 fn steps(code: Code, tip: Option<&str>, start: &StartedFrom) -> String {
     let start = start.html();
-    let again = format!("close this tab and sign in again from {start}");
+    let again = format!("this tab and sign in again from {start}.");
     let exact = tip.filter(|tip| *tip != code.entry().action);
     match (exact, code) {
-        (None, Code::SignInDenied) => format!("<p>If you did not mean to decline, {again}.</p>"),
-        (None, Code::SignInRefused | Code::SignInTimedOut) => format!("<p>Please {again}.</p>"),
+        (None, Code::SignInDenied) => format!("<p>If you did not mean to decline, close {again}</p>"),
+        (None, Code::SignInRefused | Code::SignInTimedOut) => format!("<p>Close {again}</p>"),
         (None, Code::AuthorizationServerFailed | Code::WrongIssuer) => {
-            format!("<p>Please {again}. If the sign-in fails again, report this error to the server's operator.</p>")
+            format!("<p>Close {again} If the sign-in fails again, report this error to the server's operator.</p>")
         }
         _ => match tip.map(|tip| flags_as_code(&sentence(tip))) {
-            None => format!("<p>Please {again}.</p>"),
+            None => format!("<p>Close {again}</p>"),
             // The tip itself says how to sign in again.
             Some(tip) if tip.contains("mcp-remote login") => format!("<p>{tip}</p><p>You can close this tab.</p>"),
-            Some(tip) => format!("<p>{tip}</p><p>Then {again}.</p>"),
+            Some(tip) => format!("<p>{tip}</p><p>Then close {again}</p>"),
         },
     }
 }
