@@ -197,7 +197,7 @@ impl Page {
 fn steps(code: Code, tip: Option<&str>, start: &StartedFrom) -> String {
     let start = start.html();
     let again = format!("this tab and sign in again from {start}.");
-    let exact = tip.filter(|tip| *tip != code.entry().action);
+    let exact = tip.filter(|tip| Some(*tip) != code.entry().action);
     match (exact, code) {
         (None, Code::SignInDenied) => format!("<p>If you did not mean to decline, close {again}</p>"),
         (None, Code::SignInRefused | Code::SignInTimedOut) => format!("<p>Close {again}</p>"),
