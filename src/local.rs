@@ -88,7 +88,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    log::warn!("cannot read from the host any more: {error}");
+                    log::warn!("cannot read from stdin: {error}");
                     self.state = LineState::Ended;
                     self.buffer.clear();
                 }
@@ -440,7 +440,7 @@ mod threaded {
                 }
             };
             if let Err(error) = std::thread::Builder::new().name("stdin".into()).spawn(read) {
-                log::error!("cannot read stdin: {error}");
+                log::error!("cannot start a thread that reads stdin: {error}");
             }
             Self { pieces, piece: Bytes::new() }
         }

@@ -4,8 +4,8 @@
 //!
 //! - The log does not write to stdout.
 //! - The loop does not wait for a reader of stderr, because hosts forget to read it.
-//! - A server cannot fill a disk with lines: of those from one place in the code, few are written in a minute, and the rest
-//!   are counted.
+//! - A server cannot fill a disk with lines: of those from one place in the code, few are written in a minute; the rest is
+//!   counted, and the count is logged with the next line or at the end.
 //! - The debug file belongs to its user alone. Secrets do not get here: they are in types that do not print.
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     sync::{
-        Mutex,
+        Arc, Mutex,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     time::{Duration, Instant},
@@ -22,7 +22,10 @@ use std::{
 
 use log::{Level, LevelFilter, Metadata, Record};
 
-use crate::{sync::LockExt, text::is_obeyed};
+use crate::{
+    sync::LockExt,
+    text::{self, is_obeyed},
+};
 
 /// The target of the loop's lines ([`crate::forward`]). A command that prints how its own requests fail turns them off.
 pub(crate) const LOOP: &str = concat!(env!("CARGO_CRATE_NAME"), "::forward");
@@ -42,7 +45,7 @@ const PRINT_SECRETS: [&str; 4] = ["cookie_store", "h2", "hyper", "rmcp::transpor
 pub(crate) const MOST_ALIKE: usize = 60;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// How much is said on stderr.
+/// How much is logged on stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum LogMode {
     /// A line for each change of state.
@@ -58,6 +61,7 @@ pub(crate) enum LogMode {
 #[derive(Debug)]
 pub(crate) struct Log {
     writer: Option<(SyncSender<LogEntry>, Receiver<()>)>,
+    alike: Arc<Alike>,
 }
 
 #[derive(Debug)]
@@ -70,7 +74,7 @@ enum LogEntry {
 #[must_use]
 pub(crate) fn start(mode: LogMode, file: PathBuf, filters: Option<&str>) -> Log {
     if mode == LogMode::Silent {
-        return Log { writer: None };
+        return Log::none();
     }
     let (sender, entries) = sync_channel(QUEUE);
     let file = (mode == LogMode::Debug).then_some(file);
@@ -80,7 +84,7 @@ pub(crate) fn start(mode: LogMode, file: PathBuf, filters: Option<&str>) -> Log 
         drop(ended);
     };
     if std::thread::Builder::new().name("log".into()).spawn(work).is_err() {
-        return Log { writer: None };
+        return Log::none();
     }
     let own = if mode == LogMode::Debug { LevelFilter::Debug } else { LevelFilter::Info };
     let mut builder = env_logger::Builder::new();
@@ -94,41 +98,55 @@ pub(crate) fn start(mode: LogMode, file: PathBuf, filters: Option<&str>) -> Log 
         builder.filter_module(module, LevelFilter::Off);
     }
     let pid = std::process::id();
-    let alike = Alike::default();
+    let alike = Arc::<Alike>::default();
+    let lines = alike.clone();
     builder.format(move |line, record| {
         if prints_secrets(record.metadata()) {
             return Ok(());
         }
-        let left_out = match alike.admit(record, Instant::now()) {
+        let omitted = match lines.admit(record, Instant::now()) {
             None => return Ok(()),
             Some(0) => String::new(),
-            Some(count) => format!(" ({count} more lines like this one were left out)"),
+            Some(count) => format!(" ({count} similar lines omitted)"),
         };
         let note = match record.level() {
             Level::Error => "error: ",
             Level::Warn => "warning: ",
             _ => "",
         };
-        // Whatever a server may have put into it, it moves no cursor and sets no title.
-        let words = record.args().to_string().replace(|one: char| is_obeyed(one) && one != '\n', "\u{fffd}");
+        let words = words(record);
         if mode == LogMode::Debug {
             let time = line.timestamp_millis();
-            writeln!(line, "[{}][{pid}] {note}{words}{left_out}", time)
+            writeln!(line, "[{}][{pid}] {note}{words}{omitted}", time)
         } else {
-            writeln!(line, "[{pid}] {note}{words}{left_out}")
+            writeln!(line, "[{pid}] {note}{words}{omitted}")
         }
     });
     builder.target(env_logger::Target::Pipe(Box::new(Queue(sender.clone()))));
     if builder.try_init().is_err() {
-        return Log { writer: None }; // somebody who uses the library logs already
+        return Log::none(); // a program that uses the library logs already
     }
-    Log { writer: Some((sender, end)) }
+    Log { writer: Some((sender, end)), alike }
+}
+
+/// Returns the text of a line. Whatever a server may have put into it, it moves no cursor and sets no title.
+fn words(record: &Record<'_>) -> String {
+    let words = record.args().to_string().replace(|one: char| is_obeyed(one) && one != '\n', "\u{fffd}");
+    text::without_number(words)
 }
 
 impl Log {
-    /// Writes what is waiting, if somebody takes it.
+    fn none() -> Self {
+        Self { writer: None, alike: Arc::default() }
+    }
+
+    /// Writes how many lines were omitted, and what is waiting, if stderr is read.
     pub(crate) fn finish(self) {
         let Some((sender, end)) = self.writer else { return };
+        for (count, first) in self.alike.omitted() {
+            let line = format!("[{}] {count} similar lines omitted: {first}\n", std::process::id());
+            _ = sender.try_send(LogEntry::Line(line.into_bytes()));
+        }
         _ = sender.try_send(LogEntry::End);
         _ = end.recv_timeout(LAST_LINES);
     }
@@ -149,12 +167,15 @@ pub(crate) fn of_report(code: &str) -> String {
 }
 
 /// How many lines each call site has written.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Alike(Mutex<HashMap<CallSite, Lines>>);
 
+#[derive(Debug)]
 struct Lines {
     since: Instant,
     count: usize,
+    /// The first one that was omitted.
+    omitted: Option<String>,
 }
 
 impl Alike {
@@ -165,14 +186,25 @@ impl Alike {
         }
         let mut places = self.0.guard();
         let place = (record.target().to_owned(), record.line());
-        let lines = places.entry(place).or_insert(Lines { since: now, count: 0 });
-        let mut left_out = 0;
+        let lines = places.entry(place).or_insert(Lines { since: now, count: 0, omitted: None });
+        let mut omitted = 0;
         if now.saturating_duration_since(lines.since) >= MINUTE {
-            left_out = lines.count.saturating_sub(MOST_ALIKE);
-            *lines = Lines { since: now, count: 0 };
+            omitted = lines.count.saturating_sub(MOST_ALIKE);
+            *lines = Lines { since: now, count: 0, omitted: None };
         }
         lines.count += 1;
-        (lines.count <= MOST_ALIKE).then_some(left_out)
+        if lines.count > MOST_ALIKE {
+            lines.omitted.get_or_insert_with(|| words(record));
+            return None;
+        }
+        Some(omitted)
+    }
+
+    /// Returns the lines that no later line has counted yet: how many, and the first of them.
+    fn omitted(&self) -> Vec<(usize, String)> {
+        let places = self.0.guard();
+        let count = |lines: &Lines| Some((lines.count.saturating_sub(MOST_ALIKE), lines.omitted.clone()?));
+        places.values().filter_map(count).collect()
     }
 }
 
@@ -195,7 +227,13 @@ fn write(entries: &Receiver<LogEntry>, path: Option<&Path>) {
     let mut file = path.and_then(|path| match open(path) {
         Ok(file) => Some(file),
         Err(error) => {
-            _ = writeln!(io::stderr(), "[{}] warning: no debug log in {}: {error}", std::process::id(), path.display());
+            _ = writeln!(
+                io::stderr(),
+                "[{}] warning: cannot write the debug log to {}: {}",
+                std::process::id(),
+                path.display(),
+                text::chain(&error)
+            );
             None
         }
     });
@@ -254,6 +292,7 @@ mod tests {
         let admit = |line, level, after| admit_of("bad_message", line, level, after);
         let written = (0..1000).filter(|_| admit(1, Level::Warn, Duration::ZERO).is_some()).count();
         assert_eq!(written, MOST_ALIKE);
+        assert_eq!(alike.omitted(), [(1000 - MOST_ALIKE, "a line".to_owned())]);
         assert_eq!(admit(2, Level::Warn, Duration::ZERO), Some(0), "another place");
         assert_eq!(
             admit_of("issuer_not_named", 1, Level::Warn, Duration::ZERO),
@@ -262,6 +301,7 @@ mod tests {
         );
         assert_eq!(admit(1, Level::Warn, MINUTE), Some(1000 - MOST_ALIKE));
         assert_eq!(admit(1, Level::Warn, MINUTE), Some(0));
+        assert!(alike.omitted().is_empty(), "they are counted already");
         assert!((0..1000).all(|_| admit(3, Level::Debug, Duration::ZERO) == Some(0)));
     }
 

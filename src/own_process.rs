@@ -12,7 +12,7 @@ pub(crate) fn write_no_core_dump() {
         // The upper limit stays, so that a user can turn them on in a debugger.
         let limit = Rlimit { current: Some(0), ..getrlimit(Resource::Core) };
         if let Err(error) = setrlimit(Resource::Core, limit) {
-            log::debug!("core dumps stay on: {error}");
+            log::debug!("cannot turn core dumps off: {error}");
         }
     }
 }
@@ -30,7 +30,7 @@ pub(crate) fn raise_open_file_limit() {
         if limit.current.is_some_and(|current| current < raised)
             && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit })
         {
-            log::debug!("the limit of open files stays: {error}");
+            log::debug!("cannot raise the open file limit: {error}");
         }
     }
 }
@@ -46,7 +46,7 @@ pub(crate) fn survive_file_size_limit() {
         use tokio::signal::unix::{SignalKind, signal};
         // The handler stays when its receiver is gone.
         if let Err(error) = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())) {
-            log::debug!("SIGXFSZ keeps its effect: {error}");
+            log::debug!("cannot handle SIGXFSZ: {error}");
         }
     }
 }

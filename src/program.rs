@@ -53,7 +53,8 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         },
         Ok(Command::Forward(config)) => {
-            match start_with(&introduction(&config, sole), &config, forward(&config, parent)) {
+            match start_with(&introduction(&config, sole, io::stdin().is_terminal()), &config, forward(&config, parent))
+            {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => refuse(Reader::Host, &Report::new(Code::BadArguments, format!("{error:#}"), None)),
             }
@@ -110,17 +111,21 @@ fn refuse(reader: Reader, report: &Report) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-/// Returns the first lines of the log: which version runs, for which server, and in a terminal what to type instead.
+/// Returns the first lines of the log: which version connects to which server, and in a terminal what to type instead.
 /// `sole` says that the server's URL is the only argument.
-fn introduction(config: &Config, sole: bool) -> Vec<String> {
+fn introduction(config: &Config, sole: bool, is_terminal: bool) -> Vec<String> {
+    // A query is shown as "?…", so that nobody looks for the reason why it is missing.
     let url = text::url(config.server.url());
-    let mut lines = vec![format!("mcp-remote {}, server {url}", env!("CARGO_PKG_VERSION"))];
-    if io::stdin().is_terminal() {
-        let whole = sole && url == config.server.url().as_str();
-        let arguments = if whole { &url } else { "and the same arguments" };
+    let mut lines = vec![format!("mcp-remote {} connecting to {url}", env!("CARGO_PKG_VERSION"))];
+    if is_terminal {
+        let is_whole = sole && url == config.server.url().as_str();
+        let command = "mcp-remote client";
+        // Other arguments may be secrets, and a log is no place for them.
+        let typed =
+            if is_whole { format!("{command} {url}") } else { format!("{command}, then the same URL and flags") };
         lines.push(format!(
-            "mcp-remote waits for an MCP host on stdin. To test the connection, press Ctrl+C and type: \
-             mcp-remote-client {arguments}"
+            "mcp-remote waits for messages from an MCP host on stdin. To test the connection, press Ctrl+C and type: \
+             {typed}"
         ));
     }
     lines

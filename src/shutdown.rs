@@ -22,7 +22,7 @@ impl fmt::Display for Stop {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Signal(name) => write!(formatter, "{name}"),
-            Self::ParentGone => formatter.write_str("the host is gone"),
+            Self::ParentGone => formatter.write_str("the host exited"),
         }
     }
 }
@@ -79,7 +79,7 @@ fn signals(watchers: &mut JoinSet<()>, sender: &mpsc::Sender<Stop>) {
                     }
                 });
             }
-            Err(error) => log::warn!("cannot listen for {name}: {error}"),
+            Err(error) => log::warn!("cannot handle {name}: {error}"),
         }
     }
 }

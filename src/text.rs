@@ -135,7 +135,7 @@ pub(crate) fn cannot_read(file: &Path, flag: Option<&str>, error: &io::Error) ->
 }
 
 /// Removes the operating system's number of an error, which stands behind the words for it.
-fn without_number(mut text: String) -> String {
+pub(crate) fn without_number(mut text: String) -> String {
     const BEFORE: &str = " (os error ";
     while let Some(start) = text.find(BEFORE) {
         let number = &text[start + BEFORE.len()..];

@@ -87,7 +87,10 @@ impl DescriptionStore {
         let shared = self.shared.clone();
         within(PATIENCE, move || read(&shared)).unwrap_or_else(|| {
             self.is_slow = true;
-            warn!("the disk does not answer; going on without what is known of the server");
+            warn!(
+                "the disk did not answer within {} s; continuing without stored data about this server",
+                PATIENCE.as_secs_f32()
+            );
             T::default()
         })
     }
@@ -111,7 +114,7 @@ impl Descriptions for DescriptionStore {
 
     fn save(&mut self, learned: Learned) {
         if learned.len() > MOST {
-            return debug!("the server's description is not kept: it is too long");
+            return debug!("not storing the server description: it is longer than {MOST} bytes");
         }
         let (sender, _) = self.writer.get_or_insert_with(|| {
             let (sender, received) = mpsc::channel::<Learned>();
@@ -169,11 +172,11 @@ impl Shared {
             return;
         }
         let Some(text) = serde_json::to_vec(&kept).ok().filter(|text| text.len() <= MOST) else {
-            return debug!("the server's description is not kept: it is too long");
+            return debug!("not storing the server description: it is longer than {MOST} bytes");
         };
         let written = self.store.write(FILE, &text);
         if let Err(error) = written {
-            debug!("the server's description is not kept: {error:#}");
+            debug!("cannot store the server description: {error:#}");
         }
         // Another process may have signed out since the account was read.
         if (self.account)() == Account::Gone {

@@ -111,7 +111,10 @@ impl Eras {
         *self.last() = Some(known.clone());
         let write = tokio::task::spawn_blocking(move || eras.write(known));
         if tokio::time::timeout(PATIENCE, write).await.is_err() {
-            debug!("the era of the server is not kept: the disk does not answer");
+            debug!(
+                "no longer waiting for the server's era to be stored: the disk did not answer within {} s",
+                PATIENCE.as_secs_f32()
+            );
         }
     }
 
@@ -133,7 +136,7 @@ impl Eras {
         }
         let text = serde_json::to_vec(&servers).map_err(Into::into);
         if let Err(error) = text.and_then(|text| self.store.write_shared(FILE, &text)) {
-            debug!("the era of the server is not kept: {error:#}");
+            debug!("cannot store the server's era: {error:#}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use log::{info, warn};
+use log::{debug, info, warn};
 
 use super::{
     Action, Reminder, Settings,
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     description::{Description, Descriptions, Learned},
     message::{Id, Message},
-    report::{Code, FailureLog, Report},
+    report::{Code, Failure, FailureLog, Report},
 };
 
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(super) struct Context {
     pub(super) descriptions: Box<dyn Descriptions>,
     pub(super) stdin: Stdin,
     pub(super) openings: FailureLog,
+    /// Requests that the server did not answer.
+    pub(super) losses: FailureLog,
     pub(super) retry_reminder: RetryReminder,
     /// Of the last message that was held.
     serial: u64,
@@ -60,6 +62,7 @@ impl Context {
             descriptions,
             stdin: Stdin::Open,
             openings: FailureLog::default(),
+            losses: FailureLog::default(),
             retry_reminder: RetryReminder::Unset,
             serial: 0,
         }
@@ -116,16 +119,27 @@ impl Context {
             }
             _ => {}
         }
+        self.losses.clear();
         if !self.host.pay(id, answer) {
-            info!("a late answer to {id} is ignored: nothing with that id is pending");
+            info!("ignoring a late response to {id}: no request with that ID is pending");
         }
     }
 
     /// More waits for the connection than is held.
     pub(super) fn refuse_to_hold(&mut self, message: &Message) {
         let report = Report::new(Code::TooMany, "too many messages wait for the connection", None);
-        warn!("{}: {}", message.method().unwrap_or("a response"), report.line());
+        self.log_loss(message.method().unwrap_or("a response"), &report);
         self.host.fail_all(message, &report);
+    }
+
+    /// Logs why a message of the host is not answered by the server: the same reason once, and then with its count, until
+    /// the server answers something.
+    pub(super) fn log_loss(&mut self, method: &str, report: &Report) {
+        match self.losses.note(&report.line()) {
+            Some(Failure { is_new: true, .. }) => warn!("{method}: {}", report.line()),
+            Some(Failure { count, .. }) => info!("{method}: {} (failure {count} in a row)", report.sentence),
+            None => debug!("{method}: {}", report.line()),
+        }
     }
 
     /// Begins anew: what was sent on the connection that the host leaves will not be answered there.

@@ -16,6 +16,7 @@ use crate::{
     config::Start,
     description::{Learned, List},
     known_hosts::{self, Evidence, HeldRequest, Hold, HostLimits, HostName, ListHold},
+    mcp::method,
     message::{Id, Message},
 };
 
@@ -111,7 +112,7 @@ impl Holding {
         if start == Start::Hold {
             cx.remind(left(FIRST_LOOK), Reminder::HostWaits);
         }
-        debug!("{} {} is held for {:?} at most", host.name, host.version, hold.initialize);
+        debug!("holding initialize of {} {} for at most {:?}", host.name, host.version, hold.initialize);
         // What the user says is not overruled by what was seen.
         let limits = if user.is_some() || start == Start::Answer { KeptLimits::Applied } else { KeptLimits::NotRead };
         Some(Self { host, hold, since, limits, note: Note::Absent, list: FirstList::Awaited })
@@ -177,9 +178,10 @@ impl Holding {
             self.hold.slow = self.hold.slow.min(below);
             let left = (self.since + below).saturating_sub(cx.now());
             info!(
-                "{} gave up after {:.1} s before; holding its initialize for less",
+                "{} gave up on initialize after {:.1} s in an earlier run; answering it within {:.1} s",
                 self.host.name,
-                limit.as_secs_f32()
+                limit.as_secs_f32(),
+                below.as_secs_f32()
             );
             cx.remind(left, Reminder::Hold);
         }
@@ -288,7 +290,11 @@ impl Holding {
         if after < enough || cx.settings.limits.start != Start::Hold {
             return self.note_that_host_has_answer(cx);
         }
-        info!("{} gave up on {request:?} after {:.1} s", self.host.name, after.as_secs_f32());
+        let method = match request {
+            HeldRequest::Initialize => method::INITIALIZE,
+            HeldRequest::ToolsList => method::TOOLS_LIST,
+        };
+        info!("{} gave up on {method} after {:.1} s", self.host.name, after.as_secs_f32());
         cx.descriptions.save(Learned::HostLimit { host: self.host.clone(), request, after, evidence });
     }
 }

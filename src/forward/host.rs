@@ -6,7 +6,10 @@
 //! - `Host` answers no request twice, and none that the host has not sent or has cancelled.
 //! - `Host` announces nothing on a stream that the server has not acknowledged, or that is not about it.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use log::debug;
 use serde::Deserialize;
@@ -22,6 +25,12 @@ use crate::{
     tools::{self, ToolPattern},
 };
 
+/// How long the server may take for a request before that is logged.
+const SLOW: Duration = Duration::from_secs(5);
+/// How often the loop looks for slow requests, if there are any. One reminder for all of them costs a message nothing.
+pub(super) const TICK: Duration = Duration::from_secs(1);
+/// Ticks after which a request has waited for [`SLOW`]: the first one may come at once.
+const SLOW_TICKS: u32 = 5;
 /// Cancelled requests remembered, for an answer that was on its way.
 const MOST_CANCELLED: usize = 1024;
 
@@ -31,6 +40,15 @@ struct Debt {
     /// How many requests have this id: a host may break the rule, and is owed all the same.
     count: u32,
     asked: Asked,
+    /// Ticks in which the server had to answer it.
+    ticks: u32,
+}
+
+impl Debt {
+    /// Returns whether it may still be reported as slow.
+    fn may_be_slow(&self) -> bool {
+        self.ticks <= SLOW_TICKS && !matches!(self.asked, Asked::Listen(_))
+    }
 }
 
 /// What a request of the host asks for.
@@ -45,6 +63,8 @@ pub(super) enum Asked {
     /// A stream of notifications (MCP 2026-07-28, Subscriptions), and what it is about once the server has acknowledged
     /// it. It ends with the connection, and the host does not wait for that.
     Listen(Option<ListenFilter>),
+    /// `tools/call`
+    Call,
     Other,
 }
 
@@ -62,8 +82,21 @@ impl Asked {
             (method::INITIALIZE, _) => Self::Initialize,
             (method::DISCOVER, _) => Self::Discover,
             (method::LISTEN, _) => Self::Listen(None),
+            (method::TOOLS_CALL, _) => Self::Call,
             (_, Some(list)) => Self::List(list, page()),
             _ => Self::Other,
+        }
+    }
+
+    /// Returns the name of the request in the log.
+    fn name(self) -> &'static str {
+        match self {
+            Self::List(list, _) => list.method(),
+            Self::Initialize => method::INITIALIZE,
+            Self::Discover | Self::FirstDiscover => method::DISCOVER,
+            Self::Listen(_) => method::LISTEN,
+            Self::Call => method::TOOLS_CALL,
+            Self::Other => "a request",
         }
     }
 
@@ -94,6 +127,8 @@ impl ListenFilter {
 #[derive(Debug)]
 pub(super) struct Host {
     owed: HashMap<Id, Debt>,
+    /// There may be requests that are not reported as slow yet.
+    awaits_server: bool,
     /// Requests the host has cancelled, the latest ones.
     cancelled: VecDeque<Id>,
     /// With `--progress-keepalive`.
@@ -108,6 +143,7 @@ impl Host {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             owed: HashMap::new(),
+            awaits_server: false,
             cancelled: VecDeque::new(),
             progress: settings.limits.progress_keepalive.then(ProgressKeepAlive::default),
             asked: Vec::new(),
@@ -133,7 +169,33 @@ impl Host {
 
     fn owe_as(&mut self, id: &Id, asked: Asked) {
         self.cancelled.retain(|cancelled| cancelled != id); // used again, it means another request
-        self.owed.entry(id.clone()).or_insert(Debt { count: 0, asked }).count += 1;
+        self.owed.entry(id.clone()).or_insert(Debt { count: 0, asked, ticks: 0 }).count += 1;
+        self.awaits_server = true;
+    }
+
+    /// Returns whether there may be a request to report as slow.
+    pub(super) fn awaits_server(&self) -> bool {
+        self.awaits_server
+    }
+
+    /// A [`TICK`] has passed, in which the server had to answer or not. Returns a line for the requests that have waited
+    /// for [`SLOW`] now.
+    pub(super) fn tick(&mut self, is_servers_turn: bool, server: &str) -> Option<String> {
+        let (mut first, mut others) = (None, 0_u32);
+        for debt in self.owed.values_mut().filter(|debt| is_servers_turn && debt.may_be_slow()) {
+            debt.ticks += 1;
+            if debt.ticks > SLOW_TICKS {
+                others += u32::from(first.is_some());
+                first.get_or_insert(debt.asked);
+            }
+        }
+        self.awaits_server = self.owed.values().any(Debt::may_be_slow);
+        let name = first?.name();
+        let waited = SLOW.as_secs();
+        Some(match others {
+            0 => format!("{name} has been waiting for {server} for {waited} s"),
+            _ => format!("{name} and {others} more requests have been waiting for {server} for {waited} s"),
+        })
     }
 
     /// Marks a `server/discover` as the one that begins the connection.
@@ -191,7 +253,7 @@ impl Host {
     pub(super) fn forget(&mut self, id: &Id) -> Option<Asked> {
         let debt = self.owed.get_mut(id)?;
         debt.count -= 1;
-        let Debt { count, asked } = *debt;
+        let Debt { count, asked, .. } = *debt;
         if count == 0 {
             self.owed.remove(id);
             if let Some(progress) = &mut self.progress {
@@ -301,7 +363,7 @@ impl Host {
                 if matches!(message.shape, Shape::Notification { .. })
                     && self.progress.as_mut().is_some_and(|progress| !progress.passes(&message)) =>
             {
-                return debug!("progress that is none is dropped");
+                return debug!("dropping a progress notification: its value does not increase");
             }
             Some(method::ACKNOWLEDGED) => self.acknowledged(&message),
             // MCP 2026-07-28, Cancellation: the server ends that stream, and answers nothing more.

@@ -35,7 +35,7 @@ impl Forward {
         match Message::from_host(line) {
             Ok(message) => self.accept(message),
             Err(Malformed::NotJsonRpc { id }) => {
-                warn!("the host sent JSON that is not JSON-RPC");
+                warn!("the host sent a line of JSON that is not a JSON-RPC message");
                 self.cx.host.reject_malformed(id.as_ref());
             }
             Err(error @ Malformed::NotJson { .. }) => {
@@ -61,7 +61,7 @@ impl Forward {
     }
 
     fn accept(&mut self, message: Message) {
-        debug!("host: {} bytes, {:?}", message.body.len(), message.shape);
+        debug!("from the host: {} bytes, {:?}", message.body.len(), message.shape);
         let host = &mut self.cx.host;
         match &message.shape {
             Shape::Batch(parts) => {
@@ -107,12 +107,12 @@ impl Forward {
                 self.step(LinkEvent::Message(message));
             }
             Shape::Notification { method } if &**method == method::CANCELLED => self.cancel(message),
-            Shape::Response { id: Some(id) } if host.answers_us(id) => debug!("the host has answered {id}"),
+            Shape::Response { id: Some(id) } if host.answers_us(id) => debug!("the host answered {id}"),
             Shape::Notification { .. } | Shape::Response { .. } => match host.ignored_tool(&message) {
                 // A call without an id is none (MCP 2025-11-25, Tools), but a server may carry it out all the same.
                 Some(name) => {
                     let name = text::one_line(name.as_bytes());
-                    warn!("a call of the tool {name:?} without an id is not sent on: --ignore-tool hides that tool");
+                    warn!("dropping a call of the tool {name:?} without an ID: --ignore-tool hides that tool");
                 }
                 None => self.step(LinkEvent::Message(message)),
             },
@@ -126,7 +126,7 @@ impl Forward {
         {
             self.step(LinkEvent::GivenUp(Some(id.clone())));
             if asked == Asked::Initialize {
-                debug!("initialize cannot be cancelled"); // MCP 2025-11-25, Cancellation
+                debug!("not cancelling initialize: MCP does not allow it"); // MCP 2025-11-25, Cancellation
                 return self.step(LinkEvent::EndHold);
             }
             self.cx.host.cancel(id.clone());
@@ -139,7 +139,7 @@ impl Forward {
 
     /// A message of the server.
     pub(super) fn server_message(&mut self, message: Message) {
-        debug!("server: {} bytes, {:?}", message.body.len(), message.shape);
+        debug!("from the server: {} bytes, {:?}", message.body.len(), message.shape);
         match &message.shape {
             Shape::Request { .. } | Shape::Notification { .. } => self.cx.host.forward(message),
             Shape::Response { id: Some(id) } => match self.cx.host.other_spelling(id) {
@@ -152,13 +152,13 @@ impl Forward {
                     self.step(LinkEvent::Answer(id, message));
                 }
             },
-            Shape::Response { id: None } => warn!("a response without an id is dropped"),
+            Shape::Response { id: None } => warn!("dropping a response of the server without an ID"),
             Shape::Batch(parts) => {
                 let host = &mut self.cx.host;
                 let settles = |part: &Part| match part {
                     Part::Message(Shape::Response { id: Some(id) }, _) => match host.asked(id) {
                         _ if !self.link.takes_in_batch(id) => false,
-                        Some(Asked::Other) => true,
+                        Some(Asked::Call | Asked::Other) => true,
                         Some(Asked::List(_, ListPage::Unknown)) => !host.hides_tools(),
                         _ => false,
                     },

@@ -31,7 +31,7 @@ mod tests;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use log::{debug, info, warn};
+use log::{debug, info};
 use reqwest::Url;
 use tokio::sync::oneshot;
 
@@ -126,6 +126,8 @@ pub(crate) enum Reminder {
     Progress(u64),
     /// A host whose launcher is gone may have spoken since.
     Orphaned,
+    /// A request may be slow; set by [`run()`].
+    Tick,
 }
 
 /// Whether to go on.
@@ -263,7 +265,7 @@ enum LinkEvent {
     Release,
     /// The server's.
     Answer(Id, Message),
-    Blocked(Arc<Error>),
+    Blocked(Arc<Error>, Duration),
     Renewed(Message),
     DiscoverRefused,
     Opened,
@@ -299,7 +301,7 @@ impl Forward {
                 self.too_long(id.as_ref());
             }
             Event::Host(Incoming::End) => {
-                debug!("the host has closed its end");
+                debug!("the host closed stdin");
                 self.end_input();
             }
             Event::Stop(Stop::ParentGone) if self.cx.stdin == Stdin::Open => {
@@ -307,18 +309,18 @@ impl Forward {
                 self.cx.act(Action::Remind(ORPHAN_SILENCE, Reminder::Orphaned));
             }
             Event::Stop(stop) => {
-                info!("ending: {stop}");
+                info!("shutting down: {stop}");
                 self.end_input();
             }
             Event::Reminder(Reminder::Orphaned) if self.cx.stdin == Stdin::Orphaned => {
-                info!("ending: {}", Stop::ParentGone);
+                info!("shutting down: {}", Stop::ParentGone);
                 self.end_input();
             }
             Event::Remote(remote::Event::Message(message) | remote::Event::Related { message, .. }) => {
                 self.server_message(message);
             }
             Event::Remote(remote::Event::Lost { ids, method, error }) => self.lost(&ids, method.as_deref(), &error),
-            Event::Remote(remote::Event::Blocked(error)) => self.step(LinkEvent::Blocked(error)),
+            Event::Remote(remote::Event::Blocked(error, pause)) => self.step(LinkEvent::Blocked(error, pause)),
             Event::Remote(remote::Event::Renewed(answer)) => self.step(LinkEvent::Renewed(answer)),
             Event::Need(need) => {
                 self.cx.person.need = need;
@@ -334,13 +336,14 @@ impl Forward {
                 let discover = modern::on_due(&mut self.cx);
                 self.after(discover);
             }
+            Event::Reminder(Reminder::Tick) => self.tick(),
             Event::Reminder(Reminder::TryAgain) => {
                 self.cx.retry_reminder = RetryReminder::Unset;
                 self.step(LinkEvent::Retry);
             }
             Event::Reminder(reminder) => self.step(LinkEvent::Reminder(reminder)),
             Event::Woke(slept) => {
-                info!("awake again after {} s; looking after the connection", slept.as_secs());
+                info!("system resumed after {} s; checking the connection", slept.as_secs());
                 self.cx.act(Action::Check);
                 self.step(LinkEvent::Woke);
             }
@@ -361,6 +364,11 @@ impl Forward {
     /// The next thing to do.
     pub(crate) fn action(&mut self) -> Option<Action> {
         self.cx.host.actions.pop_front()
+    }
+
+    /// Returns whether a [`Reminder::Tick`] is wanted.
+    pub(crate) fn awaits_server(&self) -> bool {
+        self.cx.host.awaits_server()
     }
 
     /// Ends the descriptions; what it returns comes when everything is kept.
@@ -389,6 +397,20 @@ impl Forward {
         }
     }
 
+    /// Logs the requests for which the server takes long. While the connection is blocked or a person has to sign in, the
+    /// log has the reason already.
+    fn tick(&mut self) {
+        let is_servers_turn = match &self.link {
+            Link::Closed { .. } | Link::Provisional(_) => false,
+            Link::Opening(opening) => !opening.is_blocked(),
+            Link::Open(_) => true,
+        };
+        let is_servers_turn = is_servers_turn && !matches!(self.cx.person.need, Need::Person(_));
+        if let Some(line) = self.cx.host.tick(is_servers_turn, &text::host(&self.cx.settings.server)) {
+            info!("{line}");
+        }
+    }
+
     fn end_input(&mut self) {
         self.cx.stdin = Stdin::Ended;
         self.step(LinkEvent::GivenUp(None));
@@ -403,12 +425,13 @@ impl Forward {
         let server = &self.cx.settings.server;
         let is_first = self.cx.host.first_discover().is_some_and(|id| ids == [id]);
         let report = if is_first { Report::of_opening(error, server) } else { Report::of_remote(error, server) };
-        let line = format!("{}: {}", method.unwrap_or("a message"), report.line());
+        let method = method.unwrap_or("a message");
         let is_own = self.cx.lists.lost(ids);
         if ids.is_empty() || is_own || ids.iter().any(|id| self.cx.host.asked(id).is_some()) {
-            warn!("{line}");
+            self.cx.log_loss(method, &report);
         } else {
-            debug!("{line}"); // the host has cancelled it, or has its answer by another stream
+            // The host has cancelled it, or has its answer by another stream.
+            debug!("{method}: {}", report.line());
         }
         ids.iter().for_each(|id| self.cx.host.fail(id, &report));
     }
@@ -477,12 +500,12 @@ impl Forward {
             (Link::Provisional(state), On::NotOpened(error)) => {
                 stay(Link::Provisional, state, |state| state.on_not_opened(&error, cx))
             }
-            (Link::Opening(state), On::Blocked(error)) => state.on_blocked(&error, cx),
-            (Link::Provisional(state), On::Blocked(error)) => {
-                stay(Link::Provisional, state, |state| state.on_blocked(&error, cx))
+            (Link::Opening(state), On::Blocked(error, pause)) => state.on_blocked(&error, pause, cx),
+            (Link::Provisional(state), On::Blocked(error, pause)) => {
+                stay(Link::Provisional, state, |state| state.on_blocked(&error, pause, cx))
             }
-            (link, On::Blocked(error)) => {
-                cx.openings.log(&Report::of_opening(&error, &cx.settings.server));
+            (link, On::Blocked(error, pause)) => {
+                cx.openings.log_retry(&Report::of_opening(&error, &cx.settings.server), pause);
                 link.into()
             }
 
@@ -564,7 +587,7 @@ fn stay<S>(link: fn(Box<S>) -> Link, mut state: Box<S>, act: impl FnOnce(&mut S)
 fn ends_here(message: &Message, cx: &mut Context) -> bool {
     match &message.shape {
         // Nobody can have asked before there was a connection.
-        Shape::Response { .. } => debug!("a response of the host is dropped: there is no connection"),
+        Shape::Response { .. } => debug!("dropping a response of the host: no connection is open"),
         Shape::Notification { method } if &**method == method::CANCELLED => {
             return peek::cancelled_id(message).is_some();
         }

@@ -73,7 +73,7 @@ pub(super) fn on_due(cx: &mut Context) -> Discover {
     if !waits(cx)
         && let Some(result) = cx.descriptions.load().and_then(|known| known.discover)
     {
-        info!("answering server/discover as the server was last known");
+        info!("answering server/discover with the server's last known description");
         cx.host.answer(&id, &expired(result.get()));
         return Discover::Kept;
     }

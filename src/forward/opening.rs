@@ -154,6 +154,11 @@ impl Opening {
         }
     }
 
+    /// Returns whether the connection was blocked, and is tried again.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.is_some()
+    }
+
     fn is_unreachable(&self) -> bool {
         matches!(self.blocked, Some(Blocked::Unreachable(_)))
     }
@@ -233,7 +238,7 @@ impl Opening {
 
     pub(super) fn on_answer(&mut self, id: &Id, answer: Message, cx: &mut Context) {
         if !self.opens_with(id) {
-            return debug!("a response to {id} is dropped: nothing with that id was sent yet");
+            return debug!("dropping the server's response to {id}: no request with that ID was sent");
         }
         if matches!(self.beginning, Beginning::Held(_) | Beginning::Awaited) {
             log_refusal(&answer, &cx.settings.server);
@@ -293,9 +298,9 @@ impl Opening {
     }
 
     /// The connection cannot be opened for now.
-    pub(super) fn on_blocked(mut self: Box<Self>, error: &Error, cx: &mut Context) -> Next {
+    pub(super) fn on_blocked(mut self: Box<Self>, error: &Error, pause: Duration, cx: &mut Context) -> Next {
         let report = self.why_not_open(error, cx);
-        cx.openings.log(&report);
+        cx.openings.log_retry(&report, pause);
         let is_busy = error.status().is_some();
         self.blocked = Some(if is_busy { Blocked::Busy(report) } else { Blocked::Unreachable(report) });
         self.consider(cx)

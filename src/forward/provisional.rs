@@ -146,7 +146,7 @@ impl Provisional {
         info!(
             "answering the host with {} until the server is available",
             match stand_in.known {
-                Some(_) => "what the server was last known to have",
+                Some(_) => "the server's last known description",
                 None => "a placeholder",
             }
         );
@@ -343,9 +343,9 @@ impl Provisional {
     }
 
     /// The connection cannot be opened for now.
-    pub(super) fn on_blocked(&mut self, error: &Error, cx: &mut Context) {
+    pub(super) fn on_blocked(&mut self, error: &Error, pause: Duration, cx: &mut Context) {
         let report = Report::of_opening(error, &cx.settings.server);
-        cx.openings.log(&report);
+        cx.openings.log_retry(&report, pause);
         // While a person is asked the server has nothing to answer.
         if !cx.person.is_signing_in() {
             self.stand_in.set_report(report, cx, Era::Legacy);
@@ -362,7 +362,7 @@ impl Provisional {
                 self.complete_if_ready(cx)
             }
             _ => {
-                debug!("a response to {id} is dropped: nothing with that id was sent");
+                debug!("dropping the server's response to {id}: no request with that ID was sent");
                 Link::Provisional(self).into()
             }
         }

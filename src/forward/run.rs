@@ -8,7 +8,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use log::{debug, info, warn};
+use log::{debug, info};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{Notify, mpsc, watch},
@@ -16,7 +16,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Action, Event, Forward, Reminder, Verdict};
+use super::{Action, Event, Forward, Reminder, Verdict, host::TICK};
 use crate::{
     local::{Lines, Writer},
     message::Message,
@@ -67,6 +67,7 @@ where
     let authorizer = ends.opener.authorizer.clone();
     let mut need = authorizer.as_ref().map(|authorizer| authorizer.need());
     let mut reminders = Reminders::default();
+    let mut ticks = false;
     // Far away until the end begins.
     let mut deadline = Instant::now() + Duration::from_secs(u64::from(u32::MAX));
     let mut verdict = Verdict::Continue;
@@ -75,7 +76,7 @@ where
             biased;
             Some(stop) = ends.stops.recv() => {
                 if verdict == Verdict::Drain {
-                    info!("ending at once: {stop}");
+                    info!("shutting down immediately: {stop}");
                     break;
                 }
                 Event::Stop(stop)
@@ -93,17 +94,22 @@ where
             written = ends.writer.write(), if ends.writer.backlog() > 0 => match written {
                 Ok(()) => continue,
                 Err(error) => {
-                    info!("the host does not read any more: {error}");
+                    info!("the host no longer reads stdout: {error}");
                     break;
                 }
             },
         };
+        ticks &= !matches!(event, Event::Reminder(Reminder::Tick));
         let next = forward.handle(event);
         if verdict == Verdict::Continue && next != Verdict::Continue {
             deadline = Instant::now() + GRACE - GRACE_FOR_DELETE;
         }
         verdict = next;
         carry_out(&mut forward, &mut ends, &mut remote_end, &mut reminders);
+        if !ticks && forward.awaits_server() {
+            ticks = true;
+            reminders.add(TICK, Reminder::Tick);
+        }
     }
     forward.close();
     carry_out(&mut forward, &mut ends, &mut remote_end, &mut reminders);
@@ -114,7 +120,7 @@ where
             tokio::join!(
                 async {
                     if let Ok(Err(error)) = tokio::time::timeout_at(end, ends.writer.finish()).await {
-                        debug!("the last messages did not reach the host: {error}");
+                        debug!("cannot write the last messages to the host: {error}");
                     }
                 },
                 remote_end.close(end),
@@ -131,7 +137,7 @@ where
                 },
             );
         } => {}
-        Some(stop) = ends.stops.recv() => info!("ending at once: {stop}"),
+        Some(stop) = ends.stops.recv() => info!("shutting down immediately: {stop}"),
     }
 }
 
@@ -211,7 +217,7 @@ impl RemoteEnd {
         match opened {
             Ok(remote) => remote.map(|remote| self.remote = Some(remote)),
             Err(error) => {
-                warn!("opening the connection failed: {}", chain(&error));
+                debug!("opening the connection failed: {}", chain(&error)); // reported by the loop
                 Err(Error::NoAnswer("was not asked: the connection did not open"))
             }
         }

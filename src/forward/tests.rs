@@ -4,6 +4,7 @@ mod hold;
 mod orders;
 mod progress;
 mod provisional;
+mod slow;
 
 use std::{
     sync::{

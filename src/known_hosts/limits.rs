@@ -141,7 +141,7 @@ fn change(store: &Store, host: &HostName, now: SystemTime, change: impl FnOnce(&
     }
     let written = serde_json::to_vec(&hosts).map_err(Into::into).and_then(|text| store.write_shared(FILE, &text));
     if let Err(error) = written {
-        debug!("the limit of {} is not kept: {error:#}", host.name);
+        debug!("cannot store the timeout of {}: {error:#}", host.name);
     }
 }
 

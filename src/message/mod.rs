@@ -205,8 +205,8 @@ impl Message {
         self.split().into_iter().filter_map(|part| match part {
             Ok(message) => Some(message),
             Err(id) => {
-                let id = id.map_or_else(String::new, |id| format!(" (id {id})"));
-                warn!("ignoring a part of the server's batch that is no JSON-RPC message{id}");
+                let id = id.map_or_else(String::new, |id| format!(" (ID {id})"));
+                warn!("ignoring a part of the server's batch that is not a JSON-RPC message{id}");
                 None
             }
         })

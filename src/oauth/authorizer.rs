@@ -165,7 +165,10 @@ impl Authorizer {
         let mut read = self.first_read.subscribe();
         let done = read.wait_for(|read| !matches!(read, FirstRead::NotBegun | FirstRead::UnderWay));
         if timeout(FIRST_READ, done).await.is_err() {
-            debug!("what is stored is not read yet; going on without it");
+            debug!(
+                "reading stored credentials takes longer than {} s; continuing without them",
+                FIRST_READ.as_secs_f32()
+            );
             self.first_read.send_if_modified(|read| {
                 let is_slow = *read == FirstRead::UnderWay;
                 if is_slow {
@@ -357,7 +360,7 @@ impl Authorizer {
             match &obtained {
                 Ok(credential) => context.set_current(credential),
                 Err(error) => {
-                    debug!("no authorization: {error}");
+                    debug!("authorization failed: {error}");
                     context.held().note_failure(error, &challenge);
                 }
             }

@@ -199,7 +199,7 @@ impl Context {
     pub(crate) fn credential_of(&self, tokens: Tokens, prover: Option<Arc<Prover>>, obtained: Obtained) -> Credential {
         let id_token = tokens.id_token().filter(|_| self.settings.use_id_token);
         if self.settings.use_id_token && id_token.is_none() {
-            warn!("--use-id-token: the authorization server gave none; the access token is sent");
+            warn!("--use-id-token: the authorization server issued no ID token; sending the access token instead");
         }
         let token = id_token.unwrap_or_else(|| tokens.access_token());
         let token = Secret::new((*token.expose()).to_owned());

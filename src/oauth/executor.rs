@@ -57,7 +57,9 @@ impl Executor {
             #[cfg(test)]
             Self::Caller => _ = tasks.spawn(task),
             Self::Thread(worker) => {
-                match worker.get_or_init(|| Worker::start().inspect_err(|error| warn!("no thread: {error}")).ok()) {
+                match worker.get_or_init(|| {
+                    Worker::start().inspect_err(|error| warn!("cannot start a thread for authorization: {error}")).ok()
+                }) {
                     Some(worker) => _ = tasks.spawn_on(task, &worker.runtime),
                     None => _ = tasks.spawn(task),
                 }

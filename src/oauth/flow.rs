@@ -97,7 +97,7 @@ async fn obtain_anew(
         context.held().step_ups.note_step_up();
     }
     if let Some(newer) = attempt.newer(context) {
-        info!("another copy has signed in");
+        info!("another mcp-remote process has signed in; using its tokens");
         return Ok(newer);
     }
     let refused = attempt.used.as_ref().and_then(|used| used.refused_when_new(context.now()));
@@ -121,7 +121,7 @@ async fn obtain_anew(
         match refresh::refresh(context, &attempt, file).await {
             Ok(Refreshed::Done(credential)) => return Ok(credential),
             Ok(Refreshed::Impossible) => {}
-            Err(failed) if context.occasion() > Occasion::Host => info!("{failed}; signing in anew"),
+            Err(failed) if context.occasion() > Occasion::Host => info!("{failed}; signing in again"),
             // Signing in again would not help: the server does not answer, and it would cost a tab.
             Err(failed) => return Err(failed),
         }
@@ -138,7 +138,7 @@ async fn obtain_anew(
             let pending = SignIn::pending_url(&context.store, context.now());
             context.facts.tell(|| AuthorizationFact::AnotherAsks { url: pending.clone() });
             info!(
-                "another copy waits for you to sign in{}",
+                "another mcp-remote process is waiting for you to sign in{}",
                 pending.as_ref().map_or_else(String::new, |url| format!(": {url}"))
             );
             attempt.progress.another_asks(pending.as_deref());
@@ -146,7 +146,7 @@ async fn obtain_anew(
         }
     };
     if let Some(newer) = attempt.newer(context) {
-        info!("another copy has signed in");
+        info!("another mcp-remote process has signed in; using its tokens");
         return Ok(newer);
     }
     check_store(context)?;
@@ -206,7 +206,7 @@ pub(crate) async fn renew(context: &Context, credential: Arc<Credential>) -> Opt
     let renewed = match renewed(context, &credential).await {
         Ok(renewed) => renewed.map(Arc::new),
         Err(error) => {
-            warn!("the access token could not be refreshed: {error}");
+            warn!("cannot refresh the access token: {error}");
             None
         }
     };

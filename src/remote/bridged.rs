@@ -78,7 +78,7 @@ async fn run(
                     }
                 }
                 Event::Renewed(answer) => bridge.on_renewed(&answer),
-                blocked @ Event::Blocked(_) => to_host.send(blocked).await,
+                blocked @ Event::Blocked(..) => to_host.send(blocked).await,
             },
             due = reminders.next() => bridge.on_due(due),
             message = messages.recv() => match message {

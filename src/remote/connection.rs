@@ -30,7 +30,8 @@ use crate::{
     mcp::method::INITIALIZED,
     message::{Id, Message, Shape},
     oauth::Authorizer,
-    text::chain,
+    report::Report,
+    text,
 };
 
 /// How long the exchange of a cancelled request stays open: the server may still answer (MCP 2025-11-25, Cancellation), and
@@ -224,13 +225,20 @@ impl Core {
             for request in self.handshake.restore() {
                 if let Err(error) = ask(request.clone()).await {
                     let method = request.method().unwrap_or_default();
-                    warn!("cannot restore {method} in the new session: {}", chain(&error));
+                    warn!("cannot restore {method} in the new session: {}", self.sentence(&error));
                 }
             }
         };
-        if self.timeout_excluding_sign_in(self.limits.initialize_timeout / 2, restored).await.is_none() {
-            warn!("the new session is used without all that was set in the old one: the server does not answer");
+        let after = self.limits.initialize_timeout / 2;
+        if self.timeout_excluding_sign_in(after, restored).await.is_none() {
+            let (host, after) = (text::host(self.http.server()), after.as_secs_f32());
+            warn!("using the new session without all settings of the old one: {host} did not answer within {after} s");
         }
+    }
+
+    /// Returns a failure in the words of the reports, for the log.
+    pub(super) fn sentence(&self, error: &Error) -> String {
+        Report::of_remote(error, self.http.server()).sentence
     }
 }
 
@@ -345,7 +353,12 @@ async fn carry<T: Transport>(transport: &T, message: &Message) {
 async fn carry_with_retries<T: Transport>(transport: &T, message: &Message) -> Result<(), Event> {
     let mut attempt = transport.begin(message).await?;
     let mut unanswered: Vec<Id> = message.requests().cloned().collect();
-    let mut tries = Tries::new(transport.core().http.server(), message, transport.retry_for(message));
+    let mut tries = Tries::new(
+        transport.core().http.server(),
+        &transport.core().http.retries,
+        message,
+        transport.retry_for(message),
+    );
     let error = loop {
         let before = unanswered.len();
         let Err(error) = transport.carry_once(message, &mut unanswered, &mut attempt).await else {

@@ -41,7 +41,7 @@ impl EventSender {
             Event::Message(message) | Event::Related { message, .. } | Event::Renewed(message) => {
                 message.body.len() / 1024
             }
-            Event::Lost { .. } | Event::Blocked(_) => 0,
+            Event::Lost { .. } | Event::Blocked(..) => 0,
         };
         let needed = u32::try_from(size).unwrap_or(ROOM).clamp(1, ROOM);
         if let Ok(room) = self.room.clone().acquire_many_owned(needed).await {

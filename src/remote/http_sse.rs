@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use log::{debug, info, warn};
+use log::{info, warn};
 use reqwest::{StatusCode, Url};
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -37,7 +37,7 @@ use crate::{
     message::{Id, Message, Shape},
     oauth::{Requester, http::address::with_lost_scheme},
     sync::LockExt,
-    text::{chain, one_line},
+    text::one_line,
 };
 
 /// How long the `endpoint` event may take. It is the first thing a server sends.
@@ -104,7 +104,7 @@ impl HttpSse {
     /// as long as the message `first` may wait.
     pub(super) async fn connect(core: Core, first: &Message, retry_for: Duration) -> Result<Connection<Self>, Error> {
         let requester = if first.method() == Some(INITIALIZE) { Requester::Initialize } else { Requester::Request };
-        let mut tries = Tries::new(core.http.server(), first, retry_for);
+        let mut tries = Tries::new(core.http.server(), &core.http.retries, first, retry_for);
         let stream = loop {
             match Stream::open(&core, requester).await {
                 Ok(stream) => break stream,
@@ -212,7 +212,8 @@ impl HttpSse {
             let retry = stream.reader.parser().and_then(EventStream::retry).unwrap_or(Backoff::FIRST);
             let retry = retry.max(stream.reader.rest());
             drop(stream);
-            info!("the event stream dropped ({}); opening it again", chain(&error));
+            let sentence = format!("the event stream was lost ({})", self.core.sentence(&error));
+            let is_logged = self.core.http.retries.note(&sentence, Some(retry));
             let error = Arc::new(error);
             *self.down.guard() = error.clone();
             self.lose(error).await;
@@ -220,6 +221,9 @@ impl HttpSse {
                 backoff = Backoff::up_to(LONGEST_PAUSE);
             }
             stream = self.reopen(retry, &mut backoff).await;
+            if is_logged {
+                info!("the event stream is open again");
+            }
         }
     }
 
@@ -294,7 +298,6 @@ impl HttpSse {
             match Stream::open(&self.core, Requester::Stream).await {
                 Ok(mut stream) => match self.shake_hands(&mut stream).await {
                     Ok(answer) => {
-                        info!("the event stream is open again");
                         self.generation.fetch_add(1, Relaxed);
                         self.endpoint.send_replace(Some(stream.endpoint.clone()));
                         if let Some(answer) = answer {
@@ -303,17 +306,21 @@ impl HttpSse {
                         return stream;
                     }
                     Err(error) => {
-                        warn!("the new event stream cannot be used: {}", chain(&error));
+                        self.note_failed_opening("initialize on the new event stream failed", &error);
                         *self.down.guard() = Arc::new(error);
                     }
                 },
                 Err(error) => {
-                    debug!("the event stream does not open: {}", chain(&error));
+                    self.note_failed_opening("the event stream cannot be reopened", &error);
                     retry_after = error.retry_after();
                     *self.down.guard() = Arc::new(error);
                 }
             }
         }
+    }
+
+    fn note_failed_opening(&self, what: &str, error: &Error) {
+        self.core.http.retries.note(&format!("{what}: {}", self.core.sentence(error)), None);
     }
 
     /// A new stream is a new session: it must be initialised (MCP 2024-11-05, Lifecycle).
@@ -356,7 +363,7 @@ impl Transport for HttpSse {
         };
         let answer = self.ask(initialize, &endpoint, false).await?;
         if let Initialized::Version(version) = Initialized::read(&answer) {
-            info!("connected over HTTP+SSE, revision {}", one_line(version.as_bytes()));
+            info!("connected over HTTP+SSE, protocol version {}", one_line(version.as_bytes()));
         }
         Ok(())
     }
@@ -415,12 +422,12 @@ impl Transport for HttpSse {
         match reason {
             Ping::KeepAlive => {
                 if let Err(error) = answer.await {
-                    warn!("keep-alive: {}", chain(&error));
+                    warn!("the keep-alive ping failed: {}", self.core.sentence(&error));
                 }
             }
             Ping::AfterSleep => {
                 if !matches!(tokio::time::timeout(PING_PATIENCE, answer).await, Ok(Ok(_))) {
-                    info!("the event stream brings no answer to a ping");
+                    info!("the event stream brought no answer to a ping; opening a new one");
                     self.retire(&endpoint);
                 }
             }

@@ -4,7 +4,7 @@
 //!
 //! - What becomes of a message comes as an event, and nothing else does.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::message::{Id, Message};
 
@@ -55,8 +55,8 @@ pub(crate) enum Event {
         /// Why.
         error: Arc<Error>,
     },
-    /// The connection is not established for now; it is tried again.
-    Blocked(Arc<Error>),
+    /// The connection is not established for now; it is tried again after this pause.
+    Blocked(Arc<Error>, Duration),
     /// A lost session has been replaced; this is the server's answer to the host's `initialize`, sent
     /// again.
     Renewed(Message),

@@ -159,18 +159,18 @@ impl Modern {
             Shape::Response { id: Some(id) } => {
                 let mut asked: Vec<Id> = attempt.sent.requests().cloned().collect();
                 if take(id, &mut asked).is_none() || unanswered.is_empty() {
-                    debug!("a response to {id} is dropped: this stream is of another request");
+                    debug!("dropping the server's response to {id}: its stream belongs to another request");
                     return Ok(());
                 }
                 self.deliver_answer(attempt, unanswered, message).await
             }
             Shape::Response { id: None } => {
-                debug!("a response without an id is dropped");
+                debug!("dropping a response without an ID");
                 Ok(())
             }
             // MCP 2026-07-28, Streamable HTTP, Receiving Messages: the server must not.
             Shape::Request { method, .. } => {
-                warn!("a request of the server is dropped: MCP 2026-07-28 has no {method} from a server");
+                warn!("dropping the server's request {method}: MCP 2026-07-28 has no such server request");
                 Ok(())
             }
             Shape::Notification { method } if &**method == ACKNOWLEDGED => {
@@ -191,7 +191,7 @@ impl Modern {
             }
             Shape::Batch(parts) => {
                 let parts = parts.iter().filter(|part| matches!(part, Part::Message(..))).count();
-                debug!("a batch of {parts} messages is taken apart: MCP 2026-07-28 has none");
+                debug!("splitting a batch of {parts} messages: MCP 2026-07-28 has no batches");
                 for part in message.into_parts() {
                     Box::pin(self.deliver(attempt, unanswered, part)).await?;
                 }
@@ -255,7 +255,7 @@ impl Modern {
             let mut known = self.tools.guard();
             let is_new = known.get(&name) != Some(&marks);
             if let (Err(why), true) = (&marks, is_new) {
-                warn!("the tool {} is hidden: {why}", text::one_line(name.as_bytes()));
+                warn!("hiding the tool {}: {why}", text::one_line(name.as_bytes()));
             }
             let hidden = marks.is_err();
             if name.len() <= LONGEST_NAME && known.len() < MOST_TOOLS || known.contains_key(&name) {
@@ -280,7 +280,7 @@ impl Modern {
             let page = match self.ask(&request, &attempt.metadata).await {
                 Ok(page) => page,
                 Err(error) => {
-                    debug!("the tools cannot be read: {}", chain(&error));
+                    debug!("cannot list the tools: {}", chain(&error));
                     return false;
                 }
             };
@@ -316,7 +316,7 @@ impl Modern {
     /// Asks `server/discover`; returns the answer of a server that speaks a modern version.
     async fn discover(&self, request: &Message, retry_for: Duration) -> Result<Message, Error> {
         let metadata = RequestMetadata::of(request).unwrap_or_default();
-        let mut tries = Tries::new(self.core.http.server(), request, retry_for);
+        let mut tries = Tries::new(self.core.http.server(), &self.core.http.retries, request, retry_for);
         let (mut request, mut has_repeated) = (request.clone(), false);
         let after = self.core.limits.initialize_timeout;
         loop {
@@ -404,8 +404,10 @@ impl Transport for Modern {
     /// MCP 2026-07-28, Streamable HTTP, Sending Messages: a client sends requests only.
     fn takes(&self, message: &Message) -> bool {
         match &message.shape {
-            Shape::Notification { method } => debug!("{method} is not sent: MCP 2026-07-28 has no such notification"),
-            Shape::Response { .. } => debug!("a response of the host is not sent: MCP 2026-07-28 has none"),
+            Shape::Notification { method } => debug!("not sending {method}: MCP 2026-07-28 has no such notification"),
+            Shape::Response { .. } => {
+                debug!("not sending a response of the host: MCP 2026-07-28 has no client responses")
+            }
             Shape::Request { .. } | Shape::Batch(_) => return true,
         }
         false
@@ -457,11 +459,8 @@ impl Transport for Modern {
             }
             attempt.reopened = true;
             let pause = attempt.backoff.pause();
-            info!(
-                "the stream of notifications is lost ({}); opening it again in {:.1} s",
-                chain(&error),
-                pause.as_secs_f32()
-            );
+            let sentence = format!("the notification stream was lost ({})", self.core.sentence(&error));
+            self.core.http.retries.note(&sentence, Some(pause));
             tokio::time::sleep(pause).await;
             return Ok(());
         }
@@ -471,7 +470,7 @@ impl Transport for Modern {
             .and_then(|answer| peek::error(&answer.body))
             .is_some_and(|error| error.code == HEADER_MISMATCH);
         if mismatch && message.method() == Some(TOOLS_CALL) && !std::mem::replace(&mut attempt.has_listed, true) {
-            info!("the server wants other headers for this tool; reading its schema");
+            info!("the server requires other headers for this tool; reading its schema");
             if self.read_schema(attempt).await {
                 return Ok(());
             }

@@ -134,8 +134,8 @@ impl Opener {
             let longest = if began.elapsed() < FAST_RETRY_PERIOD { LONGEST_FAST_PAUSE } else { LONGEST_PAUSE };
             let pause = backoff.pause().min(longest).max(asked);
             let hurried = (since + SHORTEST_PAUSE).max(Instant::now() + asked);
-            debug!("next try in {:.1} s: {}", pause.as_secs_f32(), chain(&error));
-            self.events.send(Event::Blocked(Arc::new(error))).await;
+            debug!("next attempt in {:.1} s: {}", pause.as_secs_f32(), chain(&error));
+            self.events.send(Event::Blocked(Arc::new(error), pause)).await;
             let mut over = pin!(sleep(pause));
             loop {
                 tokio::select! {
@@ -198,7 +198,8 @@ impl Opener {
                 },
                 Question::LeftToHost => continue,
             };
-            debug!("{question:?} is not the question for this server: {}", chain(&error));
+            let method = if *question == Question::Initialize { INITIALIZE } else { DISCOVER };
+            debug!("cannot open a connection to this server with {method}: {}", chain(&error));
             // What the server says about the host's own message is what the host is told.
             if *question == Question::Initialize || refused.is_none() {
                 refused = Some(error);
@@ -234,7 +235,7 @@ impl Opener {
             HttpFirst => match self.over_streamable_http(first, retry_for).await {
                 Err(refused) if speaks_only_http_sse(&refused, first, self.http.server()) => {
                     self.tell_fall_back(TransportKind::StreamableHttp, &refused);
-                    info!("no Streamable HTTP here ({}); trying HTTP+SSE", chain(&refused));
+                    info!("Streamable HTTP not supported ({}); falling back to HTTP+SSE", chain(&refused));
                     self.over_http_sse(first, retry_for).await.map_err(|error| both(refused, error))
                 }
                 opened => opened,
@@ -242,7 +243,7 @@ impl Opener {
             SseFirst => match self.over_http_sse(first, retry_for).await {
                 Err(refused) if speaks_no_http_sse(&refused) => {
                     self.tell_fall_back(TransportKind::HttpSse, &refused);
-                    info!("no HTTP+SSE here ({}); trying Streamable HTTP", chain(&refused));
+                    info!("HTTP+SSE not supported ({}); falling back to Streamable HTTP", chain(&refused));
                     self.over_streamable_http(first, retry_for).await.map_err(|error| both(refused, error))
                 }
                 opened => opened,
@@ -278,7 +279,7 @@ impl Opener {
         let (bridge, answer) = LegacyHost::begin(server, initialize, &discovered).map_err(|versions| {
             Error::ModernServer { sentence: self.sentence(&NO_VERSION, &versions), answer: None }
         })?;
-        info!("the host speaks MCP 2025-11-25 or earlier and the server 2026-07-28; each is served in its own");
+        info!("translating between the host (MCP 2025-11-25 or earlier) and the server (MCP 2026-07-28)");
         self.events.send(Event::Message(answer)).await;
         Ok(Box::new(Bridged::new(bridge, Box::new(connection), events, self.events.clone())))
     }
@@ -396,7 +397,7 @@ impl Opener {
             connection.send(initialized);
             connection.listen_now(); // what the host listens to is promised with the acknowledgment
         }
-        info!("the host speaks MCP 2026-07-28 and the server an earlier version; each is served in its own");
+        info!("translating between the host (MCP 2026-07-28) and the server (MCP 2025-11-25 or earlier)");
         let bridge = ModernHost::begin(&text::host(self.http.server()), &answer);
         let mut remote = Bridged::new(bridge, connection, events, self.events.clone());
         remote.send(first.clone());

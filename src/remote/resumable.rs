@@ -160,7 +160,7 @@ impl ResumableStream {
         let Some(id) = event.id.as_ref().filter(|id| !id.is_empty()) else { return false };
         let hash = self.hasher.hash_one((id, event.data.len(), event.data.copy(0..COMPARED)));
         if self.resumed && self.seen.contains(&hash) {
-            debug!("an event that the server replays is dropped");
+            debug!("dropping an event that the server has sent before");
             return true;
         }
         if self.seen.len() == REMEMBERED_IDS {

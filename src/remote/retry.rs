@@ -4,10 +4,11 @@
 //!
 //! - A `tools/call` that may have run is not sent again.
 
-use std::time::Duration;
+use std::{sync::Mutex, time::Duration};
 
 use log::{debug, info};
 use reqwest::Url;
+use tokio::time::Instant;
 
 use super::error::Error;
 use crate::{
@@ -19,8 +20,9 @@ use crate::{
         },
     },
     message::{Message, Shape},
-    report::Report,
+    report::{self, FailureLog, Report},
     status::Disposition,
+    sync::LockExt,
     text::{self, chain},
 };
 
@@ -82,30 +84,80 @@ impl Backoff {
     }
 }
 
+/// The log of retries, shared by all messages to one server: many messages that fail at once are few lines.
+#[derive(Debug, Default)]
+pub(super) struct RetryLog(Mutex<Option<Outage>>);
+
+/// Failures that follow each other.
+#[derive(Debug)]
+struct Outage {
+    failures: FailureLog,
+    /// A failure from then on belongs to another outage.
+    end: Instant,
+}
+
+impl RetryLog {
+    /// How long an outage lasts without a failure: nothing was sent in between, or it was answered at once.
+    const LASTS: Duration = Duration::from_secs(120);
+
+    /// Logs that something is sent again after `pause`.
+    pub(super) fn retry(&self, error: &Error, server: &Url, pause: Duration) {
+        self.note(&Report::of_remote(error, server).sentence, Some(pause));
+        debug!("next attempt in {:.1} s: {}", pause.as_secs_f32(), chain(error));
+    }
+
+    /// Logs that something is done again because of this, or counts it. Returns whether it was logged.
+    pub(super) fn note(&self, sentence: &str, pause: Option<Duration>) -> bool {
+        let line = self.line(sentence, Instant::now(), pause);
+        if let Some(line) = &line {
+            info!("{line}");
+        }
+        line.is_some()
+    }
+
+    /// What had failed has succeeded.
+    pub(super) fn clear(&self, server: &Url) {
+        if self.0.guard().take().is_some() {
+            info!("{} answers again", text::host(server));
+        }
+    }
+
+    fn line(&self, sentence: &str, now: Instant, pause: Option<Duration>) -> Option<String> {
+        let mut outage = self.0.guard();
+        let current = outage.take().filter(|outage| now < outage.end);
+        let mut failures = current.map(|outage| outage.failures).unwrap_or_default();
+        let failure = failures.note(sentence);
+        *outage = Some(Outage { failures, end: now + pause.unwrap_or_default() + Self::LASTS });
+        failure.map(|failure| sentence.to_owned() + &report::retrying(failure.count, pause))
+    }
+}
+
 /// The tries of one message.
 #[derive(Debug)]
 pub(super) struct Tries<'a> {
     server: &'a Url,
     replay: Replay,
-    since: tokio::time::Instant,
+    since: Instant,
     window: Duration,
     backoff: Backoff,
     /// Pauses where the server names the time itself.
     throttled: Backoff,
-    failed: u32,
+    log: &'a RetryLog,
+    has_failed: bool,
 }
 
 impl<'a> Tries<'a> {
     /// Tries for `message` to `server`, from now, for at most `window` where the server names no time.
-    pub(super) fn new(server: &'a Url, message: &Message, window: Duration) -> Self {
+    pub(super) fn new(server: &'a Url, log: &'a RetryLog, message: &Message, window: Duration) -> Self {
         Self {
             server,
+            log,
             replay: Replay::of(message),
-            since: tokio::time::Instant::now(),
+            since: Instant::now(),
             window,
             backoff: Backoff::up_to(Duration::from_secs(4)),
             throttled: Backoff::throttled(),
-            failed: 0,
+            has_failed: false,
         }
     }
 
@@ -115,19 +167,16 @@ impl<'a> Tries<'a> {
     /// The error itself, if it may not, or if the time is up.
     pub(super) async fn wait_after(&mut self, error: Error) -> Result<(), Error> {
         let Some(pause) = self.again(&error) else { return Err(error) };
-        self.failed += 1;
-        if self.failed == 1 {
-            info!("{}; trying again", Report::of_remote(&error, self.server).sentence);
-        }
-        debug!("attempt {} failed, next in {:.1} s: {}", self.failed, pause.as_secs_f32(), chain(&error));
+        self.has_failed = true;
+        self.log.retry(&error, self.server, pause);
         tokio::time::sleep(pause).await;
         Ok(())
     }
 
     /// The message went through.
     pub(super) fn succeed(&self) {
-        if self.failed > 0 {
-            info!("{} answers again", text::host(self.server));
+        if self.has_failed {
+            self.log.clear(self.server);
         }
     }
 
@@ -179,9 +228,10 @@ mod tests {
     async fn throttling_server_is_asked_rarely() {
         let call = Message::from_text(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#.to_owned()).unwrap();
         for (retry_after, most) in [(0, 7), (1, 7), (10, 5)] {
-            let began = tokio::time::Instant::now();
+            let began = Instant::now();
             let server = Url::parse("https://a.example/mcp").unwrap();
-            let mut tries = Tries::new(&server, &call, Duration::from_secs(15));
+            let log = RetryLog::default();
+            let mut tries = Tries::new(&server, &log, &call, Duration::from_secs(15));
             let mut sent = 1;
             while tries.wait_after(throttled(Some(Duration::from_secs(retry_after)))).await.is_ok() {
                 sent += 1;
@@ -189,5 +239,21 @@ mod tests {
             assert!((3..=most).contains(&sent), "{sent} with Retry-After: {retry_after}");
             assert!(began.elapsed() <= HOST_PATIENCE);
         }
+    }
+
+    #[test]
+    fn retries_of_one_outage_are_counted_together() {
+        let log = RetryLog::default();
+        let began = Instant::now();
+        let lines = |sentence: &str, after, times| {
+            let pause = Duration::from_secs(1);
+            (0..times).filter_map(|_| log.line(sentence, began + after, Some(pause))).collect::<Vec<_>>()
+        };
+        let expected: Vec<_> =
+            [1, 2, 4, 8].iter().map(|count| format!("a.example: 503; retrying ({count}) in 1.0 s")).collect();
+        assert_eq!(lines("a.example: 503", Duration::ZERO, 10), expected);
+        assert_eq!(lines("a.example: 429", Duration::ZERO, 2), ["a.example: 429; retrying (11) in 1.0 s"]);
+        let later = Duration::from_secs(1) + RetryLog::LASTS;
+        assert_eq!(lines("a.example: 503", later, 1), expected[..1], "another outage");
     }
 }

@@ -13,6 +13,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     sync::Mutex,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -140,7 +141,8 @@ pub(crate) fn sentence_of<'a>(message: &'a str, entry: &catalogue::Entry) -> Opt
 }
 
 /// Logs a failure that is no answer to anything, in the words of the catalogue; the same one once in the
-/// life of the process, since a damaged file is read again and again.
+/// life of the process, because a damaged file is read again and again. Its repetitions are counted, and the count is
+/// logged each time that it has grown tenfold.
 pub(crate) fn warn(code: Code, sentence: impl Into<String>) -> Report {
     let report = Report::new(code, sentence, None);
     warn_of(&report);
@@ -149,23 +151,29 @@ pub(crate) fn warn(code: Code, sentence: impl Into<String>) -> Report {
 
 /// The same for a report with a tip of its own.
 pub(crate) fn warn_of(report: &Report) {
-    static TOLD: Mutex<BTreeMap<Code, BTreeSet<String>>> = Mutex::new(BTreeMap::new());
+    static TOLD: Mutex<BTreeMap<Code, BTreeMap<String, u32>>> = Mutex::new(BTreeMap::new());
     let line = report.line();
-    if is_new(TOLD.guard().entry(report.code).or_default(), &line) {
-        log::warn!(target: &logging::of_report(report.code.as_str()), "{line}");
+    let target = logging::of_report(report.code.as_str());
+    match count(TOLD.guard().entry(report.code).or_default(), &line) {
+        1 => log::warn!(target: &target, "{line}"),
+        times if times == 10_u32.pow(times.ilog10()) => {
+            log::info!(target: &target, "{} ({times} times since the start)", report.sentence);
+        }
+        _ => {}
     }
 }
 
-/// Returns whether a line is to be logged, and notes it. As many are known of a code as the log takes in a minute; those
-/// beyond, which a server has made up, the log counts.
-fn is_new(told: &mut BTreeSet<String>, line: &str) -> bool {
-    if told.contains(line) {
-        return false;
+/// Returns how often a line was to be logged, this time included. As many lines are known of a code as the log takes in a
+/// minute; the log counts those beyond, which a server has made up.
+fn count(told: &mut BTreeMap<String, u32>, line: &str) -> u32 {
+    if let Some(times) = told.get_mut(line) {
+        *times = times.saturating_add(1);
+        return *times;
     }
     if told.len() < logging::MOST_ALIKE {
-        told.insert(line.to_owned());
+        told.insert(line.to_owned(), 1);
     }
-    true
+    1
 }
 
 /// The log of what is tried again and again, such as opening a connection. The lines count as those of the loop,
@@ -173,42 +181,74 @@ fn is_new(told: &mut BTreeSet<String>, line: &str) -> bool {
 ///
 /// # Invariants
 ///
-/// - A report is logged whole when it is met first, at once.
-/// - Its repetitions are logged with a count, each time that the count has doubled, so that a server that is down
-///   overnight does not fill the log.
+/// - `FailureLog` logs a report whole when it is met first, at once.
+/// - `FailureLog` logs other failures with their count, each time that the count has doubled, so that a server that is
+///   down overnight does not fill the log.
 #[derive(Debug, Default)]
 pub(crate) struct FailureLog {
-    /// The line of the last report, and how often in a row it was met.
-    last: Option<(String, u32)>,
+    /// What was logged since the last success.
+    known: BTreeSet<String>,
+    /// Failures since the last success.
+    failures: u32,
+}
+
+/// A failure that is to be logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// How many there were since the last success, with this one.
+    pub(crate) count: u32,
+    /// It is the first of its kind.
+    pub(crate) is_new: bool,
 }
 
 impl FailureLog {
-    /// Logs a failed attempt.
+    /// Different failures that are logged whole: a server may put an ID into the words of each answer.
+    const MOST_KNOWN: usize = 8;
+
+    /// Logs a failed attempt after which a message of the host, or a minute, brings the next one.
     pub(crate) fn log(&mut self, report: &Report) {
-        if let Some((level, line)) = self.note(report) {
-            log::log!(target: logging::LOOP, level, "{line}");
-        }
+        self.log_with(report, |count| if count == 1 { String::new() } else { format!(" (attempt {count})") });
+    }
+
+    /// Logs a failed attempt that is repeated after `pause`.
+    pub(crate) fn log_retry(&mut self, report: &Report, pause: Duration) {
+        self.log_with(report, |count| retrying(count, Some(pause)));
     }
 
     /// The attempt succeeded.
     pub(crate) fn clear(&mut self) {
-        self.last = None;
-    }
-
-    fn note(&mut self, report: &Report) -> Option<(Level, String)> {
-        let line = report.line();
-        match &mut self.last {
-            Some((last, count)) if *last == line => {
-                *count = count.saturating_add(1);
-                let words = self::line(&report.sentence, report.code, None);
-                count.is_power_of_two().then(|| (Level::Info, format!("attempt {count} failed, too: {words}")))
-            }
-            last => {
-                *last = Some((line.clone(), 1));
-                Some((Level::Warn, line))
-            }
+        if self.failures > 0 {
+            *self = Self::default();
         }
     }
+
+    /// Counts a failure, and returns it if it is to be logged.
+    pub(crate) fn note(&mut self, line: &str) -> Option<Failure> {
+        self.failures = self.failures.saturating_add(1);
+        let is_new = self.known.len() < Self::MOST_KNOWN && self.known.insert(line.to_owned());
+        (is_new || self.failures.is_power_of_two()).then_some(Failure { count: self.failures, is_new })
+    }
+
+    fn log_with(&mut self, report: &Report, what_follows: impl Fn(u32) -> String) {
+        let Some((level, line)) = self.line(report, what_follows) else { return };
+        log::log!(target: logging::LOOP, level, "{line}");
+    }
+
+    fn line(&mut self, report: &Report, what_follows: impl Fn(u32) -> String) -> Option<(Level, String)> {
+        let Failure { count, is_new } = self.note(&report.line())?;
+        let sentence = report.sentence.clone() + &what_follows(count);
+        Some(if is_new {
+            (Level::Warn, Report { sentence, ..report.clone() }.line())
+        } else {
+            (Level::Info, sentence) // the tip is further up
+        })
+    }
+}
+
+/// Returns what follows the sentence of a failure after which something is tried again.
+pub(crate) fn retrying(count: u32, pause: Option<Duration>) -> String {
+    let pause = pause.map(|pause| format!(" in {:.1} s", pause.as_secs_f32())).unwrap_or_default();
+    format!("; retrying ({count}){pause}")
 }
 
 /// An error answer, with the id as it came.
@@ -276,10 +316,11 @@ mod tests {
     }
 
     #[test]
-    fn report_is_told_once_as_far_as_memory_goes() {
-        let mut told = BTreeSet::new();
-        assert!(is_new(&mut told, "a") && is_new(&mut told, "b") && !is_new(&mut told, "a"));
-        let made_up = (0..10_000).filter(|number| is_new(&mut told, &number.to_string())).count();
+    fn repeated_report_is_counted_within_memory() {
+        let mut told = BTreeMap::new();
+        let counts: Vec<_> = ["a", "b", "a", "a"].iter().map(|line| count(&mut told, line)).collect();
+        assert_eq!(counts, [1, 1, 2, 3]);
+        let made_up = (0..10_000).filter(|number: &u32| count(&mut told, &number.to_string()) == 1).count();
         assert_eq!((made_up, told.len()), (10_000, logging::MOST_ALIKE), "what is too much is the log's to count");
     }
 
@@ -288,27 +329,25 @@ mod tests {
         let (down, busy) =
             (Report::new(Code::CannotConnect, "a:1: no", None), Report::new(Code::ServerFailed, "a:1: 503", None));
         let mut failures = FailureLog::default();
+        let pause = Duration::from_millis(1250);
         let lines = |failures: &mut FailureLog, report, times| {
-            (0..times).filter_map(|_| failures.note(report)).collect::<Vec<_>>()
+            (0..times).filter_map(|_| failures.line(report, |count| retrying(count, Some(pause)))).collect::<Vec<_>>()
         };
-        assert_eq!(
-            lines(&mut failures, &down, 5),
-            [
-                (Level::Warn, down.line()),
-                (
-                    Level::Info,
-                    "attempt 2 failed, too: a:1: no. [Details: mcp-remote explain cannot_connect]".to_owned()
-                ),
-                (
-                    Level::Info,
-                    "attempt 4 failed, too: a:1: no. [Details: mcp-remote explain cannot_connect]".to_owned()
-                ),
-            ]
-        );
-        assert_eq!(lines(&mut failures, &busy, 1), [(Level::Warn, busy.line())], "another report is news");
-        assert_eq!(lines(&mut failures, &down, 1), [(Level::Warn, down.line())], "so is the first one after another");
+        let whole = |report: &Report, count| {
+            let sentence = format!("{}; retrying ({count}) in 1.2 s", report.sentence);
+            (Level::Warn, Report { sentence, ..report.clone() }.line())
+        };
+        let short = |sentence: &str, count| (Level::Info, format!("{sentence}; retrying ({count}) in 1.2 s"));
+        assert_eq!(lines(&mut failures, &down, 5), [whole(&down, 1), short("a:1: no", 2), short("a:1: no", 4)]);
+        assert_eq!(lines(&mut failures, &busy, 1), [whole(&busy, 6)], "another report is news");
+        assert_eq!(lines(&mut failures, &down, 2), [short("a:1: no", 8)], "the first one is not");
         failures.clear();
-        assert_eq!(lines(&mut failures, &down, 1), [(Level::Warn, down.line())], "so is a failure after a success");
+        assert_eq!(lines(&mut failures, &down, 1), [whole(&down, 1)], "a failure after a success is");
+        let made_up = (0..1000).filter(|number| {
+            let report = Report::new(Code::ServerFailed, format!("a:1: request {number}"), None);
+            failures.line(&report, |_| String::new()).is_some()
+        });
+        assert!(made_up.count() < 2 * FailureLog::MOST_KNOWN, "words that a server makes up are not all news");
     }
 
     #[test]

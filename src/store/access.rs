@@ -153,7 +153,7 @@ fn stranger(folder: &Path) -> Option<Stranger> {
     match judge_owner(owner, rustix::process::geteuid().as_raw()) {
         Owner::Trusted => None,
         Owner::Odd => {
-            log::warn!("{} belongs to another user (uid {owner}), who can read what is kept there", folder.display());
+            log::warn!("{} belongs to another user (uid {owner}), who can read the files in it", folder.display());
             None
         }
         Owner::Stranger => Some(Stranger(owner)),

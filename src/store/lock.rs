@@ -66,7 +66,7 @@ impl Store {
     /// file system), there is nobody to share with, and the lock is had at once.
     pub(crate) async fn lock(&self, purpose: Purpose) -> Lock {
         let none = |error| {
-            log::debug!("no lock in {}: {error}", self.path(purpose.file()).display());
+            log::debug!("continuing without the lock {}: {error}", self.path(purpose.file()).display());
             Lock { _file: None }
         };
         let file = match self.open_lock(purpose.file()) {
@@ -92,7 +92,7 @@ impl Store {
                     |pid| format!("the mcp-remote process {pid}"),
                 );
                 warn!(
-                    "{holder} has held {} for {} s and does not go on; continuing without it",
+                    "{holder} has held the lock {} for {} s; continuing without it",
                     self.path(purpose.file()).display(),
                     waited.as_secs()
                 );
@@ -114,7 +114,7 @@ impl Store {
 fn sign(mut file: &File) {
     let text = format!("{:<10}\n", std::process::id()); // always as long, so that no rest of an older one stays
     if let Err(error) = file.write_all(text.as_bytes()) {
-        log::debug!("the lock is not signed: {error}");
+        log::debug!("cannot write the process ID into the lock: {error}");
     }
 }
 

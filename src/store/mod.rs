@@ -98,7 +98,7 @@ impl Store {
             // Where the folder is none, it is for whoever writes to say so.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
             Err(error) if is_fault(&error) => {
-                log::debug!("{} cannot be read: {error}", path.display()); // reported where it decides something
+                log::debug!("cannot read {}: {error}", path.display()); // reported where it decides something
                 None
             }
             Err(error) => {

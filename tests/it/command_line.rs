@@ -24,7 +24,11 @@ fn initialize() -> String {
 fn sentence(host: &Host) -> String {
     let stderr = host.stderr();
     let stderr = match stderr.split_once('\n') {
-        Some((first, rest)) if first.contains(&format!("] mcp-remote {}, server ", env!("CARGO_PKG_VERSION"))) => rest,
+        Some((first, rest))
+            if first.contains(&format!("] mcp-remote {} connecting to ", env!("CARGO_PKG_VERSION"))) =>
+        {
+            rest
+        }
         _ => &stderr,
     };
     let line = stderr.strip_suffix('\n').unwrap_or_else(|| panic!("a line on stderr, not {stderr:?}"));

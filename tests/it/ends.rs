@@ -240,7 +240,7 @@ async fn answer_in_last_second_reaches_host() {
     host.send(request(1, "tools/call", json!({}))).await;
     server.request("POST", "tools/call").await;
     host.end_input();
-    host.told("the host has closed its end").await;
+    host.told("the host closed stdin").await;
     release.notify_one();
     assert_eq!(host.json().await["result"]["echo"], "tools/call");
     assert_eq!(host.exit().await.0.code(), Some(0));
@@ -299,7 +299,7 @@ async fn signal_ends_program_like_end_of_input() {
         assert!(took < BEFORE_THE_KILL, "{name}: {took:?}");
         assert_host_closed(&host.json().await, &json!(1));
         assert_eq!(host.rest().await, Vec::<String>::new());
-        assert!(host.stderr().contains(&format!("ending: SIG{name}")), "{}", host.stderr());
+        assert!(host.stderr().contains(&format!("shutting down: SIG{name}")), "{}", host.stderr());
         assert_eq!(server.summary().last().unwrap(), "DELETE");
     }
 }
@@ -328,14 +328,14 @@ async fn signal_in_last_second_ends_at_once() {
         server.until("the call", |server| server.requests()[before..].iter().any(|r| r.rpc() == "tools/call")).await;
         if first == "signal" {
             signal("TERM", &host).await;
-            host.told("ending: SIGTERM").await;
+            host.told("shutting down: SIGTERM").await;
         } else {
             host.end_input();
-            host.told("the host has closed its end").await;
+            host.told("the host closed stdin").await;
         }
         signal("INT", &host).await;
         assert_eq!(host.exit().await.0.code(), Some(0), "{first}");
-        assert!(host.stderr().contains("ending at once: SIGINT"), "{first}:\n{}", host.stderr());
+        assert!(host.stderr().contains("shutting down immediately: SIGINT"), "{first}:\n{}", host.stderr());
         assert_host_closed(&host.json().await, &json!(1));
     }
 }
@@ -374,7 +374,7 @@ async fn dead_parent_is_noticed_despite_open_pipe() {
     host.initialize().await;
     host.child.start_kill().unwrap(); // the shell, not the adapter
     assert_eq!(host.line().await, None, "the adapter has ended");
-    host.told("the host is gone").await;
+    host.told("the host exited").await;
     host.exit().await;
     server.request("DELETE", "").await;
 }
@@ -539,7 +539,7 @@ async fn debug_file_belongs_to_owner_only() {
         assert_eq!((mode(file), mode(file.parent().unwrap())), (0o600, 0o700));
         let text = fs::read_to_string(file).unwrap();
         assert!(text.ends_with(&host.stderr()), "what stderr says, after what was there:\n{text}");
-        assert_eq!(text.matches("the host has closed its end").count(), run);
+        assert_eq!(text.matches("the host closed stdin").count(), run);
         for line in host.stderr().lines() {
             assert!(line.starts_with("[20") && line.contains(&pid), "{line}");
         }
@@ -554,7 +554,7 @@ async fn unwritable_debug_file_is_reported_and_harmless() {
     fs::write(home.path().join("mcp-remote-v1"), "a file in the folder's place").unwrap();
     let mut host = Host::start_raw(Handles::Pipes, &[&server.url("/mcp"), "--debug"], &[], home);
     host.initialize().await;
-    host.told("no debug log in").await;
+    host.told("cannot write the debug log to").await;
     host.close().await;
 }
 
@@ -587,7 +587,7 @@ async fn told_of_a_secret_life(environment: &[(&str, &str)]) -> String {
 }
 
 fn assert_no_secret(told: &str) {
-    assert!(told.contains("the host has closed its end"), "{told}");
+    assert!(told.contains("the host closed stdin"), "{told}");
     for line in told.lines() {
         assert!(!line.contains("hush"), "{line}");
     }

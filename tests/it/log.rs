@@ -2,15 +2,19 @@
 
 use std::{
     process::{Command, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
 use serde_json::json;
+use tokio::time::sleep;
 
 use crate::support::{
     host::{Handles, Host, initialize_params, request},
-    server::{Reply, Server, ordinary, reserved_port},
+    server::{Reply, Request, Server, ordinary, reserved_port},
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -35,7 +39,7 @@ async fn first_line_names_version_and_server() {
         host.exit().await;
         let stderr = host.stderr();
         let first = stderr.lines().next().unwrap_or_default();
-        let expected = format!("] mcp-remote {VERSION}, server {}?…", server.url("/mcp"));
+        let expected = format!("] mcp-remote {VERSION} connecting to {}?…", server.url("/mcp"));
         assert!(first.ends_with(&expected), "{flags:?}: {stderr}");
         assert!(stderr.contains("/no/such/file is left out") && !stderr.contains("hush"), "{stderr}");
     }
@@ -52,9 +56,9 @@ fn terminal_shows_how_to_test_the_connection() {
     let home = tempfile::tempdir().unwrap();
     let url = "https://a.example/mcp";
     for (arguments, typed) in [
-        (url.to_owned(), format!("mcp-remote-client {url}")),
-        (format!("{url} --debug"), "mcp-remote-client and the same arguments".to_owned()),
-        (format!("{url}?key=hush"), "mcp-remote-client and the same arguments".to_owned()),
+        (url.to_owned(), format!("mcp-remote client {url}")),
+        (format!("{url} --debug"), "mcp-remote client, then the same URL and flags".to_owned()),
+        (format!("{url}?key=hush"), "mcp-remote client, then the same URL and flags".to_owned()),
     ] {
         let command = format!("{} {arguments}", env!("CARGO_BIN_EXE_mcp-remote"));
         let done = Command::new("script")
@@ -65,11 +69,12 @@ fn terminal_shows_how_to_test_the_connection() {
             .output()
             .unwrap();
         let shown = String::from_utf8_lossy(&done.stdout).replace('\r', "");
-        let lines: Vec<_> = shown.lines().filter(|line| line.contains("waits for an MCP host")).collect();
+        let lines: Vec<_> = shown.lines().filter(|line| line.contains("messages from an MCP host")).collect();
         let [line] = lines[..] else { panic!("not one line: {shown}") };
         assert!(
             line.ends_with(&format!(
-                "] mcp-remote waits for an MCP host on stdin. To test the connection, press Ctrl+C and type: {typed}"
+                "] mcp-remote waits for messages from an MCP host on stdin. To test the connection, press Ctrl+C and \
+                 type: {typed}"
             )),
             "{line}"
         );
@@ -91,11 +96,12 @@ async fn busy_server_is_logged_at_its_first_failure() {
     let mut host = start(&server.url("/mcp"), &["--hold", "20"]);
     let since = Instant::now();
     host.send(request(0, "initialize", initialize_params("2025-11-25"))).await;
-    let line = host.told_line("explain server_failed]").await;
+    let line = host.told_line("; retrying (1) in ").await;
     assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
-    assert!(line.contains("] warning: ") && line.contains("503") && line.contains(". Tip: "), "{line}");
-    let counted = host.told_line("attempt 4 failed, too: ").await;
-    assert!(counted.contains("503") && !counted.contains("warning"), "{counted}");
+    assert!(line.contains("] warning: 127.0.0.1") && line.contains("HTTP 503") && line.contains("Tip: "), "{line}");
+    let counted = host.told_line("; retrying (4) in ").await;
+    assert!(counted.contains("HTTP 503") && !counted.contains("warning"), "{counted}");
+    assert!(!host.stderr().contains("retrying (3)"), "{}", host.stderr());
     host.end_input();
     host.exit().await;
     assert_eq!(host.stderr().matches("Tip: ").count(), 1, "the report is there once:\n{}", host.stderr());
@@ -108,7 +114,8 @@ async fn report_is_logged_once_around_placeholder() {
         let arguments = [&url, "--start", start_up, "--hold", "1"];
         let mut host = Host::start_raw(Handles::Pipes, &arguments, &[], Arc::new(tempfile::tempdir().unwrap()));
         assert!(host.initialize().await["result"].is_object());
-        host.told_line("attempt 4 failed, too: cannot connect to ").await;
+        let counted = host.told_line("; retrying (4) in ").await;
+        assert!(counted.contains("] cannot connect to "), "{counted}");
         host.end_input();
         host.exit().await;
         let stderr = host.stderr();
@@ -117,20 +124,120 @@ async fn report_is_logged_once_around_placeholder() {
 }
 
 #[tokio::test]
-async fn retries_of_a_waiting_start_have_one_line() {
+async fn retries_of_a_waiting_start_are_counted() {
     let port = reserved_port().await;
     let url = format!("http://127.0.0.1:{port}/mcp");
-    let mut host = Host::waiting(&url, &["--retry-for", "1"]);
+    let mut host = Host::waiting(&url, &["--retry-for", "2"]);
     let answer = host.ask(0, "initialize", initialize_params("2025-11-25")).await;
     assert_eq!(answer["error"]["data"]["code"], "cannot_connect", "{answer}");
-    host.told_line("explain cannot_connect]").await;
+    host.told_line("] warning: cannot connect to ").await;
     let stderr = host.stderr();
-    let told = format!("cannot connect to 127.0.0.1:{port}: connection refused");
-    let lines: Vec<_> = stderr.lines().filter(|line| line.contains("onnect")).collect();
-    assert_eq!(lines.len(), 2, "{stderr}");
-    assert!(lines[0].ends_with(&format!("{told}; trying again")), "{stderr}");
-    assert!(lines[1].contains(&format!("warning: {told}. Tip: ")), "{stderr}");
+    let told = format!("cannot connect to 127.0.0.1:{port}");
+    let lines: Vec<_> = stderr.lines().filter(|line| line.contains(&told)).collect();
+    assert_eq!(lines.len(), 3, "{stderr}");
+    for (line, count) in lines.iter().zip([1, 2]) {
+        assert!(line.contains(&format!("; retrying ({count}) in ")) && !line.contains("warning"), "{stderr}");
+    }
+    assert!(lines[2].contains(&format!("] warning: {told}")) && lines[2].contains("Tip: "), "{stderr}");
     host.close().await;
+}
+
+#[tokio::test]
+async fn retries_of_one_outage_are_counted_together() {
+    for status in [503, 429] {
+        let refusals = Arc::new(AtomicU32::new(4));
+        let server = Server::with(move |request| {
+            let is_due = request.rpc() == "tools/list"
+                && refusals.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+            if is_due { Reply::status(status, "text/plain", "deploying") } else { ordinary(request) }
+        })
+        .await;
+        let mut host = start(&server.url("/mcp"), &[]);
+        host.initialize().await;
+        for id in 1..=2 {
+            host.send(request(id, "tools/list", json!({}))).await;
+        }
+        let line = host.told_line("; retrying (1) in ").await;
+        let server_name = format!("] 127.0.0.1:{} answered HTTP {status}", server.port);
+        assert!(line.contains(&server_name) && line.ends_with(" s") && !line.contains("warning"), "{line}");
+        for _ in 0..2 {
+            assert!(host.json().await["result"].is_object());
+        }
+        host.told_line("answers again").await;
+        host.end_input();
+        host.exit().await;
+        let stderr = host.stderr();
+        let counts: Vec<_> =
+            stderr.lines().filter_map(|line| Some(line.split_once("; retrying (")?.1.split_once(')')?.0)).collect();
+        assert_eq!(counts, ["1", "2", "4"], "{stderr}");
+        assert_eq!(stderr.matches("answers again").count(), 1, "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn slow_request_is_logged_once() {
+    let server = Server::start(|request: Request| async move {
+        if matches!(&*request.rpc(), "tools/call" | "resources/read") {
+            sleep(Duration::from_secs(8)).await;
+        }
+        ordinary(&request)
+    })
+    .await;
+    let mut host = start(&server.url("/mcp"), &[]);
+    host.initialize().await;
+    for method in ["tools/list", "ping"] {
+        host.ask(method, method, json!({})).await;
+    }
+    let since = Instant::now();
+    host.send(request(1, "tools/call", json!({ "name": "slow" }))).await;
+    let line = host.told_line(" has been waiting for ").await;
+    let waited = since.elapsed();
+    assert!((4900..7500).contains(&waited.as_millis()), "{waited:?}");
+    let expected = format!("] tools/call has been waiting for 127.0.0.1:{} for 5 s", server.port);
+    assert!(line.ends_with(&expected), "{line}");
+    assert_eq!(host.json().await["id"], 1);
+    host.end_input();
+    host.exit().await;
+    assert_eq!(host.stderr().matches("waiting for 127").count(), 1, "{}", host.stderr());
+}
+
+#[tokio::test]
+async fn slow_start_is_logged_before_its_end() {
+    let server = Server::start(|request: Request| async move {
+        sleep(Duration::from_secs(8)).await;
+        ordinary(&request)
+    })
+    .await;
+    let mut host = start(&server.url("/mcp"), &["--hold", "20"]);
+    let since = Instant::now();
+    host.send(request(0, "initialize", initialize_params("2025-11-25"))).await;
+    let line = host.told_line(" has been waiting for ").await;
+    assert!(since.elapsed() < Duration::from_secs(7), "{:?}", since.elapsed());
+    assert!(line.contains("] initialize has been waiting for 127.0.0.1:"), "{line}");
+    assert!(host.json().await["result"].is_object());
+    host.close().await;
+}
+
+#[tokio::test]
+async fn same_loss_of_many_requests_is_counted() {
+    let server = Server::with(|request| match request.rpc().as_str() {
+        "tools/call" => Reply::status(500, "text/plain", "broken"),
+        _ => ordinary(request),
+    })
+    .await;
+    let mut host = start(&server.url("/mcp"), &[]);
+    host.initialize().await;
+    for id in 1..=5 {
+        assert!(host.ask(id, "tools/call", json!({ "name": "a" })).await["error"].is_object());
+    }
+    host.told_line("(failure 4 in a row)").await;
+    host.ask(6, "tools/list", json!({})).await;
+    assert!(host.ask(7, "tools/call", json!({ "name": "a" })).await["error"].is_object());
+    host.end_input();
+    host.exit().await;
+    let stderr = host.stderr();
+    assert_eq!(stderr.matches("] warning: tools/call: ").count(), 2, "a failure after a success is news: {stderr}");
+    assert_eq!(stderr.matches("in a row)").count(), 2, "{stderr}");
 }
 
 #[tokio::test]
@@ -150,4 +257,19 @@ async fn refused_session_is_logged_once() {
     host.end_input();
     host.exit().await;
     assert_eq!(host.stderr().matches("rejected initialize").count(), 1, "{}", host.stderr());
+}
+
+#[tokio::test]
+async fn omitted_lines_are_counted_at_the_end() {
+    let mut host = start("https://a.example/mcp", &[]);
+    for _ in 0..100 {
+        host.send("no JSON").await;
+        assert_eq!(host.json().await["error"]["code"], -32700);
+    }
+    host.end_input();
+    host.exit().await;
+    let stderr = host.stderr();
+    assert_eq!(stderr.matches("] warning: the host sent a line").count(), 60, "{stderr}");
+    let last = stderr.lines().last().unwrap_or_default();
+    assert!(last.contains("] 40 similar lines omitted: the host sent a line"), "{stderr}");
 }

@@ -147,7 +147,7 @@ async fn request_of_the_server_reaches_no_modern_host() {
     stream.message(r#"{"jsonrpc":"2.0","id":"s","method":"sampling/createMessage","params":{}}"#);
     stream.message(answer(&request, r#"{"resultType":"complete"}"#));
     assert_eq!(host.json().await["id"], 1);
-    host.told("a request of the server is dropped").await;
+    host.told("dropping the server's request sampling/createMessage").await;
     host.close().await;
 }
 
@@ -243,7 +243,7 @@ async fn unknown_schema_is_read_once_before_resend() {
     let listed = ask(&mut host, modern(4, "tools/list", json!({}))).await;
     let names: Vec<_> = listed["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].clone()).collect();
     assert_eq!(names, ["sql"], "a tool with an invalid mark is hidden");
-    assert_eq!(host.stderr().matches("the tool bad is hidden").count(), 1, "{}", host.stderr());
+    assert_eq!(host.stderr().matches("hiding the tool bad").count(), 1, "{}", host.stderr());
     let refused = ask(&mut host, modern(5, "tools/call", json!({ "name": "bad" }))).await;
     assert_eq!(refused["error"]["code"], -32602);
     host.close().await;

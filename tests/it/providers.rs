@@ -153,7 +153,7 @@ async fn entra_refusing_resource_at_exchange_reuses_tab() {
     provider.server.change(|settings| settings.resource = Some(Resource::Absent));
     provider.visit(page.header("location").unwrap()).await;
     signed_in(&mut host).await;
-    assert!(host.stderr().contains("Entra is known for that"), "{}", host.stderr());
+    assert!(host.stderr().contains("Entra is known to need"), "{}", host.stderr());
     host.close().await;
     assert_eq!(provider.server.forms("token").len(), 2);
     let tabs = provider.server.tabs();
@@ -194,7 +194,7 @@ async fn entra_refusing_resource_at_page_costs_no_tab() {
     provider.consent(&browser, 1).await;
     signed_in(&mut host).await;
     let stderr = host.stderr();
-    for word in ["AADSTS9010010", "Entra is known for that", "without the resource", "--disable-resource-parameter"] {
+    for word in ["AADSTS9010010", "Entra is known to need", "without the resource", "--disable-resource-parameter"] {
         assert!(stderr.contains(word), "{word}: {stderr}");
     }
     host.close().await;
@@ -494,7 +494,7 @@ async fn page_refusal_is_worked_around_before_tab() {
         let mut host = provider.start(&browser, &home, &[]).await;
         provider.consent(&browser, 1).await;
         signed_in(&mut host).await;
-        assert!(host.stderr().contains("is known for that"), "{name}: {}", host.stderr());
+        assert!(host.stderr().contains("is known to need"), "{name}: {}", host.stderr());
         host.close().await;
         let tabs = provider.server.tabs();
         assert_eq!((tabs.len(), provider.server.counts().registrations), (1, 1), "{name}");

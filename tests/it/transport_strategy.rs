@@ -315,7 +315,7 @@ async fn initialize_waits_for_starting_server() {
         let port = reserved_port().await;
         let mut host = Host::waiting(&format!("http://127.0.0.1:{port}/mcp"), &["--transport", strategy]);
         host.send(initialize()).await;
-        host.told("; trying again").await;
+        host.told("; retrying (1) in ").await;
         assert!(host.is_quiet(Duration::from_millis(50)).await, "answered before the server was there");
         let server = start_on(port).await;
         let answer = host.json().await;
@@ -377,7 +377,7 @@ async fn end_or_signal_answers_waiting_initialize() {
             let mut host = Host::waiting(&format!("http://127.0.0.1:{port}/mcp"), &flags);
             host.send(initialize()).await;
             host.send(request(1, "tools/list", json!({}))).await;
-            host.told("; trying again").await;
+            host.told("; retrying (1) in ").await;
             match signal {
                 None => host.end_input(),
                 Some(signal) => {

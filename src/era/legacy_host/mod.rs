@@ -244,7 +244,9 @@ impl LegacyHost {
     fn cancel(&mut self, message: &Message) {
         let Some(id) = peek::cancelled_id(message) else { return };
         self.listening.forget(&id);
-        let Some(call) = self.calls.remove(&id) else { return debug!("{id} is not pending: nothing to cancel") };
+        let Some(call) = self.calls.remove(&id) else {
+            return debug!("ignoring a cancellation: no request {id} is pending");
+        };
         self.legs.remove(&call.leg);
         if let Some(task) = &call.task {
             self.about_task(&id, task.id.clone(), AboutTask::Cancel, None);
@@ -260,7 +262,7 @@ impl LegacyHost {
     /// The host has answered a request that this bridge has made.
     fn answered(&mut self, id: &Id, message: &Message) {
         let Some(Asked { call: call_id, key }) = self.asked.remove(id) else {
-            return debug!("an answer of the host to {id} is dropped: nothing waits for it");
+            return debug!("dropping the host's response to {id}: no request with that ID is pending");
         };
         let Some(Call { state: CallState::Asking { open, answers, .. }, .. }) = self.calls.get_mut(&call_id) else {
             return;
@@ -289,7 +291,7 @@ impl LegacyHost {
         if self.listening.has(id) {
             let changes = match peek::error(&message.body) {
                 Some(error) => {
-                    info!("{} opens no stream of notifications: {}", self.server, quoted(error.message));
+                    info!("{} refuses a notification stream: {}", self.server, quoted(error.message));
                     self.listening.on_refused(id)
                 }
                 None => self.listening.on_ended(id),
@@ -301,7 +303,7 @@ impl LegacyHost {
         }
         let call_id = self.legs.remove(id).unwrap_or_else(|| id.clone());
         let Some(call) = self.calls.get_mut(&call_id).filter(|call| call.is_at_server(id)) else {
-            return debug!("a response to {id} is dropped: nothing with that id is pending");
+            return debug!("dropping the server's response to {id}: no request with that ID is pending");
         };
         let method = call.request.method().unwrap_or_default().to_owned();
         let method = method.as_str();
@@ -327,7 +329,7 @@ impl LegacyHost {
             }
             ResultType::Task => match Task::begin(&message.body).filter(|_| call.with_tasks) {
                 Some(task) => {
-                    debug!("the server makes {call_id} a task");
+                    debug!("the server runs {call_id} as a task");
                     self.steps.push_back(Step::Remind(task.poll, Due::Poll { call: call_id.clone() }));
                     call.task = Some(task);
                 }
@@ -492,7 +494,7 @@ impl LegacyHost {
                 let plain = with_params(&message, |params| {
                     edit_meta(params, |meta| _ = meta.remove(SUBSCRIPTION_ID));
                     if params.is_empty() {
-                        debug!("a notification of a stream has no params but its stream");
+                        debug!("a notification has no params besides its subscription ID");
                     }
                 });
                 self.steps.extend(plain.map(Step::ToHost));
@@ -610,7 +612,7 @@ impl Bridge for LegacyHost {
                     self.follow(changes);
                 }
                 CANCELLED => self.cancel(&message),
-                method => debug!("{method} is not sent: MCP 2026-07-28 has no such notification of a client"),
+                method => debug!("not sending {method}: MCP 2026-07-28 has no such client notification"),
             },
             Shape::Response { id: Some(id) } => self.answered(id, &message),
             Shape::Response { id: None } => {}
@@ -629,9 +631,9 @@ impl Bridge for LegacyHost {
                 self.notification(&method, message);
             }
             Shape::Request { method, .. } => {
-                warn!("a request of the server is dropped: MCP 2026-07-28 has no {method}")
+                warn!("dropping the server's request {method}: MCP 2026-07-28 has no such server request")
             }
-            Shape::Response { id: None } => debug!("a response without an id is dropped"),
+            Shape::Response { id: None } => debug!("dropping a response without an ID"),
             Shape::Batch(_) => message.into_parts().for_each(|part| self.on_server(part, None)),
         }
     }

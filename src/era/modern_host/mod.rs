@@ -46,6 +46,7 @@ use crate::{
     },
     message::{Body, Id, Message, Shape, members::Members, peek},
     report,
+    text::one_line,
 };
 
 /// How long a host may take to continue a call that asks for input.
@@ -218,7 +219,7 @@ impl ModernHost {
         if let Some(level) = level.filter(|level| self.level.is_none_or(|known| *level < known)) {
             self.level = Some(level);
             let own = self.ask_server(SET_LEVEL, &json!({ "level": LOG_LEVELS.get(level) }), Own::SetLevel);
-            debug!("the log level is set to {level} with {own}");
+            debug!("setting the log level to {level} with request {own}");
             self.waiting_for_level.push(sent);
         } else if self.own.values().any(|own| matches!(own, Own::SetLevel)) && level.is_some() {
             self.waiting_for_level.push(sent);
@@ -311,7 +312,7 @@ impl ModernHost {
             return self.own_answer(own, &message);
         }
         let Some(call) = self.calls.get_mut(id) else {
-            return debug!("a response to {id} is dropped: nothing with that id is pending");
+            return debug!("dropping the server's response to {id}: no request with that ID is pending");
         };
         if call.leg.is_none() {
             call.kept = Some(message); // the host is still asked; the answer is for the request that it sends then
@@ -319,7 +320,7 @@ impl ModernHost {
         }
         let gathered = std::mem::take(&mut call.gathered);
         for request in gathered {
-            debug!("the server has answered without waiting for its own request {}", request.id);
+            debug!("the server answered the call before it had an answer to its own request {}", request.id);
         }
         self.finish(id, message);
     }
@@ -397,7 +398,7 @@ impl ModernHost {
             }
             None => {
                 let why = "no call of this client can carry this: MCP 2026-07-28 has it in the middle of a call only";
-                info!("{method} of the server is refused: {why}");
+                info!("refusing the server's request {method}: {why}");
                 self.refuse_server(id, why);
             }
         }
@@ -494,7 +495,7 @@ impl ModernHost {
                 let tokens =
                     self.calls.values().filter(|call| call.leg.is_some()).filter_map(|call| call.tokens.as_ref());
                 let Some((first, now)) = tokens.into_iter().find(|(first, _)| first.same_value(&token)) else {
-                    return debug!("progress of no request that waits is dropped");
+                    return debug!("dropping a progress notification: no pending request has its token");
                 };
                 let passed = if first == now {
                     Some(message)
@@ -521,8 +522,8 @@ impl ModernHost {
                 self.parked.retain(|parked| *parked != id);
                 self.calls.values_mut().for_each(|call| call.gathered.retain(|request| request.id != id));
             }
-            ELICITATION_COMPLETE => debug!("{method} is dropped: MCP 2026-07-28 has none"),
-            _ => debug!("{method} of the server is dropped: no stream of MCP 2026-07-28 has it"),
+            ELICITATION_COMPLETE => debug!("dropping {method}: MCP 2026-07-28 has no such notification"),
+            _ => debug!("dropping the server's {method}: no stream of MCP 2026-07-28 carries it"),
         }
     }
 
@@ -589,7 +590,10 @@ impl ModernHost {
         match own {
             Own::SetLevel => {
                 if let Some(error) = error {
-                    info!("the server takes no log level: {:?}", error.message.unwrap_or_default());
+                    info!(
+                        "the server rejected the log level: {}",
+                        one_line(error.message.unwrap_or_default().as_bytes())
+                    );
                 }
                 self.steps.extend(std::mem::take(&mut self.waiting_for_level).into_iter().map(Step::ToServer));
             }
@@ -641,8 +645,8 @@ impl Bridge for ModernHost {
                 self.request(&id, &method, &message);
             }
             Shape::Notification { method } if &**method == CANCELLED => self.cancel(&message),
-            Shape::Notification { method } => debug!("{method} is not sent: MCP 2026-07-28 has no such notification"),
-            Shape::Response { .. } => debug!("a response of the host is dropped: it was sent no request"),
+            Shape::Notification { method } => debug!("not sending {method}: MCP 2026-07-28 has no such notification"),
+            Shape::Response { .. } => debug!("dropping a response of the host: no request was sent to the host"),
             Shape::Batch(_) => message.split().into_iter().flatten().for_each(|part| self.on_host(part)),
         }
     }
@@ -653,7 +657,7 @@ impl Bridge for ModernHost {
                 let id = id.clone();
                 self.response(&id, message);
             }
-            Shape::Response { id: None } => debug!("a response without an id is dropped"),
+            Shape::Response { id: None } => debug!("dropping a response without an ID"),
             Shape::Request { id, method } => {
                 let (id, method) = (id.clone(), method.clone());
                 self.server_request(&id, &method, &message, related);
@@ -707,7 +711,10 @@ impl Bridge for ModernHost {
                 if let Some(Suspended { what: Continuation::Running { call, asked }, .. }) =
                     self.suspended.remove(&handle)
                 {
-                    warn!("the host did not continue a call within {} minutes", HOST_PATIENCE.as_secs() / 60);
+                    warn!(
+                        "the host did not continue a call within {} min; ending the call",
+                        HOST_PATIENCE.as_secs() / 60
+                    );
                     for (_, request) in asked {
                         self.refuse_server(&request.id, "the user did not answer");
                     }

@@ -132,7 +132,7 @@ fn person() -> Event {
 }
 
 fn unreachable_server() -> Event {
-    Event::Remote(remote::Event::Blocked(Arc::new(Error::NoAnswer("it is down"))))
+    Event::Remote(remote::Event::Blocked(Arc::new(Error::NoAnswer("it is down")), Duration::from_secs(1)))
 }
 
 fn tools(id: u64) -> String {
@@ -238,7 +238,7 @@ fn busy_server_is_only_slow() {
         cause: None,
         credential_since: None,
     };
-    held.does(Event::Remote(remote::Event::Blocked(Arc::new(Error::Refused(Box::new(busy))))));
+    held.does(Event::Remote(remote::Event::Blocked(Arc::new(Error::Refused(Box::new(busy))), Duration::from_secs(1))));
     let told = held.until(30_000);
     assert_eq!(told[0].0, 20_000);
     assert!(told[0].1.contains("503"), "{told:?}");

@@ -429,7 +429,10 @@ impl World {
                 self.happens(Event::Opened(Err(error)));
             }
             Step::Blocked if self.first.is_some() && !self.open => {
-                self.happens(Event::Remote(remote::Event::Blocked(Arc::new(Error::NoAnswer("down")))));
+                self.happens(Event::Remote(remote::Event::Blocked(
+                    Arc::new(Error::NoAnswer("down")),
+                    Duration::from_secs(1),
+                )));
             }
             Step::Needs(which) => self.happens(Event::Need(match which {
                 0 => Need::Nothing,

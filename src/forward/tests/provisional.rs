@@ -65,7 +65,7 @@ fn sign_in() -> Event {
 }
 
 fn unreachable_server() -> Event {
-    Event::Remote(remote::Event::Blocked(Arc::new(Error::NoAnswer("it is down"))))
+    Event::Remote(remote::Event::Blocked(Arc::new(Error::NoAnswer("it is down")), Duration::from_secs(1)))
 }
 
 fn names(answer: &Value) -> Vec<&str> {
@@ -282,7 +282,7 @@ fn unreachable_server_shows_status_tool_and_retries() {
 
 #[test]
 fn reworded_report_announces_no_new_list() {
-    let down = |why| Event::Remote(remote::Event::Blocked(Arc::new(Error::NoAnswer(why))));
+    let down = |why| Event::Remote(remote::Event::Blocked(Arc::new(Error::NoAnswer(why)), Duration::from_secs(1)));
     let mut forward = start(Start::Answer, None, &[]);
     host(&mut forward, HELLO);
     does(&mut forward, down("it is down"));
@@ -293,7 +293,10 @@ fn reworded_report_announces_no_new_list() {
         host(&mut forward, CALL_STATUS).iter().any(|line| line.contains("it is away")),
         "the tool's result says it"
     );
-    let other = Event::Remote(remote::Event::Blocked(Arc::new(Error::NotMcp("text/html came back".to_owned()))));
+    let other = Event::Remote(remote::Event::Blocked(
+        Arc::new(Error::NotMcp("text/html came back".to_owned())),
+        Duration::from_secs(1),
+    ));
     assert_eq!(does(&mut forward, other), [TOOLS_CHANGED]);
 }
 

@@ -30,6 +30,7 @@ use crate::{
             registrations::{self, redirect_uris},
         },
     },
+    report,
     store::Store,
     text::one_line,
 };
@@ -147,7 +148,7 @@ fn has_ended(info: &Map<String, Value>, now: SystemTime) -> bool {
         return false;
     }
     if end <= seconds("client_id_issued_at") {
-        debug!("a registration says that its secret ends when it begins; that is not looked at");
+        debug!("ignoring client_secret_expires_at: it is not later than client_id_issued_at");
         return false;
     }
     end <= now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
@@ -173,6 +174,7 @@ pub(crate) async fn register(
     }
     let give_up = Instant::now() + BUSY_PATIENCE;
     let mut pause = FIRST_BUSY_PAUSE;
+    let mut retries = 0;
     let own = context.settings.client_metadata.as_ref();
     let (info, client) = loop {
         let busy = match registration::register(&context.http, server, wanted, own).await {
@@ -185,11 +187,12 @@ pub(crate) async fn register(
             Busy::save(store, &server.issuer, context.now() + after.unwrap_or(BUSY_UNNAMED));
             return Err(busy);
         }
-        info!("{busy}; trying again in {} s", wait.as_secs());
+        retries += 1;
+        info!("{busy}{}", report::retrying(retries, Some(wait)));
         sleep(wait).await;
         pause *= 2;
     };
-    info!("registered with {} as {}", server.issuer, one_line(client.id.as_bytes()));
+    info!("registered with {} as client {}", server.issuer, one_line(client.id.as_bytes()));
     registrations::add(store, info);
     Busy::forget(store);
     Ok(client)

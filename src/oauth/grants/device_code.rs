@@ -118,11 +118,11 @@ async fn ask(context: &Context, attempt: &AuthorizationAttempt, details: &Device
         return Err(Error::Answer { step: Step::DeviceSignIn, what, status: None });
     }
     let code = code.to_owned();
-    info!("sign in to {server}: open {plain} on any device and enter the code {code}");
+    info!("to sign in to {server}, open {plain} on any device and enter the code {code}");
     if std::io::stderr().is_terminal()
         && let Ok(code) = fast_qr::QRBuilder::new(url.as_str()).build()
     {
-        info!("or scan this:\n{}", code.to_str());
+        info!("or scan this QR code:\n{}", code.to_str());
     }
     let prompt = format!("{plain} and enter the code {code}");
     attempt.progress.ask(&prompt, Some(url.as_str()), AskedBy::ThisProcess);

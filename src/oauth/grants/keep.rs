@@ -75,7 +75,7 @@ pub(crate) async fn keep(
         context.store.remove(&other.provenance_name());
     }
     if obtained == Obtained::SignedIn {
-        info!("signed in");
+        info!("signed in to {}", host(context.http.server()));
         Tabs::forget(&context.store);
         remedies::keep(context, attempt, &tokens);
         warn_of_end(context, &server.issuer, &tokens);

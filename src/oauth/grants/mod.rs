@@ -36,7 +36,7 @@ pub(crate) async fn with_person(context: &Context, attempt: &mut AuthorizationAt
     if offered && !context.settings.surroundings.may_have_browser() {
         match device_code::obtain(context, attempt).await {
             Err(error) if error.is(ErrorCode::AccessDenied) || error.is(ErrorCode::ExpiredToken) => return Err(error),
-            Err(error) => info!("no sign-in with a code: {error}"),
+            Err(error) => info!("cannot sign in with a device code: {error}"),
             signed_in => return signed_in,
         }
     }

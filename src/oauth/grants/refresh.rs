@@ -63,7 +63,7 @@ pub(crate) async fn refresh(
     let _alone = context.refreshing.lock().await;
     let _lock = context.store.lock(Purpose::Tokens).await;
     if let Some(newer) = attempt.newer(context) {
-        debug!("another copy has refreshed the token");
+        debug!("another mcp-remote process has refreshed the access token");
         return Ok(Refreshed::Done(newer));
     }
     // Whoever has removed what was kept has signed out.
@@ -84,7 +84,7 @@ pub(crate) async fn refresh(
     let of = provenance.as_ref().map(|from| from.client_id.as_str());
     let client = client::of_tokens(&context.settings, &context.store, server, of, context.now());
     let Some(client) = client.filter(|_| for_this && context.was_issued_by(&tokens, server, file)) else {
-        info!("the stored sign-in is not for this client, authorization server and resource");
+        info!("not refreshing the stored tokens: they belong to another client, authorization server or resource");
         return Ok(Refreshed::Impossible);
     };
     let _under_way = context.under_way.read().await; // the end of the program waits for it
@@ -106,7 +106,7 @@ pub(crate) async fn refresh(
         && client.origin == Origin::Stored
         && !registrations::was_refused(&context.store, &client)
     {
-        info!("{refused}; refreshing once more in {} s", REPLICA_LAG.as_secs());
+        info!("{refused}{}", report::retrying(1, Some(REPLICA_LAG)));
         sleep(REPLICA_LAG).await;
         answer = send().await;
     }
@@ -123,7 +123,7 @@ pub(crate) async fn refresh(
             registrations::accept(&context.store, &server.issuer, &client, false);
             let Renewed { tokens: renewed, place } = renewed.guard().clone();
             check_type(context, attempt, &renewed)?;
-            info!("the access token was refreshed");
+            info!("refreshed the access token");
             if place == Place::Taken {
                 if let Some(newer) = attempt.newer(context) {
                     return Ok(Refreshed::Done(newer));
@@ -134,7 +134,10 @@ pub(crate) async fn refresh(
                 if from.sign_in.is_empty() {
                     from.sign_in = tokens.digest(); // what npm's sign-in was called so far
                 }
-                if let Err(error) = from.save(&context.store, file, &renewed) {
+                // Where the tokens were not kept, that is reported already.
+                if let Err(error) = from.save(&context.store, file, &renewed)
+                    && !context.held().unkept
+                {
                     report::warn(Code::StoreNotWritable, format!("{error:#}"));
                 }
             }
@@ -158,10 +161,10 @@ pub(crate) async fn refresh(
                 if !is_dead {
                     return Err(refused);
                 }
-                info!("the refresh token is not used any longer: {refused}");
+                info!("no longer using the refresh token: {refused}");
                 return Ok(Refreshed::Impossible);
             }
-            info!("the stored sign-in is over: {refused}");
+            info!("stored credentials are no longer valid: {refused}");
             // Only what is spent for good is removed, and only if it is still what is stored.
             if refused.is(ErrorCode::InvalidGrant) {
                 let stored = Tokens::load(&context.store, file);
@@ -218,7 +221,10 @@ fn keep(context: &Context, file: TokenFile, spent: Tokens, renewed: Arc<Mutex<Re
         let mut renewed = renewed.guard();
         renewed.tokens = renewed.tokens.refreshed(new);
         if !is_unkept && !still_holds(&store, file, &spent) {
-            info!("the tokens in {} are others or gone meanwhile, and stay so", store.path(&file.name()).display());
+            info!(
+                "another program changed or removed {} during the refresh; leaving it unchanged",
+                store.path(&file.name()).display()
+            );
             renewed.place = Place::Taken;
             return renewed.tokens.response();
         }

@@ -235,7 +235,7 @@ impl HttpClient {
         let silent =
             || Error::Network { host: host(url), why: format!("no response within {} s", METADATA_PATIENCE.as_secs()) };
         let answer = tokio::time::timeout(METADATA_PATIENCE, self.follow(url)).await.unwrap_or_else(|_| Err(silent()));
-        let answer = answer.inspect_err(|error| debug!("GET {}: {error}", without_query(url)))?;
+        let answer = answer.inspect_err(|error| debug!("GET {} failed: {error}", without_query(url)))?;
         if let Some(filtered) = answer.filtered(url) {
             return Err(filtered);
         }
@@ -346,7 +346,7 @@ impl HttpClient {
         if self.is_http1_only.swap(true, Relaxed) {
             return false;
         }
-        debug!("HTTP/2 does not work with {} ({}); using HTTP/1.1", host(url), words(error));
+        debug!("HTTP/2 failed with {} ({}); using HTTP/1.1", host(url), words(error));
         fault == Http2Fault::Refused || *method == Method::GET
     }
 

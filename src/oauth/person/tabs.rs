@@ -62,7 +62,7 @@ impl Tabs {
 
     fn save(store: &Store, tabs: Self) {
         if let Err(error) = serde_json::to_vec(&tabs).map_err(Into::into).and_then(|tabs| store.write(TABS, &tabs)) {
-            log::debug!("{error:#}"); // a sign-in that is not kept is told where it matters
+            log::debug!("cannot store the number of opened browser tabs: {error:#}"); // a sign-in that is not kept is told where it matters
         }
     }
 

@@ -62,7 +62,7 @@ pub(crate) async fn discover(
     let is_present = |issuer: &str| present.is_some_and(|present| same_issuer(present, issuer));
     named.sort_by_key(|issuer| !is_present(issuer));
     if named.len() > MOST_ISSUERS {
-        debug!("of {} authorization servers only {MOST_ISSUERS} are looked at", named.len());
+        debug!("the server names {} authorization servers; trying the first {MOST_ISSUERS}", named.len());
         named.truncate(MOST_ISSUERS);
     }
     if named.is_empty() {
@@ -78,7 +78,7 @@ pub(crate) async fn discover(
             Ok(server) => return Ok(Discovered { resource: Some(resource), server }),
             Err(error @ Error::Network { .. }) if is_present(issuer) => return Err(error),
             Err(error) => {
-                debug!("{error}");
+                debug!("skipping the authorization server {}: {error}", one_line(issuer.as_bytes()));
                 reasons.push(error);
             }
         }
@@ -125,7 +125,7 @@ async fn protected_resource(
             Ok(None) => continue,
             // A server that guards all of its paths; only what it names itself is known to be there.
             Err(error @ Error::MetadataRefused { .. }) if !is_advertised => {
-                debug!("{error}");
+                debug!("skipping {}: {error}", without_query(&url));
                 continue;
             }
             Err(error) => {
@@ -137,7 +137,7 @@ async fn protected_resource(
             Ok(found) => found,
             // Many servers answer each path with a page.
             Err(Fault::NotAnObject) if !is_advertised => {
-                debug!("{} is no protected resource metadata: {}", without_query(&url), one_line(&body));
+                debug!("{} is not protected resource metadata: {}", without_query(&url), one_line(&body));
                 continue;
             }
             Err(fault) => {
@@ -198,7 +198,7 @@ async fn confirmed(http: &HttpClient, resource: String, place: &Url) -> String {
         return resource;
     }
     let named = one_line(resource.as_bytes());
-    warn!("its metadata name the resource {named}, which {} does not confirm; asking for {own}", shown(its_own));
+    warn!("the server's metadata names the resource {named}, which {} does not confirm; using {own}", shown(its_own));
     own
 }
 
@@ -289,7 +289,7 @@ pub(crate) async fn published(http: &HttpClient, issuer: &str) -> Result<Authori
         && own.metadata.authorization_endpoint == other.metadata.authorization_endpoint
         && own.metadata.token_endpoint == other.metadata.token_endpoint
     {
-        info!("the authorization server of {issuer} is {}, whose own metadata say the same", own.issuer);
+        info!("using the authorization server {}, which {issuer} refers to", own.issuer);
         return Ok(*own);
     }
     Err(Error::IssuerMismatch {
@@ -335,7 +335,7 @@ async fn documents(http: &HttpClient, issuer: &str) -> Result<Found, Error> {
         let metadata = match Metadata::of(&body) {
             Ok(metadata) => metadata,
             Err(Fault::NotAnObject) => {
-                debug!("{place} is no authorization server metadata: {}", one_line(&body));
+                debug!("{place} is not authorization server metadata: {}", one_line(&body));
                 continue;
             }
             Err(fault) => {
@@ -353,7 +353,7 @@ async fn documents(http: &HttpClient, issuer: &str) -> Result<Found, Error> {
         let issuer = match name {
             Name::Exact | Name::Other => published,
             Name::OtherSlash => {
-                warn!("the issuer is called {issuer} in one place and {published} in the other");
+                warn!("the server spells the issuer {issuer}, but its metadata spells it {published}");
                 published
             }
             Name::SchemeLost | Name::Template => {
@@ -466,7 +466,7 @@ async fn checked(
             *endpoint = match http.address_in(place, what, named).await {
                 Ok(url) => Some(url.into()),
                 Err(error) => {
-                    warn!("{error}; it is left out");
+                    warn!("{error}; not using {what}");
                     None
                 }
             };

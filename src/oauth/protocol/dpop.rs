@@ -127,7 +127,7 @@ fn restrict(file: &Path) {
         if fs::metadata(file).is_ok_and(|there| there.permissions().mode() & 0o077 != 0)
             && let Err(error) = fs::set_permissions(file, fs::Permissions::from_mode(0o600))
         {
-            log::warn!("others on this computer may read {}: {error}", file.display());
+            log::warn!("other users of this computer may be able to read {}: {error}", file.display());
         }
     }
     #[cfg(not(unix))]
@@ -158,7 +158,7 @@ fn make(file: &Path) -> anyhow::Result<(SigningKey, Value)> {
     }
     if !there.is_empty() {
         log::warn!(
-            "{} holds no DPoP key; a new one takes its place, tokens bound to the old one are void",
+            "{} contains no valid DPoP key; creating a new key, which ends all sign-ins that use the old one",
             file.display()
         );
     }

@@ -84,7 +84,7 @@ impl Members {
 /// Returns a member without which a document can be used.
 pub(crate) fn spared<T>(read: Result<Option<T>, Fault>) -> Option<T> {
     read.unwrap_or_else(|fault| {
-        debug!("metadata: {fault}; it is left out");
+        debug!("ignoring a metadata field: {fault}");
         None
     })
 }

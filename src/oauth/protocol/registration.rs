@@ -66,7 +66,7 @@ pub(crate) async fn register(
     match registered {
         // RFC 7591 §2 wants unknown members ignored; some refuse what they do not know.
         Err(error) if error.is(ErrorCode::Other("invalid_client_metadata".to_owned())) => {
-            debug!("{error}; registering with the least");
+            debug!("{error}; registering with the required fields only");
             let least = least(body, own);
             send(http, server, wanted.redirect_uri, endpoint, least).await.map_err(|_| error)
         }

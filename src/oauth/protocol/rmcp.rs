@@ -209,7 +209,7 @@ impl CredentialStore for StoreAdapter {
     }
 
     async fn clear(&self) -> Result<(), AuthError> {
-        warn!("rmcp asks to forget the sign-in; it is kept"); // ours to decide
+        warn!("the OAuth library asked to delete the stored tokens; keeping them"); // ours to decide
         Ok(())
     }
 }

@@ -195,7 +195,7 @@ impl TokenEndpoint {
             let (answer, refusal) = self.post_by(method, url, form.clone()).await?;
             if !refusal.as_ref().is_some_and(Error::is_of_client_authentication) {
                 if first.is_some() {
-                    info!("{} takes the client's authentication as {}", server.issuer, method.words());
+                    info!("{} accepts the client authentication method {}", server.issuer, method.words());
                     *self.method.guard() = Some(method);
                     accepted.call(method);
                 }

@@ -137,7 +137,7 @@ pub(crate) fn prepare(context: &Context, attempt: &mut AuthorizationAttempt) {
         if (always || known.contains(&row.remedy)) && is_open(row.remedy, &context.settings, attempt) {
             if !always {
                 let (words, flag) = words(row.remedy);
-                info!("as it has helped before with {}: {words} ({flag})", server.issuer);
+                info!("signing in with {} {words}, as this worked before ({flag})", server.issuer);
             }
             log_sources(row);
             apply(row.remedy, attempt);
@@ -181,13 +181,13 @@ pub(crate) fn after_refusal(
 ) -> Option<AuthorizationAttempt> {
     let row = against(context, attempt, error)?;
     let (words, flag) = words(row.remedy);
-    let known = row.provider.map_or_else(String::new, |provider| format!("{provider} is known for that: "));
+    let known = row.provider.map_or_else(String::new, |provider| format!(", as {provider} is known to need"));
     // Nothing but the scopes says then whose application the token is for.
     let for_what = match row.remedy {
         Remedy::OmitResource => format!(", for a token with {}", attempt.scopes.join(" ")),
         _ => String::new(),
     };
-    say(context, format!("{error}; {known}trying once more {words}{for_what} ({flag})"));
+    say(context, format!("{error}; trying again {words}{for_what}{known} ({flag})"));
     log_sources(row);
     Some(with(attempt, row.remedy))
 }
@@ -218,9 +218,9 @@ pub(crate) fn after_token_refused(context: &Context, attempt: &AuthorizationAtte
     say(
         context,
         format!(
-            "the server refuses a token that only {} can read; {} is known for that: signing in once more {words} ({flag})",
+            "the server rejected a token that only {} can read; signing in again {words}, as {} is known to need ({flag})",
             attempt.discovered.server.issuer,
-            row.provider.unwrap_or("it"),
+            row.provider.unwrap_or("this provider"),
         ),
     );
     Some(with(attempt, row.remedy))
@@ -236,7 +236,7 @@ pub(crate) fn keep(context: &Context, attempt: &AuthorizationAttempt, tokens: &T
         && is_open(row.remedy, &context.settings, attempt)
     {
         let (words, flag) = words(row.remedy);
-        info!("{} has given no refresh token; the next sign-in is {words} ({flag})", server.issuer);
+        info!("{} issued no refresh token; the next sign-in is {words} ({flag})", server.issuer);
         found.push(row.remedy);
     }
     if !found.is_empty() {
@@ -254,7 +254,7 @@ pub(crate) fn doubt(context: &Context, attempt: &AuthorizationAttempt, error: &E
 fn forget(context: &Context, attempt: &AuthorizationAttempt) {
     let issuer = &attempt.discovered.server.issuer;
     if !Remedies::load(&context.store, issuer, &attempt.scopes).is_empty() {
-        info!("what helped with {issuer} before does not any more, and is forgotten");
+        info!("the workaround that was stored for {issuer} no longer works; removing it");
         Remedies::forget(&context.store);
     }
 }

@@ -291,7 +291,7 @@ pub(crate) fn has_unlisted_s256(server: &AuthorizationServer) -> bool {
     let known = UNLISTED_S256.iter().find(|(issuers, _)| issuers.iter().any(|known| known.is(&issuer)));
     match known.filter(|_| server.metadata.code_challenge_methods_supported.is_none()) {
         Some((_, source)) => {
-            debug!("{} supports S256 without listing it: {source}", server.issuer);
+            debug!("{} supports S256 without advertising it: {source}", server.issuer);
             true
         }
         None => false,

@@ -111,11 +111,9 @@ impl Http {
     pub(crate) fn report_ignored_event(&self, malformed: &Malformed, beginning: &[u8]) {
         let text = one_line(beginning);
         if self.has_ignored_event.swap(true, Relaxed) {
-            debug!("the server sent an event that is {malformed}: {text}");
+            debug!("ignoring an event of the server that is {malformed}: {text}");
         } else {
-            warn!(
-                "ignoring an event of the server that is {malformed}: {text} (further ones are logged with --debug only)"
-            );
+            warn!("ignoring an event of the server that is {malformed}: {text} (only --debug logs further ones)");
         }
     }
 }

@@ -69,13 +69,13 @@ impl Cookies {
             let kept: Vec<_> = pair.chain(parts.filter(counts)).collect();
             let kept = kept.join(";");
             if kept.len() > LONGEST_COOKIE {
-                debug!("a cookie of {} bytes is not kept", kept.len());
+                debug!("ignoring a cookie of {} bytes: the limit is {LONGEST_COOKIE}", kept.len());
                 continue;
             }
             let mut contents = self.jar.guard();
             contents.known.insert(identity(&kept), kept.len());
             if contents.known.len() > MOST_COOKIES || contents.known.values().sum::<usize>() > LONGEST_HEADER {
-                debug!("the server has set more or longer cookies than are kept: the earlier ones go");
+                debug!("the server set more or longer cookies than the limit; dropping the earlier ones");
                 *contents = Contents { known: HashMap::from([(identity(&kept), kept.len())]), ..Contents::default() };
             }
             contents.jar.add_cookie_str(&kept, url);

@@ -29,7 +29,10 @@ use self::{
     memory::Memory,
     opening::Opening,
 };
-use super::error::{Error, Refusal};
+use super::{
+    error::{Error, Refusal},
+    retry::RetryLog,
+};
 use crate::{
     config::{Network, ServerUrl},
     mcp::{
@@ -89,6 +92,8 @@ pub(crate) struct Http {
     is_http1_only: AtomicBool,
     /// An event was reported that is no message.
     has_ignored_event: AtomicBool,
+    /// What failed and is sent again.
+    pub(super) retries: RetryLog,
     /// What is told of connections and challenges.
     pub(super) observer: Observer,
 }
@@ -152,6 +157,7 @@ impl Http {
             headers: all,
             concurrency: ConcurrencyLimit::new(),
             network: network.clone(),
+            retries: RetryLog::default(),
             limit,
             memory: Memory::new(limit),
             has_answered: AtomicBool::new(false),
@@ -180,7 +186,7 @@ impl Http {
                 true
             }
             Err(error) => {
-                debug!("the old connections stay: {error:#}");
+                debug!("keeping the old connections: {error:#}");
                 false
             }
         }
@@ -318,7 +324,7 @@ impl Http {
             };
             resends.url = redirect::follow(&self.server, url, &method, response.status(), target, resends.redirects)?;
             resends.redirects += 1;
-            debug!("HTTP {}: following to {}", response.status().as_u16(), text::url(&resends.url));
+            debug!("HTTP {}: following the redirect to {}", response.status().as_u16(), text::url(&resends.url));
         }
     }
 
@@ -363,8 +369,8 @@ impl Http {
         if may_work || self.is_http1_only.swap(true, Relaxed) {
             return false;
         }
-        let why = words(source);
-        info!("HTTP/2 does not work with this server ({why}); using HTTP/1.1, as --http1 does from the start");
+        let (why, host) = (words(source), text::host(&self.server));
+        info!("HTTP/2 failed with {host} ({why}); using HTTP/1.1, as --http1 does from the start");
         self.renew();
         is_refused || requester != Requester::Request
     }
@@ -402,7 +408,8 @@ impl Http {
             answer = answer => answer?,
             () = starves => {
                     if self.renew_in_place_of(&connections) {
-                        info!("the server takes no further request on this connection; opening another one");
+                        let host = text::host(&self.server);
+                        info!("{host} accepts no further request on this connection; opening another one");
                     }
                     return Err(Error::NotBegun);
             }
@@ -460,7 +467,7 @@ impl Http {
         match authorizer.meet(status, challenge, used, requester, *until).await {
             // The server takes a key and knows no sign-in: its own words say best what it wants.
             Err(oauth::error::Error::NotOffered(why)) => {
-                debug!("no sign-in is offered: {why}");
+                debug!("the server offers no sign-in: {why}");
                 Err(Error::Refused(Box::new(refusal)))
             }
             met => met.map_err(unauthorized),

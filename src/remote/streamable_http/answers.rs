@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use log::{debug, info};
+use log::info;
 use reqwest::{Response, StatusCode, header::HeaderValue};
 use tokio::{sync::watch, time::Instant};
 
@@ -30,7 +30,7 @@ use crate::{
         retry::Backoff,
     },
     sync::LockExt,
-    text::{chain, one_line},
+    text::one_line,
 };
 
 /// Longest pause between tries to resume a stream, which last for `--retry-for`.
@@ -201,20 +201,24 @@ impl StreamableHttp {
         let pause = if stream.empty_resumptions > EMPTY_AND_HASTY { retry.max(Backoff::FIRST) } else { retry };
         let mut pause = pause.max(stream.rest());
         if matches!(error, Error::Broken(_)) {
-            info!("the stream of an answer broke off ({}); resuming it", chain(&error));
+            info!("the response stream was interrupted ({}); resuming it", self.core.sentence(&error));
         }
         let began = Instant::now();
         let mut backoff = Backoff::up_to(LONGEST_RESUMPTION_PAUSE);
         loop {
             tokio::time::sleep(pause).await;
             let error = match self.core.http.listen(&session.headers, Some(&last_id), Requester::Stream).await {
-                Ok(reader) => return Ok(reader),
+                Ok(reader) => {
+                    self.core.http.retries.clear(self.core.http.server());
+                    return Ok(reader);
+                }
                 Err(error) => error,
             };
             pause = retry.max(backoff.pause()).max(error.retry_after().unwrap_or_default());
             if !error.may_pass() || began.elapsed() + pause > self.core.limits.retry_for {
                 return Err(Error::NotResumed(Box::new(error)));
             }
+            self.core.http.retries.retry(&error, self.core.http.server(), pause);
         }
     }
 
@@ -316,10 +320,10 @@ impl StreamableHttp {
     fn begin_session(&self, session_id: Option<HeaderValue>, answer: &Message) {
         match Initialized::read(answer) {
             Initialized::Version(version) => {
-                info!("connected over Streamable HTTP, revision {}", one_line(version.as_bytes()));
+                info!("connected over Streamable HTTP, protocol version {}", one_line(version.as_bytes()));
                 self.session.send_replace(Arc::new(Session::new(&self.core.http, session_id, &version, 0)));
             }
-            Initialized::Error(error) => debug!("the server refuses the session: {}", one_line(error.as_bytes())),
+            Initialized::Error(_) => {} // reported by the loop, which passes the answer on
         }
     }
 }

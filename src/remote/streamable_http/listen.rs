@@ -90,7 +90,7 @@ impl StreamableHttp {
         self.want_get_stream();
         let mut steering = self.steering.subscribe();
         if timeout(STREAM_PATIENCE, steering.wait_for(|steering| steering.settled)).await.is_err() {
-            debug!("the GET stream is not waited for any longer");
+            debug!("no longer waiting for the GET stream");
             self.settle_get_stream();
         }
     }
@@ -169,7 +169,7 @@ impl StreamableHttp {
                     }
                     StreamVerdict::SessionLost(refusal) => {
                         if let Err(error) = self.renew(session, &refusal).await {
-                            warn!("{}", chain(&error));
+                            warn!("cannot replace the lost session: {}", self.core.sentence(&error));
                         }
                         return;
                     }
@@ -185,7 +185,7 @@ impl StreamableHttp {
                 },
             };
             if let Some(error) = &error {
-                debug!("the GET stream: {}", chain(error));
+                debug!("the GET stream was interrupted: {}", chain(error));
             }
             if since.elapsed() > LASTING {
                 backoff = Backoff::up_to(LONGEST_STREAM_PAUSE);

@@ -42,7 +42,6 @@ use crate::{
     },
     message::{Id, Message},
     sync::LockExt,
-    text::chain,
 };
 
 mod answers;
@@ -121,7 +120,7 @@ impl Transport for StreamableHttp {
     }
 
     async fn initialize(&self, initialize: &Message, retry_for: Duration) -> Result<(), Error> {
-        let mut tries = Tries::new(self.core.http.server(), initialize, retry_for);
+        let mut tries = Tries::new(self.core.http.server(), &self.core.http.retries, initialize, retry_for);
         loop {
             match self.establish(initialize).await {
                 Ok(()) => {
@@ -182,10 +181,10 @@ impl Transport for StreamableHttp {
             Ok(_) => session.prove(),
             Err(Error::SessionLost { refusal, .. }) => {
                 if let Err(error) = self.renew(&session, &refusal).await {
-                    warn!("{}", chain(&error));
+                    warn!("cannot replace the lost session: {}", self.core.sentence(&error));
                 }
             }
-            Err(error) => warn!("ping: {}", chain(&error)),
+            Err(error) => warn!("the ping failed: {}", self.core.sentence(&error)),
         }
     }
 

@@ -20,7 +20,6 @@ use crate::{
         handshake::{Initialized, quoted_message},
     },
     status::Disposition,
-    text::chain,
 };
 
 /// What came of a lost session.
@@ -54,7 +53,7 @@ impl StreamableHttp {
             return Ok(Renewal::Pointless);
         }
         let Some(initialize) = self.core.handshake.initialize() else { return Ok(Renewal::Pointless) };
-        info!("the server has lost the session ({refusal}); initializing again");
+        info!("the server lost the session ({refusal}); initializing again");
         let after = self.core.limits.initialize_timeout;
         let made = self.core.timeout_excluding_sign_in(after, self.make_session(&initialize, lost.unproven())).await;
         match made.unwrap_or(Err(Error::Silent { what: "answer to initialize", after })) {
@@ -97,7 +96,7 @@ impl StreamableHttp {
         if let Some(initialized) = self.core.handshake.initialized()
             && let Err(error) = self.post(&initialized, &session).await
         {
-            warn!("the server does not take notifications/initialized: {}", chain(&error));
+            warn!("the server did not accept notifications/initialized: {}", self.core.sentence(&error));
         }
         let new = &session;
         self.core.restore(|request| async move { self.ask(&request, new).await }).await;

@@ -186,11 +186,11 @@ async fn client(
         match probe(context, attempt, &client, redirect_uri).await {
             // It stays the client of the tokens that there are.
             Some((ClientStanding::TooNarrow, _)) if may_be_stale => {
-                info!("{} has registered us for less; registering again", server.issuer);
+                info!("{} registered the client for fewer scopes than needed; registering again", server.issuer);
             }
             Some((_, refusal)) if remedies::are_known(context, attempt, &refusal) => return Err(refusal),
             Some((ClientStanding::Unknown, _)) if may_be_stale => {
-                info!("{} does not know our registration any more; registering again", server.issuer);
+                info!("{} no longer recognizes the client ID; registering again", server.issuer);
                 registrations::refuse(&context.store, &client);
             }
             // The person is asked all the same: there are pages that answer only browsers.

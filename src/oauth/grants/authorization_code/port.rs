@@ -57,7 +57,7 @@ pub(super) async fn bind(context: &Context, attempt: &AuthorizationAttempt) -> R
     let path = client::redirect_path(&context.settings, &context.store, server);
     let place = place(context, &path);
     if let Some(named) = context.settings.callback_port.filter(|named| BLOCKED.contains(named)) {
-        warn!("browsers do not go to port {named}");
+        warn!("browsers block connections to callback port {named}");
     }
     let stored = client::stored_redirect_uris(&context.store, server, &path);
     let stored: Vec<u16> = stored.iter().filter_map(Url::port).collect();
@@ -69,7 +69,7 @@ pub(super) async fn bind(context: &Context, attempt: &AuthorizationAttempt) -> R
             Ok(listener) => {
                 if let (Some(named), true) = (context.settings.callback_port, first.is_some()) {
                     let holder = port_holder::of(named).map(|holder| format!(" by {holder}")).unwrap_or_default();
-                    warn!("port {named} is taken{holder}; using {port}, with a new registration");
+                    warn!("callback port {named} is in use{holder}; using {port} and registering again");
                 }
                 return Ok(match followed {
                     Some(other) => Bound::Beside(listener, other),
@@ -131,7 +131,7 @@ async fn follow(
     port: u16,
     longest: Duration,
 ) -> Followed {
-    info!("another mcp-remote signs in on port {port}; waiting for it");
+    info!("another mcp-remote process is signing in on callback port {port}; waiting for it");
     attempt.progress.another_asks(None);
     let ended = tokio::time::timeout(longest, async {
         loop {

@@ -84,7 +84,7 @@ fn tell_unproven(context: &Context, error: ErrorCode, description: Option<String
 /// Reports that there is a tab.
 pub(super) fn go_on(context: &Context, attempt: &AuthorizationAttempt, url: &Url, by: AskedBy) {
     let server = host(context.http.server());
-    info!("go on signing in to {server} in the tab that is open, or open this address:\n\n    {url}\n");
+    info!("continue signing in to {server} in the open browser tab, or open this URL:\n\n    {url}\n");
     ask(context, attempt, url, by);
 }
 
@@ -100,8 +100,8 @@ pub(super) fn announce(context: &Context, attempt: &AuthorizationAttempt, url: &
         go_on(context, attempt, url, if is_open { AskedBy::EndedProcess } else { AskedBy::ThisProcess });
     } else {
         let server = host(context.http.server());
-        let unless = if context.settings.no_browser { "" } else { ", unless a browser does" };
-        info!("sign in to {server} with {}: open this address{unless}:\n\n    {url}\n", host(url));
+        let unless = if context.settings.no_browser { "" } else { " if no browser opens" };
+        info!("to sign in to {server} with {}, open this URL{unless}:\n\n    {url}\n", host(url));
         let by = if matches!(beside, Beside::Instance(_)) { AskedBy::AnotherInstance } else { AskedBy::ThisProcess };
         ask(context, attempt, url, by);
     }
@@ -126,7 +126,7 @@ pub(super) fn announce(context: &Context, attempt: &AuthorizationAttempt, url: &
 async fn open(context: &Context, url: &Url, port: u16) {
     Tabs::count(&context.store, context.now());
     match browser::open(url, &context.settings.surroundings).await {
-        Ok(()) => info!("a browser is open; waiting for you"),
+        Ok(()) => info!("opened a browser; waiting for you to sign in"),
         Err(none) => {
             Tabs::take_back(&context.store, context.now());
             let server = host(context.http.server());

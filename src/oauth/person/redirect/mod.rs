@@ -275,7 +275,7 @@ async fn serve(shared: Arc<Shared>, sockets: Vec<Weak<TcpListener>>, patience: D
                 }));
             }
             Err(error) => {
-                log::debug!("the redirect listener on port {} pauses: {error}", shared.port);
+                log::debug!("the callback server on port {} pauses: {error}", shared.port);
                 sleep(SHORTAGE).await;
             }
         }
@@ -360,7 +360,7 @@ impl Shared {
         let mut sign_ins = self.sign_ins();
         // RFC 6749 §10.12: without an expected state the redirect is not accepted, whatever else is right.
         let stray = || {
-            log::debug!("ignored a redirect that no sign-in here waits for");
+            log::debug!("ignoring a redirect: no pending sign-in has its state");
             Page::NotWaiting.into()
         };
         let Some(state) = state else {

@@ -110,7 +110,7 @@ impl Browser {
         let Some(mut stream) = self.0.take() else { return };
         // Does not block, and need not: it fits into the buffer of a socket that was not written to.
         if let Err(error) = stream.write_all(&answer.to_bytes(without_body)) {
-            log::debug!("the browser did not take its page: {error}");
+            log::debug!("cannot send the callback page to the browser: {error}");
         }
     }
 }
