@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    cli::{self, Command, Logout, Program, Reader, Usage},
+    cli::{self, Command, Logout, Program, Usage},
     commands,
     compose::Forwarder,
     config::Config,
@@ -56,7 +56,11 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
             match start_with(&introduction(&config, sole, io::stdin().is_terminal()), &config, forward(&config, parent))
             {
                 Ok(()) => ExitCode::SUCCESS,
-                Err(error) => refuse(Reader::Host, &Report::new(Code::BadArguments, format!("{error:#}"), None)),
+                Err(error) => {
+                    let report =
+                        Report { code: Code::BadArguments, sentence: format!("{error:#}"), hint: None, status: None };
+                    refuse(&Usage::of_adapter(report))
+                }
             }
         }
         Ok(Command::Client(config, options)) => end_with(
@@ -81,7 +85,7 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
                 run_to_end(log, &[], commands::finish::run(&finish.store, &mut io::stdout())),
             )
         }
-        Err(Usage { reader, report }) => refuse(reader, &report),
+        Err(usage) => refuse(&usage),
     }
 }
 
@@ -106,8 +110,8 @@ fn end_with(name: &str, done: anyhow::Result<impl Into<ExitCode>>) -> ExitCode {
     }
 }
 
-fn refuse(reader: Reader, report: &Report) -> ExitCode {
-    refusal::refuse(reader, report);
+fn refuse(usage: &Usage) -> ExitCode {
+    refusal::refuse(usage);
     ExitCode::from(USAGE)
 }
 

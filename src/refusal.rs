@@ -9,6 +9,7 @@
 //! - The program ends at the end of input, and without waiting long for a host that asks nothing.
 
 use std::{
+    borrow::Cow,
     io::{self, BufRead, IsTerminal, Write},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     time::{Duration, Instant},
@@ -16,18 +17,45 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{cli::Reader, local::Patient, mcp::method, message::Message, report::Report};
+use crate::{
+    cli::{Reader, Usage},
+    local::Patient, mcp::method, message::Message, report::Report,
+};
 
 /// How long the first request of a host is awaited: hosts send it at once. And how long requests that follow the
 /// answer to `initialize` are answered.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Reports what is wrong with the arguments, and returns when the program may end.
-pub(crate) fn refuse(reader: Reader, report: &Report) {
-    _ = writeln!(io::stderr(), "[{}] mcp-remote: {}", std::process::id(), report.line());
-    if reader == Reader::Host && !io::stdin().is_terminal() {
+/// Reports what is wrong with the arguments, and returns when the program may end. A person reads it in the form of most
+/// programs, and the log of a host gets the same words as one line.
+pub(crate) fn refuse(usage: &Usage) {
+    let Usage { reader, report, text } = usage;
+    let text = if *reader == Reader::Person || io::stderr().is_terminal() || !is_hosts(&io::stdin()) {
+        Cow::from(text)
+    } else {
+        format!("[{}] mcp-remote: {}\n", std::process::id(), report.line()).into()
+    };
+    _ = io::stderr().write_all(text.as_bytes());
+    if *reader == Reader::Host && !io::stdin().is_terminal() {
         answer_requests(report, &lines());
     }
+}
+
+/// Returns whether stdin may come from a host: hosts use pipes and sockets.
+#[cfg(unix)]
+fn is_hosts(stdin: &io::Stdin) -> bool {
+    use std::{
+        fs::File,
+        os::{fd::AsFd as _, unix::fs::FileTypeExt as _},
+    };
+
+    let kind = stdin.as_fd().try_clone_to_owned().and_then(|stdin| File::from(stdin).metadata());
+    kind.is_ok_and(|file| file.file_type().is_fifo() || file.file_type().is_socket())
+}
+
+#[cfg(not(unix))]
+fn is_hosts(stdin: &io::Stdin) -> bool {
+    !stdin.is_terminal()
 }
 
 /// Reads stdin on a thread of its own, which is not joined because a read cannot be canceled.

@@ -4,23 +4,25 @@
 //!
 //! - No message shows the text of a client's information, which may hold a secret.
 
-use std::fs::File;
+use std::{fs::File, path::Path};
 
 use reqwest::Url;
 use serde_json::{Map, Value};
 
-use super::{Environment, flags::Args, headers::expand, mistakes::Mistake, words};
+use super::{Environment, flags::Args, headers::expand, mistakes::{Mistake, unreadable}, words};
 use crate::{
     config::{AssertionSource, Endpoints, Grant, PlainHttp, ServerUrl},
     secret::Secret,
 };
+
+const GIVE_CLIENT: &str = "name a file with the client: --static-oauth-client-info @FILE";
 
 /// At most one of its flags is given, and none alone: clap has seen to that.
 pub(super) fn grant(
     args: &Args,
     client_info: Option<&Secret<Map<String, Value>>>,
     token_endpoint: Option<Url>,
-) -> Result<Grant, String> {
+) -> Result<Grant, Mistake> {
     if args.device_code {
         return Ok(Grant::DeviceCode);
     }
@@ -30,17 +32,18 @@ pub(super) fn grant(
             text.is_some_and(|text| !text.is_empty())
         };
         if !known("client_id") {
-            return Err("--client-credentials needs a client_id: add --static-oauth-client-info @FILE".to_owned());
+            return Err(Mistake::new("--client-credentials needs a client_id", GIVE_CLIENT));
         }
         let key = args.client_key_jwt.clone();
         match &key {
-            // Signing comes later; a wrong name is told at once.
-            Some(path) => _ = File::open(path).map_err(|why| format!("--client-key-jwt {}: {why}", path.display()))?,
+            // Signing comes later, but a wrong name is reported at once.
+            Some(path) => _ = File::open(path).map_err(|error| unreadable("--client-key-jwt", path, &error))?,
             None if known("client_secret") => {}
             None => {
-                return Err("--client-credentials needs a client_secret in --static-oauth-client-info, or a key: \
-                            --client-key-jwt FILE"
-                    .to_owned());
+                return Err(Mistake::new(
+                    "--client-credentials needs a client_secret or a private key",
+                    "add a client_secret to --static-oauth-client-info, or add --client-key-jwt FILE",
+                ));
             }
         }
         return Ok(Grant::ClientCredentials { token_endpoint, key });
@@ -49,9 +52,10 @@ pub(super) fn grant(
         (&args.id_jag_token, &args.id_jag_token_endpoint, &args.id_jag_client_id)
     {
         if client_info.is_none() && args.client_metadata_url.is_none() {
-            return Err("--id-jag-token needs to know who we are to the MCP server's own authorization server: add \
-                        --static-oauth-client-info @FILE"
-                .to_owned());
+            return Err(Mistake::new(
+                "--id-jag-token needs an OAuth client at the MCP server's authorization server",
+                GIVE_CLIENT,
+            ));
         }
         return Ok(Grant::IdJag {
             token: token.clone(),
@@ -65,17 +69,20 @@ pub(super) fn grant(
     if let Some(command) = &args.assertion_command {
         let mut words = words::split(command).map_err(|why| format!("--assertion-command {why}"))?.into_iter();
         let program = words.next().filter(|program| !program.is_empty());
-        let program = program.ok_or("--assertion-command names no program")?;
+        let program = program.ok_or("--assertion-command is empty".to_owned())?;
         return Ok(Grant::WorkloadIdentity(AssertionSource::Command { program, arguments: words.collect() }));
     }
     Ok(Grant::AuthorizationCode)
 }
 
 /// Returns the endpoints that take the place of an authorization server's metadata.
-pub(super) fn endpoints(args: &Args, token: Option<&Url>) -> Result<Option<Endpoints>, String> {
+pub(super) fn endpoints(args: &Args, token: Option<&Url>) -> Result<Option<Endpoints>, Mistake> {
     match (&args.authorization_endpoint, token) {
         (None, Some(_)) if !args.client_credentials => {
-            Err("--token-endpoint goes with --authorization-endpoint or with --client-credentials".to_owned())
+            Err(Mistake::new(
+                "--token-endpoint has no effect alone",
+                "add --authorization-endpoint URL or --client-credentials, or leave it out",
+            ))
         }
         (Some(text), Some(token)) => {
             let authorization = token_endpoint("--authorization-endpoint", text)?;
@@ -91,29 +98,32 @@ pub(super) fn authorize_param(text: &str) -> Result<(String, String), String> {
         ["client_id", "code_challenge", "code_challenge_method", "redirect_uri", "response_type", "state"];
     match text.split_once('=') {
         Some((name, _)) if RESERVED.contains(&name.trim()) => {
-            Err(format!("--authorize-param cannot set {}: the sign-in itself does", name.trim()))
+            Err(format!("--authorize-param cannot set {}, because mcp-remote sets it", name.trim()))
         }
         Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.to_owned())),
-        _ => Err(format!("--authorize-param {text:?} must be NAME=VALUE")),
+        _ => Err(format!("invalid value '{text}' for '--authorize-param <NAME=VALUE>': it has no '='")),
     }
 }
 
 pub(super) fn client_metadata_url(text: &str) -> Result<Url, String> {
-    let fault = |what: &str| format!("--client-metadata-url {text:?} {what}");
-    let url = Url::parse(text.trim()).map_err(|error| fault(&format!("is not a URL: {error}")))?;
+    let fault = |what: &str| format!("invalid value '{text}' for '--client-metadata-url <URL>': {what}");
+    let url = Url::parse(text.trim()).map_err(|error| fault(&format!("it is not a URL ({error})")))?;
     // Client ID Metadata Documents: https, a path, no fragment, no user information.
     if url.scheme() != "https" || url.path() == "/" || url.fragment().is_some() || !url.username().is_empty() {
-        return Err(fault("must be https, with a path, without user and fragment"));
+        return Err(fault("it must begin with https://, with a path, without user and fragment"));
     }
     Ok(url)
 }
 
 /// As it is written: issuers are compared to the letter, but for a slash at the end.
-pub(super) fn issuer(text: &str) -> Result<String, String> {
+pub(super) fn issuer(text: &str) -> Result<String, Mistake> {
     let text = text.trim();
     match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "https" | "http") && url.has_host() => Ok(text.to_owned()),
-        _ => Err(format!("--issuer {text:?} is not a URL: give the issuer as the authorization server names itself")),
+        _ => Err(Mistake::new(
+            format!("invalid value '{text}' for '--issuer <URL>': it is not a URL"),
+            "write the issuer exactly as the authorization server's metadata names it",
+        )),
     }
 }
 
@@ -121,7 +131,7 @@ pub(super) fn sign_in_host(text: &str) -> Result<String, String> {
     // A whole URL is what people have at hand.
     let url = Url::parse(text).ok().filter(Url::has_host).or_else(|| Url::parse(&format!("https://{text}/")).ok());
     let host = url.as_ref().and_then(|url| url.host_str());
-    host.map(ToOwned::to_owned).ok_or_else(|| format!("--sign-in-host {text:?} is not a host name"))
+    host.map(ToOwned::to_owned).ok_or_else(|| format!("invalid value '{text}' for '--sign-in-host <HOST>': it is not a host name"))
 }
 
 pub(super) fn token_endpoint(flag: &str, text: &str) -> Result<Url, String> {
@@ -129,39 +139,37 @@ pub(super) fn token_endpoint(flag: &str, text: &str) -> Result<Url, String> {
     let host = url.host_str().unwrap_or_default();
     // OAuth 2.1 §1.5: only loopback may do without TLS.
     if ServerUrl::parse(text, PlainHttp::ForLoopback).is_err() {
-        return Err(format!("{flag} {host:?} must be https, or http on this machine"));
+        return Err(format!("the URL of {flag} (host '{host}') must begin with https://, or with http:// on this computer"));
     }
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-        return Err(format!("{flag} {host:?} must have no user and no fragment"));
+        return Err(format!("the URL of {flag} (host '{host}') must have no user and no fragment"));
     }
     Ok(url)
 }
 
 pub(super) fn success_url(text: &str, plain_http: PlainHttp) -> Result<Url, String> {
-    let server = ServerUrl::parse(text, plain_http).map_err(|why| format!("--auth-success-url: {why}"))?;
+    let server = ServerUrl::parse(text, plain_http).map_err(|why| format!("the URL of --auth-success-url {why}"))?;
     let url = server.url().clone();
     if !url.username().is_empty() || url.password().is_some() || text.contains(['?', '#']) {
-        return Err("--auth-success-url must have no user, no query and no fragment".to_owned());
+        return Err("the URL of --auth-success-url must have no user, no query and no fragment".to_owned());
     }
     Ok(url)
 }
 
 /// JSON given inline or as `@FILE`. The error never shows the text: it may hold a secret.
-pub(super) fn json_object(flag: &str, text: &str) -> Result<Map<String, Value>, String> {
+pub(super) fn json_object(flag: &str, text: &str) -> Result<Map<String, Value>, Mistake> {
     let read;
     let text = match text.strip_prefix('@') {
         Some(path) => {
-            read = std::fs::read_to_string(path)
-                .map_err(|error| format!("cannot read the file of {flag}, {path}: {error}"))?;
+            read = std::fs::read_to_string(path).map_err(|error| unreadable(flag, Path::new(path), &error))?;
             &read
         }
         None => text,
     };
     serde_json::from_str(text).map_err(|error| {
-        format!(
-            "{flag} is not a JSON object (line {}, column {}); a file avoids quoting trouble: {flag} @FILE",
-            error.line(),
-            error.column()
+        Mistake::new(
+            format!("{flag} is not a JSON object (line {}, column {})", error.line(), error.column()),
+            format!("write the JSON into a file, so that no shell or host changes its quotes: {flag} @FILE"),
         )
     })
 }
@@ -176,7 +184,8 @@ pub(super) fn client_info(text: &str, environment: Environment<'_>) -> Result<Se
         }
     }
     if info.get("client_id").and_then(Value::as_str).is_none_or(str::is_empty) {
-        return Err(format!("{flag} has no client_id").into());
+        let tip = format!("add it: {flag} '{{\"client_id\":\"ID\"}}'");
+        return Err(Mistake::new(format!("{flag} has no client_id"), tip));
     }
     Ok(Secret::new(info))
 }

@@ -2,238 +2,308 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Parser, builder::NonEmptyStringValueParser};
+use clap::{Parser, ValueHint, builder::NonEmptyStringValueParser};
 
 use crate::config::{
     Dpop, Limits, Protocol, TransportStrategy,
+    limits::HEADING as LIMITS,
     values::{positive_seconds, seconds},
 };
 
-pub(super) const CONNECTING: &str = "Connecting";
-pub(super) const NETWORK: &str = "Network";
-pub(super) const SIGN_IN: &str = "Signing in (obtaining authorization)";
-pub(super) const CLIENT: &str = "Who we are to the authorization server";
-pub(super) const LOGS: &str = "Logs and files";
-
-const COMMANDS: &str = "\
-Commands, in the place of the server's address; --help after each says more:
-  mcp-remote login https://example.com/mcp    sign in ahead of time, from a terminal
-  mcp-remote logout https://example.com/mcp   forget a sign-in, revoke its tokens; or --all
-  mcp-remote status                           show who is signed in where, until when
-  mcp-remote-client https://example.com/mcp   tell the connection step by step, show what a server has
-  mcp-remote-client finish                    finish a sign-in whose browser is on another computer";
+pub(super) const CONNECTION: &str = "Connection";
+pub(super) const TLS: &str = "TLS and proxy";
+pub(super) const AUTHENTICATION: &str = "Authentication";
+pub(super) const CLIENT: &str = "OAuth client";
+pub(super) const OUTPUT: &str = "Output";
 
 #[derive(Debug, Parser)]
 #[command(
+    name = "mcp-remote",
     version,
-    about = "Lets an MCP host that can only launch local programs reach a remote MCP server",
-    long_about = "Carries every JSON-RPC message between an MCP host on stdin/stdout and a remote MCP server, over \
-                  Streamable HTTP or the older HTTP+SSE, byte for byte.",
-    after_help = COMMANDS,
+    about = "Connect MCP hosts that only launch local (stdio) servers to remote MCP servers",
+    long_about = "Connect MCP hosts that only launch local (stdio) servers to remote MCP servers.\n\n\
+                  mcp-remote forwards each JSON-RPC message between a host on stdin and stdout and a server, over \
+                  Streamable HTTP or HTTP+SSE. If the server asks for it, mcp-remote signs you in with OAuth.",
     args_override_self = true
 )]
 pub(super) struct Args {
-    /// Address of the remote MCP server: https, or http on this machine
-    #[arg(value_name = "SERVER-URL", index = 1, required = true)]
+    /// URL of the MCP server
+    ///
+    /// It begins with https://, or with http:// if the server is on this computer. User and password in it are sent as
+    /// HTTP Basic authentication.
+    #[arg(value_name = "SERVER-URL", index = 1, required = true, value_hint = ValueHint::Url)]
     pub(super) server_url: Option<String>,
 
-    /// Port of the sign-in redirect [default: derived from the server's address]
-    #[arg(value_name = "CALLBACK-PORT", index = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    /// Port for the OAuth redirect
+    ///
+    /// From 1 to 65535. The default is derived from the server URL.
+    #[arg(value_name = "CALLBACK-PORT", index = 2, value_parser = port)]
     pub(super) callback_port: Option<u16>,
 
-    /// Header for every request to the server; ${NAME} in the value is read from the environment
-    #[arg(long, value_name = "NAME:VALUE", help_heading = CONNECTING)]
+    /// Add a header to every request to the server
+    ///
+    /// Repeatable. In the value, ${NAME} is replaced with the environment variable NAME. Example: --header
+    /// "Authorization:${AUTH}"
+    #[arg(long, value_name = "NAME:VALUE", help_heading = CONNECTION)]
     pub(super) header: Vec<String>,
 
-    /// File with one header a line; blank lines and lines that begin with # are skipped
-    #[arg(long, value_name = "FILE", help_heading = CONNECTING)]
+    /// Read headers from a file, one per line
+    ///
+    /// Repeatable. Blank lines and lines that begin with # are skipped. ${NAME} is replaced as in --header.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = CONNECTION)]
     pub(super) header_file: Vec<PathBuf>,
 
-    /// Allow a server address without TLS that is not on this machine
-    #[arg(long, help_heading = CONNECTING)]
+    /// Allow http:// for a server on another computer
+    ///
+    /// Anyone on the network between can then read your messages and tokens. A server on this computer (localhost,
+    /// 127.0.0.0/8, [::1]) does not need this flag.
+    #[arg(long, help_heading = CONNECTION)]
     pub(super) allow_http: bool,
 
-    /// Which transports to try, in which order
-    #[arg(long, value_name = "STRATEGY", default_value = "http-first", help_heading = CONNECTING)]
+    /// Set which transports to try, in which order
+    #[arg(long, value_name = "STRATEGY", default_value = "http-first", help_heading = CONNECTION)]
     pub(super) transport: TransportStrategy,
 
-    /// Protocol era to speak with the server
-    #[arg(long, value_name = "ERA", default_value = "auto", help_heading = CONNECTING)]
+    /// Set the MCP era to speak with the server
+    #[arg(long, value_name = "ERA", default_value = "auto", help_heading = CONNECTION)]
     pub(super) protocol: Protocol,
 
-    /// Hide tools of this name from the host and refuse calls to them; * stands for anything
-    #[arg(long, value_name = "PATTERN", help_heading = CONNECTING)]
+    /// Hide matching tools and reject calls to them
+    ///
+    /// Repeatable. In the pattern, * matches any characters. Example: --ignore-tool "delete_*"
+    #[arg(long, value_name = "PATTERN", help_heading = CONNECTION)]
     pub(super) ignore_tool: Vec<String>,
 
-    /// Do not keep the server's cookies
-    #[arg(long, help_heading = CONNECTING)]
+    /// Ignore the server's cookies
+    #[arg(long, help_heading = CONNECTION)]
     pub(super) disable_cookies: bool,
 
-    /// Trust these certificates too (PEM), on top of the operating system's
-    #[arg(long, value_name = "FILE", help_heading = NETWORK)]
+    /// Trust additional CA certificates (PEM file)
+    ///
+    /// Repeatable. These certificates are trusted in addition to those of the operating system. The environment variables
+    /// NODE_EXTRA_CA_CERTS and SSL_CERT_FILE name such files too.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = TLS)]
     pub(super) ca_cert: Vec<PathBuf>,
 
-    /// Client certificate chain (PEM)
-    #[arg(long, value_name = "FILE", requires = "client_key", help_heading = NETWORK)]
+    /// Present a client certificate (PEM file)
+    ///
+    /// The file holds the certificate chain. Needs --client-key.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "client_key", help_heading = TLS)]
     pub(super) client_cert: Option<PathBuf>,
 
-    /// Key of the client certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "client_cert", help_heading = NETWORK)]
+    /// Use this private key for --client-cert (PEM file)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "client_cert", help_heading = TLS)]
     pub(super) client_key: Option<PathBuf>,
 
-    /// Proxy to the server: http://, https:// or socks5:// [default: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY]
-    #[arg(long, value_name = "URL", help_heading = NETWORK)]
+    /// Connect through this proxy
+    ///
+    /// The URL begins with http://, https:// or socks5://. Write user and password into it: http://USER:PASSWORD@HOST:PORT.
+    /// The default is the environment variable HTTPS_PROXY, HTTP_PROXY or ALL_PROXY. Hosts in NO_PROXY and servers on this
+    /// computer are reached without a proxy.
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url, help_heading = TLS)]
     pub(super) proxy: Option<String>,
 
-    /// Accepted for npm's sake: the proxy variables are always honoured
-    #[arg(long, help_heading = NETWORK)]
+    /// Accept the npm package's flag for proxy variables
+    ///
+    /// It has no effect, because mcp-remote always uses the proxy variables.
+    #[arg(long, hide = true, help_heading = TLS)]
     pub(super) enable_proxy: bool,
 
-    /// Use IPv4 only
-    #[arg(long, help_heading = NETWORK)]
+    /// Connect over IPv4 only
+    #[arg(long, help_heading = TLS)]
     pub(super) ipv4: bool,
 
     /// Use HTTP/1.1 only
-    #[arg(long, help_heading = NETWORK)]
+    #[arg(long, help_heading = TLS)]
     pub(super) http1: bool,
 
-    /// Time for a connection to come about
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = positive_seconds, help_heading = NETWORK)]
+    /// Limit the time to establish a connection
+    ///
+    /// In seconds. Fractions are allowed.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = positive_seconds, help_heading = LIMITS)]
     pub(super) connect_timeout: Duration,
 
-    /// Time for the server to begin its answer; 0 waits for ever
-    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds, help_heading = NETWORK)]
+    /// Limit the wait for the server's response headers
+    ///
+    /// In seconds. 0 disables the limit.
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds, help_heading = LIMITS)]
     pub(super) headers_timeout: Duration,
 
-    /// Longest silence inside an answer or an event stream; 0 waits for ever
-    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds, help_heading = NETWORK)]
+    /// Limit the idle time of responses and event streams
+    ///
+    /// In seconds. 0 disables the limit.
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds, help_heading = LIMITS)]
     pub(super) body_timeout: Duration,
+
+    /// Limit how long initialize waits for you to sign in
+    ///
+    /// In seconds. It applies to --start wait and to mcp-remote client. Other requests wait 45 seconds at most. The
+    /// sign-in itself stays open longer.
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = positive_seconds, help_heading = LIMITS)]
+    pub(super) auth_timeout: Duration,
 
     #[command(flatten)]
     pub(super) limits: Limits,
 
-    /// Host name in the redirect URI
-    #[arg(long, value_name = "NAME", default_value = if cfg!(windows) { "127.0.0.1" } else { "localhost" }, help_heading = SIGN_IN)]
-    pub(super) host: String,
+    /// Print the sign-in URL, but open no browser
+    #[arg(long, help_heading = AUTHENTICATION)]
+    pub(super) no_browser: bool,
 
-    /// Path in the redirect URI
-    #[arg(long, value_name = "PATH", default_value = "/oauth/callback", value_parser = callback_path, help_heading = SIGN_IN)]
-    pub(super) callback_path: String,
+    /// Sign in with a code on another device
+    ///
+    /// The authorization server must support the device authorization grant (RFC 8628).
+    #[arg(long, group = "grant", help_heading = AUTHENTICATION)]
+    pub(super) device_code: bool,
 
-    /// With --start wait, and in mcp-remote-client, how long initialize waits for a person to sign in; other requests are
-    /// held 45 s at most, and the sign-in stays open after that
-    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = positive_seconds, help_heading = SIGN_IN)]
-    pub(super) auth_timeout: Duration,
+    /// Sign in as a service account (client credentials)
+    ///
+    /// Needs --static-oauth-client-info with a client_secret, or with --client-key-jwt.
+    #[arg(long, group = "grant", help_heading = AUTHENTICATION)]
+    pub(super) client_credentials: bool,
 
-    /// Where the browser goes after signing in
-    #[arg(long, value_name = "URL", help_heading = SIGN_IN)]
-    pub(super) auth_success_url: Option<String>,
+    /// Sign in as a workload, with an assertion from a file
+    ///
+    /// Experimental. mcp-remote reads the file again for each token, because platforms replace it.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, group = "grant", help_heading = AUTHENTICATION)]
+    pub(super) assertion_file: Option<PathBuf>,
 
-    /// Resource indicator to ask a token for [default: what the server publishes]
-    #[arg(long, value_name = "URI", help_heading = SIGN_IN)]
+    /// Sign in as a workload, with an assertion from a command
+    ///
+    /// Experimental. The command prints the assertion. It is started without a shell. Example: --assertion-command "gcloud
+    /// auth print-identity-token"
+    #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString, group = "grant", help_heading = AUTHENTICATION)]
+    pub(super) assertion_command: Option<String>,
+
+    /// Sign in through a company identity provider (ID-JAG)
+    ///
+    /// The file holds your ID token from that identity provider. Needs --id-jag-token-endpoint and --id-jag-client-id.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, group = "grant", requires = "id_jag_token_endpoint", help_heading = AUTHENTICATION)]
+    pub(super) id_jag_token: Option<PathBuf>,
+
+    /// Set the token endpoint of the identity provider
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url, requires = "id_jag_client_id", help_heading = AUTHENTICATION)]
+    pub(super) id_jag_token_endpoint: Option<String>,
+
+    /// Set the client ID at the identity provider
+    #[arg(long, value_name = "ID", requires = "id_jag_token", value_parser = NonEmptyStringValueParser::new(), help_heading = AUTHENTICATION)]
+    pub(super) id_jag_client_id: Option<String>,
+
+    /// Set the authorization endpoint
+    ///
+    /// For an authorization server that publishes no metadata. Needs --token-endpoint and --static-oauth-client-info.
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url, requires = "token_endpoint", requires = "static_oauth_client_info", conflicts_with = "grant", help_heading = AUTHENTICATION)]
+    pub(super) authorization_endpoint: Option<String>,
+
+    /// Set the token endpoint
+    ///
+    /// Goes with --authorization-endpoint or --client-credentials.
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url, help_heading = AUTHENTICATION)]
+    pub(super) token_endpoint: Option<String>,
+
+    /// Add a parameter to the authorization request
+    ///
+    /// Repeatable. Example: --authorize-param prompt=select_account
+    #[arg(long, value_name = "NAME=VALUE", help_heading = AUTHENTICATION)]
+    pub(super) authorize_param: Vec<String>,
+
+    /// Set the resource indicator of the token (RFC 8707)
+    ///
+    /// The default is the resource that the server publishes.
+    #[arg(long, value_name = "URI", value_hint = ValueHint::Url, help_heading = AUTHENTICATION)]
     pub(super) resource: Option<String>,
 
     /// Send no resource indicator
-    #[arg(long, help_heading = SIGN_IN)]
+    #[arg(long, help_heading = AUTHENTICATION)]
     pub(super) disable_resource_parameter: bool,
 
-    /// Parameter to add to the authorization request
-    #[arg(long, value_name = "NAME=VALUE", help_heading = SIGN_IN)]
-    pub(super) authorize_param: Vec<String>,
-
-    /// Send the id token in place of the access token
-    #[arg(long, help_heading = SIGN_IN)]
+    /// Send the ID token instead of the access token
+    #[arg(long, help_heading = AUTHENTICATION)]
     pub(super) use_id_token: bool,
 
-    /// Never open a browser; print the address to open
-    #[arg(long, help_heading = SIGN_IN)]
-    pub(super) no_browser: bool,
-
-    /// Follow a server on the internet to an authorization server in a private network
-    #[arg(long, help_heading = SIGN_IN)]
-    pub(super) allow_private_addresses: bool,
-
-    /// Authorization server that may get the client's secrets and assertions, as its metadata name it; another one that
-    /// the server names is refused
-    #[arg(long, value_name = "URL", help_heading = SIGN_IN)]
-    pub(super) issuer: Option<String>,
-
-    /// Host of a sign-in page that is not on the site of its authorization server; may be repeated
-    #[arg(long, value_name = "HOST", help_heading = SIGN_IN)]
-    pub(super) sign_in_host: Vec<String>,
-
-    /// Go on where the authorization server does not list the PKCE method S256, which is sent in any case
-    #[arg(long, help_heading = SIGN_IN)]
-    pub(super) assume_pkce: bool,
-
-    /// Bind tokens to a key of ours (experimental): where the server asks for it, always, or never
-    #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = SIGN_IN)]
+    /// Bind tokens to a key (DPoP, experimental)
+    #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = AUTHENTICATION)]
     pub(super) dpop: Dpop,
 
-    /// Sign in with a code on another device
-    #[arg(long, group = "grant", help_heading = SIGN_IN)]
-    pub(super) device_code: bool,
+    /// Require this authorization server
+    ///
+    /// mcp-remote sends client secrets and assertions to no other authorization server. Write the issuer exactly as the
+    /// metadata of that authorization server names it.
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url, help_heading = AUTHENTICATION)]
+    pub(super) issuer: Option<String>,
 
-    /// Sign in as a program, without a person: with the client_secret of --static-oauth-client-info, or with a key
-    #[arg(long, group = "grant", help_heading = SIGN_IN)]
-    pub(super) client_credentials: bool,
+    /// Allow a sign-in page on this host
+    ///
+    /// Repeatable. Without it, the sign-in page must be on the site of its authorization server.
+    #[arg(long, value_name = "HOST", value_hint = ValueHint::Hostname, help_heading = AUTHENTICATION)]
+    pub(super) sign_in_host: Vec<String>,
 
-    /// Private key (PEM) in place of a client_secret for --client-credentials
-    #[arg(long, value_name = "FILE", requires = "client_credentials", help_heading = SIGN_IN)]
-    pub(super) client_key_jwt: Option<PathBuf>,
+    /// Allow an authorization server on a private network
+    ///
+    /// Without it, a server on the internet cannot point mcp-remote to private IP addresses.
+    #[arg(long, help_heading = AUTHENTICATION)]
+    pub(super) allow_private_addresses: bool,
 
-    /// Token endpoint for --client-credentials or --authorization-endpoint
-    #[arg(long, value_name = "URL", help_heading = SIGN_IN)]
-    pub(super) token_endpoint: Option<String>,
+    /// Continue if PKCE S256 is not advertised
+    ///
+    /// mcp-remote always sends a PKCE challenge. Without this flag, it requires that the authorization server advertises S256.
+    #[arg(long, help_heading = AUTHENTICATION)]
+    pub(super) assume_pkce: bool,
 
-    /// Authorization endpoint of an authorization server that publishes no metadata; with --token-endpoint and
-    /// --static-oauth-client-info
-    #[arg(long, value_name = "URL", requires = "token_endpoint", requires = "static_oauth_client_info", conflicts_with = "grant", help_heading = SIGN_IN)]
-    pub(super) authorization_endpoint: Option<String>,
+    /// Redirect the browser here after the sign-in
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url, help_heading = AUTHENTICATION)]
+    pub(super) auth_success_url: Option<String>,
 
-    /// Sign in through the company's identity provider: file with the person's identity token there
-    #[arg(long, value_name = "FILE", group = "grant", requires = "id_jag_token_endpoint", help_heading = SIGN_IN)]
-    pub(super) id_jag_token: Option<PathBuf>,
+    /// Store sign-ins in this folder
+    ///
+    /// The default is the environment variable MCP_REMOTE_CONFIG_DIR, or else ~/.mcp-auth.
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath, help_heading = AUTHENTICATION)]
+    pub(super) config_dir: Option<PathBuf>,
 
-    /// Token endpoint of that identity provider
-    #[arg(long, value_name = "URL", requires = "id_jag_client_id", help_heading = SIGN_IN)]
-    pub(super) id_jag_token_endpoint: Option<String>,
-
-    /// Who we are to that identity provider
-    #[arg(long, value_name = "ID", requires = "id_jag_token", value_parser = NonEmptyStringValueParser::new(), help_heading = SIGN_IN)]
-    pub(super) id_jag_client_id: Option<String>,
-
-    /// Sign in as a workload (experimental): file with the platform's assertion, read afresh each time
-    #[arg(long, value_name = "FILE", group = "grant", help_heading = SIGN_IN)]
-    pub(super) assertion_file: Option<PathBuf>,
-
-    /// The same with a program that prints the assertion (experimental); started without a shell
-    #[arg(long, value_name = "COMMAND", group = "grant", help_heading = SIGN_IN)]
-    pub(super) assertion_command: Option<String>,
-
-    /// Members to add to the client registration: JSON, or @FILE
-    #[arg(long, value_name = "JSON", help_heading = CLIENT)]
-    pub(super) static_oauth_client_metadata: Option<String>,
-
-    /// Registration made elsewhere, with client_id and client_secret: JSON, or @FILE; ${NAME} is read from the environment
+    /// Use an OAuth client that is already registered
+    ///
+    /// A JSON object with client_id and, if the client has one, client_secret, or @FILE. ${NAME} is replaced with the
+    /// environment variable NAME. Example: --static-oauth-client-info @client.json
     #[arg(long, value_name = "JSON", help_heading = CLIENT)]
     pub(super) static_oauth_client_info: Option<String>,
 
-    /// Address of a client id metadata document
-    #[arg(long, value_name = "URL", help_heading = CLIENT)]
+    /// Add members to the client registration
+    ///
+    /// A JSON object, or @FILE. A scope in it is requested in the sign-in. Example: --static-oauth-client-metadata
+    /// '{"scope":"files:read"}'
+    #[arg(long, value_name = "JSON", help_heading = CLIENT)]
+    pub(super) static_oauth_client_metadata: Option<String>,
+
+    /// Use a client ID metadata document
+    ///
+    /// The URL begins with https:// and has a path.
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url, help_heading = CLIENT)]
     pub(super) client_metadata_url: Option<String>,
 
-    /// Say more, with times, also to a file in the store's folder
-    #[arg(long, help_heading = LOGS)]
+    /// Authenticate with this private key (PEM file)
+    ///
+    /// Replaces the client_secret of --client-credentials (private_key_jwt). The key is P-256, P-384, Ed25519 or RSA.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "client_credentials", help_heading = CLIENT)]
+    pub(super) client_key_jwt: Option<PathBuf>,
+
+    /// Set the host name in the redirect URI
+    ///
+    /// The default is localhost, on Windows 127.0.0.1.
+    #[arg(long, value_name = "NAME", default_value = if cfg!(windows) { "127.0.0.1" } else { "localhost" }, hide_default_value = true, help_heading = CLIENT)]
+    pub(super) host: String,
+
+    /// Set the path in the redirect URI
+    #[arg(long, value_name = "PATH", default_value = "/oauth/callback", value_parser = callback_path, help_heading = CLIENT)]
+    pub(super) callback_path: String,
+
+    /// Log every step, also to a file
+    ///
+    /// The file is HASH_debug.log in the folder of --config-dir. The log has no message bodies, headers, tokens or keys.
+    #[arg(long, help_heading = OUTPUT)]
     pub(super) debug: bool,
 
-    /// Say nothing on stderr
-    #[arg(long, help_heading = LOGS)]
+    /// Log nothing to stderr
+    #[arg(long, help_heading = OUTPUT)]
     pub(super) silent: bool,
-
-    /// Folder of stored sign-ins [default: MCP_REMOTE_CONFIG_DIR, or ~/.mcp-auth]
-    #[arg(long, value_name = "FOLDER", help_heading = LOGS)]
-    pub(super) config_dir: Option<PathBuf>,
 }
 
 /// The arguments that say which stored sign-in is meant: npm's hash is over these.
@@ -255,6 +325,10 @@ const NAMING: [&str; 12] = [
 /// Returns whether an argument says which stored sign-in is meant.
 pub(super) fn names_sign_in(arg: &clap::Arg) -> bool {
     NAMING.contains(&arg.get_id().as_str())
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    text.parse().ok().filter(|port| *port != 0).ok_or_else(|| "not a valid port (1 to 65535)".to_owned())
 }
 
 fn callback_path(text: &str) -> Result<String, String> {

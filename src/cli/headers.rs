@@ -10,7 +10,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use super::{
     Environment,
     flags::Args,
-    mistakes::{Mistake, is_name},
+    mistakes::{Mistake, is_name, unreadable},
 };
 use crate::{config::UserInfo, secret::Secret};
 
@@ -44,14 +44,13 @@ pub(super) struct WrittenHeader {
     place: String,
 }
 
-pub(super) fn headers(args: &Args) -> Result<Vec<WrittenHeader>, String> {
+pub(super) fn headers(args: &Args) -> Result<Vec<WrittenHeader>, Mistake> {
     let mut written = Vec::new();
     for header in &args.header {
         written.push(split_header(header, "--header".to_owned())?);
     }
     for path in &args.header_file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| format!("cannot read --header-file {}: {error}", path.display()))?;
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable("--header-file", path, &error))?;
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
             if !line.is_empty() && !line.starts_with('#') {
@@ -62,21 +61,22 @@ pub(super) fn headers(args: &Args) -> Result<Vec<WrittenHeader>, String> {
     Ok(written)
 }
 
-fn split_header(text: &str, place: String) -> Result<WrittenHeader, String> {
+fn split_header(text: &str, place: String) -> Result<WrittenHeader, Mistake> {
     let text = unquoted(text);
     let Some((name, value)) = text.split_once(':') else {
-        return Err(format!("{place} is no header: it must be NAME:VALUE"));
+        let tip = "write name and value with a colon between them, such as \"Authorization:${AUTH}\"";
+        return Err(Mistake::new(format!("{place} is not a header of the form NAME:VALUE"), tip));
     };
     if HeaderName::from_bytes(name.as_bytes()).is_err() {
-        return Err(format!("{place} is no header: its name has a character that no header name may have"));
+        return Err(format!("{place} is not a header: its name has a character that header names cannot have").into());
     }
     if CLIENTS_OWN.iter().any(|own| name.eq_ignore_ascii_case(own)) {
         let instead = match name.to_ascii_lowercase().as_str() {
-            "host" => "write that host into the server's URL instead",
+            "host" => "write that host into the server URL instead",
             "proxy-authorization" => "write user and password into the proxy's URL instead",
             _ => "leave it out",
         };
-        return Err(format!("{place} gives {name}, which only mcp-remote itself can set: {instead}"));
+        return Err(Mistake::new(format!("{place} gives {name}, which only mcp-remote itself can set"), instead));
     }
     Ok(WrittenHeader { name: name.to_owned(), value: value.trim_start().to_owned(), place })
 }
@@ -99,7 +99,7 @@ pub(super) fn expanded(written: &[WrittenHeader], environment: Environment<'_>) 
         let (Ok(name), Ok(mut value)) =
             (HeaderName::from_bytes(header.name.as_bytes()), HeaderValue::from_bytes(text.as_bytes()))
         else {
-            return Err(format!("the value of {} has a character that no header value may have", place()).into());
+            return Err(format!("the value of {} has a character that header values cannot have", place()).into());
         };
         // `Bearer` and nothing is what an empty variable leaves, or a host that cuts at the space.
         let is_bare = BARE_SCHEMES.iter().any(|scheme| text.eq_ignore_ascii_case(scheme));
@@ -151,7 +151,7 @@ pub(super) fn basic(UserInfo { user, password }: &UserInfo) -> Result<HeaderValu
     let pair = [percent_decoded(user.expose()), b":".to_vec(), percent_decoded(password.expose())].concat();
     let pair = Secret::new(BASE64_STANDARD.encode(pair));
     let mut value = HeaderValue::from_str(&format!("Basic {}", pair.expose()))
-        .map_err(|_| "the user in the server's URL cannot be sent".to_owned())?;
+        .map_err(|_| "the user in the server URL has a character that cannot be sent".to_owned())?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -1,38 +1,49 @@
-//! Arguments that cannot be understood, each told in one sentence that says what to write instead.
+//! Arguments that cannot be understood: what is wrong in one sentence, and a tip with the text to type.
 //!
 //! # Invariants
 //!
 //! - A value that may be a piece of a secret is not shown, such as what a host has cut off a header.
 
-use std::{borrow::Cow, error::Error, ffi::OsString};
+use std::{borrow::Cow, error::Error, ffi::OsString, io, path::Path};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use reqwest::Url;
 
-use super::Verb;
+use super::{Verb, suggestions};
 use crate::{
-    report::{Code, Report, catalogue::SPELL_VARIABLE},
-    text::printable,
+    config::is_loopback,
+    report::{
+        Code, Report,
+        catalogue::{LEAVE_OUT_NPX, SPELL_VARIABLE},
+    },
+    text::{self, printable},
 };
 
-const COMMAND_FIRST: &str =
-    "the server's address comes first; only a command goes before it: mcp-remote login https://example.com/mcp";
+/// What a person types who starts a command and is not the host.
+const QUOTE_VALUES: &str = "quote a value that has a space: --header \"Authorization:Bearer KEY\"";
+const NEITHER: &str = "the first argument is neither a server URL nor a command";
 
-/// What is wrong, and as which failure of the catalogue it is told.
+/// What is wrong, and as which failure of the catalogue it is reported.
 #[derive(Debug)]
 pub(super) struct Mistake {
     code: Code,
     sentence: String,
-    /// What to do, if that is more exact than what the catalogue says.
-    tip: Option<&'static str>,
+    /// What to do. Without it, the catalogue says it, except for [`Code::BadArguments`].
+    tip: Option<Cow<'static, str>>,
 }
 
 impl Mistake {
+    /// A mistake with a tip.
+    pub(super) fn new(sentence: impl Into<String>, tip: impl Into<Cow<'static, str>>) -> Self {
+        Self { code: Code::BadArguments, sentence: sentence.into(), tip: Some(tip.into()) }
+    }
+
     /// The host has cut or quoted the arguments.
     pub(super) fn mangled(sentence: impl Into<String>) -> Self {
         Self { code: Code::MangledArguments, sentence: sentence.into(), tip: None }
     }
 
-    /// A variable that an argument names does not reach us.
+    /// A variable that an argument names does not reach this program.
     pub(super) fn not_set(place: &str, variable: &str) -> Self {
         match variable {
             // The default may be a secret, and is not shown.
@@ -47,7 +58,7 @@ impl Mistake {
     /// A placeholder is spelled as another program wants it.
     pub(super) fn other_spelling(place: &str, spelling: &str) -> Self {
         let sentence = format!("{place} has a placeholder of the form {spelling}, which mcp-remote does not replace");
-        Self { code: Code::VariableNotSet, sentence, tip: Some(SPELL_VARIABLE) }
+        Self { code: Code::VariableNotSet, sentence, tip: Some(SPELL_VARIABLE.into()) }
     }
 
     /// A variable that an argument names is there and empty.
@@ -57,7 +68,28 @@ impl Mistake {
     }
 
     pub(super) fn report(self) -> Report {
-        Report::new(self.code, printable(&self.sentence), self.tip)
+        let hint = match self.code {
+            Code::BadArguments => self.tip.map(|tip| printable(&tip)),
+            code => Some(self.tip.map_or_else(|| code.entry().action.to_owned(), |tip| printable(&tip))),
+        };
+        Report { code: self.code, sentence: printable(&self.sentence), hint, status: None }
+    }
+}
+
+/// Returns the one form for every file that cannot be read.
+pub(super) fn unreadable(flag: &str, path: &Path, error: &io::Error) -> Mistake {
+    let reason = match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        io::ErrorKind::InvalidData => "it is not text in UTF-8".to_owned(),
+        _ => text::deepest(error),
+    };
+    let sentence = format!("cannot read {} ({flag}): {reason}", path.display());
+    let is_relative = error.kind() == io::ErrorKind::NotFound && !path.is_absolute();
+    match is_relative {
+        true => Mistake::new(sentence, "write the absolute path, because a host may start mcp-remote in any folder"),
+        false => sentence.into(),
     }
 }
 
@@ -74,12 +106,14 @@ pub(super) fn is_name(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// Says so where the first word looks like a command and is none here. It is not shown: it might be a
-/// piece of a header that a host has cut.
-pub(super) fn no_command(arguments: &[OsString]) -> Option<String> {
+/// Returns what is wrong if the first argument looks like a command and is not one here.
+pub(super) fn no_command(arguments: &[OsString]) -> Option<Mistake> {
     let word = arguments.first()?.to_str()?;
     if word.starts_with('-') || !word.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-') {
         return None;
+    }
+    if let Some(mistake) = word_of_other_programs(word) {
+        return Some(mistake);
     }
     let commands = clap::Command::new("mcp-remote").no_binary_name(true);
     let commands = commands.subcommands(Verb::NAMED.map(|(name, _)| clap::Command::new(name)));
@@ -92,13 +126,19 @@ pub(super) fn no_command(arguments: &[OsString]) -> Option<String> {
     };
     // clap's measure alone takes `localhost` for `logout`.
     let near = nearest.len().abs_diff(word.len()) <= 2;
-    let (_, meant) = Verb::NAMED.into_iter().find(|(name, _)| near && *name == nearest)?;
-    let meant = meant.name();
-    Some(format!("the first argument is neither a server's address nor a command here; did you mean {meant}?"))
+    let (name, meant) = Verb::NAMED.into_iter().find(|(name, _)| near && *name == nearest)?;
+    let command = if name == "mcp-remote-client" { name } else { meant.name() };
+    // The word is not shown, because it may be a piece of a header that a host has cut.
+    Some(Mistake::new(NEITHER, format!("a similar command exists: '{command}'")))
+}
+
+fn word_of_other_programs(word: &str) -> Option<Mistake> {
+    let tip = suggestions::for_word(&word.to_ascii_lowercase())?;
+    Some(Mistake::new(format!("unrecognized command '{word}'"), tip))
 }
 
 /// Signs of a host that splits or quotes arguments badly.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mangled {
     /// A header's value ended up outside of it.
     Split,
@@ -119,99 +159,177 @@ pub(super) fn mangled(arguments: &[OsString]) -> Option<Mangled> {
     texts.iter().any(stray).then_some(Mangled::Quoted)
 }
 
-/// A whole command line in the place of the address. What is wrong is said without the text: it may
-/// hold a secret.
-pub(super) fn glued(url: &str) -> Option<Mistake> {
-    if url.contains(char::is_whitespace) {
-        Some(Mistake::mangled("the server's address contains a space"))
-    } else if url.starts_with(['"', '\'']) || url.ends_with(['"', '\'']) {
-        Some(Mistake::mangled("the server's address has quotes around it"))
-    } else if Verb::NAMED.iter().any(|(name, _)| *name == url) {
-        Some(COMMAND_FIRST.to_owned().into())
-    } else {
+/// Returns what is wrong with a text that cannot be a server URL. The text is not shown as it is, because it may hold a
+/// secret.
+pub(super) fn no_url(text: &str) -> Option<Mistake> {
+    if text.contains(char::is_whitespace) {
+        Some(Mistake::mangled("the server URL contains a space"))
+    } else if text.starts_with(['"', '\'']) || text.ends_with(['"', '\'']) {
+        Some(Mistake::mangled("the server URL has quotes around it"))
+    } else if Verb::NAMED.iter().any(|(name, _)| *name == text) {
+        Some(command_late(text))
+    } else if text.contains("://") || text.starts_with('{') {
         None
+    } else if let Some(url) = with_scheme(text) {
+        Some(Mistake::new("the server URL has no scheme", format!("did you mean {}", text::url(&url))))
+    } else {
+        let tip = "begin the server URL with https://, or see the commands: mcp-remote -h";
+        Some(word_of_other_programs(text).unwrap_or_else(|| Mistake::new(NEITHER, tip)))
     }
 }
 
-/// What clap found.
+/// Returns the URL that is meant by a text without a scheme: a host that can be one, perhaps a port and a path.
+fn with_scheme(text: &str) -> Option<Url> {
+    let text = text.trim_start_matches('/');
+    let url = Url::parse(&format!("https://{text}")).ok()?;
+    let host = url.host_str()?;
+    let is_local = is_loopback(&url);
+    // The last label of a name on the internet has letters only. A token with dots has others there.
+    let is_public = host.rsplit_once('.').is_some_and(|(name, last)| {
+        !name.is_empty() && (2..=24).contains(&last.len()) && last.bytes().all(|byte| byte.is_ascii_alphabetic())
+    });
+    let is_address = host.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok();
+    if !(is_local || is_public || is_address || url.port().is_some()) {
+        return None;
+    }
+    if is_local { Url::parse(&format!("http://{text}")).ok() } else { Some(url) }
+}
+
+fn command_late(name: &str) -> Mistake {
+    let tip = match Verb::NAMED.into_iter().find(|(named, _)| *named == name) {
+        Some((_, verb)) => format!("begin with the command: {}", verb.example()),
+        None => "begin with the command: mcp-remote login https://example.com/mcp".to_owned(),
+    };
+    Mistake::new(format!("the command '{name}' must be the first argument"), tip)
+}
+
+/// Returns what clap found.
 pub(super) fn mistake(error: &clap::Error, verb: Verb, mangled: Option<Mangled>) -> Mistake {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
         _ => None,
     };
-    // Without the value's name, and the address as one speaks of it.
-    let flag = |argument: &str| match argument.split([' ', '=']).next().unwrap_or_default() {
-        "[SERVER-URL]" | "<SERVER-URL>" => "a server's address".to_owned(),
-        flag => flag.to_owned(),
-    };
     let argument = context(ContextKind::InvalidArg).unwrap_or_default();
-    let mut cut = mangled.is_some();
-    let told = match error.kind() {
-        // What is left of `npx -y mcp-remote URL`, with our path in the place of npx.
-        ErrorKind::UnknownArgument if argument == "-y" => {
-            "unknown flag -y, which is npx's: leave out \"-y\" and \"mcp-remote\" before the server's address"
-                .to_owned()
+    let value = context(ContextKind::InvalidValue).unwrap_or_default();
+    let found = match error.kind() {
+        ErrorKind::UnknownArgument if argument.starts_with('-') => {
+            unknown_flag(&argument, verb, context(ContextKind::SuggestedArg))
         }
-        // `"--header Authorization:…"`. What follows the name is not shown.
-        ErrorKind::UnknownArgument if argument.starts_with('-') && argument.contains([' ', ':']) => {
-            cut = true;
-            let name = argument.split([' ', ':']).next().unwrap_or_default();
-            format!("{name} and its value are one argument")
-        }
-        ErrorKind::UnknownArgument if argument.starts_with('-') => match context(ContextKind::SuggestedArg) {
-            Some(nearest) => format!("unknown flag {argument}; did you mean {nearest}?"),
-            None => format!("unknown flag {argument}; {} --help lists them all", verb.name()),
-        },
         // Not shown: the redirect holds the authorization code.
-        ErrorKind::UnknownArgument if verb == Verb::Finish => {
-            "the redirected address must not be an argument, which every program can read: start \
-             mcp-remote-client finish alone, it asks for it"
-                .to_owned()
-        }
+        ErrorKind::UnknownArgument if verb == Verb::Finish => Mistake::new(
+            "the redirected URL must not be an argument, because other programs can read arguments",
+            "start the command alone, and paste the URL when it asks: mcp-remote finish",
+        ),
         // Not shown: it may be what a host has cut off a header, and a secret.
         ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand => {
-            cut = true;
-            "unexpected argument after the server's address".to_owned()
+            Mistake::mangled("unexpected argument after the server URL")
         }
         ErrorKind::MissingRequiredArgument if argument.contains("SERVER-URL") => {
-            let or = if verb == Verb::Logout { ", or --all" } else { "" };
-            format!("the server's address is missing: {} https://example.com/mcp{or}", verb.name())
+            Mistake::new("the server URL is missing", format!("add it: {}", verb.example()))
+        }
+        ErrorKind::MissingRequiredArgument if argument.contains("SHELL") => {
+            Mistake::new("the shell is missing", format!("add it: {}", verb.example()))
         }
         ErrorKind::MissingRequiredArgument => {
             let missing: Vec<_> = argument.split(", ").map(flag).collect();
             let (are, them) = if missing.len() == 1 { ("is", "it") } else { ("are", "them") };
-            format!("{} {are} missing: another flag needs {them}", missing.join(" and "))
+            format!("{} {are} missing, and another flag needs {them}", missing.join(" and ")).into()
         }
         ErrorKind::ArgumentConflict => {
             let prior = context(ContextKind::PriorArg).unwrap_or_default();
-            format!("{} cannot be used with {}", flag(&argument), flag(&prior))
+            format!("{} cannot be used with {}", flag(&argument), flag(&prior)).into()
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation if value.is_empty() => {
+            format!("{} needs a value", shown(&argument)).into()
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation if argument == "[CALLBACK-PORT]" => {
+            no_port(&value, verb, mangled)
         }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
-            let value = context(ContextKind::InvalidValue).unwrap_or_default();
-            let why = match (context(ContextKind::ValidValue), error.source()) {
-                (Some(valid), _) => format!("must be one of {valid}"),
-                (None, Some(why)) => why.to_string(),
-                (None, None) => "is not valid".to_owned(),
-            };
-            match (value.is_empty(), &*flag(&argument)) {
-                (true, flag) => format!("{flag} needs a value"),
-                (false, "[CALLBACK-PORT]") if value.contains("://") || verb.then(&value).is_some() => {
-                    COMMAND_FIRST.to_owned()
-                }
-                (false, "[CALLBACK-PORT]") => {
-                    cut = true;
-                    "the second argument is no callback port (1 to 65535)".to_owned()
-                }
-                (false, flag) => format!("{flag} {value:?} {why}"),
+            let sentence = format!("invalid value '{value}' for {}", shown(&argument));
+            match (context(ContextKind::ValidValue), error.source()) {
+                (Some(valid), _) => Mistake::new(sentence, format!("use one of {valid}")),
+                (None, Some(why)) => format!("{sentence}: {why}").into(),
+                (None, None) => sentence.into(),
             }
         }
-        _ => error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned(),
+        _ => error
+            .to_string()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches("error: ")
+            .to_owned()
+            .into(),
     };
-    let told = match mangled {
-        Some(Mangled::Split) => format!("{told}; a header has lost its value"),
-        Some(Mangled::Quoted) => format!("{told}; there are stray quotes among the arguments"),
-        None => told,
+    let found = match mangled {
+        Some(Mangled::Split) => found.with_sign("a header has lost its value"),
+        Some(Mangled::Quoted) => found.with_sign("the arguments have stray quotes"),
+        None => found,
     };
-    if cut { Mistake::mangled(told) } else { told.into() }
+    // Only a host's settings have "args" and "env", of which the catalogue's tip speaks.
+    if verb != Verb::Forward && found.code == Code::MangledArguments && found.tip.is_none() {
+        return Mistake { tip: Some(QUOTE_VALUES.into()), ..found };
+    }
+    found
+}
+
+impl Mistake {
+    /// Adds a sign of bad splitting or quoting. The host is then the likely cause, unless there is a better tip.
+    fn with_sign(self, sign: &str) -> Self {
+        let code = if self.tip.is_none() { Code::MangledArguments } else { self.code };
+        Self { code, sentence: format!("{}, and {sign}", self.sentence), tip: self.tip }
+    }
+}
+
+/// Returns an argument's name without its value.
+fn flag(argument: &str) -> String {
+    match argument.split([' ', '=']).next().unwrap_or_default() {
+        "[SERVER-URL]" | "<SERVER-URL>" => "a server URL".to_owned(),
+        flag => flag.to_owned(),
+    }
+}
+
+/// Returns an argument as clap shows it.
+fn shown(argument: &str) -> String {
+    format!("'{argument}'")
+}
+
+fn unknown_flag(argument: &str, verb: Verb, nearest: Option<String>) -> Mistake {
+    // `"--header Authorization:…"`. What follows the name is not shown.
+    if argument.contains([' ', ':']) {
+        let name = argument.split([' ', ':']).next().unwrap_or_default();
+        return Mistake::mangled(format!("{name} and its value are one argument"));
+    }
+    let sentence = format!("unexpected argument '{argument}' found");
+    // What is left of `npx -y mcp-remote URL`, with the path of this program instead of npx.
+    if argument == "-y" {
+        return Mistake::new(format!("{sentence}: it belongs to npx"), LEAVE_OUT_NPX);
+    }
+    if let Some((reason, tip)) = suggestions::for_flag(argument, verb == Verb::Client) {
+        return Mistake::new(sentence + reason, tip);
+    }
+    match nearest {
+        Some(nearest) => Mistake::new(sentence, format!("a similar argument exists: '{nearest}'")),
+        None => sentence.into(),
+    }
+}
+
+fn no_port(value: &str, verb: Verb, mangled: Option<Mangled>) -> Mistake {
+    /// Longer numbers may be keys.
+    const LONGEST: usize = 6;
+    let is_number = value.len() <= LONGEST && value.bytes().all(|byte| byte.is_ascii_digit());
+    match mangled {
+        _ if verb.then(value).is_some() => command_late(value),
+        _ if value.contains("://") => Mistake::new(
+            "the server URL is the second argument, and must be the first",
+            format!("write it first: {}", verb.example()),
+        ),
+        None if is_number => {
+            let tip = "choose another port, or leave it out: mcp-remote then derives the port from the server URL";
+            Mistake::new(format!("'{value}' is not a valid port (1 to 65535)"), tip)
+        }
+        _ => Mistake::mangled("the second argument is not a valid port (1 to 65535)"),
+    }
 }

@@ -9,12 +9,12 @@
 use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
 use clap::{
-    CommandFactory, FromArgMatches, Parser, Subcommand,
+    CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
 use self::{
-    flags::{Args, LOGS, NETWORK, names_sign_in},
+    flags::{Args, AUTHENTICATION, OUTPUT},
     mistakes::{Mistake, mangled, mistake, no_command},
     settings::{all_servers, config, status, store_folder},
 };
@@ -27,10 +27,13 @@ use crate::{
 
 mod authorization;
 mod flags;
+mod generate;
 mod headers;
 mod mistakes;
 mod network;
+mod screens;
 mod settings;
+mod suggestions;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -54,7 +57,7 @@ pub(crate) enum Command {
     Status(Status),
     /// `finish`: hand a redirect that reached another computer to the sign-in that waits for it.
     Finish(Finish),
-    /// `--help` or `--version`.
+    /// Help, the version, a completion script or a manual page.
     Print(String),
 }
 
@@ -81,13 +84,15 @@ pub(crate) enum ClientAction {
     Call {
         /// Name of the tool
         tool: String,
-        /// Arguments of the tool; a value is JSON where it can be and the tool does not say string
+        /// Arguments of the tool
+        ///
+        /// mcp-remote reads a value as JSON if it is valid JSON and the tool's schema does not say that it is a string.
         #[arg(value_name = "KEY=VALUE", value_parser = key_value)]
         arguments: Vec<(String, String)>,
     },
     /// Read one resource and print it
     Read {
-        /// Address of the resource
+        /// URI of the resource
         uri: String,
     },
 }
@@ -99,10 +104,9 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Everything that can be wrong about `call` and `read` has one remedy.
-fn misplaced(verb: Verb, arguments: &[OsString], error: &clap::Error) -> Option<&'static str> {
-    const FORM: &str = "call and read come last, after the server's address and the flags: \
-                        mcp-remote-client https://example.com/mcp call TOOL KEY=VALUE, or read URI";
+/// Returns the one tip for everything that can be wrong about `call` and `read`.
+fn misplaced(verb: Verb, arguments: &[OsString], error: &clap::Error) -> Option<Mistake> {
+    const FORM: &str = "write one of them last: mcp-remote client https://example.com/mcp call TOOL KEY=VALUE";
     let tried = verb == Verb::Client && arguments.iter().any(|word| word == "call" || word == "read");
     let argument = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(name)) => name.clone(),
@@ -116,7 +120,8 @@ fn misplaced(verb: Verb, arguments: &[OsString], error: &clap::Error) -> Option<
         }
         _ => false,
     };
-    (tried && about).then_some(FORM)
+    (tried && about)
+        .then(|| Mistake::new("'call TOOL KEY=VALUE' and 'read URI' come after the server URL and the flags", FORM))
 }
 
 /// What `logout` forgets.
@@ -197,33 +202,35 @@ pub(crate) struct Usage {
     pub reader: Reader,
     /// What is wrong.
     pub report: Report,
+    /// The same for a person: with the usage of the command, or the first screen of help if nothing was typed.
+    pub text: String,
+}
+
+impl Usage {
+    /// Settings with which the adapter cannot start.
+    pub(crate) fn of_adapter(report: Report) -> Self {
+        Self::new(Reader::Host, report, Verb::Forward.command())
+    }
+
+    fn new(reader: Reader, report: Report, mut command: clap::Command) -> Self {
+        let tip = report.hint.as_ref().map(|tip| format!("  tip: {tip}\n\n")).unwrap_or_default();
+        let usage = command.render_usage();
+        let text = format!("error: {}\n\n{tip}{usage}\n\nFor more information, try '--help'.\n", report.sentence);
+        Self { reader, report, text }
+    }
 }
 
 /// Environment variables, passed in.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-const TAKEN_OVER: &str = "\
-Give the address and the flags as they stand in the host's entry; every flag is accepted. A sign-in is kept under the \
-address, headers, --resource, --authorize-param, --client-metadata-url and --token-endpoint exactly as written.";
-
-const AFTER_CLIENT: &str = "\
-mcp-remote-client https://example.com/mcp call add a=1 b=2   call a tool
-mcp-remote-client https://example.com/mcp read file:///a     read a resource
-mcp-remote-client finish                                     finish a sign-in whose browser is on another computer
-
-Exit codes: 0 all is well; 1 something failed, also a tool that says so; 2 the arguments cannot be understood; \
-3 a sign-in is needed, refused or not possible; 4 the network: name, connection, TLS, proxy, time-out; 5 the server \
-refuses, or is no MCP server.";
-
 #[derive(Debug, Parser)]
 #[command(
     name = "mcp-remote-client",
     version,
-    about = "Connects to a remote MCP server as mcp-remote does, tells each step as it happens, and shows what it has",
+    about = "Connect to an MCP server as a host would, report each step, and show what the server offers",
     long_about = None,
-    after_help = AFTER_CLIENT,
-    subcommand_help_heading = "Try one thing, after the address and the flags",
-    subcommand_value_name = "call TOOL [KEY=VALUE]... | read URI",
+    subcommand_help_heading = "Actions (after the server URL and the flags)",
+    subcommand_value_name = "ACTION",
     disable_help_subcommand = true
 )]
 struct ClientArgs {
@@ -231,7 +238,7 @@ struct ClientArgs {
     args: Args,
 
     /// Print JSON
-    #[arg(long, help_heading = LOGS, global = true)]
+    #[arg(long, help_heading = OUTPUT, global = true)]
     json: bool,
 
     #[command(subcommand)]
@@ -242,9 +249,8 @@ struct ClientArgs {
 #[command(
     name = "mcp-remote login",
     version,
-    about = "Signs in to a server ahead of time, so that a host finds the sign-in done",
-    long_about = None,
-    after_help = TAKEN_OVER
+    about = "Sign in to a server ahead of time, so that its host needs no sign-in",
+    long_about = None
 )]
 struct LoginArgs {
     #[command(flatten)]
@@ -255,16 +261,15 @@ struct LoginArgs {
 #[command(
     name = "mcp-remote logout",
     version,
-    about = "Forgets the sign-in to a server, and revokes its tokens where the server offers that",
-    long_about = None,
-    after_help = TAKEN_OVER
+    about = "Remove a stored sign-in, and revoke its tokens if the server supports that",
+    long_about = None
 )]
 struct LogoutArgs {
     #[command(flatten)]
     args: Args,
 
-    /// Forget every server
-    #[arg(long, conflicts_with = "server_url")]
+    /// Remove the sign-ins of all servers
+    #[arg(long, conflicts_with = "server_url", help_heading = AUTHENTICATION)]
     all: bool,
 }
 
@@ -272,31 +277,48 @@ struct LogoutArgs {
 #[command(
     name = "mcp-remote status",
     version,
-    about = "Shows who is signed in where, until when and with what scope; never a secret",
-    long_about = None,
-    after_help = TAKEN_OVER
+    about = "Show the stored sign-ins, when they expire and their scopes, but no secrets",
+    long_about = None
 )]
 struct StatusArgs {
     #[command(flatten)]
     args: Args,
 
     /// Print JSON
-    #[arg(long, help_heading = LOGS)]
+    #[arg(long, help_heading = OUTPUT)]
     json: bool,
 }
 
 #[derive(Debug, Parser)]
 #[command(
-    name = "mcp-remote-client finish",
+    name = "mcp-remote finish",
     version,
-    about = "Finishes a sign-in whose browser is on another computer",
-    long_about = "Finishes a sign-in whose browser is on another computer: asks for the address that the browser \
-                  ended at, on the terminal or on stdin, and hands it to the mcp-remote that waits for it."
+    about = "Complete a sign-in from a browser on another computer",
+    long_about = "Complete a sign-in from a browser on another computer.\n\nThe command asks for the URL at which the \
+                  browser ended, on the terminal or on stdin, and passes it to the mcp-remote process that waits for it."
 )]
 struct FinishArgs {
-    /// Folder of stored sign-ins [default: MCP_REMOTE_CONFIG_DIR, or ~/.mcp-auth]
-    #[arg(long, value_name = "FOLDER")]
+    /// Store sign-ins in this folder
+    ///
+    /// The default is the environment variable MCP_REMOTE_CONFIG_DIR, or else ~/.mcp-auth.
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     config_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Parser)]
+#[command(name = "mcp-remote completions", version, about = "Print a completion script for a shell", long_about = None)]
+struct CompletionsArgs {
+    /// Shell that reads the script
+    #[arg(value_name = "SHELL")]
+    shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Parser)]
+#[command(name = "mcp-remote man", version, about = "Print the manual page", long_about = None)]
+struct ManArgs {
+    /// Command to print the page of
+    #[arg(value_name = "COMMAND", value_parser = ["login", "logout", "status", "client", "finish"])]
+    command: Option<String>,
 }
 
 /// What the first words ask for.
@@ -308,30 +330,40 @@ enum Verb {
     Logout,
     Status,
     Finish,
+    Version,
+    Completions,
+    Man,
 }
 
 impl Verb {
-    /// The commands beside the one that is meant when none is named. No server's address is one of
-    /// these words: each has a colon.
-    const NAMED: [(&'static str, Self); 5] = [
+    /// The commands beside the one that is meant when none is named. No server URL is one of these words, because each
+    /// URL has a colon.
+    const NAMED: [(&'static str, Self); 9] = [
+        ("client", Self::Client),
         ("mcp-remote-client", Self::Client),
         ("login", Self::Login),
         ("logout", Self::Logout),
         ("status", Self::Status),
         ("finish", Self::Finish),
+        ("version", Self::Version),
+        ("completions", Self::Completions),
+        ("man", Self::Man),
     ];
 
-    /// Takes the words that name a command off the arguments.
-    fn take(program: Program, arguments: &mut Vec<OsString>) -> Self {
-        let mut verb = match program {
-            Program::Adapter => Self::Forward,
-            Program::Client => Self::Client,
+    /// Takes the words that name a command off the arguments. Returns the command, and its name as it was typed.
+    fn take(program: Program, arguments: &mut Vec<OsString>) -> (Self, String) {
+        let (mut verb, mut typed) = match program {
+            Program::Adapter => (Self::Forward, "mcp-remote".to_owned()),
+            Program::Client => (Self::Client, "mcp-remote-client".to_owned()),
         };
-        while let Some(next) = arguments.first().and_then(|word| verb.then(word.to_str()?)) {
+        while let Some(word) = arguments.first().and_then(|word| word.to_str())
+            && let Some(next) = verb.then(word)
+        {
+            typed = if word == "mcp-remote-client" { word.to_owned() } else { format!("{typed} {word}") };
             arguments.remove(0);
             verb = next;
         }
-        verb
+        (verb, typed)
     }
 
     /// The command that `word` names after this one.
@@ -339,51 +371,68 @@ impl Verb {
         let (_, named) = Self::NAMED.into_iter().find(|(name, _)| *name == word)?;
         match (self, named) {
             // `mcp-remote mcp-remote-client URL`: how npx users reach the second program.
-            (Self::Forward, Self::Client | Self::Login | Self::Logout | Self::Status)
-            | (Self::Client, Self::Finish) => Some(named),
+            (Self::Forward, _) | (Self::Client, Self::Finish | Self::Version | Self::Completions) => Some(named),
             _ => None,
         }
     }
 
-    /// As one types it.
+    /// Returns the command as the user types it.
     const fn name(self) -> &'static str {
         match self {
             Self::Forward => "mcp-remote",
-            Self::Client => "mcp-remote-client",
+            Self::Client => "mcp-remote client",
             Self::Login => "mcp-remote login",
             Self::Logout => "mcp-remote logout",
             Self::Status => "mcp-remote status",
-            Self::Finish => "mcp-remote-client finish",
+            Self::Finish => "mcp-remote finish",
+            Self::Version => "mcp-remote version",
+            Self::Completions => "mcp-remote completions",
+            Self::Man => "mcp-remote man",
+        }
+    }
+
+    /// Returns the last word of the name.
+    fn word(self) -> &'static str {
+        self.name().rsplit(' ').next().unwrap_or_default()
+    }
+
+    /// Returns the name of the manual page.
+    const fn page(self) -> &'static str {
+        match self {
+            Self::Client => "mcp-remote-client",
+            Self::Login => "mcp-remote-login",
+            Self::Logout => "mcp-remote-logout",
+            Self::Status => "mcp-remote-status",
+            Self::Finish => "mcp-remote-finish",
+            Self::Forward | Self::Version | Self::Completions | Self::Man => "mcp-remote",
+        }
+    }
+
+    /// Returns a whole command line.
+    fn example(self) -> String {
+        match self {
+            Self::Forward | Self::Client | Self::Login | Self::Logout => {
+                format!("{} https://example.com/mcp", self.name())
+            }
+            Self::Completions => format!("{} bash", self.name()),
+            Self::Status | Self::Finish | Self::Version | Self::Man => self.name().to_owned(),
         }
     }
 
     fn command(self) -> clap::Command {
-        match self {
-            Self::Forward => Args::command(),
-            // A person waits: a server that is down is told at once.
+        let command = match self {
+            Self::Forward | Self::Version => Args::command(),
+            // The user waits: a server that is down is reported at once.
             Self::Client => ClientArgs::command().mut_arg("retry_for", |retry_for| retry_for.default_value("0")),
-            Self::Login => {
-                LoginArgs::command().mut_arg("retry_for", |retry_for| retry_for.default_value("0")).mut_args(|arg| {
-                    let only_forwarding = ["ignore_tool", "keep_alive", "ping_interval", "max_message_size"]
-                        .contains(&arg.get_id().as_str());
-                    arg.hide(only_forwarding)
-                })
-            }
+            Self::Login => LoginArgs::command().mut_arg("retry_for", |retry_for| retry_for.default_value("0")),
             Self::Logout => LogoutArgs::command()
-                .mut_arg("server_url", |url| url.required(false).required_unless_present("all"))
-                .mut_args(|arg| {
-                    let shown = arg.get_help_heading() == Some(NETWORK)
-                        || ["all", "static_oauth_client_info", "client_key_jwt", "debug", "silent"]
-                            .contains(&arg.get_id().as_str());
-                    let hidden = !shown && !names_sign_in(&arg);
-                    arg.hide(hidden)
-                }),
-            Self::Status => StatusArgs::command().mut_arg("server_url", |url| url.required(false)).mut_args(|arg| {
-                let hidden = arg.get_id() != "json" && !names_sign_in(&arg);
-                arg.hide(hidden)
-            }),
+                .mut_arg("server_url", |url| url.required(false).required_unless_present("all")),
+            Self::Status => StatusArgs::command().mut_arg("server_url", |url| url.required(false)),
             Self::Finish => FinishArgs::command(),
-        }
+            Self::Completions => CompletionsArgs::command(),
+            Self::Man => ManArgs::command(),
+        };
+        screens::with_help(self, command)
     }
 }
 
@@ -397,25 +446,44 @@ pub(crate) fn parse(
     environment: Environment<'_>,
 ) -> Result<Command, Usage> {
     let mut arguments = arguments;
-    let verb = Verb::take(program, &mut arguments);
+    let (verb, typed) = Verb::take(program, &mut arguments);
     let reader = if verb == Verb::Forward { Reader::Host } else { Reader::Person };
-    read(verb, &arguments, environment).map_err(|mistake| Usage { reader, report: mistake.report() })
+    read(program, verb, &typed, &arguments, environment).map_err(|mistake| {
+        let mut usage = Usage::new(reader, mistake.report(), verb.command().bin_name(&typed));
+        if verb == Verb::Forward && arguments.is_empty() {
+            usage.text = screens::on_one_screen(verb.command()).render_help().to_string();
+        }
+        usage
+    })
 }
 
-fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Result<Command, Mistake> {
-    if let Some(told) = no_command(arguments) {
-        return Err(told.into());
+fn read(
+    program: Program,
+    verb: Verb,
+    typed: &str,
+    arguments: &[OsString],
+    environment: Environment<'_>,
+) -> Result<Command, Mistake> {
+    if verb == Verb::Version {
+        let command = if program == Program::Client { Verb::Client } else { Verb::Forward };
+        return Ok(Command::Print(command.command().render_version()));
+    }
+    if let Some(mistake) = no_command(arguments).filter(|_| !matches!(verb, Verb::Completions | Verb::Man)) {
+        return Err(mistake);
     }
     let mangled = mangled(arguments);
-    let told = |error: clap::Error| match misplaced(verb, arguments, &error) {
-        Some(told) => told.to_owned().into(),
-        None => mistake(&error, verb, mangled),
-    };
-    let name = OsString::from(verb.name());
-    let matches = match verb.command().try_get_matches_from(std::iter::once(&name).chain(arguments)) {
+    let told = |error: clap::Error| misplaced(verb, arguments, &error).unwrap_or_else(|| mistake(&error, verb, mangled));
+    let name = OsString::from(typed);
+    let mut command = verb.command().bin_name(typed);
+    if !arguments.iter().any(|argument| argument == "--help") {
+        command = screens::on_one_screen(command);
+    }
+    let matches = match command.try_get_matches_from(std::iter::once(&name).chain(arguments)) {
         Ok(matches) => matches,
         Err(asked) if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            return Ok(Command::Print(asked.render().to_string()));
+            // clap indents the empty lines between paragraphs.
+            let lines = asked.render().to_string();
+            return Ok(Command::Print(lines.lines().flat_map(|line| [line.trim_end(), "\n"]).collect()));
         }
         Err(error) => return Err(told(error)),
     };
@@ -470,6 +538,15 @@ fn read(verb: Verb, arguments: &[OsString], environment: Environment<'_>) -> Res
         Verb::Finish => {
             let FinishArgs { config_dir } = FinishArgs::from_arg_matches(&matches).map_err(told)?;
             Command::Finish(Finish { store: store_folder(config_dir, environment)? })
+        }
+        Verb::Version => Command::Print(verb.command().render_version()),
+        Verb::Completions => {
+            let CompletionsArgs { shell } = CompletionsArgs::from_arg_matches(&matches).map_err(told)?;
+            Command::Print(generate::completions(program, shell))
+        }
+        Verb::Man => {
+            let ManArgs { command } = ManArgs::from_arg_matches(&matches).map_err(told)?;
+            Command::Print(generate::man(command.as_deref()).map_err(|why| why.to_string())?)
         }
     })
 }

@@ -9,30 +9,35 @@ use std::path::Path;
 use reqwest::Url;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-use super::{Environment, flags::Args};
+use super::{
+    Environment,
+    flags::Args,
+    mistakes::{Mistake, unreadable},
+};
 use crate::{
     config::{ClientCertificate, Network, ProxyChoice, values::limit},
     network::proxy::default_port,
     secret::Secret,
 };
 
-pub(super) fn network(args: &Args, environment: Environment<'_>, remarks: &mut Vec<String>) -> Result<Network, String> {
+pub(super) fn network(args: &Args, environment: Environment<'_>, remarks: &mut Vec<String>) -> Result<Network, Mistake> {
     let mut roots = Vec::new();
     for path in &args.ca_cert {
-        roots.extend(certificates(path).map_err(|why| format!("--ca-cert {}: {why}", path.display()))?);
+        roots.extend(certificates("--ca-cert", path)?);
     }
     if let Some(path) = environment("NODE_EXTRA_CA_CERTS").filter(|path| !path.is_empty()) {
-        match certificates(Path::new(&path)) {
+        match certificates("NODE_EXTRA_CA_CERTS", Path::new(&path)) {
             Ok(extra) => roots.extend(extra),
-            Err(why) => remarks.push(format!("NODE_EXTRA_CA_CERTS={path} is left out: {why}")), // as Node does
+            // As Node does.
+            Err(why) => remarks.push(format!("ignoring NODE_EXTRA_CA_CERTS: {}", why.report().sentence)),
         }
     }
     let identity = match (&args.client_cert, &args.client_key) {
         (Some(chain), Some(key)) => Some(ClientCertificate {
-            chain: certificates(chain).map_err(|why| format!("--client-cert {}: {why}", chain.display()))?,
+            chain: certificates("--client-cert", chain)?,
             key: Secret::new(
-                PrivateKeyDer::from_pem_file(key)
-                    .map_err(|error| format!("--client-key {}: {error}", key.display()))?,
+                PrivateKeyDer::from_pem_slice(&read("--client-key", key)?)
+                    .map_err(|_| format!("{} (--client-key) has no private key in PEM form", key.display()))?,
             ),
         }),
         _ => None,
@@ -51,14 +56,21 @@ pub(super) fn network(args: &Args, environment: Environment<'_>, remarks: &mut V
     })
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| error.to_string())?;
-    if certificates.is_empty() { Err("no certificate in it".to_owned()) } else { Ok(certificates) }
+fn certificates(flag: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Mistake> {
+    let text = read(flag, path)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) => Err(format!("{} ({flag}) has no certificate in PEM form", path.display()).into()),
+        Err(_) => Err(format!("{} ({flag}) has a damaged certificate", path.display()).into()),
+    }
 }
 
-fn proxy(flag: Option<&str>, environment: Environment<'_>) -> Result<ProxyChoice, String> {
+fn read(flag: &str, path: &Path) -> Result<Vec<u8>, Mistake> {
+    std::fs::read(path).map_err(|error| unreadable(flag, path, &error))
+}
+
+fn proxy(flag: Option<&str>, environment: Environment<'_>) -> Result<ProxyChoice, Mistake> {
     let variable = |names: [&'static str; 2]| {
         names.into_iter().find_map(|name| Some((name, environment(name).filter(|text| !text.is_empty())?)))
     };
@@ -76,9 +88,10 @@ fn proxy(flag: Option<&str>, environment: Environment<'_>) -> Result<ProxyChoice
                 }
                 Ok(Secret::new(url))
             }
-            _ => {
-                Err(format!("{place} is not a proxy's address: it must be http://, https:// or socks5:// with a host"))
-            }
+            _ => Err(Mistake::new(
+                format!("{place} is not the URL of a proxy"),
+                "begin it with http://, https:// or socks5://, such as http://USER:PASSWORD@HOST:PORT",
+            )),
         }
     };
     let for_scheme = |names| match (flag, variable(names).or_else(|| variable(["ALL_PROXY", "all_proxy"]))) {

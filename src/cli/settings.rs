@@ -12,7 +12,7 @@ use super::{
     },
     flags::Args,
     headers::{WrittenHeader, basic, expanded, headers, secret_variables, variables},
-    mistakes::{Mistake, glued},
+    mistakes::{Mistake, no_url},
     network::network,
 };
 use crate::{
@@ -24,8 +24,8 @@ use crate::{
     tools::ToolPattern,
 };
 
-const TWO_CREDENTIALS: &str =
-    "the server's URL has a user, and --header gives an Authorization: leave one of the two out";
+const TWO_CREDENTIALS: &str = "the server URL has a user, and --header gives an Authorization";
+const ALLOW_HTTP: &str = "use https://, or add --allow-http if you trust the network between this computer and the server";
 
 /// A server and what else tells one stored sign-in from another.
 struct Addressed {
@@ -42,10 +42,13 @@ struct Addressed {
 fn addressed(args: &Args) -> Result<Addressed, Mistake> {
     // clap has made sure of it, wherever one is needed.
     let url = args.server_url.as_deref().unwrap_or_default();
-    if let Some(mistake) = glued(url) {
+    if let Some(mistake) = no_url(url) {
         return Err(mistake);
     }
-    let mut server = ServerUrl::parse(url, plain_http(args))?;
+    let mut server = ServerUrl::parse(url, plain_http(args)).map_err(|fault| {
+        let sentence = format!("the server URL {fault}");
+        if fault.contains("--allow-http") { Mistake::new(sentence, ALLOW_HTTP) } else { sentence.into() }
+    })?;
     let user_info = server.take_user_info();
     let written = headers(args)?;
     let authorize_params =
@@ -56,7 +59,7 @@ fn addressed(args: &Args) -> Result<Addressed, Mistake> {
         Some(named) if named.trim().is_empty() => Resource::Omitted,
         Some(named) => {
             let named = named.trim().to_owned();
-            Url::parse(&named).map_err(|error| format!("--resource {named:?} is not a URI: {error}"))?;
+            Url::parse(&named).map_err(|error| format!("invalid value '{named}' for '--resource <URI>': {error}"))?;
             Resource::Named(named)
         }
     };
@@ -141,7 +144,7 @@ pub(super) fn config(args: &Args, environment: Environment<'_>) -> Result<Config
     let mut headers = expanded(&written, environment)?;
     if let Some(user_info) = &user_info {
         if headers.contains_key(AUTHORIZATION) {
-            return Err(TWO_CREDENTIALS.to_owned().into());
+            return Err(Mistake::new(TWO_CREDENTIALS, "leave out one of the two"));
         }
         headers.insert(AUTHORIZATION, basic(user_info)?);
     }
@@ -192,10 +195,10 @@ const fn log_mode(args: &Args) -> LogMode {
     }
 }
 
-pub(super) fn store_folder(flag: Option<PathBuf>, environment: Environment<'_>) -> Result<PathBuf, String> {
+pub(super) fn store_folder(flag: Option<PathBuf>, environment: Environment<'_>) -> Result<PathBuf, Mistake> {
     let variable = || environment("MCP_REMOTE_CONFIG_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
     let home = || directories::BaseDirs::new().map(|dirs| dirs.home_dir().join(".mcp-auth"));
-    let folder =
-        flag.or_else(variable).or_else(home).ok_or("there is no home folder: name a folder with --config-dir")?;
+    let missing = || Mistake::new("there is no home folder to store sign-ins in", "name a folder: --config-dir FOLDER");
+    let folder = flag.or_else(variable).or_else(home).ok_or_else(missing)?;
     Ok(folder.join(store::LAYOUT))
 }

@@ -103,12 +103,12 @@ impl Resource {
 /// Whether tokens are bound to a key of ours (RFC 9449).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Dpop {
-    /// Where a challenge or the authorization server's metadata ask for it.
+    /// If the server or the authorization server asks for it
     #[default]
     Auto,
-    /// Always.
+    /// Always
     Require,
-    /// Never.
+    /// Never
     Off,
 }
 

@@ -9,44 +9,56 @@ use super::{
 };
 
 /// The heading of these flags in the help.
-pub(crate) const HEADING: &str = "Limits and recovery";
+pub(crate) const HEADING: &str = "Timeouts and retries";
 /// npm's default for `--ping-interval`.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The limits; each field is a flag, and its documentation the flag's help.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Limits {
-    /// What to do with the host's initialize while a server seen for the first time cannot answer it: hold it for as
-    /// long as this host waits (hold), answer it with a placeholder at once (answer), or let it wait (wait)
-    #[arg(long, value_name = "HOW", default_value = "hold", hide_possible_values = true, help_heading = HEADING)]
+    /// Choose how to answer the host until the server is ready
+    ///
+    /// It applies to the host's initialize if mcp-remote has not reached the server before.
+    #[arg(long, value_name = "HOW", default_value = "hold", help_heading = HEADING)]
     pub start: Start,
 
-    /// How long to hold the host's initialize, in seconds [default: by host, 3.5 for hosts that are not known]
+    /// Hold the host's initialize for this long
+    ///
+    /// In seconds. The default depends on the host and is 3.5 for an unknown host.
     #[arg(long, alias = "answer-within", value_name = "SECONDS", value_parser = seconds, help_heading = HEADING)]
     pub hold: Option<Duration>,
 
-    /// Time for the server to answer initialize
+    /// Limit the server's time to answer initialize
+    ///
+    /// In seconds.
     #[arg(long, value_name = "SECONDS", default_value = "45", value_parser = positive_seconds, help_heading = HEADING)]
     pub initialize_timeout: Duration,
 
-    /// How long a message waits for a server that is down; 0 answers at once
+    /// Retry this long while the server cannot be reached
+    ///
+    /// In seconds, for each message. 0 reports the failure at once.
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds, help_heading = HEADING)]
     pub retry_for: Duration,
 
-    /// Longest message in either direction, in bytes; K, M and G may follow. The answers that are being received take at
-    /// most twice this
+    /// Limit the size of one message
+    ///
+    /// In bytes, or with K, M or G. All responses that are being received take at most twice this.
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size, help_heading = HEADING)]
     pub max_message_size: usize,
 
-    /// Ping the server regularly
+    /// Ping the server every 30 seconds
     #[arg(long, help_heading = HEADING)]
     pub keep_alive: bool,
 
-    /// Time between pings; implies --keep-alive
+    /// Ping the server at this interval
+    ///
+    /// In seconds. Implies --keep-alive.
     #[arg(long, value_name = "SECONDS", value_parser = positive_seconds, help_heading = HEADING)]
     pub ping_interval: Option<Duration>,
 
-    /// Tell the host of progress while a long call goes on and the server tells none, so that it does not give up
+    /// Report progress to the host during long calls
+    ///
+    /// It applies to calls for which the server reports no progress. Hosts that end silent calls then keep waiting.
     #[arg(long, help_heading = HEADING)]
     pub progress_keepalive: bool,
 }

@@ -68,20 +68,20 @@ impl Config {
 pub(crate) struct ServerUrl(Url);
 
 impl ServerUrl {
-    /// Checks an address. Plain http is for loopback, unless the user allows it.
+    /// Checks a URL. Plain http is for loopback, unless the user allows it.
     ///
     /// # Errors
-    /// A sentence for the user.
+    /// What is wrong with the URL, as the end of a sentence for the user.
     pub(crate) fn parse(text: &str, plain_http: PlainHttp) -> Result<Self, String> {
         // RFC 3986 §3.1
         let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
         if !text.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme)) {
-            return Err("the server's address must begin with https://, or http:// on this machine".to_owned());
+            return Err("must begin with https://, or with http:// if the server is on this computer".to_owned());
         }
-        let url = Url::parse(text).map_err(|error| format!("the server's address is not a URL: {error}"))?;
+        let url = Url::parse(text).map_err(|error| format!("is not valid: {error}"))?;
         // The URL Standard lets `${HOST}` pass, and no resolver or HTTP library does.
         if url.host_str().is_some_and(|host| host.contains(['{', '}', '$'])) {
-            return Err("the server's address has a placeholder for its host: write the host itself".to_owned());
+            return Err("has a placeholder for its host, which mcp-remote does not replace".to_owned());
         }
         // Shown without what may be secret in it.
         let shown = format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default());
@@ -90,9 +90,9 @@ impl ServerUrl {
             ("https", _) | ("http", PlainHttp::Allowed) => Ok(server),
             ("http", PlainHttp::ForLoopback) if server.is_loopback() => Ok(server),
             ("http", PlainHttp::ForLoopback) => Err(format!(
-                "{shown} is not encrypted: use https, or add --allow-http if the network between here and there is trusted"
+                "is not encrypted ({shown}), which needs --allow-http"
             )),
-            (scheme, _) => Err(format!("the server's address must be http or https, not {scheme}")),
+            (scheme, _) => Err(format!("must begin with https:// or http://, not {scheme}://")),
         }
     }
 
@@ -153,14 +153,14 @@ pub(crate) enum PlainHttp {
 /// Which transports are tried, in which order (npm's `--transport`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum TransportStrategy {
-    /// Streamable HTTP, then HTTP+SSE.
+    /// Streamable HTTP, then HTTP+SSE
     #[default]
     HttpFirst,
-    /// HTTP+SSE, then Streamable HTTP.
+    /// HTTP+SSE, then Streamable HTTP
     SseFirst,
-    /// Streamable HTTP.
+    /// Streamable HTTP only
     HttpOnly,
-    /// HTTP+SSE.
+    /// HTTP+SSE only
     SseOnly,
 }
 
@@ -175,12 +175,12 @@ impl TransportStrategy {
 /// of MCP 2026-07-28, Versioning, Terminology.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Protocol {
-    /// The era of the host's first message, where the server speaks it
+    /// The era of the host's first message, if the server speaks it
     #[default]
     Auto,
-    /// Versions with an `initialize` handshake: 2024-11-05 to 2025-11-25
+    /// Protocol versions 2024-11-05 to 2025-11-25, with initialize
     Legacy,
-    /// Versions with metadata in each request: 2026-07-28
+    /// Protocol version 2026-07-28
     Modern,
 }
 
@@ -188,12 +188,12 @@ pub(crate) enum Protocol {
 /// because it cannot be reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Start {
-    /// Hold it for as long as this host waits, then answer it with a placeholder
+    /// Hold initialize nearly as long as this host waits, then answer with a placeholder
     #[default]
     Hold,
-    /// Answer it with a placeholder at once
+    /// Answer with a placeholder at once
     Answer,
-    /// Let it wait, for as long as --auth-timeout and --retry-for allow
+    /// Let the host wait, as long as --auth-timeout and --retry-for allow
     Wait,
 }
 
