@@ -19,7 +19,10 @@ use bytes::Bytes;
 
 use crate::{
     cli::{Reader, Usage},
-    local::Patient, mcp::method, message::Message, report::Report,
+    local::Patient,
+    mcp::method,
+    message::Message,
+    report::Report,
 };
 
 /// How long the first request of a host is awaited: hosts send it at once. And how long requests that follow the

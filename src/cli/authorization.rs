@@ -9,7 +9,13 @@ use std::{fs::File, path::Path};
 use reqwest::Url;
 use serde_json::{Map, Value};
 
-use super::{Environment, flags::Args, headers::expand, mistakes::{Mistake, unreadable}, words};
+use super::{
+    Environment,
+    flags::Args,
+    headers::expand,
+    mistakes::{Mistake, unreadable},
+    words,
+};
 use crate::{
     config::{AssertionSource, Endpoints, Grant, PlainHttp, ServerUrl},
     secret::Secret,
@@ -78,12 +84,10 @@ pub(super) fn grant(
 /// Returns the endpoints that take the place of an authorization server's metadata.
 pub(super) fn endpoints(args: &Args, token: Option<&Url>) -> Result<Option<Endpoints>, Mistake> {
     match (&args.authorization_endpoint, token) {
-        (None, Some(_)) if !args.client_credentials => {
-            Err(Mistake::new(
-                "--token-endpoint has no effect alone",
-                "add --authorization-endpoint URL or --client-credentials, or leave it out",
-            ))
-        }
+        (None, Some(_)) if !args.client_credentials => Err(Mistake::new(
+            "--token-endpoint has no effect alone",
+            "add --authorization-endpoint URL or --client-credentials, or leave it out",
+        )),
         (Some(text), Some(token)) => {
             let authorization = token_endpoint("--authorization-endpoint", text)?;
             Ok(Some(Endpoints { authorization, token: token.clone() }))
@@ -131,7 +135,8 @@ pub(super) fn sign_in_host(text: &str) -> Result<String, String> {
     // A whole URL is what people have at hand.
     let url = Url::parse(text).ok().filter(Url::has_host).or_else(|| Url::parse(&format!("https://{text}/")).ok());
     let host = url.as_ref().and_then(|url| url.host_str());
-    host.map(ToOwned::to_owned).ok_or_else(|| format!("invalid value '{text}' for '--sign-in-host <HOST>': it is not a host name"))
+    host.map(ToOwned::to_owned)
+        .ok_or_else(|| format!("invalid value '{text}' for '--sign-in-host <HOST>': it is not a host name"))
 }
 
 pub(super) fn token_endpoint(flag: &str, text: &str) -> Result<Url, String> {
@@ -139,7 +144,9 @@ pub(super) fn token_endpoint(flag: &str, text: &str) -> Result<Url, String> {
     let host = url.host_str().unwrap_or_default();
     // OAuth 2.1 §1.5: only loopback may do without TLS.
     if ServerUrl::parse(text, PlainHttp::ForLoopback).is_err() {
-        return Err(format!("the URL of {flag} (host '{host}') must begin with https://, or with http:// on this computer"));
+        return Err(format!(
+            "the URL of {flag} (host '{host}') must begin with https://, or with http:// on this computer"
+        ));
     }
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
         return Err(format!("the URL of {flag} (host '{host}') must have no user and no fragment"));

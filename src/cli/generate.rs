@@ -19,7 +19,8 @@ pub(super) fn completions(program: Program, shell: Shell) -> String {
     };
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
-    String::from_utf8_lossy(&script).into_owned()
+    // clap_complete takes the hyphens of the program's name for spaces in half of the labels of its bash script.
+    String::from_utf8_lossy(&script).replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__"))
 }
 
 /// Returns the manual page of the program, or of one of its commands.

@@ -106,10 +106,13 @@ pub(super) fn is_name(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// Returns what is wrong if the first argument looks like a command and is not one here.
-pub(super) fn no_command(arguments: &[OsString]) -> Option<Mistake> {
+/// Returns what is wrong if the first argument looks like a command and is not one after `verb`.
+pub(super) fn no_command(verb: Verb, arguments: &[OsString]) -> Option<Mistake> {
     let word = arguments.first()?.to_str()?;
     if word.starts_with('-') || !word.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-') {
+        return None;
+    }
+    if verb == Verb::Client && ["call", "read"].contains(&word) {
         return None;
     }
     if let Some(mistake) = word_of_other_programs(word) {
@@ -139,14 +142,14 @@ fn word_of_other_programs(word: &str) -> Option<Mistake> {
 
 /// Signs of a host that splits or quotes arguments badly.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mangled {
+enum Mangled {
     /// A header's value ended up outside of it.
     Split,
     /// Quotes that a shell would have taken.
     Quoted,
 }
 
-pub(super) fn mangled(arguments: &[OsString]) -> Option<Mangled> {
+fn mangled(arguments: &[OsString]) -> Option<Mangled> {
     let texts: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy()).collect();
     let cut = |pair: &[Cow<'_, str>]| pair[0] == "--header" && pair[1].ends_with(':');
     if texts.windows(2).any(cut) {
@@ -204,7 +207,8 @@ fn command_late(name: &str) -> Mistake {
 }
 
 /// Returns what clap found.
-pub(super) fn mistake(error: &clap::Error, verb: Verb, mangled: Option<Mangled>) -> Mistake {
+pub(super) fn mistake(error: &clap::Error, verb: Verb, arguments: &[OsString]) -> Mistake {
+    let mangled = mangled(arguments);
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
@@ -226,7 +230,8 @@ pub(super) fn mistake(error: &clap::Error, verb: Verb, mangled: Option<Mangled>)
             Mistake::mangled("unexpected argument after the server URL")
         }
         ErrorKind::MissingRequiredArgument if argument.contains("SERVER-URL") => {
-            Mistake::new("the server URL is missing", format!("add it: {}", verb.example()))
+            let or = if verb == Verb::Logout { ", or --all" } else { "" };
+            Mistake::new("the server URL is missing", format!("add it{or}: {}", verb.example()))
         }
         ErrorKind::MissingRequiredArgument if argument.contains("SHELL") => {
             Mistake::new("the shell is missing", format!("add it: {}", verb.example()))
@@ -244,7 +249,7 @@ pub(super) fn mistake(error: &clap::Error, verb: Verb, mangled: Option<Mangled>)
             format!("{} needs a value", shown(&argument)).into()
         }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation if argument == "[CALLBACK-PORT]" => {
-            no_port(&value, verb, mangled)
+            no_port(&value, verb, arguments)
         }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
             let sentence = format!("invalid value '{value}' for {}", shown(&argument));
@@ -254,14 +259,7 @@ pub(super) fn mistake(error: &clap::Error, verb: Verb, mangled: Option<Mangled>)
                 (None, None) => sentence.into(),
             }
         }
-        _ => error
-            .to_string()
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .trim_start_matches("error: ")
-            .to_owned()
-            .into(),
+        _ => error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned().into(),
     };
     let found = match mangled {
         Some(Mangled::Split) => found.with_sign("a header has lost its value"),
@@ -316,12 +314,14 @@ fn unknown_flag(argument: &str, verb: Verb, nearest: Option<String>) -> Mistake 
     }
 }
 
-fn no_port(value: &str, verb: Verb, mangled: Option<Mangled>) -> Mistake {
+fn no_port(value: &str, verb: Verb, arguments: &[OsString]) -> Mistake {
     /// Longer numbers may be keys.
     const LONGEST: usize = 6;
     let is_number = value.len() <= LONGEST && value.bytes().all(|byte| byte.is_ascii_digit());
-    match mangled {
+    let before = arguments.windows(2).find(|pair| pair[1] == value).and_then(|pair| pair[0].to_str());
+    match mangled(arguments) {
         _ if verb.then(value).is_some() => command_late(value),
+        _ if before.is_some_and(|word| verb.then(word).is_some()) => command_late(before.unwrap_or_default()),
         _ if value.contains("://") => Mistake::new(
             "the server URL is the second argument, and must be the first",
             format!("write it first: {}", verb.example()),

@@ -14,8 +14,8 @@ use clap::{
 };
 
 use self::{
-    flags::{Args, AUTHENTICATION, OUTPUT},
-    mistakes::{Mistake, mangled, mistake, no_command},
+    flags::{AUTHENTICATION, Args, OUTPUT},
+    mistakes::{Mistake, mistake, no_command},
     settings::{all_servers, config, status, store_folder},
 };
 use crate::{
@@ -425,8 +425,9 @@ impl Verb {
             // The user waits: a server that is down is reported at once.
             Self::Client => ClientArgs::command().mut_arg("retry_for", |retry_for| retry_for.default_value("0")),
             Self::Login => LoginArgs::command().mut_arg("retry_for", |retry_for| retry_for.default_value("0")),
-            Self::Logout => LogoutArgs::command()
-                .mut_arg("server_url", |url| url.required(false).required_unless_present("all")),
+            Self::Logout => {
+                LogoutArgs::command().mut_arg("server_url", |url| url.required(false).required_unless_present("all"))
+            }
             Self::Status => StatusArgs::command().mut_arg("server_url", |url| url.required(false)),
             Self::Finish => FinishArgs::command(),
             Self::Completions => CompletionsArgs::command(),
@@ -468,11 +469,11 @@ fn read(
         let command = if program == Program::Client { Verb::Client } else { Verb::Forward };
         return Ok(Command::Print(command.command().render_version()));
     }
-    if let Some(mistake) = no_command(arguments).filter(|_| !matches!(verb, Verb::Completions | Verb::Man)) {
+    if let Some(mistake) = no_command(verb, arguments).filter(|_| !matches!(verb, Verb::Completions | Verb::Man)) {
         return Err(mistake);
     }
-    let mangled = mangled(arguments);
-    let told = |error: clap::Error| misplaced(verb, arguments, &error).unwrap_or_else(|| mistake(&error, verb, mangled));
+    let told =
+        |error: clap::Error| misplaced(verb, arguments, &error).unwrap_or_else(|| mistake(&error, verb, arguments));
     let name = OsString::from(typed);
     let mut command = verb.command().bin_name(typed);
     if !arguments.iter().any(|argument| argument == "--help") {

@@ -20,7 +20,11 @@ use crate::{
     secret::Secret,
 };
 
-pub(super) fn network(args: &Args, environment: Environment<'_>, remarks: &mut Vec<String>) -> Result<Network, Mistake> {
+pub(super) fn network(
+    args: &Args,
+    environment: Environment<'_>,
+    remarks: &mut Vec<String>,
+) -> Result<Network, Mistake> {
     let mut roots = Vec::new();
     for path in &args.ca_cert {
         roots.extend(certificates("--ca-cert", path)?);

@@ -25,7 +25,8 @@ use crate::{
 };
 
 const TWO_CREDENTIALS: &str = "the server URL has a user, and --header gives an Authorization";
-const ALLOW_HTTP: &str = "use https://, or add --allow-http if you trust the network between this computer and the server";
+const ALLOW_HTTP: &str =
+    "use https://, or add --allow-http if you trust the network between this computer and the server";
 
 /// A server and what else tells one stored sign-in from another.
 struct Addressed {

@@ -9,9 +9,7 @@ pub(super) fn for_word(word: &str) -> Option<&'static str> {
         "doctor" | "check" | "test" | "diagnose" | "diagnostics" | "inspect" | "ping" | "tools" | "debug" => {
             "test the connection: mcp-remote client https://example.com/mcp"
         }
-        "call" | "read" => {
-            "add the server URL: mcp-remote client https://example.com/mcp call TOOL KEY=VALUE"
-        }
+        "call" | "read" => "add the server URL: mcp-remote client https://example.com/mcp call TOOL KEY=VALUE",
         "auth" | "authenticate" | "authorize" | "signin" | "sign-in" => {
             "sign in: mcp-remote login https://example.com/mcp"
         }
@@ -37,11 +35,22 @@ pub(super) fn for_flag(flag: &str, client: bool) -> Option<(&'static str, &'stat
     const TIMEOUTS: &str = "some similar arguments exist: '--connect-timeout', '--headers-timeout', '--body-timeout', \
                             '--initialize-timeout', '--auth-timeout'";
     Some(match flag {
-        "-k" | "--insecure" | "--no-verify" | "--no-verify-ssl" | "--no-check-certificate" | "--skip-verify"
-        | "--insecure-skip-verify" | "--skip-tls-verify" | "--tls-skip-verify" | "--no-ssl-verify" | "--no-tls-verify"
-        | "--allow-insecure" | "--ignore-certificate-errors" => {
-            (": certificate checks cannot be turned off", "trust the server's certificate or its issuer: --ca-cert FILE")
-        }
+        "-k"
+        | "--insecure"
+        | "--no-verify"
+        | "--no-verify-ssl"
+        | "--no-check-certificate"
+        | "--skip-verify"
+        | "--insecure-skip-verify"
+        | "--skip-tls-verify"
+        | "--tls-skip-verify"
+        | "--no-ssl-verify"
+        | "--no-tls-verify"
+        | "--allow-insecure"
+        | "--ignore-certificate-errors" => (
+            ": certificate checks cannot be turned off",
+            "trust the server's certificate or its issuer: --ca-cert FILE",
+        ),
         "--timeout" | "--timeouts" | "--request-timeout" | "--read-timeout" | "--max-time" | "-m" => ("", TIMEOUTS),
         "-H" | "--headers" => ("", "a similar argument exists: '--header'"),
         "--token" | "--api-key" | "--apikey" | "--bearer" | "--bearer-token" | "--access-token" | "--auth" => {

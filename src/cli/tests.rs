@@ -4,12 +4,9 @@ use std::{path::Path, time::Duration};
 
 use reqwest::Url;
 
-use super::{
-    flags::{CLIENT, CONNECTING, SIGN_IN},
-    *,
-};
+use super::*;
 use crate::{
-    config::{AssertionSource, Authorization, Dpop, Grant, Resource, TransportStrategy, limits},
+    config::{AssertionSource, Authorization, Dpop, Grant, Resource, TransportStrategy},
     store,
 };
 
@@ -31,8 +28,10 @@ fn config(arguments: &[&str]) -> Config {
     }
 }
 
+/// The sentence and the tip.
 fn refused(arguments: &[&str]) -> String {
-    run(arguments).expect_err("must be refused").report.line()
+    let Report { sentence, hint, .. } = run(arguments).expect_err("must be refused").report;
+    [sentence, hint.unwrap_or_default()].join(" => ")
 }
 
 const URL: &str = "https://a.example/mcp";
@@ -136,18 +135,28 @@ fn npm_flags_work_in_any_order_and_form() {
 #[test]
 fn mistake_is_reported_in_one_naming_sentence() {
     for (arguments, expected) in [
-        (vec![], "address is missing"),
-        (vec![URL, "--heder", "a:b"], "did you mean --header?"),
-        (vec![URL, "--transport", "carrier-pigeon"], "must be one of http-first, sse-first, http-only, sse-only"),
-        (vec![URL, "--connect-timeout", "0"], "--connect-timeout \"0\" must be more than 0 seconds"),
+        (vec![], "the server URL is missing => add it: mcp-remote https://example.com/mcp"),
+        (vec![URL, "--heder", "a:b"], "unexpected argument '--heder' found => a similar argument exists: '--header'"),
+        (
+            vec![URL, "--transport", "carrier-pigeon"],
+            "invalid value 'carrier-pigeon' for '--transport <STRATEGY>' => use one of http-first, sse-first, http-only, \
+             sse-only",
+        ),
+        (
+            vec![URL, "--connect-timeout", "0"],
+            "invalid value '0' for '--connect-timeout <SECONDS>': must be more than 0 seconds",
+        ),
         (vec![URL, "--max-message-size", "lots"], "must be a number of bytes"),
-        (vec![URL, "--header"], "--header needs a value"),
-        (vec![URL, "--header", "no colon"], "it must be NAME:VALUE"),
+        (vec![URL, "--header"], "'--header <NAME:VALUE>' needs a value"),
+        (vec![URL, "--header", "no colon"], "--header is not a header of the form NAME:VALUE"),
         (vec![URL, "--header", "A: ${NOT_SET}"], "variable NOT_SET, which is not set"),
         (vec![URL, "--header", "A: ${EMPTY}"], "variable EMPTY, which is empty"),
         (vec![URL, "--header", "Authorization: Bearer ${EMPTY}"], "variable EMPTY, which is empty"),
         (vec![URL, "--header", "Authorization: Bearer "], "has no key after Bearer"),
-        (vec![URL, "--header-file", "/no/such/file"], "cannot read --header-file /no/such/file"),
+        (
+            vec![URL, "--header-file", "/no/such/file"],
+            "cannot read /no/such/file (--header-file): there is no such file",
+        ),
         (vec![URL, "--callback-path", "x"], "must begin with /"),
         (vec![URL, "--authorize-param", "state=1"], "cannot set state"),
         (vec![URL, "--static-oauth-client-info", "{\"client_secret\":\"hush\""], "not a JSON object"),
@@ -155,15 +164,19 @@ fn mistake_is_reported_in_one_naming_sentence() {
         (vec![URL, "--client-metadata-url", "https://c.example/"], "with a path"),
         (vec![URL, "--token-endpoint", "https://t.example"], "--client-credentials"),
         (vec![URL, "--client-cert", "/c.pem"], "--client-key"),
-        (vec![URL, "--ca-cert", "/no/such/file"], "--ca-cert /no/such/file"),
-        (vec![URL, "--proxy", "ftp://x"], "--proxy is not a proxy's address"),
+        (vec![URL, "--ca-cert", "/no/such/file"], "cannot read /no/such/file (--ca-cert): there is no such file"),
+        (vec![URL, "--ca-cert", "no/such/file"], "=> write the absolute path"),
+        (vec![URL, "--proxy", "ftp://x"], "--proxy is not the URL of a proxy => begin it with http://"),
         (vec!["http://far.example"], "--allow-http"),
-        (vec!["ws://far.example"], "must be http or https"),
-        (vec![URL, "--dpop", "perhaps"], "must be one of auto, require, off"),
-        (vec![URL, "--client-credentials"], "needs a client_id: add --static-oauth-client-info"),
+        (vec!["ws://far.example"], "must begin with https:// or http://, not ws://"),
+        (vec![URL, "--dpop", "perhaps"], "use one of auto, require, off"),
+        (
+            vec![URL, "--client-credentials"],
+            "needs a client_id => name a file with the client: --static-oauth-client-info @FILE",
+        ),
         (
             vec![URL, "--client-credentials", "--static-oauth-client-info", r#"{"client_id":"i"}"#],
-            "needs a client_secret in --static-oauth-client-info, or a key: --client-key-jwt FILE",
+            "needs a client_secret or a private key => add a client_secret",
         ),
         (
             vec![
@@ -174,7 +187,7 @@ fn mistake_is_reported_in_one_naming_sentence() {
             ],
             "has no client_id",
         ),
-        (vec![URL, "--client-key-jwt", "/k.pem"], "--client-credentials is missing: another flag needs it"),
+        (vec![URL, "--client-key-jwt", "/k.pem"], "--client-credentials is missing, and another flag needs it"),
         (
             vec![
                 URL,
@@ -184,7 +197,7 @@ fn mistake_is_reported_in_one_naming_sentence() {
                 "--static-oauth-client-info",
                 r#"{"client_id":"i"}"#,
             ],
-            "--client-key-jwt /no/such/file: ",
+            "cannot read /no/such/file (--client-key-jwt)",
         ),
         (vec![URL, "--id-jag-token", "/t"], "--id-jag-client-id and --id-jag-token-endpoint are missing"),
         (vec![URL, "--id-jag-client-id", "i"], "--id-jag-token"),
@@ -201,7 +214,7 @@ fn mistake_is_reported_in_one_naming_sentence() {
                 "--static-oauth-client-info",
                 r#"{"client_id":"c"}"#,
             ],
-            "--id-jag-token-endpoint \"i.example\" must be https, or http on this machine",
+            "the URL of --id-jag-token-endpoint (host 'i.example') must begin with https://",
         ),
         (
             vec![
@@ -213,10 +226,10 @@ fn mistake_is_reported_in_one_naming_sentence() {
                 "--id-jag-token-endpoint",
                 "https://i.example/t",
             ],
-            "--id-jag-token needs to know who we are",
+            "--id-jag-token needs an OAuth client at the MCP server's authorization server",
         ),
         (vec![URL, "--assertion-command", "print 'hush"], "--assertion-command has a quote that is not closed"),
-        (vec![URL, "--assertion-command", " "], "--assertion-command names no program"),
+        (vec![URL, "--assertion-command", " "], "--assertion-command is empty"),
     ] {
         let sentence = refused(&arguments);
         assert!(sentence.contains(expected), "{arguments:?}: {sentence}");
@@ -236,7 +249,7 @@ fn one_grant_excludes_every_other() {
     for (one, other) in grants.iter().flat_map(|one| grants.iter().map(move |other| (one, other))) {
         if one != other {
             let told = refused(&[&[URL], *one, *other].concat());
-            assert!(told.starts_with(&format!("{} cannot be used with {}. ", one[0], other[0])), "{told}");
+            assert!(told.starts_with(&format!("{} cannot be used with {} => ", one[0], other[0])), "{told}");
         }
     }
     assert_eq!(config(&[URL, "--device-code", "--device-code"]).authorization.grant, Grant::DeviceCode);
@@ -375,27 +388,34 @@ fn finish_works_under_both_program_names() {
 #[test]
 fn misspelled_command_is_reported_with_right_one() {
     for (arguments, expected) in [
-        (&["loign", URL][..], "did you mean mcp-remote login?"),
-        (&["logn", URL], "did you mean mcp-remote login?"),
-        (&["lgout", "--all"], "did you mean mcp-remote logout?"),
-        (&["stat"], "did you mean mcp-remote status?"),
-        (&["finish"], "did you mean mcp-remote-client finish?"),
-        (&["mcp-remote-clinet", URL], "did you mean mcp-remote-client?"),
-        (&["mcp-remote-client", "login", URL], "did you mean mcp-remote login?"),
-        (&["login", "status"], "did you mean mcp-remote status?"),
-        (&["--debug", "login", URL], "the server's address comes first"),
-        (&[URL, "status"], "the server's address comes first"),
-        (&["--debug", "status"], "the server's address comes first"),
-        (&["localhost"], "the server's address must begin with https://"),
-        (&["-y", "mcp-remote", URL], "which is npx's"),
-        (&["login"], "address is missing: mcp-remote login https://"),
-        (&["logout"], "address is missing: mcp-remote logout https://example.com/mcp, or --all"),
-        (&["logout", "--all", URL], "--all cannot be used with a server's address"),
-        (&["logout", "--al"], "did you mean --all?"),
-        (&["status", "--all"], "unknown flag --all"),
-        (&["login", URL, "--json"], "unknown flag --json"),
-        (&["login", URL, "--heder", "a:b"], "did you mean --header?"),
-        (&["mcp-remote-client", "finish", "--header", "a:b"], "mcp-remote-client finish --help lists them all"),
+        (&["loign", URL][..], "a similar command exists: 'mcp-remote login'"),
+        (&["logn", URL], "a similar command exists: 'mcp-remote login'"),
+        (&["lgout", "--all"], "a similar command exists: 'mcp-remote logout'"),
+        (&["stat"], "a similar command exists: 'mcp-remote status'"),
+        (&["finsh"], "a similar command exists: 'mcp-remote finish'"),
+        (&["clent", URL], "a similar command exists: 'mcp-remote client'"),
+        (&["mcp-remote-clinet", URL], "a similar command exists: 'mcp-remote-client'"),
+        (&["mcp-remote-client", "login", URL], "a similar command exists: 'mcp-remote login'"),
+        (&["login", "status"], "a similar command exists: 'mcp-remote status'"),
+        (
+            &["--debug", "login", URL],
+            "the command 'login' must be the first argument => begin with the command: mcp-remote login",
+        ),
+        (
+            &[URL, "status"],
+            "the command 'status' must be the first argument => begin with the command: mcp-remote status",
+        ),
+        (&["--debug", "status"], "the command 'status' must be the first argument"),
+        (&["localhost"], "the server URL has no scheme => did you mean http://localhost"),
+        (&["-y", "mcp-remote", URL], "unexpected argument '-y' found: it belongs to npx => leave out \"-y\""),
+        (&["login"], "the server URL is missing => add it: mcp-remote login https://example.com/mcp"),
+        (&["logout"], "the server URL is missing => add it, or --all: mcp-remote logout https://example.com/mcp"),
+        (&["logout", "--all", URL], "--all cannot be used with a server URL"),
+        (&["logout", "--al"], "a similar argument exists: '--all'"),
+        (&["status", "--all"], "unexpected argument '--all' found"),
+        (&["login", URL, "--json"], "unexpected argument '--json' found"),
+        (&["login", URL, "--heder", "a:b"], "a similar argument exists: '--header'"),
+        (&["mcp-remote-client", "finish", "--header", "a:b"], "unexpected argument '--header' found"),
         (&["mcp-remote-client", "finish", "http://localhost/?code=hush"], "must not be an argument"),
     ] {
         let sentence = refused(arguments);
@@ -451,41 +471,194 @@ fn no_secret_shows_in_the_settings() {
     assert!(!shown.contains("hush") && !shown.contains("Bearer"), "{shown}");
 }
 
+/// Every flag of a command, also those that its help hides.
+fn all_flags(verb: Verb) -> Vec<clap::Arg> {
+    verb.command().get_arguments().filter(|arg| arg.get_long().is_some()).cloned().collect()
+}
+
 #[test]
-fn help_is_grouped_and_names_commands() {
-    let Ok(Command::Print(help)) = run(&["--help"]) else { panic!("no help") };
-    for heading in [CONNECTING, NETWORK, SIGN_IN, CLIENT, limits::HEADING, LOGS] {
-        assert!(help.contains(heading), "{heading}");
+fn flag_help_is_short_verb_phrase() {
+    for verb in [Verb::Forward, Verb::Client, Verb::Login, Verb::Logout, Verb::Status, Verb::Finish] {
+        for arg in all_flags(verb).iter().filter(|arg| arg.get_id() != "help" && arg.get_id() != "version") {
+            let help = arg.get_help().unwrap().to_string();
+            assert!(help.len() <= 60, "{}: {help}", arg.get_id());
+            assert!(help.starts_with(|one: char| one.is_ascii_uppercase()) && !help.ends_with('.'), "{help}");
+            let long = arg.get_long_help().map(ToString::to_string).unwrap_or_default();
+            let is_list = matches!(arg.get_action(), clap::ArgAction::Append);
+            assert_eq!(long.contains("Repeatable."), is_list, "{}: {long}", arg.get_id());
+            let is_time = arg.get_value_names().is_some_and(|names| names[0] == "SECONDS");
+            assert_eq!(long.contains("In seconds"), is_time, "{}: {long}", arg.get_id());
+        }
     }
-    for (_, verb) in Verb::NAMED {
-        assert!(help.contains(&format!("  {} ", verb.name())), "{verb:?}");
+}
+
+/// A value for each flag that needs one, and the flags that it needs.
+fn usable(flag: &str, key: &str) -> Vec<String> {
+    let info = ["--static-oauth-client-info", r#"{"client_id":"i","client_secret":"s"}"#];
+    let enterprise =
+        ["--id-jag-token", key, "--id-jag-client-id", "i", "--id-jag-token-endpoint", "https://i.example/t"];
+    let words = match flag {
+        "--header" => vec![flag, "A:b"],
+        "--header-file" | "--config-dir" => vec![flag, "/dev/null"],
+        "--transport" => vec![flag, "http-only"],
+        "--protocol" => vec![flag, "legacy"],
+        "--ca-cert" | "--client-cert" | "--client-key" => vec![],
+        "--proxy" => vec![flag, "http://p.example"],
+        "--start" => vec![flag, "wait"],
+        "--dpop" => vec![flag, "off"],
+        "--callback-path" => vec![flag, "/cb"],
+        "--authorize-param" => vec![flag, "a=b"],
+        "--client-metadata-url" => vec![flag, "https://c.example/m.json"],
+        "--auth-success-url" | "--issuer" | "--resource" => vec![flag, "https://c.example/m"],
+        "--static-oauth-client-info" => info.to_vec(),
+        "--static-oauth-client-metadata" => vec![flag, "{}"],
+        "--client-credentials" => [&info[..], &[flag]].concat(),
+        "--client-key-jwt" => [&info[..], &["--client-credentials", flag, key]].concat(),
+        "--token-endpoint" => [&info[..], &["--client-credentials", flag, "https://c.example/t"]].concat(),
+        "--authorization-endpoint" => {
+            [&info[..], &[flag, "https://c.example/a", "--token-endpoint", "https://c.example/t"]].concat()
+        }
+        "--id-jag-token" | "--id-jag-client-id" | "--id-jag-token-endpoint" => [&info[..], &enterprise].concat(),
+        "--ignore-tool" | "--sign-in-host" | "--host" | "--assertion-file" | "--assertion-command" => vec![flag, "x"],
+        flag if flag.ends_with("-timeout") || flag.ends_with("-interval") => vec![flag, "1"],
+        "--hold" | "--retry-for" | "--max-message-size" => vec![flag, "1"],
+        flag => vec![flag],
+    };
+    words.into_iter().map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn hidden_flag_is_accepted_in_every_command() {
+    let key = tempfile::NamedTempFile::new().unwrap();
+    for verb in [Verb::Client, Verb::Login, Verb::Logout, Verb::Status] {
+        let (mut shown, mut hidden) = (0, 0);
+        for arg in all_flags(Verb::Forward) {
+            let flag = format!("--{}", arg.get_long().unwrap());
+            if ["--help", "--version"].contains(&&*flag) {
+                continue;
+            }
+            let hide = all_flags(verb).iter().any(|own| own.get_id() == arg.get_id() && own.is_hide_set());
+            *if hide { &mut hidden } else { &mut shown } += 1;
+            let words = usable(&flag, key.path().to_str().unwrap());
+            let words: Vec<_> = [verb.word(), URL].into_iter().chain(words.iter().map(String::as_str)).collect();
+            assert!(run(&words).is_ok(), "{words:?}: {}", refused(&words));
+        }
+        assert!(shown > 3 && hidden > 3, "{verb:?}: {shown} shown, {hidden} hidden");
+    }
+    assert!(all_flags(Verb::Forward).iter().any(|arg| arg.get_id() == "enable_proxy" && arg.is_hide_set()));
+}
+
+#[test]
+fn flag_without_effect_is_hidden() {
+    for (verb, shown, hidden) in [
+        (Verb::Forward, &["--start", "--hold", "--ignore-tool"][..], &["--enable-proxy"][..]),
+        (Verb::Client, &["--json", "--ignore-tool", "--auth-timeout"], &["--start", "--hold", "--progress-keepalive"]),
+        (Verb::Login, &["--device-code", "--ca-cert"], &["--ignore-tool", "--keep-alive", "--hold", "--auth-timeout"]),
+        (
+            Verb::Logout,
+            &["--all", "--header", "--ca-cert", "--connect-timeout"],
+            &["--device-code", "--keep-alive", "--transport", "--retry-for"],
+        ),
+        (Verb::Status, &["--json", "--header", "--resource"], &["--ca-cert", "--device-code", "--debug"]),
+    ] {
+        let flags = all_flags(verb);
+        let is_hidden =
+            |flag: &str| flags.iter().find(|arg| arg.get_long() == Some(&flag[2..])).map(clap::Arg::is_hide_set);
+        for flag in shown {
+            assert_eq!(is_hidden(flag), Some(false), "{verb:?} {flag}");
+        }
+        for flag in hidden {
+            assert_eq!(is_hidden(flag), Some(true), "{verb:?} {flag}");
+        }
     }
 }
 
 #[test]
-fn command_help_lists_its_own_flags() {
-    let help = |arguments: &[&str]| match run(&[arguments, &["--help"]].concat()) {
-        Ok(Command::Print(help)) => help,
-        other => panic!("{other:?}"),
-    };
-    let (login, logout) = (help(&["login"]), help(&["logout"]));
-    let (status, finish) = (help(&["status"]), help(&["mcp-remote-client", "finish"]));
-    for (help, shown, hidden) in [
-        (
-            &login,
-            &["ahead of time", "--header", "--device-code", "--ca-cert"][..],
-            &["--ignore-tool", "Forget every"][..],
-        ),
-        (&logout, &["Forgets", "Forget every", "--header", "--ca-cert"], &["--device-code", "--keep-alive", "--json"]),
-        (&status, &["Shows who", "--json", "--header", "--resource"], &["--ca-cert", "--device-code", "Forget every"]),
-        (&finish, &["another computer", "--config-dir"], &["--header", "SERVER-URL"]),
+fn word_of_other_programs_suggests_command() {
+    for (words, tip) in [
+        (&["list", "ls", "whoami"][..], "mcp-remote status"),
+        (&["doctor", "check", "test", "diagnose", "logs"], "mcp-remote client https://example.com/mcp"),
+        (&["auth", "signin", "sign-in"], "mcp-remote login https://example.com/mcp"),
+        (&["signout", "revoke"], "mcp-remote logout https://example.com/mcp"),
+        (&["start", "serve"], "mcp-remote https://example.com/mcp"),
     ] {
-        for word in shown {
-            assert!(help.contains(word), "{word}: {help}");
+        for word in words {
+            let told = refused(&[word]);
+            assert!(told.starts_with(&format!("unrecognized command '{word}' => ")), "{told}");
+            assert!(told.ends_with(&format!(": {tip}")), "{told}");
+            assert_eq!(refused(&["--debug", word]), told);
         }
-        for word in hidden {
-            assert!(!help.contains(word), "{word}: {help}");
+    }
+}
+
+#[test]
+fn url_without_scheme_suggests_whole_url() {
+    for (text, meant) in [
+        ("example.com/mcp", "https://example.com/mcp"),
+        ("mcp.example.com", "https://mcp.example.com/"),
+        ("example.com:8443/mcp", "https://example.com:8443/mcp"),
+        ("//example.com/mcp", "https://example.com/mcp"),
+        ("example.com/mcp?key=hush", "https://example.com/mcp?…"),
+        ("user:hush@example.com/mcp", "https://example.com/mcp"),
+        ("localhost:3000/mcp", "http://localhost:3000/mcp"),
+        ("localhost", "http://localhost/"),
+        ("127.0.0.1:3000", "http://127.0.0.1:3000/"),
+        ("[::1]:3000/mcp", "http://[::1]:3000/mcp"),
+        ("192.168.0.9/mcp", "https://192.168.0.9/mcp"),
+        ("nas:3000/mcp", "https://nas:3000/mcp"),
+    ] {
+        assert_eq!(refused(&[text]), format!("the server URL has no scheme => did you mean {meant}"));
+    }
+    for text in ["hush", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJodXNoIn0.c2lnbmF0dXJlX2h1c2g"] {
+        let told = refused(&[text]);
+        assert!(told.starts_with("the first argument is neither a server URL nor a command"), "{told}");
+        assert!(!told.contains("hush") && !told.contains("eyJ"), "{told}");
+    }
+}
+
+#[test]
+fn flag_of_other_programs_suggests_right_flag() {
+    for (flags, tip) in [
+        (&["--insecure", "-k", "--no-verify", "--no-check-certificate"][..], "--ca-cert FILE"),
+        (&["--timeout", "--request-timeout"], "'--auth-timeout'"),
+        (&["-H"], "'--header'"),
+        (&["--token", "--api-key"], "--header \"Authorization:Bearer ${KEY}\""),
+        (&["--client-id", "--client-secret"], "--static-oauth-client-info @FILE"),
+        (&["--port", "-p"], "mcp-remote https://example.com/mcp 3334"),
+        (&["--verbose", "-v"], "'--version'"),
+    ] {
+        for flag in flags {
+            let told = refused(&[URL, flag, "hush"]);
+            assert!(told.starts_with(&format!("unexpected argument '{flag}' found")), "{told}");
+            assert!(told.ends_with(tip) && !told.contains("hush"), "{flag}: {told}");
         }
+    }
+    assert!(!refused(&[URL, "--insecure"]).contains("--resource"));
+}
+
+#[test]
+fn wrong_port_is_no_cut_argument() {
+    for port in ["0", "65536", "99999"] {
+        let Usage { report, .. } = run(&[URL, port]).unwrap_err();
+        assert_eq!(
+            (report.code.as_str(), &*report.sentence),
+            ("bad_arguments", &*format!("'{port}' is not a valid port (1 to 65535)"))
+        );
+    }
+    for text in ["12345678901234567890", "Bearer", "3334x"] {
+        let Usage { report, .. } = run(&[URL, text]).unwrap_err();
+        assert_eq!(report.sentence, "the second argument is not a valid port (1 to 65535)", "{text}");
+    }
+    assert!(refused(&["3334", URL]).contains("the server URL is the second argument"));
+}
+
+#[test]
+fn client_and_finish_work_under_both_names() {
+    for arguments in [&["client", URL][..], &["mcp-remote-client", URL]] {
+        assert!(matches!(run(arguments), Ok(Command::Client(..))), "{arguments:?}");
+    }
+    for arguments in [&["finish"][..], &["client", "finish"], &["mcp-remote-client", "finish"]] {
+        assert!(matches!(run(arguments), Ok(Command::Finish(_))), "{arguments:?}");
     }
 }
 
@@ -537,18 +710,24 @@ fn wrong_client_action_is_reported_with_form() {
         &["read"],
     ] {
         let sentence = refused(&[&["mcp-remote-client"], arguments].concat());
-        assert!(sentence.contains("call TOOL KEY=VALUE, or read URI"), "{arguments:?}: {sentence}");
+        assert!(
+            sentence.contains("=> write one of them last: mcp-remote client https://example.com/mcp call TOOL"),
+            "{arguments:?}: {sentence}"
+        );
         assert!(!sentence.contains("hush"), "{arguments:?}: {sentence}");
     }
     for glued in ["--header Authorization:Bearer hush", "--header:Authorization:hush", "--heder Authorization: hush"] {
         let sentence = refused(&[URL, glued]);
         let (name, _) = glued.split_once([' ', ':']).unwrap();
-        assert!(sentence.starts_with(&format!("{name} and its value are one argument. ")), "{sentence}");
+        assert!(sentence.starts_with(&format!("{name} and its value are one argument => ")), "{sentence}");
         assert!(!sentence.contains("hush"), "{sentence}");
     }
     let cut = refused(&["mcp-remote-client", URL, "3334", "--header", "Authorization:", "Bearer", "hush"]);
     assert!(cut.starts_with("unexpected argument") && !cut.contains("hush"), "{cut}");
-    assert!(refused(&["mcp-remote-client", URL, "--heder", "a:b", "call", "t"]).contains("did you mean --header?"));
+    assert!(
+        refused(&["mcp-remote-client", URL, "--heder", "a:b", "call", "t"])
+            .contains("a similar argument exists: '--header'")
+    );
 }
 
 #[test]

@@ -89,9 +89,7 @@ impl ServerUrl {
         match (server.0.scheme(), plain_http) {
             ("https", _) | ("http", PlainHttp::Allowed) => Ok(server),
             ("http", PlainHttp::ForLoopback) if server.is_loopback() => Ok(server),
-            ("http", PlainHttp::ForLoopback) => Err(format!(
-                "is not encrypted ({shown}), which needs --allow-http"
-            )),
+            ("http", PlainHttp::ForLoopback) => Err(format!("is not encrypted ({shown}), which needs --allow-http")),
             (scheme, _) => Err(format!("must begin with https:// or http://, not {scheme}://")),
         }
     }

@@ -567,8 +567,8 @@ const CASES: &[Case] = &[
     Case {
         code: "bad_arguments",
         set_up: || scene(async { Stage::of("https://a.example/mcp", &["--heder", "a:b"]) }),
-        says: &["unknown flag --heder", "did you mean --header?"],
-        does: "",
+        says: &["unexpected argument '--heder' found"],
+        does: "a similar argument exists: '--header'",
         places: ANSWERS,
     },
     Case {

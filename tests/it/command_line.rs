@@ -1,6 +1,6 @@
 //! What the command line refuses, and how a person and a host learn of it.
 
-use std::{process::Command, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, process::Command, sync::Arc, time::Duration};
 
 use serde_json::json;
 
@@ -47,35 +47,35 @@ async fn mistake_is_one_sentence_and_sends_nothing() {
     std::fs::write(&no_pem, "nothing").unwrap();
     let no_pem = no_pem.to_str().unwrap();
     let mistakes: &[(&[&str], &str)] = &[
-        (&[], "address is missing"),
+        (&[], "the server URL is missing"),
         (&["not a url"], "contains a space"),
-        (&["127.0.0.1/mcp"], "must begin with https://"),
-        (&["ftp://127.0.0.1/mcp"], "must be http or https"),
+        (&["127.0.0.1/mcp"], "did you mean http://127.0.0.1/mcp"),
+        (&["ftp://127.0.0.1/mcp"], "must begin with https:// or http://, not ftp://"),
         (&["https://${HOST}/mcp"], "placeholder"),
         (&[r#"{"url":"https://a.example/mcp"}"#], "must begin with https://"),
         (&["http://far.example/mcp"], "--allow-http"),
         (&["\"http://127.0.0.1/mcp\""], "quotes"),
-        (&["http://127.0.0.1:1/mcp --debug"], "separate element"),
-        (&[&url, "--heder", "A:b"], "did you mean --header?"),
-        (&[&url, "--no-such-thing-at-all"], "unknown flag --no-such-thing-at-all"),
-        (&[&url, "0"], "callback port"),
+        (&["http://127.0.0.1:1/mcp --debug"], "element of its own"),
+        (&[&url, "--heder", "A:b"], "a similar argument exists: '--header'"),
+        (&[&url, "--no-such-thing-at-all"], "unexpected argument '--no-such-thing-at-all' found"),
+        (&[&url, "0"], "'0' is not a valid port (1 to 65535)"),
         (&[&url, "3334", "stray"], "unexpected argument"),
         (&[&url, "--header"], "needs a value"),
         (&[&url, "--header", "nothing"], "NAME:VALUE"),
-        (&[&url, "--header", "Bad Name:x"], "no header name"),
+        (&[&url, "--header", "Bad Name:x"], "character that header names cannot have"),
         (&[&url, "--header", "A:${NOT_SET}"], "NOT_SET, which is not set"),
         (&[&url, "--header", "Authorization:", "Bearer", "x"], "${AUTH}"),
         (&[&url, "--header", "Authorization:"], "has no value"),
         (&[&url, "--header", "Authorization: bearer"], "has no key after bearer"),
-        (&[&url, "--header-file", "/no/such/file"], "cannot read --header-file /no/such/file"),
+        (&[&url, "--header-file", "/no/such/file"], "cannot read /no/such/file (--header-file)"),
         (&[&url, "--transport", "pigeon"], "http-first, sse-first, http-only, sse-only"),
-        (&[&url, "--protocol", "ancient"], "must be one of"),
+        (&[&url, "--protocol", "ancient"], "use one of auto, legacy, modern"),
         (&[&url, "--connect-timeout", "0"], "more than 0"),
         (&[&url, "--retry-for", "soon"], "number of seconds"),
         (&[&url, "--body-timeout=-1"], "not below 0"),
         (&[&url, "--max-message-size", "0"], "number of bytes"),
-        (&[&url, "--ca-cert", "/no/such/file"], "--ca-cert /no/such/file"),
-        (&[&url, "--ca-cert", no_pem], "no certificate in it"),
+        (&[&url, "--ca-cert", "/no/such/file"], "cannot read /no/such/file (--ca-cert)"),
+        (&[&url, "--ca-cert", no_pem], "has no certificate in PEM form"),
         (&[&url, "--client-cert", no_pem], "--client-key"),
         (&[&url, "--client-cert", no_pem, "--client-key", no_pem], "--client-cert"),
         (&[&url, "--proxy", "ftp://a.example"], "--proxy"),
@@ -93,11 +93,11 @@ async fn mistake_is_one_sentence_and_sends_nothing() {
             &[&url, "--client-credentials", "--static-oauth-client-info", r#"{"client_id":"i"}"#],
             "--client-key-jwt FILE",
         ),
-        (&[&url, "--client-key-jwt", no_pem], "--client-credentials is missing"),
+        (&[&url, "--client-key-jwt", no_pem], "--client-credentials is missing, and another flag needs it"),
         (&[&url, "--id-jag-token", no_pem], "--id-jag-client-id and --id-jag-token-endpoint are missing"),
         (&[&url, "--dpop", "maybe"], "auto, require, off"),
-        (&["loign", &url], "did you mean mcp-remote login?"),
-        (&["--debug", "logout", &url], "only a command goes before it"),
+        (&["loign", &url], "a similar command exists: 'mcp-remote login'"),
+        (&["--debug", "logout", &url], "the command 'logout' must be the first argument"),
     ];
     for (at, (arguments, expected)) in mistakes.iter().enumerate() {
         let handles = if at % 2 == 0 { Handles::Pipes } else { Handles::SocketPairs };
@@ -111,10 +111,12 @@ async fn mistake_is_one_sentence_and_sends_nothing() {
         assert_eq!(status.code(), Some(2), "{arguments:?}");
         assert_eq!(answer["id"], "first", "{arguments:?}");
         let error = &answer["error"];
-        let [message, code] = [&error["message"], &error["data"]["code"]].map(|text| text.as_str().unwrap());
-        let tip = error["data"]["hint"].as_str().map(|hint| format!("Tip: {hint} ")).unwrap_or_default();
+        let message = error["message"].as_str().unwrap();
         assert_eq!(message, format!("mcp-remote: {told}"), "{arguments:?}");
-        assert!(message.ends_with(&format!(" {tip}[Details: mcp-remote explain {code}]")), "{arguments:?}: {message}");
+        assert!(message.contains(error["data"]["code"].as_str().unwrap()), "{arguments:?}: {message}");
+        if let Some(hint) = error["data"].get("hint") {
+            assert!(message.contains(&format!("Tip: {}", hint.as_str().unwrap())), "{arguments:?}: {message}");
+        }
         assert_eq!(host.rest().await, Vec::<String>::new(), "{arguments:?}");
     }
     assert_eq!(server.connections(), 0);
@@ -165,10 +167,9 @@ async fn refusal_answers_every_request_until_initialize() {
             errors.push(answer["error"].clone());
         }
         assert!(errors.iter().all(|error| *error == errors[0]), "{errors:?}");
-        assert_eq!(
-            errors[0]["message"],
-            "mcp-remote: unknown flag --headr; did you mean --header? [Details: mcp-remote explain bad_arguments]"
-        );
+        let message = errors[0]["message"].as_str().unwrap();
+        assert!(message.starts_with("mcp-remote: unexpected argument '--headr' found"), "{message}");
+        assert!(message.contains(". Tip: a similar argument exists: '--header'"), "{message}");
         let (status, took) = host.exit().await;
         assert_eq!(status.code(), Some(2));
         assert!(took > Duration::from_secs(1) && took < Duration::from_secs(4), "{took:?}");
@@ -330,6 +331,12 @@ fn help_and_version_are_printed_and_nothing_else() {
         (adapter, &["logout", "-h"], "Usage: mcp-remote logout [OPTIONS] [SERVER-URL]"),
         (adapter, &["status", "--help"], "Usage: mcp-remote status [OPTIONS] [SERVER-URL]"),
         (adapter, &["mcp-remote-client", "finish", "--help"], "Usage: mcp-remote-client finish [OPTIONS]"),
+        (adapter, &["finish", "--help"], "Usage: mcp-remote finish [OPTIONS]"),
+        (adapter, &["client", "finish", "-h"], "Usage: mcp-remote client finish [OPTIONS]"),
+        (adapter, &["client", "-h"], "Usage: mcp-remote client [OPTIONS] <SERVER-URL> [CALLBACK-PORT] [ACTION]"),
+        (client, &["-h"], "Usage: mcp-remote-client [OPTIONS] <SERVER-URL> [CALLBACK-PORT] [ACTION]"),
+        (adapter, &["version"], concat!("mcp-remote ", env!("CARGO_PKG_VERSION"), "\n")),
+        (client, &["version"], concat!("mcp-remote-client ", env!("CARGO_PKG_VERSION"), "\n")),
         (client, &["finish", "-h"], "Usage: mcp-remote-client finish [OPTIONS]"),
         (adapter, &["status", "--version"], env!("CARGO_PKG_VERSION")),
     ] {
@@ -348,24 +355,198 @@ fn terminal_start_answers_user_instead_of_host() {
     std::fs::write(&input, initialize() + "\n").unwrap();
     let (adapter, client) = (env!("CARGO_BIN_EXE_mcp-remote"), env!("CARGO_BIN_EXE_mcp-remote-client"));
     for (program, arguments, expected) in [
-        (client, &["--bogus"][..], "unknown flag --bogus"),
-        (adapter, &["mcp-remote-client", "--bogus"], "unknown flag --bogus"),
-        (client, &["finish", "--bogus"], "unknown flag --bogus"),
+        (client, &["--bogus"][..], "error: unexpected argument '--bogus' found\n\nUsage: mcp-remote-client [OPTIONS]"),
+        (adapter, &["mcp-remote-client", "--bogus"], "Usage: mcp-remote-client [OPTIONS]"),
+        (adapter, &["client", "--bogus"], "Usage: mcp-remote client [OPTIONS]"),
+        (client, &["finish", "--bogus"], "Usage: mcp-remote-client finish [OPTIONS]"),
         (client, &["finish", "http://localhost:3334/oauth/callback?code=hush"], "must not be an argument"),
-        (client, &["login", "https://a.example/mcp"], "did you mean mcp-remote login?"),
-        (adapter, &["login"], "address is missing"),
+        (client, &["login", "https://a.example/mcp"], "  tip: a similar command exists: 'mcp-remote login'\n"),
+        (adapter, &["login"], "  tip: add it: mcp-remote login https://example.com/mcp\n"),
         (adapter, &["login", "http://far.example"], "--allow-http"),
         (adapter, &["logout"], "or --all"),
         (adapter, &["logout", "--all", "https://a.example/mcp"], "cannot be used with"),
-        (adapter, &["status", "--jsn"], "did you mean --json?"),
+        (adapter, &["status", "--jsn"], "  tip: a similar argument exists: '--json'\n"),
         (adapter, &["status", "https://a.example/mcp", "--header", "hush"], "NAME:VALUE"),
+        (adapter, &["completions", "tcsh"], "  tip: use one of bash, elvish, fish, powershell, zsh\n"),
+        // A file is no host: hosts use pipes and sockets.
+        (adapter, &["https://a.example/mcp", "--bogus"], "Usage: mcp-remote [OPTIONS] <SERVER-URL> [CALLBACK-PORT]\n"),
     ] {
         let input = std::fs::File::open(&input).unwrap();
         let done = Command::new(program).args(arguments).stdin(input).output().unwrap();
         let stderr = String::from_utf8(done.stderr).unwrap();
         assert_eq!(done.status.code(), Some(2), "{arguments:?}");
         assert!(stderr.contains(expected) && !stderr.contains(SECRET), "{arguments:?}: {stderr}");
-        assert_eq!(stderr.lines().count(), 1, "{stderr}");
-        assert_eq!(String::from_utf8(done.stdout).unwrap(), "", "{arguments:?}");
+        assert!(stderr.starts_with("error: ") && !stderr.contains("bad_arguments"), "{arguments:?}: {stderr}");
+        assert!(stderr.ends_with("\n\nFor more information, try '--help'.\n"), "{arguments:?}: {stderr}");
+        let is_answered = arguments[0] == "https://a.example/mcp";
+        assert_eq!(!done.stdout.is_empty(), is_answered, "{arguments:?}");
+    }
+}
+
+#[test]
+fn mistake_looks_as_in_most_programs() {
+    let url = "https://example.com/mcp";
+    let usage = "Usage: mcp-remote [OPTIONS] <SERVER-URL> [CALLBACK-PORT]\n       mcp-remote <COMMAND> [ARGUMENTS]";
+    for (arguments, sentence, tip) in [
+        (&[url, "--heder", "a:b"][..], "unexpected argument '--heder' found", "a similar argument exists: '--header'"),
+        (
+            &[url, "99999"],
+            "'99999' is not a valid port (1 to 65535)",
+            "choose another port, or leave it out: mcp-remote then derives the port from the server URL",
+        ),
+        (
+            &[url, "--insecure"],
+            "unexpected argument '--insecure' found: certificate checks cannot be turned off",
+            "trust the server's certificate or its issuer: --ca-cert FILE",
+        ),
+        (
+            &[url, "--timeout", "5"],
+            "unexpected argument '--timeout' found",
+            "some similar arguments exist: '--connect-timeout', '--headers-timeout', '--body-timeout', \
+             '--initialize-timeout', '--auth-timeout'",
+        ),
+        (&["example.com/mcp"], "the server URL has no scheme", "did you mean https://example.com/mcp"),
+        (&["localhost:3000/mcp"], "the server URL has no scheme", "did you mean http://localhost:3000/mcp"),
+        (&["list"], "unrecognized command 'list'", "show the stored sign-ins: mcp-remote status"),
+    ] {
+        let (code, stdout, stderr) = run(env!("CARGO_BIN_EXE_mcp-remote"), arguments);
+        assert_eq!((code, &*stdout), (Some(2), ""), "{arguments:?}");
+        let expected = format!("error: {sentence}\n\n  tip: {tip}\n\n{usage}\n\nFor more information, try '--help'.\n");
+        assert_eq!(stderr, expected, "{arguments:?}");
+    }
+}
+
+/// The arguments that show a screen, and the file with its text. The text is the same on every platform.
+const SCREENS: [(&[&str], &str); 14] = [
+    (&["-h"], "mcp-remote"),
+    (&["--help"], "mcp-remote-long"),
+    (&["client", "-h"], "client"),
+    (&["client", "--help"], "client-long"),
+    (&["login", "-h"], "login"),
+    (&["login", "--help"], "login-long"),
+    (&["logout", "-h"], "logout"),
+    (&["logout", "--help"], "logout-long"),
+    (&["status", "-h"], "status"),
+    (&["status", "--help"], "status-long"),
+    (&["finish", "-h"], "finish"),
+    (&["finish", "--help"], "finish-long"),
+    (&["completions", "-h"], "completions"),
+    (&["man", "-h"], "man"),
+];
+
+fn screen(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests", "it", "help", &format!("{name}.txt")].iter().collect()
+}
+
+fn written(name: &str) -> String {
+    std::fs::read_to_string(screen(name)).unwrap_or_default().replace("\r\n", "\n")
+}
+
+/// `WRITE_HELP=1 cargo test --test it help_screens` writes the files.
+#[test]
+fn help_screens_are_as_written() {
+    for (arguments, name) in SCREENS {
+        let done =
+            Command::new(env!("CARGO_BIN_EXE_mcp-remote")).args(arguments).env_remove("COLUMNS").output().unwrap();
+        let shown = String::from_utf8(done.stdout).unwrap();
+        if std::env::var_os("WRITE_HELP").is_some() {
+            std::fs::write(screen(name), &shown).unwrap();
+        }
+        assert_eq!(shown, written(name), "mcp-remote {}", arguments.join(" "));
+    }
+}
+
+#[test]
+fn short_help_fits_one_screen() {
+    for (arguments, name) in SCREENS.into_iter().filter(|(arguments, _)| arguments.ends_with(&["-h"])) {
+        let text = written(name);
+        assert!(text.lines().count() <= 40, "{arguments:?}: {} lines", text.lines().count());
+        let widest = text.lines().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(80), "{arguments:?}: {widest:?} columns");
+    }
+}
+
+#[test]
+fn long_help_groups_all_flags() {
+    let text = written("mcp-remote-long");
+    let headings: Vec<_> = text.lines().filter(|line| line.ends_with(':') && !line.starts_with(' ')).collect();
+    let expected = [
+        "Examples:",
+        "Commands:",
+        "Arguments:",
+        "Options:",
+        "Connection:",
+        "TLS and proxy:",
+        "Timeouts and retries:",
+        "Authentication:",
+        "OAuth client:",
+        "Output:",
+    ];
+    assert_eq!(headings, expected);
+}
+
+#[test]
+fn start_without_arguments_shows_help() {
+    let (code, stdout, stderr) = run(env!("CARGO_BIN_EXE_mcp-remote"), &[]);
+    assert_eq!((code, &*stdout, &*stderr), (Some(2), "", &*written("mcp-remote")));
+}
+
+/// The flags of a screen, each at the start of its line.
+fn flags(screen: &str) -> Vec<String> {
+    let flags = written(screen);
+    // Deeper lines are texts.
+    let flags = flags.lines().filter_map(|line| line.strip_prefix("      --"));
+    flags.filter_map(|line| Some(format!("--{}", line.split(' ').next()?))).collect()
+}
+
+#[test]
+fn completions_name_every_visible_flag() {
+    let long = SCREENS.iter().filter(|(arguments, _)| arguments.ends_with(&["--help"]));
+    let shown: BTreeSet<_> = long.flat_map(|(_, name)| flags(name)).collect();
+    assert!(shown.len() > 45, "{shown:?}");
+    for shell in ["bash", "zsh", "fish", "powershell"] {
+        let (code, script, stderr) = run(env!("CARGO_BIN_EXE_mcp-remote"), &["completions", shell]);
+        assert_eq!((code, &*stderr), (Some(0), ""), "{shell}");
+        let names = |flag: &str| match shell {
+            "fish" => {
+                script.contains(&format!("-l {} ", &flag[2..])) || script.contains(&format!("-l {}\n", &flag[2..]))
+            }
+            _ => script.contains(flag),
+        };
+        assert_eq!(shown.iter().find(|flag| !names(flag)), None, "{shell}");
+        for command in ["login", "logout", "status", "client", "finish", "help", "explain"] {
+            assert!(script.contains(command), "{shell} does not complete {command}");
+        }
+        assert!(!script.contains("enable-proxy"), "{shell} completes a hidden flag");
+        let (_, script, _) = run(env!("CARGO_BIN_EXE_mcp-remote-client"), &["completions", shell]);
+        assert!(script.contains("mcp-remote-client") && script.contains("json"), "{shell}: {script}");
+    }
+}
+
+#[test]
+fn bash_completion_has_case_for_each_command() {
+    for program in [env!("CARGO_BIN_EXE_mcp-remote"), env!("CARGO_BIN_EXE_mcp-remote-client")] {
+        let (_, script, _) = run(program, &["completions", "bash"]);
+        let labels = script.lines().filter_map(|line| line.trim().strip_prefix("cmd=\"")?.strip_suffix('"'));
+        let labels: Vec<_> = labels.filter(|label| !label.is_empty()).collect();
+        assert!(labels.len() > 2, "{labels:?}");
+        for label in labels {
+            assert!(script.lines().any(|line| line.trim() == format!("{label})")), "no case for {label}");
+        }
+    }
+}
+
+#[test]
+fn man_page_has_every_visible_flag() {
+    for (command, name) in SCREENS.into_iter().filter(|(arguments, _)| arguments.ends_with(&["--help"])) {
+        let arguments = [&["man"], &command[..command.len() - 1]].concat();
+        let (code, page, stderr) = run(env!("CARGO_BIN_EXE_mcp-remote"), &arguments);
+        assert_eq!((code, &*stderr), (Some(0), ""), "{arguments:?}");
+        let page = page.replace("\\-", "-");
+        assert!(page.contains(".TH mcp-remote"), "{page}");
+        for flag in flags(name) {
+            assert!(page.contains(&format!("{flag}\\fR")), "{arguments:?} has no {flag}");
+        }
+        assert!(!page.contains("enable-proxy"), "{arguments:?}");
     }
 }

@@ -46,7 +46,7 @@ async fn user_in_url_is_sent_as_basic() {
 #[tokio::test]
 async fn user_in_url_and_header_conflict() {
     let told = refusal("https://anna:hush@a.example/mcp", &["--header", "Authorization:Bearer hush"]).await;
-    assert!(told.contains("the server's URL has a user, and --header gives an Authorization"), "{told}");
+    assert!(told.contains("the server URL has a user, and --header gives an Authorization"), "{told}");
     assert!(!told.contains("hush"), "{told}");
 }
 
@@ -56,7 +56,7 @@ async fn header_of_the_client_is_refused_by_name() {
         ("Content-Length: 5", "leave it out"),
         ("transfer-encoding: chunked", "leave it out"),
         ("Connection: close", "leave it out"),
-        ("Host: localhost:8931", "into the server's URL"),
+        ("Host: localhost:8931", "into the server URL"),
         ("Proxy-Authorization: Basic aHVzaA==", "into the proxy's URL"),
         ("TE: trailers", "leave it out"),
         ("Upgrade: h2c", "leave it out"),
