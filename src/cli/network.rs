@@ -33,7 +33,7 @@ pub(super) fn network(
         match certificates("NODE_EXTRA_CA_CERTS", Path::new(&path)) {
             Ok(extra) => roots.extend(extra),
             // As Node does.
-            Err(why) => remarks.push(format!("ignoring NODE_EXTRA_CA_CERTS: {}", why.report().sentence)),
+            Err(why) => remarks.push(format!("ignoring additional CA certificates: {}", why.report().sentence)),
         }
     }
     let identity = match (&args.client_cert, &args.client_key) {

@@ -41,7 +41,10 @@ async fn first_line_names_version_and_server() {
         let first = stderr.lines().next().unwrap_or_default();
         let expected = format!("] mcp-remote {VERSION} connecting to {}?…", server.url("/mcp"));
         assert!(first.ends_with(&expected), "{flags:?}: {stderr}");
-        assert!(stderr.contains("/no/such/file is left out") && !stderr.contains("hush"), "{stderr}");
+        assert!(
+            stderr.contains("cannot read /no/such/file (NODE_EXTRA_CA_CERTS)") && !stderr.contains("hush"),
+            "{stderr}"
+        );
     }
     let mut host = start(&url, &["--silent"]);
     host.end_input();
