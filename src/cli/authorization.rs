@@ -75,7 +75,7 @@ pub(super) fn grant(
     if let Some(command) = &args.assertion_command {
         let mut words = words::split(command).map_err(|why| format!("--assertion-command {why}"))?.into_iter();
         let program = words.next().filter(|program| !program.is_empty());
-        let program = program.ok_or("--assertion-command is empty".to_owned())?;
+        let program = program.ok_or_else(|| "--assertion-command is empty".to_owned())?;
         return Ok(Grant::WorkloadIdentity(AssertionSource::Command { program, arguments: words.collect() }));
     }
     Ok(Grant::AuthorizationCode)
