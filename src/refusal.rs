@@ -33,7 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// programs, and the log of a host gets the same words as one line.
 pub(crate) fn refuse(usage: &Usage) {
     let Usage { reader, report, text } = usage;
-    let text = if *reader == Reader::Person || io::stderr().is_terminal() || !is_hosts(&io::stdin()) {
+    let text = if io::stderr().is_terminal() && has_colors() {
+        Cow::from(colored(text))
+    } else if *reader == Reader::Person || io::stderr().is_terminal() || !is_hosts(&io::stdin()) {
         Cow::from(text)
     } else {
         format!("[{}] mcp-remote: {}\n", std::process::id(), report.line()).into()
@@ -41,6 +43,23 @@ pub(crate) fn refuse(usage: &Usage) {
     _ = io::stderr().write_all(text.as_bytes());
     if *reader == Reader::Host && !io::stdin().is_terminal() {
         answer_requests(report, &lines());
+    }
+}
+
+/// Returns whether the user wants colors in a terminal (<https://no-color.org>), and the terminal has them.
+fn has_colors() -> bool {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    // An old console of Windows would print the codes.
+    let shows = !cfg!(windows) || set("WT_SESSION").is_some() || set("TERM").is_some();
+    shows && set("NO_COLOR").is_none() && set("TERM").is_none_or(|kind| kind != "dumb")
+}
+
+/// Returns the text with the colors that most programs give to these words.
+fn colored(text: &str) -> String {
+    let color = |word: &str, code: &str| format!("\u{1b}[{code}m{word}\u{1b}[0m");
+    match text.strip_prefix("error:") {
+        Some(rest) => color("error:", "1;31") + &rest.replacen("  tip:", &format!("  {}", color("tip:", "32")), 1),
+        None => text.to_owned(),
     }
 }
 

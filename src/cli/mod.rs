@@ -77,7 +77,7 @@ pub(crate) struct ClientOptions {
 /// What a person wants of a server.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub(crate) enum ClientAction {
-    /// Everything looked at, and told.
+    /// Check everything, and report it.
     #[command(skip)]
     Diagnosis,
     /// Call one tool and print its result
@@ -472,7 +472,7 @@ fn read(
     if let Some(mistake) = no_command(verb, arguments).filter(|_| !matches!(verb, Verb::Completions | Verb::Man)) {
         return Err(mistake);
     }
-    let told =
+    let found =
         |error: clap::Error| misplaced(verb, arguments, &error).unwrap_or_else(|| mistake(&error, verb, arguments));
     let name = OsString::from(typed);
     let mut command = verb.command().bin_name(typed);
@@ -486,16 +486,16 @@ fn read(
             let lines = asked.render().to_string();
             return Ok(Command::Print(lines.lines().flat_map(|line| [line.trim_end(), "\n"]).collect()));
         }
-        Err(error) => return Err(told(error)),
+        Err(error) => return Err(found(error)),
     };
     let output = |json| if json { Output::Json } else { Output::Text };
     Ok(match verb {
         Verb::Forward => {
-            let args = Args::from_arg_matches(&matches).map_err(told)?;
+            let args = Args::from_arg_matches(&matches).map_err(found)?;
             Command::Forward(Box::new(config(&args, environment)?))
         }
         Verb::Client => {
-            let ClientArgs { args, json, action } = ClientArgs::from_arg_matches(&matches).map_err(told)?;
+            let ClientArgs { args, json, action } = ClientArgs::from_arg_matches(&matches).map_err(found)?;
             let mut config = config(&args, environment)?;
             config.limits.start = Start::Wait;
             config.authorization =
@@ -514,7 +514,7 @@ fn read(
             Command::Client(Box::new(config), Box::new(options))
         }
         Verb::Login => {
-            let LoginArgs { args } = LoginArgs::from_arg_matches(&matches).map_err(told)?;
+            let LoginArgs { args } = LoginArgs::from_arg_matches(&matches).map_err(found)?;
             let mut config = config(&args, environment)?;
             config.limits.start = Start::Wait;
             config.authorization =
@@ -525,7 +525,7 @@ fn read(
             Command::Login(Box::new(config))
         }
         Verb::Logout => {
-            let LogoutArgs { args, all } = LogoutArgs::from_arg_matches(&matches).map_err(told)?;
+            let LogoutArgs { args, all } = LogoutArgs::from_arg_matches(&matches).map_err(found)?;
             Command::Logout(if all {
                 Logout::All(Box::new(all_servers(&args, environment)?))
             } else {
@@ -533,20 +533,20 @@ fn read(
             })
         }
         Verb::Status => {
-            let StatusArgs { args, json } = StatusArgs::from_arg_matches(&matches).map_err(told)?;
+            let StatusArgs { args, json } = StatusArgs::from_arg_matches(&matches).map_err(found)?;
             Command::Status(status(&args, output(json), environment)?)
         }
         Verb::Finish => {
-            let FinishArgs { config_dir } = FinishArgs::from_arg_matches(&matches).map_err(told)?;
+            let FinishArgs { config_dir } = FinishArgs::from_arg_matches(&matches).map_err(found)?;
             Command::Finish(Finish { store: store_folder(config_dir, environment)? })
         }
         Verb::Version => Command::Print(verb.command().render_version()),
         Verb::Completions => {
-            let CompletionsArgs { shell } = CompletionsArgs::from_arg_matches(&matches).map_err(told)?;
+            let CompletionsArgs { shell } = CompletionsArgs::from_arg_matches(&matches).map_err(found)?;
             Command::Print(generate::completions(program, shell))
         }
         Verb::Man => {
-            let ManArgs { command } = ManArgs::from_arg_matches(&matches).map_err(told)?;
+            let ManArgs { command } = ManArgs::from_arg_matches(&matches).map_err(found)?;
             Command::Print(generate::man(command.as_deref()).map_err(|why| why.to_string())?)
         }
     })

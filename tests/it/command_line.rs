@@ -1,7 +1,16 @@
 //! What the command line refuses, and how a person and a host learn of it.
 
-use std::{collections::BTreeSet, path::PathBuf, process::Command, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::Read as _,
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
+use rustix::pty::{self, OpenptFlags};
 use serde_json::json;
 
 use crate::support::{
@@ -371,7 +380,7 @@ fn terminal_start_answers_user_instead_of_host() {
         // A file is no host: hosts use pipes and sockets.
         (adapter, &["https://a.example/mcp", "--bogus"], "Usage: mcp-remote [OPTIONS] <SERVER-URL> [CALLBACK-PORT]\n"),
     ] {
-        let input = std::fs::File::open(&input).unwrap();
+        let input = File::open(&input).unwrap();
         let done = Command::new(program).args(arguments).stdin(input).output().unwrap();
         let stderr = String::from_utf8(done.stderr).unwrap();
         assert_eq!(done.status.code(), Some(2), "{arguments:?}");
@@ -413,6 +422,36 @@ fn mistake_looks_as_in_most_programs() {
         assert_eq!((code, &*stdout), (Some(2), ""), "{arguments:?}");
         let expected = format!("error: {sentence}\n\n  tip: {tip}\n\n{usage}\n\nFor more information, try '--help'.\n");
         assert_eq!(stderr, expected, "{arguments:?}");
+    }
+}
+
+/// A host may pass its own terminal on as stderr.
+#[test]
+fn terminal_shows_mistake_in_color_without_pid() {
+    for (no_color, expected) in [
+        ("", "\u{1b}[1;31merror:\u{1b}[0m unexpected argument '--bogus' found\r\n\r\nUsage: mcp-remote "),
+        ("1", "error: unexpected argument '--bogus' found\r\n\r\nUsage: mcp-remote "),
+    ] {
+        let controller = pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        pty::grantpt(&controller).unwrap();
+        pty::unlockpt(&controller).unwrap();
+        let name = pty::ptsname(&controller, Vec::new()).unwrap().into_string().unwrap();
+        let terminal = File::options().read(true).write(true).open(&name).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_mcp-remote"))
+            .args(["https://a.example/mcp", "--bogus"])
+            .env("TERM", "xterm")
+            .env("NO_COLOR", no_color)
+            .stdin(Stdio::piped())
+            .stderr(terminal)
+            .spawn()
+            .unwrap();
+        drop(child.stdin.take());
+        assert_eq!(child.wait().unwrap().code(), Some(2));
+        let (mut screen, mut shown) = (File::from(controller), Vec::new());
+        _ = screen.read_to_end(&mut shown); // Linux reports the end of a terminal as an error
+        let shown = String::from_utf8(shown).unwrap();
+        assert!(shown.starts_with(expected), "{shown:?}");
+        assert!(shown.ends_with("For more information, try '--help'.\r\n"), "{shown:?}");
     }
 }
 
