@@ -16,9 +16,7 @@ pub(super) fn for_word(word: &str) -> Option<&'static str> {
         "signout" | "sign-out" | "revoke" | "forget" | "reset" | "clear" => {
             "remove a stored sign-in: mcp-remote logout https://example.com/mcp"
         }
-        "log" | "logs" => {
-            "read the log that the host keeps of this server, or see each step: mcp-remote client https://example.com/mcp"
-        }
+        "log" | "logs" => "find out where your host keeps its logs: mcp-remote help hosts",
         "run" | "start" | "serve" | "server" | "proxy" | "connect" => {
             "give the server URL without a command: mcp-remote https://example.com/mcp"
         }

@@ -574,7 +574,8 @@ fn flag_without_effect_is_hidden() {
 fn word_of_other_programs_suggests_command() {
     for (words, tip) in [
         (&["list", "ls", "whoami"][..], "mcp-remote status"),
-        (&["doctor", "check", "test", "diagnose", "logs"], "mcp-remote client https://example.com/mcp"),
+        (&["doctor", "check", "test", "diagnose"], "mcp-remote client https://example.com/mcp"),
+        (&["log", "logs"], "mcp-remote help hosts"),
         (&["auth", "signin", "sign-in"], "mcp-remote login https://example.com/mcp"),
         (&["signout", "revoke"], "mcp-remote logout https://example.com/mcp"),
         (&["start", "serve"], "mcp-remote https://example.com/mcp"),
