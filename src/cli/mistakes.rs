@@ -68,11 +68,11 @@ impl Mistake {
     }
 
     pub(super) fn report(self) -> Report {
-        let hint = match self.code {
-            Code::BadArguments => self.tip.map(|tip| printable(&tip)),
-            code => Some(self.tip.map_or_else(|| code.entry().action.to_owned(), |tip| printable(&tip))),
-        };
-        Report { code: self.code, sentence: printable(&self.sentence), hint, status: None }
+        let mut report = Report::new(self.code, printable(&self.sentence), None);
+        if self.tip.is_some() || self.code == Code::BadArguments {
+            report.hint = self.tip.map(|tip| printable(&tip));
+        }
+        report
     }
 }
 
