@@ -78,14 +78,10 @@ impl Mistake {
 
 /// Returns the one form for every file that cannot be read.
 pub(super) fn unreadable(flag: &str, path: &Path, error: &io::Error) -> Mistake {
-    let reason = match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
-        io::ErrorKind::InvalidData => "it is not text in UTF-8".to_owned(),
-        _ => text::deepest(error),
+    let sentence = match error.kind() {
+        io::ErrorKind::InvalidData => format!("cannot read {} ({flag}): it is not text in UTF-8", path.display()),
+        _ => text::cannot_read(path, Some(flag), error),
     };
-    let sentence = format!("cannot read {} ({flag}): {reason}", path.display());
     let is_relative = error.kind() == io::ErrorKind::NotFound && !path.is_absolute();
     match is_relative {
         true => Mistake::new(sentence, "write the absolute path, because a host may start mcp-remote in any folder"),
