@@ -53,6 +53,10 @@ pub(crate) enum LogMode {
     Normal,
     /// Nothing.
     Silent,
+    /// Nothing, because the command prints its steps itself.
+    Steps,
+    /// Warnings without the process ID, of a command for people.
+    Person,
     /// Every message and request, with times, also to a file.
     Debug,
 }
@@ -73,7 +77,7 @@ enum LogEntry {
 /// Opens the log. `file` is where `--debug` also writes.
 #[must_use]
 pub(crate) fn start(mode: LogMode, file: PathBuf, filters: Option<&str>) -> Log {
-    if mode == LogMode::Silent {
+    if matches!(mode, LogMode::Silent | LogMode::Steps) {
         return Log::none();
     }
     let (sender, entries) = sync_channel(QUEUE);
@@ -86,7 +90,11 @@ pub(crate) fn start(mode: LogMode, file: PathBuf, filters: Option<&str>) -> Log 
     if std::thread::Builder::new().name("log".into()).spawn(work).is_err() {
         return Log::none();
     }
-    let own = if mode == LogMode::Debug { LevelFilter::Debug } else { LevelFilter::Info };
+    let own = match mode {
+        LogMode::Debug => LevelFilter::Debug,
+        LogMode::Person => LevelFilter::Warn,
+        _ => LevelFilter::Info,
+    };
     let mut builder = env_logger::Builder::new();
     builder.filter_level(LevelFilter::Warn).filter_module("mcp_remote", own);
     if let Some(filters) = filters {
@@ -118,6 +126,8 @@ pub(crate) fn start(mode: LogMode, file: PathBuf, filters: Option<&str>) -> Log 
         if mode == LogMode::Debug {
             let time = line.timestamp_millis();
             writeln!(line, "[{}][{pid}] {note}{words}{omitted}", time)
+        } else if mode == LogMode::Person {
+            writeln!(line, "{note}{words}{omitted}")
         } else {
             writeln!(line, "[{pid}] {note}{words}{omitted}")
         }

@@ -63,38 +63,37 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
                 }
             }
         }
-        Ok(Command::Client(config, options)) => end_with(
-            "mcp-remote-client",
-            start(&config, commands::diagnosis::run(&config, &options, &mut io::stdout())),
-        ),
-        Ok(Command::Login(config)) => {
-            end("mcp-remote login", start(&config, commands::login::run(&config, &mut io::stdout())))
+        Ok(Command::Client(config, options)) => {
+            end_with(start(&config, commands::diagnosis::run(&config, &options, &mut io::stdout())))
         }
+        Ok(Command::Entries(options)) => {
+            let log = logging::start(options.log, options.store.join("debug.log"), options.log_filters.as_deref());
+            let mut out = io::stdout();
+            end_with(run_to_end(log, &[], commands::diagnosis::every::run(&options, &environment, &mut out)))
+        }
+        Ok(Command::Login(config)) => end(start(&config, commands::login::run(&config, &mut io::stdout()))),
         Ok(Command::Logout(Logout::Server(config))) => {
-            end("mcp-remote logout", start(&config, commands::logout::server(&config, &mut io::stdout())))
+            end(start(&config, commands::logout::server(&config, &mut io::stdout())))
         }
         Ok(Command::Logout(Logout::All(all))) => {
             let log = logging::start(all.log, all.store.join("debug.log"), all.log_filters.as_deref());
-            end("mcp-remote logout", run_to_end(log, &all.remarks, commands::logout::all(&all, &mut io::stdout())))
+            end(run_to_end(log, &all.remarks, commands::logout::all(&all, &mut io::stdout())))
         }
-        Ok(Command::Status(status)) => end("mcp-remote status", commands::status::run(&status, &mut io::stdout())),
+        Ok(Command::Status(status)) => end(commands::status::run(&status, &mut io::stdout())),
         Ok(Command::Finish(finish)) => {
-            let log = logging::start(logging::LogMode::Normal, PathBuf::new(), None);
-            end(
-                "mcp-remote-client finish",
-                run_to_end(log, &[], commands::finish::run(&finish.store, &mut io::stdout())),
-            )
+            let log = logging::start(logging::LogMode::Person, PathBuf::new(), None);
+            end(run_to_end(log, &[], commands::finish::run(&finish.store, &mut io::stdout())))
         }
         Err(usage) => refuse(&usage),
     }
 }
 
 /// How a command for people ends.
-fn end(name: &str, done: anyhow::Result<()>) -> ExitCode {
-    end_with(name, done.map(|()| ExitCode::SUCCESS))
+fn end(done: anyhow::Result<()>) -> ExitCode {
+    end_with(done.map(|()| ExitCode::SUCCESS))
 }
 
-fn end_with(name: &str, done: anyhow::Result<impl Into<ExitCode>>) -> ExitCode {
+fn end_with(done: anyhow::Result<impl Into<ExitCode>>) -> ExitCode {
     match done {
         Ok(code) => code.into(),
         // Whoever reads has seen enough.
@@ -104,7 +103,7 @@ fn end_with(name: &str, done: anyhow::Result<impl Into<ExitCode>>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            _ = writeln!(io::stderr(), "{name}: {error:#}");
+            _ = writeln!(io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -14,18 +14,19 @@ use clap::{
 };
 
 use self::{
+    entries::entry_options,
     flags::{AUTHENTICATION, Args, OUTPUT},
     mistakes::{Mistake, mistake, no_command},
     settings::{all_servers, config, status, store_folder},
 };
 use crate::{
     config::{Authorization, Config, Network, Occasion, PlainHttp, ServerUrl, Start},
-    logging,
     logging::LogMode,
     report::Report,
 };
 
 mod authorization;
+mod entries;
 mod flags;
 mod generate;
 mod headers;
@@ -39,6 +40,7 @@ mod terminal;
 mod tests;
 mod words;
 
+pub(crate) use entries::EntryOptions;
 pub(crate) use terminal::Terminal;
 
 /// What the arguments ask for.
@@ -49,6 +51,8 @@ pub(crate) enum Command {
     /// `mcp-remote-client`: tell the connection step by step and show what the server has, or try one
     /// thing.
     Client(Box<Config>, Box<ClientOptions>),
+    /// `mcp-remote-client` without a server URL: the same for the entries of hosts.
+    Entries(Box<EntryOptions>),
     /// `login`: sign in ahead of time.
     Login(Box<Config>),
     /// `logout`: forget what is stored, and revoke it.
@@ -72,6 +76,8 @@ pub(crate) struct ClientOptions {
     pub terminal: Terminal,
     /// Nothing on stderr.
     pub silent: bool,
+    /// Skipped steps too.
+    pub verbose: bool,
 }
 
 /// What a person wants of a server.
@@ -104,9 +110,11 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// The one form of `call` and `read`.
+const FORM: &str = "write one of them last: mcp-remote client https://example.com/mcp call TOOL KEY=VALUE";
+
 /// Returns the one tip for everything that can be wrong about `call` and `read`.
 fn misplaced(verb: Verb, arguments: &[OsString], error: &clap::Error) -> Option<Mistake> {
-    const FORM: &str = "write one of them last: mcp-remote client https://example.com/mcp call TOOL KEY=VALUE";
     let tried = verb == Verb::Client && arguments.iter().any(|word| word == "call" || word == "read");
     let argument = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(name)) => name.clone(),
@@ -237,9 +245,17 @@ struct ClientArgs {
     #[command(flatten)]
     args: Args,
 
+    /// Take server URL, flags and env from this entry of a host's settings
+    #[arg(long, value_name = "NAME", conflicts_with = "server_url")]
+    entry: Option<String>,
+
     /// Print JSON
     #[arg(long, help_heading = OUTPUT, global = true)]
     json: bool,
+
+    /// Show skipped steps too
+    #[arg(long, help_heading = OUTPUT, global = true)]
+    verbose: bool,
 
     #[command(subcommand)]
     action: Option<ClientAction>,
@@ -423,7 +439,9 @@ impl Verb {
         let command = match self {
             Self::Forward | Self::Version => Args::command(),
             // The user waits: a server that is down is reported at once.
-            Self::Client => ClientArgs::command().mut_arg("retry_for", |retry_for| retry_for.default_value("0")),
+            Self::Client => ClientArgs::command()
+                .mut_arg("retry_for", |retry_for| retry_for.default_value("0"))
+                .mut_arg("server_url", |url| url.required(false)),
             Self::Login => LoginArgs::command().mut_arg("retry_for", |retry_for| retry_for.default_value("0")),
             Self::Logout => {
                 LogoutArgs::command().mut_arg("server_url", |url| url.required(false).required_unless_present("all"))
@@ -495,7 +513,11 @@ fn read(
             Command::Forward(Box::new(config(&args, environment)?))
         }
         Verb::Client => {
-            let ClientArgs { args, json, action } = ClientArgs::from_arg_matches(&matches).map_err(found)?;
+            let client = ClientArgs::from_arg_matches(&matches).map_err(found)?;
+            if client.args.server_url.is_none() {
+                return Ok(Command::Entries(Box::new(entry_options(client, &matches, arguments, environment)?)));
+            }
+            let ClientArgs { args, json, verbose, action, .. } = client;
             let mut config = config(&args, environment)?;
             config.limits.start = Start::Wait;
             config.authorization =
@@ -510,6 +532,7 @@ fn read(
                 action: action.unwrap_or(ClientAction::Diagnosis),
                 terminal,
                 silent,
+                verbose,
             };
             Command::Client(Box::new(config), Box::new(options))
         }
@@ -520,16 +543,19 @@ fn read(
             config.authorization =
                 Arc::new(Authorization { occasion: Occasion::Login, ..(*config.authorization).clone() });
             if config.log == LogMode::Normal && config.log_filters.is_none() {
-                config.log_filters = Some(format!("{}=off", logging::LOOP)); // the command prints its failure
+                config.log = LogMode::Steps;
             }
             Command::Login(Box::new(config))
         }
         Verb::Logout => {
             let LogoutArgs { args, all } = LogoutArgs::from_arg_matches(&matches).map_err(found)?;
+            let person = |log| if log == LogMode::Normal { LogMode::Person } else { log };
             Command::Logout(if all {
-                Logout::All(Box::new(all_servers(&args, environment)?))
+                let all = all_servers(&args, environment)?;
+                Logout::All(Box::new(AllServers { log: person(all.log), ..all }))
             } else {
-                Logout::Server(Box::new(config(&args, environment)?))
+                let config = config(&args, environment)?;
+                Logout::Server(Box::new(Config { log: person(config.log), ..config }))
             })
         }
         Verb::Status => {

@@ -33,6 +33,8 @@ pub(crate) struct Terminal {
     pub codex: Option<PathBuf>,
     /// `PATH`.
     pub path: Option<OsString>,
+    /// Whether colors are wanted where there is a terminal.
+    pub has_colors: bool,
 }
 
 /// A variable that is set here and used, and that a host may not pass on.
@@ -49,7 +51,12 @@ const PASSED_ON: [&str; 6] = ["HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER"
 
 impl Terminal {
     pub(super) fn of(args: &Args, config: &Config, arguments: &[OsString], environment: Environment<'_>) -> Self {
-        const OWN: [&str; 3] = ["--json", "--debug", "--silent"];
+        Self { borrowed: borrowed(args, config, environment), ..Self::here(arguments, environment) }
+    }
+
+    /// Without what a connection uses.
+    pub(super) fn here(arguments: &[OsString], environment: Environment<'_>) -> Self {
+        const OWN: [&str; 4] = ["--json", "--verbose", "--debug", "--silent"];
         let folder = |name: &str| environment(name).filter(|path| !path.is_empty()).map(PathBuf::from);
         let dirs = directories::BaseDirs::new();
         let home = folder("HOME").or_else(|| dirs.as_ref().map(|dirs| dirs.home_dir().to_owned()));
@@ -60,14 +67,23 @@ impl Terminal {
         };
         let written = arguments.iter().filter_map(|word| word.to_str()).map(ToOwned::to_owned);
         Self {
-            borrowed: borrowed(args, config, environment),
+            borrowed: Vec::new(),
             arguments: Secret::new(written.filter(|word| !OWN.contains(&word.as_str())).collect()),
             home,
             settings,
             codex: folder("CODEX_HOME"),
             path: environment("PATH").map(OsString::from),
+            has_colors: has_colors(environment),
         }
     }
+}
+
+/// Returns whether a terminal shows colors, and the user wants them (<https://no-color.org>).
+fn has_colors(environment: Environment<'_>) -> bool {
+    let set = |name| environment(name).filter(|value| !value.is_empty());
+    // An old console of Windows would print the codes.
+    let shows = !cfg!(windows) || set("WT_SESSION").is_some() || set("TERM").is_some();
+    shows && set("NO_COLOR").is_none() && set("TERM").is_none_or(|kind| kind != "dumb")
 }
 
 fn borrowed(args: &Args, config: &Config, environment: Environment<'_>) -> Vec<Borrowed> {

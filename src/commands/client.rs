@@ -1,7 +1,7 @@
-//! A client of our own: connects as the adapter does, initialises, and looks at what the server has.
+//! The crate's own client: connects as the adapter does, initializes, and lists what the server has.
 //! [`super::diagnosis`] prints it.
 //!
-//! An rmcp client service runs over our own remote end, through the same loop as a host's messages:
+//! An rmcp client service runs over the crate's remote end, through the same loop as a host's messages:
 //! [`ClientTransport`] is an rmcp transport.
 //!
 //! # Invariants
@@ -47,9 +47,9 @@ use crate::{
 
 /// Bytes in flight inside the process: a few messages.
 const PIPE: usize = 64 * 1024;
-/// Longest sentence that is taken over, in characters: some have an address to sign in at.
+/// Longest sentence that is taken over, in characters: some have a URL to open.
 const LONGEST: usize = 4000;
-/// Pages of one list that are followed: there are servers whose pages do not end.
+/// Pages of one list that are followed, because some servers' lists have no last page.
 const MOST_PAGES: usize = 200;
 /// Size of a list, in bytes, after which no more pages are followed: all of it is kept.
 const LARGEST_LIST: usize = 32 * 1024 * 1024;
@@ -110,13 +110,13 @@ impl Transport<RoleClient> for ClientTransport {
                 Incoming::Line(line) => match serde_json::from_slice(&line) {
                     Ok(message) => return Some(message),
                     Err(error) => {
-                        log::warn!("the server sent a message that rmcp cannot read: {error}");
+                        log::warn!("the server sent an invalid message: {error}");
                         if let Some(told) = unreadable(line) {
                             return Some(told);
                         }
                     }
                 },
-                Incoming::TooLong(_) => log::warn!("a message of the server is too long"),
+                Incoming::TooLong(_) => log::warn!("the server sent a message that is too long"),
                 Incoming::End => return None,
             }
         }
@@ -132,10 +132,10 @@ impl Transport<RoleClient> for ClientTransport {
     }
 }
 
-/// An error in the place of an answer that rmcp cannot read: somebody waits for it.
+/// Returns an error instead of an answer that rmcp cannot read, because the caller waits for an answer.
 fn unreadable(line: Bytes) -> Option<RxJsonRpcMessage<RoleClient>> {
     let Ok(Message { shape: Shape::Response { id: Some(id) }, .. }) = Message::from_host(line) else { return None };
-    let report = Report::new(Code::BadMessage, "the server's answer is not what the protocol has in this place", None);
+    let report = Report::new(Code::BadMessage, "the server's response does not match the protocol", None);
     serde_json::from_slice(&report.answer(&id)).ok()
 }
 
@@ -183,7 +183,7 @@ where
     Ok(listed)
 }
 
-/// Why a request came to nothing, in the words that a host would get.
+/// Why a request failed, in the words that a host would get.
 #[derive(Debug)]
 pub(crate) struct RequestFailure {
     pub(crate) code: Code,
@@ -203,14 +203,14 @@ impl RequestFailure {
             let hint = data("hint")
                 .filter(|hint| is_ours(code.entry(), hint))
                 .or_else(|| code.entry().action.map(ToOwned::to_owned));
-            // What a host is told, whose adapter stays; we are about to end, and the way back with us.
+            // A host's adapter keeps running; this command is about to end, and its callback port closes.
             let hint = hint.map(|hint| if hint == SIGN_IN_THERE { START_AGAIN.to_owned() } else { hint });
             return Self { code, sentence, hint };
         }
         // A modern server's refusal keeps the server's code and data: only its message names the failure.
         let not_shared = Code::ProtocolVersionNotShared;
         if let Some(sentence) = report::sentence_of(&answer.message, not_shared.entry()) {
-            return Self::told(Report::new(not_shared, one_line(sentence.as_bytes()), None));
+            return Self::reported(Report::new(not_shared, one_line(sentence.as_bytes()), None));
         }
         let (code, message) = (answer.code.0, one_line(answer.message.as_bytes()));
         // MCP 2025-11-25, Tools and Resources, Error Handling: what was asked for is not there.
@@ -220,24 +220,20 @@ impl RequestFailure {
             method::RESOURCES_READ if absent => Some(CHECK_RESOURCE),
             _ => None,
         };
-        Self::told(Report::new(
+        Self::reported(Report::new(
             Code::ServerError,
             format!("{host} answered {asked} with error {code}: {message}"),
             hint,
         ))
     }
 
-    fn told(report: Report) -> Self {
+    fn reported(report: Report) -> Self {
         Self { code: report.code, sentence: report.sentence, hint: report.hint }
     }
 
     fn other(error: &dyn std::error::Error, asked: &str, host: &str) -> Self {
-        let why = one_line(chain(error).as_bytes());
-        Self::told(Report::new(
-            Code::BadMessage,
-            format!("{host} sent an answer to {asked} that makes no sense: {why}"),
-            None,
-        ))
+        log::debug!("{asked}: {}", chain(error)); // the words of a library
+        Self::reported(Report::new(Code::BadMessage, format!("{host} sent an invalid response to {asked}"), None))
     }
 
     /// Of a request.

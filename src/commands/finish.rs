@@ -1,4 +1,4 @@
-//! `mcp-remote-client finish`: hands a redirect that reached another computer to the sign-in that waits for it.
+//! `mcp-remote-client finish`: hands a redirect that another computer's browser received to the sign-in that waits for it.
 //!
 //! # Invariants
 //!
@@ -10,19 +10,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{anyhow, bail};
 use reqwest::Url;
 
 use crate::{
     oauth::{person::redirect, stored::sign_in::SignIn},
     store::Store,
-    text::one_line,
+    text::{chain, one_line},
 };
 
 /// How long a waiting sign-in may take to redeem a code.
 const REDEEM_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks for the address that the browser ended at, and hands it to the sign-in that waits for it.
+/// Asks for the URL of the browser's last page, and hands it to the sign-in that waits for it.
 ///
 /// # Errors
 /// Where there is no such sign-in, or it fails.
@@ -30,7 +30,7 @@ pub(crate) async fn run(folder: &Path, out: &mut impl Write) -> anyhow::Result<(
     if io::stdin().is_terminal() {
         writeln!(
             out,
-            "Paste the address that the browser ended at (it begins with http://localhost or http://127.0.0.1):"
+            "Paste the URL of the browser's last page. It begins with http://localhost or http://127.0.0.1:"
         )?;
     }
     let mut line = String::new();
@@ -39,29 +39,40 @@ pub(crate) async fn run(folder: &Path, out: &mut impl Write) -> anyhow::Result<(
     Ok(writeln!(out, "Signed in.")?)
 }
 
-/// Gives a redirect to the process that listens for it, at the very address that it listens at.
+/// Sends a redirect to the process that listens for it, at the address that it listens on.
 pub(super) async fn hand_over(folder: &Path, pasted: &str) -> anyhow::Result<()> {
-    let pasted = Url::parse(pasted.trim()).context("that is not an address")?;
+    let pasted = Url::parse(pasted.trim())
+        .map_err(|_| anyhow!("the pasted text is not a URL\nTip: copy the whole URL from the browser's address bar"))?;
     let Some((_, state)) = pasted.query_pairs().find(|(name, _)| name == "state") else {
-        bail!("that is not the address of a finished sign-in: it has no state");
+        bail!(
+            "the pasted URL is not the last page of a sign-in, because it has no state parameter\n\
+             Tip: copy the URL of the page that the browser shows after you approve access"
+        );
     };
     let stores = Store::servers(folder);
     let all = |store| SignIn::all(store, SystemTime::now()).into_iter();
     let Some((store, sign_in)) =
         stores.iter().find_map(|store| Some((store, all(store).find(|one| one.state() == state)?)))
     else {
-        bail!("no sign-in waits for that address; start it again, and use the new one");
+        bail!("no sign-in waits for the pasted URL\nTip: start the sign-in again, and paste the new URL");
     };
     let redirect = Url::parse(&sign_in.redirect_uri)?;
     let target = format!("{}?{}", redirect.path(), pasted.query().unwrap_or_default());
     match tokio::time::timeout(REDEEM_PATIENCE, redirect::hand_over(sign_in.port, &target)).await {
         Ok(Ok((redirect::GO_ON, _))) => {
             let next = all(store).find_map(|one| one.authorization_url).unwrap_or_default();
-            bail!("it takes a second sign-in: open {next}, and paste the address that the browser ends at then")
+            bail!("a second sign-in is needed\nTip: paste the URL of the last page after you open {next}")
         }
         Ok(Ok((200..400, _))) => Ok(()),
         Ok(Ok((_, page))) => bail!("{}", one_line(page.as_bytes())),
-        Ok(Err(error)) => bail!("the sign-in does not listen any more ({error}); start the host's entry again"),
-        Err(_) => bail!("the sign-in was silent for {} s", REDEEM_PATIENCE.as_secs()),
+        Ok(Err(error)) => bail!(
+            "the sign-in no longer listens on port {}: {}\nTip: restart the entry in the host, then sign in again",
+            sign_in.port,
+            chain(&error)
+        ),
+        Err(_) => bail!(
+            "the sign-in did not answer for {} s\nTip: restart the entry in the host, then sign in again",
+            REDEEM_PATIENCE.as_secs()
+        ),
     }
 }

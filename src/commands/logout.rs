@@ -24,7 +24,7 @@ use crate::{
 pub(crate) async fn server(config: &Config, out: &mut impl Write) -> anyhow::Result<()> {
     let store = compose::store(config);
     let revoked = revoke(compose::revocation_client(config)?, &config.authorization, &store).await;
-    tell(out, &host(config.server.url()), &revoked)
+    print(out, &host(config.server.url()), &revoked)
 }
 
 /// Forgets every server.
@@ -34,16 +34,16 @@ pub(crate) async fn server(config: &Config, out: &mut impl Write) -> anyhow::Res
 pub(crate) async fn all(all: &AllServers, out: &mut impl Write) -> anyhow::Result<()> {
     let stores = Store::servers(&all.store);
     if stores.is_empty() {
-        writeln!(out, "Nobody is signed in ({}).", all.store.display())?;
+        writeln!(out, "No stored sign-ins in {}.", all.store.display())?;
     }
     for store in stores {
         let mut signed_in = TokenFile::all().filter_map(|file| Some((file, Tokens::load(&store, file)?)));
-        let address = signed_in.next().and_then(|(file, tokens)| {
+        let url = signed_in.next().and_then(|(file, tokens)| {
             let noted = Provenance::load(&store, file, &tokens).map(|from| from.server);
             noted.or_else(|| tokens.issuer().map(ToOwned::to_owned))
         });
-        let address = address.unwrap_or_default();
-        let Ok(server) = ServerUrl::parse(&address, PlainHttp::Allowed) else {
+        let url = url.unwrap_or_default();
+        let Ok(server) = ServerUrl::parse(&url, PlainHttp::Allowed) else {
             let nowhere = ServerUrl::parse("https://invalid./", PlainHttp::ForLoopback).map_err(anyhow::Error::msg)?;
             forget(all, &nowhere, &store, out, store.server_hash()).await?;
             continue;
@@ -61,17 +61,17 @@ async fn forget(
     name: &str,
 ) -> anyhow::Result<()> {
     let revoked = revoke(compose::revocation_client_of(server, all)?, &Authorization::default(), store).await;
-    tell(out, name, &revoked)
+    print(out, name, &revoked)
 }
 
-fn tell(out: &mut impl Write, name: &str, revoked: &Revoked) -> anyhow::Result<()> {
+fn print(out: &mut impl Write, name: &str, revoked: &Revoked) -> anyhow::Result<()> {
     match revoked {
         Revoked::Nothing => {
-            writeln!(out, "{name}: nobody was signed in; a registration, if there was one, is forgotten.")?
+            writeln!(out, "{name}: there was no sign-in. A stored client registration, if any, was deleted.")?
         }
-        Revoked::AtServer => writeln!(out, "{name}: signed out; the tokens are revoked.")?,
+        Revoked::AtServer => writeln!(out, "Signed out of {name}. The tokens are revoked.")?,
         Revoked::HereOnly(why) => {
-            writeln!(out, "{name}: signed out here; the tokens could not be revoked: {why}")?;
+            writeln!(out, "Signed out of {name} on this computer. The tokens could not be revoked: {why}")?;
         }
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! The commands for people: `login`, `logout`, `status`, `finish`, and `mcp-remote-client`, which is [`diagnosis`] on a
-//! [`client`] of our own.
+//! The commands for people: `login`, `logout`, `status`, `finish`, and `mcp-remote-client`, which is [`diagnosis`] on the
+//! crate's own [`client`].
 //!
 //! # Invariants
 //!
@@ -11,3 +11,11 @@ pub(crate) mod finish;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod status;
+
+use crate::report::Code;
+
+/// Returns a failure for a terminal: the tip and the details have lines of their own.
+fn in_lines(sentence: &str, code: Code, hint: Option<&str>) -> String {
+    let tip = hint.map(|hint| format!("\nTip: {hint}")).unwrap_or_default();
+    format!("{sentence}{tip}\nDetails: mcp-remote explain {code}")
+}

@@ -4,7 +4,10 @@
 //!
 //! - Nothing secret is shown.
 
-use std::{io::Write, time::SystemTime};
+use std::{
+    io::Write,
+    time::{Duration, SystemTime},
+};
 
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
@@ -22,31 +25,54 @@ use crate::{
 /// A sign-in, without anything secret.
 #[derive(Debug, Serialize)]
 pub(crate) struct StoredSignIn {
-    /// Address, where it was noted: npm does not.
+    /// Server URL, where it was noted: the npm package does not.
     server: Option<String>,
-    /// npm's name for it.
+    /// The npm package's name for it.
     hash: String,
     pub(crate) issuer: Option<String>,
     grant: Option<String>,
     client_id: Option<String>,
     scope: Option<String>,
+    /// As people say it.
+    #[serde(skip)]
+    expiry: Option<String>,
     /// RFC 3339, UTC.
     expires_at: Option<String>,
     pub(crate) expired: bool,
-    /// Whether a new token can be had without a person.
+    /// Whether a new token can be obtained without the user.
     pub(crate) refreshable: bool,
 }
 
 impl StoredSignIn {
     /// How long it is good for, in words.
     pub(crate) fn until(&self) -> String {
-        match (&self.expires_at, self.expired, self.refreshable) {
-            (Some(end), false, true) => format!("token until {end}, then refreshed"),
-            (Some(end), false, false) => format!("token until {end}, then sign in again"),
-            (Some(_), true, true) => "token to be refreshed".to_owned(),
-            (Some(end), true, false) => format!("token ended {end}: sign in again"),
-            (None, ..) => "token without an end".to_owned(),
+        let Some(expiry) = &self.expiry else { return "never expires".to_owned() };
+        match (self.expired, self.refreshable) {
+            (false, true) => format!("{expiry}, then mcp-remote renews it"),
+            (false, false) => format!("{expiry}, then you sign in again"),
+            (true, true) => format!("{expiry}, mcp-remote renews it at the next start"),
+            (true, false) => format!("{expiry}, sign in again"),
         }
+    }
+}
+
+/// Returns when a token expires or expired, as people say it.
+pub(crate) fn expiry(end: SystemTime, now: SystemTime) -> String {
+    match end.duration_since(now) {
+        Ok(left) => format!("expires in {}", span(left)),
+        Err(past) => format!("expired {} ago", span(past.duration())),
+    }
+}
+
+fn span(time: Duration) -> String {
+    const HOUR: u64 = 60;
+    const DAY: u64 = 24 * HOUR;
+    let minutes = time.as_secs() / 60;
+    match minutes {
+        0 => "less than 1 min".to_owned(),
+        1..120 => format!("{minutes} min"),
+        120..2880 => format!("{} h", minutes / HOUR),
+        _ => format!("{} days", minutes / DAY),
     }
 }
 
@@ -73,18 +99,20 @@ pub(crate) fn run(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
         return Ok(writeln!(out, "{}", text::json(&all)?)?);
     }
     if all.is_empty() {
-        return Ok(writeln!(out, "Nobody is signed in ({}).", status.store.display())?);
+        return Ok(writeln!(out, "No stored sign-ins in {}.", status.store.display())?);
     }
     for sign_in in all {
         let until = sign_in.until();
-        let name = sign_in
-            .server
-            .unwrap_or_else(|| format!("a server that npm's mcp-remote has signed in to ({})", sign_in.hash));
+        let name =
+            sign_in.server.unwrap_or_else(|| format!("a server that the npm package signed in to ({})", sign_in.hash));
         writeln!(out, "{}", text::printable(&name))?;
         writeln!(out, "  {until}")?;
-        for (what, value) in
-            [("by", sign_in.issuer), ("scope", sign_in.scope), ("grant", sign_in.grant), ("client", sign_in.client_id)]
-        {
+        for (what, value) in [
+            ("issued by", sign_in.issuer),
+            ("scope", sign_in.scope),
+            ("grant", sign_in.grant),
+            ("client ID", sign_in.client_id),
+        ] {
             if let Some(value) = value {
                 writeln!(out, "  {what} {}", one_line(value.as_bytes()))?;
             }
@@ -103,6 +131,7 @@ fn show(store: &Store, file: TokenFile, now: SystemTime) -> Option<StoredSignIn>
         grant: from.as_ref().map(|from| from.grant.clone()),
         client_id: from.map(|from| from.client_id),
         scope: tokens.scope().map(ToOwned::to_owned),
+        expiry: tokens.expires_at().map(|end| expiry(end, now)),
         expires_at: tokens
             .expires_at()
             .and_then(|end| Some(Timestamp::try_from(end).ok()?.round(Unit::Second).ok()?.to_string())),
@@ -114,6 +143,20 @@ fn show(store: &Store, file: TokenFile, now: SystemTime) -> Option<StoredSignIn>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn expiry_is_said_as_people_do() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        for (seconds, soon, past) in [
+            (30, "expires in less than 1 min", "expired less than 1 min ago"),
+            (3599, "expires in 59 min", "expired 59 min ago"),
+            (2 * 3600, "expires in 2 h", "expired 2 h ago"),
+            (3 * 24 * 3600, "expires in 3 days", "expired 3 days ago"),
+        ] {
+            let time = Duration::from_secs(seconds);
+            assert_eq!((&*expiry(now + time, now), &*expiry(now - time, now)), (soon, past));
+        }
+    }
 
     #[test]
     fn stored_text_moves_no_cursor() {

@@ -33,7 +33,11 @@ pub(crate) enum AuthorizationFact {
         url: Url,
         /// What to enter there.
         code: Option<String>,
+        /// What to show as a picture for a phone: the URL with the code in it.
+        scan: Option<Url>,
     },
+    /// A browser was opened for that.
+    BrowserOpened,
     /// Another instance has asked a person, and is waited for.
     AnotherAsks {
         /// What to open, if that is known.

@@ -308,7 +308,9 @@ async fn check(case: &Case) {
         }
         // It does not stay for a person to sign in.
         let hint = if code == "sign_in_needed" { START_AGAIN } else { &told.hint };
-        for piece in [format!("{sentence} [{code}]\n"), format!("-> {hint}\n")] {
+        for piece in
+            [format!("{sentence}\n"), format!("Tip: {hint}\n"), format!("Details: mcp-remote explain {code}\n")]
+        {
             assert!(shown.contains(&without_queries(&piece)), "{code}: no {piece:?} in {shown}");
         }
     }

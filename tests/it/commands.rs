@@ -8,11 +8,14 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::{io::AsyncWriteExt as _, process::Command};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    process::Command,
+};
 
 use crate::support::{
     authorization_server::{AuthorizationServer, Settings},
-    browser::{Browser, redirect_of},
+    browser::{Browser, redirect_of, visit},
     host::{initialize_params, request},
     server::{Reply, ordinary, reserved_port},
     soon, stored,
@@ -79,17 +82,109 @@ async fn login_ahead_of_time_serves_host() {
     assert_eq!(before.tabs, 1);
 }
 
+/// The query of a sign-in's URL differs each time.
+fn without_query(text: &str) -> String {
+    let lines = text.lines().map(|line| line.split('?').next().unwrap_or_default().trim_end().to_owned());
+    lines.collect::<Vec<_>>().join("\n") + "\n"
+}
+
+#[tokio::test]
+async fn login_prints_instructions_in_order() {
+    let desk = World::with(|_| {}).await;
+    let (url, at) = (desk.server.url(), desk.server.addresses());
+    let host = at.mcp.strip_prefix("http://").unwrap();
+    let page = format!("{}/oauth/authorize", at.authorization);
+    let said = desk.succeeds(&["login", &url]).await;
+    assert_eq!(
+        without_query(&said.stderr),
+        format!(
+            "A browser window was opened. Sign in to {host} there.\nIf you see no window, open this URL:\n\n    {page}\n\n\
+             Waiting for you to sign in.\n"
+        )
+    );
+    assert_eq!(said.stdout, format!("Signed in to {host}."));
+    // Silence is silence.
+    let said = desk.succeeds(&["login", &url, "--silent"]).await;
+    assert_eq!((&*said.stderr, said.stdout), ("", format!("Signed in to {host}.")));
+}
+
+#[tokio::test]
+async fn login_without_browser_asks_to_open_url_once() {
+    for (browser, reason) in [("/bin/false", "warning: no browser was opened"), ("", "")] {
+        let desk = World::with(|_| {}).await;
+        let url = desk.server.url();
+        let no_browser: &[&str] = if browser.is_empty() { &["--no-browser"] } else { &[] };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-remote"));
+        command.args([&["login", &url], no_browser].concat()).env_clear().env("HOME", desk.home.path());
+        command.env("BROWSER", browser).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.kill_on_drop(true).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut before = Vec::new();
+        let open = soon("the URL is printed", async {
+            loop {
+                let line = lines.next_line().await.unwrap().expect("it prints a URL");
+                match line.trim().starts_with("http") {
+                    true => break line.trim().to_owned(),
+                    false => before.push(line),
+                }
+            }
+        })
+        .await;
+        assert_eq!(before.pop().as_deref(), Some(""));
+        let instruction = before.pop().unwrap();
+        assert!(instruction.starts_with("Open this URL in a browser to sign in to 127.0.0.1:"), "{instruction}");
+        assert!(before.join("\n").starts_with(reason) && before.is_empty() == reason.is_empty(), "{before:?}");
+        visit(&open).await;
+        let mut after = Vec::new();
+        while let Some(line) = soon("login ends", lines.next_line()).await.unwrap() {
+            after.push(line);
+        }
+        assert_eq!(after[..2], ["", "Waiting for you to sign in."], "{after:?}");
+        assert!(!after.iter().any(|line| line.contains("http://") && line.contains("/authorize?")), "once: {after:?}");
+        let done = soon("login ends", child.wait_with_output()).await.unwrap();
+        assert!(String::from_utf8(done.stdout).unwrap().starts_with("Signed in to 127.0.0.1:"));
+    }
+}
+
+#[tokio::test]
+async fn status_says_when_a_sign_in_expires() {
+    let desk = World::with(|_| {}).await;
+    let url = desk.server.url();
+    desk.succeeds(&["login", &url]).await;
+    let said = desk.succeeds(&["status"]).await;
+    let expiry = said.stdout.lines().nth(1).unwrap_or_default();
+    assert!(
+        ["  expires in 59 min, then mcp-remote renews it", "  expires in 60 min, then mcp-remote renews it"]
+            .contains(&expiry),
+        "{}",
+        said.stdout
+    );
+    let json: Value = serde_json::from_str(&desk.succeeds(&["status", "--json"]).await.stdout).unwrap();
+    let date = json[0]["expires_at"].as_str().unwrap();
+    assert!(date.starts_with("20") && date.ends_with('Z') && !said.stdout.contains(date), "{date}: {}", said.stdout);
+}
+
+#[tokio::test]
+async fn command_for_people_logs_no_process_id() {
+    let desk = World::with(|settings| settings.denies = Some(("access_denied".into(), "not today".into()))).await;
+    let url = desk.server.url();
+    for arguments in [&["login", &*url][..], &["logout", &url], &["logout", "--all"], &["status"], &["status", &url]] {
+        let said = desk.run(arguments).await;
+        let prefixed = said.stderr.lines().chain(said.stdout.lines()).find(|line| line.starts_with('['));
+        assert_eq!(prefixed, None, "{arguments:?}");
+    }
+}
+
 #[tokio::test]
 async fn failed_login_has_exit_code_and_reason() {
     let desk = World::with(|settings| settings.denies = Some(("access_denied".into(), "not today".into()))).await;
     let said = desk.run(&["login", &desk.server.url()]).await;
     assert!(!said.status.success());
     assert!(said.stderr.contains("not today"), "{}", said.stderr);
-    let last = said.stderr.lines().last().unwrap_or_default();
-    assert!(
-        last.starts_with("mcp-remote login: ") && last.contains(". Tip: ") && last.ends_with("explain sign_in_denied]"),
-        "{last}"
-    );
+    let failure: Vec<_> = said.stderr.lines().skip_while(|line| !line.starts_with("error: ")).collect();
+    let [sentence, tip, details] = failure[..] else { panic!("not three lines: {}", said.stderr) };
+    assert!(sentence.contains("not today") && tip.starts_with("Tip: "), "{}", said.stderr);
+    assert_eq!(details, "Details: mcp-remote explain sign_in_denied");
     assert_eq!(said.stderr.matches("not today").count(), 1, "it is printed once: {}", said.stderr);
 }
 
@@ -98,13 +193,11 @@ async fn login_to_unreachable_server_fails_at_once() {
     let desk = World::with(|_| {}).await;
     let url = format!("http://127.0.0.1:{}/mcp", reserved_port().await);
     let said = desk.run(&["login", &url]).await;
-    let [line] = said.stderr.lines().collect::<Vec<_>>()[..] else { panic!("not one line: {}", said.stderr) };
-    assert!(
-        line.starts_with("mcp-remote login: cannot connect to ")
-            && line.contains(". Tip: ")
-            && line.ends_with("explain cannot_connect]"),
-        "{line}"
-    );
+    let [sentence, tip, details] = said.stderr.lines().collect::<Vec<_>>()[..] else {
+        panic!("not three lines: {}", said.stderr)
+    };
+    assert!(sentence.starts_with("error: cannot connect to ") && tip.starts_with("Tip: "), "{}", said.stderr);
+    assert_eq!(details, "Details: mcp-remote explain cannot_connect");
 }
 
 #[tokio::test]
@@ -115,7 +208,7 @@ async fn logout_without_sign_in_forgets_registration() {
     assert_ne!(stored::json(desk.home.path(), &url, "registrations.json"), Value::Null);
     let said = desk.succeeds(&["logout", &url]).await;
     assert_eq!(stored::json(desk.home.path(), &url, "registrations.json"), Value::Null);
-    assert!(said.stdout.contains("a registration, if there was one, is forgotten"), "{}", said.stdout);
+    assert!(said.stdout.contains("A stored client registration, if any, was deleted."), "{}", said.stdout);
 }
 
 #[tokio::test]
@@ -232,7 +325,8 @@ async fn finish_hands_redirect_over() {
     for wrong in ["", "nonsense", "http://localhost:1/oauth/callback?code=x", "http://localhost/?code=x&state=unknown"]
     {
         let said = finish(&desk, wrong).await;
-        assert!(!said.status.success() && !said.stderr.is_empty(), "{wrong}: {}", said.stdout);
+        assert!(!said.status.success() && said.stderr.starts_with("error: "), "{wrong}: {}", said.stdout);
+        assert!(said.stderr.lines().nth(1).is_some_and(|line| line.starts_with("Tip: ")), "{wrong}: {}", said.stderr);
     }
     let said = finish(&desk, &redirect).await;
     assert!(said.status.success(), "{}", said.stderr);

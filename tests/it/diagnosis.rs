@@ -1,5 +1,4 @@
-//! `mcp-remote-client` as somebody reads it: the connection told step by step, calls and readings, exit
-//! codes, and that nothing secret is in any of it.
+//! `mcp-remote-client` as a user reads it: the connection step by step, calls and readings, exit codes, and no secrets.
 
 use std::{
     path::{Path, PathBuf},
@@ -32,24 +31,24 @@ use crate::support::{
     soon, stored,
 };
 
-struct Told {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub struct Told {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 /// A person's terminal, with a home of its own.
-struct Terminal {
-    home: TempDir,
+pub struct Terminal {
+    pub home: TempDir,
     environment: Vec<(String, String)>,
 }
 
 impl Terminal {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { home: tempfile::tempdir().unwrap(), environment: Vec::new() }
     }
 
-    fn with(mut self, name: &str, value: &str) -> Self {
+    pub fn with(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
@@ -58,7 +57,7 @@ impl Terminal {
         self.with("BROWSER", browser.path().to_str().unwrap()).with("PATH", "/usr/local/bin:/usr/bin:/bin")
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-remote-client"));
         command.args(arguments).env_clear().env("HOME", self.home.path()).current_dir(self.home.path());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -66,7 +65,7 @@ impl Terminal {
         command
     }
 
-    async fn run(&self, arguments: &[&str]) -> Told {
+    pub async fn run(&self, arguments: &[&str]) -> Told {
         let done = soon("the client ends", self.command(arguments).output()).await.unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Told { code: done.status.code(), stdout: text(done.stdout), stderr: text(done.stderr) }
@@ -96,8 +95,8 @@ fn normal(text: &str, volatile: &[(&str, &str)]) -> String {
         text = text.replace(what, name);
     }
     // The socket of another test may be there by chance.
-    let taken = "info  callback-port         CALLBACK is taken; a sign-in takes the next free one";
-    text = text.replace(taken, "ok    callback-port         CALLBACK is free");
+    let taken = "info  callback-port         port CALLBACK is in use, so a sign-in uses the next free port";
+    text = text.replace(taken, "ok    callback-port         port CALLBACK is free");
     let mut lines: Vec<String> = Vec::new();
     for line in text.lines() {
         let mut line = line.to_owned();
@@ -105,9 +104,9 @@ fn normal(text: &str, volatile: &[(&str, &str)]) -> String {
             let begin = line[..start].rfind('(').unwrap();
             line.replace_range(begin + 1..start, "N");
         }
-        if let Some(at) = line.find("; until 2") {
+        if let Some(at) = line.find("; expires in ") {
             let end = line[at + 2..].find(';').map_or(line.len(), |end| at + 2 + end);
-            line.replace_range(at + 8..end, "TIME");
+            line.replace_range(at + 13..end, "TIME");
         }
         if let Some(at) = line.find("/authorize?") {
             line.truncate(at + "/authorize?".len());
@@ -123,7 +122,7 @@ fn assert_text(actual: &str, expected: &str) {
 }
 
 /// A server with something of everything.
-fn rich(request: &Request) -> Reply {
+pub fn rich(request: &Request) -> Reply {
     let arguments = || request.json()["params"]["arguments"].clone();
     match request.rpc().as_str() {
         "initialize" => Reply::result(
@@ -175,19 +174,13 @@ async fn open_server_is_reported_step_by_step() {
         "\
 mcp-remote-client VERSION: http://127.0.0.1:PORT/mcp
 
-ok    environment           nothing is used that a host might not pass on
-skip  host                  no host's settings mention mcp-remote
-skip  store                 ~/.mcp-auth/mcp-remote-v1 is made with the first sign-in
-skip  stored-sign-in        nobody is signed in to this server with these flags
-ok    callback-port         CALLBACK is free
-skip  proxy                 none leads there
-skip  name                  127.0.0.1 is an address (IPv4)
+ok    environment           no variable is used that a host may not pass on
+ok    callback-port         port CALLBACK is free
 ok    tcp                   127.0.0.1:PORT (N ms)
-skip  tls                   not needed on this machine
-ok    transport             Streamable HTTP: the first choice
+ok    transport             Streamable HTTP (first choice)
 ok    era                   MCP 2025-11-25 or earlier: the server accepted initialize
                             server/discover: Method not found
-ok    initialize            rich 4.2; revision 2025-11-25; prompts, resources, tools (N ms)
+ok    handshake             rich 4.2, protocol version 2025-11-25, capabilities: prompts, resources, tools (N ms)
                             Ask nicely.
                             Or not.
 ok    tools                 2 (N ms)
@@ -199,7 +192,7 @@ ok    resource-templates    0 (N ms)
 ok    prompts               1 (N ms)
                             greet  Says hello
 
-All is well.
+All checks passed.
 ",
     );
     assert_eq!((told.code, &*told.stderr), (Some(0), ""));
@@ -215,14 +208,13 @@ async fn unreachable_server_is_reported_with_one_tip() {
     let url = format!("http://127.0.0.1:{port}/mcp");
     let told = client(&[&url]).await;
     let text = normal(&told.stdout, &[(&port.to_string(), "PORT")]);
-    let end = text.find("skip  proxy").unwrap();
+    let end = text.find("FAIL").unwrap();
     assert_text(
         &text[end..],
         "\
-skip  proxy                 none leads there
-skip  name                  127.0.0.1 is an address (IPv4)
-FAIL  tcp                   cannot connect to 127.0.0.1:PORT: connection refused [cannot_connect]
-                            -> check that the server is running, and that host and port in the server URL are right
+FAIL  tcp                   cannot connect to 127.0.0.1:PORT: connection refused
+                            Tip: check that the server is running, and that host and port in the server URL are right
+                            Details: mcp-remote explain cannot_connect
 
 Failed at tcp (exit code 4).
 ",
@@ -245,9 +237,9 @@ async fn web_site_is_reported_by_title() {
         &from_tcp(&told, &[(&server.port.to_string(), "PORT")]),
         "\
 ok    tcp                   127.0.0.1:PORT (N ms)
-skip  tls                   not needed on this machine
-FAIL  transport             127.0.0.1:PORT returned text/html (\"Welcome\") instead of an MCP response [not_mcp]
-                            -> check the path of the server URL, which often ends in /mcp or /sse
+FAIL  transport             127.0.0.1:PORT returned text/html (\"Welcome\") instead of an MCP response
+                            Tip: check the path of the server URL, which often ends in /mcp or /sse
+                            Details: mcp-remote explain not_mcp
 
 Failed at transport (exit code 5).
 ",
@@ -293,7 +285,7 @@ async fn remembered_legacy_server_is_not_asked_for_discover() {
     assert!(first.stdout.contains(&refused), "{}", first.stdout);
     let second = client(&[&url, "--config-dir", folder]).await;
     let remembered = format!(
-        "{era}                            server/discover: not asked\n                            \
+        "{era}                            server/discover: not sent\n                            \
          remembered: MCP 2025-11-25 or earlier, learned just now (server/discover: "
     );
     assert!(second.stdout.contains(&remembered), "{}", second.stdout);
@@ -311,10 +303,9 @@ async fn legacy_client_at_modern_server_names_both_eras() {
     let told = client(&[&server.url("/mcp"), "--protocol", "legacy"]).await;
     let text = from_tcp(&told, &[(&server.port.to_string(), "PORT")]);
     let failed = "FAIL  transport             protocol version not shared: the host uses MCP 2025-11-25 or earlier (initialize), \
-                  --protocol legacy is set, and 127.0.0.1:PORT supports only 2026-07-28 \
-                  [protocol_version_not_shared]\n";
-    assert!(text.contains(failed) && !text.contains("Tip: "), "{text}");
-    assert_eq!(text.matches("-> restart this server's entry in the host, then update the host").count(), 1, "{text}");
+                  --protocol legacy is set, and 127.0.0.1:PORT supports only 2026-07-28\n";
+    assert!(text.contains(failed) && text.contains("explain protocol_version_not_shared\n"), "{text}");
+    assert_eq!(text.matches("Tip: restart this server's entry in the host, then update the host").count(), 1, "{text}");
     assert_eq!(told.code, Some(5));
 }
 
@@ -323,10 +314,10 @@ async fn server_without_transport_is_reported_with_both_answers() {
     let server = Server::with(|_| Reply::status(404, "text/plain", "nothing here")).await;
     let told = client(&[&server.url("/mcp")]).await;
     let text = from_tcp(&told, &[(&server.port.to_string(), "PORT")]);
-    let first = "info  transport             no Streamable HTTP here (HTTP 404 Not Found (\"nothing here\")); trying the other one\n";
+    let first = "info  transport             Streamable HTTP is not supported (HTTP 404 Not Found (\"nothing here\")), so HTTP+SSE is next\n";
     assert!(text.contains(first), "{text}");
     let failed = text.lines().find(|line| line.starts_with("FAIL  transport ")).unwrap_or_else(|| panic!("{text}"));
-    assert!(failed.contains("neither transport works") && failed.ends_with("[no_transport]"), "{text}");
+    assert!(failed.contains("neither transport works") && text.contains("explain no_transport\n"), "{text}");
     assert_eq!(told.code, Some(5));
 }
 
@@ -363,11 +354,7 @@ async fn http_sse_is_reported_with_reason() {
     })
     .await;
     let told = client(&[&server.url("/sse")]).await;
-    assert!(
-        told.stdout.contains("\nok    transport             HTTP+SSE: the other one is refused\n"),
-        "{}",
-        told.stdout
-    );
+    assert!(told.stdout.contains("\nok    transport             HTTP+SSE (fallback)\n"), "{}", told.stdout);
     assert_eq!(told.code, Some(0));
 }
 
@@ -410,27 +397,21 @@ async fn sign_in_is_reported_step_by_step() {
         "\
 mcp-remote-client VERSION: http://127.0.0.1:PORT/mcp
 
-warn  environment           BROWSER is set here and used; a host may not pass it on
-                            -> write it into the \"env\" of the host's entry: \"BROWSER\": \"…\"
-skip  host                  no host's settings mention mcp-remote
-skip  store                 ~/.mcp-auth/mcp-remote-v1 is made with the first sign-in
-skip  stored-sign-in        nobody is signed in to this server with these flags
-ok    callback-port         CALLBACK is free
-skip  proxy                 none leads there
-skip  name                  127.0.0.1 is an address (IPv4)
+warn  environment           this connection uses BROWSER, which a host may not pass on
+                            Tip: write it into the \"env\" of the host's entry: \"BROWSER\": \"…\"
+ok    callback-port         port CALLBACK is free
 ok    tcp                   127.0.0.1:PORT (N ms)
-skip  tls                   not needed on this machine
 info  challenge             HTTP 401, Bearer; resource_metadata http://127.0.0.1:PORT/.well-known/oauth-protected-resource/mcp; scope read:things
 ok    resource              http://127.0.0.1:PORT/mcp
-ok    authorization-server  http://127.0.0.1:ISSUER; PKCE S256; registers clients: dynamic registration
-ok    client                client-1-PORT: registered just now (dynamic client registration)
-info  sign-in               waiting for you to sign in at 127.0.0.1; open this address, unless a browser does:
+ok    authorization-server  http://127.0.0.1:ISSUER; PKCE S256; client registration: dynamic registration
+ok    client                client-1-PORT (registered now by dynamic client registration)
+info  sign-in               waiting for you to sign in at 127.0.0.1. If no browser opens, open this URL:
                             http://127.0.0.1:ISSUER/oauth/authorize?
-ok    token                 just signed in; bearer; scope read:things; until TIME; can be refreshed
-ok    transport             Streamable HTTP: the first choice
+ok    token                 just signed in; bearer; scope read:things; expires in TIME; can be refreshed
+ok    transport             Streamable HTTP (first choice)
 ok    era                   MCP 2025-11-25 or earlier: the server accepted initialize
                             server/discover: Method not found
-ok    initialize            rich 4.2; revision 2025-11-25; prompts, resources, tools (N ms)
+ok    handshake             rich 4.2, protocol version 2025-11-25, capabilities: prompts, resources, tools (N ms)
                             Ask nicely.
                             Or not.
 ok    tools                 2 (N ms)
@@ -442,7 +423,7 @@ ok    resource-templates    0 (N ms)
 ok    prompts               1 (N ms)
                             greet  Says hello
 
-It works here; see the warning.
+All checks passed, with 1 warning.
 ",
     );
     assert_eq!((told.code, &*told.stderr), (Some(0), ""));
@@ -450,9 +431,9 @@ It works here; see the warning.
     let told = terminal.run(&[&server.url()]).await;
     let text = normal_for(&server, &told.stdout);
     for expected in [
-        "ok    store                 ~/.mcp-auth/mcp-remote-v1 can be written, by you only\n",
-        "ok    stored-sign-in        token until ",
-        "ok    token                 from an earlier sign-in; bearer; scope read:things; until TIME; can be refreshed\n",
+        "ok    store                 ~/.mcp-auth/mcp-remote-v1 is writable, by you only\n",
+        "ok    stored-sign-in        expires in ",
+        "ok    token                 from an earlier sign-in; bearer; scope read:things; expires in TIME; can be refreshed\n",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
@@ -498,12 +479,12 @@ async fn lines_are_printed_when_known() {
     let server = protected(|_| {}).await;
     let terminal = Terminal::new();
     let mut client = Running::start(terminal.command(&[&server.url(), "--no-browser"]));
-    client.says("waiting for you to sign in at 127.0.0.1; open this address").await;
+    client.says("waiting for you to sign in at 127.0.0.1. If no browser opens, open this URL:").await;
     let address = client.address().await;
     assert_eq!(server.counts().exchanges, 0, "nobody has signed in yet");
     assert_eq!(visit(&address).await.status, 200);
     client.says("just signed in").await;
-    client.says("All is well.").await;
+    client.says("All checks passed.").await;
     assert_eq!(soon("it ends", client.child.wait()).await.unwrap().code(), Some(0));
 }
 
@@ -514,12 +495,12 @@ async fn sign_in_of_other_instance_is_used() {
     let mut first = Running::start(terminal.command(&[&server.url(), "--no-browser"]));
     let address = first.address().await;
     let mut second = Running::start(terminal.command(&[&server.url(), "--no-browser"]));
-    second.says("another mcp-remote waits for you to sign in").await;
+    second.says("another mcp-remote process waits for you to sign in").await;
     assert_eq!(second.address().await, address);
     visit(&address).await;
-    first.says("All is well.").await;
+    first.says("All checks passed.").await;
     second.says("from an earlier sign-in").await;
-    second.says("All is well.").await;
+    second.says("All checks passed.").await;
     assert_eq!(server.counts().exchanges, 1);
 }
 
@@ -535,7 +516,7 @@ async fn denied_sign_in_is_reported_at_its_step() {
         .unwrap_or_else(|| panic!("{}", told.stdout));
     assert!(failed.contains("access_denied (\"not today\")"), "{failed}");
     assert!(
-        told.stdout.contains("-> sign in again and allow access, if you did not mean to deny it\n"),
+        told.stdout.contains("Tip: sign in again and allow access, if you did not mean to deny it\n"),
         "{}",
         told.stdout
     );
@@ -548,7 +529,7 @@ async fn sign_in_for_tools_is_reported_at_tools() {
     let browser = Browser::consenting();
     let told = Terminal::new().with_browser(&browser).run(&[&server.url()]).await;
     let at = |what: &str| told.stdout.find(what).unwrap_or_else(|| panic!("{what}: {}", told.stdout));
-    assert!(at("ok    initialize") < at("info  challenge"), "{}", told.stdout);
+    assert!(at("ok    handshake") < at("info  challenge"), "{}", told.stdout);
     assert!(at("ok    token") < at("ok    tools"), "{}", told.stdout);
     assert_eq!(told.code, Some(0));
 }
@@ -558,7 +539,8 @@ async fn refused_user_credential_is_reported() {
     let server = protected(|_| {}).await;
     let told = client(&[&server.url(), "--header", "Authorization: Bearer hush-hush"]).await;
     let failed = told.stdout.lines().find(|line| line.starts_with("FAIL")).unwrap_or_else(|| panic!("{}", told.stdout));
-    assert!(failed.starts_with("FAIL  challenge ") && failed.ends_with("[credential_refused]"), "{failed}");
+    assert!(failed.starts_with("FAIL  challenge "), "{failed}");
+    assert!(told.stdout.contains("explain credential_refused\n"), "{}", told.stdout);
     assert_eq!(told.code, Some(3));
 }
 
@@ -626,13 +608,13 @@ impl Tls {
 async fn certificate_is_reported_with_issuer() {
     let server = Server::with(ordinary).await;
     let tls = Tls::before(&server).await;
-    let shown = "tls                   TLS 1.3; certificate from Company Proxy, until 2101-02-03T00:00:00Z (";
+    let shown = "tls                   TLS 1.3, certificate issued by Company Proxy, valid until 2101-02-03 (";
     let told = client(&[&tls.url()]).await;
     assert!(told.stdout.contains(&format!("\ninfo  {shown}")), "{}", told.stdout);
     let failed =
         told.stdout.lines().find(|line| line.starts_with("FAIL  tls ")).unwrap_or_else(|| panic!("{}", told.stdout));
     assert!(failed.contains("127.0.0.1") && failed.contains("Company Proxy"), "{failed}");
-    assert!(failed.ends_with("[certificate_not_trusted]"), "{failed}");
+    assert!(told.stdout.contains("explain certificate_not_trusted\n"), "{}", told.stdout);
     assert!(told.stdout.contains("--ca-cert"), "{}", told.stdout);
     assert_eq!((told.code, server.requests().len()), (Some(4), 0));
     let told = client(&[&tls.url(), "--ca-cert", &tls.ca()]).await;
@@ -648,7 +630,7 @@ async fn authority_as_server_certificate_is_trusted_where_named() {
         let told = client(&[&[&*tls.url()], arguments].concat()).await;
         assert!(told.stdout.contains(" belongs to a certificate authority (subject: "), "{}", told.stdout);
         assert!(
-            told.stdout.contains("-> trust that certificate itself, not its issuer's: --ca-cert FILE"),
+            told.stdout.contains("Tip: trust that certificate itself, not its issuer's: --ca-cert FILE"),
             "{}",
             told.stdout
         );
@@ -660,7 +642,7 @@ async fn authority_as_server_certificate_is_trusted_where_named() {
     // For its own name only.
     let other = tls.url().replace("127.0.0.1", "localhost");
     let told = client(&[&[&*other], &named[..]].concat()).await;
-    assert!(told.stdout.contains("[certificate_wrong_name]"), "{}", told.stdout);
+    assert!(told.stdout.contains("explain certificate_wrong_name\n"), "{}", told.stdout);
 }
 
 #[tokio::test]
@@ -675,14 +657,12 @@ async fn proxy_is_reported_without_password() {
         looked,
         "\
 ok    proxy                 http://127.0.0.1:PORT
-skip  name                  127.0.0.1 is an address (IPv4)
 ok    tcp                   127.0.0.1:PORT (N ms)
-skip  tls                   the certificate is behind the proxy
 ",
     );
     assert!(failed.starts_with("FAIL  proxy ") && failed.contains("far.example"), "{failed}");
     assert!(
-        failed.contains("[proxy_refused]\n") && failed.contains("check user name and password in the proxy URL"),
+        failed.contains("explain proxy_refused\n") && failed.contains("check user name and password in the proxy URL"),
         "{failed}"
     );
     assert!(!told.stdout.contains("hush"), "{}", told.stdout);
@@ -693,7 +673,7 @@ skip  tls                   the certificate is behind the proxy
 async fn unknown_host_name_is_reported_at_its_step() {
     let told = client(&["https://nobody.invalid/mcp", "--connect-timeout", "5"]).await;
     let failed = told.stdout.lines().find(|line| line.starts_with("FAIL")).unwrap_or_else(|| panic!("{}", told.stdout));
-    assert!(failed.starts_with("FAIL  name ") && failed.ends_with("[name_not_found]"), "{failed}");
+    assert!(failed.starts_with("FAIL  dns ") && told.stdout.contains("explain name_not_found\n"), "{failed}");
     assert_eq!(told.code, Some(4));
 }
 
@@ -702,8 +682,8 @@ async fn addresses_of_host_name_are_reported() {
     let server = Server::with(rich).await;
     let told = client(&[&server.url("/mcp").replace("127.0.0.1", "localhost")]).await;
     let name =
-        told.stdout.lines().find(|line| line.starts_with("ok    name ")).unwrap_or_else(|| panic!("{}", told.stdout));
-    assert!(name.contains("localhost is ") && name.contains("127.0.0.1 (IPv4)"), "{name}");
+        told.stdout.lines().find(|line| line.starts_with("ok    dns ")).unwrap_or_else(|| panic!("{}", told.stdout));
+    assert!(name.contains("localhost resolves to ") && name.contains("127.0.0.1 (IPv4)"), "{name}");
     assert!(
         told.stdout.contains(&format!("ok    tcp                   127.0.0.1:{} (", server.port)),
         "{}",
@@ -719,10 +699,10 @@ async fn stripped_environment_is_reported_with_flag() {
     let terminal = Terminal::new().with("NODE_EXTRA_CA_CERTS", &tls.ca()).with("KEY", "hush-hush");
     let told = terminal.run(&[&tls.url(), "--header", "X-Key:${KEY}"]).await;
     for expected in [
-        "warn  environment           KEY is set here and used; a host may not pass it on\n",
+        "warn  environment           this connection uses KEY, which a host may not pass on\n",
         "\"KEY\": \"…\"\n",
-        "warn  environment           NODE_EXTRA_CA_CERTS is set here and used; a host may not pass it on\n",
-        "-> write --ca-cert FILE into the \"args\" of the host's entry\n",
+        "warn  environment           this connection uses NODE_EXTRA_CA_CERTS, which a host may not pass on\n",
+        "Tip: write --ca-cert FILE into the \"args\" of the host's entry\n",
     ] {
         assert!(told.stdout.contains(expected), "{expected}: {}", told.stdout);
     }
@@ -732,7 +712,7 @@ async fn stripped_environment_is_reported_with_flag() {
     assert!(safe.stdout.contains("ok    environment "), "{}", safe.stdout);
 }
 
-fn write(path: &Path, text: &str) {
+pub fn write(path: &Path, text: &str) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, text).unwrap();
 }
@@ -745,9 +725,7 @@ async fn host_entries_are_judged_without_secrets() {
     let home = terminal.home.path();
     let entry = |command: &str, more: &str| {
         format!(
-            r#"{{ // a comment
-            "mcpServers": {{"mine": {{"command": "{command}", "args": ["{url}", {more}], "env": {{"KEY": "hush-env"}}}}}},
-            }}"#
+            r#"{{"mcpServers": {{"mine": {{"command": "{command}", "args": ["{url}", {more}], "env": {{"KEY": "hush-env"}}}}}}}}"#
         )
     };
     let ours = env!("CARGO_BIN_EXE_mcp-remote");
@@ -761,27 +739,28 @@ async fn host_entries_are_judged_without_secrets() {
         &home.join(".codeium/windsurf/mcp_config.json"),
         &format!(r#"{{"mcpServers": {{"moved": {{"command": "{ours}", "args": ["-y", "mcp-remote", "{url}"]}}}}}}"#),
     );
-    let bare = home.join("mcp-remote;reboot");
+    let bare = home.join("x;reboot/mcp-remote");
     write(&bare, "");
     write(
         &home.join(".copilot/mcp-config.json"),
-        &json!({"mcpServers": {"c": {"command": bare, "args": ["mcp-remote"]}}}).to_string(),
+        &json!({"mcpServers": {"c": {"command": bare, "args": ["https://other.example/mcp"]}}}).to_string(),
     );
     write(&home.join(".codex/config.toml"), "[mcp_servers.a]\ncommand = \"mcp-remote\"\n");
     write(
         &home.join(".config/zed/settings.json"),
         &format!(
-            r#"{{"context_servers": {{"z": {{"command": "{ours}", "args": ["--header=X-Key:hush-here", "{url}"]}}}}}}"#
+            r#"{{ // a comment, and a comma
+            "context_servers": {{"z": {{"command": "{ours}", "args": ["--header=X-Key:hush-here", "{url}"],}}}}}}"#
         ),
     );
     let told = terminal.run(&[&url, "--header", "X-Key:hush-here"]).await;
     for expected in [
-        "warn  host                  Cursor, ~/.cursor/mcp.json, \"mine\": is for this server with other arguments than here: --header has another value\n",
-        "FAIL  host                  Claude Code, ~/.claude.json, \"mine\": its command /no/such/mcp-remote is not there [bad_entry]\n",
-        "\"moved\": its command is mcp-remote, which does not take npx's arguments [bad_entry]\n                            -> remove \"-y\" and \"mcp-remote\" before the server URL\n",
-        "ok    host                  Zed, ~/.config/zed/settings.json, \"z\": its command is there, with the arguments given here\n",
-        "info  host                  Codex, ~/.codex/config.toml: mentions mcp-remote\n",
-        "-> make that file executable: chmod +x FILE\n",
+        "warn  host                  Cursor, ~/.cursor/mcp.json, \"mine\": the entry has other arguments than given here: --header has another value\n                            Tip: test the entry itself: mcp-remote-client --entry mine\n",
+        "FAIL  host                  Claude Code, ~/.claude.json, \"mine\": \"command\" names /no/such/mcp-remote, which does not exist\n",
+        "\"moved\": \"args\" still has the arguments of npx, which mcp-remote does not take\n                            Tip: remove \"-y\" and \"mcp-remote\" before the server URL\n",
+        "ok    host                  Zed, ~/.config/zed/settings.json, \"z\": its command exists, and its arguments are those given here\n",
+        "info  host                  Codex, ~/.codex/config.toml: mentions mcp-remote, but mcp-remote-client does not read this format\n",
+        "Tip: make that file executable: chmod +x FILE\n",
         "Failed at host (exit code 1).\n",
     ] {
         assert!(told.stdout.contains(expected), "{expected}: {}", told.stdout);
@@ -811,17 +790,16 @@ async fn unreadable_host_entry_is_reported() {
     write(&home.join(".config/Claude/claude_desktop_config.json"), &comma);
     write(&home.join(".gemini/settings.json"), &json!({"mine": {"command": ours, "args": [&url]}}).to_string());
     let told = terminal.run(&[&url]).await;
-    let lost =
-        "info  host                  Gemini CLI, ~/.gemini/settings.json: mentions mcp-remote, but lists no servers\n";
+    let lost = "FAIL  host                  Gemini CLI, ~/.gemini/settings.json: has no \"mcpServers\" object. In its place is \"mine\"\n";
     assert!(told.stdout.contains(lost), "{}", told.stdout);
     for name in ["line", "text", "one"] {
         let expected = format!(
-            "FAIL  host                  Cursor, ~/.cursor/mcp.json, \"{name}\": its arguments are one text [bad_entry]\n                            -> write each argument as a separate element of \"args\"\n"
+            "FAIL  host                  Cursor, ~/.cursor/mcp.json, \"{name}\": all arguments are one string\n                            Tip: write each argument as a separate element of \"args\"\n"
         );
         assert!(told.stdout.contains(&expected), "{expected}: {}", told.stdout);
     }
-    assert!(told.stdout.contains("\"fine\": is for this server with other arguments"), "{}", told.stdout);
-    let strict = "claude_desktop_config.json: has comments or commas before a bracket";
+    assert!(told.stdout.contains("\"fine\": the entry has other arguments than given here"), "{}", told.stdout);
+    let strict = "claude_desktop_config.json: line 1, column ";
     assert_eq!(told.stdout.contains(strict), cfg!(target_os = "linux"), "{}", told.stdout);
     assert!(!told.stdout.contains("hush"), "{}", told.stdout);
     assert_eq!(told.code, Some(1));
@@ -844,13 +822,13 @@ async fn irregular_host_settings_files_are_reported() {
     std::fs::create_dir_all(home.join(".gemini")).unwrap();
     std::fs::File::create(home.join(".gemini/settings.json")).unwrap().set_len(1 << 40).unwrap(); // holds nothing
     write(&home.join(".codex"), "a file, and no folder");
-    let told = terminal.run(&[&server.url("/mcp")]).await;
+    let told = terminal.run(&[&server.url("/mcp"), "--verbose"]).await;
     for expected in [
-        "info  host                  Claude Code, ~/.claude.json: cannot be read: it is no file\n",
-        "info  host                  Cursor, ~/.cursor/mcp.json: cannot be read: it is no file\n",
-        "info  host                  Gemini CLI, ~/.gemini/settings.json: cannot be read: it is larger than 64 MiB\n",
-        "info  host                  this project, ~/.mcp.json: cannot be read: it is no file\n",
-        "skip  host                  no host's settings mention mcp-remote\n",
+        "info  host                  Claude Code, ~/.claude.json: cannot read this file: it is not a regular file\n",
+        "info  host                  Cursor, ~/.cursor/mcp.json: cannot read this file: it is not a regular file\n",
+        "info  host                  Gemini CLI, ~/.gemini/settings.json: cannot read this file: it is larger than 64 MiB\n",
+        "info  host                  this project, ~/.mcp.json: cannot read this file: it is not a regular file\n",
+        "skip  host                  no entry of a host starts mcp-remote\n",
     ] {
         assert!(told.stdout.contains(expected), "{expected}: {}", told.stdout);
     }
@@ -886,8 +864,8 @@ async fn readable_store_and_taken_port_are_warnings() {
     let _taken = [TcpListener::bind(("127.0.0.1", taken)).await, TcpListener::bind(("::1", taken)).await];
     let told = terminal.run(&[&url, &taken.to_string()]).await;
     for expected in [
-        "warn  store                 others on this computer may look into ~/.mcp-auth/mcp-remote-v1\n",
-        "-> chmod 700 ~/.mcp-auth/mcp-remote-v1\n",
+        "warn  store                 other users of this computer can read ~/.mcp-auth/mcp-remote-v1\n",
+        "Tip: chmod 700 ~/.mcp-auth/mcp-remote-v1\n",
         &format!(
             "warn  callback-port         cannot listen on callback port {taken} for the sign-in to 127.0.0.1:{}",
             server.port
@@ -895,7 +873,7 @@ async fn readable_store_and_taken_port_are_warnings() {
     ] {
         assert!(told.stdout.contains(expected), "{expected}: {}", told.stdout);
     }
-    assert!(told.stdout.ends_with("It works here; see the 2 warnings.\n"), "{}", told.stdout);
+    assert!(told.stdout.ends_with("All checks passed, with 2 warnings.\n"), "{}", told.stdout);
     let left = std::fs::read_dir(&folder)
         .unwrap()
         .flatten()
@@ -920,7 +898,7 @@ async fn json_output_has_steps_and_inventory() {
             "stored-sign-in",
             "callback-port",
             "proxy",
-            "name",
+            "dns",
             "tcp",
             "tls",
             "challenge",
@@ -931,7 +909,7 @@ async fn json_output_has_steps_and_inventory() {
             "token",
             "transport",
             "era",
-            "initialize",
+            "handshake",
             "tools",
             "resources",
             "resource-templates",
@@ -1051,7 +1029,7 @@ async fn imitated_error_gives_no_tip() {
         .await;
         let (client, login) = (client(&[&server.url("/mcp")]).await, Terminal::new().login(&server.url("/mcp")).await);
         let all = client.stdout + &client.stderr + &login;
-        assert!(all.contains(&format!("[{told}]")) && all.contains("it is"), "{all}");
+        assert!(all.contains(&format!("explain {told}\n")) && all.contains("it is"), "{all}");
         assert!(!all.contains(['\u{1b}']) && !all.contains("\nit is") && !all.contains("curl"), "{all:?}");
     }
 }
@@ -1071,7 +1049,11 @@ async fn unstored_token_is_not_shown() {
     let browser = Browser::consenting();
     let terminal = Terminal::new().with_browser(&browser);
     let told = terminal.run(&[&server.url(), "--config-dir", "/dev/null/nowhere"]).await;
-    assert!(told.stdout.contains("authorization") && told.stdout.contains("[store_not_writable]"), "{}", told.stdout);
+    assert!(
+        told.stdout.contains("authorization") && told.stdout.contains("explain store_not_writable\n"),
+        "{}",
+        told.stdout
+    );
     for secret in server.secrets() {
         assert!(!told.stdout.contains(&secret), "{secret}: {}", told.stdout);
     }
@@ -1089,7 +1071,7 @@ async fn endless_large_pages_do_not_fill_memory() {
     })
     .await;
     let told = client(&[&*server.url("/mcp")]).await;
-    assert!(told.stdout.contains("its pages do not end"), "{}", told.stdout);
+    assert!(told.stdout.contains("the server's list has no last page"), "{}", told.stdout);
     assert!(server.asked("tools/list").len() <= 10, "{} pages", server.asked("tools/list").len());
 }
 
@@ -1126,8 +1108,11 @@ async fn endless_list_and_long_lines_are_cut() {
     .await;
     let told = client(&[&server.url("/mcp")]).await;
     let text = normal(&told.stdout, &[]);
-    assert!(text.contains("warn  tools                 2000, and its pages do not end (N ms)\n"), "{text}");
-    assert!(text.contains("and 1000 more; --json has them all\n"), "{text}");
+    assert!(
+        text.contains("warn  tools                 2000 so far, because the server's list has no last page (N ms)\n"),
+        "{text}"
+    );
+    assert!(text.contains("and 1000 more (--json lists all)\n"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() < 2200), "{text}");
     assert_eq!(told.code, Some(0));
 }
@@ -1175,7 +1160,7 @@ async fn unanswered_call_is_reported_on_stderr_only() {
     let port = reserved_port().await;
     let told = client(&[&format!("http://127.0.0.1:{port}/mcp"), "call", "add"]).await;
     assert_eq!((told.code, &*told.stdout), (Some(4), ""));
-    assert!(told.stderr.starts_with("FAIL  ") && told.stderr.contains("[cannot_connect]"), "{}", told.stderr);
+    assert!(told.stderr.starts_with("FAIL  ") && told.stderr.contains("explain cannot_connect\n"), "{}", told.stderr);
     let server = Server::with(|request| match request.rpc().as_str() {
         "tools/call" => Reply::json(json!({
             "jsonrpc": "2.0", "id": request.json()["id"], "error": {"code": -32602, "message": "Unknown tool: ad"}
@@ -1186,7 +1171,7 @@ async fn unanswered_call_is_reported_on_stderr_only() {
     let told = client(&[&server.url("/mcp"), "call", "ad"]).await;
     assert_eq!((told.code, &*told.stdout), (Some(5), ""));
     assert!(told.stderr.contains("error -32602: Unknown tool: ad"), "{}", told.stderr);
-    assert!(told.stderr.contains("-> check the tool's name and arguments ("), "{}", told.stderr);
+    assert!(told.stderr.contains("Tip: check the tool's name and arguments ("), "{}", told.stderr);
 }
 
 #[tokio::test]
@@ -1222,11 +1207,11 @@ async fn server_error_is_reported_with_its_message() {
     .await;
     let told = client(&[&server.url("/mcp")]).await;
     let line = format!(
-        "FAIL  tools                 127.0.0.1:{} answered tools/list with error -32603: out of ink [server_error]\n",
+        "FAIL  tools                 127.0.0.1:{} answered tools/list with error -32603: out of ink\n",
         server.port
     );
     assert!(told.stdout.contains(&line), "{}", told.stdout);
-    assert!(told.stdout.contains("-> report this to the server's maintainers"), "{}", told.stdout);
+    assert!(told.stdout.contains("Tip: report this to the server's maintainers"), "{}", told.stdout);
     assert_eq!(told.code, Some(5));
 }
 
@@ -1241,6 +1226,10 @@ async fn unauthorized_with_json_rpc_body_is_unauthorized() {
     })
     .await;
     let told = client(&[&server.url("/mcp")]).await;
-    assert!(told.stdout.contains("(\"no key\") [unauthorized]"), "{}", told.stdout);
+    assert!(
+        told.stdout.contains("(\"no key\")\n") && told.stdout.contains("explain unauthorized\n"),
+        "{}",
+        told.stdout
+    );
     assert_eq!(told.code, Some(3));
 }

@@ -20,6 +20,8 @@ mod disk;
 #[cfg(unix)]
 mod ends;
 #[cfg(unix)]
+mod entries;
+#[cfg(unix)]
 mod eras;
 #[cfg(unix)]
 mod fidelity;

@@ -1,26 +1,18 @@
-//! The settings of hosts, as far as they mention us: whether the command of an entry is there, and whether
-//! the entry of this server has the arguments that were given here.
-//!
-//! The files and their shapes are those of Claude Desktop, Claude Code, Cursor, Windsurf, VS Code, Zed,
-//! Gemini CLI, opencode, Cline and Copilot CLI; Codex (TOML) and goose (YAML) are only searched for our
-//! name.
+//! One entry of a host's settings: how it starts this program, and whether that can work.
 //!
 //! # Invariants
 //!
-//! - Nothing is written.
 //! - The value of an argument or a variable is not shown.
 
 use std::{
     collections::BTreeMap,
-    ffi::OsStr,
-    fs,
-    io::{self, Read as _},
+    env, fs,
     path::{Path, PathBuf},
 };
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::printer::{DiagnosisStep, Finding, Outcome, Printer};
+use super::printer::{DiagnosisStep, Finding, Outcome};
 use crate::{
     cli::Terminal,
     config::Config,
@@ -30,276 +22,285 @@ use crate::{
     },
 };
 
-/// Our name, in every way of starting us.
-const NAME: &str = "mcp-remote";
-/// Largest file that is read, in bytes: Claude Code keeps its history in the same one, some tens of MB.
-const LARGEST: u64 = 64 * 1024 * 1024;
+/// The name of this program, and of the npm package.
+pub(super) const NAME: &str = "mcp-remote";
+/// Programs that start the npm package.
+const LAUNCHERS: [&str; 20] = [
+    "npx",
+    "npm",
+    "pnpm",
+    "pnpx",
+    "yarn",
+    "yarnpkg",
+    "bun",
+    "bunx",
+    "deno",
+    "node",
+    "cmd",
+    "powershell",
+    "pwsh",
+    "sh",
+    "bash",
+    "zsh",
+    "env",
+    "wsl",
+    "volta",
+    "mise",
+];
 
-/// Tells of every entry that is ours.
-pub(super) fn check(config: &Config, terminal: &Terminal, printer: &mut Printer<'_>) -> io::Result<()> {
-    let mut none = true;
-    for (host, file) in files(terminal) {
-        let here = format!("{host}, {}", file.display());
-        let text = match read(&file) {
-            Ok(text) => text,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
-            Err(error) => {
-                printer.print(Finding::info(DiagnosisStep::Host, format!("{here}: cannot be read: {error}")))?;
-                continue;
-            }
-        };
-        if !matches!(file.extension().and_then(OsStr::to_str), Some("json" | "jsonc")) {
-            if text.contains(NAME) {
-                none = false;
-                printer.print(Finding::info(DiagnosisStep::Host, format!("{here}: mentions mcp-remote")))?;
-            }
-            continue;
-        }
-        let Ok(settings) = serde_json::from_str::<Value>(&plain_json(&text)) else {
-            if text.contains(NAME) {
-                none = false;
-                let action = "correct the file; the host cannot read it either";
-                printer.print(Finding::warn(
-                    DiagnosisStep::Host,
-                    format!("{here}: mentions mcp-remote and is no JSON"),
-                    action,
-                ))?;
-            }
-            continue;
-        };
-        // It reads JSON and nothing more.
-        if host == "Claude Desktop"
-            && text.contains(NAME)
-            && serde_json::from_str::<Value>(text.trim_start_matches('\u{feff}')).is_err()
-        {
-            none = false;
-            let text = format!("{here}: has comments or commas before a bracket, which this host does not read");
-            printer.print(Finding::warn(DiagnosisStep::Host, text, "remove them from the file"))?;
-        }
-        let entries = entries(&settings);
-        // Claude Code's file has what was talked about, too.
-        if entries.is_empty() && host != "Claude Code" && text.contains(NAME) {
-            none = false;
-            printer.print(Finding::info(
-                DiagnosisStep::Host,
-                format!("{here}: mentions mcp-remote, but lists no servers"),
-            ))?;
-        }
-        for (name, entry) in entries {
-            if !entry.is_ours(config) {
-                continue;
-            }
-            none = false;
-            printer.print(judge(&format!("{here}, {name:?}"), &entry, config, terminal))?;
-        }
-    }
-    if none {
-        printer.print(Finding::skip(DiagnosisStep::Host, "no host's settings mention mcp-remote"))?;
-    }
-    Ok(())
+/// What an entry starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Started {
+    /// This program.
+    Adapter,
+    /// The npm package, whose arguments begin there.
+    NpmPackage(usize),
+    /// Another program.
+    Other,
 }
 
-/// The text of a file, and of nothing that is none: to open a pipe would wait for its other end.
-fn read(file: &Path) -> io::Result<String> {
-    if !fs::metadata(file)?.is_file() {
-        return Err(io::Error::other("it is no file"));
-    }
-    let mut content = Vec::new();
-    fs::File::open(file)?.take(LARGEST + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > LARGEST {
-        return Err(io::Error::other(format!("it is larger than {} MiB", LARGEST / (1024 * 1024))));
-    }
-    Ok(String::from_utf8_lossy(&content).into_owned())
-}
-
-/// The files there may be: of the user, then of the project that is worked on here.
-fn files(terminal: &Terminal) -> Vec<(&'static str, PathBuf)> {
-    let mut files = Vec::new();
-    if let Some(settings) = &terminal.settings {
-        files.push(("Claude Desktop", settings.join("Claude/claude_desktop_config.json")));
-        files.push(("VS Code", settings.join("Code/User/mcp.json")));
-        let cline = "Code/User/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json";
-        files.push(("Cline", settings.join(cline)));
-        let zed = if cfg!(any(windows, target_os = "macos")) { "Zed/settings.json" } else { "zed/settings.json" };
-        files.push(("Zed", settings.join(zed)));
-        if cfg!(windows) {
-            files.push(("goose", settings.join("Block/goose/config/config.yaml")));
-        }
-    }
-    if let Some(home) = &terminal.home {
-        for (host, file) in [
-            ("Claude Code", ".claude.json"),
-            ("Cursor", ".cursor/mcp.json"),
-            ("Windsurf", ".codeium/windsurf/mcp_config.json"),
-            ("Gemini CLI", ".gemini/settings.json"),
-            ("opencode", ".config/opencode/opencode.jsonc"),
-            ("opencode", ".config/opencode/opencode.json"),
-            ("Copilot CLI", ".copilot/mcp-config.json"),
-            ("Cline", ".cline/data/settings/cline_mcp_settings.json"),
-            ("goose", ".config/goose/config.yaml"),
-        ] {
-            files.push((host, home.join(file)));
-        }
-        files.push(("Codex", terminal.codex.clone().unwrap_or_else(|| home.join(".codex")).join("config.toml")));
-    }
-    for (host, file) in [
-        ("this project", ".mcp.json"),
-        ("Cursor in this project", ".cursor/mcp.json"),
-        ("VS Code in this project", ".vscode/mcp.json"),
-        ("Zed in this project", ".zed/settings.json"),
-        ("Gemini CLI in this project", ".gemini/settings.json"),
-        ("Codex in this project", ".codex/config.toml"),
-    ] {
-        if let Ok(file) = std::path::absolute(file)
-            && !files.iter().any(|(_, known)| *known == file)
-        {
-            files.push((host, file));
-        }
-    }
-    files
-}
-
-/// A server in a host's settings.
+/// A server in a host's settings that the host starts as a program.
 #[derive(Debug)]
-struct ServerEntry {
+pub(super) struct ServerEntry {
     command: String,
     arguments: Vec<String>,
+    /// The variables that the host passes on.
+    variables: BTreeMap<String, String>,
     /// Whether its arguments are one text in the file, which no host takes apart.
     in_one: bool,
 }
 
 impl ServerEntry {
     /// A program that is started; `None` for a server that the host reaches by itself.
-    fn of(entry: &Value) -> Option<Self> {
+    pub(super) fn of(entry: &Value) -> Option<Self> {
         let texts = |value: &Value| -> Vec<String> {
             value.as_array().into_iter().flatten().filter_map(Value::as_str).map(ToOwned::to_owned).collect()
         };
-        match &entry["command"] {
+        let server = match &entry["command"] {
             // opencode: all in one.
             Value::Array(_) => {
                 let mut words = texts(&entry["command"]);
-                (!words.is_empty()).then(|| Self::apart(words.remove(0), words))
+                if words.is_empty() {
+                    return None;
+                }
+                Self::apart(words.remove(0), words)
             }
             // Zed, until 2025.
-            Value::Object(command) => Some(Self::apart(
+            Value::Object(command) => Self::apart(
                 command.get("path")?.as_str()?.to_owned(),
                 texts(command.get("args").unwrap_or(&Value::Null)),
-            )),
-            command => Some(match entry["args"].as_str() {
+            ),
+            command => match entry["args"].as_str() {
                 Some(text) => Self { in_one: true, ..Self::apart(command.as_str()?.to_owned(), words(text)) },
                 None => Self::apart(command.as_str()?.to_owned(), texts(&entry["args"])),
-            }),
-        }
+            },
+        };
+        let of_command = variables(&entry["command"]); // Zed, until 2025
+        Some(Self { variables: if of_command.is_empty() { variables(entry) } else { of_command }, ..server })
     }
 
-    /// What was written as one is judged by its words; a path may have blanks, so an address must be there.
+    /// What was written as one is judged by its words; a path may have blanks, so a URL must be there.
     fn apart(command: String, arguments: Vec<String>) -> Self {
-        let in_one = |text: &String| text.contains("://") && words(text).len() > 1;
+        let variables = BTreeMap::new();
+        let in_one = |text: &String| {
+            let words = words(text);
+            words.len() > 1 && (text.contains("://") || LAUNCHERS.contains(&stem(&words[0])))
+        };
         let begins = |text: &String| in_one(text) && words(text)[0].contains("://");
         if in_one(&command) {
             let mut all = words(&command);
             let command = all.remove(0);
             all.extend(arguments);
-            return Self { command, arguments: all, in_one: true };
+            return Self { command, arguments: all, variables, in_one: true };
         }
         let in_one = arguments.iter().any(begins);
         let arguments = if in_one { arguments.iter().flat_map(|text| words(text)).collect() } else { arguments };
-        Self { command, arguments, in_one }
+        Self { command, arguments, variables, in_one }
     }
 
-    fn is_ours(&self, config: &Config) -> bool {
-        let named = |text: &str| {
-            let name = text.rsplit(['/', '\\']).next().unwrap_or_default();
-            !text.contains("://") && name.split('@').next().unwrap_or_default().trim_end_matches(".exe") == NAME
-        };
-        named(&self.command) || self.arguments.iter().any(|word| named(word)) || self.begins(config).is_some()
+    #[cfg(test)]
+    pub(super) fn command(&self) -> &str {
+        &self.command
     }
 
-    /// Where the arguments of ours begin, if the entry is of this very server.
-    fn begins(&self, config: &Config) -> Option<usize> {
+    #[cfg(test)]
+    pub(super) fn arguments(&self) -> &[String] {
+        &self.arguments
+    }
+
+    pub(super) fn variables(&self) -> &BTreeMap<String, String> {
+        &self.variables
+    }
+
+    /// Whether each argument is one of the list.
+    pub(super) fn is_apart(&self) -> bool {
+        !self.in_one
+    }
+
+    fn started(&self) -> Started {
+        let command = stem(&self.command);
+        if command == NAME {
+            return Started::Adapter;
+        }
+        let is_package = |word: &String| !word.contains("://") && stem(word) == NAME || is_script(word);
+        match self.arguments.iter().position(is_package) {
+            Some(at) if LAUNCHERS.contains(&&*command.to_ascii_lowercase()) => Started::NpmPackage(at + 1),
+            _ => Started::Other,
+        }
+    }
+
+    /// Whether the entry starts this program, or the npm package of the same name.
+    pub(super) fn is_ours(&self) -> bool {
+        self.started() != Started::Other
+    }
+
+    /// The arguments of mcp-remote itself.
+    pub(super) fn own_arguments(&self) -> &[String] {
+        match self.started() {
+            Started::NpmPackage(at) => &self.arguments[at..],
+            Started::Adapter | Started::Other => &self.arguments,
+        }
+    }
+
+    /// Whether the entry is for this server.
+    fn is_for(&self, config: &Config) -> bool {
         let url = config.server.url();
-        let is_it = |word: &String| reqwest::Url::parse(word).is_ok_and(|word| word == *url);
-        self.arguments.iter().any(is_it).then(|| {
-            let package = |word: &String| word.split('@').next() == Some(NAME);
-            self.arguments.iter().position(package).map_or(0, |at| at + 1)
-        })
+        self.arguments.iter().any(|word| reqwest::Url::parse(word).is_ok_and(|word| word == *url))
     }
+
+    /// Whether the words that were for npx are still there.
+    fn has_arguments_of_npx(&self) -> bool {
+        let package = |word: &String| word.split('@').next() == Some(NAME);
+        self.arguments.iter().take_while(|word| !word.contains("://")).any(|word| package(word) || word == "-y")
+    }
+}
+
+/// The name of a program or a package, without folder, version and ending.
+fn stem(word: &str) -> &str {
+    let name = word.rsplit(['/', '\\']).next().unwrap_or_default();
+    let name = name.split('@').next().unwrap_or_default();
+    [".exe", ".cmd", ".bat", ".EXE"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
+}
+
+/// Whether this is a file of the npm package, for node.
+fn is_script(word: &str) -> bool {
+    word.replace('\\', "/").contains("/mcp-remote/dist/")
 }
 
 fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(ToOwned::to_owned).collect()
 }
 
-/// Everything below the keys under which hosts list servers.
-fn entries(settings: &Value) -> Vec<(String, ServerEntry)> {
-    const KEYS: [&str; 4] = ["mcpServers", "servers", "context_servers", "mcp"];
-    let mut found = Vec::new();
-    let mut collect = |scope: &Map<String, Value>| {
-        for servers in KEYS.iter().filter_map(|key| scope.get(*key)?.as_object()) {
-            found.extend(servers.iter().filter_map(|(name, entry)| Some((name.clone(), ServerEntry::of(entry)?))));
-        }
+/// The variables of an entry, as its host passes them on.
+fn variables(entry: &Value) -> BTreeMap<String, String> {
+    // opencode has its own name for them.
+    let members = ["env", "environment"].iter().find_map(|key| entry.get(*key)?.as_object());
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        _ => None,
     };
-    let Some(all) = settings.as_object() else { return found };
-    collect(all);
-    // Claude Code keeps a list for each project.
-    for project in all.get("projects").and_then(Value::as_object).into_iter().flat_map(Map::values) {
-        project.as_object().into_iter().for_each(&mut collect);
-    }
-    found
+    members.into_iter().flatten().filter_map(|(name, value)| Some((name.clone(), text(value)?))).collect()
 }
 
-fn judge(here: &str, entry: &ServerEntry, config: &Config, terminal: &Terminal) -> Finding {
-    let begins = entry.begins(config);
-    let outcome = if begins.is_some() { Outcome::Fail } else { Outcome::Warn };
+/// The file of this program, for the `command` of an entry. `mcp-remote` and `mcp-remote-client` are neighbors.
+fn own_path() -> PathBuf {
+    let here = env::current_exe().unwrap_or_else(|_| NAME.into());
+    let neighbor = here.with_file_name(format!("{NAME}{}", env::consts::EXE_SUFFIX));
+    if neighbor.is_file() { neighbor } else { here }
+}
+
+/// The line to write into an entry.
+fn command_line() -> String {
+    let path = own_path().to_string_lossy().into_owned();
+    // As JSON, in which each backslash is doubled.
+    format!("\"command\": {}", Value::from(path))
+}
+
+/// Judges an entry that starts this program. `given` are the settings and the arguments of this terminal, and the entry's
+/// name; without them the entry is tried as it is.
+pub(super) fn judge(
+    place: &str,
+    entry: &ServerEntry,
+    given: Option<(&Config, &[String], &str)>,
+    terminal: &Terminal,
+) -> Finding {
+    let is_for_server = given.is_none_or(|(config, ..)| entry.is_for(config));
+    let outcome = if is_for_server { Outcome::Fail } else { Outcome::Warn };
     let command = &entry.command;
+    let bad = |text: &str, tip| {
+        Finding::report(DiagnosisStep::Host, outcome, Report::new(Code::BadEntry, format!("{place}: {text}"), tip))
+    };
+    let with_line = |outcome, text: &str, tip: String| {
+        Finding::new(DiagnosisStep::Host, outcome, format!("{place}: {text}")).with_exact_action(tip)
+    };
     if entry.in_one {
-        let text = format!("{here}: its arguments are one text");
-        return Finding::report(DiagnosisStep::Host, outcome, Report::new(Code::BadEntry, text, Some(ARGUMENTS_APART)));
+        return bad("all arguments are one string", Some(ARGUMENTS_APART));
     }
+    if let Started::NpmPackage(_) = entry.started() {
+        let tip = format!("write {} and begin \"args\" with the server URL", command_line());
+        return with_line(Outcome::Warn, "this entry still starts the npm package", tip);
+    }
+    if command.contains(char::is_control) {
+        let text = "\"command\" has a control character: JSON takes a single backslash for an escape";
+        return with_line(outcome, text, format!("write {}", command_line())).with_code(Code::BadEntry);
+    }
+    if command.starts_with('~') {
+        let text = "\"command\" begins with ~, which hosts do not replace with the home folder";
+        return with_line(outcome, text, format!("write {}", command_line())).with_code(Code::BadEntry);
+    }
+    let is_bare = command == NAME;
     match find(command, terminal) {
+        Found::Missing if is_bare => {
+            let text = "\"command\" is mcp-remote without a path, and no folder in PATH has it";
+            return with_line(outcome, text, format!("write {}", command_line())).with_code(Code::BadEntry);
+        }
         Found::Missing => {
-            let text = format!("{here}: its command {command} is not there");
-            return Finding::report(DiagnosisStep::Host, outcome, Report::new(Code::BadEntry, text, None));
+            let text = format!("\"command\" names {command}, which does not exist");
+            return with_line(outcome, &text, format!("write {}", command_line())).with_code(Code::BadEntry);
         }
+        // Without its name in the tip, which may be anything.
         Found::NotExecutable => {
-            let text = format!("{here}: its command {command} cannot be executed");
-            // Without its name, which may be anybody's.
-            return Finding::report(
-                DiagnosisStep::Host,
-                outcome,
-                Report::new(Code::BadEntry, text, Some(MAKE_EXECUTABLE)),
-            );
+            return bad(&format!("\"command\" names {command}, which is not executable"), Some(MAKE_EXECUTABLE));
         }
-        Found::ByPath(path) => {
-            let text = format!("{here}: a host may have another PATH than this terminal, and not find {command}");
-            let action = format!("write the whole path into \"command\": {}", path.display());
-            return Finding::warn(DiagnosisStep::Host, text, action);
+        Found::ByPath => {
+            let text =
+                format!("\"command\" is {command} without a path, and a host may have another PATH than this terminal");
+            return with_line(Outcome::Warn, &text, format!("write {}", command_line()));
         }
         Found::There => {}
     }
-    let Some(begins) = begins else {
-        return Finding::ok(DiagnosisStep::Host, format!("{here}: its command is there; it is for another server"));
-    };
-    let ours = Path::new(command).file_stem().is_some_and(|name| name == NAME);
-    if ours && begins > 0 {
-        let text = format!("{here}: its command is mcp-remote, which does not take npx's arguments");
-        return Finding::report(DiagnosisStep::Host, outcome, Report::new(Code::BadEntry, text, Some(LEAVE_OUT_NPX)));
+    if entry.has_arguments_of_npx() {
+        return bad("\"args\" still has the arguments of npx, which mcp-remote does not take", Some(LEAVE_OUT_NPX));
     }
-    let differences = differences(&entry.arguments[begins..], terminal.arguments.expose());
+    let Some((_, arguments, name)) = given else {
+        return Finding::ok(DiagnosisStep::Host, format!("{place}: its command exists"));
+    };
+    if !is_for_server {
+        return Finding::ok(
+            DiagnosisStep::Host,
+            format!("{place}: its command exists; the entry is for another server"),
+        );
+    }
+    let differences = differences(&entry.arguments, arguments);
     if differences.is_empty() {
         return Finding::ok(
             DiagnosisStep::Host,
-            format!("{here}: its command is there, with the arguments given here"),
+            format!("{place}: its command exists, and its arguments are those given here"),
         );
     }
-    let text = format!("{here}: is for this server with other arguments than here: {}", differences.join(", "));
-    Finding::warn(DiagnosisStep::Host, text, "try it here with the very arguments of the entry")
+    let text = format!("{place}: the entry has other arguments than given here: {}", differences.join(", "));
+    // Only a name that no shell reads otherwise is text to copy.
+    let is_plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let name = if is_plain(name) { name } else { "NAME" };
+    let tip = format!("test the entry itself: mcp-remote-client --entry {name}");
+    Finding::warn(DiagnosisStep::Host, text, tip)
 }
 
 enum Found {
     There,
     /// Only in a folder of this terminal's `PATH`.
-    ByPath(PathBuf),
+    ByPath,
     NotExecutable,
     Missing,
 }
@@ -313,14 +314,14 @@ fn find(command: &str, terminal: &Terminal) -> Found {
             (false, _) => Found::Missing,
         };
     }
-    let folders = terminal.path.iter().flat_map(std::env::split_paths);
+    let folders = terminal.path.iter().flat_map(env::split_paths);
     let names = if cfg!(windows) {
         [".exe", ".cmd", ".bat", ""].map(|end| format!("{command}{end}")).to_vec()
     } else {
         vec![command.to_owned()]
     };
     let mut candidates = folders.flat_map(|folder| names.iter().map(move |name| folder.join(name)).collect::<Vec<_>>());
-    candidates.find(|path| path.is_file() && is_executable(path)).map_or(Found::Missing, Found::ByPath)
+    if candidates.any(|path| path.is_file() && is_executable(&path)) { Found::ByPath } else { Found::Missing }
 }
 
 #[cfg(unix)]
@@ -337,21 +338,22 @@ fn is_executable(_: &Path) -> bool {
 /// The flags that are not the same, by name.
 fn differences(there: &[String], here: &[String]) -> Vec<String> {
     let (there, here) = (flags(there), flags(here));
-    let mut told = Vec::new();
+    let mut different = Vec::new();
     for (name, values) in &there {
         match here.get(name) {
-            None => told.push(format!("{name} is only there")),
-            Some(others) if others != values => told.push(format!("{name} has another value")),
+            None => different.push(format!("{name} is only in the entry")),
+            Some(others) if others != values => different.push(format!("{name} has another value")),
             Some(_) => {}
         }
     }
-    told.extend(here.keys().filter(|name| !there.contains_key(*name)).map(|name| format!("{name} is only here")));
-    told
+    let missing = here.keys().filter(|name| !there.contains_key(*name));
+    different.extend(missing.map(|name| format!("{name} is missing in the entry")));
+    different
 }
 
-/// Flags with their values, in any order; the words without a flag are the address and the port.
+/// Flags with their values, in any order; the words without a flag are the server URL and the callback port.
 fn flags(words: &[String]) -> BTreeMap<&str, Vec<&str>> {
-    const BARE: &str = "the address or the port";
+    const BARE: &str = "the server URL or the callback port";
     let mut flags = BTreeMap::<&str, Vec<&str>>::new();
     let mut words = words.iter().peekable();
     while let Some(word) = words.next() {
@@ -359,7 +361,7 @@ fn flags(words: &[String]) -> BTreeMap<&str, Vec<&str>> {
             _ if !word.starts_with("--") => flags.entry(BARE).or_default().push(word),
             Some((name, value)) => flags.entry(name).or_default().push(value),
             None => {
-                // What follows is its value, or the address, whose place is anywhere.
+                // What follows is its value, or the server URL, whose place is anywhere.
                 let value = words.next_if(|next| !next.starts_with("--") && !next.contains("://"));
                 flags.entry(word).or_default().extend(value.map(String::as_str));
             }
@@ -368,79 +370,38 @@ fn flags(words: &[String]) -> BTreeMap<&str, Vec<&str>> {
     flags
 }
 
-/// JSON without the comments and the commas at an end that editors allow.
-fn plain_json(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut characters = text.trim_start_matches('\u{feff}').chars().peekable();
-    while let Some(character) = characters.next() {
-        match (character, characters.peek()) {
-            ('"', _) => {
-                plain.push('"');
-                while let Some(inner) = characters.next() {
-                    plain.push(inner);
-                    match inner {
-                        '\\' => plain.extend(characters.next()),
-                        '"' => break,
-                        _ => {}
-                    }
-                }
-            }
-            ('/', Some('/')) => while characters.next_if(|next| *next != '\n').is_some() {},
-            ('/', Some('*')) => {
-                let mut last = ' ';
-                characters.next();
-                for next in characters.by_ref() {
-                    if last == '*' && next == '/' {
-                        break;
-                    }
-                    last = next;
-                }
-            }
-            ('}' | ']', _) => {
-                let end = plain.trim_end().len();
-                if plain[..end].ends_with(',') {
-                    plain.truncate(end - 1);
-                }
-                plain.push(character);
-            }
-            _ => plain.push(character),
-        }
-    }
-    plain
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn comments_and_trailing_commas_are_removed() {
-        let text = "\u{feff}{ // one\n \"a\": \"http://x/*y*/\\\"//\", /* two\n // */ \"b\": [1, 2,\n], }";
-        let value: Value = serde_json::from_str(&plain_json(text)).unwrap();
-        assert_eq!(value, serde_json::json!({"a": "http://x/*y*/\"//", "b": [1, 2]}));
+    fn words(text: &str) -> Vec<String> {
+        text.split(' ').map(ToOwned::to_owned).collect()
     }
 
     #[test]
     fn arguments_differ_by_name_whatever_their_order() {
-        let words = |text: &str| text.split(' ').map(ToOwned::to_owned).collect::<Vec<_>>();
         let there = words("https://a/mcp 3334 --header X:1 --transport=http-only --allow-http");
         let here = words("--allow-http https://a/mcp --transport http-only --header X:2 3334 --ipv4");
-        assert_eq!(differences(&there, &here), ["--header has another value", "--ipv4 is only here"]);
+        assert_eq!(differences(&there, &here), ["--header has another value", "--ipv4 is missing in the entry"]);
         assert_eq!(differences(&there, &there), [""; 0]);
     }
 
     #[test]
-    fn servers_are_found_where_each_host_keeps_them() {
-        for settings in [
-            r#"{"mcpServers":{"n":{"command":"c","args":["a"]}}}"#,
-            r#"{"servers":{"n":{"type":"stdio","command":"c","args":["a"]}}}"#,
-            r#"{"context_servers":{"n":{"command":{"path":"c","args":["a"]}}}}"#,
-            r#"{"mcp":{"n":{"type":"local","command":["c","a"]}}}"#,
-            r#"{"projects":{"/p":{"mcpServers":{"n":{"command":"c","args":["a"]}}}}}"#,
+    fn entry_is_ours_if_it_starts_mcp_remote() {
+        let entry = |command: &str, arguments: &str| ServerEntry::apart(command.to_owned(), words(arguments));
+        for (command, arguments, started, own) in [
+            ("/opt/mcp-remote", "https://a/mcp --ipv4", Started::Adapter, "https://a/mcp --ipv4"),
+            (r"C:\bin\mcp-remote.exe", "https://a/mcp", Started::Adapter, "https://a/mcp"),
+            ("npx", "-y mcp-remote@latest https://a/mcp", Started::NpmPackage(2), "https://a/mcp"),
+            (r"C:\nodejs\npx.cmd", "mcp-remote https://a/mcp", Started::NpmPackage(1), "https://a/mcp"),
+            ("cmd", "/c npx -y mcp-remote https://a/mcp", Started::NpmPackage(4), "https://a/mcp"),
+            ("node", "/x/node_modules/mcp-remote/dist/proxy.js https://a/mcp", Started::NpmPackage(1), "https://a/mcp"),
+            ("cat", "mcp-remote", Started::Other, "mcp-remote"),
+            ("npx", "-y supergateway https://a/mcp-remote", Started::Other, "-y supergateway https://a/mcp-remote"),
+            ("/opt/mcp-remote-client", "https://a/mcp", Started::Other, "https://a/mcp"),
         ] {
-            let found = entries(&serde_json::from_str(settings).unwrap());
-            let [(name, ServerEntry { command, arguments, .. })] = &found[..] else { panic!("{settings}: {found:?}") };
-            assert_eq!((name.as_str(), command.as_str(), arguments), ("n", "c", &vec!["a".to_owned()]), "{settings}");
+            let entry = entry(command, arguments);
+            assert_eq!((entry.started(), entry.own_arguments()), (started, &*words(own)), "{command} {arguments}");
         }
     }
 }

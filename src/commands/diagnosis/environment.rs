@@ -1,5 +1,4 @@
-//! What is looked at on this computer: the environment that a host may not pass on, the store, the stored
-//! sign-in, the port of the way back.
+//! Checks of this computer: the environment that a host may not pass on, the store, the stored sign-in, the callback port.
 //!
 //! # Invariants
 //!
@@ -25,26 +24,33 @@ use crate::{
     },
     report::{Code, Report},
     store::{DISK_PATIENCE, Store, within},
+    text,
 };
 
-/// Tells all of it.
-pub(super) async fn check(config: &Config, terminal: &Terminal, printer: &mut Printer<'_>) -> io::Result<()> {
+/// Prints all of it. `entry` is what was found of the one entry that matters; without it, all entries are checked.
+pub(super) async fn check(
+    config: &Config,
+    terminal: &Terminal,
+    entry: Option<Finding>,
+    printer: &mut Printer<'_>,
+) -> io::Result<()> {
     for remark in &config.remarks {
         printer.print(Finding::new(DiagnosisStep::Settings, Outcome::Warn, remark))?;
     }
     for borrowed in &terminal.borrowed {
-        let text = format!("{} is set here and used; a host may not pass it on", borrowed.name);
+        let text = format!("this connection uses {}, which a host may not pass on", borrowed.name);
         printer.print(Finding::warn(DiagnosisStep::Environment, text, &borrowed.safe))?;
     }
     if terminal.borrowed.is_empty() {
-        printer.print(Finding::ok(DiagnosisStep::Environment, "nothing is used that a host might not pass on"))?;
+        printer.print(Finding::ok(DiagnosisStep::Environment, "no variable is used that a host may not pass on"))?;
     }
-    super::entries::check(config, terminal, printer)?;
+    match entry {
+        Some(entry) => printer.print(entry)?,
+        None => super::hosts::check(config, terminal, printer)?,
+    }
     if config.headers.contains_key(reqwest::header::AUTHORIZATION) {
-        return printer.print(Finding::skip(
-            DiagnosisStep::StoredSignIn,
-            "--header gives an Authorization, so there is no sign-in",
-        ));
+        return printer
+            .print(Finding::skip(DiagnosisStep::StoredSignIn, "not used, because --header sets Authorization"));
     }
     let store = Store::new(config.store.clone(), config.server_hash.clone());
     let (folder, read) = (config.store.clone(), store.clone());
@@ -57,7 +63,7 @@ pub(super) async fn check(config: &Config, terminal: &Terminal, printer: &mut Pr
     };
     printer.print(finding)?;
     for sign_in in &sign_ins {
-        let by = sign_in.issuer.as_ref().map(|issuer| format!(", by {issuer}")).unwrap_or_default();
+        let by = sign_in.issuer.as_ref().map(|issuer| format!(" (issued by {issuer})")).unwrap_or_default();
         let outcome = if sign_in.expired && !sign_in.refreshable { Outcome::Info } else { Outcome::Ok };
         printer.print(Finding::new(DiagnosisStep::StoredSignIn, outcome, format!("{}{by}", sign_in.until())))?;
     }
@@ -65,8 +71,7 @@ pub(super) async fn check(config: &Config, terminal: &Terminal, printer: &mut Pr
         printer.print(Finding::report(DiagnosisStep::StoredSignIn, Outcome::Warn, report))?;
     }
     if sign_ins.is_empty() {
-        printer
-            .print(Finding::skip(DiagnosisStep::StoredSignIn, "nobody is signed in to this server with these flags"))?;
+        printer.print(Finding::skip(DiagnosisStep::StoredSignIn, "none for this server with these flags"))?;
     }
     if config.authorization.grant.has_redirect() {
         printer.print(callback_port(config, &store).await)?;
@@ -98,16 +103,20 @@ fn unsound(store: &Store) -> Vec<Report> {
 /// Whether the folder of sign-ins can be used, and belongs to its owner only.
 fn store(folder: &Path) -> Finding {
     let name = folder.display();
-    // What is not there yet is made in what is.
+    // A missing folder is created in the nearest one that exists.
     let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(folder);
     let trial = there.join(format!("{:016x}.tmp", fastrand::u64(..)));
     if let Err(error) = fs::OpenOptions::new().create_new(true).write(true).open(&trial) {
-        let report = Report::new(Code::StoreNotWritable, format!("no sign-in can be kept in {name}: {error}"), None);
+        let report = Report::new(
+            Code::StoreNotWritable,
+            format!("cannot save sign-ins in {name}: {}", text::chain(&error)),
+            None,
+        );
         return Finding::report(DiagnosisStep::Store, Outcome::Warn, report);
     }
     _ = fs::remove_file(&trial);
     let Some(metadata) = fs::metadata(folder).ok().filter(|_| there == folder) else {
-        return Finding::skip(DiagnosisStep::Store, format!("{name} is made with the first sign-in"));
+        return Finding::skip(DiagnosisStep::Store, format!("the first sign-in creates {name}"));
     };
     #[cfg(unix)]
     {
@@ -120,15 +129,15 @@ fn store(folder: &Path) -> Finding {
                 let action = format!("chmod 700 {name}");
                 return Finding::warn(
                     DiagnosisStep::Store,
-                    format!("others on this computer may look into {name}"),
+                    format!("other users of this computer can read {name}"),
                     action,
                 );
             }
-            // Nobody gets to them through a folder that is closed.
+            // A closed folder protects the files in it.
             (false, 1..) => {
                 return Finding::info(
                     DiagnosisStep::Store,
-                    format!("{name} is yours only, {readable} of its files are not"),
+                    format!("only you can open {name}, but {readable} of its files are readable to others"),
                 );
             }
             (false, 0) => {}
@@ -136,10 +145,10 @@ fn store(folder: &Path) -> Finding {
     }
     #[cfg(not(unix))]
     let _ = metadata;
-    Finding::ok(DiagnosisStep::Store, format!("{name} can be written, by you only"))
+    Finding::ok(DiagnosisStep::Store, format!("{name} is writable, by you only"))
 }
 
-/// Whether the port of the way back is free, where one is fixed, or any of those that come after it.
+/// Whether the callback port is free, or, if it is not fixed, one of the next ports.
 async fn callback_port(config: &Config, store: &Store) -> Finding {
     let settings = &config.authorization;
     let port = settings.callback_port.unwrap_or_else(|| store.derived_port());
@@ -149,11 +158,11 @@ async fn callback_port(config: &Config, store: &Store) -> Finding {
         server_hash: config.server_hash.clone(),
     };
     match Listener::bind(&place, port) {
-        Ok(_) => Finding::ok(DiagnosisStep::CallbackPort, format!("{port} is free")),
+        Ok(_) => Finding::ok(DiagnosisStep::CallbackPort, format!("port {port} is free")),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && sibling(port, &config.server_hash).await => {
             Finding::info(
                 DiagnosisStep::CallbackPort,
-                format!("another mcp-remote signs in to this server on port {port}"),
+                format!("another mcp-remote process is signing in to this server on port {port}"),
             )
         }
         Err(error) => {
@@ -166,7 +175,7 @@ async fn callback_port(config: &Config, store: &Store) -> Finding {
             } else {
                 Finding::info(
                     DiagnosisStep::CallbackPort,
-                    format!("{port} is taken; a sign-in takes the next free one"),
+                    format!("port {port} is in use, so a sign-in uses the next free port"),
                 )
             }
         }

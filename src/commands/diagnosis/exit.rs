@@ -6,18 +6,20 @@
 
 use crate::report::catalogue::{Code, Kind};
 
-/// How a diagnosis, a call or a reading ended.
+/// How a diagnosis, a call or a reading ended; a greater one is worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Exit {
-    /// All is well.
+    /// All checks passed.
     Well = 0,
-    /// Something failed: on this computer, in an entry of a host, or a tool that says so.
+    /// Something failed: on this computer, in an entry of a host, or a tool that reports an error.
     Failed = 1,
-    /// No sign-in: one is needed, or refused, or not possible; or a credential is refused.
+    /// The arguments of an entry are wrong; those of this command never get here.
+    Arguments = 2,
+    /// No sign-in: it is needed, refused or not possible; or the server rejected a credential.
     SignIn = 3,
-    /// Name, connection, TLS, proxy, time-out.
+    /// DNS, connection, TLS, proxy, timeout.
     Network = 4,
-    /// The server refuses, or is no MCP server.
+    /// The server refused, or is not an MCP server.
     Server = 5,
 }
 

@@ -1,4 +1,4 @@
-//! What the real connection tells of itself, as lines.
+//! The findings of the real connection, as lines.
 //!
 //! # Invariants
 //!
@@ -6,11 +6,11 @@
 
 use std::{fmt::Write as _, time::SystemTime};
 
-use jiff::{Timestamp, Unit};
 use reqwest::StatusCode;
 
 use super::printer::{DiagnosisStep, Finding, Outcome};
 use crate::{
+    commands::status::expiry,
     config::TransportStrategy,
     era::{Era, known::KnownEra},
     mcp::TransportKind,
@@ -52,7 +52,7 @@ impl Seen {
     /// Why the server was asked with `initialize`.
     fn not_discovered(&self) -> Vec<String> {
         let Some(refused) = &self.not_discovered else { return Vec::new() };
-        let why = refused.why.as_deref().unwrap_or("not asked");
+        let why = refused.why.as_deref().unwrap_or("not sent");
         let why = format!("server/discover: {}", one_line(why.as_bytes()));
         std::iter::once(why).chain(refused.known.as_ref().map(remembered)).collect()
     }
@@ -63,22 +63,22 @@ impl Seen {
 pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, seen: &Seen) -> (Vec<Finding>, Option<DiagnosisStep>) {
     match fact {
         Fact::FellBack { from, why } => {
-            let text = format!("no {} here ({why}); trying the other one", name(*from));
+            let text = format!("{} is not supported ({why}), so {} is next", name(*from), other(*from));
             (vec![Finding::info(DiagnosisStep::Transport, text)], None)
         }
         Fact::Opened(transport, era) => {
             let why = match strategy {
-                TransportStrategy::HttpOnly | TransportStrategy::SseOnly => "the only one allowed (--transport)",
-                _ if seen.fell_back => "the other one is refused",
-                TransportStrategy::HttpFirst => "the first choice",
-                TransportStrategy::SseFirst => "the first choice (--transport)",
+                TransportStrategy::HttpOnly | TransportStrategy::SseOnly => "the only one that --transport allows",
+                _ if seen.fell_back => "fallback",
+                TransportStrategy::HttpFirst => "first choice",
+                TransportStrategy::SseFirst => "first choice of --transport",
             };
-            let mut lines = vec![Finding::ok(DiagnosisStep::Transport, format!("{}: {why}", name(*transport)))];
+            let mut lines = vec![Finding::ok(DiagnosisStep::Transport, format!("{} ({why})", name(*transport)))];
             if *era == Era::Legacy {
                 let text = "MCP 2025-11-25 or earlier: the server accepted initialize";
                 lines.push(Finding::ok(DiagnosisStep::Era, text).with_below(seen.not_discovered()));
             }
-            (lines, Some(DiagnosisStep::Initialize))
+            (lines, Some(DiagnosisStep::Handshake))
         }
         // The server's era is not known before `initialize` is answered, too.
         Fact::NotDiscovered(_) => (Vec::new(), None),
@@ -86,7 +86,7 @@ pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, seen: &Seen) -> (V
             let only = if *refuses_initialize { " only" } else { "" };
             let text = format!("MCP 2026-07-28{only}: the server answered server/discover");
             let below = known.iter().map(|known| remembered(known)).collect();
-            (vec![Finding::ok(DiagnosisStep::Era, text).with_below(below)], Some(DiagnosisStep::Initialize))
+            (vec![Finding::ok(DiagnosisStep::Era, text).with_below(below)], Some(DiagnosisStep::Handshake))
         }
         Fact::Challenged { status, challenge } => (
             vec![Finding::info(DiagnosisStep::Challenge, of_challenge(*status, challenge))],
@@ -118,27 +118,28 @@ fn of_authorization(fact: &AuthorizationFact) -> (Vec<Finding>, Option<Diagnosis
         AuthorizationFact::Discovered(discovered) => (of_discovered(discovered), Some(DiagnosisStep::Client)),
         AuthorizationFact::Client { id, origin } => {
             let how = match origin {
-                Origin::Configured => "given with --static-oauth-client-info",
-                Origin::Document => "a client id metadata document",
+                Origin::Configured => "from --static-oauth-client-info",
+                Origin::Document => "client ID metadata document",
                 Origin::Stored => "registered earlier",
-                Origin::Registered => "registered just now (dynamic client registration)",
+                Origin::Registered => "registered now by dynamic client registration",
             };
             (
-                vec![Finding::ok(DiagnosisStep::Client, format!("{}: {how}", one_line(id.as_bytes())))],
+                vec![Finding::ok(DiagnosisStep::Client, format!("{} ({how})", one_line(id.as_bytes())))],
                 Some(DiagnosisStep::SignIn),
             )
         }
-        AuthorizationFact::Asking { url, code } => {
+        AuthorizationFact::Asking { url, code, .. } => {
             let at = url.host_str().unwrap_or_default();
-            let unless = if code.is_some() { "on any device" } else { "unless a browser does" };
-            let text = format!("waiting for you to sign in at {at}; open this address, {unless}:");
+            let how = if code.is_some() { "Open this URL on any device" } else { "If no browser opens, open this URL" };
+            let text = format!("waiting for you to sign in at {at}. {how}:");
             let mut below = vec![url.to_string()];
-            below.extend(code.iter().map(|code| format!("and enter the code {code}")));
+            below.extend(code.iter().map(|code| format!("Enter the code {code} there")));
             (vec![Finding::info(DiagnosisStep::SignIn, text).with_below(below)], Some(DiagnosisStep::SignIn))
         }
         AuthorizationFact::AnotherAsks { url } => {
-            let text = "another mcp-remote waits for you to sign in; go on in the tab that it has opened";
-            let or = url.iter().flat_map(|url| ["or open this address:".to_owned(), url.clone()]);
+            let text =
+                "another mcp-remote process waits for you to sign in. Continue in the browser tab that it opened";
+            let or = url.iter().flat_map(|url| ["If there is no such tab, open this URL:".to_owned(), url.clone()]);
             (vec![Finding::info(DiagnosisStep::SignIn, text).with_below(or.collect())], Some(DiagnosisStep::SignIn))
         }
         AuthorizationFact::Warned { report, way } => {
@@ -153,6 +154,8 @@ fn of_authorization(fact: &AuthorizationFact) -> (Vec<Finding>, Option<Diagnosis
         AuthorizationFact::Remedied(what) => {
             (vec![Finding::info(DiagnosisStep::SignIn, what.clone())], Some(DiagnosisStep::SignIn))
         }
+        // The line before it says what to do without a browser.
+        AuthorizationFact::BrowserOpened => (Vec::new(), Some(DiagnosisStep::SignIn)),
         AuthorizationFact::Credential(credential) => (vec![of_credential(credential)], None),
     }
 }
@@ -161,6 +164,13 @@ const fn name(transport: TransportKind) -> &'static str {
     match transport {
         TransportKind::StreamableHttp => "Streamable HTTP",
         TransportKind::HttpSse => "HTTP+SSE",
+    }
+}
+
+const fn other(transport: TransportKind) -> &'static str {
+    match transport {
+        TransportKind::StreamableHttp => name(TransportKind::HttpSse),
+        TransportKind::HttpSse => name(TransportKind::StreamableHttp),
     }
 }
 
@@ -193,33 +203,34 @@ fn of_discovered(discovered: &Discovered) -> Vec<Finding> {
             let mut text = one_line(resource.resource.as_bytes());
             text.push_str(&listed("; scopes", &resource.scopes));
             if resource.wants_dpop {
-                text.push_str("; tokens are to be bound to a key (DPoP)");
+                text.push_str("; requires DPoP-bound tokens");
             }
             Finding::ok(DiagnosisStep::Resource, text)
         }
-        None => {
-            Finding::info(DiagnosisStep::Resource, "the server publishes no metadata, as before revision 2025-06-18")
-        }
+        None => Finding::info(
+            DiagnosisStep::Resource,
+            "the server publishes no metadata, as is usual before MCP 2025-06-18",
+        ),
     };
     let AuthorizationServer { issuer, metadata, published } = &discovered.server;
     let mut text = one_line(issuer.as_bytes());
     if !published {
-        text.push_str("; publishes nothing, so its endpoints are those of revision 2025-03-26");
+        text.push_str("; no metadata, so mcp-remote uses the default endpoints of MCP 2025-03-26");
         return vec![resource, Finding::info(DiagnosisStep::AuthorizationServer, text)];
     }
     let has_s256 = discovered.server.check_code_grant(|| has_unlisted_s256(&discovered.server)).is_ok();
-    text.push_str(if has_s256 { "; PKCE S256" } else { "; no PKCE S256 listed" });
+    text.push_str(if has_s256 { "; PKCE S256" } else { "; PKCE S256 is not listed" });
     let mut ways = Vec::new();
     if metadata.client_id_metadata_document_supported == Some(true) {
-        ways.push("client id metadata documents");
+        ways.push("client ID metadata documents");
     }
     if metadata.registration_endpoint.is_some() {
         ways.push("dynamic registration");
     }
-    let ways = if ways.is_empty() { "only by hand".to_owned() } else { ways.join(", ") };
-    _ = write!(text, "; registers clients: {ways}");
+    let ways = if ways.is_empty() { "manual only".to_owned() } else { ways.join(", ") };
+    _ = write!(text, "; client registration: {ways}");
     if metadata.device_authorization_endpoint.is_some() {
-        text.push_str("; sign-in with a code on another device");
+        text.push_str("; device code sign-in");
     }
     text.push_str(&listed("; scopes", metadata.scopes_supported.as_deref().unwrap_or_default()));
     vec![resource, Finding::ok(DiagnosisStep::AuthorizationServer, text)]
@@ -239,7 +250,7 @@ fn of_credential(credential: &Credential) -> Finding {
     let tokens = credential.tokens();
     let mut text = match credential.obtained() {
         Obtained::Stored => "from an earlier sign-in",
-        Obtained::Refreshed => "obtained without a person",
+        Obtained::Refreshed => "obtained without user interaction",
         Obtained::SignedIn => "just signed in",
     }
     .to_owned();
@@ -247,12 +258,11 @@ fn of_credential(credential: &Credential) -> Finding {
     if let Some(scope) = tokens.scope() {
         _ = write!(text, "; scope {}", one_line(scope.as_bytes()));
     }
-    let expired = tokens.has_expired(SystemTime::now());
-    let end = tokens.expires_at().and_then(|end| Timestamp::try_from(end).ok()?.round(Unit::Second).ok());
-    match end {
-        Some(end) if expired => _ = write!(text, "; ended {end}"),
-        Some(end) => _ = write!(text, "; until {end}"),
-        None => text.push_str("; without an end"),
+    let now = SystemTime::now();
+    let expired = tokens.has_expired(now);
+    match tokens.expires_at() {
+        Some(end) => _ = write!(text, "; {}", expiry(end, now)),
+        None => text.push_str("; never expires"),
     }
     text.push_str(if tokens.refresh_token().is_some() { "; can be refreshed" } else { "; no refresh token" });
     Finding::new(DiagnosisStep::Token, if expired { Outcome::Info } else { Outcome::Ok }, text)

@@ -1,16 +1,15 @@
-//! `mcp-remote-client`: a connection told step by step as it happens, and what the server has; or one thing
-//! tried with it.
+//! `mcp-remote-client`: a connection shown step by step, and what the server has; or one call or reading.
 //!
-//! In order: this computer (`environment`, `entries`), the way to the server (`reachability`), then the real
-//! connection, the adapter's own, which tells what it finds (`facts`). A failure is told in the words that
-//! a host would get ([`crate::report`]), at the step where it happened.
+//! In order: this computer (`environment`, `hosts`), the path to the server (`reachability`), then the adapter's own
+//! connection, which reports what it finds (`facts`). A failure has the words that a host would get ([`crate::report`]), at
+//! the step where it happened. Without a server URL, `every` does this for the entries of hosts.
 //!
 //! # Invariants
 //!
 //! - The server gets nothing that the adapter would not send, except connections that carry nothing.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal as _, Write},
     time::Instant,
 };
 
@@ -25,7 +24,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{
-    cli::{ClientAction, ClientOptions, Output},
+    cli::{ClientAction, ClientOptions, Output, Terminal},
     commands::client::{self, ClientTransport, Inventory, Listed, RequestFailure, listed},
     config::Config,
     mcp::method,
@@ -42,9 +41,11 @@ const LONGEST: usize = 1000;
 
 mod entries;
 mod environment;
+pub(crate) mod every;
 mod exit;
 mod facts;
 mod handshake;
+mod hosts;
 mod invoke;
 mod printer;
 mod reachability;
@@ -52,10 +53,10 @@ mod reachability;
 pub(crate) use exit::Exit;
 use exit::{is_proxy, is_tls};
 use facts::Seen;
-use printer::{DiagnosisStep, Finding, Outcome, Printer, Redactor, plain};
+use printer::{DiagnosisStep, Finding, Outcome, Printer, Redactor, Style, plain};
 
-/// Does what is asked for, and prints it to `out`. What a person has to know meanwhile goes to stderr,
-/// where `out` is for a program or for a result.
+/// Does what is asked for, and prints it to `out`. What the user has to know meanwhile goes to stderr, if `out` is for a
+/// program or for a result.
 ///
 /// # Errors
 /// Where the settings do not fit together, or nothing can be written.
@@ -64,33 +65,75 @@ pub(crate) async fn run(
     options: &ClientOptions,
     out: &mut (dyn Write + Send),
 ) -> anyhow::Result<Exit> {
-    let redactor = Redactor::new(config, options.terminal.home.clone());
-    let aside =
-        || -> Box<dyn Write + Send> { if options.silent { Box::new(io::sink()) } else { Box::new(io::stderr()) } };
+    run_with(config, options, Vec::new(), out).await
+}
+
+/// The same, with more texts that are secret.
+async fn run_with(
+    config: &Config,
+    options: &ClientOptions,
+    secrets: Vec<String>,
+    out: &mut (dyn Write + Send),
+) -> anyhow::Result<Exit> {
+    let mut redactor = Redactor::new(config, options.terminal.home.clone());
+    redactor.learn(secrets);
+    let style = Style { is_verbose: options.verbose, ..style(options.output, &options.terminal) };
+    let aside = || aside(options.silent);
     match (&options.action, options.output) {
         (ClientAction::Diagnosis, Output::Text) => {
-            let mut diagnosis = Diagnosis::new(config, Printer::new(Box::new(out), false, redactor));
-            diagnosis.everything(options).await?;
+            let mut diagnosis = Diagnosis::new(config, Printer::new(Box::new(out), style, redactor));
+            diagnosis.header()?;
+            diagnosis.everything(options, None).await?;
             diagnosis.printer.note("")?;
             diagnosis.printer.note(&diagnosis.verdict())?;
             Ok(diagnosis.exit())
         }
         (ClientAction::Diagnosis, Output::Json) => {
-            let mut diagnosis = Diagnosis::new(config, Printer::new(aside(), false, redactor));
-            let inventory = diagnosis.everything(options).await?;
+            let mut diagnosis = Diagnosis::new(config, Printer::new(aside(), style, redactor));
+            diagnosis.header()?;
+            let inventory = diagnosis.everything(options, None).await?;
             let document = diagnosis.document(&inventory)?;
             writeln!(out, "{}", text::json(&document)?)?;
             Ok(diagnosis.exit())
         }
         (action, output) => {
-            let mut diagnosis = Diagnosis::new(config, Printer::new(aside(), true, redactor));
+            let style = Style {
+                is_sparing: true,
+                has_colors: options.terminal.has_colors && io::stderr().is_terminal(),
+                ..style
+            };
+            let mut diagnosis = Diagnosis::new(config, Printer::new(aside(), style, redactor));
             diagnosis.one_thing(action, output, out).await?;
             Ok(diagnosis.exit())
         }
     }
 }
 
-/// One connection, and what has been told of it.
+/// Where the user reads what is not the result.
+fn aside(is_silent: bool) -> Box<dyn Write + Send> {
+    if is_silent { Box::new(io::sink()) } else { Box::new(io::stderr()) }
+}
+
+/// How lines are printed where they go.
+fn style(output: Output, terminal: &Terminal) -> Style {
+    let is_terminal = match output {
+        Output::Text => io::stdout().is_terminal(),
+        Output::Json => io::stderr().is_terminal(),
+    };
+    Style { has_colors: terminal.has_colors && is_terminal, ..Style::default() }
+}
+
+/// The server's URL without what may be secret; what looks like a key is struck out later.
+fn shown(config: &Config) -> String {
+    let mut url = config.server.url().clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    _ = url.set_username("");
+    _ = url.set_password(None);
+    url.to_string()
+}
+
+/// One connection, and what was printed of it.
 struct Diagnosis<'a> {
     config: &'a Config,
     host: String,
@@ -124,16 +167,16 @@ impl<'a> Diagnosis<'a> {
         Self { config, host, printer, observer, facts, asked, step, since, seen, refused, held, failed }
     }
 
-    /// All steps.
-    async fn everything(&mut self, options: &ClientOptions) -> anyhow::Result<Inventory> {
-        let mut url = self.config.server.url().clone();
-        url.set_query(None);
-        url.set_fragment(None);
-        _ = url.set_username("");
-        _ = url.set_password(None);
+    fn header(&mut self) -> io::Result<()> {
+        let url = shown(self.config);
         self.printer.note(&format!("mcp-remote-client {}: {url}", env!("CARGO_PKG_VERSION")))?;
-        self.printer.note("")?;
-        environment::check(self.config, &options.terminal, &mut self.printer).await?;
+        self.printer.note("")
+    }
+
+    /// All steps. `entry` is what was found of the host's entry that is diagnosed; without it the entries of all hosts are
+    /// checked.
+    async fn everything(&mut self, options: &ClientOptions, entry: Option<Finding>) -> anyhow::Result<Inventory> {
+        environment::check(self.config, &options.terminal, entry, &mut self.printer).await?;
         let way = reachability::check(self.config, &mut self.printer).await?;
         self.held.extend(way.certificate);
         self.step = way.failed_at.unwrap_or(DiagnosisStep::Transport);
@@ -263,8 +306,8 @@ impl<'a> Diagnosis<'a> {
             Ok(Listed { items, cut }) => {
                 let rows = table(items.iter().take(MOST_ROWS).map(row).collect(), items.len());
                 let line = if cut {
-                    let text = format!("{}, and its pages do not end", items.len());
-                    Finding::warn(step, text, "tell the server's maintainers")
+                    let text = format!("{} so far, because the server's list has no last page", items.len());
+                    Finding::warn(step, text, "report this to the server's maintainers")
                 } else {
                     Finding::ok(step, items.len().to_string())
                 };
@@ -282,7 +325,7 @@ impl<'a> Diagnosis<'a> {
         (self.asked, self.step, self.since) = (step, step, Instant::now());
     }
 
-    /// Waits for `work`, and tells meanwhile what becomes known.
+    /// Waits for `work`, and meanwhile prints what becomes known.
     async fn heard<T>(&mut self, work: impl Future<Output = T>) -> io::Result<T> {
         let mut work = std::pin::pin!(work);
         let done = loop {
@@ -314,8 +357,8 @@ impl<'a> Diagnosis<'a> {
                 self.held.extend(lines);
                 return Ok(());
             }
-            // The person needs them, and nobody else.
-            Fact::Authorization(AuthorizationFact::Asking { url, code }) => {
+            // Only this user may see them.
+            Fact::Authorization(AuthorizationFact::Asking { url, code, .. }) => {
                 let query = url.query().map(ToOwned::to_owned);
                 self.printer.learn(query.into_iter().chain(code.clone()));
             }
@@ -381,9 +424,17 @@ impl<'a> Diagnosis<'a> {
     fn verdict(&self) -> String {
         match (self.failed, self.count(Outcome::Warn)) {
             (Some((step, exit)), _) => format!("Failed at {} (exit code {}).", step.name(), exit as u8),
-            (None, 0) => "All is well.".to_owned(),
-            (None, 1) => "It works here; see the warning.".to_owned(),
-            (None, warnings) => format!("It works here; see the {warnings} warnings."),
+            (None, 0) => "All checks passed.".to_owned(),
+            (None, 1) => "All checks passed, with 1 warning.".to_owned(),
+            (None, warnings) => format!("All checks passed, with {warnings} warnings."),
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        match (self.failed, self.count(Outcome::Warn)) {
+            (Some(_), _) => Outcome::Fail,
+            (None, 0) => Outcome::Ok,
+            (None, _) => Outcome::Warn,
         }
     }
 
@@ -410,22 +461,22 @@ impl<'a> Diagnosis<'a> {
 fn of_server(server: &ServerPeerInfo) -> Finding {
     let name = match &server.server_info {
         Some(Implementation { name, version, .. }) => format!("{} {}", cut(name), cut(version)),
-        None => "a server without a name".to_owned(),
+        None => "unnamed server".to_owned(),
     };
-    let revision = cut(&server.protocol_version.to_string());
-    let text = format!("{name}; revision {revision}; {}", capabilities(&server.capabilities));
+    let version = cut(&server.protocol_version.to_string());
+    let text = format!("{name}, protocol version {version}, capabilities: {}", capabilities(&server.capabilities));
     let mut below: Vec<_> = server.instructions.iter().flat_map(|text| text.lines()).map(cut).take(MOST_ROWS).collect();
     if server.instructions.as_ref().is_some_and(|text| text.lines().nth(MOST_ROWS).is_some()) {
         below.push("…".to_owned());
     }
-    Finding::ok(DiagnosisStep::Initialize, text).with_below(below)
+    Finding::ok(DiagnosisStep::Handshake, text).with_below(below)
 }
 
 /// By their names in the protocol.
 fn capabilities(capabilities: &ServerCapabilities) -> String {
     let value = json!(capabilities);
     let names: Vec<_> = value.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
-    if names.is_empty() { "no capabilities".to_owned() } else { names.join(", ") }
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 /// Names, and the first line of what is said about them, aligned; `all` is how many there are.
@@ -440,7 +491,7 @@ fn table(rows: Vec<(String, String)>, all: usize) -> Vec<String> {
     };
     let mut rows: Vec<_> = rows.into_iter().map(row).collect();
     if more > 0 {
-        rows.push(format!("and {more} more; --json has them all"));
+        rows.push(format!("and {more} more (--json lists all)"));
     }
     rows
 }

@@ -1,4 +1,4 @@
-//! The lines of a diagnosis: each told when it is known, all of them kept for `--json`.
+//! The lines of a diagnosis: each is printed when it is known, and all of them are kept for `--json`.
 //!
 //! # Invariants
 //!
@@ -11,12 +11,12 @@ use std::{
     time::Duration,
 };
 
+use anstyle::AnsiColor;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::{
     config::{Config, ProxyChoice},
-    mcp::method,
     oauth::stored::tokens::{TokenFile, Tokens},
     report::{Code, Report},
     store::{DISK_PATIENCE, Store, within},
@@ -42,7 +42,7 @@ pub(super) enum DiagnosisStep {
     StoredSignIn,
     CallbackPort,
     Proxy,
-    Name,
+    Dns,
     Tcp,
     Tls,
     Transport,
@@ -53,7 +53,7 @@ pub(super) enum DiagnosisStep {
     Client,
     SignIn,
     Token,
-    Initialize,
+    Handshake,
     Tools,
     Resources,
     ResourceTemplates,
@@ -72,7 +72,7 @@ impl DiagnosisStep {
             Self::StoredSignIn => "stored-sign-in",
             Self::CallbackPort => "callback-port",
             Self::Proxy => "proxy",
-            Self::Name => "name",
+            Self::Dns => "dns",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
             Self::Transport => "transport",
@@ -83,7 +83,7 @@ impl DiagnosisStep {
             Self::Client => "client",
             Self::SignIn => "sign-in",
             Self::Token => "token",
-            Self::Initialize => method::INITIALIZE,
+            Self::Handshake => "handshake",
             Self::Tools => "tools",
             Self::Resources => "resources",
             Self::ResourceTemplates => "resource-templates",
@@ -126,6 +126,18 @@ impl Outcome {
             Self::Fail => "FAIL",
         }
     }
+
+    /// The name in a column of lines, in its color.
+    fn column(self, has_colors: bool) -> String {
+        let style = match self {
+            Self::Ok => AnsiColor::Green.on_default(),
+            Self::Warn => AnsiColor::Yellow.on_default(),
+            Self::Fail => AnsiColor::Red.on_default(),
+            Self::Info | Self::Skip => anstyle::Style::new(),
+        };
+        let style = if has_colors { style } else { anstyle::Style::new() };
+        format!("{style}{:4}{style:#}", self.name())
+    }
 }
 
 /// One line.
@@ -140,14 +152,26 @@ pub(super) struct Finding {
     action: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ms: Option<u128>,
-    /// What only the person at this terminal is to see: an address to open.
+    /// The action has text to copy, in which the home folder keeps its name.
+    #[serde(skip)]
+    is_exact: bool,
+    /// What only the person at this terminal is to see: a URL to open.
     #[serde(skip)]
     below: Vec<String>,
 }
 
 impl Finding {
     pub(super) fn new(step: DiagnosisStep, outcome: Outcome, text: impl Into<String>) -> Self {
-        Self { step, outcome, text: text.into(), code: None, action: None, ms: None, below: Vec::new() }
+        Self {
+            step,
+            outcome,
+            text: text.into(),
+            code: None,
+            action: None,
+            ms: None,
+            is_exact: false,
+            below: Vec::new(),
+        }
     }
 
     pub(super) fn ok(step: DiagnosisStep, text: impl Into<String>) -> Self {
@@ -181,6 +205,11 @@ impl Finding {
         Self { action, ..self }
     }
 
+    /// An action with text to copy.
+    pub(super) fn with_exact_action(self, action: String) -> Self {
+        Self { action: Some(action), is_exact: true, ..self }
+    }
+
     pub(super) fn after(self, time: Duration) -> Self {
         Self { ms: Some(time.as_millis()), ..self }
     }
@@ -198,39 +227,54 @@ impl Finding {
     }
 }
 
-/// Writes lines, and keeps them.
+/// How lines are printed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Style {
+    /// Only problems, and what the user has to do.
+    pub(super) is_sparing: bool,
+    /// Skipped steps too.
+    pub(super) is_verbose: bool,
+    pub(super) has_colors: bool,
+}
+
+/// Prints lines, and keeps them.
 pub(super) struct Printer<'a> {
     out: Box<dyn Write + Send + 'a>,
-    /// Only what a person has to see: what is wrong, and what is to be done.
-    sparing: bool,
+    style: Style,
     lines: Vec<Finding>,
     redactor: Redactor,
 }
 
 impl<'a> Printer<'a> {
-    pub(super) fn new(out: Box<dyn Write + Send + 'a>, sparing: bool, redactor: Redactor) -> Self {
-        Self { out, sparing, lines: Vec::new(), redactor }
+    pub(super) fn new(out: Box<dyn Write + Send + 'a>, style: Style, redactor: Redactor) -> Self {
+        Self { out, style, lines: Vec::new(), redactor }
     }
 
-    /// Tells a line at once.
+    /// Prints a line at once, unless it is one of those that the style leaves out.
     pub(super) fn print(&mut self, line: Finding) -> io::Result<()> {
         let mut line = line;
         line.text = self.redactor.clean(&line.text);
-        line.action = line.action.map(|action| self.redactor.clean(&action));
+        line.action = line.action.map(|action| match line.is_exact {
+            true => self.redactor.without_secrets(plain(&action)),
+            false => self.redactor.clean(&action),
+        });
         let is_urgent = matches!(line.outcome, Outcome::Warn | Outcome::Fail)
             || line.step == DiagnosisStep::SignIn && !line.below.is_empty();
-        if is_urgent || !self.sparing {
+        let is_shown = self.style.is_verbose || line.outcome != Outcome::Skip;
+        if is_urgent || is_shown && !self.style.is_sparing {
             let time = line.ms.map(|ms| format!(" ({ms} ms)")).unwrap_or_default();
-            let code = line.code.as_ref().map(|code| format!(" [{code}]")).unwrap_or_default();
-            let (outcome, step) = (line.outcome.name(), line.step.name());
-            writeln!(self.out, "{outcome:4}  {step:WIDTH$}  {}{time}{code}", line.text)?;
-            if let Some(action) = &line.action {
-                writeln!(self.out, "      {:WIDTH$}  -> {action}", "")?;
-            }
+            let (outcome, step) = (line.outcome.column(self.style.has_colors), line.step.name());
+            writeln!(self.out, "{outcome}  {step:WIDTH$}  {}{time}", line.text)?;
             for text in &line.below {
-                // An address to open has to be whole; it is the person's own.
+                // A URL to open has to be whole; only this user sees it.
                 let text = if line.step == DiagnosisStep::SignIn { plain(text) } else { self.redactor.clean(text) };
                 writeln!(self.out, "      {:WIDTH$}  {text}", "")?;
+            }
+            if let Some(action) = &line.action {
+                writeln!(self.out, "      {:WIDTH$}  Tip: {action}", "")?;
+            }
+            if let Some(code) = &line.code {
+                writeln!(self.out, "      {:WIDTH$}  Details: mcp-remote explain {code}", "")?;
             }
             self.out.flush()?;
         }
@@ -240,11 +284,17 @@ impl<'a> Printer<'a> {
 
     /// A line without a step.
     pub(super) fn note(&mut self, text: &str) -> io::Result<()> {
-        if !self.sparing {
+        if !self.style.is_sparing {
             writeln!(self.out, "{}", self.redactor.clean(text))?;
             self.out.flush()?;
         }
         Ok(())
+    }
+
+    /// A line of a summary.
+    pub(super) fn summary(&mut self, outcome: Outcome, text: &str) -> io::Result<()> {
+        let outcome = outcome.column(self.style.has_colors);
+        writeln!(self.out, "{outcome}  {}", self.redactor.clean(text))
     }
 
     pub(super) fn lines(&self) -> &[Finding] {
@@ -255,12 +305,12 @@ impl<'a> Printer<'a> {
         &self.redactor
     }
 
-    /// These are not to be told.
+    /// Adds texts that are secret.
     pub(super) fn learn(&mut self, secrets: impl IntoIterator<Item = String>) {
         self.redactor.learn(secrets);
     }
 
-    /// Nor are these.
+    /// Adds tokens, which are secret.
     pub(super) fn learn_tokens(&mut self, tokens: &Tokens) {
         self.redactor.learn_tokens(tokens);
     }
@@ -273,6 +323,12 @@ pub(super) struct Redactor {
 }
 
 impl Redactor {
+    /// One that knows no secrets.
+    pub(super) fn of_home(home: Option<PathBuf>) -> Self {
+        Self { secrets: Vec::new(), home }
+    }
+
+    /// One that knows the secrets of these settings and of the store.
     pub(super) fn new(config: &Config, home: Option<PathBuf>) -> Self {
         let mut secrets = Vec::new();
         let url = config.server.url();
@@ -293,7 +349,7 @@ impl Redactor {
             secrets.extend(proxies.filter_map(|proxy| proxy.expose().password().map(ToOwned::to_owned)));
         }
         let store = Store::new(config.store.clone(), config.server_hash.clone());
-        let mut redactor = Self { secrets: Vec::new(), home };
+        let mut redactor = Self::of_home(home);
         redactor.learn(secrets);
         // A token that is read later is learned then.
         let stored =
@@ -309,7 +365,7 @@ impl Redactor {
         self.learn(all.into_iter().flatten().map(|token| (*token.expose()).to_owned()));
     }
 
-    fn learn(&mut self, secrets: impl IntoIterator<Item = String>) {
+    pub(super) fn learn(&mut self, secrets: impl IntoIterator<Item = String>) {
         self.secrets.extend(secrets.into_iter().filter(|secret| secret.len() >= SHORTEST_SECRET));
         self.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len())); // the whole before its part
         self.secrets.dedup();
@@ -332,7 +388,16 @@ impl Redactor {
         }
     }
 
-    fn strike(&self, mut text: String) -> String {
+    fn strike(&self, text: String) -> String {
+        let text = self.without_secrets(text);
+        match self.home.as_ref().and_then(|home| home.to_str()).filter(|home| home.len() > 1) {
+            Some(home) => text.replace(home.trim_end_matches(['/', '\\']), "~"),
+            None => text,
+        }
+    }
+
+    /// Without secrets, and with the home folder by its name.
+    fn without_secrets(&self, mut text: String) -> String {
         for secret in &self.secrets {
             if text.contains(secret) {
                 text = text.replace(secret, STRUCK_OUT);
@@ -344,10 +409,7 @@ impl Redactor {
             parts[..all_but_last].iter_mut().for_each(|part| *part = self.without_beginning(part));
             text = parts.join(STRUCK_OUT);
         }
-        match self.home.as_ref().and_then(|home| home.to_str()).filter(|home| home.len() > 1) {
-            Some(home) => text.replace(home.trim_end_matches(['/', '\\']), "~"),
-            None => text,
-        }
+        text
     }
 }
 

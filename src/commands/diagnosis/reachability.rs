@@ -1,5 +1,5 @@
-//! Whether the server can be reached: the proxy, the name's addresses, TCP to each of them, the certificate. On
-//! connections of their own, on which nothing is sent.
+//! Whether the server is reachable: the proxy, DNS, TCP to each address, the certificate. These checks use connections of
+//! their own and send no data.
 //!
 //! # Invariants
 //!
@@ -20,6 +20,7 @@ use super::{
 use crate::{
     config::{Config, ProxyChoice},
     network::{certificate::CertificateInfo, lookup::lookup, proxy},
+    text,
 };
 
 /// How far the server was reached.
@@ -27,7 +28,7 @@ use crate::{
 pub(super) struct Reached {
     /// Where it ended; the connection's report is about this step.
     pub(super) failed_at: Option<DiagnosisStep>,
-    /// The certificate, which nobody has judged yet.
+    /// The certificate, which is not verified yet.
     pub(super) certificate: Option<Finding>,
 }
 
@@ -41,21 +42,28 @@ pub(super) async fn check(config: &Config, printer: &mut Printer<'_>) -> io::Res
         Some(proxy) => {
             let scheme = proxy.uri().scheme_str().unwrap_or("http");
             (host, port) = proxy::host_and_port(proxy);
-            let whose =
-                if matches!(network.proxy, ProxyChoice::System) { ", as the operating system says" } else { "" };
+            let whose = if matches!(network.proxy, ProxyChoice::System) {
+                " (from the operating system's settings)"
+            } else {
+                ""
+            };
             printer.print(Finding::ok(DiagnosisStep::Proxy, format!("{scheme}://{host}:{port}{whose}")))?;
         }
-        None => printer.print(Finding::skip(DiagnosisStep::Proxy, "none leads there"))?,
+        None => printer.print(Finding::skip(DiagnosisStep::Proxy, "none for this server"))?,
     }
     let failed = |step| Reached { failed_at: Some(step), certificate: None };
     let Some(addresses) = addresses(config, &host, port, printer).await? else {
-        return Ok(failed(DiagnosisStep::Name));
+        return Ok(failed(DiagnosisStep::Dns));
     };
     if !connect(&addresses, network.connect_timeout, printer).await? {
         return Ok(failed(if through.is_some() { DiagnosisStep::Proxy } else { DiagnosisStep::Tcp }));
     }
     if url.scheme() != "https" {
-        let why = if config.server.is_loopback() { "not needed on this machine" } else { "none: --allow-http" };
+        let why = if config.server.is_loopback() {
+            "not needed for a server on this machine"
+        } else {
+            "not used, because of --allow-http"
+        };
         printer.print(Finding::skip(DiagnosisStep::Tls, why))?;
         return Ok(Reached::default());
     }
@@ -63,7 +71,7 @@ pub(super) async fn check(config: &Config, printer: &mut Printer<'_>) -> io::Res
     match handshake::perform(url, network).await {
         Ok(seen) => Ok(Reached { failed_at: None, certificate: Some(of_certificate(&seen).after(begun.elapsed())) }),
         Err(handshake::HandshakeError::Proxy) if through.is_some() => {
-            printer.print(Finding::skip(DiagnosisStep::Tls, "the certificate is behind the proxy"))?;
+            printer.print(Finding::skip(DiagnosisStep::Tls, "no certificate seen, because the proxy refused"))?;
             Ok(Reached::default())
         }
         Err(_) => Ok(failed(DiagnosisStep::Tls)),
@@ -79,7 +87,7 @@ async fn addresses(
 ) -> io::Result<Option<Vec<SocketAddr>>> {
     let wanted = |address: &SocketAddr| address.is_ipv4() || !config.network.ipv4;
     if let Ok(address) = host.parse::<IpAddr>() {
-        printer.print(Finding::skip(DiagnosisStep::Name, format!("{host} is an address ({})", family(address))))?;
+        printer.print(Finding::skip(DiagnosisStep::Dns, format!("{host} is an {} address", family(address))))?;
         return Ok(Some(vec![SocketAddr::new(address, port)]));
     }
     let begun = Instant::now();
@@ -90,12 +98,14 @@ async fn addresses(
     addresses.dedup();
     let told: Vec<String> =
         addresses.iter().map(|address| format!("{} ({})", address.ip(), family(address.ip()))).collect();
-    printer.print(Finding::ok(DiagnosisStep::Name, format!("{host} is {}", told.join(", "))).after(begun.elapsed()))?;
+    printer.print(
+        Finding::ok(DiagnosisStep::Dns, format!("{host} resolves to {}", told.join(", "))).after(begun.elapsed()),
+    )?;
     addresses.retain(wanted);
     Ok((!addresses.is_empty()).then_some(addresses))
 }
 
-/// Whether any of the addresses takes a connection. All are tried at once, and told in their order.
+/// Whether any of the addresses accepts a connection. All are tried at once, and printed in their order.
 async fn connect(addresses: &[SocketAddr], patience: Duration, printer: &mut Printer<'_>) -> io::Result<bool> {
     let attempt = |address: SocketAddr| async move {
         let begun = Instant::now();
@@ -112,17 +122,19 @@ async fn connect(addresses: &[SocketAddr], patience: Duration, printer: &mut Pri
                 any = true;
                 printer.print(Finding::ok(DiagnosisStep::Tcp, address.to_string()).after(time))?;
             }
-            // One address that does not answer is told by the connection's own report.
+            // The connection itself reports a single address that does not answer.
             Err(_) if addresses.len() == 1 => {}
             // Servers of this machine often listen on one family.
             Err(error) if address.ip().is_loopback() => {
-                printer.print(Finding::info(DiagnosisStep::Tcp, format!("{address}: {error}")).after(time))?;
+                printer.print(
+                    Finding::info(DiagnosisStep::Tcp, format!("{address}: {}", text::chain(&error))).after(time),
+                )?;
             }
             Err(error) => {
                 let line = Finding::warn(
                     DiagnosisStep::Tcp,
-                    format!("{address}: {error}"),
-                    "if connecting is slow, add --ipv4",
+                    format!("{address}: {}", text::chain(&error)),
+                    "if connections are slow, add --ipv4",
                 );
                 let line = if address.is_ipv6() { line } else { line.with_action(None) };
                 printer.print(line.after(time))?;
@@ -134,7 +146,10 @@ async fn connect(addresses: &[SocketAddr], patience: Duration, printer: &mut Pri
 
 fn of_certificate(seen: &Presented) -> Finding {
     let Presented { protocol, certificate: CertificateInfo { issuer, not_after, .. } } = seen;
-    Finding::ok(DiagnosisStep::Tls, format!("{protocol}; certificate from {issuer}, until {not_after}"))
+    Finding::ok(
+        DiagnosisStep::Tls,
+        format!("{protocol}, certificate issued by {issuer}, valid until {}", not_after.strftime("%Y-%m-%d")),
+    )
 }
 
 fn bare(host: &str) -> String {

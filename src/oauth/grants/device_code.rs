@@ -126,7 +126,11 @@ async fn ask(context: &Context, attempt: &AuthorizationAttempt, details: &Device
     }
     let prompt = format!("{plain} and enter the code {code}");
     attempt.progress.ask(&prompt, Some(url.as_str()), AskedBy::ThisProcess);
-    context.facts.tell(|| AuthorizationFact::Asking { url: plain.clone(), code: Some(code.clone()) });
+    context.facts.tell(|| AuthorizationFact::Asking {
+        url: plain.clone(),
+        code: Some(code.clone()),
+        scan: Some(url.clone()),
+    });
     if !context.settings.no_browser && Tabs::pause(&context.store, context.now()).is_zero() {
         if context.settings.occasion != Occasion::Login {
             context.stay.wait().await;

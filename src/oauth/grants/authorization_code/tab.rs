@@ -90,7 +90,7 @@ pub(super) fn go_on(context: &Context, attempt: &AuthorizationAttempt, url: &Url
 
 fn ask(context: &Context, attempt: &AuthorizationAttempt, url: &Url, by: AskedBy) {
     attempt.progress.ask(url.as_str(), None, by);
-    context.facts.tell(|| AuthorizationFact::Asking { url: url.clone(), code: None });
+    context.facts.tell(|| AuthorizationFact::Asking { url: url.clone(), code: None, scan: None });
 }
 
 /// Prints the URL before the browser opens: it may not, or elsewhere.
@@ -126,7 +126,10 @@ pub(super) fn announce(context: &Context, attempt: &AuthorizationAttempt, url: &
 async fn open(context: &Context, url: &Url, port: u16) {
     Tabs::count(&context.store, context.now());
     match browser::open(url, &context.settings.surroundings).await {
-        Ok(()) => info!("opened a browser; waiting for you to sign in"),
+        Ok(()) => {
+            info!("opened a browser; waiting for you to sign in");
+            context.facts.tell(|| AuthorizationFact::BrowserOpened);
+        }
         Err(none) => {
             Tabs::take_back(&context.store, context.now());
             let server = host(context.http.server());
