@@ -110,7 +110,7 @@ async fn login_prints_instructions_in_order() {
 
 #[tokio::test]
 async fn login_without_browser_asks_to_open_url_once() {
-    for (browser, reason) in [("/bin/false", "warning: no browser was opened"), ("", "")] {
+    for (browser, reason) in [("/bin/false", "warning: cannot open a browser"), ("", "")] {
         let desk = World::with(|_| {}).await;
         let url = desk.server.url();
         let no_browser: &[&str] = if browser.is_empty() { &["--no-browser"] } else { &[] };
