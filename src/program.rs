@@ -23,6 +23,7 @@ use crate::{
     commands,
     compose::Forwarder,
     config::Config,
+    help::{self, Layout},
     local, logging,
     observer::Observer,
     own_process, refusal,
@@ -48,10 +49,8 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
     let sole = arguments.len() == 1;
     let environment = |name: &str| std::env::var(name).ok();
     match cli::parse(program, arguments, &environment) {
-        Ok(Command::Print(text)) => match io::stdout().write_all(text.as_bytes()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        },
+        Ok(Command::Print(text)) => print(&text),
+        Ok(Command::Manual(page)) => print(&help::render(page, layout(&environment))),
         Ok(Command::Forward(config)) => {
             match start_with(&introduction(&config, sole, io::stdin().is_terminal()), &config, forward(&config, parent))
             {
@@ -86,6 +85,29 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
         }
         Err(usage) => refuse(&usage),
     }
+}
+
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // A pager that was left has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// How a page is laid out for stdout.
+fn layout(environment: &dyn Fn(&str) -> Option<String>) -> Layout {
+    /// Longer lines are hard to read.
+    const WIDEST: usize = 100;
+    let is_set = |name| environment(name).is_some_and(|value| !value.is_empty());
+    if !io::stdout().is_terminal() {
+        return Layout::default();
+    }
+    let width = terminal_size::terminal_size().map_or(80, |(terminal_size::Width(width), _)| usize::from(width));
+    // https://no-color.org
+    let styled = !is_set("NO_COLOR") && environment("TERM").is_none_or(|term| term != "dumb");
+    Layout { width: width.min(WIDEST), styled }
 }
 
 /// How a command for people ends.

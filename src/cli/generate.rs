@@ -1,12 +1,13 @@
 //! Completion scripts and manual pages, made of the definitions that also parse the arguments.
 
-use clap::{Arg, Command};
+use clap::Command;
 use clap_complete::Shell;
 
 use super::{Program, Verb};
 
 /// The commands that completions and the manual page name.
-const SHOWN: [Verb; 5] = [Verb::Login, Verb::Logout, Verb::Status, Verb::Client, Verb::Finish];
+const SHOWN: [Verb; 7] =
+    [Verb::Login, Verb::Logout, Verb::Status, Verb::Client, Verb::Finish, Verb::Help, Verb::Explain];
 
 /// Returns the completion script of a program.
 pub(super) fn completions(program: Program, shell: Shell) -> String {
@@ -41,11 +42,9 @@ pub(super) fn man(command: Option<&str>) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-fn with_commands(program: Command, commands: [Command; 5]) -> Command {
-    let topic = Command::new("help").about("Show a topic or the help of a command").arg(Arg::new("TOPIC"));
-    let code = Command::new("explain").about("Explain an error code").arg(Arg::new("CODE"));
-    let program = program.subcommands(commands).subcommand(topic).subcommand(code);
-    program.disable_help_subcommand(true).subcommand_negates_reqs(true).args_conflicts_with_subcommands(true)
+fn with_commands(program: Command, commands: [Command; 7]) -> Command {
+    let program = program.disable_help_subcommand(true).subcommands(commands);
+    program.subcommand_negates_reqs(true).args_conflicts_with_subcommands(true)
 }
 
 /// Returns a command without its hidden arguments, which the scripts would complete.

@@ -16,6 +16,7 @@ use clap::{
 use self::{
     entries::entry_options,
     flags::{AUTHENTICATION, Args, OUTPUT},
+    manual::{ExplainArgs, HelpArgs},
     mistakes::{Mistake, mistake, no_command},
     settings::{all_servers, config, status, store_folder},
 };
@@ -26,10 +27,13 @@ use crate::{
 };
 
 mod authorization;
+#[cfg(test)]
+mod documents;
 mod entries;
 mod flags;
 mod generate;
 mod headers;
+mod manual;
 mod mistakes;
 mod network;
 mod screens;
@@ -63,6 +67,8 @@ pub(crate) enum Command {
     Finish(Finish),
     /// Help, the version, a completion script or a manual page.
     Print(String),
+    /// A page of the manual, in Markdown.
+    Manual(&'static str),
 }
 
 /// What `mcp-remote-client` is to do.
@@ -346,6 +352,8 @@ enum Verb {
     Logout,
     Status,
     Finish,
+    Help,
+    Explain,
     Version,
     Completions,
     Man,
@@ -354,13 +362,15 @@ enum Verb {
 impl Verb {
     /// The commands beside the one that is meant when none is named. No server URL is one of these words, because each
     /// URL has a colon.
-    const NAMED: [(&'static str, Self); 9] = [
+    const NAMED: [(&'static str, Self); 11] = [
         ("client", Self::Client),
         ("mcp-remote-client", Self::Client),
         ("login", Self::Login),
         ("logout", Self::Logout),
         ("status", Self::Status),
         ("finish", Self::Finish),
+        ("help", Self::Help),
+        ("explain", Self::Explain),
         ("version", Self::Version),
         ("completions", Self::Completions),
         ("man", Self::Man),
@@ -387,7 +397,10 @@ impl Verb {
         let (_, named) = Self::NAMED.into_iter().find(|(name, _)| *name == word)?;
         match (self, named) {
             // `mcp-remote mcp-remote-client URL`: how npx users reach the second program.
-            (Self::Forward, _) | (Self::Client, Self::Finish | Self::Version | Self::Completions) => Some(named),
+            (Self::Forward, _)
+            | (Self::Client, Self::Finish | Self::Help | Self::Explain | Self::Version | Self::Completions) => {
+                Some(named)
+            }
             _ => None,
         }
     }
@@ -401,6 +414,8 @@ impl Verb {
             Self::Logout => "mcp-remote logout",
             Self::Status => "mcp-remote status",
             Self::Finish => "mcp-remote finish",
+            Self::Help => "mcp-remote help",
+            Self::Explain => "mcp-remote explain",
             Self::Version => "mcp-remote version",
             Self::Completions => "mcp-remote completions",
             Self::Man => "mcp-remote man",
@@ -412,6 +427,11 @@ impl Verb {
         self.name().rsplit(' ').next().unwrap_or_default()
     }
 
+    /// Returns whether the command is about a server.
+    const fn takes_url(self) -> bool {
+        !matches!(self, Self::Help | Self::Explain | Self::Completions | Self::Man)
+    }
+
     /// Returns the name of the manual page.
     const fn page(self) -> &'static str {
         match self {
@@ -420,7 +440,7 @@ impl Verb {
             Self::Logout => "mcp-remote-logout",
             Self::Status => "mcp-remote-status",
             Self::Finish => "mcp-remote-finish",
-            Self::Forward | Self::Version | Self::Completions | Self::Man => "mcp-remote",
+            Self::Forward | Self::Help | Self::Explain | Self::Version | Self::Completions | Self::Man => "mcp-remote",
         }
     }
 
@@ -430,6 +450,8 @@ impl Verb {
             Self::Forward | Self::Client | Self::Login | Self::Logout => {
                 format!("{} https://example.com/mcp", self.name())
             }
+            Self::Help => format!("{} signing-in", self.name()),
+            Self::Explain => format!("{} sign_in_needed", self.name()),
             Self::Completions => format!("{} bash", self.name()),
             Self::Status | Self::Finish | Self::Version | Self::Man => self.name().to_owned(),
         }
@@ -448,6 +470,8 @@ impl Verb {
             }
             Self::Status => StatusArgs::command().mut_arg("server_url", |url| url.required(false)),
             Self::Finish => FinishArgs::command(),
+            Self::Help => HelpArgs::command(),
+            Self::Explain => ExplainArgs::command(),
             Self::Completions => CompletionsArgs::command(),
             Self::Man => ManArgs::command(),
         };
@@ -487,7 +511,7 @@ fn read(
         let command = if program == Program::Client { Verb::Client } else { Verb::Forward };
         return Ok(Command::Print(command.command().render_version()));
     }
-    if let Some(mistake) = no_command(verb, arguments).filter(|_| !matches!(verb, Verb::Completions | Verb::Man)) {
+    if let Some(mistake) = no_command(verb, arguments).filter(|_| verb.takes_url()) {
         return Err(mistake);
     }
     let found =
@@ -500,9 +524,7 @@ fn read(
     let matches = match command.try_get_matches_from(std::iter::once(&name).chain(arguments)) {
         Ok(matches) => matches,
         Err(asked) if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            // clap indents the empty lines between paragraphs.
-            let lines = asked.render().to_string();
-            return Ok(Command::Print(lines.lines().flat_map(|line| [line.trim_end(), "\n"]).collect()));
+            return Ok(Command::Print(screens::trimmed(&asked.render().to_string())));
         }
         Err(error) => return Err(found(error)),
     };
@@ -566,6 +588,8 @@ fn read(
             let FinishArgs { config_dir } = FinishArgs::from_arg_matches(&matches).map_err(found)?;
             Command::Finish(Finish { store: store_folder(config_dir, environment)? })
         }
+        Verb::Help => HelpArgs::from_arg_matches(&matches).map_err(found)?.into_command(),
+        Verb::Explain => ExplainArgs::from_arg_matches(&matches).map_err(found)?.into_command(),
         Verb::Version => Command::Print(verb.command().render_version()),
         Verb::Completions => {
             let CompletionsArgs { shell } = CompletionsArgs::from_arg_matches(&matches).map_err(found)?;

@@ -130,7 +130,7 @@ fn has_effect(verb: Verb, arg: &Arg) -> bool {
         Verb::Login => !FOR_HOSTS.contains(&id) && !FOR_SESSIONS.contains(&id),
         Verb::Logout => arg.get_help_heading() == Some(TLS) || FOR_REVOCATION.contains(&id) || names_sign_in(arg),
         Verb::Status => id == "json" || names_sign_in(arg) && !FOR_ENDPOINTS.contains(&id),
-        Verb::Forward | Verb::Finish | Verb::Version | Verb::Completions | Verb::Man => true,
+        _ => true,
     }
 }
 
@@ -151,6 +151,7 @@ pub(super) fn with_help(verb: Verb, command: Command) -> Command {
         Verb::Logout => command.before_help(LOGOUT).after_help(SAME_FLAGS),
         Verb::Status => command.before_help(STATUS).after_help(SAME_FLAGS),
         Verb::Finish => command.before_help(FINISH),
+        Verb::Help | Verb::Explain => command,
         Verb::Completions => command.before_help(COMPLETIONS),
         Verb::Man => command.before_help(MAN),
         Verb::Version => command,
@@ -183,4 +184,9 @@ mod tests {
         listed.retain(|id| !["json", "all"].contains(id));
         assert_eq!(listed.iter().find(|id| !exists(id)), None);
     }
+}
+
+/// Returns a help screen without the blanks that clap writes into the empty lines between paragraphs.
+pub(super) fn trimmed(screen: &str) -> String {
+    screen.lines().flat_map(|line| [line.trim_end(), "\n"]).collect()
 }

@@ -38,6 +38,8 @@ pub struct Entry {
     pub meaning: &'static str,
     /// The tip, if the code alone says what to do; a report may have a more exact one.
     pub action: Option<&'static str>,
+    /// What `mcp-remote explain CODE` shows, in Markdown.
+    pub page: &'static str,
 }
 
 /// Defines the tips that are more exact than a code's own, and the list of them.
@@ -164,7 +166,14 @@ macro_rules! catalogue {
 
         /// All failures, by kind, the more frequent first.
         pub const CATALOGUE: &[Entry] =
-            &[$(Entry { code: Code::$variant, text: $code, kind: Kind::$kind, meaning: $meaning, action: $action },)+];
+            &[$(Entry {
+                code: Code::$variant,
+                text: $code,
+                kind: Kind::$kind,
+                meaning: $meaning,
+                action: $action,
+                page: include_str!(concat!("../help/codes/", $code, ".md")),
+            },)+];
     };
 }
 

@@ -74,3 +74,4 @@ mod tokens;
 mod transport_strategy;
 #[cfg(unix)]
 mod trust;
+mod words;
