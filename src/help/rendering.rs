@@ -148,10 +148,17 @@ impl Page {
         }
     }
 
-    /// A row as a term and, below it, what the other cells say.
+    /// A row as a term and, below it, what the other cells say. A short cell in the middle stands beside the term.
     fn row(&mut self) {
-        let mut cells = std::mem::take(&mut self.cells).into_iter();
+        /// Columns.
+        const SHORT: usize = 12;
+        let mut cells = std::mem::take(&mut self.cells);
         let indent = self.lists.len() * INDENT + INDENT;
+        if cells.len() > 2 && !cells[1].is_empty() && visible(&cells[1]) <= SHORT {
+            let beside = cells.remove(1);
+            cells[0] = format!("{} ({beside})", cells[0]);
+        }
+        let mut cells = cells.into_iter();
         let term = cells.next().unwrap_or_default();
         self.wrap(&term, "", indent);
         for cell in cells.filter(|cell| !cell.is_empty()) {
@@ -266,6 +273,12 @@ mod tests {
     fn table_becomes_list_of_terms() {
         let markdown = "| flag | meaning |\n|---|---|\n| `--http1` | Use HTTP/1.1 only |\n| `--ipv4` | Use IPv4 |\n";
         assert_eq!(shown(markdown, 80), "  --http1\n      Use HTTP/1.1 only\n  --ipv4\n      Use IPv4\n");
+    }
+
+    #[test]
+    fn short_middle_cell_stands_beside_its_term() {
+        let markdown = "| host | time | what |\n|---|---|---|\n| Codex | 50 s | restart it |\n";
+        assert_eq!(shown(markdown, 80), "  Codex (50 s)\n      restart it\n");
     }
 
     #[test]

@@ -291,3 +291,18 @@ fn links_between_documents_lead_somewhere() {
         }
     }
 }
+
+#[test]
+fn set_up_commands_of_readme_are_run_by_ci() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, development) = readme.split_once("\n## Development\n").unwrap();
+    let commands: Vec<_> = development.lines().filter(|line| line.starts_with("cargo ")).collect();
+    assert_eq!(commands.len(), 2, "{commands:?}");
+    let ci = fs::read_to_string(root().join(".ci/run")).unwrap();
+    for command in commands {
+        let (_, arguments) = command.split_once(' ').unwrap();
+        let (verb, rest) = arguments.split_once(' ').unwrap_or((arguments, ""));
+        let step = format!("step cargo {verb} --locked {rest}");
+        assert!(ci.lines().any(|line| line == step.trim_end()), "{step}");
+    }
+}
