@@ -181,3 +181,26 @@ fn topic_has_title_and_introduction() {
         );
     }
 }
+
+#[test]
+fn errors_topic_is_the_catalogue() {
+    const HEADINGS: [(Kind, &str); 5] = [
+        (Kind::Arguments, "## Arguments"),
+        (Kind::Network, "## Network and TLS"),
+        (Kind::SignIn, "## Sign-in"),
+        (Kind::Refusal, "## Server responses"),
+        (Kind::Local, "## Host and local files"),
+    ];
+    let topic = help::TOPICS.iter().find(|topic| topic.name == "errors").unwrap().text;
+    let tables = topic.find(HEADINGS[0].1).unwrap();
+    let shown: Vec<_> =
+        topic[tables..].lines().filter(|line| line.starts_with("## ") || line.starts_with("| `")).collect();
+    let mut expected = Vec::new();
+    for (kind, heading) in HEADINGS {
+        expected.push(heading.to_owned());
+        expected.extend(CATALOGUE.iter().filter(|entry| entry.kind == kind).map(|entry| {
+            format!("| `{}` | {} | {} |", entry.text, entry.meaning, entry.action.unwrap_or_default())
+        }));
+    }
+    assert_eq!(shown, expected);
+}

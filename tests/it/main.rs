@@ -48,6 +48,7 @@ mod instances;
 mod layout;
 #[cfg(unix)]
 mod log;
+mod manual;
 #[cfg(unix)]
 mod modern;
 #[cfg(unix)]
@@ -55,7 +56,6 @@ mod network;
 mod properties;
 #[cfg(unix)]
 mod providers;
-mod readme;
 #[cfg(unix)]
 mod rmcp;
 #[cfg(unix)]

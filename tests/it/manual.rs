@@ -1,4 +1,4 @@
-//! What the README says in numbers is what the program does.
+//! What the manual says in numbers is what the program does.
 
 use mcp_remote::internals::{HostEnvironment, HostName, hold};
 
@@ -22,28 +22,27 @@ const HOSTS: [Known; 19] = [
     ("Continue CLI (`cn`)", "continue-cli-client", "1.0.0", None),
     ("Qwen Code", "qwen-cli-mcp-client-x", "0.0.1", None),
     ("Kimi Code", "kimi-code", "0.0.0", None),
-    ("MCP inspector, `--cli`", "inspector-cli", "2.12.0", None),
-    ("SDK scripts (Python, FastMCP, TypeScript)", "mcp", "0.1.0", None),
+    ("MCP Inspector with `--cli`", "inspector-cli", "2.12.0", None),
+    ("SDK scripts in Python or TypeScript", "mcp", "0.1.0", None),
     ("any other host", "unheard-of", "1", None),
 ];
 
 #[test]
 fn host_table_shows_the_time_of_each_hold() {
-    let readme = include_str!("../../README.md");
-    let (_, section) = readme.split_once("\n#### What your host shows\n").unwrap();
-    let section = section.split("\n### ").next().unwrap();
+    let manual = include_str!("../../src/help/topics/hosts.md");
+    let (_, section) = manual.split_once("\n## What the host shows\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
     let shown: Vec<(&str, &str)> = section
         .lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| host "))
-        .map(|line| line.split(" | "))
-        .map(|mut cells| (cells.next().unwrap().trim_start_matches("| "), cells.next().unwrap()))
-        .filter(|(_, time)| *time != "none") // these do not wait for a server
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "))
+        .filter(|(host, time)| *host != "host" && !time.starts_with("No time: ")) // these do not wait for a server
+        .map(|(host, time)| (host, time.split_once(" s. Then ").unwrap_or_else(|| panic!("{time}")).0))
         .collect();
     let expected = HOSTS.map(|(people, name, version, entrypoint)| {
         let host = HostName { name: name.to_owned(), version: version.to_owned() };
         let environment = |name: &str| entrypoint.filter(|_| name == "CLAUDE_CODE_ENTRYPOINT").map(ToOwned::to_owned);
         let hold = hold(&host, &HostEnvironment::of(&environment));
-        (people, format!("{} s", (hold.initialize + hold.list.left(hold.initialize)).as_secs_f32()))
+        (people, format!("{}", (hold.initialize + hold.list.left(hold.initialize)).as_secs_f32()))
     });
     assert_eq!(shown, expected.each_ref().map(|(people, time)| (*people, time.as_str())));
 }
