@@ -1,5 +1,5 @@
-//! Every failure that a user can meet, by its code: what the code means, and the tip. The tables under "When something
-//! does not work" in the README are this catalogue.
+//! Every failure that a user can meet, by its code: what the code means, and the tip. The tables of
+//! `src/help/topics/errors.md` are this catalogue.
 //!
 //! # Invariants
 //!
@@ -555,31 +555,5 @@ mod tests {
             let found = REPLACED.iter().find(|replaced| words.contains(&format!(" {replaced} ")));
             assert_eq!(found, None, "{name}: {text}");
         }
-    }
-
-    /// As the README writes an entry.
-    fn row(entry: &Entry) -> String {
-        format!("| `{}` | {} | {} |", entry.text, entry.meaning, entry.action.unwrap_or_default())
-    }
-
-    #[test]
-    fn readme_is_the_catalogue() {
-        const HEADINGS: [(Kind, &str); 5] = [
-            (Kind::Arguments, "### It does not start"),
-            (Kind::Network, "### No way to the server"),
-            (Kind::SignIn, "### The sign-in"),
-            (Kind::Refusal, "### The server's answers"),
-            (Kind::Local, "### On this computer"),
-        ];
-        let readme = include_str!("../../README.md");
-        let (_, section) = readme.split_once("\n## When something does not work\n").unwrap();
-        let section = section.split("\n## ").next().unwrap();
-        let told: Vec<_> = section.lines().filter(|line| line.starts_with("### ") || line.starts_with("| `")).collect();
-        let mut expected = Vec::new();
-        for (kind, heading) in HEADINGS {
-            expected.push(heading.to_owned());
-            expected.extend(CATALOGUE.iter().filter(|entry| entry.kind == kind).map(row));
-        }
-        assert_eq!(told, expected);
     }
 }

@@ -104,10 +104,10 @@ fn literals(source: &str) -> Vec<(usize, String)> {
             at += rest.find('\n').unwrap_or(rest.len());
         } else if rest.starts_with("'\"'") || rest.starts_with("'\\") {
             at += 3;
-        } else if rest.starts_with("r#\"") {
-            let end = rest[3..].find("\"#").unwrap() + 3;
-            found.push((source[..at].lines().count(), rest[3..end].to_owned()));
-            at += end + 2;
+        } else if let Some(raw) = rest.strip_prefix("r#\"") {
+            let end = raw.find("\"#").unwrap();
+            found.push((source[..at].lines().count(), raw[..end].to_owned()));
+            at += end + 5;
         } else if rest.starts_with('"') {
             let mut end = 1;
             while bytes[at + end] != b'"' {
