@@ -198,9 +198,11 @@ fn errors_topic_is_the_catalogue() {
     let mut expected = Vec::new();
     for (kind, heading) in HEADINGS {
         expected.push(heading.to_owned());
-        expected.extend(CATALOGUE.iter().filter(|entry| entry.kind == kind).map(|entry| {
-            format!("| `{}` | {} | {} |", entry.text, entry.meaning, entry.action.unwrap_or_default())
-        }));
+        expected.extend(
+            CATALOGUE.iter().filter(|entry| entry.kind == kind).map(|entry| {
+                format!("| `{}` | {} | {} |", entry.text, entry.meaning, entry.action.unwrap_or_default())
+            }),
+        );
     }
     assert_eq!(shown, expected);
 }

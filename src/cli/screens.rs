@@ -170,6 +170,11 @@ pub(super) fn on_one_screen(command: Command) -> Command {
     })
 }
 
+/// Returns a help screen without the blanks that clap writes into the empty lines between paragraphs.
+pub(super) fn trimmed(screen: &str) -> String {
+    screen.lines().flat_map(|line| [line.trim_end(), "\n"]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -184,9 +189,4 @@ mod tests {
         listed.retain(|id| !["json", "all"].contains(id));
         assert_eq!(listed.iter().find(|id| !exists(id)), None);
     }
-}
-
-/// Returns a help screen without the blanks that clap writes into the empty lines between paragraphs.
-pub(super) fn trimmed(screen: &str) -> String {
-    screen.lines().flat_map(|line| [line.trim_end(), "\n"]).collect()
 }
