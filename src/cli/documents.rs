@@ -51,7 +51,10 @@ fn command_line(text: &str) -> Option<(Program, Vec<OsString>)> {
     let starts_it = words[..start]
         .iter()
         .all(|word| word.contains('=') || ["docker", "exec", "-it", "NAME"].contains(&word.as_str()));
-    if !starts_it || words.get(start + 1).is_some_and(|next| next.starts_with(['=', ':']) || !next.is_ascii()) {
+    // `mcp-remote-client 0.1.0: …` is what the program prints.
+    let is_output =
+        words.get(start + 1).is_some_and(|next| next.starts_with(|one: char| one.is_ascii_digit()) || !next.is_ascii());
+    if !starts_it || is_output {
         return None;
     }
     let program = if words[start].contains("client") { Program::Client } else { Program::Adapter };

@@ -5,7 +5,8 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{ArgMatches, parser::ValueSource};
 
 use super::{
-    ClientAction, ClientArgs, Environment, FORM, Output, Terminal, Verb, mistakes::Mistake, settings::store_folder,
+    ClientAction, ClientArgs, Environment, Output, Terminal, Verb, misplaced_action, mistakes::Mistake,
+    settings::store_folder,
 };
 use crate::logging::LogMode;
 
@@ -44,7 +45,7 @@ pub(super) fn entry_options(
 ) -> Result<EntryOptions, Mistake> {
     let ClientArgs { args, entry: name, json, verbose, action } = client;
     if name.is_none() && action.is_some() {
-        return Err(FORM.to_owned().into());
+        return Err(misplaced_action());
     }
     let command = Verb::Client.command();
     let is_given = |arg: &&clap::Arg| matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
@@ -53,7 +54,10 @@ pub(super) fn entry_options(
         let flag = format!("--{}", foreign.get_long().unwrap_or_default());
         return Err(match name {
             Some(_) => format!("{flag} cannot be used with --entry, because all flags come from the entry").into(),
-            None => format!("{flag} needs a server URL: mcp-remote-client https://example.com/mcp {flag}").into(),
+            None => {
+                let tip = format!("add the server URL: mcp-remote client https://example.com/mcp {flag}");
+                Mistake::new(format!("{flag} needs a server URL"), tip)
+            }
         });
     }
     Ok(EntryOptions {

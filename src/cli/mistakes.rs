@@ -114,7 +114,7 @@ pub(super) fn no_command(verb: Verb, arguments: &[OsString]) -> Option<Mistake> 
     if let Some(mistake) = word_of_other_programs(word) {
         return Some(mistake);
     }
-    let commands = clap::Command::new("mcp-remote").no_binary_name(true);
+    let commands = clap::Command::new("mcp-remote").no_binary_name(true).disable_help_subcommand(true);
     let commands = commands.subcommands(Verb::NAMED.map(|(name, _)| clap::Command::new(name)));
     let nearest = match commands.try_get_matches_from([word]) {
         Ok(matches) => matches.subcommand_name()?.to_owned(),

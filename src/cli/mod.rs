@@ -15,7 +15,7 @@ use clap::{
 
 use self::{
     entries::entry_options,
-    flags::{AUTHENTICATION, Args, OUTPUT},
+    flags::{AUTHENTICATION, Args, CONNECTION, OUTPUT},
     manual::{ExplainArgs, HelpArgs},
     mistakes::{Mistake, mistake, no_command},
     settings::{all_servers, config, status, store_folder},
@@ -116,10 +116,15 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// The one form of `call` and `read`.
-const FORM: &str = "write one of them last: mcp-remote client https://example.com/mcp call TOOL KEY=VALUE";
+/// Returns the one report of everything that can be wrong about `call` and `read`.
+fn misplaced_action() -> Mistake {
+    Mistake::new(
+        "'call TOOL KEY=VALUE' and 'read URI' come after the server URL and the flags",
+        "write one of them last: mcp-remote client https://example.com/mcp call TOOL KEY=VALUE",
+    )
+}
 
-/// Returns the one tip for everything that can be wrong about `call` and `read`.
+/// Returns what is wrong about `call` and `read`, if it is about them.
 fn misplaced(verb: Verb, arguments: &[OsString], error: &clap::Error) -> Option<Mistake> {
     let tried = verb == Verb::Client && arguments.iter().any(|word| word == "call" || word == "read");
     let argument = match error.get(ContextKind::InvalidArg) {
@@ -134,8 +139,7 @@ fn misplaced(verb: Verb, arguments: &[OsString], error: &clap::Error) -> Option<
         }
         _ => false,
     };
-    (tried && about)
-        .then(|| Mistake::new("'call TOOL KEY=VALUE' and 'read URI' come after the server URL and the flags", FORM))
+    (tried && about).then(misplaced_action)
 }
 
 /// What `logout` forgets.
@@ -251,15 +255,18 @@ struct ClientArgs {
     #[command(flatten)]
     args: Args,
 
-    /// Take server URL, flags and env from this entry of a host's settings
-    #[arg(long, value_name = "NAME", conflicts_with = "server_url")]
+    /// Use the entry of this name from a host's configuration
+    ///
+    /// The entry has the server URL, the flags and the environment variables. Without it and without a server URL, every
+    /// entry of every host is checked.
+    #[arg(long, value_name = "NAME", conflicts_with = "server_url", help_heading = CONNECTION)]
     entry: Option<String>,
 
     /// Print JSON
     #[arg(long, help_heading = OUTPUT, global = true)]
     json: bool,
 
-    /// Show skipped steps too
+    /// Show skipped steps, too
     #[arg(long, help_heading = OUTPUT, global = true)]
     verbose: bool,
 

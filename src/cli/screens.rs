@@ -42,6 +42,8 @@ Type 'mcp-remote COMMAND --help' for the flags of a command, and 'mcp-remote hel
 
 const CLIENT: &str = "\
 Examples:
+  mcp-remote client                  check every entry of every host
+  mcp-remote client --entry example  check one entry
   mcp-remote client https://example.com/mcp
   mcp-remote client https://example.com/mcp call add a=1 b=2
   mcp-remote client https://example.com/mcp read file:///a";
@@ -85,7 +87,8 @@ Examples:
   mcp-remote man login > mcp-remote-login.1";
 
 /// The flags that `-h` shows, as far as the command has them.
-const COMMON: [&str; 13] = [
+const COMMON: [&str; 15] = [
+    "entry",
     "header",
     "allow_http",
     "transport",
@@ -98,6 +101,7 @@ const COMMON: [&str; 13] = [
     "debug",
     "silent",
     "json",
+    "verbose",
     "all",
 ];
 
@@ -186,7 +190,7 @@ mod tests {
         let command = Args::command();
         let exists = |id: &&str| command.get_arguments().any(|arg| arg.get_id() == id);
         let mut listed = [&COMMON[..], &FOR_HOSTS, &FOR_SESSIONS, &FOR_REVOCATION, &FOR_ENDPOINTS].concat();
-        listed.retain(|id| !["json", "all"].contains(id));
+        listed.retain(|id| !["all", "entry", "json", "verbose"].contains(id));
         assert_eq!(listed.iter().find(|id| !exists(id)), None);
     }
 }

@@ -66,7 +66,7 @@ pub(super) fn for_flag(flag: &str, client: bool) -> Option<(&'static str, &'stat
         }
         "--cert" | "--key" => ("", "some similar arguments exist: '--client-cert', '--client-key'"),
         "--cacert" | "--ca" | "--ca-file" | "--ca-bundle" => ("", "a similar argument exists: '--ca-cert'"),
-        "-v" if client => ("", "some similar arguments exist: '--debug', '--version'"),
+        "-v" if client => ("", "some similar arguments exist: '--verbose', '--version'"),
         "-v" | "--verbose" if !client => ("", "some similar arguments exist: '--debug', '--version'"),
         "-q" | "--quiet" => ("", "a similar argument exists: '--silent'"),
         "-x" => ("", "a similar argument exists: '--proxy'"),
