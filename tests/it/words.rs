@@ -94,7 +94,8 @@ fn documents() -> Vec<(String, String)> {
 
 /// The texts of string literals outside tests, with the number of their line.
 fn literals(source: &str) -> Vec<(usize, String)> {
-    let source = source.split("\n#[cfg(test)]").next().unwrap();
+    let tests = ["\n#[cfg(test)]", "\n#[cfg(all(test,"].iter().filter_map(|attribute| source.find(attribute)).min();
+    let source = &source[..tests.unwrap_or(source.len())];
     let bytes = source.as_bytes();
     let mut found = Vec::new();
     let mut at = 0;
