@@ -56,7 +56,7 @@ pub(super) struct Args {
     /// Allow http:// for a server on another computer
     ///
     /// Anyone on the network between can then read your messages and tokens. A server on this computer (localhost,
-    /// 127.0.0.0/8, [::1]) does not need this flag.
+    /// 127.0.0.0/8, ::1) does not need this flag.
     #[arg(long, help_heading = CONNECTION)]
     pub(super) allow_http: bool,
 
