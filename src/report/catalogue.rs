@@ -74,9 +74,9 @@ tips! {
     /// Where a server presents the certificate of a certificate authority.
     pub(crate) NAME_ITSELF = "trust that certificate itself, not its issuer's: --ca-cert FILE";
     /// Where a tool was called and the server knows no such tool, or not these arguments.
-    pub(crate) CHECK_TOOL = "check the tool's name and arguments (mcp-remote-client without call lists the tools)";
+    pub(crate) CHECK_TOOL = "check the tool's name and arguments (mcp-remote client without call lists the tools)";
     /// Where a resource was read and the server knows no such resource.
-    pub(crate) CHECK_RESOURCE = "check the resource URI (mcp-remote-client without read lists the resources)";
+    pub(crate) CHECK_RESOURCE = "check the resource URI (mcp-remote client without read lists the resources)";
     /// Where a program exists and cannot be executed.
     pub(crate) MAKE_EXECUTABLE = "make that file executable: chmod +x FILE";
 
@@ -251,7 +251,7 @@ catalogue! {
         Some("sign in again and allow access, if you did not mean to deny it");
     SignIn: NoBrowser = "no_browser",
         "a warning: mcp-remote could not open a browser",
-        Some("open the URL shown in any browser, and run mcp-remote-client finish here if that browser is on another computer");
+        Some("open the URL shown in any browser, and run mcp-remote finish here if that browser is on another computer");
     SignIn: NoRefreshToken = "no_refresh_token",
         "a warning: the authorization server issued no refresh token, so you have to sign in again when the access token expires",
         Some("request one: --authorize-param access_type=offline for Google, else add the scope offline_access in --static-oauth-client-metadata");
@@ -358,7 +358,7 @@ catalogue! {
         "the server answered with another client error (4xx); its message follows",
         Some("check the server URL and the headers passed with --header");
     Refusal: ServerError = "server_error",
-        "`mcp-remote-client`: the server answered with a JSON-RPC error of its own, which a host gets unchanged",
+        "`mcp-remote client`: the server answered with a JSON-RPC error of its own, which a host gets unchanged",
         REPORT;
     Refusal: SessionLost = "session_lost",
         "the server lost the session and does not start a new one",
@@ -394,7 +394,7 @@ catalogue! {
         "a stored file cannot be read, or its disk does not answer",
         Some("check that file or its disk, or use another folder: --config-dir FOLDER");
     Local: BadEntry = "bad_entry",
-        "`mcp-remote-client`: an entry in a host's configuration cannot work, most often because its command does not exist",
+        "`mcp-remote client`: an entry in a host's configuration cannot work, most often because its command does not exist",
         Some("write the full path of an existing program into \"command\"");
     Local: TooMany = "too_many",
         "thousands of requests are pending",

@@ -241,12 +241,14 @@ fn check_page(page: &str, code: &str, told: &Told, server: &str) {
     assert!(page.contains(&format!("mcp-remote could not sign you in to <bdi>{server}</bdi>.")), "{code}: {page}");
 }
 
-async fn check(case: &Case) {
+/// Looks at one failure in all its places. Returns the texts as a user sees them.
+async fn check(case: &Case) -> String {
     let stage = (case.set_up)().await;
     let code = case.code;
     let clients_home = tempfile::tempdir().unwrap();
     copy(stage.home.path(), clients_home.path());
     let mut host = stage.start();
+    let mut seen = format!("## {code}\n");
     let told = if case.places.contains(&Answer) {
         let answer = play(&stage, &mut host).await;
         let error = &answer["error"];
@@ -254,6 +256,7 @@ async fn check(case: &Case) {
         assert_eq!(error["data"]["code"], code, "{answer}\n{}", host.stderr());
         let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("{code}: {answer}")).to_owned();
         let message = text(&error["message"]);
+        seen += &format!("\nJSON-RPC error -31000:\n  {message}\n");
         // What is wrong with the arguments has no tip in the catalogue.
         let hint = error["data"]["hint"].as_str().unwrap_or_default().to_owned();
         let sentence =
@@ -289,6 +292,10 @@ async fn check(case: &Case) {
     }
     host.end_input();
     host.exit().await;
+    let log = host.stderr();
+    if let Some(line) = log.lines().find(|line| line.contains(&details(code))) {
+        seen += &format!("\nLog of the host:\n  {line}\n");
+    }
     for line in complaints(&host.stderr()) {
         assert!(line.contains("[Details: mcp-remote explain "), "{code}: nothing of the catalogue: {line}");
     }
@@ -297,6 +304,14 @@ async fn check(case: &Case) {
     }
     if case.places.contains(&Tool) {
         let shown = stage.run_client(&clients_home).await;
+        let is_failure = |line: &str| line.starts_with("FAIL ") || line.starts_with("error: ");
+        let failure = shown.lines().skip_while(|line| !is_failure(line));
+        let failure: String =
+            failure.take_while(|line| !line.starts_with("Failed at ")).map(|line| format!("  {line}\n")).collect();
+        let details = format!("Details: mcp-remote explain {code}");
+        if failure.contains(&details) || failure.starts_with("  error: ") {
+            seen += &format!("\nTerminal (mcp-remote client):\n{}\n", failure.trim_end());
+        }
         let shown = without_queries(&shown);
         // It is for reports, so the home has no name in it; and it meets a folder that cannot be written at
         // another file.
@@ -304,7 +319,7 @@ async fn check(case: &Case) {
         let sentence = if code == "store_not_writable" { String::new() } else { told.sentence.replace(home, "~") };
         // What the arguments alone make impossible has another form. The tip may be for a terminal instead of a host.
         if shown.starts_with(&without_queries(&format!("error: {sentence}\n\n  tip: "))) {
-            return;
+            return normal(&stage, &clients_home, &seen);
         }
         // It does not stay for a person to sign in.
         let hint = if code == "sign_in_needed" { START_AGAIN } else { &told.hint };
@@ -314,6 +329,57 @@ async fn check(case: &Case) {
             assert!(shown.contains(&without_queries(&piece)), "{code}: no {piece:?} in {shown}");
         }
     }
+    normal(&stage, &clients_home, &seen)
+}
+
+/// Replaces what differs from run to run: ports, times, process ids, keys, and the names of folders.
+fn normal(stage: &Stage, clients_home: &TempDir, text: &str) -> String {
+    let mut text = text.to_owned();
+    for home in [stage.home.path(), clients_home.path()] {
+        text = text.replace(home.to_str().unwrap(), "HOME");
+    }
+    if let Some(browser) = &stage.browser {
+        text = text.replace(browser.path().to_str().unwrap(), "BROWSER");
+    }
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let mut words = Vec::new();
+        for word in line.split(' ') {
+            words.push(normal_word(word));
+        }
+        lines.push(words.join(" ").trim_end().to_owned());
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Replaces runs of digits that are long enough for a port, a pid or a serial, and the queries of URLs.
+fn normal_word(word: &str) -> String {
+    let word = match word.split_once('?') {
+        Some((url, _)) if url.starts_with("http") => format!("{url}?…"),
+        _ => word.to_owned(),
+    };
+    let mut out = String::new();
+    let mut digits = String::new();
+    let is_hash = |part: &&str| part.len() == 32 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let word = match word.split(['/', '_']).find(is_hash) {
+        Some(hash) => word.replace(hash, "HASH"),
+        None => word.clone(),
+    };
+    for one in word.chars().chain([' ']) {
+        if one.is_ascii_digit() {
+            digits.push(one);
+            continue;
+        }
+        // Statuses, versions and years are shorter, or are part of the protocol.
+        out += if digits.len() >= 4 && !["2024", "2025", "2026", "31000", "65535"].contains(&&*digits) {
+            "N"
+        } else {
+            &digits
+        };
+        digits.clear();
+        out.push(one);
+    }
+    out.trim_end().to_owned()
 }
 
 /// Speaks the host's part, up to the first error of ours.
@@ -829,7 +895,7 @@ const CASES: &[Case] = &[
             })
         },
         says: &["cannot open a browser for the sign-in to {host}", "continuous integration"],
-        does: "mcp-remote-client finish",
+        does: "mcp-remote finish",
         places: WARNING,
     },
     Case {
@@ -1474,6 +1540,20 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("too_many", "src/forward/tests.rs", "request_beyond_limit_is_refused_until_answers"),
 ];
 
+/// Compares the texts of all failures with those that were read and found good. `WRITE_MESSAGES=1` writes them anew.
+fn compare(seen: &str) {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/failures.md");
+    let seen = format!("# What users see of each failure\n\nWritten by `tests/it/catalogue.rs`.\n\n{seen}");
+    if std::env::var_os("WRITE_MESSAGES").is_some() {
+        std::fs::write(&file, &seen).unwrap();
+    }
+    let expected = std::fs::read_to_string(&file).unwrap();
+    for (seen, expected) in seen.split("\n## ").zip(expected.split("\n## ")) {
+        assert_eq!(seen, expected, "\n--- is\n{seen}\n--- should be\n{expected}");
+    }
+    assert_eq!(seen.len(), expected.len());
+}
+
 /// Rows that are looked at side by side: each is two processes that mostly wait.
 const SIDE_BY_SIDE: usize = 8;
 
@@ -1482,18 +1562,22 @@ async fn failure_has_same_words_everywhere() {
     let places = Arc::new(Semaphore::new(SIDE_BY_SIDE));
     let all = async {
         let mut rows = JoinSet::new();
-        for case in CASES {
+        for (index, case) in CASES.iter().enumerate() {
             let places = places.clone();
             rows.spawn_local(async move {
                 let _place = places.acquire().await.unwrap();
-                check(case).await;
+                (index, check(case).await)
             });
         }
-        let mut failed = 0;
+        let (mut failed, mut seen) = (0, std::collections::BTreeMap::new());
         while let Some(row) = rows.join_next().await {
-            failed += usize::from(row.is_err()); // what was wrong is told already
+            match row {
+                Ok((index, text)) => _ = seen.insert(index, text),
+                Err(_) => failed += 1, // what was wrong is told already
+            }
         }
         assert_eq!(failed, 0, "of {} rows", CASES.len());
+        compare(&seen.into_values().collect::<Vec<_>>().join("\n"));
     };
     LocalSet::new().run_until(all).await;
 }

@@ -542,7 +542,7 @@ async fn keycloak_without_offline_access_reuses_tab() {
     assert_eq!((browser.tabs().len(), server.counts().registrations), (1, 1));
 }
 
-/// Runs `mcp-remote-client finish` with this line: whether it succeeds, and what it says.
+/// Runs `mcp-remote finish` with this line: whether it succeeds, and what it says.
 async fn paste(home: &TempDir, line: &str) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-remote-client"));
     command.arg("finish").env_clear().env("HOME", home.path()).env("MCP_REMOTE_CONFIG_DIR", home.path());

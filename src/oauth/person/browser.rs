@@ -176,7 +176,7 @@ fn described(status: ExitStatus) -> String {
 pub(crate) fn from_elsewhere(port: u16, surroundings: &Surroundings) -> Option<String> {
     surroundings.obstacle()?;
     let paste = "open the sign-in URL in any browser and sign in. Copy the URL of the page that then fails to load, run \
-                 this command on the computer where mcp-remote runs, and paste the URL:\n  mcp-remote-client finish";
+                 this command on the computer where mcp-remote runs, and paste the URL:\n  mcp-remote finish";
     if surroundings.ssh.is_none() && surroundings.is_container() {
         return Some(paste.to_owned()); // no SSH server
     }
@@ -424,7 +424,7 @@ mod tests {
         let tell = |variables: &[(&str, &str)]| from_elsewhere(5598, &machine.surroundings(variables));
         let text = tell(&[("SSH_CONNECTION", "10.0.0.2 50000 10.0.0.5 2222"), ("USER", "ann")]).unwrap();
         assert!(text.contains("\n  ssh -L 5598:127.0.0.1:5598 -p 2222 ann@10.0.0.5\n"), "{text}");
-        assert!(text.ends_with("\n  mcp-remote-client finish"), "{text}");
+        assert!(text.ends_with("\n  mcp-remote finish"), "{text}");
 
         // What a host that strips SSH_CONNECTION leaves.
         fs::create_dir(machine.path("etc")).unwrap();
@@ -433,7 +433,7 @@ mod tests {
         assert!(text.contains("ssh -L 5598:127.0.0.1:5598 ann@build-7\n"), "{text}");
 
         let text = tell(&[("REMOTE_CONTAINERS", "true")]).unwrap();
-        assert!(!text.contains("ssh") && text.contains("mcp-remote-client finish"), "{text}");
+        assert!(!text.contains("ssh") && text.contains("mcp-remote finish"), "{text}");
 
         assert_eq!(tell(&[("DISPLAY", ":0")]), None);
     }
