@@ -10,6 +10,7 @@ use crate::{
         grants::revocation::{Revoked, revoke},
         stored::{
             provenance::Provenance,
+            registrations,
             tokens::{TokenFile, Tokens},
         },
     },
@@ -32,11 +33,16 @@ pub(crate) async fn server(config: &Config, out: &mut impl Write) -> anyhow::Res
 /// # Errors
 /// Where nothing can be written to `out`.
 pub(crate) async fn all(all: &AllServers, out: &mut impl Write) -> anyhow::Result<()> {
-    let stores = Store::servers(&all.store);
-    if stores.is_empty() {
-        writeln!(out, "No stored sign-ins in {}.", all.store.display())?;
-    }
-    for store in stores {
+    let (mut sign_ins, mut registrations) = (0, 0);
+    for store in Store::servers(&all.store) {
+        let nowhere = ServerUrl::parse("https://invalid./", PlainHttp::ForLoopback).map_err(anyhow::Error::msg)?;
+        if !TokenFile::all().any(|file| store.path(&file.name()).exists()) {
+            registrations += usize::from(registrations::is_stored(&store));
+            // What else is there belongs to no sign-in.
+            revoke(compose::revocation_client_of(&nowhere, all)?, &Authorization::default(), &store).await;
+            continue;
+        }
+        sign_ins += 1;
         let mut signed_in = TokenFile::all().filter_map(|file| Some((file, Tokens::load(&store, file)?)));
         let url = signed_in.next().and_then(|(file, tokens)| {
             let noted = Provenance::load(&store, file, &tokens).map(|from| from.server);
@@ -44,11 +50,16 @@ pub(crate) async fn all(all: &AllServers, out: &mut impl Write) -> anyhow::Resul
         });
         let url = url.unwrap_or_default();
         let Ok(server) = ServerUrl::parse(&url, PlainHttp::Allowed) else {
-            let nowhere = ServerUrl::parse("https://invalid./", PlainHttp::ForLoopback).map_err(anyhow::Error::msg)?;
-            forget(all, &nowhere, &store, out, store.server_hash()).await?;
+            forget(all, &nowhere, &store, out, "an unknown server").await?;
             continue;
         };
         forget(all, &server, &store, out, &host(server.url())).await?;
+    }
+    match (sign_ins, registrations) {
+        (0, 0) => writeln!(out, "Nothing to sign out of.")?,
+        (_, 0) => {}
+        (_, 1) => writeln!(out, "Deleted 1 client registration.")?,
+        (_, registrations) => writeln!(out, "Deleted {registrations} client registrations.")?,
     }
     Ok(())
 }

@@ -284,6 +284,29 @@ async fn logout_all_revokes_and_forgets_tokens() {
 }
 
 #[tokio::test]
+async fn logout_all_counts_registrations_and_names_no_hash() {
+    let desk = World::with(|_| {}).await;
+    assert_eq!(desk.succeeds(&["logout", "--all"]).await.stdout.trim_end(), "Nothing to sign out of.");
+    let folder = stored::folder(desk.home.path());
+    std::fs::create_dir_all(&folder).unwrap();
+    let put = |hash: char, name: &str, text: &str| {
+        std::fs::write(folder.join(format!("{}_{name}", hash.to_string().repeat(32))), text).unwrap();
+    };
+    put('1', "tokens.lock", "");
+    assert_eq!(desk.succeeds(&["logout", "--all"]).await.stdout.trim_end(), "Nothing to sign out of.");
+    put('2', "client_info.json", r#"{"client_id":"a"}"#);
+    assert_eq!(desk.succeeds(&["logout", "--all"]).await.stdout.trim_end(), "Deleted 1 client registration.");
+    put('2', "registrations.json", "{}");
+    put('3', "registrations.json", "{}");
+    assert_eq!(desk.succeeds(&["logout", "--all"]).await.stdout.trim_end(), "Deleted 2 client registrations.");
+    put('4', "tokens.json", r#"{"access_token":"hush-token"}"#);
+    let said = desk.succeeds(&["logout", "--all"]).await.stdout;
+    assert!(said.starts_with("Signed out of an unknown server on this computer."), "{said}");
+    assert!(!said.contains("4444") && said.lines().count() == 1, "{said}");
+    assert_eq!(desk.succeeds(&["logout", "--all"]).await.stdout.trim_end(), "Nothing to sign out of.");
+}
+
+#[tokio::test]
 async fn status_lists_sign_ins_without_secrets() {
     let desk = World::with(|settings| {
         settings.challenges = vec![r#"Bearer resource_metadata="{prm}", scope="read:things""#.into()];

@@ -155,6 +155,11 @@ fn save(store: &Store, name: &str, content: &impl serde::Serialize) {
     }
 }
 
+/// Whether a registration is stored, of this program or of the npm package.
+pub(crate) fn is_stored(store: &Store) -> bool {
+    [CLIENT_INFO, REGISTRATIONS].into_iter().any(|name| store.path(name).exists())
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
