@@ -45,7 +45,7 @@ mod tests;
 mod words;
 
 pub(crate) use entries::EntryOptions;
-pub(crate) use terminal::Terminal;
+pub(crate) use terminal::{Borrowed, Terminal};
 
 /// What the arguments ask for.
 #[derive(Debug)]

@@ -172,14 +172,13 @@ async fn open_server_is_reported_step_by_step() {
     assert_text(
         &normal(&told.stdout, &[(&server.port.to_string(), "PORT"), (&stored::port(&url).to_string(), "CALLBACK")]),
         "\
-mcp-remote-client VERSION: http://127.0.0.1:PORT/mcp
+mcp-remote client VERSION: http://127.0.0.1:PORT/mcp
 
 ok    environment           no variable is used that a host may not pass on
 ok    callback-port         port CALLBACK is free
 ok    tcp                   127.0.0.1:PORT (N ms)
 ok    transport             Streamable HTTP (first choice)
-ok    era                   MCP 2025-11-25 or earlier: the server accepted initialize
-                            server/discover: Method not found
+ok    protocol              2025-11-25 or earlier: the server accepted initialize
 ok    handshake             rich 4.2, protocol version 2025-11-25, capabilities: prompts, resources, tools (N ms)
                             Ask nicely.
                             Or not.
@@ -264,12 +263,12 @@ async fn server_era_and_remembered_era_are_reported() {
     .await;
     let folder = tempfile::tempdir().unwrap();
     let (url, folder) = (server.url("/mcp"), folder.path().to_str().unwrap());
-    let era = "ok    era                   MCP 2026-07-28: the server answered server/discover\n";
+    let era = "ok    protocol              2026-07-28: the server answered server/discover\n";
     let first = client(&[&url, "--config-dir", folder]).await;
     assert!(first.stdout.contains(era) && !first.stdout.contains("remembered"), "{}", first.stdout);
-    let second = client(&[&url, "--config-dir", folder]).await;
+    let second = client(&[&url, "--config-dir", folder, "--verbose"]).await;
     assert!(second.stdout.contains(era), "{}", second.stdout);
-    let remembered = "                            remembered: MCP 2026-07-28, learned just now (server/discover: ";
+    let remembered = "                            remembered before: 2026-07-28 (learned just now: ";
     assert!(second.stdout.contains(remembered), "{}", second.stdout);
     assert_eq!(server.summary(), ["POST server/discover", "POST server/discover"]);
 }
@@ -279,16 +278,21 @@ async fn remembered_legacy_server_is_not_asked_for_discover() {
     let server = Server::with(rich).await;
     let folder = tempfile::tempdir().unwrap();
     let (url, folder) = (server.url("/mcp"), folder.path().to_str().unwrap());
-    let era = "MCP 2025-11-25 or earlier: the server accepted initialize\n";
-    let first = client(&[&url, "--config-dir", folder]).await;
+    let era = "ok    protocol              2025-11-25 or earlier: the server accepted initialize\n";
+    let first = client(&[&url, "--config-dir", folder, "--verbose"]).await;
     let refused = format!("{era}                            server/discover: Method not found\nok ");
     assert!(first.stdout.contains(&refused), "{}", first.stdout);
-    let second = client(&[&url, "--config-dir", folder]).await;
-    let remembered = format!(
-        "{era}                            server/discover: not sent\n                            \
-         remembered: MCP 2025-11-25 or earlier, learned just now (server/discover: "
-    );
-    assert!(second.stdout.contains(&remembered), "{}", second.stdout);
+    let second = client(&[&url, "--config-dir", folder, "--verbose"]).await;
+    let remembered =
+        "server/discover was not sent, because the server is remembered (learned just now: Method not found)";
+    let below = format!("{era}                            {remembered}\nok ");
+    assert!(second.stdout.contains(&below), "{}", second.stdout);
+    let plain = client(&[&url, "--config-dir", folder]).await;
+    assert!(plain.stdout.contains(&format!("{era}ok ")), "{}", plain.stdout);
+    let document = client(&[&url, "--config-dir", folder, "--json"]).await;
+    let document: Value = serde_json::from_str(&document.stdout).unwrap();
+    let protocol = document["steps"].as_array().unwrap().iter().find(|step| step["step"] == "protocol").unwrap();
+    assert_eq!(protocol["details"], json!([remembered]));
     assert_eq!(server.asked("server/discover").len(), 1);
 }
 
@@ -395,7 +399,7 @@ async fn sign_in_is_reported_step_by_step() {
     assert_text(
         &normal_for(&server, &told.stdout).replace(browser.path().to_str().unwrap(), "BROWSER"),
         "\
-mcp-remote-client VERSION: http://127.0.0.1:PORT/mcp
+mcp-remote client VERSION: http://127.0.0.1:PORT/mcp
 
 warn  environment           this connection uses BROWSER, which a host may not pass on
                             Tip: write it into the \"env\" of the host's entry: \"BROWSER\": \"…\"
@@ -409,8 +413,7 @@ info  sign-in               waiting for you to sign in at 127.0.0.1. If no brows
                             http://127.0.0.1:ISSUER/oauth/authorize?
 ok    token                 just signed in; bearer; scope read:things; expires in TIME; can be refreshed
 ok    transport             Streamable HTTP (first choice)
-ok    era                   MCP 2025-11-25 or earlier: the server accepted initialize
-                            server/discover: Method not found
+ok    protocol              2025-11-25 or earlier: the server accepted initialize
 ok    handshake             rich 4.2, protocol version 2025-11-25, capabilities: prompts, resources, tools (N ms)
                             Ask nicely.
                             Or not.
@@ -755,11 +758,11 @@ async fn host_entries_are_judged_without_secrets() {
     );
     let told = terminal.run(&[&url, "--header", "X-Key:hush-here"]).await;
     for expected in [
-        "warn  host                  Cursor, ~/.cursor/mcp.json, \"mine\": the entry has other arguments than given here: --header has another value\n                            Tip: test the entry itself: mcp-remote-client --entry mine\n",
+        "warn  host                  Cursor, ~/.cursor/mcp.json, \"mine\": the entry has other arguments than given here: --header has another value\n                            Tip: test the entry itself: mcp-remote client --entry mine\n",
         "FAIL  host                  Claude Code, ~/.claude.json, \"mine\": \"command\" names /no/such/mcp-remote, which does not exist\n",
         "\"moved\": \"args\" still has the arguments of npx, which mcp-remote does not take\n                            Tip: remove \"-y\" and \"mcp-remote\" before the server URL\n",
         "ok    host                  Zed, ~/.config/zed/settings.json, \"z\": its command exists, and its arguments are those given here\n",
-        "info  host                  Codex, ~/.codex/config.toml: mentions mcp-remote, but mcp-remote-client does not read this format\n",
+        "info  host                  Codex, ~/.codex/config.toml: mentions mcp-remote, but mcp-remote client does not read this format\n",
         "Tip: make that file executable: chmod +x FILE\n",
         "Failed at host (exit code 1).\n",
     ] {
@@ -792,12 +795,14 @@ async fn unreadable_host_entry_is_reported() {
     let told = terminal.run(&[&url]).await;
     let lost = "FAIL  host                  Gemini CLI, ~/.gemini/settings.json: has no \"mcpServers\" object. In its place is \"mine\"\n";
     assert!(told.stdout.contains(lost), "{}", told.stdout);
-    for name in ["line", "text", "one"] {
+    for name in ["text", "one"] {
         let expected = format!(
             "FAIL  host                  Cursor, ~/.cursor/mcp.json, \"{name}\": all arguments are one string\n                            Tip: write each argument as a separate element of \"args\"\n"
         );
         assert!(told.stdout.contains(&expected), "{expected}: {}", told.stdout);
     }
+    let line = "\"line\": \"command\" has the program and its arguments in one string\n";
+    assert!(told.stdout.contains(line), "{}", told.stdout);
     assert!(told.stdout.contains("\"fine\": the entry has other arguments than given here"), "{}", told.stdout);
     let strict = "claude_desktop_config.json: line 1, column ";
     assert_eq!(told.stdout.contains(strict), cfg!(target_os = "linux"), "{}", told.stdout);
@@ -908,7 +913,7 @@ async fn json_output_has_steps_and_inventory() {
             "sign-in",
             "token",
             "transport",
-            "era",
+            "protocol",
             "handshake",
             "tools",
             "resources",

@@ -81,7 +81,7 @@ async fn entry_without_variable_fails_with_its_name() {
     let shown = terminal.run(&["--entry", "mine"]).await;
     assert_shown(
         &shown,
-        &["FAIL  settings ", "KEY", "explain variable_not_set\n", "failed at settings (exit code 2)\n"],
+        &["FAIL  arguments ", "KEY", "explain variable_not_set\n", "failed at arguments (exit code 2)\n"],
     );
     assert_eq!((shown.code, server.requests().len()), (Some(2), 0));
     // What only this terminal has works here, and may not in the host.
@@ -123,7 +123,7 @@ async fn every_entry_is_checked_and_worst_exit_code_wins() {
 Summary
 FAIL  Cursor, \"down\"    failed at tcp (exit code 4)
 ok    Cursor, \"well\"    all checks passed
-FAIL  Windsurf, \"flag\"  failed at settings (exit code 2)
+FAIL  Windsurf, \"flag\"  failed at arguments (exit code 2)
 FAIL  Windsurf, \"site\"  failed at transport (exit code 5)
 "
     );
@@ -149,16 +149,16 @@ async fn nothing_to_check_is_no_success() {
     let shown = terminal.run(&[]).await;
     assert_shown(
         &shown,
-        &["FAIL  host                  no settings file of a host was found, so nothing was checked\n"],
+        &["FAIL  host                  no configuration file of a host was found, so nothing was checked\n"],
     );
     assert_eq!(shown.code, Some(1));
     file(
         &terminal,
         CURSOR,
-        json!({"foreign": {"command": "cat"}, "mine": {"command": OURS, "args": ["http://127.0.0.1:1"]}}),
+        json!({"foreign": {"command": "/bin/sh"}, "mine": {"command": OURS, "args": ["http://127.0.0.1:1"]}}),
     );
     for (name, expected) in [
-        ("nothing", "no host has an entry \"nothing\"\n"),
+        ("nothing", "no entry \"nothing\" in: ~/.cursor/mcp.json\n"),
         ("foreign", "Cursor, ~/.cursor/mcp.json, \"foreign\" starts another program than mcp-remote\n"),
     ] {
         let shown = terminal.run(&["--entry", name]).await;
@@ -218,7 +218,10 @@ async fn settings_file_that_host_cannot_read_fails_with_place() {
         write(&terminal.home.path().join(name), &text);
         for arguments in [&[][..], &["--entry", "mine"], &["http://127.0.0.1:1/mcp"]] {
             let shown = terminal.run(arguments).await;
-            assert_shown(&shown, &["FAIL  host ", expected, "explain bad_entry\n"]);
+            // Without the URL, the file is about another server.
+            let is_concerned = arguments.len() != 1 || text.contains("http://127.0.0.1:1/mcp");
+            let outcome = if is_concerned { "FAIL  host " } else { "warn  host " };
+            assert_shown(&shown, &[outcome, expected, "explain bad_entry\n"]);
             assert!(shown.code.unwrap() > 0, "{}", shown.stdout);
             if expected.contains("escape") {
                 let tip = format!("{BELOW}Tip: write each backslash of a path twice: \\\\U instead of \\U");
@@ -272,9 +275,37 @@ async fn command_that_a_host_does_not_find_has_the_line_to_write() {
     let url = server.url("/mcp");
     let line = format!("write \"command\": \"{OURS}\"");
     let path = Path::new(OURS).parent().unwrap().to_str().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    program(&folder.path().join("npx"));
+    let npx = folder.path().to_str().unwrap();
+    let not_this_program =
+        "this entry starts the npm package through npx, not this program. The checks below say nothing about npx\n";
     for (path, command, args, outcome, expected, code) in [
-        ("", "npx", json!(["-y", "mcp-remote@latest", &url]), "warn", "this entry still starts the npm package\n", 0),
-        ("", "npx", json!(["mcp-remote", &url]), "warn", "this entry still starts the npm package\n", 0),
+        (npx, "npx", json!(["-y", "mcp-remote@latest", &url]), "warn", not_this_program, 0),
+        (npx, "npx", json!(["mcp-remote", &url]), "warn", not_this_program, 0),
+        (
+            "",
+            "npx",
+            json!(["mcp-remote", &url]),
+            "FAIL",
+            "this entry starts the npm package through npx, but no folder in PATH has npx\n",
+            1,
+        ),
+        ("", "/tmp", json!([&url]), "named", "\"command\" names /tmp, which is a folder\n", 1),
+        ("", "/no/such/other", json!([&url]), "named", "\"command\" names /no/such/other, which does not exist\n", 1),
+        ("", "/no/mcp-remot", json!([&url]), "FAIL", "\"command\" names /no/mcp-remot, which does not exist\n", 1),
+        (
+            "",
+            env!("CARGO_BIN_EXE_mcp-remote-client"),
+            json!([&url]),
+            "FAIL",
+            concat!(
+                "\"command\" names ",
+                env!("CARGO_BIN_EXE_mcp-remote-client"),
+                ", which is the program for testing\n"
+            ),
+            1,
+        ),
         (
             "",
             "mcp-remote",
@@ -318,10 +349,20 @@ async fn command_that_a_host_does_not_find_has_the_line_to_write() {
     ] {
         let terminal = Terminal::new().with("PATH", path);
         file(&terminal, CURSOR, json!({"mine": {"command": command, "args": args}}));
-        for arguments in [&[][..], &["--entry", "mine"], &[&url]] {
+        for arguments in [&["--entry", "mine"][..], &[], &[&url]] {
+            if outcome == "named" && arguments.len() != 2 {
+                continue; // without its name, the entry may be for another program
+            }
+            let outcome = if outcome == "named" { "FAIL" } else { outcome };
             let shown = terminal.run(arguments).await;
             let finding = format!("{outcome}  host                  Cursor, ~/.cursor/mcp.json, \"mine\": {expected}");
             assert_shown(&shown, &[&format!("{finding}{BELOW}Tip: {line}")]);
+            assert!(!shown.stdout.contains("mcp-remote client https"), "{}", shown.stdout);
+            if code == 0 && expected == not_this_program && !arguments.contains(&&*url) {
+                let summary =
+                    "\nwarn  Cursor, \"mine\"  the server answers, but the host does not start this program\n";
+                assert_shown(&shown, &[summary]);
+            }
             assert_eq!(shown.code, Some(code), "{}", shown.stdout);
         }
     }
@@ -351,10 +392,179 @@ async fn entry_in_one_string_is_not_connected() {
     let shown = terminal.run(&[]).await;
     assert_shown(
         &shown,
-        &["\"mine\": all arguments are one string\n", "\nFAIL  Cursor, \"mine\"  failed at host (exit code 1)\n"],
+        &[
+            "\"mine\": \"command\" has the program and its arguments in one string\n",
+            &format!("Tip: write \"command\": \"{OURS}\", \"args\": [\"{}\", …]\n", server.url("/mcp")),
+            "\nFAIL  Cursor, \"mine\"  failed at host (exit code 1)\n",
+        ],
     );
     assert!(!shown.stdout.contains("hush"), "{}", shown.stdout);
     assert_eq!((shown.code, server.requests().len()), (Some(1), 0));
+}
+
+/// A program that does nothing.
+fn program(file: &Path) {
+    write(file, "#!/bin/sh\n");
+    #[cfg(unix)]
+    std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+#[tokio::test]
+async fn entries_of_other_servers_do_not_fail_url() {
+    let server = Server::with(rich).await;
+    let url = server.url("/mcp");
+    let terminal = Terminal::new();
+    file(
+        &terminal,
+        CURSOR,
+        json!({
+            "gone": {"command": "/no/mcp-remot", "args": [format!("{url}-other")]},
+            "client": {"command": OURS, "args": ["client", "https://other.example/mcp"]},
+            "one": {"command": format!("{OURS} https://other.example/mcp")},
+        }),
+    );
+    write(&terminal.home.path().join(WINDSURF), &format!("{{\"mcpServers\": {{\"a\": \"{url}-other\",}}}}"));
+    write(&terminal.home.path().join(".cline/data/settings/cline_mcp_settings.json"), "{\"command\": 1}");
+    let shown = terminal.run(&[&url]).await;
+    assert!(!shown.stdout.contains("FAIL"), "{}", shown.stdout);
+    assert_shown(
+        &shown,
+        &["which does not exist\n", "a comma before a closing bracket", "All checks passed, with 5 warnings."],
+    );
+    assert_eq!(shown.code, Some(0), "{}", shown.stdout);
+    // A file with this URL matters.
+    write(&terminal.home.path().join(WINDSURF), &format!("{{\"mcpServers\": {{\"a\": \"{url}\",}}}}"));
+    let shown = terminal.run(&[&url]).await;
+    assert_shown(&shown, &["FAIL  host                  Windsurf, ", "Failed at host (exit code 1).\n"]);
+    assert_eq!(shown.code, Some(1));
+}
+
+#[tokio::test]
+async fn missing_entry_is_explained_by_what_is_there() {
+    let terminal = Terminal::new();
+    write(&terminal.home.path().join(".codex/config.toml"), "[mcp_servers.mine]\ncommand = \"mcp-remote\"\n");
+    file(
+        &terminal,
+        CURSOR,
+        json!({"typo": {"cmd": OURS}, "remote": {"url": "https://a.example/mcp"}, "cat": {"command": "/bin/sh"}}),
+    );
+    write(&terminal.home.path().join(WINDSURF), "{}");
+    for (name, expected, tip) in [
+        (
+            "typo",
+            "Cursor, ~/.cursor/mcp.json, \"typo\" has no \"command\" (it has \"cmd\")\n",
+            format!("write \"command\": \"{OURS}\"\n"),
+        ),
+        (
+            "remote",
+            "Cursor, ~/.cursor/mcp.json, \"remote\" has \"url\", so the host connects by itself, without mcp-remote\n",
+            format!("to use mcp-remote, replace \"url\" with \"command\": \"{OURS}\", \"args\": [\"SERVER-URL\"]\n"),
+        ),
+        (
+            "cat",
+            "Cursor, ~/.cursor/mcp.json, \"cat\" starts another program than mcp-remote\n",
+            format!("write \"command\": \"{OURS}\"\n"),
+        ),
+        (
+            "mine",
+            "no entry \"mine\" in: ~/.cursor/mcp.json, ~/.codeium/windsurf/mcp_config.json\n",
+            "test a server by its URL: mcp-remote client https://example.com/mcp\n".to_owned(),
+        ),
+    ] {
+        let shown = terminal.run(&["--entry", name]).await;
+        assert_shown(&shown, &[&format!("FAIL  host                  {expected}{BELOW}Tip: {tip}")]);
+        let codex = "info  host                  Codex, ~/.codex/config.toml: mentions mcp-remote, but mcp-remote client does not read this format\n";
+        assert_eq!(shown.stdout.contains(codex), name == "mine", "{}", shown.stdout);
+        assert_eq!(shown.code, Some(1));
+    }
+    // A file that cannot be read may have the entry.
+    write(&terminal.home.path().join(WINDSURF), "{");
+    let shown = terminal.run(&["--entry", "mine"]).await;
+    assert_shown(&shown, &["Windsurf, configuration file  the host cannot use it (exit code 1)\n"]);
+    assert!(!shown.stdout.contains("no entry"), "{}", shown.stdout);
+    assert_eq!((shown.code, shown.stdout.matches("FAIL  host").count()), (Some(1), 1), "{}", shown.stdout);
+}
+
+#[tokio::test]
+async fn variables_that_host_replaces_must_be_set() {
+    let server = Server::with(rich).await;
+    let terminal = Terminal::new();
+    let args = |value: &str| json!([server.url("/mcp"), "--header", value]);
+    file(
+        &terminal,
+        CURSOR,
+        json!({
+            "args": {"command": OURS, "args": args("Authorization:${env:AUTH}")},
+            "env": {"command": OURS, "args": args("Authorization:${A}"), "env": {"A": "${env:AUTH}"}},
+        }),
+    );
+    for (name, tip) in [
+        ("args", "write ${AUTH} instead of ${env:AUTH}, and \"AUTH\": \"…\" into \"env\"\n"),
+        ("env", "write the value into \"env\" instead of ${env:AUTH}\n"),
+    ] {
+        let shown = terminal.run(&["--entry", name]).await;
+        let text = format!("FAIL  arguments             \"{name}\" uses ${{env:AUTH}}, but AUTH is not set\n");
+        assert_shown(&shown, &[&format!("{text}{BELOW}Tip: {tip}"), "explain variable_not_set\n"]);
+        assert_eq!(shown.code, Some(2), "{}", shown.stdout);
+    }
+    let terminal = terminal.with("AUTH", "Bearer hush-terminal");
+    for name in ["args", "env"] {
+        let shown = terminal.run(&["--entry", name]).await;
+        assert_shown(
+            &shown,
+            &["warn  environment           this connection uses AUTH, which a host may not pass on\n"],
+        );
+        assert!(shown.code == Some(0) && !shown.stdout.contains("hush"), "{}", shown.stdout);
+    }
+    assert_eq!(server.asked("initialize")[0].header("authorization"), Some("Bearer hush-terminal"));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn entry_with_input_is_not_tested() {
+    let terminal = Terminal::new();
+    let entry = json!({"command": OURS, "args": ["https://a.example/mcp", "--header", "X-Key:${input:key}"]});
+    write(&terminal.home.path().join(VS_CODE), &json!({"servers": {"mine": entry}}).to_string());
+    for arguments in [&[][..], &["--entry", "mine"]] {
+        let shown = terminal.run(arguments).await;
+        assert_shown(
+            &shown,
+            &[
+                "warn  arguments             VS Code asks you for ${input:key}, so this entry cannot be tested here\n",
+                "\nwarn  VS Code, \"mine\"  not tested, because the host asks you for a value\n",
+            ],
+        );
+        assert_eq!(shown.code, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn slips_in_entry_are_named() {
+    let server = Server::with(rich).await;
+    let url = server.url("/mcp");
+    let terminal = Terminal::new();
+    file(&terminal, CURSOR, json!({"mine": {"command": OURS, "args": ["client", &url]}}));
+    let shown = terminal.run(&[]).await;
+    let text = "\"mine\": \"args\" begins with \"client\", which is for a terminal\n";
+    let tip = "Tip: remove \"client\", so that \"args\" begins with the server URL\n";
+    assert_shown(&shown, &[&format!("{text}{BELOW}{tip}"), "failed at host (exit code 1)\n"]);
+    assert_eq!((shown.code, server.requests().len()), (Some(1), 0));
+    let env = json!({"KEY": "your-key", "TOKEN": "<token>", "OTHER": "YOUR_API_KEY", "GOOD": "sk-1"});
+    file(&terminal, CURSOR, json!({"mine": {"command": OURS, "args": [&url], "disabled": true, "env": env}}));
+    for arguments in [&[][..], &["--entry", "mine"], &[&url]] {
+        let shown = terminal.run(arguments).await;
+        assert_shown(
+            &shown,
+            &["info  host                  Cursor, ~/.cursor/mcp.json, \"mine\": this entry is disabled in the host\n"],
+        );
+        for name in ["KEY", "TOKEN", "OTHER"] {
+            let text = format!(
+                "\"mine\": the value of {name} in \"env\" is still an example\n{BELOW}Tip: write your own value for {name} into \"env\"\n"
+            );
+            assert_shown(&shown, &[&text]);
+        }
+        assert!(shown.code == Some(0) && !shown.stdout.contains("GOOD"), "{}", shown.stdout);
+    }
 }
 
 #[tokio::test]

@@ -20,10 +20,17 @@ use crate::{
         Code, Report,
         catalogue::{ARGUMENTS_APART, LEAVE_OUT_NPX, MAKE_EXECUTABLE},
     },
+    text::is_key,
 };
 
 /// The name of this program, and of the npm package.
 pub(super) const NAME: &str = "mcp-remote";
+/// The name of the program for testing.
+const CLIENT: &str = "mcp-remote-client";
+/// How the name of this program begins, with typing errors.
+const SIMILAR: [&str; 2] = ["mcp-remot", "mcp_remote"];
+/// Commands that no host starts.
+const PERSON_COMMANDS: [&str; 6] = ["client", CLIENT, "finish", "login", "logout", "status"];
 /// Programs that start the npm package.
 const LAUNCHERS: [&str; 20] = [
     "npx",
@@ -68,6 +75,10 @@ pub(super) struct ServerEntry {
     variables: BTreeMap<String, String>,
     /// Whether its arguments are one text in the file, which no host takes apart.
     in_one: bool,
+    /// Whether that text is `command`.
+    is_whole_command: bool,
+    /// Whether the host does not start it.
+    is_disabled: bool,
 }
 
 impl ServerEntry {
@@ -96,12 +107,14 @@ impl ServerEntry {
             },
         };
         let of_command = variables(&entry["command"]); // Zed, until 2025
-        Some(Self { variables: if of_command.is_empty() { variables(entry) } else { of_command }, ..server })
+        let is_disabled = entry["disabled"] == true || entry["enabled"] == false; // opencode: enabled
+        let variables = if of_command.is_empty() { variables(entry) } else { of_command };
+        Some(Self { variables, is_disabled, ..server })
     }
 
     /// What was written as one is judged by its words; a path may have blanks, so a URL must be there.
     fn apart(command: String, arguments: Vec<String>) -> Self {
-        let variables = BTreeMap::new();
+        let (variables, is_disabled) = (BTreeMap::new(), false);
         let in_one = |text: &String| {
             let words = words(text);
             words.len() > 1 && (text.contains("://") || LAUNCHERS.contains(&stem(&words[0])))
@@ -111,11 +124,11 @@ impl ServerEntry {
             let mut all = words(&command);
             let command = all.remove(0);
             all.extend(arguments);
-            return Self { command, arguments: all, variables, in_one: true };
+            return Self { command, arguments: all, variables, in_one: true, is_whole_command: true, is_disabled };
         }
         let in_one = arguments.iter().any(begins);
         let arguments = if in_one { arguments.iter().flat_map(|text| words(text)).collect() } else { arguments };
-        Self { command, arguments, variables, in_one }
+        Self { command, arguments, variables, in_one, is_whole_command: false, is_disabled }
     }
 
     #[cfg(test)]
@@ -132,9 +145,15 @@ impl ServerEntry {
         &self.variables
     }
 
-    /// Whether each argument is one of the list.
-    pub(super) fn is_apart(&self) -> bool {
-        !self.in_one
+    /// Whether the arguments are those of a connection, each of them one of the list.
+    pub(super) fn can_connect(&self) -> bool {
+        !self.in_one && self.person_command().is_none()
+    }
+
+    /// The command for people that the arguments begin with.
+    fn person_command(&self) -> Option<&'static str> {
+        let first = self.own_arguments().first()?;
+        PERSON_COMMANDS.into_iter().find(|command| first == command)
     }
 
     fn started(&self) -> Started {
@@ -149,9 +168,38 @@ impl ServerEntry {
         }
     }
 
-    /// Whether the entry starts this program, or the npm package of the same name.
-    pub(super) fn is_ours(&self) -> bool {
-        self.started() != Started::Other
+    /// Whether the entry is meant to start this program, or the npm package of the same name.
+    pub(super) fn is_ours(&self, terminal: &Terminal) -> bool {
+        let name = stem(&self.command);
+        let is_similar = || SIMILAR.iter().any(|similar| name.starts_with(similar)) && self.has_no_program(terminal);
+        self.started() != Started::Other || name == CLIENT || is_similar()
+    }
+
+    /// Whether `command` does not name a program.
+    pub(super) fn has_no_program(&self, terminal: &Terminal) -> bool {
+        matches!(find(&self.command, terminal), Found::Missing | Found::Folder)
+    }
+
+    /// Whether the host starts the npm package.
+    pub(super) fn is_npm_package(&self) -> bool {
+        matches!(self.started(), Started::NpmPackage(_))
+    }
+
+    /// The program that starts the npm package.
+    fn launcher(&self) -> &str {
+        let words = std::iter::once(&self.command).chain(&self.arguments).map(|word| stem(word));
+        words.take_while(|word| *word != NAME).filter(|word| LAUNCHERS.contains(word)).last().unwrap_or("npx")
+    }
+
+    /// `command` and `args`, each as a member. A secret part of an argument is left out.
+    fn members(&self, terminal: &Terminal) -> String {
+        let is_program = self.started() == Started::Adapter && matches!(find(&self.command, terminal), Found::There);
+        let command = if is_program { member(&self.command) } else { command_line() };
+        let arguments = self.own_arguments();
+        let url = arguments.iter().find_map(|word| reqwest::Url::parse(word).ok().filter(|url| is_open(url)));
+        let url = Value::from(url.map_or_else(|| "SERVER-URL".to_owned(), |url| url.to_string()));
+        let more = if arguments.len() > 1 { ", …" } else { "" };
+        format!("{command}, \"args\": [{url}{more}]")
     }
 
     /// The arguments of mcp-remote itself.
@@ -163,7 +211,7 @@ impl ServerEntry {
     }
 
     /// Whether the entry is for this server.
-    fn is_for(&self, config: &Config) -> bool {
+    pub(super) fn is_for(&self, config: &Config) -> bool {
         let url = config.server.url();
         self.arguments.iter().any(|word| reqwest::Url::parse(word).is_ok_and(|word| word == *url))
     }
@@ -173,6 +221,12 @@ impl ServerEntry {
         let package = |word: &String| word.split('@').next() == Some(NAME);
         self.arguments.iter().take_while(|word| !word.contains("://")).any(|word| package(word) || word == "-y")
     }
+}
+
+/// Whether a URL has no part that may be secret.
+fn is_open(url: &reqwest::Url) -> bool {
+    let has_secret = url.query().is_some() || url.password().is_some() || !url.username().is_empty();
+    url.has_host() && !has_secret && !url.path().split('/').any(is_key)
 }
 
 /// The name of a program or a package, without folder, version and ending.
@@ -211,10 +265,36 @@ fn own_path() -> PathBuf {
 }
 
 /// The line to write into an entry.
-fn command_line() -> String {
-    let path = own_path().to_string_lossy().into_owned();
-    // As JSON, in which each backslash is doubled.
-    format!("\"command\": {}", Value::from(path))
+pub(super) fn command_line() -> String {
+    member(&own_path().to_string_lossy())
+}
+
+/// `command` as JSON, in which each backslash is doubled.
+fn member(command: &str) -> String {
+    format!("\"command\": {}", Value::from(command))
+}
+
+/// What else is to be known of an entry.
+pub(super) fn remarks(place: &str, entry: &ServerEntry) -> Vec<Finding> {
+    let mut remarks = Vec::new();
+    if entry.is_disabled {
+        let text = format!("{place}: this entry is disabled in the host");
+        remarks.push(Finding::info(DiagnosisStep::Host, text));
+    }
+    for (name, _) in entry.variables.iter().filter(|(_, value)| is_example(value)) {
+        let text = format!("{place}: the value of {name} in \"env\" is still an example");
+        remarks.push(Finding::warn(DiagnosisStep::Host, text, format!("write your own value for {name} into \"env\"")));
+    }
+    remarks
+}
+
+/// Whether a value was copied from a manual, to be replaced.
+fn is_example(value: &str) -> bool {
+    let lower = value.to_ascii_lowercase();
+    let has_brackets = value.split_once('<').is_some_and(|(_, rest)| rest.contains('>'));
+    let has_word =
+        ["your-", "your_", "your ", "changeme", "replace-me", "replace_me"].iter().any(|word| lower.contains(word));
+    has_brackets || has_word || lower.len() > 2 && lower.bytes().all(|byte| byte == b'x')
 }
 
 /// Judges an entry that starts this program. `given` are the settings and the arguments of this terminal, and the entry's
@@ -234,12 +314,30 @@ pub(super) fn judge(
     let with_line = |outcome, text: &str, tip: String| {
         Finding::new(DiagnosisStep::Host, outcome, format!("{place}: {text}")).with_exact_action(tip)
     };
+    if entry.is_whole_command {
+        let text = "\"command\" has the program and its arguments in one string";
+        let tip = format!("write {}", entry.members(terminal));
+        return with_line(outcome, text, tip).with_code(Code::BadEntry);
+    }
     if entry.in_one {
         return bad("all arguments are one string", Some(ARGUMENTS_APART));
     }
-    if let Started::NpmPackage(_) = entry.started() {
+    if entry.is_npm_package() {
         let tip = format!("write {} and begin \"args\" with the server URL", command_line());
-        return with_line(Outcome::Warn, "this entry still starts the npm package", tip);
+        if entry.has_no_program(terminal) {
+            let text = format!(
+                "this entry starts the npm package through {}, but no folder in PATH has {}",
+                entry.launcher(),
+                stem(command)
+            );
+            return with_line(outcome, &text, tip).with_code(Code::BadEntry);
+        }
+        let text = format!(
+            "this entry starts the npm package through {launcher}, not this program. \
+             The checks below say nothing about {launcher}",
+            launcher = entry.launcher()
+        );
+        return with_line(Outcome::Warn, &text, tip);
     }
     if command.contains(char::is_control) {
         let text = "\"command\" has a control character: JSON takes a single backslash for an escape";
@@ -249,14 +347,22 @@ pub(super) fn judge(
         let text = "\"command\" begins with ~, which hosts do not replace with the home folder";
         return with_line(outcome, text, format!("write {}", command_line())).with_code(Code::BadEntry);
     }
-    let is_bare = command == NAME;
+    if stem(command) == CLIENT {
+        let text = format!("\"command\" names {command}, which is the program for testing");
+        return with_line(outcome, &text, format!("write {}", command_line())).with_code(Code::BadEntry);
+    }
+    let is_bare = Path::new(command).components().count() == 1;
     match find(command, terminal) {
         Found::Missing if is_bare => {
-            let text = "\"command\" is mcp-remote without a path, and no folder in PATH has it";
-            return with_line(outcome, text, format!("write {}", command_line())).with_code(Code::BadEntry);
+            let text = format!("\"command\" is {command} without a path, and no folder in PATH has it");
+            return with_line(outcome, &text, format!("write {}", command_line())).with_code(Code::BadEntry);
         }
         Found::Missing => {
             let text = format!("\"command\" names {command}, which does not exist");
+            return with_line(outcome, &text, format!("write {}", command_line())).with_code(Code::BadEntry);
+        }
+        Found::Folder => {
+            let text = format!("\"command\" names {command}, which is a folder");
             return with_line(outcome, &text, format!("write {}", command_line())).with_code(Code::BadEntry);
         }
         // Without its name in the tip, which may be anything.
@@ -269,6 +375,11 @@ pub(super) fn judge(
             return with_line(Outcome::Warn, &text, format!("write {}", command_line()));
         }
         Found::There => {}
+    }
+    if let Some(first) = entry.person_command() {
+        let text = format!("\"args\" begins with {first:?}, which is for a terminal");
+        let tip = format!("remove {first:?}, so that \"args\" begins with the server URL");
+        return with_line(outcome, &text, tip).with_code(Code::BadEntry);
     }
     if entry.has_arguments_of_npx() {
         return bad("\"args\" still has the arguments of npx, which mcp-remote does not take", Some(LEAVE_OUT_NPX));
@@ -293,7 +404,7 @@ pub(super) fn judge(
     // Only a name that no shell reads otherwise is text to copy.
     let is_plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     let name = if is_plain(name) { name } else { "NAME" };
-    let tip = format!("test the entry itself: mcp-remote-client --entry {name}");
+    let tip = format!("test the entry itself: mcp-remote client --entry {name}");
     Finding::warn(DiagnosisStep::Host, text, tip)
 }
 
@@ -302,6 +413,7 @@ enum Found {
     /// Only in a folder of this terminal's `PATH`.
     ByPath,
     NotExecutable,
+    Folder,
     Missing,
 }
 
@@ -311,6 +423,7 @@ fn find(command: &str, terminal: &Terminal) -> Found {
         return match (path.is_file(), is_executable(path)) {
             (true, true) => Found::There,
             (true, false) => Found::NotExecutable,
+            (false, _) if path.is_dir() => Found::Folder,
             (false, _) => Found::Missing,
         };
     }

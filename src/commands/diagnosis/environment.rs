@@ -31,11 +31,11 @@ use crate::{
 pub(super) async fn check(
     config: &Config,
     terminal: &Terminal,
-    entry: Option<Finding>,
+    entry: Option<Vec<Finding>>,
     printer: &mut Printer<'_>,
 ) -> io::Result<()> {
     for remark in &config.remarks {
-        printer.print(Finding::new(DiagnosisStep::Settings, Outcome::Warn, remark))?;
+        printer.print(Finding::new(DiagnosisStep::Arguments, Outcome::Warn, remark))?;
     }
     for borrowed in &terminal.borrowed {
         let text = format!("this connection uses {}, which a host may not pass on", borrowed.name);
@@ -45,7 +45,7 @@ pub(super) async fn check(
         printer.print(Finding::ok(DiagnosisStep::Environment, "no variable is used that a host may not pass on"))?;
     }
     match entry {
-        Some(entry) => printer.print(entry)?,
+        Some(entry) => entry.into_iter().try_for_each(|finding| printer.print(finding))?,
         None => super::hosts::check(config, terminal, printer)?,
     }
     if config.headers.contains_key(reqwest::header::AUTHORIZATION) {

@@ -52,9 +52,17 @@ impl Seen {
     /// Why the server was asked with `initialize`.
     fn not_discovered(&self) -> Vec<String> {
         let Some(refused) = &self.not_discovered else { return Vec::new() };
-        let why = refused.why.as_deref().unwrap_or("not sent");
-        let why = format!("server/discover: {}", one_line(why.as_bytes()));
-        std::iter::once(why).chain(refused.known.as_ref().map(remembered)).collect()
+        match (&refused.why, &refused.known) {
+            (Some(why), known) => {
+                let why = format!("server/discover: {}", one_line(why.as_bytes()));
+                std::iter::once(why).chain(known.as_ref().map(remembered)).collect()
+            }
+            (None, Some(known)) => {
+                let learned = learned(known);
+                vec![format!("server/discover was not sent, because the server is remembered ({learned})")]
+            }
+            (None, None) => vec!["server/discover was not sent".to_owned()],
+        }
     }
 }
 
@@ -75,8 +83,8 @@ pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, seen: &Seen) -> (V
             };
             let mut lines = vec![Finding::ok(DiagnosisStep::Transport, format!("{} ({why})", name(*transport)))];
             if *era == Era::Legacy {
-                let text = "MCP 2025-11-25 or earlier: the server accepted initialize";
-                lines.push(Finding::ok(DiagnosisStep::Era, text).with_below(seen.not_discovered()));
+                let text = "2025-11-25 or earlier: the server accepted initialize";
+                lines.push(Finding::ok(DiagnosisStep::Protocol, text).with_details(seen.not_discovered()));
             }
             (lines, Some(DiagnosisStep::Handshake))
         }
@@ -84,9 +92,9 @@ pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, seen: &Seen) -> (V
         Fact::NotDiscovered(_) => (Vec::new(), None),
         Fact::Discovered { refuses_initialize, known } => {
             let only = if *refuses_initialize { " only" } else { "" };
-            let text = format!("MCP 2026-07-28{only}: the server answered server/discover");
-            let below = known.iter().map(|known| remembered(known)).collect();
-            (vec![Finding::ok(DiagnosisStep::Era, text).with_below(below)], Some(DiagnosisStep::Handshake))
+            let text = format!("2026-07-28{only}: the server answered server/discover");
+            let details = known.iter().map(|known| remembered(known)).collect();
+            (vec![Finding::ok(DiagnosisStep::Protocol, text).with_details(details)], Some(DiagnosisStep::Handshake))
         }
         Fact::Challenged { status, challenge } => (
             vec![Finding::info(DiagnosisStep::Challenge, of_challenge(*status, challenge))],
@@ -99,10 +107,15 @@ pub(super) fn lines(fact: &Fact, strategy: TransportStrategy, seen: &Seen) -> (V
 /// Says what was known of the server's era before.
 fn remembered(known: &KnownEra) -> String {
     let era = match known.era {
-        _ if known.refuses_initialize => "MCP 2026-07-28 only",
-        Era::Modern => "MCP 2026-07-28",
-        Era::Legacy => "MCP 2025-11-25 or earlier",
+        _ if known.refuses_initialize => "2026-07-28 only",
+        Era::Modern => "2026-07-28",
+        Era::Legacy => "2025-11-25 or earlier",
     };
+    format!("remembered before: {era} ({})", learned(known))
+}
+
+/// Says when, and from what.
+fn learned(known: &KnownEra) -> String {
     let minutes = known.age().as_secs() / 60;
     let age = match minutes {
         0 => "just now".to_owned(),
@@ -110,7 +123,8 @@ fn remembered(known: &KnownEra) -> String {
         120..2880 => format!("{} h ago", minutes / 60),
         _ => format!("{} days ago", minutes / (24 * 60)),
     };
-    format!("remembered: {era}, learned {age} ({})", one_line(known.evidence.as_bytes()))
+    let evidence = one_line(known.evidence.as_bytes());
+    format!("learned {age}: {}", evidence.strip_prefix("server/discover: ").unwrap_or(&evidence))
 }
 
 fn of_authorization(fact: &AuthorizationFact) -> (Vec<Finding>, Option<DiagnosisStep>) {

@@ -1,4 +1,4 @@
-//! The settings files of hosts: where they are, what is wrong with them, and the servers in them.
+//! The configuration files of hosts: where they are, what is wrong with them, and the servers in them.
 //!
 //! The files and their shapes are those of Claude Desktop, Claude Code, Cursor, Windsurf, VS Code, Zed, Gemini CLI, opencode,
 //! Cline and Copilot CLI. Codex (TOML) and goose (YAML) are only searched for the name of this program.
@@ -19,10 +19,11 @@ use jsonc_parser::{
     errors::{ParseError, ParseErrorKind},
     parse_to_ast,
 };
+use reqwest::Url;
 use serde_json::{Map, Value};
 
 use super::{
-    entries::{NAME, ServerEntry, judge},
+    entries::{NAME, ServerEntry, command_line, judge, remarks},
     printer::{DiagnosisStep, Finding, Outcome, Printer},
 };
 use crate::{cli::Terminal, config::Config, report::Code, text};
@@ -31,6 +32,8 @@ use crate::{cli::Terminal, config::Config, report::Code, text};
 const LARGEST: u64 = 64 * 1024 * 1024;
 /// Members of a file that are named where the servers are not.
 const MOST_NAMES: usize = 5;
+/// Members with which a host connects by itself.
+const URL_MEMBERS: [&str; 4] = ["url", "serverUrl", "httpUrl", "uri"];
 
 /// What a host reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,17 +109,50 @@ impl Entry {
 /// What the settings files of all hosts have.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
-    /// What is wrong with a file, or to be known of it, with the host's name.
-    pub(super) findings: Vec<(&'static str, Finding)>,
+    /// What is wrong with a file, or to be known of it.
+    pub(super) findings: Vec<FileFinding>,
     /// Every server that a host starts as a program, this one or another.
     pub(super) entries: Vec<Entry>,
+    /// Every server that a host does not start as a program.
+    pub(super) others: Vec<OtherEntry>,
     /// The files that were read.
     pub(super) files: Vec<PathBuf>,
 }
 
+/// What is wrong with a file, or to be known of it.
+#[derive(Debug)]
+pub(super) struct FileFinding {
+    /// The host's name for people.
+    pub(super) host: &'static str,
+    pub(super) finding: Finding,
+    /// Whether this program does not know the servers in the file.
+    pub(super) kind: FileKind,
+}
+
+/// Whether the servers in a file are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FileKind {
+    /// They are, or there are none.
+    Known,
+    /// The file cannot be read.
+    Unreadable,
+    /// It mentions this program, in a format that this program does not read.
+    Foreign,
+}
+
+/// An entry without a program.
+#[derive(Debug)]
+pub(super) struct OtherEntry {
+    pub(super) name: String,
+    /// What is there instead.
+    pub(super) text: String,
+    /// What to write.
+    pub(super) tip: String,
+}
+
 impl Settings {
-    /// Reads the files of all hosts.
-    pub(super) fn read(terminal: &Terminal) -> Self {
+    /// Reads the files of all hosts. If only one `url` matters, a file without it does not fail.
+    pub(super) fn read(terminal: &Terminal, url: Option<&Url>) -> Self {
         let mut settings = Self::default();
         for (host, file) in files(terminal) {
             let text = match read(&file) {
@@ -126,31 +162,35 @@ impl Settings {
                 }
                 Err(error) => {
                     let text = format!("cannot read this file: {}", text::chain(&error));
-                    settings.add(host, &file, Outcome::Info, &text, None);
+                    settings.add(host, &file, Outcome::Info, &text, None, FileKind::Unreadable);
                     continue;
                 }
             };
-            settings.take(host, &file, &text);
-            settings.files.push(file);
+            settings.take(host, &file, &text, url);
+            if host.syntax != Syntax::Other {
+                settings.files.push(file);
+            }
         }
         settings
     }
 
-    fn add(&mut self, host: Host, file: &Path, outcome: Outcome, text: &str, tip: Option<String>) {
+    fn add(&mut self, host: Host, file: &Path, outcome: Outcome, text: &str, tip: Option<String>, kind: FileKind) {
         let text = format!("{}, {}: {text}", host.name, file.display());
         let finding = Finding::new(DiagnosisStep::Host, outcome, text).with_action(tip);
-        let finding = if outcome == Outcome::Fail { finding.with_code(Code::BadEntry) } else { finding };
-        self.findings.push((host.name, finding));
+        let is_bad = matches!(outcome, Outcome::Fail | Outcome::Warn);
+        let finding = if is_bad { finding.with_code(Code::BadEntry) } else { finding };
+        self.findings.push(FileFinding { host: host.name, finding, kind });
     }
 
-    fn take(&mut self, host: Host, file: &Path, text: &str) {
+    fn take(&mut self, host: Host, file: &Path, text: &str, url: Option<&Url>) {
+        let bad = if url.is_none_or(|url| names(text, url)) { Outcome::Fail } else { Outcome::Warn };
         // A file of settings and history may speak of this program without starting it.
         let is_concerned = text.contains(NAME) || host.is_only_servers && text.contains("\"command\"");
         if host.syntax == Syntax::Other {
             if is_concerned {
-                let tip = "give the server URL and the flags of the entry: mcp-remote-client URL".to_owned();
-                let text = "mentions mcp-remote, but mcp-remote-client does not read this format";
-                self.add(host, file, Outcome::Info, text, Some(tip));
+                let tip = "give the server URL and the flags of the entry: mcp-remote client URL".to_owned();
+                let text = "mentions mcp-remote, but mcp-remote client does not read this format";
+                self.add(host, file, Outcome::Info, text, Some(tip), FileKind::Foreign);
             }
             return;
         }
@@ -161,43 +201,76 @@ impl Settings {
             Err(_) if text.trim().is_empty() => return,
             Err(Invalid { line, column, reason, tip }) => {
                 let text = format!("line {line}, column {column}: {reason}");
-                return self.add(host, file, Outcome::Fail, &text, Some(tip));
+                return self.add(host, file, bad, &text, Some(tip), FileKind::Unreadable);
             }
         };
         let servers = entries(&value, host.key);
         match servers {
-            Some(servers) => self.entries.extend(servers.into_iter().map(|(entry, server)| Entry {
-                host: host.name,
-                file: file.to_owned(),
-                name: entry,
-                server,
-            })),
+            Some(servers) => {
+                for (name, entry) in servers {
+                    match ServerEntry::of(entry) {
+                        Some(server) => {
+                            self.entries.push(Entry { host: host.name, file: file.to_owned(), name, server })
+                        }
+                        None => self.others.push(OtherEntry::of(host, file, name, entry)),
+                    }
+                }
+            }
             None if is_concerned && host.name != CLAUDE_CODE.name => {
                 let text = format!("has no {:?} object. In its place is {}", host.key, instead(&value, host.key));
                 let tip = format!(r#"put the servers into {{"{}": {{"NAME": {{"command": …}}}}}}"#, host.key);
-                self.add(host, file, Outcome::Fail, &text, Some(tip));
+                self.add(host, file, bad, &text, Some(tip), FileKind::Unreadable);
             }
             None if host.is_only_servers => {
                 let text = format!("has no {:?} object, so it has no servers", host.key);
-                self.add(host, file, Outcome::Info, &text, None);
+                self.add(host, file, Outcome::Info, &text, None, FileKind::Known);
             }
             None => {}
         }
     }
 }
 
+impl OtherEntry {
+    fn of(host: Host, file: &Path, name: String, entry: &Value) -> Self {
+        let place = format!("{}, {}, {name:?}", host.name, file.display());
+        if let Some(url) = URL_MEMBERS.iter().find(|member| entry[**member].is_string()) {
+            let text = format!("{place} has {url:?}, so the host connects by itself, without mcp-remote");
+            let tip = format!("to use mcp-remote, replace {url:?} with {}, \"args\": [\"SERVER-URL\"]", command_line());
+            return Self { name, text, tip };
+        }
+        let members = entry.as_object().into_iter().flat_map(Map::keys).take(MOST_NAMES);
+        let members: Vec<_> = members.map(|member| format!("{member:?}")).collect();
+        let members = if members.is_empty() { String::new() } else { format!(" (it has {})", members.join(", ")) };
+        let text = format!("{place} has no \"command\"{members}");
+        Self { name, text, tip: format!("write {}", command_line()) }
+    }
+}
+
+/// Whether a text has this URL, and not only a longer one.
+fn names(text: &str, url: &Url) -> bool {
+    let url = url.as_str().trim_end_matches('/');
+    let ends = |rest: &str| {
+        let rest = rest.strip_prefix('/').unwrap_or(rest);
+        !rest.starts_with(|next: char| next.is_ascii_alphanumeric() || "/?#-._~%&=:@+".contains(next))
+    };
+    text.match_indices(url).any(|(at, _)| ends(&text[at + url.len()..]))
+}
+
 /// Prints what is wrong with the settings of hosts, and with every entry that starts this program.
 pub(super) fn check(config: &Config, terminal: &Terminal, printer: &mut Printer<'_>) -> io::Result<()> {
-    let Settings { findings, entries, .. } = Settings::read(terminal);
+    let Settings { findings, entries, .. } = Settings::read(terminal, Some(config.server.url()));
     let mut is_mentioned = false;
-    for (_, finding) in findings {
+    for FileFinding { finding, .. } in findings {
         is_mentioned |= finding.outcome() != Outcome::Info;
         printer.print(finding)?;
     }
-    for entry in entries.iter().filter(|entry| entry.server.is_ours()) {
+    for entry in entries.iter().filter(|entry| entry.server.is_ours(terminal)) {
         is_mentioned = true;
         let arguments = terminal.arguments.expose();
         printer.print(judge(&entry.place(), &entry.server, Some((config, arguments, &entry.name)), terminal))?;
+        if entry.server.is_for(config) {
+            remarks(&entry.place(), &entry.server).into_iter().try_for_each(|remark| printer.print(remark))?;
+        }
     }
     if !is_mentioned {
         printer.print(Finding::skip(DiagnosisStep::Host, "no entry of a host starts mcp-remote"))?;
@@ -406,7 +479,7 @@ fn instead(value: &Value, key: &str) -> String {
 }
 
 /// Everything below the key under which a host lists servers; `None` if there is no such object.
-fn entries(settings: &Value, key: &str) -> Option<Vec<(String, ServerEntry)>> {
+fn entries<'a>(settings: &'a Value, key: &str) -> Option<Vec<(String, &'a Value)>> {
     let all = settings.as_object()?;
     // Claude Code keeps a list for each project.
     let projects = all.get("projects").and_then(Value::as_object).into_iter().flat_map(Map::values);
@@ -415,13 +488,23 @@ fn entries(settings: &Value, key: &str) -> Option<Vec<(String, ServerEntry)>> {
     if lists.is_empty() {
         return None;
     }
-    let servers = lists.into_iter().flatten();
-    Some(servers.filter_map(|(name, entry)| Some((name.clone(), ServerEntry::of(entry)?))).collect())
+    Some(lists.into_iter().flatten().map(|(name, entry)| (name.clone(), entry)).collect())
+}
+
+/// Whether a host replaces `${env:NAME}`.
+fn has_variables(host: &str) -> bool {
+    [VS_CODE.name, CURSOR.name, WINDSURF.name].iter().any(|name| host.starts_with(name))
+}
+
+/// Returns the names in `${env:NAME}`, where a host replaces that.
+pub(super) fn variables_of_host<'a>(host: &str, text: &'a str) -> impl Iterator<Item = &'a str> {
+    let parts = text.split("${env:").skip(if has_variables(host) { 1 } else { usize::MAX });
+    parts.filter_map(|part| Some(part.split_once('}')?.0))
 }
 
 /// Replaces `${env:NAME}` where a host does that.
 pub(super) fn expanded(host: &str, text: &str, environment: &dyn Fn(&str) -> Option<String>) -> String {
-    let replaces = [VS_CODE.name, CURSOR.name, WINDSURF.name].iter().any(|name| host.starts_with(name));
+    let replaces = has_variables(host);
     let mut parts = text.split("${env:");
     let mut whole = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -496,9 +579,10 @@ mod tests {
             ("mcp", r#"{"mcp":{"n":{"type":"local","command":["c","a"]}}}"#),
             ("mcpServers", r#"{"projects":{"/p":{"mcpServers":{"n":{"command":"c","args":["a"]}}}}}"#),
         ] {
-            let settings = serde_json::from_str(settings).unwrap();
+            let settings: Value = serde_json::from_str(settings).unwrap();
             let found = entries(&settings, key).unwrap();
             let [(name, server)] = &found[..] else { panic!("{settings}: {found:?}") };
+            let server = ServerEntry::of(server).unwrap();
             let words = (name.as_str(), server.command(), server.arguments());
             assert_eq!(words, ("n", "c", &["a".to_owned()][..]), "{settings}");
             assert!(entries(&settings, "other").is_none());

@@ -169,13 +169,13 @@ impl<'a> Diagnosis<'a> {
 
     fn header(&mut self) -> io::Result<()> {
         let url = shown(self.config);
-        self.printer.note(&format!("mcp-remote-client {}: {url}", env!("CARGO_PKG_VERSION")))?;
+        self.printer.note(&format!("mcp-remote client {}: {url}", env!("CARGO_PKG_VERSION")))?;
         self.printer.note("")
     }
 
     /// All steps. `entry` is what was found of the host's entry that is diagnosed; without it the entries of all hosts are
     /// checked.
-    async fn everything(&mut self, options: &ClientOptions, entry: Option<Finding>) -> anyhow::Result<Inventory> {
+    async fn everything(&mut self, options: &ClientOptions, entry: Option<Vec<Finding>>) -> anyhow::Result<Inventory> {
         environment::check(self.config, &options.terminal, entry, &mut self.printer).await?;
         let way = reachability::check(self.config, &mut self.printer).await?;
         self.held.extend(way.certificate);

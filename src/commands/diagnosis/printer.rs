@@ -35,7 +35,7 @@ const WIDTH: usize = 20;
 /// A step of the way to what a server has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DiagnosisStep {
-    Settings,
+    Arguments,
     Environment,
     Host,
     Store,
@@ -46,7 +46,7 @@ pub(super) enum DiagnosisStep {
     Tcp,
     Tls,
     Transport,
-    Era,
+    Protocol,
     Challenge,
     Resource,
     AuthorizationServer,
@@ -65,7 +65,7 @@ pub(super) enum DiagnosisStep {
 impl DiagnosisStep {
     pub(super) const fn name(self) -> &'static str {
         match self {
-            Self::Settings => "settings",
+            Self::Arguments => "arguments",
             Self::Environment => "environment",
             Self::Host => "host",
             Self::Store => "store",
@@ -76,7 +76,7 @@ impl DiagnosisStep {
             Self::Tcp => "tcp",
             Self::Tls => "tls",
             Self::Transport => "transport",
-            Self::Era => "era",
+            Self::Protocol => "protocol",
             Self::Challenge => "challenge",
             Self::Resource => "resource",
             Self::AuthorizationServer => "authorization-server",
@@ -155,6 +155,9 @@ pub(super) struct Finding {
     /// The action has text to copy, in which the home folder keeps its name.
     #[serde(skip)]
     is_exact: bool,
+    /// How it is known: only shown with `--verbose`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    details: Vec<String>,
     /// What only the person at this terminal is to see: a URL to open.
     #[serde(skip)]
     below: Vec<String>,
@@ -170,6 +173,7 @@ impl Finding {
             action: None,
             ms: None,
             is_exact: false,
+            details: Vec::new(),
             below: Vec::new(),
         }
     }
@@ -218,6 +222,10 @@ impl Finding {
         Self { below, ..self }
     }
 
+    pub(super) fn with_details(self, details: Vec<String>) -> Self {
+        Self { details, ..self }
+    }
+
     pub(super) fn outcome(&self) -> Outcome {
         self.outcome
     }
@@ -258,6 +266,7 @@ impl<'a> Printer<'a> {
             true => self.redactor.without_secrets(plain(&action)),
             false => self.redactor.clean(&action),
         });
+        line.details.iter_mut().for_each(|detail| *detail = self.redactor.clean(detail));
         let is_urgent = matches!(line.outcome, Outcome::Warn | Outcome::Fail)
             || line.step == DiagnosisStep::SignIn && !line.below.is_empty();
         let is_shown = self.style.is_verbose || line.outcome != Outcome::Skip;
@@ -265,6 +274,9 @@ impl<'a> Printer<'a> {
             let time = line.ms.map(|ms| format!(" ({ms} ms)")).unwrap_or_default();
             let (outcome, step) = (line.outcome.column(self.style.has_colors), line.step.name());
             writeln!(self.out, "{outcome}  {step:WIDTH$}  {}{time}", line.text)?;
+            for detail in line.details.iter().filter(|_| self.style.is_verbose) {
+                writeln!(self.out, "      {:WIDTH$}  {detail}", "")?;
+            }
             for text in &line.below {
                 // A URL to open has to be whole; only this user sees it.
                 let text = if line.step == DiagnosisStep::SignIn { plain(text) } else { self.redactor.clean(text) };
