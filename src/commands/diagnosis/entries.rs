@@ -196,7 +196,7 @@ impl ServerEntry {
         let is_program = self.started() == Started::Adapter && matches!(find(&self.command, terminal), Found::There);
         let command = if is_program { member(&self.command) } else { command_line() };
         let arguments = self.own_arguments();
-        let url = arguments.iter().find_map(|word| reqwest::Url::parse(word).ok().filter(|url| is_open(url)));
+        let url = arguments.iter().find_map(|word| reqwest::Url::parse(word).ok().filter(is_open));
         let url = Value::from(url.map_or_else(|| "SERVER-URL".to_owned(), |url| url.to_string()));
         let more = if arguments.len() > 1 { ", …" } else { "" };
         format!("{command}, \"args\": [{url}{more}]")
