@@ -15,7 +15,7 @@
 //! | [`commands`], [`refusal`] | `login`, `logout`, `status`, `finish`, `mcp-remote-client`; a refused command line |
 //! | [`compose`] | builds network, authorizer, remote end and loop from the settings, for every command |
 //! | [`cli`] | flags and environment become settings |
-//! | [`help`] | the manual: a page for each topic and each failure code, laid out for a terminal |
+//! | [`help`] | the manual: a page for each topic and each error code, laid out for a terminal |
 //! | [`forward`] | the loop: a closed event enum, one file for each state of the connection, actions out |
 //! | [`remote`] | the connection to the server: what all transports share, each transport, the HTTP client |
 //! | [`observer`] | what `mcp-remote-client` hears of a connection and a host does not |

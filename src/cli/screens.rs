@@ -38,7 +38,8 @@ Commands:
   explain  Explain an error code";
 const ADAPTER_AFTER: &str = "Type 'mcp-remote --help' for all flags, 'mcp-remote COMMAND --help' for more.";
 const ADAPTER_AFTER_LONG: &str = "\
-Type 'mcp-remote COMMAND --help' for the flags of a command, and 'mcp-remote help' for the list of topics.";
+Type 'mcp-remote COMMAND --help' for the flags of a command, and 'mcp-remote help' for the list of topics.
+'mcp-remote completions SHELL' prints a completion script, and 'mcp-remote man' the manual page.";
 
 const CLIENT: &str = "\
 Examples:
