@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{ArgMatches, parser::ValueSource};
 
 use super::{
-    ClientAction, ClientArgs, Environment, Output, Terminal, Verb, misplaced_action, mistakes::Mistake,
+    ClientAction, ClientArgs, Environment, Output, Terminal, Verb, actions::without_server, mistakes::Mistake,
     settings::store_folder,
 };
 use crate::logging::LogMode;
@@ -45,7 +45,7 @@ pub(super) fn entry_options(
 ) -> Result<EntryOptions, Mistake> {
     let ClientArgs { args, entry: name, json, verbose, action } = client;
     if name.is_none() && action.is_some() {
-        return Err(misplaced_action());
+        return Err(without_server(arguments));
     }
     let command = Verb::Client.command();
     let is_given = |arg: &&clap::Arg| matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);

@@ -123,12 +123,18 @@ pub(super) fn no_command(verb: Verb, arguments: &[OsString]) -> Option<Mistake> 
             _ => return None,
         },
     };
-    // clap's measure alone takes `localhost` for `logout`.
-    let near = nearest.len().abs_diff(word.len()) <= 2;
+    // clap's measure alone takes `localhost` for `logout`, and `example` for `explain`.
+    let near = different_letters(&nearest, word) <= 2;
     let (name, meant) = Verb::NAMED.into_iter().find(|(name, _)| near && *name == nearest)?;
     let command = if name == "mcp-remote-client" { name } else { meant.name() };
     // The word is not shown, because it may be a piece of a header that a host has cut.
     Some(Mistake::new(NEITHER, format!("a similar command exists: '{command}'")))
+}
+
+/// Returns how many letters only one of two words has. Two letters in the wrong order count nothing.
+fn different_letters(one: &str, other: &str) -> usize {
+    let count = |word: &str, letter| word.bytes().filter(|byte| *byte == letter).count();
+    (0..=u8::MAX).map(|letter| count(one, letter).abs_diff(count(other, letter))).sum()
 }
 
 fn word_of_other_programs(word: &str) -> Option<Mistake> {
@@ -161,20 +167,75 @@ fn mangled(arguments: &[OsString]) -> Option<Mangled> {
 /// Returns what is wrong with a text that cannot be a server URL. The text is not shown as it is, because it may hold a
 /// secret.
 pub(super) fn no_url(text: &str) -> Option<Mistake> {
-    if text.contains(char::is_whitespace) {
+    let trimmed = text.trim();
+    if trimmed.len() != text.len() && !trimmed.is_empty() && !trimmed.contains(char::is_whitespace) {
+        let place = if text.starts_with(char::is_whitespace) { "begins" } else { "ends" };
+        Some(Mistake::new(format!("the server URL {place} with a space"), "remove it"))
+    } else if text.contains(char::is_whitespace) {
         Some(Mistake::mangled("the server URL contains a space"))
     } else if text.starts_with(['"', '\'']) || text.ends_with(['"', '\'']) {
         Some(Mistake::mangled("the server URL has quotes around it"))
+    } else if text.starts_with('<') || text.ends_with('>') {
+        Some(Mistake::new("the server URL has < and > around it", "remove < and >"))
     } else if Verb::NAMED.iter().any(|(name, _)| *name == text) {
         Some(command_late(text))
+    } else if let Some(url) = with_one_slash(text) {
+        let tip = format!("did you mean {}?", text::url(&url));
+        Some(Mistake::new("the server URL has one slash after the scheme, and needs two", tip))
     } else if text.contains("://") || text.starts_with('{') {
         None
     } else if let Some(url) = with_scheme(text) {
-        Some(Mistake::new("the server URL has no scheme", format!("did you mean {}", text::url(&url))))
+        Some(Mistake::new("the server URL has no scheme", format!("did you mean {}?", text::url(&url))))
     } else {
         let tip = "begin the server URL with https://, or see the commands: mcp-remote -h";
         Some(word_of_other_programs(text).unwrap_or_else(|| Mistake::new(NEITHER, tip)))
     }
+}
+
+/// Returns the URL that is meant by `http:/example.com`.
+fn with_one_slash(text: &str) -> Option<Url> {
+    let (scheme, rest) = text.split_once(":/").filter(|(scheme, _)| ["http", "https"].contains(scheme))?;
+    if rest.starts_with('/') { None } else { Url::parse(&format!("{scheme}://{rest}")).ok() }
+}
+
+/// Returns whether a word is too short and too plain for a secret.
+pub(super) fn is_plain_word(word: &str) -> bool {
+    const LONGEST: usize = 30;
+    (1..=LONGEST).contains(&word.len())
+        && !text::is_key(word)
+        && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || [b'-', b'_'].contains(&byte))
+}
+
+/// Returns whether a word can be shown that stands where a server URL must be. What follows the value of a flag may be the
+/// rest of a header that a host has cut.
+fn is_shown(word: &str, arguments: &[OsString]) -> bool {
+    let before = match arguments.iter().position(|argument| argument == word) {
+        Some(0) => return is_plain_word(word),
+        Some(at) => arguments[at - 1].to_string_lossy(),
+        None => return false,
+    };
+    before.starts_with("--") && !before.contains(['=', ':', ' ']) && is_plain_word(word)
+}
+
+/// Returns what is wrong if a command that the user types has a word instead of a server URL.
+pub(super) fn no_server(verb: Verb, word: &str, arguments: &[OsString]) -> Option<Mistake> {
+    let is_other = Verb::NAMED.iter().any(|(name, _)| *name == word) || suggestions::for_word(word).is_some();
+    if verb == Verb::Forward || is_other || !is_shown(word, arguments) || with_scheme(word).is_some() {
+        return None;
+    }
+    let tip = match verb {
+        Verb::Client => format!("to test the entry \"{word}\": mcp-remote client --entry {word}"),
+        _ => format!("begin the server URL with https://: {} https://example.com/mcp", verb.name()),
+    };
+    Some(Mistake::new(format!("'{word}' is not a server URL"), tip))
+}
+
+/// Returns what is wrong if a long flag has one dash only.
+pub(super) fn one_dash(verb: Verb, arguments: &[OsString]) -> Option<Mistake> {
+    let command = verb.command();
+    let mut names = arguments.iter().filter_map(|word| word.to_str()?.strip_prefix('-')?.split('=').next());
+    let name = names.find(|name| command.get_arguments().any(|flag| flag.get_long() == Some(name)))?;
+    Some(Mistake::new(format!("unexpected argument '-{name}' found"), format!("write two dashes: --{name}")))
 }
 
 /// Returns the URL that is meant by a text without a scheme: a host that can be one, perhaps a port and a path.
@@ -187,7 +248,8 @@ fn with_scheme(text: &str) -> Option<Url> {
     let is_public = host.rsplit_once('.').is_some_and(|(name, last)| {
         !name.is_empty() && (2..=24).contains(&last.len()) && last.bytes().all(|byte| byte.is_ascii_alphabetic())
     });
-    let is_address = host.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok();
+    // The URL standard reads a number as an IPv4 address.
+    let is_address = host.starts_with('[') || text.contains('.') && host.parse::<std::net::Ipv4Addr>().is_ok();
     if !(is_local || is_public || is_address || url.port().is_some()) {
         return None;
     }
@@ -214,7 +276,8 @@ pub(super) fn mistake(error: &clap::Error, verb: Verb, arguments: &[OsString]) -
     let value = context(ContextKind::InvalidValue).unwrap_or_default();
     let found = match error.kind() {
         ErrorKind::UnknownArgument if argument.starts_with('-') => {
-            unknown_flag(&argument, verb, context(ContextKind::SuggestedArg))
+            let nearest = context(ContextKind::SuggestedArg);
+            one_dash(verb, arguments).unwrap_or_else(|| unknown_flag(&argument, verb, nearest))
         }
         // Not shown: the redirect holds the authorization code.
         ErrorKind::UnknownArgument if verb == Verb::Finish => Mistake::new(
@@ -301,6 +364,15 @@ fn unknown_flag(argument: &str, verb: Verb, nearest: Option<String>) -> Mistake 
     if argument == "-y" {
         return Mistake::new(format!("{sentence}: it belongs to npx"), LEAVE_OUT_NPX);
     }
+    if argument == "--entry" {
+        return Mistake::new(
+            sentence,
+            match verb {
+                Verb::Forward => "test the entry: mcp-remote client --entry NAME",
+                _ => "this command does not read entries: copy the server URL and the flags of the entry",
+            },
+        );
+    }
     if let Some((reason, tip)) = suggestions::for_flag(argument, verb == Verb::Client) {
         return Mistake::new(sentence + reason, tip);
     }
@@ -315,6 +387,8 @@ fn no_port(value: &str, verb: Verb, arguments: &[OsString]) -> Mistake {
     const LONGEST: usize = 6;
     let is_number = value.len() <= LONGEST && value.bytes().all(|byte| byte.is_ascii_digit());
     let before = arguments.windows(2).find(|pair| pair[1] == value).and_then(|pair| pair[0].to_str());
+    // Anything else before it may be a header that a host has cut.
+    let follows_url = before.is_some_and(|word| word.starts_with("https://") || word.starts_with("http://"));
     match mangled(arguments) {
         _ if verb.then(value).is_some() => command_late(value),
         _ if before.is_some_and(|word| verb.then(word).is_some()) => command_late(before.unwrap_or_default()),
@@ -326,6 +400,10 @@ fn no_port(value: &str, verb: Verb, arguments: &[OsString]) -> Mistake {
             let tip = "choose another port, or leave it out: mcp-remote then derives the port from the server URL";
             Mistake::new(format!("'{value}' is not a valid port (1 to 65535)"), tip)
         }
+        None if verb == Verb::Client && follows_url && is_plain_word(value) => Mistake::new(
+            format!("'{value}' is neither a port nor an action"),
+            "the actions are 'call TOOL KEY=VALUE' and 'read URI'; without one, the tools are listed",
+        ),
         _ => Mistake::mangled("the second argument is not a valid port (1 to 65535)"),
     }
 }

@@ -8,24 +8,22 @@
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
-use clap::{
-    CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint,
-    error::{ContextKind, ContextValue, ErrorKind},
-};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint, error::ErrorKind};
 
 use self::{
     entries::entry_options,
     flags::{AUTHENTICATION, Args, CONNECTION, OUTPUT},
     manual::{ExplainArgs, HelpArgs},
-    mistakes::{Mistake, mistake, no_command},
+    mistakes::{Mistake, mistake, no_command, no_server, one_dash},
     settings::{all_servers, config, status, store_folder},
 };
 use crate::{
     config::{Authorization, Config, Network, Occasion, PlainHttp, ServerUrl, Start},
     logging::LogMode,
-    report::Report,
+    report::{Code, Report},
 };
 
+mod actions;
 mod authorization;
 #[cfg(test)]
 mod documents;
@@ -35,6 +33,8 @@ mod generate;
 mod headers;
 mod manual;
 mod mistakes;
+#[cfg(test)]
+mod mistyped;
 mod network;
 mod screens;
 mod settings;
@@ -114,32 +114,6 @@ fn key_value(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("must be KEY=VALUE".to_owned()),
     }
-}
-
-/// Returns the one report of everything that can be wrong about `call` and `read`.
-fn misplaced_action() -> Mistake {
-    Mistake::new(
-        "'call TOOL KEY=VALUE' and 'read URI' come after the server URL and the flags",
-        "write one of them last: mcp-remote client https://example.com/mcp call TOOL KEY=VALUE",
-    )
-}
-
-/// Returns what is wrong about `call` and `read`, if it is about them.
-fn misplaced(verb: Verb, arguments: &[OsString], error: &clap::Error) -> Option<Mistake> {
-    let tried = verb == Verb::Client && arguments.iter().any(|word| word == "call" || word == "read");
-    let argument = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(name)) => name.clone(),
-        Some(ContextValue::Strings(names)) => names.join(" "),
-        _ => String::new(),
-    };
-    let about = match error.kind() {
-        ErrorKind::UnknownArgument => error.get(ContextKind::SuggestedArg).is_none(),
-        ErrorKind::MissingRequiredArgument | ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
-            ["TOOL", "URI", "KEY=VALUE", "SERVER-URL"].iter().any(|name| argument.contains(name))
-        }
-        _ => false,
-    };
-    (tried && about).then(misplaced_action)
 }
 
 /// What `logout` forgets.
@@ -232,8 +206,13 @@ impl Usage {
 
     fn new(reader: Reader, report: Report, mut command: clap::Command) -> Self {
         let tip = report.hint.as_ref().map(|tip| format!("  tip: {tip}\n\n")).unwrap_or_default();
+        let details = match report.code {
+            Code::BadArguments => String::new(),
+            code => format!("Details: mcp-remote explain {code}\n\n"),
+        };
         let usage = command.render_usage();
-        let text = format!("error: {}\n\n{tip}{usage}\n\nFor more information, try '--help'.\n", report.sentence);
+        let text =
+            format!("error: {}\n\n{tip}{details}{usage}\n\nFor more information, try '--help'.\n", report.sentence);
         Self { reader, report, text }
     }
 }
@@ -518,11 +497,15 @@ fn read(
         let command = if program == Program::Client { Verb::Client } else { Verb::Forward };
         return Ok(Command::Print(command.command().render_version()));
     }
+    let named = if verb.takes_url() { None } else { manual::normalized(verb, arguments) };
+    let arguments = named.as_deref().unwrap_or(arguments);
     if let Some(mistake) = no_command(verb, arguments).filter(|_| verb.takes_url()) {
         return Err(mistake);
     }
-    let found =
-        |error: clap::Error| misplaced(verb, arguments, &error).unwrap_or_else(|| mistake(&error, verb, arguments));
+    let found = |error: clap::Error| {
+        let special = actions::mistake(verb, arguments, &error).or_else(|| manual::unknown(&error));
+        special.unwrap_or_else(|| mistake(&error, verb, arguments))
+    };
     let name = OsString::from(typed);
     let mut command = verb.command().bin_name(typed);
     if !arguments.iter().any(|argument| argument == "--help") {
@@ -531,11 +514,21 @@ fn read(
     let matches = match command.try_get_matches_from(std::iter::once(&name).chain(arguments)) {
         Ok(matches) => matches,
         Err(asked) if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            // clap reads `-header` as `-h`.
+            if let Some(mistake) = one_dash(verb, arguments) {
+                return Err(mistake);
+            }
             return Ok(Command::Print(screens::trimmed(&asked.render().to_string())));
         }
         Err(error) => return Err(found(error)),
     };
     let output = |json| if json { Output::Json } else { Output::Text };
+    if verb.takes_url()
+        && let Ok(Some(url)) = matches.try_get_one::<String>("server_url")
+        && let Some(mistake) = no_server(verb, url, arguments)
+    {
+        return Err(mistake);
+    }
     Ok(match verb {
         Verb::Forward => {
             let args = Args::from_arg_matches(&matches).map_err(found)?;

@@ -29,7 +29,7 @@ fn config(arguments: &[&str]) -> Config {
 }
 
 /// The sentence and the tip.
-fn refused(arguments: &[&str]) -> String {
+pub(super) fn refused(arguments: &[&str]) -> String {
     let Report { sentence, hint, .. } = run(arguments).expect_err("must be refused").report;
     [sentence, hint.unwrap_or_default()].join(" => ")
 }
@@ -404,7 +404,7 @@ fn misspelled_command_is_reported_with_right_one() {
             "the command 'status' must be the first argument => begin with the command: mcp-remote status",
         ),
         (&["--debug", "status"], "the command 'status' must be the first argument"),
-        (&["localhost"], "the server URL has no scheme => did you mean http://localhost"),
+        (&["localhost"], "the server URL has no scheme => did you mean http://localhost/?"),
         (&["-y", "mcp-remote", URL], "unexpected argument '-y' found: it belongs to npx => remove \"-y\""),
         (&["login"], "the server URL is missing => add it: mcp-remote login https://example.com/mcp"),
         (&["logout"], "the server URL is missing => add it, or --all: mcp-remote logout https://example.com/mcp"),
@@ -606,7 +606,7 @@ fn url_without_scheme_suggests_whole_url() {
         ("192.168.0.9/mcp", "https://192.168.0.9/mcp"),
         ("nas:3000/mcp", "https://nas:3000/mcp"),
     ] {
-        assert_eq!(refused(&[text]), format!("the server URL has no scheme => did you mean {meant}"));
+        assert_eq!(refused(&[text]), format!("the server URL has no scheme => did you mean {meant}?"));
     }
     for text in ["hush", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJodXNoIn0.c2lnbmF0dXJlX2h1c2g"] {
         let told = refused(&[text]);
@@ -701,12 +701,10 @@ fn client_action_follows_url_and_flags() {
 fn wrong_client_action_is_reported_with_form() {
     for arguments in [
         &["call", URL, "add", "hush"][..],
-        &[URL, "call"],
-        &[URL, "call", "add", "hush"],
+        &["call", URL],
+        &["read", URL],
         &[URL, "call", "add", "--header", "a:hush"],
-        &[URL, "read"],
-        &[URL, "read", "a", "hush"],
-        &["read"],
+        &[URL, "read", "a", "--bogus"],
     ] {
         let sentence = refused(&[&["mcp-remote-client"], arguments].concat());
         assert!(

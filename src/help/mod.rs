@@ -1,4 +1,4 @@
-//! The manual inside the program: a page for each topic (`mcp-remote help TOPIC`) and for each failure code
+//! The manual inside the program: a page for each topic (`mcp-remote help TOPIC`) and for each error code
 //! (`mcp-remote explain CODE`).
 //!
 //! The pages are Markdown files beside this one, so that they can be read on the repository page and with rustdoc, too.
@@ -6,7 +6,7 @@
 //!
 //! # Invariants
 //!
-//! - Each failure code has a page, because the catalogue includes it.
+//! - Each error code has a page, because the catalogue includes it.
 //! - Each flag is defined on one topic's page only (`tests/it/manual.rs`).
 
 mod rendering;
@@ -54,21 +54,43 @@ topics! {
     instances = "instances", "Several mcp-remote processes at once";
     security = "security", "What mcp-remote protects, and what it cannot";
     network = "network", "TLS, proxies, timeouts, retries";
-    errors = "errors", "All failure codes";
+    errors = "errors", "All error codes";
     npm = "npm", "Migrate from the npm package, and go back";
     exit_codes = "exit-codes", "Exit codes of all commands";
     environment = "environment", "Environment variables";
     protocol = "protocol", "Protocol versions and transports";
 }
 
-/// Returns the list of topics, as `mcp-remote help topics` prints it.
+/// Words for which users look in the list of topics, and the topics that are meant.
+const ALIASES: [(&str, &[&str]); 8] = [
+    ("getting-started", &["api-key", "key", "header", "install", "uninstall", "upgrade"]),
+    ("hosts", &["codex", "cursor", "vscode", "zed", "claude", "windsurf"]),
+    ("signing-in", &["oauth", "auth"]),
+    ("headless", &["ssh", "browser", "container", "docker", "device-code"]),
+    ("storage", &["logs", "debug"]),
+    ("network", &["proxy", "tls", "certificate", "timeout"]),
+    ("npm", &["npx", "migrate"]),
+    ("errors", &["codes"]),
+];
+
+/// Returns all aliases of topics.
+pub fn aliases() -> impl Iterator<Item = &'static str> {
+    ALIASES.iter().flat_map(|(_, aliases)| aliases.iter().copied())
+}
+
+/// Returns the topic that an alias stands for.
+pub fn topic_of_alias(alias: &str) -> Option<&'static str> {
+    ALIASES.iter().find(|(_, aliases)| aliases.contains(&alias)).map(|(topic, _)| *topic)
+}
+
+/// Returns the list of topics, as `mcp-remote help` prints it.
 pub fn index() -> String {
     let width = TOPICS.iter().map(|topic| topic.name.len()).max().unwrap_or_default();
     let row = |topic: &Topic| format!("  {:width$}  {}\n", topic.name, topic.summary);
     let rows: String = TOPICS.iter().map(row).collect();
     format!(
         "Topics, shown by mcp-remote help TOPIC:\n\n{rows}\n\
-         A failure code is explained by mcp-remote explain CODE, and a command by mcp-remote COMMAND --help.\n"
+         An error code is explained by mcp-remote explain CODE, and a command by mcp-remote COMMAND --help.\n"
     )
 }
 
@@ -82,6 +104,16 @@ mod tests {
         for topic in TOPICS {
             let row = index.lines().find(|line| line.trim_start().starts_with(topic.name)).unwrap();
             assert!(row.ends_with(topic.summary) && row.len() <= 80, "{row}");
+        }
+    }
+
+    #[test]
+    fn alias_leads_to_one_topic() {
+        for alias in aliases() {
+            let topic = topic_of_alias(alias).unwrap();
+            assert!(TOPICS.iter().any(|known| known.name == topic), "{topic}");
+            assert!(!TOPICS.iter().any(|known| known.name == alias), "{alias}");
+            assert_eq!(aliases().filter(|other| *other == alias).count(), 1, "{alias}");
         }
     }
 }

@@ -58,7 +58,7 @@ async fn mistake_is_one_sentence_and_sends_nothing() {
     let mistakes: &[(&[&str], &str)] = &[
         (&[], "the server URL is missing"),
         (&["not a url"], "contains a space"),
-        (&["127.0.0.1/mcp"], "did you mean http://127.0.0.1/mcp"),
+        (&["127.0.0.1/mcp"], "did you mean http://127.0.0.1/mcp?"),
         (&["ftp://127.0.0.1/mcp"], "must begin with https:// or http://, not ftp://"),
         (&["https://${HOST}/mcp"], "placeholder"),
         (&[r#"{"url":"https://a.example/mcp"}"#], "must begin with https://"),
@@ -414,8 +414,8 @@ fn mistake_looks_as_in_most_programs() {
             "some similar arguments exist: '--connect-timeout', '--headers-timeout', '--body-timeout', \
              '--initialize-timeout', '--auth-timeout'",
         ),
-        (&["example.com/mcp"], "the server URL has no scheme", "did you mean https://example.com/mcp"),
-        (&["localhost:3000/mcp"], "the server URL has no scheme", "did you mean http://localhost:3000/mcp"),
+        (&["example.com/mcp"], "the server URL has no scheme", "did you mean https://example.com/mcp?"),
+        (&["localhost:3000/mcp"], "the server URL has no scheme", "did you mean http://localhost:3000/mcp?"),
         (&["list"], "unrecognized command 'list'", "show the stored sign-ins: mcp-remote status"),
     ] {
         let (code, stdout, stderr) = run(env!("CARGO_BIN_EXE_mcp-remote"), arguments);
