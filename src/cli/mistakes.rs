@@ -225,7 +225,7 @@ pub(super) fn no_server(verb: Verb, word: &str, arguments: &[OsString]) -> Optio
     }
     let tip = match verb {
         Verb::Client => format!("to test the entry \"{word}\": mcp-remote client --entry {word}"),
-        _ => format!("begin the server URL with https://: {} https://example.com/mcp", verb.name()),
+        _ => format!("write the whole server URL: {} https://example.com/mcp", verb.name()),
     };
     Some(Mistake::new(format!("'{word}' is not a server URL"), tip))
 }

@@ -133,11 +133,11 @@ fn word_instead_of_url_is_named() {
     for (arguments, expected) in [
         (
             &["status", "foo"][..],
-            "'foo' is not a server URL => begin the server URL with https://: mcp-remote status https://example.com/mcp",
+            "'foo' is not a server URL => write the whole server URL: mcp-remote status https://example.com/mcp",
         ),
         (
             &["logout", "--debug", "my-server_2"],
-            "'my-server_2' is not a server URL => begin the server URL with https://: mcp-remote logout \
+            "'my-server_2' is not a server URL => write the whole server URL: mcp-remote logout \
              https://example.com/mcp",
         ),
         (

@@ -376,6 +376,14 @@ fn terminal_start_answers_user_instead_of_host() {
         (adapter, &["logout", "--all", "https://a.example/mcp"], "cannot be used with"),
         (adapter, &["status", "--jsn"], "  tip: a similar argument exists: '--json'\n"),
         (adapter, &["status", "https://a.example/mcp", "--header", "hush"], "NAME:VALUE"),
+        (adapter, &["explain", "SIGN_IN"], "  tip: a similar code exists: 'sign_in_needed'\n"),
+        (adapter, &["help", "hostz"], "error: there is no topic 'hostz'\n\n  tip: a similar topic exists: 'hosts'\n"),
+        (
+            adapter,
+            &["login", "https://a.example/mcp", "--header", "A:${NOT_SET}"],
+            "Details: mcp-remote explain variable",
+        ),
+        (adapter, &["client", "https://a.example/mcp", "call"], "error: 'call' needs the name of a tool\n"),
         (adapter, &["completions", "tcsh"], "  tip: use one of bash, elvish, fish, powershell, zsh\n"),
         // A file is no host: hosts use pipes and sockets.
         (adapter, &["https://a.example/mcp", "--bogus"], "Usage: mcp-remote [OPTIONS] <SERVER-URL> [CALLBACK-PORT]\n"),
@@ -417,6 +425,8 @@ fn mistake_looks_as_in_most_programs() {
         (&["example.com/mcp"], "the server URL has no scheme", "did you mean https://example.com/mcp?"),
         (&["localhost:3000/mcp"], "the server URL has no scheme", "did you mean http://localhost:3000/mcp?"),
         (&["list"], "unrecognized command 'list'", "show the stored sign-ins: mcp-remote status"),
+        (&[url, "-debug"], "unexpected argument '-debug' found", "write two dashes: --debug"),
+        (&["https://example.com/mcp "], "the server URL ends with a space", "remove it"),
     ] {
         let (code, stdout, stderr) = run(env!("CARGO_BIN_EXE_mcp-remote"), arguments);
         assert_eq!((code, &*stdout), (Some(2), ""), "{arguments:?}");
