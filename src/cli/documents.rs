@@ -51,7 +51,11 @@ fn command_line(text: &str) -> Option<(Program, Vec<OsString>)> {
     let starts_it = words[..start]
         .iter()
         .all(|word| word.contains('=') || ["docker", "exec", "-it", "NAME"].contains(&word.as_str()));
-    // `mcp-remote-client 0.1.0: …` is what the program prints.
+    // `mcp-remote client 0.1.0: …` is what the program prints.
+    let is_version = |word: &String| word.starts_with(|one: char| one.is_ascii_digit()) && word.ends_with(':');
+    if words[start + 1..].iter().take(2).any(is_version) {
+        return None;
+    }
     let is_output =
         words.get(start + 1).is_some_and(|next| next.starts_with(|one: char| one.is_ascii_digit()) || !next.is_ascii());
     if !starts_it || is_output {
