@@ -183,7 +183,7 @@ await group(async ({ server, person }, { ours, npms, check }) => {
     const url = await tab;
     const adapters = ours();
     opening.push(adapters.open());
-    await adapters.said(/another mcp-remote signs in on port/);
+    await adapters.said(/another mcp-remote process is signing in on callback port/);
     await sleep(TEMPTATION);
     await person.walk(url);
     await Promise.all(opening);
@@ -237,7 +237,7 @@ await group(async ({ person }, { ours, npms, check }) => {
     await tab;
     const adapters = ours();
     const opening = adapters.open();
-    await adapters.said(/another mcp-remote signs in on port/);
+    await adapters.said(/another mcp-remote process is signing in on callback port/);
     const second = person.nextTab();
     process.kill(npm.transport.pid, "SIGTERM");
     await person.walk(await second);
