@@ -69,9 +69,9 @@ const LACKING = {
   "TS 2 legacy": { ask: /required capability/, changed: /no list_changed|no end|TimeoutError/ },
   // It does not implement `subscriptions/listen`: HTTP 404 with -32601.
   "FastMCP 4 modern": { changed: /Method not found/ },
-  "FastMCP 4 forced bridged to modern": { updates: /has no resources\/subscribe/ },
+  "FastMCP 4 forced bridged to modern": { updates: /does not support resources\/subscribe/ },
   // It sends log messages without declaring `logging`.
-  "py 2.3 forced bridged to modern": { logging: /has no logging\/setLevel/ },
+  "py 2.3 forced bridged to modern": { logging: /does not support logging\/setLevel/ },
 };
 
 async function runHost(command, env) {
