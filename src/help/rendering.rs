@@ -51,7 +51,7 @@ struct Page {
     inline: String,
     /// For each open list, the number of its next item, or none for bullets.
     lists: Vec<Option<u64>>,
-    /// What stands before the first line of the next block, in place of as many columns of the indentation.
+    /// What stands before the first line of the next block, instead of as many columns of the indentation.
     marker: String,
     in_code_block: bool,
     /// Where the link that is open leads.
@@ -192,7 +192,7 @@ impl Page {
         self.wrap(&text, &marker, hanging);
     }
 
-    /// Writes text in lines; the first begins with the marker, in place of the end of its indentation.
+    /// Writes text in lines; the first begins with the marker, instead of the end of its indentation.
     fn wrap(&mut self, text: &str, marker: &str, indent: usize) {
         let mut line = format!("{}{marker}", " ".repeat(indent.saturating_sub(marker.len())));
         let mut column = indent;
