@@ -508,7 +508,8 @@ fn read(
     };
     let name = OsString::from(typed);
     let mut command = verb.command().bin_name(typed);
-    if !arguments.iter().any(|argument| argument == "--help") {
+    // Not at the start of every connection, which has no help to show.
+    if arguments.iter().any(|argument| argument == "-h") {
         command = screens::on_one_screen(command);
     }
     let matches = match command.try_get_matches_from(std::iter::once(&name).chain(arguments)) {
