@@ -332,7 +332,7 @@ async fn check(case: &Case) -> String {
     normal(&stage, &clients_home, &seen)
 }
 
-/// Replaces what differs from run to run: ports, times, process ids, keys, and the names of folders.
+/// Replaces what differs from run to run: ports, times, process ids, keys, and the names of folders and of this program.
 fn normal(stage: &Stage, clients_home: &TempDir, text: &str) -> String {
     let mut text = text.to_owned();
     for home in [stage.home.path(), clients_home.path()] {
@@ -341,19 +341,25 @@ fn normal(stage: &Stage, clients_home: &TempDir, text: &str) -> String {
     if let Some(browser) = &stage.browser {
         text = text.replace(browser.path().to_str().unwrap(), "BROWSER");
     }
+    // The kernel keeps 15 bytes of a program's name.
+    let program = std::env::current_exe().unwrap();
+    let program = program.file_name().unwrap().to_str().unwrap();
+    text = text.replace(&program[..program.len().min(15)], "PROGRAM");
     let mut lines = Vec::new();
     for line in text.lines() {
         let mut words = Vec::new();
+        let mut previous = "";
         for word in line.split(' ') {
-            words.push(normal_word(word));
+            words.push(normal_word(previous, word));
+            previous = word;
         }
         lines.push(words.join(" ").trim_end().to_owned());
     }
     lines.join("\n") + "\n"
 }
 
-/// Replaces runs of digits that are long enough for a port, a pid or a serial, and the queries of URLs.
-fn normal_word(word: &str) -> String {
+/// Replaces runs of digits that are long enough for a port or a serial, process ids, and the queries of URLs.
+fn normal_word(previous: &str, word: &str) -> String {
     let word = match word.split_once('?') {
         Some((url, _)) if url.starts_with("http") => format!("{url}?…"),
         _ => word.to_owned(),
@@ -370,12 +376,9 @@ fn normal_word(word: &str) -> String {
             digits.push(one);
             continue;
         }
-        // Statuses, versions and years are shorter, or are part of the protocol.
-        out += if digits.len() >= 4 && !["2024", "2025", "2026", "31000", "65535"].contains(&&*digits) {
-            "N"
-        } else {
-            &digits
-        };
+        // Statuses and versions are shorter, or are part of the protocol. A process id may have any length.
+        let is_pid = out == "[" && one == ']' || previous == "process";
+        out += if is_pid || digits.len() >= 4 && !["31000", "65535"].contains(&&*digits) { "N" } else { &digits };
         digits.clear();
         out.push(one);
     }
