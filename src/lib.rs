@@ -22,7 +22,7 @@
 //! | [`oauth`] | authorizer → flow → grants → client, person, providers → stored → protocol → http |
 //! | [`description`], [`era`], [`network`] | what is known of a server; the two eras of MCP; connections |
 //! | [`config`] | the settings |
-//! | [`known_hosts`], [`local`], [`tools`] | how long hosts wait; stdin and stdout; ignored tools |
+//! | [`hosts`], [`known_hosts`], [`local`], [`tools`] | configuration files of hosts; how long hosts wait; stdin and stdout; ignored tools |
 //! | [`store`] | files, atomic writes, locks |
 //! | [`report`] | failures: code, sentence, hint |
 //! | [`logging`], [`status`] | the log; what an HTTP status means for a retry |
@@ -138,6 +138,7 @@ mod network;
 
 mod config;
 
+mod hosts;
 mod known_hosts;
 mod local;
 mod tools;

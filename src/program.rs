@@ -19,8 +19,11 @@ use tokio::{
 };
 
 use crate::{
-    cli::{self, Command, Logout, Program, Usage},
-    commands,
+    cli::{self, Command, EntryChange, Logout, Program, Usage},
+    commands::{
+        self,
+        install::{Running, World},
+    },
     compose::Forwarder,
     config::Config,
     help::{self, Layout},
@@ -83,8 +86,32 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
             let log = logging::start(logging::LogMode::Person, PathBuf::new(), None);
             end(run_to_end(log, &[], commands::finish::run(&finish.store, &mut io::stdout())))
         }
+        Ok(Command::ChangeEntries(change)) => end(change_entries(&change)),
         Err(usage) => refuse(&usage),
     }
+}
+
+/// Changes the configuration of hosts, with this terminal for the question.
+fn change_entries(change: &EntryChange) -> anyhow::Result<()> {
+    let mut ask = |question: &str| {
+        if !io::stdin().is_terminal() {
+            return Ok(None);
+        }
+        let mut out = io::stdout();
+        out.write_all(question.as_bytes())?;
+        out.flush()?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        Ok(Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")))
+    };
+    let mut world = World {
+        ask: &mut ask,
+        program: std::env::current_exe()?,
+        moment: jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string(),
+        running: Running::now(),
+        has_colors: change.has_colors && io::stdout().is_terminal(),
+    };
+    commands::install::run(change, &mut world, &mut io::stdout())
 }
 
 fn print(text: &str) -> ExitCode {

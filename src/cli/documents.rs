@@ -88,9 +88,17 @@ fn command_lines_of_documents_are_accepted() {
             }
             count += 1;
             let (verb, _) = Verb::take(program, &mut arguments);
-            if let Err(error) =
+            let parsed = |verb: Verb, arguments: Vec<OsString>| {
                 verb.command().try_get_matches_from(std::iter::once(OsString::from("x")).chain(arguments))
-            {
+            };
+            let parsed = match verb {
+                Verb::Install => {
+                    let (own, connection) = install::split(&arguments);
+                    parsed(verb, own).and_then(|_| parsed(Verb::Forward, connection))
+                }
+                _ => parsed(verb, arguments),
+            };
+            if let Err(error) = parsed {
                 // `mcp-remote login` alone is the name of a command.
                 let is_name = error.kind() == ErrorKind::MissingRequiredArgument;
                 let is_answer = [ErrorKind::DisplayHelp, ErrorKind::DisplayVersion].contains(&error.kind());
@@ -145,9 +153,12 @@ fn flag_is_defined_in_one_topic() {
         for line in topic.text.lines() {
             let Some(rest) = line.strip_prefix("| `--").or_else(|| line.strip_prefix("- `--")) else { continue };
             let flag: String = rest.chars().take_while(|one| one.is_ascii_alphanumeric() || *one == '-').collect();
+            // `--host` is another flag in the commands that change hosts.
+            let flag = if topic.name == "entries" { format!("{flag} of entries") } else { flag };
             defined.entry(flag).or_default().push(topic.name);
         }
     }
+    let of_entries = |flag: &mut String| *flag += " of entries";
     let commands = [Verb::Forward, Verb::Client, Verb::Login, Verb::Logout, Verb::Status, Verb::Finish];
     let mut flags: Vec<String> = commands
         .into_iter()
@@ -156,6 +167,13 @@ fn flag_is_defined_in_one_topic() {
         })
         .filter(|flag| !["help", "version"].contains(&flag.as_str()))
         .collect();
+    for verb in [Verb::Install, Verb::Migrate, Verb::Uninstall, Verb::Undo] {
+        let command = verb.command();
+        let own = command.get_arguments().filter_map(|flag| flag.get_long().map(str::to_owned));
+        let mut own: Vec<_> = own.filter(|flag| !["help", "version"].contains(&flag.as_str())).collect();
+        own.iter_mut().for_each(of_entries);
+        flags.extend(own);
+    }
     flags.sort();
     flags.dedup();
     for flag in &flags {

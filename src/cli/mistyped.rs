@@ -62,8 +62,9 @@ fn page_is_found_whatever_its_spelling() {
     for (topic, aliases) in [
         ("hosts", &["HOSTS", "[hosts]", "codex", "Cursor", "vscode", "zed", "claude", "windsurf"][..]),
         ("headless", &["ssh", "browser", "container", "docker", "device-code", "device_code"]),
-        ("getting-started", &["getting started", "api-key", "key", "header", "install", "uninstall", "upgrade"]),
-        ("npm", &["npx", "migrate"]),
+        ("getting-started", &["getting started", "api-key", "key", "header", "upgrade"]),
+        ("entries", &["add", "configure"]),
+        ("npm", &["npx"]),
         ("signing-in", &["oauth", "auth", "signing_in"]),
         ("network", &["proxy", "tls", "certificate", "timeout"]),
         ("storage", &["logs", "debug"]),

@@ -13,6 +13,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint, error:
 use self::{
     entries::entry_options,
     flags::{AUTHENTICATION, Args, CONNECTION, OUTPUT},
+    install::{InstallArgs, MigrateArgs, UndoArgs, UninstallArgs, entry_change},
     manual::{ExplainArgs, HelpArgs},
     mistakes::{Mistake, mistake, no_command, no_server, one_dash},
     settings::{all_servers, config, status, store_folder},
@@ -31,6 +32,7 @@ mod entries;
 mod flags;
 mod generate;
 mod headers;
+mod install;
 mod manual;
 mod mistakes;
 #[cfg(test)]
@@ -45,6 +47,7 @@ mod tests;
 mod words;
 
 pub(crate) use entries::EntryOptions;
+pub(crate) use install::{EntryChange, EntryCommand, Install, Which};
 pub(crate) use terminal::{Borrowed, Terminal};
 
 /// What the arguments ask for.
@@ -65,6 +68,8 @@ pub(crate) enum Command {
     Status(Status),
     /// `finish`: hand a redirect that reached another computer to the sign-in that waits for it.
     Finish(Finish),
+    /// `install`, `migrate`, `uninstall`, `undo`: change the configuration of hosts.
+    ChangeEntries(Box<EntryChange>),
     /// Help, the version, a completion script or a manual page.
     Print(String),
     /// A page of the manual, in Markdown.
@@ -325,7 +330,9 @@ struct CompletionsArgs {
 #[command(name = "mcp-remote man", version, about = "Print the manual page", long_about = None)]
 struct ManArgs {
     /// Command to print the page of
-    #[arg(value_name = "COMMAND", value_parser = ["login", "logout", "status", "client", "finish"])]
+    #[arg(value_name = "COMMAND", value_parser = [
+        "login", "logout", "status", "client", "finish", "install", "migrate", "uninstall", "undo",
+    ])]
     command: Option<String>,
 }
 
@@ -338,6 +345,10 @@ enum Verb {
     Logout,
     Status,
     Finish,
+    Install,
+    Migrate,
+    Uninstall,
+    Undo,
     Help,
     Explain,
     Version,
@@ -348,13 +359,17 @@ enum Verb {
 impl Verb {
     /// The commands beside the one that is meant when none is named. No server URL is one of these words, because each
     /// URL has a colon.
-    const NAMED: [(&'static str, Self); 11] = [
+    const NAMED: [(&'static str, Self); 15] = [
         ("client", Self::Client),
         ("mcp-remote-client", Self::Client),
         ("login", Self::Login),
         ("logout", Self::Logout),
         ("status", Self::Status),
         ("finish", Self::Finish),
+        ("install", Self::Install),
+        ("migrate", Self::Migrate),
+        ("uninstall", Self::Uninstall),
+        ("undo", Self::Undo),
         ("help", Self::Help),
         ("explain", Self::Explain),
         ("version", Self::Version),
@@ -400,6 +415,10 @@ impl Verb {
             Self::Logout => "mcp-remote logout",
             Self::Status => "mcp-remote status",
             Self::Finish => "mcp-remote finish",
+            Self::Install => "mcp-remote install",
+            Self::Migrate => "mcp-remote migrate",
+            Self::Uninstall => "mcp-remote uninstall",
+            Self::Undo => "mcp-remote undo",
             Self::Help => "mcp-remote help",
             Self::Explain => "mcp-remote explain",
             Self::Version => "mcp-remote version",
@@ -426,6 +445,10 @@ impl Verb {
             Self::Logout => "mcp-remote-logout",
             Self::Status => "mcp-remote-status",
             Self::Finish => "mcp-remote-finish",
+            Self::Install => "mcp-remote-install",
+            Self::Migrate => "mcp-remote-migrate",
+            Self::Uninstall => "mcp-remote-uninstall",
+            Self::Undo => "mcp-remote-undo",
             Self::Forward | Self::Help | Self::Explain | Self::Version | Self::Completions | Self::Man => "mcp-remote",
         }
     }
@@ -433,13 +456,16 @@ impl Verb {
     /// Returns a whole command line.
     fn example(self) -> String {
         match self {
-            Self::Forward | Self::Client | Self::Login | Self::Logout => {
+            Self::Forward | Self::Client | Self::Login | Self::Logout | Self::Install => {
                 format!("{} https://example.com/mcp", self.name())
             }
             Self::Help => format!("{} signing-in", self.name()),
             Self::Explain => format!("{} sign_in_needed", self.name()),
             Self::Completions => format!("{} bash", self.name()),
-            Self::Status | Self::Finish | Self::Version | Self::Man => self.name().to_owned(),
+            Self::Uninstall => format!("{} example", self.name()),
+            Self::Status | Self::Finish | Self::Migrate | Self::Undo | Self::Version | Self::Man => {
+                self.name().to_owned()
+            }
         }
     }
 
@@ -456,6 +482,10 @@ impl Verb {
             }
             Self::Status => StatusArgs::command().mut_arg("server_url", |url| url.required(false)),
             Self::Finish => FinishArgs::command(),
+            Self::Install => InstallArgs::command(),
+            Self::Migrate => MigrateArgs::command(),
+            Self::Uninstall => UninstallArgs::command(),
+            Self::Undo => UndoArgs::command(),
             Self::Help => HelpArgs::command(),
             Self::Explain => ExplainArgs::command(),
             Self::Completions => CompletionsArgs::command(),
@@ -496,6 +526,12 @@ fn read(
     if verb == Verb::Version {
         let command = if program == Program::Client { Verb::Client } else { Verb::Forward };
         return Ok(Command::Print(command.command().render_version()));
+    }
+    if matches!(verb, Verb::Install | Verb::Migrate | Verb::Uninstall | Verb::Undo) {
+        return Ok(match entry_change(verb, typed, arguments, environment)? {
+            Ok(change) => Command::ChangeEntries(Box::new(change)),
+            Err(asked) => Command::Print(screens::trimmed(&asked.render().to_string())),
+        });
     }
     let named = if verb.takes_url() { None } else { manual::normalized(verb, arguments) };
     let arguments = named.as_deref().unwrap_or(arguments);
@@ -589,6 +625,8 @@ fn read(
             let FinishArgs { config_dir } = FinishArgs::from_arg_matches(&matches).map_err(found)?;
             Command::Finish(Finish { store: store_folder(config_dir, environment)? })
         }
+        // They are read above.
+        Verb::Install | Verb::Migrate | Verb::Uninstall | Verb::Undo => return Err(String::new().into()),
         Verb::Help => HelpArgs::from_arg_matches(&matches).map_err(found)?.into_command(),
         Verb::Explain => ExplainArgs::from_arg_matches(&matches).map_err(found)?.into_command(),
         Verb::Version => Command::Print(verb.command().render_version()),

@@ -29,13 +29,17 @@ Examples:
   mcp-remote login https://example.com/mcp   sign in before the host starts
 
 Commands:
-  login    Sign in to a server ahead of time
-  logout   Remove a stored sign-in and revoke its tokens
-  status   Show the stored sign-ins
-  client   Test a connection step by step, or call a tool
-  finish   Complete a sign-in from a browser on another computer
-  help     Show a topic or the help of a command
-  explain  Explain an error code";
+  install    Add a server to the hosts on this computer
+  migrate    Change the entries that start the npm package
+  uninstall  Remove entries from the hosts
+  undo       Undo the last install, migrate or uninstall
+  client     Test a connection step by step, or call a tool
+  login      Sign in to a server ahead of time
+  logout     Remove a stored sign-in and revoke its tokens
+  status     Show the stored sign-ins
+  finish     Complete a sign-in from a browser on another computer
+  help       Show a topic or the help of a command
+  explain    Explain an error code";
 const ADAPTER_AFTER: &str = "Type 'mcp-remote --help' for all flags, 'mcp-remote COMMAND --help' for more.";
 const ADAPTER_AFTER_LONG: &str = "\
 Type 'mcp-remote COMMAND --help' for the flags of a command, and 'mcp-remote help' for the list of topics.
@@ -76,6 +80,26 @@ headers, --resource, --authorize-param, --client-metadata-url and --token-endpoi
 const FINISH: &str = "\
 Example:
   mcp-remote finish";
+const INSTALL: &str = "\
+Examples:
+  mcp-remote install https://example.com/mcp
+  mcp-remote install https://example.com/mcp --host cursor,zed --name example
+  mcp-remote install https://example.com/mcp --header-file ./key.txt
+  mcp-remote install https://example.com/mcp --print";
+const INSTALL_AFTER: &str = "\
+All other flags are those of the connection, and go into the entry. Type 'mcp-remote --help' for them.";
+const MIGRATE: &str = "\
+Examples:
+  mcp-remote migrate
+  mcp-remote migrate --host claude-desktop --yes";
+const UNINSTALL: &str = "\
+Examples:
+  mcp-remote uninstall example
+  mcp-remote uninstall https://example.com/mcp
+  mcp-remote uninstall";
+const UNDO: &str = "\
+Example:
+  mcp-remote undo";
 const COMPLETIONS: &str = "\
 Examples:
   source <(mcp-remote completions bash)
@@ -88,19 +112,16 @@ Examples:
   mcp-remote man login > mcp-remote-login.1";
 
 /// The flags that `-h` shows, as far as the command has them.
-const COMMON: [&str; 15] = [
+const COMMON: [&str; 12] = [
     "entry",
     "header",
     "allow_http",
     "transport",
-    "ignore_tool",
     "ca_cert",
     "proxy",
     "no_browser",
     "device_code",
-    "config_dir",
     "debug",
-    "silent",
     "json",
     "verbose",
     "all",
@@ -156,6 +177,10 @@ pub(super) fn with_help(verb: Verb, command: Command) -> Command {
         Verb::Logout => command.before_help(LOGOUT).after_help(SAME_FLAGS),
         Verb::Status => command.before_help(STATUS).after_help(SAME_FLAGS),
         Verb::Finish => command.before_help(FINISH),
+        Verb::Install => command.before_help(INSTALL).after_help(INSTALL_AFTER),
+        Verb::Migrate => command.before_help(MIGRATE),
+        Verb::Uninstall => command.before_help(UNINSTALL),
+        Verb::Undo => command.before_help(UNDO),
         Verb::Help | Verb::Explain => command,
         Verb::Completions => command.before_help(COMPLETIONS),
         Verb::Man => command.before_help(MAN),

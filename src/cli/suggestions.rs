@@ -20,9 +20,11 @@ pub(super) fn for_word(word: &str) -> Option<&'static str> {
         "run" | "start" | "serve" | "server" | "proxy" | "connect" => {
             "give the server URL without a command: mcp-remote https://example.com/mcp"
         }
-        "add" | "config" | "configure" | "init" | "install" | "setup" => {
-            "see how to add a server to a host: mcp-remote help getting-started"
+        "add" | "config" | "configure" | "init" | "setup" => {
+            "add a server to the hosts on this computer: mcp-remote install https://example.com/mcp"
         }
+        "remove" | "rm" | "delete" => "remove an entry from the hosts: mcp-remote uninstall NAME",
+        "revert" | "rollback" | "restore" => "undo the last change of the hosts: mcp-remote undo",
         _ => return None,
     })
 }

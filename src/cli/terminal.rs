@@ -14,6 +14,7 @@ use std::{
 use super::{Environment, flags::Args, headers::variables};
 use crate::{
     config::{Config, is_loopback},
+    hosts::places::{Places, System},
     secret::Secret,
     surroundings::Surroundings,
 };
@@ -25,12 +26,8 @@ pub(crate) struct Terminal {
     pub borrowed: Vec<Borrowed>,
     /// The flags and addresses as they were written, without the client's own.
     pub arguments: Secret<Vec<String>>,
-    /// The home folder.
-    pub home: Option<PathBuf>,
-    /// Where programs of this platform keep their settings.
-    pub settings: Option<PathBuf>,
-    /// `CODEX_HOME`.
-    pub codex: Option<PathBuf>,
+    /// Where hosts keep their files.
+    pub places: Places,
     /// `PATH`.
     pub path: Option<OsString>,
     /// Whether colors are wanted where there is a terminal.
@@ -57,29 +54,34 @@ impl Terminal {
     /// Without what a connection uses.
     pub(super) fn here(arguments: &[OsString], environment: Environment<'_>) -> Self {
         const OWN: [&str; 4] = ["--json", "--verbose", "--debug", "--silent"];
-        let folder = |name: &str| environment(name).filter(|path| !path.is_empty()).map(PathBuf::from);
-        let dirs = directories::BaseDirs::new();
-        let home = folder("HOME").or_else(|| dirs.as_ref().map(|dirs| dirs.home_dir().to_owned()));
-        let settings = if cfg!(any(windows, target_os = "macos")) {
-            dirs.map(|dirs| dirs.config_dir().to_owned())
-        } else {
-            folder("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")))
-        };
         let written = arguments.iter().filter_map(|word| word.to_str()).map(ToOwned::to_owned);
         Self {
             borrowed: Vec::new(),
             arguments: Secret::new(written.filter(|word| !OWN.contains(&word.as_str())).collect()),
-            home,
-            settings,
-            codex: folder("CODEX_HOME"),
+            places: places(environment),
             path: environment("PATH").map(OsString::from),
             has_colors: has_colors(environment),
         }
     }
 }
 
+/// Returns the folders below which hosts keep their files.
+pub(super) fn places(environment: Environment<'_>) -> Places {
+    let folder = |name: &str| environment(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let dirs = directories::BaseDirs::new();
+    let home = folder("HOME").or_else(|| dirs.as_ref().map(|dirs| dirs.home_dir().to_owned()));
+    let settings = if System::HERE == System::Other {
+        folder("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")))
+    } else {
+        dirs.as_ref().map(|dirs| dirs.config_dir().to_owned())
+    };
+    let local = dirs.filter(|_| cfg!(windows)).map(|dirs| dirs.data_local_dir().to_owned());
+    let project = std::env::current_dir().ok();
+    Places { system: System::HERE, home, settings, local, codex: folder("CODEX_HOME"), project }
+}
+
 /// Returns whether a terminal shows colors, and the user wants them (<https://no-color.org>).
-fn has_colors(environment: Environment<'_>) -> bool {
+pub(super) fn has_colors(environment: Environment<'_>) -> bool {
     let set = |name| environment(name).filter(|value| !value.is_empty());
     // An old console of Windows would print the codes.
     let shows = !cfg!(windows) || set("WT_SESSION").is_some() || set("TERM").is_some();

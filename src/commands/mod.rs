@@ -1,5 +1,5 @@
-//! The commands for people: `login`, `logout`, `status`, `finish`, and `mcp-remote-client`, which is [`diagnosis`] on the
-//! crate's own [`client`].
+//! The commands for people: `login`, `logout`, `status`, `finish`; [`install`] and its relatives; and `mcp-remote-client`, which
+//! is [`diagnosis`] on the crate's own [`client`].
 //!
 //! # Invariants
 //!
@@ -8,8 +8,10 @@
 mod client;
 pub(crate) mod diagnosis;
 pub(crate) mod finish;
+pub(crate) mod install;
 pub(crate) mod login;
 pub(crate) mod logout;
+mod redactor;
 pub(crate) mod status;
 
 use crate::report::Code;

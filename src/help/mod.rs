@@ -44,6 +44,7 @@ macro_rules! topics {
 
 topics! {
     getting_started = "getting-started", "Install, connect a host to a server, test the connection";
+    entries = "entries", "Add servers to hosts: install, migrate, uninstall, undo";
     hosts = "hosts", "Configuration of each host, and what the host shows";
     signing_in = "signing-in", "Sign in with the browser, scopes, signing out";
     headless = "headless", "Sign in over SSH, in a container, on another device";
@@ -62,14 +63,15 @@ topics! {
 }
 
 /// Words for which users look in the list of topics, and the topics that are meant.
-const ALIASES: [(&str, &[&str]); 8] = [
-    ("getting-started", &["api-key", "key", "header", "install", "uninstall", "upgrade"]),
+const ALIASES: [(&str, &[&str]); 9] = [
+    ("getting-started", &["api-key", "key", "header", "upgrade"]),
+    ("entries", &["add", "remove", "configure", "backup"]),
     ("hosts", &["codex", "cursor", "vscode", "zed", "claude", "windsurf"]),
     ("signing-in", &["oauth", "auth"]),
     ("headless", &["ssh", "browser", "container", "docker", "device-code"]),
     ("storage", &["logs", "debug"]),
     ("network", &["proxy", "tls", "certificate", "timeout"]),
-    ("npm", &["npx", "migrate"]),
+    ("npm", &["npx"]),
     ("errors", &["codes"]),
 ];
 

@@ -466,7 +466,7 @@ fn terminal_shows_mistake_in_color_without_pid() {
 }
 
 /// The arguments that show a screen, and the file with its text. The text is the same on every platform.
-const SCREENS: [(&[&str], &str); 14] = [
+const SCREENS: [(&[&str], &str); 19] = [
     (&["-h"], "mcp-remote"),
     (&["--help"], "mcp-remote-long"),
     (&["client", "-h"], "client"),
@@ -479,6 +479,11 @@ const SCREENS: [(&[&str], &str); 14] = [
     (&["status", "--help"], "status-long"),
     (&["finish", "-h"], "finish"),
     (&["finish", "--help"], "finish-long"),
+    (&["install", "-h"], "install"),
+    (&["install", "--help"], "install-long"),
+    (&["migrate", "-h"], "migrate"),
+    (&["uninstall", "-h"], "uninstall"),
+    (&["undo", "-h"], "undo"),
     (&["completions", "-h"], "completions"),
     (&["man", "-h"], "man"),
 ];

@@ -748,7 +748,7 @@ async fn host_entries_are_judged_without_secrets() {
         &home.join(".copilot/mcp-config.json"),
         &json!({"mcpServers": {"c": {"command": bare, "args": ["https://other.example/mcp"]}}}).to_string(),
     );
-    write(&home.join(".codex/config.toml"), "[mcp_servers.a]\ncommand = \"mcp-remote\"\n");
+    write(&home.join(".config/goose/config.yaml"), "extensions:\n  a:\n    cmd: mcp-remote\n");
     write(
         &home.join(".config/zed/settings.json"),
         &format!(
@@ -762,7 +762,7 @@ async fn host_entries_are_judged_without_secrets() {
         "FAIL  host                  Claude Code, ~/.claude.json, \"mine\": \"command\" names /no/such/mcp-remote, which does not exist\n",
         "\"moved\": \"args\" still has the arguments of npx, which mcp-remote does not take\n                            Tip: remove \"-y\" and \"mcp-remote\" before the server URL\n",
         "ok    host                  Zed, ~/.config/zed/settings.json, \"z\": its command exists, and its arguments are those given here\n",
-        "info  host                  Codex, ~/.codex/config.toml: mentions mcp-remote, but mcp-remote client does not read this format\n",
+        "info  host                  goose, ~/.config/goose/config.yaml: mentions mcp-remote, but mcp-remote client does not read this format\n",
         "Tip: make that file executable: chmod +x FILE\n",
         "Failed at host (exit code 1).\n",
     ] {

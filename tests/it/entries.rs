@@ -442,7 +442,7 @@ async fn entries_of_other_servers_do_not_fail_url() {
 #[tokio::test]
 async fn missing_entry_is_explained_by_what_is_there() {
     let terminal = Terminal::new();
-    write(&terminal.home.path().join(".codex/config.toml"), "[mcp_servers.mine]\ncommand = \"mcp-remote\"\n");
+    write(&terminal.home.path().join(".config/goose/config.yaml"), "extensions:\n  mine:\n    cmd: mcp-remote\n");
     file(
         &terminal,
         CURSOR,
@@ -473,8 +473,8 @@ async fn missing_entry_is_explained_by_what_is_there() {
     ] {
         let shown = terminal.run(&["--entry", name]).await;
         assert_shown(&shown, &[&format!("FAIL  host                  {expected}{BELOW}Tip: {tip}")]);
-        let codex = "info  host                  Codex, ~/.codex/config.toml: mentions mcp-remote, but mcp-remote client does not read this format\n";
-        assert_eq!(shown.stdout.contains(codex), name == "mine", "{}", shown.stdout);
+        let goose = "info  host                  goose, ~/.config/goose/config.yaml: mentions mcp-remote, but mcp-remote client does not read this format\n";
+        assert_eq!(shown.stdout.contains(goose), name == "mine", "{}", shown.stdout);
         assert_eq!(shown.code, Some(1));
     }
     // A file that cannot be read may have the entry.

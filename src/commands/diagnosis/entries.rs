@@ -1,4 +1,4 @@
-//! One entry of a host's settings: how it starts this program, and whether that can work.
+//! The verdict on one entry of a host: whether this program can start that way.
 //!
 //! # Invariants
 //!
@@ -7,7 +7,12 @@
 use std::{
     collections::BTreeMap,
     env, fs,
+    io::Read as _,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -16,6 +21,10 @@ use super::printer::{DiagnosisStep, Finding, Outcome};
 use crate::{
     cli::Terminal,
     config::Config,
+    hosts::{
+        entry::ServerEntry,
+        launch::{CLIENT, Launch, NAME, is_script, stem},
+    },
     report::{
         Code, Report,
         catalogue::{ARGUMENTS_APART, LEAVE_OUT_NPX, MAKE_EXECUTABLE},
@@ -23,128 +32,17 @@ use crate::{
     text::is_key,
 };
 
-/// The name of this program, and of the npm package.
-pub(super) const NAME: &str = "mcp-remote";
-/// The name of the program for testing.
-const CLIENT: &str = "mcp-remote-client";
 /// How the name of this program begins, with typing errors.
 const SIMILAR: [&str; 2] = ["mcp-remot", "mcp_remote"];
+/// How long another mcp-remote may take to name its version.
+const VERSION_PATIENCE: Duration = Duration::from_secs(2);
+/// Longest line with a version, in bytes.
+const LONGEST_VERSION: u64 = 200;
 /// Commands that no host starts.
-const PERSON_COMMANDS: [&str; 6] = ["client", CLIENT, "finish", "login", "logout", "status"];
-/// Programs that start the npm package.
-const LAUNCHERS: [&str; 20] = [
-    "npx",
-    "npm",
-    "pnpm",
-    "pnpx",
-    "yarn",
-    "yarnpkg",
-    "bun",
-    "bunx",
-    "deno",
-    "node",
-    "cmd",
-    "powershell",
-    "pwsh",
-    "sh",
-    "bash",
-    "zsh",
-    "env",
-    "wsl",
-    "volta",
-    "mise",
-];
-
-/// What an entry starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Started {
-    /// This program.
-    Adapter,
-    /// The npm package, whose arguments begin there.
-    NpmPackage(usize),
-    /// Another program.
-    Other,
-}
-
-/// A server in a host's settings that the host starts as a program.
-#[derive(Debug)]
-pub(super) struct ServerEntry {
-    command: String,
-    arguments: Vec<String>,
-    /// The variables that the host passes on.
-    variables: BTreeMap<String, String>,
-    /// Whether its arguments are one text in the file, which no host takes apart.
-    in_one: bool,
-    /// Whether that text is `command`.
-    is_whole_command: bool,
-    /// Whether the host does not start it.
-    is_disabled: bool,
-}
+const PERSON_COMMANDS: [&str; 10] =
+    ["client", CLIENT, "finish", "install", "login", "logout", "migrate", "status", "undo", "uninstall"];
 
 impl ServerEntry {
-    /// A program that is started; `None` for a server that the host reaches by itself.
-    pub(super) fn of(entry: &Value) -> Option<Self> {
-        let texts = |value: &Value| -> Vec<String> {
-            value.as_array().into_iter().flatten().filter_map(Value::as_str).map(ToOwned::to_owned).collect()
-        };
-        let server = match &entry["command"] {
-            // opencode: all in one.
-            Value::Array(_) => {
-                let mut words = texts(&entry["command"]);
-                if words.is_empty() {
-                    return None;
-                }
-                Self::apart(words.remove(0), words)
-            }
-            // Zed, until 2025.
-            Value::Object(command) => Self::apart(
-                command.get("path")?.as_str()?.to_owned(),
-                texts(command.get("args").unwrap_or(&Value::Null)),
-            ),
-            command => match entry["args"].as_str() {
-                Some(text) => Self { in_one: true, ..Self::apart(command.as_str()?.to_owned(), words(text)) },
-                None => Self::apart(command.as_str()?.to_owned(), texts(&entry["args"])),
-            },
-        };
-        let of_command = variables(&entry["command"]); // Zed, until 2025
-        let is_disabled = entry["disabled"] == true || entry["enabled"] == false; // opencode: enabled
-        let variables = if of_command.is_empty() { variables(entry) } else { of_command };
-        Some(Self { variables, is_disabled, ..server })
-    }
-
-    /// What was written as one is judged by its words; a path may have blanks, so a URL must be there.
-    fn apart(command: String, arguments: Vec<String>) -> Self {
-        let (variables, is_disabled) = (BTreeMap::new(), false);
-        let in_one = |text: &String| {
-            let words = words(text);
-            words.len() > 1 && (text.contains("://") || LAUNCHERS.contains(&stem(&words[0])))
-        };
-        let begins = |text: &String| in_one(text) && words(text)[0].contains("://");
-        if in_one(&command) {
-            let mut all = words(&command);
-            let command = all.remove(0);
-            all.extend(arguments);
-            return Self { command, arguments: all, variables, in_one: true, is_whole_command: true, is_disabled };
-        }
-        let in_one = arguments.iter().any(begins);
-        let arguments = if in_one { arguments.iter().flat_map(|text| words(text)).collect() } else { arguments };
-        Self { command, arguments, variables, in_one, is_whole_command: false, is_disabled }
-    }
-
-    #[cfg(test)]
-    pub(super) fn command(&self) -> &str {
-        &self.command
-    }
-
-    #[cfg(test)]
-    pub(super) fn arguments(&self) -> &[String] {
-        &self.arguments
-    }
-
-    pub(super) fn variables(&self) -> &BTreeMap<String, String> {
-        &self.variables
-    }
-
     /// Whether the arguments are those of a connection, each of them one of the list.
     pub(super) fn can_connect(&self) -> bool {
         !self.in_one && self.person_command().is_none()
@@ -156,23 +54,11 @@ impl ServerEntry {
         PERSON_COMMANDS.into_iter().find(|command| first == command)
     }
 
-    fn started(&self) -> Started {
-        let command = stem(&self.command);
-        if command == NAME {
-            return Started::Adapter;
-        }
-        let is_package = |word: &String| !word.contains("://") && stem(word) == NAME || is_script(word);
-        match self.arguments.iter().position(is_package) {
-            Some(at) if LAUNCHERS.contains(&&*command.to_ascii_lowercase()) => Started::NpmPackage(at + 1),
-            _ => Started::Other,
-        }
-    }
-
     /// Whether the entry is meant to start this program, or the npm package of the same name.
     pub(super) fn is_ours(&self, terminal: &Terminal) -> bool {
         let name = stem(&self.command);
         let is_similar = || SIMILAR.iter().any(|similar| name.starts_with(similar)) && self.has_no_program(terminal);
-        self.started() != Started::Other || name == CLIENT || is_similar()
+        self.launch() != Launch::Other || is_similar()
     }
 
     /// Whether `command` does not name a program.
@@ -180,40 +66,15 @@ impl ServerEntry {
         matches!(find(&self.command, terminal), Found::Missing | Found::Folder)
     }
 
-    /// Whether the host starts the npm package.
-    pub(super) fn is_npm_package(&self) -> bool {
-        matches!(self.started(), Started::NpmPackage(_))
-    }
-
-    /// The program that starts the npm package.
-    fn launcher(&self) -> &str {
-        let words = std::iter::once(&self.command).chain(&self.arguments).map(|word| stem(word));
-        words.take_while(|word| *word != NAME).filter(|word| LAUNCHERS.contains(word)).last().unwrap_or("npx")
-    }
-
     /// `command` and `args`, each as a member. A secret part of an argument is left out.
     fn members(&self, terminal: &Terminal) -> String {
-        let is_program = self.started() == Started::Adapter && matches!(find(&self.command, terminal), Found::There);
+        let is_program = self.launch() == Launch::Program && matches!(find(&self.command, terminal), Found::There);
         let command = if is_program { member(&self.command) } else { command_line() };
         let arguments = self.own_arguments();
         let url = arguments.iter().find_map(|word| reqwest::Url::parse(word).ok().filter(is_open));
         let url = Value::from(url.map_or_else(|| "SERVER-URL".to_owned(), |url| url.to_string()));
         let more = if arguments.len() > 1 { ", …" } else { "" };
         format!("{command}, \"args\": [{url}{more}]")
-    }
-
-    /// The arguments of mcp-remote itself.
-    pub(super) fn own_arguments(&self) -> &[String] {
-        match self.started() {
-            Started::NpmPackage(at) => &self.arguments[at..],
-            Started::Adapter | Started::Other => &self.arguments,
-        }
-    }
-
-    /// Whether the entry is for this server.
-    pub(super) fn is_for(&self, config: &Config) -> bool {
-        let url = config.server.url();
-        self.arguments.iter().any(|word| reqwest::Url::parse(word).is_ok_and(|word| word == *url))
     }
 
     /// Whether the words that were for npx are still there.
@@ -227,34 +88,6 @@ impl ServerEntry {
 fn is_open(url: &reqwest::Url) -> bool {
     let has_secret = url.query().is_some() || url.password().is_some() || !url.username().is_empty();
     url.has_host() && !has_secret && !url.path().split('/').any(is_key)
-}
-
-/// The name of a program or a package, without folder, version and ending.
-fn stem(word: &str) -> &str {
-    let name = word.rsplit(['/', '\\']).next().unwrap_or_default();
-    let name = name.split('@').next().unwrap_or_default();
-    [".exe", ".cmd", ".bat", ".EXE"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
-}
-
-/// Whether this is a file of the npm package, for node.
-fn is_script(word: &str) -> bool {
-    word.replace('\\', "/").contains("/mcp-remote/dist/")
-}
-
-fn words(text: &str) -> Vec<String> {
-    text.split_whitespace().map(ToOwned::to_owned).collect()
-}
-
-/// The variables of an entry, as its host passes them on.
-fn variables(entry: &Value) -> BTreeMap<String, String> {
-    // opencode has its own name for them.
-    let members = ["env", "environment"].iter().find_map(|key| entry.get(*key)?.as_object());
-    let text = |value: &Value| match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
-        _ => None,
-    };
-    members.into_iter().flatten().filter_map(|(name, value)| Some((name.clone(), text(value)?))).collect()
 }
 
 /// The file of this program, for the `command` of an entry. `mcp-remote` and `mcp-remote-client` are neighbors.
@@ -281,11 +114,48 @@ pub(super) fn remarks(place: &str, entry: &ServerEntry) -> Vec<Finding> {
         let text = format!("{place}: this entry is disabled in the host");
         remarks.push(Finding::info(DiagnosisStep::Host, text));
     }
+    if let Some(version) = other_version(entry) {
+        let own = env!("CARGO_PKG_VERSION");
+        let text = format!("{place}: this entry starts mcp-remote {version}, and this is {own}");
+        remarks.push(Finding::info(DiagnosisStep::Host, text).with_exact_action(format!("write {}", command_line())));
+    }
     for (name, _) in entry.variables.iter().filter(|(_, value)| is_example(value)) {
         let text = format!("{place}: the value of {name} in \"env\" is still an example");
         remarks.push(Finding::warn(DiagnosisStep::Host, text, format!("write your own value for {name} into \"env\"")));
     }
     remarks
+}
+
+/// Returns the version of the program that an entry starts, if it is another one than this.
+fn other_version(entry: &ServerEntry) -> Option<String> {
+    let command = Path::new(&entry.command);
+    if entry.launch() != Launch::Program || command == own_path() || !command.is_absolute() || is_script(command) {
+        return None;
+    }
+    let shown = shown_version(command)?;
+    let version = shown.trim().strip_prefix(NAME)?.trim();
+    let is_version =
+        version.starts_with(|first: char| first.is_ascii_digit()) && !version.contains(char::is_whitespace);
+    (is_version && version != env!("CARGO_PKG_VERSION")).then(|| version.to_owned())
+}
+
+/// Runs a program with `--version`, and returns what it prints.
+fn shown_version(command: &Path) -> Option<String> {
+    let mut started = Command::new(command);
+    started.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = started.spawn().ok()?;
+    let out = child.stdout.take()?;
+    let (sender, receiver) = mpsc::channel();
+    // Ends with the program, whose output it reads.
+    thread::spawn(move || {
+        let mut text = String::new();
+        _ = out.take(LONGEST_VERSION).read_to_string(&mut text);
+        _ = sender.send(text);
+    });
+    let text = receiver.recv_timeout(VERSION_PATIENCE).ok();
+    _ = child.kill(); // it has said what it has to say
+    _ = child.wait();
+    text
 }
 
 /// Whether a value was copied from a manual, to be replaced.
@@ -305,7 +175,7 @@ pub(super) fn judge(
     given: Option<(&Config, &[String], &str)>,
     terminal: &Terminal,
 ) -> Finding {
-    let is_for_server = given.is_none_or(|(config, ..)| entry.is_for(config));
+    let is_for_server = given.is_none_or(|(config, ..)| entry.is_for(config.server.url()));
     let outcome = if is_for_server { Outcome::Fail } else { Outcome::Warn };
     let command = &entry.command;
     let bad = |text: &str, tip| {
@@ -347,7 +217,7 @@ pub(super) fn judge(
         let text = "\"command\" begins with ~, which hosts do not replace with the home folder";
         return with_line(outcome, text, format!("write {}", command_line())).with_code(Code::BadEntry);
     }
-    if stem(command) == CLIENT {
+    if entry.launch() == Launch::Client {
         let text = format!("\"command\" names {command}, which is the program for testing");
         return with_line(outcome, &text, format!("write {}", command_line())).with_code(Code::BadEntry);
     }
@@ -497,24 +367,5 @@ mod tests {
         let here = words("--allow-http https://a/mcp --transport http-only --header X:2 3334 --ipv4");
         assert_eq!(differences(&there, &here), ["--header has another value", "--ipv4 is missing in the entry"]);
         assert_eq!(differences(&there, &there), [""; 0]);
-    }
-
-    #[test]
-    fn entry_is_ours_if_it_starts_mcp_remote() {
-        let entry = |command: &str, arguments: &str| ServerEntry::apart(command.to_owned(), words(arguments));
-        for (command, arguments, started, own) in [
-            ("/opt/mcp-remote", "https://a/mcp --ipv4", Started::Adapter, "https://a/mcp --ipv4"),
-            (r"C:\bin\mcp-remote.exe", "https://a/mcp", Started::Adapter, "https://a/mcp"),
-            ("npx", "-y mcp-remote@latest https://a/mcp", Started::NpmPackage(2), "https://a/mcp"),
-            (r"C:\nodejs\npx.cmd", "mcp-remote https://a/mcp", Started::NpmPackage(1), "https://a/mcp"),
-            ("cmd", "/c npx -y mcp-remote https://a/mcp", Started::NpmPackage(4), "https://a/mcp"),
-            ("node", "/x/node_modules/mcp-remote/dist/proxy.js https://a/mcp", Started::NpmPackage(1), "https://a/mcp"),
-            ("cat", "mcp-remote", Started::Other, "mcp-remote"),
-            ("npx", "-y supergateway https://a/mcp-remote", Started::Other, "-y supergateway https://a/mcp-remote"),
-            ("/opt/mcp-remote-client", "https://a/mcp", Started::Other, "https://a/mcp"),
-        ] {
-            let entry = entry(command, arguments);
-            assert_eq!((entry.started(), entry.own_arguments()), (started, &*words(own)), "{command} {arguments}");
-        }
     }
 }

@@ -8,7 +8,7 @@
 use std::{
     ffi::OsString,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use serde_json::{Value, json};
@@ -17,10 +17,11 @@ use super::{
     Diagnosis, Exit,
     entries::{command_line, judge, remarks},
     hosts::{Entry, FileFinding, FileKind, OtherEntry, Settings, expanded, variables_of_host},
-    printer::{DiagnosisStep, Finding, Outcome, Printer, Redactor, Style},
+    printer::{DiagnosisStep, Finding, Outcome, Printer, Style},
 };
 use crate::{
     cli::{self, Borrowed, ClientAction, ClientOptions, Command, EntryOptions, Output, Program},
+    commands::{install::written, redactor::Redactor},
     config::Config,
     report::{Code, Report},
     text,
@@ -71,7 +72,7 @@ pub(crate) async fn run(
     environment: Environment<'_>,
     out: &mut (dyn Write + Send),
 ) -> anyhow::Result<Exit> {
-    let Settings { findings, entries, others, files } = Settings::read(&options.terminal, None);
+    let Settings { mut findings, entries, others, files } = Settings::read(&options.terminal, None);
     let named = |entry: &&Entry| options.name.as_ref().is_none_or(|name| *name == entry.name);
     let is_ours = |entry: &&Entry| entry.server.is_ours(&options.terminal);
     let mut chosen: Vec<_> = entries.iter().filter(named).filter(is_ours).collect();
@@ -93,6 +94,15 @@ pub(crate) async fn run(
         entries.iter().any(|entry| entry.name == *name) || others.iter().any(|entry| entry.name == *name)
     };
     let is_found = options.name.as_ref().is_some_and(is_elsewhere);
+    let is_unread = |file: &Path| findings.iter().any(|of| of.kind == FileKind::Unreadable && of.file == file);
+    let gone = written(&options.store).into_iter().filter(|one| {
+        let is_there = |file: &Path, name: &str| one.file == file && one.name == name;
+        let is_present = entries.iter().any(|entry| is_there(&entry.file, &entry.name))
+            || others.iter().any(|entry| entry.name == one.name);
+        !is_present && !is_unread(&one.file)
+    });
+    let gone: Vec<_> = gone.map(|one| FileFinding::gone(&one)).collect();
+    findings.extend(gone);
     let mut findings: Vec<_> =
         findings.into_iter().filter(|of| options.name.is_none() || !is_found && of.kind != FileKind::Known).collect();
     for unreadable in findings.iter_mut().filter(|of| options.name.is_some() && of.kind == FileKind::Unreadable) {
@@ -137,7 +147,7 @@ impl All<'_> {
     }
 
     fn printer<'o>(&self, out: &'o mut (dyn Write + Send)) -> Printer<'o> {
-        let redactor = Redactor::of_home(self.options.terminal.home.clone());
+        let redactor = Redactor::of_home(self.options.terminal.places.home.clone());
         Printer::new(self.out(out), self.style(), redactor)
     }
 
@@ -169,12 +179,12 @@ impl All<'_> {
 
     /// Diagnoses one entry.
     async fn check(&mut self, entry: &Entry, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
-        let home = self.options.terminal.home.clone();
+        let home = self.options.terminal.places.home.clone();
         let judged = judge(&entry.place(), &entry.server, None, &self.options.terminal);
         let has_failed = judged.outcome() == Outcome::Fail;
         let judged: Vec<_> = std::iter::once(judged).chain(remarks(&entry.place(), &entry.server)).collect();
         let read = self.read(entry);
-        let variables = entry.server.variables();
+        let variables = &entry.server.variables;
         let (config, options) = match read {
             Ok(read) if entry.server.can_connect() => read,
             failed => {
@@ -249,7 +259,7 @@ impl All<'_> {
         let (config, options) = match self.read(entry) {
             Ok(read) => read,
             Err(unread) => {
-                let mut redactor = Redactor::of_home(self.options.terminal.home.clone());
+                let mut redactor = Redactor::of_home(self.options.terminal.places.home.clone());
                 redactor.learn(secrets(entry, self.environment));
                 let mut printer = Printer::new(super::aside(self.options.silent), self.style(), redactor);
                 printer.print(match unread {
@@ -265,7 +275,7 @@ impl All<'_> {
     /// Reads the arguments of an entry, first as mcp-remote does, then for a diagnosis.
     fn read(&self, entry: &Entry) -> Result<(Box<Config>, Box<ClientOptions>), Unread> {
         let EntryOptions { output, action, terminal, silent, verbose, .. } = self.options;
-        let variables = entry.server.variables();
+        let variables = &entry.server.variables;
         let environment = |name: &str| {
             let own = variables.get(name).map(|value| expanded(entry.host, value, self.environment));
             own.or_else(|| (self.environment)(name))
@@ -305,7 +315,7 @@ impl All<'_> {
     /// Returns the variables of this terminal that the host replaces by itself.
     fn taken(&self, entry: &Entry, words: &[&String]) -> Result<Vec<Borrowed>, Unread> {
         let words = words.iter().map(|word| ("args", *word));
-        let values = entry.server.variables().values().map(|value| ("env", value));
+        let values = entry.server.variables.values().map(|value| ("env", value));
         let mut taken = Vec::<Borrowed>::new();
         for (member, text) in words.chain(values) {
             for name in variables_of_host(entry.host, text) {
@@ -414,7 +424,7 @@ impl All<'_> {
             let document = json!({
                 "version": env!("CARGO_PKG_VERSION"), "exitCode": exit as u8, "steps": steps, "entries": entries,
             });
-            let document = Redactor::of_home(self.options.terminal.home.clone()).clean_value(document);
+            let document = Redactor::of_home(self.options.terminal.places.home.clone()).clean_value(document);
             writeln!(out, "{}", text::json(&document)?)?;
         }
         Ok(())
@@ -432,7 +442,7 @@ fn secrets(entry: &Entry, environment: Environment<'_>) -> Vec<String> {
         let mut names = variables_of_host(entry.host, value);
         names.all(|name| environment(name).is_some_and(|value| !value.is_empty()))
     };
-    let secret = entry.server.variables().iter().filter(|(name, value)| is_secret(name, value) && is_set(value));
+    let secret = entry.server.variables.iter().filter(|(name, value)| is_secret(name, value) && is_set(value));
     let values = secret.map(|(_, value)| expanded(entry.host, value, environment));
     values
         .flat_map(|value| {

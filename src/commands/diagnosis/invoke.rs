@@ -16,8 +16,7 @@ use rmcp::{
 };
 use serde_json::Value;
 
-use super::printer::plain;
-use crate::{cli::Output, commands::client::listed, text};
+use crate::{cli::Output, commands::client::listed, commands::redactor::plain, text};
 
 type Service = RunningService<RoleClient, ClientConfig>;
 

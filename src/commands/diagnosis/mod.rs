@@ -26,6 +26,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::{
     cli::{ClientAction, ClientOptions, Output, Terminal},
     commands::client::{self, ClientTransport, Inventory, Listed, RequestFailure, listed},
+    commands::redactor::{Redactor, plain},
     config::Config,
     mcp::method,
     oauth::fact::AuthorizationFact,
@@ -53,7 +54,7 @@ mod reachability;
 pub(crate) use exit::Exit;
 use exit::{is_proxy, is_tls};
 use facts::Seen;
-use printer::{DiagnosisStep, Finding, Outcome, Printer, Redactor, Style, plain};
+use printer::{DiagnosisStep, Finding, Outcome, Printer, Style};
 
 /// Does what is asked for, and prints it to `out`. What the user has to know meanwhile goes to stderr, if `out` is for a
 /// program or for a result.
@@ -75,7 +76,7 @@ async fn run_with(
     secrets: Vec<String>,
     out: &mut (dyn Write + Send),
 ) -> anyhow::Result<Exit> {
-    let mut redactor = Redactor::new(config, options.terminal.home.clone());
+    let mut redactor = Redactor::new(config, options.terminal.places.home.clone());
     redactor.learn(secrets);
     let style = Style { is_verbose: options.verbose, ..style(options.output, &options.terminal) };
     let aside = || aside(options.silent);

@@ -1,0 +1,182 @@
+//! Shows what is planned, asks once, and writes.
+
+use std::io::Write;
+
+use anyhow::bail;
+
+use super::{
+    World,
+    plan::{Plan, Planned, with_warnings},
+    program::Program,
+    record::{ChangedFile, Record},
+    short,
+};
+use crate::{
+    cli::{EntryChange, EntryCommand},
+    commands::redactor::Redactor,
+    hosts::{Host, file},
+    text::reason,
+};
+
+/// Shows all plans, asks, and carries them out.
+///
+/// # Errors
+/// Where something could not be changed, or there is no user to ask.
+pub(super) fn all(
+    change: &EntryChange,
+    world: &mut World<'_>,
+    program: &Program,
+    plans: Vec<Plan>,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    if plans.is_empty() {
+        bail!(
+            "no host was found on this computer\nTip: name it with --host, or print the entry: \
+             mcp-remote install URL --print"
+        );
+    }
+    let plans: Vec<_> = plans.into_iter().map(|plan| with_warnings(plan, world)).collect();
+    for (index, plan) in plans.iter().enumerate() {
+        if index > 0 {
+            writeln!(out)?;
+        }
+        show(plan, change, world, out)?;
+    }
+    let count = plans.iter().filter(|plan| matches!(plan, Plan::Edit(_) | Plan::ClaudeCode(..))).count();
+    let mut left: Vec<&str> = plans.iter().filter_map(Plan::left).collect();
+    left.dedup();
+    if !left.is_empty() {
+        writeln!(out, "\nFor you to write, as shown above: {}", left.join(", "))?;
+    }
+    if count == 0 {
+        return Ok(writeln!(out, "\nNothing to change.")?);
+    }
+    let is_new = matches!(change.command, EntryCommand::Install(_) | EntryCommand::Migrate);
+    if is_new && let Some(from) = &program.copied_from {
+        writeln!(
+            out,
+            "\n{} is in a cache, which can be emptied. mcp-remote copies itself to {} first.",
+            from.display(),
+            short(&program.command, change)
+        )?;
+    }
+    writeln!(out)?;
+    let places = if count == 1 { "this change".to_owned() } else { format!("these {count} changes") };
+    if !change.yes {
+        match (world.ask)(&format!("Make {places}? [y/N] "))? {
+            Some(true) => {}
+            Some(false) => return Ok(writeln!(out, "Nothing was changed.")?),
+            None => {
+                bail!("nothing was changed, because there is no terminal to ask on\nTip: repeat the command with --yes")
+            }
+        }
+    }
+    if is_new {
+        program.put().map_err(|error| {
+            anyhow::anyhow!("cannot copy mcp-remote to {}: {}", program.command.display(), reason(&error))
+        })?;
+    }
+    carry_out(change, world, plans, out)
+}
+
+fn show(plan: &Plan, change: &EntryChange, world: &World<'_>, out: &mut dyn Write) -> anyhow::Result<()> {
+    match plan {
+        Plan::Edit(planned) => {
+            let Planned { file, what, content, remarks, .. } = planned;
+            let new = if content.bytes.is_none() { " (new file)" } else { "" };
+            writeln!(out, "{}, {}{new}: {}", file.host.name, short(&file.path, change), what.join(", "))?;
+            let mut redactor = Redactor::of_home(None);
+            redactor.learn(planned.secrets.iter().cloned());
+            for line in planned.shown(&|line| redactor.clean(line), world.has_colors) {
+                writeln!(out, "{line}")?;
+            }
+            for remark in remarks {
+                writeln!(out, "  {remark}.")?;
+            }
+        }
+        Plan::ClaudeCode(file, step) => {
+            writeln!(
+                out,
+                "{}, {}: add {:?} with its own command",
+                file.host.name,
+                short(&file.path, change),
+                step.name
+            )?;
+            write!(out, "  $ {}", step.typed())?;
+        }
+        Plan::Same(file, reason) => writeln!(out, "{}, {}: {reason}", file.host.name, short(&file.path, change))?,
+        Plan::ByHand(file, reason, text) => {
+            writeln!(out, "{}, {}: {reason}. Write this yourself:", file.host.name, short(&file.path, change))?;
+            for line in text.lines() {
+                writeln!(out, "  {line}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn carry_out(change: &EntryChange, world: &World<'_>, plans: Vec<Plan>, out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut record = Record::load(&change.store);
+    record.begin(&world.moment, change.command.name());
+    let mut failed = 0;
+    let mut changed: Vec<Host> = Vec::new();
+    for plan in plans {
+        let (host, done) = match plan {
+            Plan::Same(..) | Plan::ByHand(..) => continue,
+            Plan::ClaudeCode(file, step) => {
+                let done = step.run().map_err(|error| reason(&error)).map(|()| {
+                    record.claude_code(&step.name);
+                    record.add(&file, &step.name);
+                    format!("added {:?} with claude mcp add-json", step.name)
+                });
+                (file.host, done)
+            }
+            Plan::Edit(planned) => {
+                let Planned { file, content, new, added, removed, .. } = planned;
+                let path = short(&file.path, change);
+                let done = file::replace(&content, new.as_bytes(), &world.moment);
+                let done = done.map_err(|error| format!("{path} was not changed: {error}")).map(|backup| {
+                    record.file(ChangedFile::new(&content.target, backup.as_deref(), new.as_bytes()));
+                    added.iter().for_each(|name| record.add(&file, name));
+                    removed.iter().for_each(|name| record.remove(&file, name));
+                    match backup {
+                        Some(backup) => format!("wrote {path} (backup: {})", short(&backup, change)),
+                        None => format!("wrote {path}"),
+                    }
+                });
+                (file.host, done)
+            }
+        };
+        match done {
+            Ok(text) => {
+                writeln!(out, "ok    {}: {text}", host.name)?;
+                changed.push(host);
+            }
+            Err(text) => {
+                writeln!(out, "FAIL  {}: {text}", host.name)?;
+                failed += 1;
+            }
+        }
+        // After each file, so that an interruption loses nothing.
+        record.save().map_err(|error| anyhow::anyhow!("cannot record the change for undo: {error:#}"))?;
+    }
+    if !changed.is_empty() {
+        writeln!(out, "\nNext:")?;
+        let mut shown = Vec::new();
+        for host in changed.into_iter().filter(|host| {
+            let is_new = !shown.contains(&host.name);
+            shown.push(host.name);
+            is_new
+        }) {
+            writeln!(out, "  {}: {}", host.name, host.reload)?;
+        }
+        if !matches!(change.command, EntryCommand::Uninstall(_)) {
+            writeln!(out, "  Test the entries: mcp-remote client")?;
+        }
+        writeln!(out, "  Put the old text back: mcp-remote undo")?;
+    }
+    if failed > 0 {
+        bail!("{failed} of the changes failed");
+    }
+    Ok(())
+}
