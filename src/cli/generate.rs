@@ -6,8 +6,19 @@ use clap_complete::Shell;
 use super::{Program, Verb};
 
 /// The commands that completions and the manual page name.
-const SHOWN: [Verb; 7] =
-    [Verb::Login, Verb::Logout, Verb::Status, Verb::Client, Verb::Finish, Verb::Help, Verb::Explain];
+const SHOWN: [Verb; 11] = [
+    Verb::Install,
+    Verb::Migrate,
+    Verb::Uninstall,
+    Verb::Undo,
+    Verb::Client,
+    Verb::Login,
+    Verb::Logout,
+    Verb::Status,
+    Verb::Finish,
+    Verb::Help,
+    Verb::Explain,
+];
 
 /// Returns the completion script of a program.
 pub(super) fn completions(program: Program, shell: Shell) -> String {
@@ -42,7 +53,7 @@ pub(super) fn man(command: Option<&str>) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-fn with_commands(program: Command, commands: [Command; 7]) -> Command {
+fn with_commands(program: Command, commands: [Command; SHOWN.len()]) -> Command {
     let program = program.disable_help_subcommand(true).subcommands(commands);
     program.subcommand_negates_reqs(true).args_conflicts_with_subcommands(true)
 }

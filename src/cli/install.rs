@@ -144,7 +144,7 @@ pub(super) struct MigrateArgs {
     long_about = None
 )]
 pub(super) struct UninstallArgs {
-    /// Name of the entry, or the server URL; all entries if there is neither
+    /// Name or server URL of the entry; all entries by default
     #[arg(value_name = "NAME|SERVER-URL")]
     which: Option<String>,
 

@@ -87,7 +87,8 @@ Examples:
   mcp-remote install https://example.com/mcp --header-file ./key.txt
   mcp-remote install https://example.com/mcp --print";
 const INSTALL_AFTER: &str = "\
-All other flags are those of the connection, and go into the entry. Type 'mcp-remote --help' for them.";
+All other flags are those of the connection, and go into the entry.
+Type 'mcp-remote --help' for them.";
 const MIGRATE: &str = "\
 Examples:
   mcp-remote migrate
@@ -177,7 +178,10 @@ pub(super) fn with_help(verb: Verb, command: Command) -> Command {
         Verb::Logout => command.before_help(LOGOUT).after_help(SAME_FLAGS),
         Verb::Status => command.before_help(STATUS).after_help(SAME_FLAGS),
         Verb::Finish => command.before_help(FINISH),
-        Verb::Install => command.before_help(INSTALL).after_help(INSTALL_AFTER),
+        Verb::Install => command
+            .override_usage("mcp-remote install [OPTIONS] <SERVER-URL> [FLAGS]...")
+            .before_help(INSTALL)
+            .after_help(INSTALL_AFTER),
         Verb::Migrate => command.before_help(MIGRATE),
         Verb::Uninstall => command.before_help(UNINSTALL),
         Verb::Undo => command.before_help(UNDO),

@@ -568,7 +568,9 @@ fn completions_name_every_visible_flag() {
             _ => script.contains(flag),
         };
         assert_eq!(shown.iter().find(|flag| !names(flag)), None, "{shell}");
-        for command in ["login", "logout", "status", "client", "finish", "help", "explain"] {
+        for command in
+            ["install", "migrate", "undo", "login", "logout", "status", "client", "finish", "help", "explain"]
+        {
             assert!(script.contains(command), "{shell} does not complete {command}");
         }
         assert!(!script.contains("enable-proxy"), "{shell} completes a hidden flag");

@@ -44,6 +44,8 @@ mod hostile;
 #[cfg(unix)]
 mod http_sse;
 #[cfg(unix)]
+mod install;
+#[cfg(unix)]
 mod instances;
 mod layout;
 #[cfg(unix)]

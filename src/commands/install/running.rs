@@ -1,6 +1,5 @@
 //! Which hosts run, as far as a running host would undo a change.
 
-#[cfg(not(target_os = "linux"))]
 use std::process::{Command, Stdio};
 
 /// The names of the programs that run.
@@ -36,22 +35,14 @@ impl Running {
     }
 }
 
-#[cfg(target_os = "linux")]
-fn names() -> Vec<String> {
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let name = |entry: std::fs::DirEntry| std::fs::read_to_string(entry.path().join("comm")).ok();
-    processes.filter_map(name).map(|name| name.trim_end().to_owned()).collect()
-}
-
-#[cfg(not(target_os = "linux"))]
 fn names() -> Vec<String> {
     let mut command = if cfg!(windows) { Command::new("tasklist") } else { Command::new("ps") };
-    command.args(if cfg!(windows) { &["/fo", "csv", "/nh"] } else { &["-axo", "comm="] });
+    command.args(if cfg!(windows) { &["/fo", "csv", "/nh"] } else { &["-A", "-o", "comm="] }); // POSIX ps
     let shown = command.stdin(Stdio::null()).stderr(Stdio::null()).output();
     let shown = shown.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     let name = |line: &str| match cfg!(windows) {
         true => line.split('"').nth(1).unwrap_or_default().to_owned(),
-        false => line.trim().rsplit('/').next().unwrap_or_default().to_owned(),
+        false => line.trim().rsplit('/').next().unwrap_or_default().to_owned(), // a whole path on macOS
     };
     shown.lines().map(name).collect()
 }
