@@ -423,6 +423,7 @@ mod unix {
         }
         let mut running =
             ["claude-desktop", "claude"].map(|name| Command::new(home.at(name)).arg("60").spawn().unwrap());
+        let removed = home.run(&["uninstall", "--yes", "--host", "claude-code"]);
         let shown = home.run(&["migrate", "--yes"]);
         running.iter_mut().for_each(|child| {
             child.kill().unwrap();
@@ -430,6 +431,7 @@ mod unix {
         });
         shown.says("Claude Desktop is running. It rewrites this file and can drop the change. Quit it first");
         shown.says("Claude Code is running, and each session rewrites this file.");
+        removed.says("Claude Code is running, and each session rewrites this file.");
         assert_eq!(home.read(".claude.json"), NPX);
         assert!(home.read(CLAUDE_DESKTOP).contains(PROGRAM));
         home.path.clear();

@@ -80,7 +80,7 @@ pub(crate) fn run(change: &EntryChange, world: &mut World<'_>, out: &mut dyn Wri
         EntryCommand::Uninstall(which) => {
             let program = program::lasting(&world.program, change);
             let plans: Vec<_> =
-                files(change).into_iter().filter_map(|file| plan::uninstall(which.as_ref(), file)).collect();
+                files(change).into_iter().filter_map(|file| plan::uninstall(which.as_ref(), file, world)).collect();
             if plans.is_empty() && record::forget(change, which.as_ref())? {
                 return Ok(writeln!(out, "The entry is gone already.")?);
             }

@@ -285,10 +285,8 @@ pub(super) fn migrate(program: &Program, file: HostFile, world: &World<'_>) -> O
     if changes.is_empty() {
         return (!remarks.is_empty()).then(|| Plan::Same(read.file, remarks.join("\n  ")));
     }
-    if has_own_command(&read.file.host) && world.running.claude_code() {
-        let reason =
-            "Claude Code is running, and each session rewrites this file. End all sessions, then repeat the command";
-        return Some(Plan::Same(read.file, reason.to_owned()));
+    if let Some(reason) = sessions(&read.file, world) {
+        return Some(Plan::Same(read.file, reason));
     }
     let host = read.file.host;
     let plan = edit(read, changes, |file, reason| {
@@ -306,6 +304,13 @@ pub(super) fn migrate(program: &Program, file: HostFile, world: &World<'_>) -> O
         }
         other => other,
     })
+}
+
+/// Returns why the file of Claude Code is not changed now.
+fn sessions(file: &HostFile, world: &World<'_>) -> Option<String> {
+    const REASON: &str =
+        "Claude Code is running, and each session rewrites this file. End all sessions, then repeat the command";
+    (has_own_command(&file.host) && world.running.claude_code()).then(|| REASON.to_owned())
 }
 
 /// What an entry starts, as far as it can be rewritten.
@@ -347,7 +352,7 @@ impl Program {
 }
 
 /// Plans that the entries which the user means are removed from a file. Returns `None` if it has none of them.
-pub(super) fn uninstall(which: Option<&Which>, file: HostFile) -> Option<Plan> {
+pub(super) fn uninstall(which: Option<&Which>, file: HostFile, world: &World<'_>) -> Option<Plan> {
     if file.scope == Scope::Unread || is_only_shown(&file.host) {
         let text = String::from_utf8_lossy(&file::read(&file.path).ok()?).into_owned();
         let reason = "mcp-remote does not change this file. Remove the entry for mcp-remote yourself";
@@ -377,6 +382,9 @@ pub(super) fn uninstall(which: Option<&Which>, file: HostFile) -> Option<Plan> {
         return None;
     }
     drop(all);
+    if let Some(reason) = sessions(&read.file, world) {
+        return Some(Plan::Same(read.file, reason));
+    }
     let name = |path: &[String]| path.last().cloned().unwrap_or_default();
     let changes =
         meant.into_iter().map(|path| (format!("remove {:?}", name(&path)), Change::Remove { path })).collect();
