@@ -460,6 +460,13 @@ mod unix {
         let shown = home.run(&["client"]);
         shown.says(&format!("\"old\": this entry starts mcp-remote {other}, and this is {own}"));
         assert!(!shown.stdout.contains("0.0.8"), "{}", shown.stdout);
+        // A project may have come from anywhere: its programs are not run.
+        home.write("project/.mcp.json", home.read(CURSOR));
+        home.write(CURSOR, "{}");
+        let shown = home.run(&["client"]);
+        shown.says("this project, ");
+        assert!(!shown.stdout.contains(&other), "{}", shown.stdout);
+        home.write(CURSOR, home.read("project/.mcp.json"));
         home.run(&["migrate", "--yes"]).says("\"old\" stays as it is: it starts another mcp-remote");
     }
 

@@ -107,14 +107,16 @@ fn member(command: &str) -> String {
     format!("\"command\": {}", Value::from(command))
 }
 
-/// What else is to be known of an entry.
-pub(super) fn remarks(place: &str, entry: &ServerEntry) -> Vec<Finding> {
+/// What else is to be known of an entry. `is_users` says that the file is the user's own.
+///
+/// A program in the file of a project is not run: a host does that only after the user trusts the project.
+pub(super) fn remarks(place: &str, entry: &ServerEntry, is_users: bool) -> Vec<Finding> {
     let mut remarks = Vec::new();
     if entry.is_disabled {
         let text = format!("{place}: this entry is disabled in the host");
         remarks.push(Finding::info(DiagnosisStep::Host, text));
     }
-    if let Some(version) = other_version(entry) {
+    if is_users && let Some(version) = other_version(entry) {
         let own = env!("CARGO_PKG_VERSION");
         let text = format!("{place}: this entry starts mcp-remote {version}, and this is {own}");
         remarks.push(Finding::info(DiagnosisStep::Host, text).with_exact_action(format!("write {}", command_line())));

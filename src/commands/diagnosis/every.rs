@@ -182,7 +182,8 @@ impl All<'_> {
         let home = self.options.terminal.places.home.clone();
         let judged = judge(&entry.place(), &entry.server, None, &self.options.terminal);
         let has_failed = judged.outcome() == Outcome::Fail;
-        let judged: Vec<_> = std::iter::once(judged).chain(remarks(&entry.place(), &entry.server)).collect();
+        let judged: Vec<_> =
+            std::iter::once(judged).chain(remarks(&entry.place(), &entry.server, entry.is_users)).collect();
         let read = self.read(entry);
         let variables = &entry.server.variables;
         let (config, options) = match read {

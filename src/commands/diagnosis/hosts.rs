@@ -46,6 +46,8 @@ pub(super) struct Entry {
     pub(super) file: PathBuf,
     pub(super) name: String,
     pub(super) server: ServerEntry,
+    /// Whether the file is the user's, and not a project's.
+    pub(super) is_users: bool,
 }
 
 impl Entry {
@@ -141,7 +143,7 @@ impl Settings {
                 settings.unread(host, &file, &text);
                 continue;
             }
-            settings.take(host, &file, &text, url);
+            settings.take(host, &file, scope == Scope::User, &text, url);
             if host.syntax != Syntax::Yaml {
                 settings.files.push(file);
             }
@@ -168,7 +170,7 @@ impl Settings {
         self.add(host, file, Outcome::Warn, text, Some(tip), FileKind::Known);
     }
 
-    fn take(&mut self, host: Host, file: &Path, text: &str, url: Option<&Url>) {
+    fn take(&mut self, host: Host, file: &Path, is_users: bool, text: &str, url: Option<&Url>) {
         let bad = if url.is_none_or(|url| names(text, url)) { Outcome::Fail } else { Outcome::Warn };
         // A file of settings and history may speak of this program without starting it.
         let is_concerned = text.contains(NAME) || host.is_only_servers && text.contains("\"command\"");
@@ -196,7 +198,7 @@ impl Settings {
                     let name = located.name().to_owned();
                     match ServerEntry::of(located.value) {
                         Some(server) => {
-                            self.entries.push(Entry { host: host.name, file: file.to_owned(), name, server })
+                            self.entries.push(Entry { host: host.name, file: file.to_owned(), name, server, is_users })
                         }
                         None => self.others.push(OtherEntry::of(host, file, name, located.value)),
                     }
@@ -255,7 +257,9 @@ pub(super) fn check(config: &Config, terminal: &Terminal, printer: &mut Printer<
         let arguments = terminal.arguments.expose();
         printer.print(judge(&entry.place(), &entry.server, Some((config, arguments, &entry.name)), terminal))?;
         if entry.server.is_for(config.server.url()) {
-            remarks(&entry.place(), &entry.server).into_iter().try_for_each(|remark| printer.print(remark))?;
+            remarks(&entry.place(), &entry.server, entry.is_users)
+                .into_iter()
+                .try_for_each(|remark| printer.print(remark))?;
         }
     }
     if !is_mentioned {

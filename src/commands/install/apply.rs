@@ -15,7 +15,7 @@ use crate::{
     cli::{EntryChange, EntryCommand},
     commands::redactor::Redactor,
     hosts::{Host, file},
-    text::reason,
+    text::{printable, reason},
 };
 
 /// Shows all plans, asks, and carries them out.
@@ -91,7 +91,7 @@ fn show(plan: &Plan, change: &EntryChange, world: &World<'_>, out: &mut dyn Writ
                 writeln!(out, "{line}")?;
             }
             for remark in remarks {
-                writeln!(out, "  {remark}.")?;
+                writeln!(out, "  {}.", redactor.clean(remark))?;
             }
         }
         Plan::ClaudeCode(file, step) => {
@@ -104,7 +104,9 @@ fn show(plan: &Plan, change: &EntryChange, world: &World<'_>, out: &mut dyn Writ
             )?;
             write!(out, "  $ {}", step.typed())?;
         }
-        Plan::Same(file, reason) => writeln!(out, "{}, {}: {reason}", file.host.name, short(&file.path, change))?,
+        Plan::Same(file, reason) => {
+            writeln!(out, "{}, {}: {}", file.host.name, short(&file.path, change), lines(reason))?
+        }
         Plan::ByHand(file, reason, text) => {
             writeln!(out, "{}, {}: {reason}. Write this yourself:", file.host.name, short(&file.path, change))?;
             for line in text.lines() {
@@ -113,6 +115,11 @@ fn show(plan: &Plan, change: &EntryChange, world: &World<'_>, out: &mut dyn Writ
         }
     }
     Ok(())
+}
+
+/// Returns lines without characters that a terminal obeys: they may have words of a file.
+fn lines(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 
 fn carry_out(change: &EntryChange, world: &World<'_>, plans: Vec<Plan>, out: &mut dyn Write) -> anyhow::Result<()> {

@@ -255,7 +255,7 @@ fn hash(bytes: &[u8]) -> String {
 fn moment(text: &str) -> String {
     match (text.get(..4), text.get(4..6), text.get(6..8), text.get(9..11), text.get(11..13)) {
         (Some(year), Some(month), Some(day), Some(hour), Some(minute)) => {
-            format!("{year}-{month}-{day} {hour}:{minute}")
+            format!("{year}-{month}-{day} {hour}:{minute} UTC")
         }
         _ => text.to_owned(),
     }
