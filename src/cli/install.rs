@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{CommandFactory as _, FromArgMatches, Parser, ValueHint};
+use clap::{CommandFactory as _, FromArgMatches, Parser, ValueHint, error::ErrorKind};
 use reqwest::Url;
 
 use super::{
@@ -180,17 +180,16 @@ struct ChoiceArgs {
 }
 
 impl ChoiceArgs {
-    fn hosts(&self) -> Result<Vec<Host>, Mistake> {
+    fn hosts(&self, verb: Verb) -> Result<Vec<Host>, Mistake> {
         let named = |id: &String| {
             let id = id.trim().to_ascii_lowercase();
             let known = HOSTS.into_iter().find(|host| host.id == id || host.name.eq_ignore_ascii_case(&id));
             known.ok_or_else(|| {
                 let ids: Vec<_> = HOSTS.iter().map(|host| host.id).collect();
-                let tip = format!(
-                    "write one of {}. To set the host name of the redirect URI, write the flag after --: mcp-remote install \
-                     URL -- --host NAME",
-                    ids.join(", ")
-                );
+                let mut tip = format!("write one of {}", ids.join(", "));
+                if verb == Verb::Install {
+                    tip += ". To set the host name of the redirect URI: mcp-remote install URL -- --host NAME";
+                }
                 Mistake::new("--host has a name that is not a host of mcp-remote".to_owned(), tip)
             })
         };
@@ -215,10 +214,18 @@ pub(super) fn entry_change(
     let name = OsString::from(typed);
     let matches = match verb.command().bin_name(typed).try_get_matches_from(std::iter::once(&name).chain(&own)) {
         Ok(matches) => matches,
-        Err(asked)
-            if matches!(asked.kind(), clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion) =>
-        {
+        Err(asked) if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return Ok(Err(asked));
+        }
+        Err(error) if error.kind() == ErrorKind::UnknownArgument && surplus(verb, &own) => {
+            let (what, tip) = match verb {
+                Verb::Migrate => {
+                    ("no entry or server URL", "to change one host only: mcp-remote migrate --host cursor")
+                }
+                Verb::Uninstall => ("one name or server URL", "repeat the command for each entry"),
+                _ => ("no argument", "it undoes the last change: mcp-remote undo"),
+            };
+            return Err(Mistake::new(format!("{} takes {what}", verb.word()), tip.to_owned()));
         }
         Err(error) => return Err(mistake(&error, verb, &own)),
     };
@@ -247,7 +254,7 @@ pub(super) fn entry_change(
     };
     Ok(Ok(EntryChange {
         command,
-        hosts: choice.hosts()?,
+        hosts: choice.hosts(verb)?,
         yes: choice.yes,
         print,
         store: store_folder(None, environment)?,
@@ -255,6 +262,16 @@ pub(super) fn entry_change(
         path: environment("PATH").map(OsString::from),
         has_colors: has_colors(environment),
     }))
+}
+
+/// Returns whether there are more words than the command takes, and no flag that it does not know.
+fn surplus(verb: Verb, arguments: &[OsString]) -> bool {
+    let command = verb.command();
+    let is_known = |word: &str| {
+        let name = word.trim_start_matches("--").split('=').next();
+        !word.starts_with('-') || word == "-y" || command.get_arguments().any(|arg| arg.get_long() == name)
+    };
+    arguments.iter().all(|word| is_known(&word.to_string_lossy()))
 }
 
 /// Takes the words of `install` itself out of the arguments. The others are for the connection, as is everything after `--`.
@@ -289,6 +306,13 @@ fn install(
         return Err(Mistake::new(
             "install needs a server URL".to_owned(),
             "write it after the command: mcp-remote install https://example.com/mcp".to_owned(),
+        ));
+    }
+    let is_url = |word: &OsString| word.to_str().is_some_and(|word| Url::parse(word).is_ok() && word.contains("://"));
+    if connection.iter().take(2).filter(|word| is_url(word)).count() > 1 {
+        return Err(Mistake::new(
+            "install takes one server URL".to_owned(),
+            "repeat the command for each server".to_owned(),
         ));
     }
     if let Some(name) = &name
@@ -454,6 +478,11 @@ mod tests {
             ("install https://a.example/mcp --host nano", "--host has a name that is not a host of mcp-remote"),
             ("install https://a.example/mcp --name a/b", "--name has characters that not every host accepts"),
             ("install --yes", "install needs a server URL"),
+            ("install https://a.example/mcp https://b.example/mcp", "install takes one server URL"),
+            ("migrate https://a.example/mcp", "migrate takes no entry or server URL"),
+            ("uninstall --host cursor a b", "uninstall takes one name or server URL"),
+            ("undo it --yes", "undo takes no argument"),
+            ("undo --soft", "unexpected argument '--soft' found"),
             ("install https://a.example/mcp --heder X:1", "unexpected argument '--heder' found"),
         ] {
             assert_eq!(parse(line).unwrap_err(), sentence, "{line}");
