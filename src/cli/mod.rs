@@ -6,7 +6,11 @@
 //! - No message contains a secret.
 //! - An unknown flag is an error (npm mcp-remote ignores it, and then starts without the header that was misspelled).
 
-use std::{ffi::OsString, path::PathBuf, sync::Arc};
+use std::{
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint, error::ErrorKind};
 
@@ -174,6 +178,9 @@ pub(crate) enum Output {
     Json,
 }
 
+/// What Windows has behind the name of a program.
+const EXE: &str = ".exe";
+
 /// Which of the two programs was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
@@ -181,6 +188,20 @@ pub enum Program {
     Adapter,
     /// `mcp-remote-client`.
     Client,
+}
+
+impl Program {
+    /// Returns the program that a user has started by this name: packages have one file for both. A link, a copy and a
+    /// launcher may have any case, and `.exe` or nothing behind it.
+    #[must_use]
+    pub fn started_as(name: Option<&OsStr>) -> Self {
+        let name = name.and_then(|name| Path::new(name).file_name()?.to_str()).unwrap_or_default();
+        let stem = match name.split_at_checked(name.len().saturating_sub(EXE.len())) {
+            Some((stem, end)) if end.eq_ignore_ascii_case(EXE) => stem,
+            _ => name,
+        };
+        if stem.eq_ignore_ascii_case("mcp-remote-client") { Self::Client } else { Self::Adapter }
+    }
 }
 
 /// Who learns that the arguments cannot be understood.

@@ -756,3 +756,22 @@ fn compared_words_are_those_of_entry() {
     assert!(!format!("{:?}", terminal.borrowed).contains("p.example"));
     assert!(!format!("{terminal:?}").contains("X-A"), "their values may be secret");
 }
+
+#[test]
+fn name_decides_which_program_runs() {
+    for (name, expected) in [
+        ("mcp-remote-client", Program::Client),
+        ("/opt/tools/mcp-remote-client", Program::Client),
+        ("./MCP-Remote-Client.EXE", Program::Client),
+        ("mcp-remote-client.exe", Program::Client),
+        ("mcp-remote", Program::Adapter),
+        ("/opt/mcp-remote-client/mcp-remote", Program::Adapter),
+        ("mcp-remote-client2", Program::Adapter),
+        ("mcp-remote-client.old", Program::Adapter),
+        ("\u{e9}xe", Program::Adapter),
+        ("", Program::Adapter),
+    ] {
+        assert_eq!(Program::started_as(Some(OsStr::new(name))), expected, "{name}");
+    }
+    assert_eq!(Program::started_as(None), Program::Adapter);
+}

@@ -356,6 +356,39 @@ fn help_and_version_are_printed_and_nothing_else() {
     assert!(!run(adapter, &["--help"]).1.contains("--json"));
 }
 
+/// A package carries one file, to which its two names lead.
+#[test]
+fn one_file_answers_to_both_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_mcp-remote"));
+    let place = |file: &str, name: &str| {
+        let place = folder.path().join(file).join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+        place
+    };
+    let mut named = Vec::new();
+    for (name, version) in
+        [("mcp-remote-client", "mcp-remote-client"), ("MCP-Remote-Client", "mcp-remote-client"), ("other", "mcp-remote")]
+    {
+        let copy = place("copies", name);
+        std::fs::hard_link(&program, &copy).or_else(|_| std::fs::copy(&program, &copy).map(drop)).unwrap();
+        named.push((copy, version));
+        #[cfg(unix)]
+        {
+            let link = place("links", name);
+            std::os::unix::fs::symlink(&program, &link).unwrap();
+            named.push((link, version));
+        }
+    }
+    for (program, version) in named {
+        let (code, stdout, _) = run(program.to_str().unwrap(), &["--version"]);
+        assert_eq!((code, &*stdout), (Some(0), &*format!("{version} {}\n", env!("CARGO_PKG_VERSION"))), "{program:?}");
+        let (code, _, stderr) = run(program.to_str().unwrap(), &["--bogus"]);
+        assert_eq!(code, Some(2), "{program:?}: {stderr}");
+        assert_eq!(stderr.contains("Usage: mcp-remote-client [OPTIONS]"), version != "mcp-remote", "{stderr}");
+    }
+}
+
 /// Each is started where a host's first request waits on stdin, which is not theirs.
 #[test]
 fn terminal_start_answers_user_instead_of_host() {
