@@ -17,11 +17,14 @@ export const text = (path, content, mode = READS) => ({ path, data: Buffer.from(
 export function tarGz(entries) {
   const blocks = [];
   for (const { path, data = Buffer.alloc(0), mode = READS, link } of entries) {
-    if (Buffer.byteLength(path) > 100) throw new Error(`too long a name for the archive: ${path}`);
+    // A long path is cut in two at a slash.
+    const cut = path.length > 100 ? path.lastIndexOf("/", 155) : -1;
+    if (path.length - cut - 1 > 100) throw new Error(`too long a name for the archive: ${path}`);
     const header = Buffer.alloc(512);
     const put = (offset, value) => header.write(value, offset, "latin1");
     const octal = (offset, length, value) => put(offset, `${value.toString(8).padStart(length - 1, "0")}\0`);
-    put(0, path);
+    put(0, path.slice(cut + 1));
+    put(345, path.slice(0, Math.max(cut, 0)));
     octal(100, 8, mode);
     octal(108, 8, 0);
     octal(116, 8, 0);

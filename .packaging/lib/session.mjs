@@ -1,0 +1,96 @@
+// A program with pipes, as a host starts it.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
+import { endAll, gone, mark } from "./processes.mjs";
+
+/** How long an answer may take, in ms: an `npx` that has nothing yet asks the registry first. */
+const ANSWER_LIMIT = 30_000;
+
+export class Session {
+  stderr = "";
+  #waiting = new Map();
+  #rest = "";
+  #id = 0;
+
+  constructor([command, ...args], env) {
+    this.started = performance.now();
+    this.mark = mark();
+    this.child = spawn(command, args, { env: { ...env, ...this.mark }, stdio: "pipe" });
+    this.exited = once(this.child, "exit").then(([code, signal]) => ({ code, signal }));
+    this.child.stdin.on("error", () => {});
+    this.child.stderr.setEncoding("utf8").on("data", (text) => (this.stderr += text));
+    this.child.stdout.setEncoding("utf8").on("data", (text) => this.#read(text));
+  }
+
+  #read(text) {
+    const lines = (this.#rest + text).split("\n");
+    this.#rest = lines.pop();
+    for (const line of lines) {
+      const message = JSON.parse(line);
+      this.#waiting.get(message.id)?.(message);
+    }
+  }
+
+  #send(message) {
+    this.child.stdin.write(`${JSON.stringify({ jsonrpc: "2.0", ...message })}\n`);
+  }
+
+  /** The result of a request. */
+  async ask(method, params) {
+    const id = (this.#id += 1);
+    const answer = new Promise((resolve) => this.#waiting.set(id, resolve));
+    this.#send({ id, method, params });
+    const limit = sleep(ANSWER_LIMIT, undefined, { ref: false }).then(() => "no answer");
+    const message = await Promise.race([answer, this.exited.then(() => "no answer, the program has ended"), limit]);
+    if (!message.result) throw new Error(`${method}: ${message.error?.message ?? message}. ${this.stderr}`);
+    return message.result;
+  }
+
+  /** The handshake, as a host does it; how long it took from the start, in ms. */
+  async open() {
+    const clientInfo = { name: "package-check", version: "1.0.0" };
+    await this.ask("initialize", { protocolVersion: "2025-11-25", capabilities: {}, clientInfo });
+    const took = performance.now() - this.started;
+    this.#send({ method: "notifications/initialized" });
+    return took;
+  }
+
+  /** Closes stdin; how the program ends, and how long it takes until no process is left. */
+  async close(limitMs) {
+    this.child.stdin.end();
+    return this.#end(limitMs);
+  }
+
+  /** Sends a signal to the process that was started; its pipes stay open. */
+  async signal(name, limitMs) {
+    this.child.kill(name);
+    return this.#end(limitMs);
+  }
+
+  async #end(limitMs) {
+    const left = await gone(this.mark, limitMs);
+    endAll(this.mark);
+    this.child.stdin.destroy();
+    return { ...(await this.exited), goneMs: left };
+  }
+}
+
+/** Runs a program to its end, with nothing on stdin. */
+export async function run([command, ...args], env, options = {}) {
+  const child = spawn(command, args, { env, stdio: ["ignore", "pipe", "pipe"], ...options });
+  const result = { out: "", err: "" };
+  child.stdout.setEncoding("utf8").on("data", (text) => (result.out += text));
+  child.stderr.setEncoding("utf8").on("data", (text) => (result.err += text));
+  child.on("error", (error) => (result.err += error.message));
+  const [code] = await once(child, "close");
+  return { code, ...result };
+}
+
+/** Runs a program that must succeed; what it prints. */
+export async function succeed(command, env, options) {
+  const { code, out, err } = await run(command, env, options);
+  if (code !== 0) throw new Error(`${command.join(" ")} ended with ${code}: ${out}${err}`);
+  return out;
+}
