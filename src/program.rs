@@ -87,6 +87,7 @@ pub fn main_with(program: Program, arguments: Vec<OsString>) -> ExitCode {
             end(run_to_end(log, &[], commands::finish::run(&finish.store, &mut io::stdout())))
         }
         Ok(Command::ChangeEntries(change)) => end(change_entries(&change)),
+        Ok(Command::Bundle(bundle)) => end(commands::bundle::run(&bundle, &mut io::stdout())),
         Err(usage) => refuse(&usage),
     }
 }

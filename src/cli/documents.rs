@@ -159,7 +159,7 @@ fn flag_is_defined_in_one_topic() {
         }
     }
     let of_entries = |flag: &mut String| *flag += " of entries";
-    let commands = [Verb::Forward, Verb::Client, Verb::Login, Verb::Logout, Verb::Status, Verb::Finish];
+    let commands = [Verb::Forward, Verb::Client, Verb::Login, Verb::Logout, Verb::Status, Verb::Finish, Verb::Bundle];
     let mut flags: Vec<String> = commands
         .into_iter()
         .flat_map(|verb| {

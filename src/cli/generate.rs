@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use super::{Program, Verb};
 
 /// The commands that completions and the manual page name.
-const SHOWN: [Verb; 11] = [
+const SHOWN: [Verb; 12] = [
     Verb::Install,
     Verb::Migrate,
     Verb::Uninstall,
@@ -16,6 +16,7 @@ const SHOWN: [Verb; 11] = [
     Verb::Logout,
     Verb::Status,
     Verb::Finish,
+    Verb::Bundle,
     Verb::Help,
     Verb::Explain,
 ];

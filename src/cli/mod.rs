@@ -15,6 +15,7 @@ use std::{
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint, error::ErrorKind};
 
 use self::{
+    bundle::{BundleArgs, bundle},
     entries::entry_options,
     flags::{AUTHENTICATION, Args, CONNECTION, OUTPUT},
     install::{InstallArgs, MigrateArgs, UndoArgs, UninstallArgs, entry_change},
@@ -30,6 +31,7 @@ use crate::{
 
 mod actions;
 mod authorization;
+mod bundle;
 #[cfg(test)]
 mod documents;
 mod entries;
@@ -50,6 +52,7 @@ mod terminal;
 mod tests;
 mod words;
 
+pub(crate) use bundle::{Bundle, BundlePlatform};
 pub(crate) use entries::EntryOptions;
 pub(crate) use install::{EntryChange, EntryCommand, Install, Which};
 pub(crate) use terminal::{Borrowed, Terminal};
@@ -74,6 +77,8 @@ pub(crate) enum Command {
     Finish(Finish),
     /// `install`, `migrate`, `uninstall`, `undo`: change the configuration of hosts.
     ChangeEntries(Box<EntryChange>),
+    /// `bundle`: write a bundle that installs one server.
+    Bundle(Box<Bundle>),
     /// Help, the version, a completion script or a manual page.
     Print(String),
     /// A page of the manual, in Markdown.
@@ -352,7 +357,7 @@ struct CompletionsArgs {
 struct ManArgs {
     /// Command to print the page of
     #[arg(value_name = "COMMAND", value_parser = [
-        "login", "logout", "status", "client", "finish", "install", "migrate", "uninstall", "undo",
+        "login", "logout", "status", "client", "finish", "install", "migrate", "uninstall", "undo", "bundle",
     ])]
     command: Option<String>,
 }
@@ -370,6 +375,7 @@ enum Verb {
     Migrate,
     Uninstall,
     Undo,
+    Bundle,
     Help,
     Explain,
     Version,
@@ -380,7 +386,7 @@ enum Verb {
 impl Verb {
     /// The commands beside the one that is meant when none is named. No server URL is one of these words, because each
     /// URL has a colon.
-    const NAMED: [(&'static str, Self); 15] = [
+    const NAMED: [(&'static str, Self); 16] = [
         ("client", Self::Client),
         ("mcp-remote-client", Self::Client),
         ("login", Self::Login),
@@ -391,6 +397,7 @@ impl Verb {
         ("migrate", Self::Migrate),
         ("uninstall", Self::Uninstall),
         ("undo", Self::Undo),
+        ("bundle", Self::Bundle),
         ("help", Self::Help),
         ("explain", Self::Explain),
         ("version", Self::Version),
@@ -440,6 +447,7 @@ impl Verb {
             Self::Migrate => "mcp-remote migrate",
             Self::Uninstall => "mcp-remote uninstall",
             Self::Undo => "mcp-remote undo",
+            Self::Bundle => "mcp-remote bundle",
             Self::Help => "mcp-remote help",
             Self::Explain => "mcp-remote explain",
             Self::Version => "mcp-remote version",
@@ -470,6 +478,7 @@ impl Verb {
             Self::Migrate => "mcp-remote-migrate",
             Self::Uninstall => "mcp-remote-uninstall",
             Self::Undo => "mcp-remote-undo",
+            Self::Bundle => "mcp-remote-bundle",
             Self::Forward | Self::Help | Self::Explain | Self::Version | Self::Completions | Self::Man => "mcp-remote",
         }
     }
@@ -477,7 +486,7 @@ impl Verb {
     /// Returns a whole command line.
     fn example(self) -> String {
         match self {
-            Self::Forward | Self::Client | Self::Login | Self::Logout | Self::Install => {
+            Self::Forward | Self::Client | Self::Login | Self::Logout | Self::Install | Self::Bundle => {
                 format!("{} https://example.com/mcp", self.name())
             }
             Self::Help => format!("{} signing-in", self.name()),
@@ -507,6 +516,7 @@ impl Verb {
             Self::Migrate => MigrateArgs::command(),
             Self::Uninstall => UninstallArgs::command(),
             Self::Undo => UndoArgs::command(),
+            Self::Bundle => BundleArgs::command(),
             Self::Help => HelpArgs::command(),
             Self::Explain => ExplainArgs::command(),
             Self::Completions => CompletionsArgs::command(),
@@ -648,6 +658,7 @@ fn read(
         }
         // They are read above.
         Verb::Install | Verb::Migrate | Verb::Uninstall | Verb::Undo => return Err(String::new().into()),
+        Verb::Bundle => Command::Bundle(Box::new(bundle(&matches)?)),
         Verb::Help => HelpArgs::from_arg_matches(&matches).map_err(found)?.into_command(),
         Verb::Explain => ExplainArgs::from_arg_matches(&matches).map_err(found)?.into_command(),
         Verb::Version => Command::Print(verb.command().render_version()),

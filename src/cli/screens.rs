@@ -10,6 +10,7 @@ use clap::{Arg, Command};
 
 use super::{
     Verb,
+    bundle::is_carried,
     flags::{TLS, names_sign_in},
 };
 
@@ -43,7 +44,8 @@ Commands:
 const ADAPTER_AFTER: &str = "Type 'mcp-remote --help' for all flags, 'mcp-remote COMMAND --help' for more.";
 const ADAPTER_AFTER_LONG: &str = "\
 Type 'mcp-remote COMMAND --help' for the flags of a command, and 'mcp-remote help' for the list of topics.
-'mcp-remote completions SHELL' prints a completion script, and 'mcp-remote man' the manual page.";
+'mcp-remote completions SHELL' prints a completion script, and 'mcp-remote man' the manual page.
+'mcp-remote bundle' makes a bundle for the users of your server ('mcp-remote help packages').";
 
 const CLIENT: &str = "\
 Examples:
@@ -101,6 +103,11 @@ Examples:
 const UNDO: &str = "\
 Example:
   mcp-remote undo";
+const BUNDLE: &str = "\
+Examples:
+  mcp-remote bundle https://example.com/mcp
+  mcp-remote bundle https://example.com/mcp --header \"X-Api-Key:${API_KEY}\"
+  mcp-remote bundle https://example.com/mcp --binary win32=mcp-remote.exe";
 const COMPLETIONS: &str = "\
 Examples:
   source <(mcp-remote completions bash)
@@ -113,7 +120,7 @@ Examples:
   mcp-remote man login > mcp-remote-login.1";
 
 /// The flags that `-h` shows, as far as the command has them.
-const COMMON: [&str; 12] = [
+const COMMON: [&str; 15] = [
     "entry",
     "header",
     "allow_http",
@@ -126,6 +133,9 @@ const COMMON: [&str; 12] = [
     "json",
     "verbose",
     "all",
+    "name",
+    "output",
+    "binary",
 ];
 
 /// Flags that do nothing in a command that has no host.
@@ -156,6 +166,7 @@ fn has_effect(verb: Verb, arg: &Arg) -> bool {
         Verb::Client => !FOR_HOSTS.contains(&id),
         Verb::Login => !FOR_HOSTS.contains(&id) && !FOR_SESSIONS.contains(&id),
         Verb::Logout => arg.get_help_heading() == Some(TLS) || FOR_REVOCATION.contains(&id) || names_sign_in(arg),
+        Verb::Bundle => is_carried(id),
         Verb::Status => id == "json" || names_sign_in(arg) && !FOR_ENDPOINTS.contains(&id),
         _ => true,
     }
@@ -185,6 +196,7 @@ pub(super) fn with_help(verb: Verb, command: Command) -> Command {
         Verb::Migrate => command.before_help(MIGRATE),
         Verb::Uninstall => command.before_help(UNINSTALL),
         Verb::Undo => command.before_help(UNDO),
+        Verb::Bundle => command.before_help(BUNDLE),
         Verb::Help | Verb::Explain => command,
         Verb::Completions => command.before_help(COMPLETIONS),
         Verb::Man => command.before_help(MAN),
@@ -220,7 +232,7 @@ mod tests {
         let command = Args::command();
         let exists = |id: &&str| command.get_arguments().any(|arg| arg.get_id() == id);
         let mut listed = [&COMMON[..], &FOR_HOSTS, &FOR_SESSIONS, &FOR_REVOCATION, &FOR_ENDPOINTS].concat();
-        listed.retain(|id| !["all", "entry", "json", "verbose"].contains(id));
+        listed.retain(|id| !["all", "binary", "entry", "json", "name", "output", "verbose"].contains(id));
         assert_eq!(listed.iter().find(|id| !exists(id)), None);
     }
 }

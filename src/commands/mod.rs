@@ -1,10 +1,11 @@
-//! The commands for people: `login`, `logout`, `status`, `finish`; [`install`] and its relatives; and `mcp-remote-client`, which
-//! is [`diagnosis`] on the crate's own [`client`].
+//! The commands for people: `login`, `logout`, `status`, `finish`, [`bundle`]; [`install`] and its relatives; and
+//! `mcp-remote-client`, which is [`diagnosis`] on the crate's own [`client`].
 //!
 //! # Invariants
 //!
 //! - A command shows nothing secret.
 
+pub(crate) mod bundle;
 mod client;
 pub(crate) mod diagnosis;
 pub(crate) mod finish;

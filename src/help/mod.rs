@@ -56,6 +56,7 @@ topics! {
     security = "security", "What mcp-remote protects, and what it cannot";
     network = "network", "TLS, proxies, timeouts, retries";
     errors = "errors", "All error codes";
+    packages = "packages", "Install, upgrade, uninstall; bundles for your users";
     npm = "npm", "Migrate from the npm package, and go back";
     exit_codes = "exit-codes", "Exit codes of all commands";
     environment = "environment", "Environment variables";
@@ -63,7 +64,7 @@ topics! {
 }
 
 /// Words for which users look in the list of topics, and the topics that are meant.
-const ALIASES: [(&str, &[&str]); 9] = [
+const ALIASES: [(&str, &[&str]); 10] = [
     ("getting-started", &["api-key", "key", "header", "upgrade"]),
     ("entries", &["add", "remove", "configure", "backup"]),
     ("hosts", &["codex", "cursor", "vscode", "zed", "claude", "windsurf"]),
@@ -71,6 +72,7 @@ const ALIASES: [(&str, &[&str]); 9] = [
     ("headless", &["ssh", "browser", "container", "docker", "device-code"]),
     ("storage", &["logs", "debug"]),
     ("network", &["proxy", "tls", "certificate", "timeout"]),
+    ("packages", &["bundles", "homebrew", "mcpb", "pypi", "uvx"]),
     ("npm", &["npx"]),
     ("errors", &["codes"]),
 ];

@@ -367,9 +367,11 @@ fn one_file_answers_to_both_names() {
         place
     };
     let mut named = Vec::new();
-    for (name, version) in
-        [("mcp-remote-client", "mcp-remote-client"), ("MCP-Remote-Client", "mcp-remote-client"), ("other", "mcp-remote")]
-    {
+    for (name, version) in [
+        ("mcp-remote-client", "mcp-remote-client"),
+        ("MCP-Remote-Client", "mcp-remote-client"),
+        ("other", "mcp-remote"),
+    ] {
         let copy = place("copies", name);
         std::fs::hard_link(&program, &copy).or_else(|_| std::fs::copy(&program, &copy).map(drop)).unwrap();
         named.push((copy, version));
@@ -499,7 +501,7 @@ fn terminal_shows_mistake_in_color_without_pid() {
 }
 
 /// The arguments that show a screen, and the file with its text. The text is the same on every platform.
-const SCREENS: [(&[&str], &str); 19] = [
+const SCREENS: [(&[&str], &str); 21] = [
     (&["-h"], "mcp-remote"),
     (&["--help"], "mcp-remote-long"),
     (&["client", "-h"], "client"),
@@ -517,6 +519,8 @@ const SCREENS: [(&[&str], &str); 19] = [
     (&["migrate", "-h"], "migrate"),
     (&["uninstall", "-h"], "uninstall"),
     (&["undo", "-h"], "undo"),
+    (&["bundle", "-h"], "bundle"),
+    (&["bundle", "--help"], "bundle-long"),
     (&["completions", "-h"], "completions"),
     (&["man", "-h"], "man"),
 ];

@@ -5,6 +5,7 @@
 
 #[cfg(unix)]
 mod authorization;
+mod bundle;
 #[cfg(unix)]
 mod catalogue;
 #[cfg(unix)]
@@ -55,6 +56,7 @@ mod manual;
 mod modern;
 #[cfg(unix)]
 mod network;
+mod packages;
 mod properties;
 #[cfg(unix)]
 mod providers;

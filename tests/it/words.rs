@@ -193,7 +193,7 @@ fn help_uses_words_of_glossary() {
         let output = Command::new(program).args(arguments).env_clear().output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    let mut texts: Vec<String> = ["", "login", "logout", "status", "client", "finish", "help", "explain"]
+    let mut texts: Vec<String> = ["", "login", "logout", "status", "client", "finish", "bundle", "help", "explain"]
         .into_iter()
         .map(|command| {
             let words: Vec<&str> = [command, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
