@@ -11,6 +11,7 @@ import { Session, run, succeed } from "./session.mjs";
 import { startMcpServer, startRegistry } from "./servers.mjs";
 import { TARGETS, programName } from "./targets.mjs";
 import { aptInstall, tools } from "./tools.mjs";
+import { versionResource } from "./version-resource.mjs";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 /** How long a program may outlive the end of its host, in ms. */
@@ -283,6 +284,17 @@ export async function main() {
     for (const tar of tars) await succeed(["tar", "tzf", tar], process.env);
     return `${zips.length} zip archives and wheels, ${tars.length} tar archives`;
   });
+  const windres = "x86_64-w64-mingw32-windres";
+  if ((await run([windres, "--version"], process.env)).code === 0) {
+    await check("version resource", undefined, "a resource compiler reads it", async () => {
+      const file = path.join(scratch, "version.res");
+      writeFileSync(file, versionResource(crate()));
+      const read = await succeed([windres, "-J", "res", "-O", "rc", file], process.env);
+      must(read.includes(`VALUE "ProductVersion", "${version}"`), read);
+    });
+  } else {
+    unchecked.push(`version resource of the Windows program: no ${windres}`);
+  }
   for (const workflow of ["ci.yml", "release.yml"]) {
     const file = path.join(ROOT, ".github/workflows", workflow);
     await check(workflow, undefined, "schema, and zizmor", async () => {

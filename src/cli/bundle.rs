@@ -171,7 +171,7 @@ pub(super) fn bundle(matches: &ArgMatches) -> Result<Bundle, Mistake> {
     let server = config.server.url().clone();
     let written_url = args.server_url.as_deref().and_then(|url| Url::parse(url).ok());
     if written_url.is_some_and(|url| !url.username().is_empty() || url.password().is_some()) {
-        let tip = "write --header \"Authorization:Basic ${CREDENTIALS}\" instead";
+        let tip = "write --header 'Authorization:Basic ${CREDENTIALS}' instead";
         return Err(Mistake::new("a bundle cannot have a user or a password in the server URL", tip));
     }
     if server.path_segments().is_some_and(|mut parts| parts.any(text::is_key)) {
@@ -184,7 +184,7 @@ pub(super) fn bundle(matches: &ArgMatches) -> Result<Bundle, Mistake> {
         in_query.map(|name| ("the server URL", name)).chain(in_request.map(|name| ("--authorize-param", name)))
     {
         if SECRET.iter().any(|part| name.to_ascii_lowercase().contains(part)) {
-            let tip = "if the server takes it in a header, write --header \"NAME:${VARIABLE}\" instead";
+            let tip = "if the server takes it in a header, write --header 'NAME:${VARIABLE}' instead";
             return Err(Mistake::new(format!("{place} has a secret ({name}), which a bundle cannot have"), tip));
         }
     }
@@ -211,7 +211,7 @@ fn asked_for(written: &[WrittenHeader]) -> Result<BTreeMap<String, String>, Mist
         let is_only_variables = after.split_once('}').is_some_and(|(_, rest)| rest.trim().is_empty());
         if !is_only_variables || !SCHEMES.contains(&before.trim()) {
             let tip = format!(
-                "write a variable instead, for which the host asks each user: --header \"{name}:${{{}}}\"",
+                "write a variable instead, for which the host asks each user: --header '{name}:${{{}}}'",
                 variable_of(name)
             );
             return Err(Mistake::new(format!("a bundle cannot have the value of the header {name}"), tip));
@@ -325,7 +325,7 @@ mod tests {
     fn secret_is_refused_and_not_shown() {
         for (arguments, expected) in [
             (&["--header", "Authorization:Bearer hush"][..], "the value of the header Authorization"),
-            (&["--header", "X-Api-Key:hush"], "--header \"X-Api-Key:${X_API_KEY}\""),
+            (&["--header", "X-Api-Key:hush"], "--header 'X-Api-Key:${X_API_KEY}'"),
             (&["--header", "X-Api-Key:hush${KEY}"], "the value of the header X-Api-Key"),
             (&["--header", "X-Api-Key:${KEY}hush"], "the value of the header X-Api-Key"),
             (&["--header", "Authorization:Bearer ${A:-hush}"], "${NAME:-DEFAULT}"),

@@ -106,7 +106,7 @@ Example:
 const BUNDLE: &str = "\
 Examples:
   mcp-remote bundle https://example.com/mcp
-  mcp-remote bundle https://example.com/mcp --header \"X-Api-Key:${API_KEY}\"
+  mcp-remote bundle https://example.com/mcp --header 'X-Api-Key:${API_KEY}'
   mcp-remote bundle https://example.com/mcp --binary win32=mcp-remote.exe";
 const COMPLETIONS: &str = "\
 Examples:
