@@ -41,7 +41,9 @@ module.exports = function launch(name) {
     // The program takes the place of this process.
     process.execve(program, [name, ...args], process.env);
   }
-  watch(spawn(program, args, { argv0: name, stdio: "inherit", windowsHide: true }));
+  // The program ends at once if this process is killed; another one that is gone may have a host that talks on.
+  const env = { ...process.env, MCP_REMOTE_LAUNCHER: String(process.pid) };
+  watch(spawn(program, args, { argv0: name, env, stdio: "inherit", windowsHide: true }));
 };
 
 function watch(child) {

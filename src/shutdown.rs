@@ -16,6 +16,8 @@ pub(crate) enum Stop {
     Signal(&'static str),
     /// The process that started us is gone; somebody else may still hold its end of the pipe.
     ParentGone,
+    /// The same, where it only stood between the host and us.
+    LauncherGone,
 }
 
 impl fmt::Display for Stop {
@@ -23,6 +25,7 @@ impl fmt::Display for Stop {
         match self {
             Self::Signal(name) => write!(formatter, "{name}"),
             Self::ParentGone => formatter.write_str("the host exited"),
+            Self::LauncherGone => formatter.write_str("the launcher exited"),
         }
     }
 }
@@ -30,6 +33,11 @@ impl fmt::Display for Stop {
 /// The process that started us, as it was known at the start.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parent(#[cfg(unix)] u32);
+
+/// The variable in which a launcher names its process (`.packaging/launch.js`). A launcher ends after us, unless it was
+/// killed for us.
+#[cfg(unix)]
+const LAUNCHER: &str = "MCP_REMOTE_LAUNCHER";
 
 impl Parent {
     /// To be taken first of all: a parent that dies before is never known.
@@ -39,10 +47,18 @@ impl Parent {
         #[cfg(not(unix))]
         Self()
     }
+
+    #[cfg(unix)]
+    fn is_launcher(self) -> bool {
+        std::env::var(LAUNCHER).is_ok_and(|process| process == self.0.to_string())
+    }
 }
 
 /// How often the parent is looked at. A copy left behind costs little for a second.
 const LOOK: Duration = Duration::from_secs(1);
+/// The same for a launcher, whose host may already start the next one.
+#[cfg(unix)]
+const LOOK_FOR_LAUNCHER: Duration = Duration::from_millis(300);
 
 /// Watches until the set is dropped.
 #[must_use]
@@ -52,10 +68,13 @@ pub(crate) fn watch(parent: Parent) -> (mpsc::Receiver<Stop>, JoinSet<()>) {
     signals(&mut watchers, &sender);
     #[cfg(unix)]
     watchers.spawn(async move {
+        let is_launcher = parent.is_launcher();
+        let (pause, stop) =
+            if is_launcher { (LOOK_FOR_LAUNCHER, Stop::LauncherGone) } else { (LOOK, Stop::ParentGone) };
         while std::os::unix::process::parent_id() == parent.0 {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(pause).await;
         }
-        _ = sender.send(Stop::ParentGone).await;
+        _ = sender.send(stop).await;
     });
     #[cfg(not(unix))]
     let Parent() = parent;

@@ -1,7 +1,10 @@
 // A program with pipes, as a host starts it.
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
+import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { endAll, gone, mark } from "./processes.mjs";
 
@@ -15,11 +18,13 @@ export class Session {
   #id = 0;
 
   constructor([command, ...args], env) {
-    this.started = performance.now();
     this.mark = mark();
-    this.child = spawn(command, args, { env: { ...env, ...this.mark }, stdio: "pipe" });
+    const [reader, writer] = pipe();
+    this.stdin = writer;
+    this.started = performance.now();
+    this.child = spawn(command, args, { env: { ...env, ...this.mark }, stdio: [reader, "pipe", "pipe"] });
+    closeSync(reader);
     this.exited = once(this.child, "exit").then(([code, signal]) => ({ code, signal }));
-    this.child.stdin.on("error", () => {});
     this.child.stderr.setEncoding("utf8").on("data", (text) => (this.stderr += text));
     this.child.stdout.setEncoding("utf8").on("data", (text) => this.#read(text));
   }
@@ -34,7 +39,12 @@ export class Session {
   }
 
   #send(message) {
-    this.child.stdin.write(`${JSON.stringify({ jsonrpc: "2.0", ...message })}\n`);
+    writeSync(this.stdin, `${JSON.stringify({ jsonrpc: "2.0", ...message })}\n`);
+  }
+
+  #closeStdin() {
+    if (this.stdin !== undefined) closeSync(this.stdin);
+    this.stdin = undefined;
   }
 
   /** The result of a request. */
@@ -59,7 +69,7 @@ export class Session {
 
   /** Closes stdin; how the program ends, and how long it takes until no process is left. */
   async close(limitMs) {
-    this.child.stdin.end();
+    this.#closeStdin();
     return this.#end(limitMs);
   }
 
@@ -72,9 +82,22 @@ export class Session {
   async #end(limitMs) {
     const left = await gone(this.mark, limitMs);
     endAll(this.mark);
-    this.child.stdin.destroy();
+    this.#closeStdin();
     return { ...(await this.exited), goneMs: left };
   }
+}
+
+/** A pipe's two ends. One that Node makes is closed as soon as the process ends that was started with it. */
+function pipe() {
+  const folder = mkdtempSync(path.join(tmpdir(), "pipe-"));
+  const fifo = path.join(folder, "pipe");
+  execFileSync("mkfifo", [fifo]);
+  // Neither end can be opened alone without waiting for the other one.
+  const both = openSync(fifo, "r+");
+  const ends = [openSync(fifo, "r"), openSync(fifo, "w")];
+  closeSync(both);
+  rmSync(folder, { recursive: true });
+  return ends;
 }
 
 /** Runs a program to its end, with nothing on stdin. */

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::pty::{self, OpenptFlags};
@@ -377,6 +377,26 @@ async fn dead_parent_is_noticed_despite_open_pipe() {
     host.told("the host exited").await;
     host.exit().await;
     server.request("DELETE", "").await;
+}
+
+/// The pipe stays open, and a launcher that is alive does not end it.
+#[tokio::test]
+async fn dead_launcher_ends_program_at_once() {
+    let server = Server::with(ordinary).await;
+    let home = Arc::new(tempfile::tempdir().unwrap());
+    let mut command = Command::new("/bin/sh");
+    let script = r#"exec 3<&0; MCP_REMOTE_LAUNCHER=$$ "$0" "$@" <&3 3<&- & wait"#;
+    command.args(["-c", script, env!("CARGO_BIN_EXE_mcp-remote")]);
+    command.arg(server.url("/mcp")).env("MCP_REMOTE_CONFIG_DIR", home.path());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut host = Host::around(command.spawn().unwrap(), home);
+    host.initialize().await;
+    host.child.start_kill().unwrap();
+    let killed = Instant::now();
+    assert_eq!(host.line().await, None, "the adapter has ended");
+    assert!(killed.elapsed() < Duration::from_secs(10), "a host that is silent is given 15 s: {:?}", killed.elapsed());
+    host.told("the launcher exited").await;
+    host.exit().await;
 }
 
 /// A server whose answer to `tools/call` is the test's to write.
