@@ -7,7 +7,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { emptyHome, npmInstall, pipInstall, root, unpack, uvx, withRegistry, withoutExecve } from "./install.mjs";
 import { OUTPUT, crate, hostTarget, pack } from "./pack.mjs";
 import { marked } from "./processes.mjs";
-import { Session, run, succeed } from "./session.mjs";
+import { Session, endSessions, run, succeed } from "./session.mjs";
 import { startMcpServer, startRegistry } from "./servers.mjs";
 import { TARGETS, programName } from "./targets.mjs";
 import { aptInstall, tools } from "./tools.mjs";
@@ -31,6 +31,7 @@ async function check(package_, size, what, run) {
     remark = await run();
   } catch (error) {
     failure = error;
+    endSessions();
   }
   const row = { package_, size, what: remark ? `${what} (${remark})` : what, ms: performance.now() - start, failure };
   rows.push(row);

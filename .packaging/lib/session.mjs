@@ -11,6 +11,14 @@ import { endAll, gone, mark } from "./processes.mjs";
 /** How long an answer may take, in ms: an `npx` that has nothing yet asks the registry first. */
 const ANSWER_LIMIT = 30_000;
 
+/** The sessions that have not ended. */
+const open = new Set();
+
+/** Ends what a failed check has left. */
+export function endSessions() {
+  for (const session of open) session.kill();
+}
+
 export class Session {
   stderr = "";
   #waiting = new Map();
@@ -24,6 +32,7 @@ export class Session {
     this.started = performance.now();
     this.child = spawn(command, args, { env: { ...env, ...this.mark }, stdio: [reader, "pipe", "pipe"] });
     closeSync(reader);
+    open.add(this);
     this.exited = once(this.child, "exit").then(([code, signal]) => ({ code, signal }));
     this.child.stderr.setEncoding("utf8").on("data", (text) => (this.stderr += text));
     this.child.stdout.setEncoding("utf8").on("data", (text) => this.#read(text));
@@ -45,6 +54,13 @@ export class Session {
   #closeStdin() {
     if (this.stdin !== undefined) closeSync(this.stdin);
     this.stdin = undefined;
+  }
+
+  /** Ends all of its processes. */
+  kill() {
+    open.delete(this);
+    endAll(this.mark);
+    this.#closeStdin();
   }
 
   /** The result of a request. */
@@ -81,8 +97,7 @@ export class Session {
 
   async #end(limitMs) {
     const left = await gone(this.mark, limitMs);
-    endAll(this.mark);
-    this.#closeStdin();
+    this.kill();
     return { ...(await this.exited), goneMs: left };
   }
 }
