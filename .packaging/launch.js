@@ -41,18 +41,17 @@ module.exports = function launch(name) {
     // The program takes the place of this process.
     process.execve(program, [name, ...args], process.env);
   }
-  // The program ends at once if this process is killed; another one that is gone may have a host that talks on.
-  const env = { ...process.env, MCP_REMOTE_LAUNCHER: String(process.pid) };
-  watch(spawn(program, args, { argv0: name, env, stdio: "inherit", windowsHide: true }));
-};
-
-function watch(child) {
   const host = process.ppid;
-  const timer = setInterval(() => isGone(host) && child.kill(), LOOK_EVERY);
+  let child;
+  // Before the program starts, which may answer its host before this process goes on.
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) {
     // On Windows, a console tells each of its processes itself, and a signal ends a process at once.
     process.on(signal, () => process.platform === "win32" || child.kill(signal));
   }
+  // The program ends at once if this process is killed; another one that is gone may have a host that talks on.
+  const env = { ...process.env, MCP_REMOTE_LAUNCHER: String(process.pid) };
+  child = spawn(program, args, { argv0: name, env, stdio: "inherit", windowsHide: true });
+  const timer = setInterval(() => isGone(host) && child.kill(), LOOK_EVERY);
   child.on("error", (error) => {
     clearInterval(timer);
     fail(`${child.spawnfile} cannot be started: ${error.message}`);
@@ -63,7 +62,7 @@ function watch(child) {
     process.removeAllListeners(signal);
     process.kill(process.pid, signal);
   });
-}
+};
 
 /** Whether the process that started this one has ended. Elsewhere than on Windows, another one has taken its place. */
 function isGone(host) {
