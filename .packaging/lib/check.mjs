@@ -67,7 +67,7 @@ export async function main() {
   const url = server.mcpUrl;
 
   /** What holds for each way of starting. */
-  async function starts(name, file, { command, client, env, signals = true, hasLauncher = false }) {
+  async function starts(name, file, { command, client, env, signals = true, hasLauncher = false, isCache = false }) {
     const bytes = file && size(file);
     await check(name, bytes, "answers, and ends with its host", async () => {
       const session = new Session([...command, url], env);
@@ -115,6 +115,19 @@ export async function main() {
         const { goneMs } = await session.signal("SIGKILL", GONE_LIMIT);
         must(goneMs !== undefined, `a process is left ${GONE_LIMIT} ms after the end of the shell`);
         return `${goneMs.toFixed(0)} ms`;
+      });
+    }
+    if (isCache) {
+      await check(name, bytes, "install puts it to a lasting place", async () => {
+        mkdirSync(path.join(env.HOME, ".cursor"), { recursive: true });
+        await succeed([...command, "install", url, "--host", "cursor", "--yes"], env);
+        const settings = path.join(env.HOME, ".cursor/mcp.json");
+        const [entry] = Object.values(JSON.parse(readFileSync(settings, "utf8")).mcpServers);
+        equals(entry.command, path.join(env.HOME, ".local/share/mcp-remote/bin/mcp-remote"), "the command of the entry");
+        const session = new Session([entry.command, ...entry.args], env);
+        const took = await session.open();
+        equals((await session.close(GONE_LIMIT)).code, 0, "exit code");
+        return `starts in ${took.toFixed(0)} ms`;
       });
     }
     await check(name, bytes, "official inspector lists its tools", async () => {
@@ -200,7 +213,7 @@ export async function main() {
     // Every published line of a host's settings begins like this.
     const npx = withRegistry(startEnv, registry);
     const npxCommand = ["npx", "-y", npmName];
-    await starts(`npx -y, ${kind}`, platform, { command: npxCommand, env: npx, signals: false });
+    await starts(`npx -y, ${kind}`, platform, { command: npxCommand, env: npx, signals: false, isCache: true });
   }
   await check("npm, project", size(platform), "one sentence if the platform package is missing", async () => {
     const env = emptyHome(folder("npm-omitted"));
@@ -223,6 +236,7 @@ export async function main() {
     client: uv.command("mcp-remote-client"),
     env: uv.env,
     signals: false,
+    isCache: true,
   });
   await check("wheel, uvx", size(wheel), "TERM of uvx ends it", async () => {
     const session = new Session([...uv.command("mcp-remote"), url], uv.env);
