@@ -302,7 +302,7 @@ fn example_of_each_grant_is_understood() {
     std::fs::write(home.path().join("client.json"), client).unwrap();
     std::fs::write(home.path().join("key.pem"), "").unwrap();
     let topics: String = crate::help::TOPICS.iter().map(|topic| topic.text).collect();
-    let topics = topics.replace("/home/you", home.path().to_str().unwrap());
+    let topics = topics.replace("/home/you", &home.path().to_str().unwrap().replace('\\', "/"));
     let examples = topics.split("```json").skip(1).filter_map(|rest| rest.split("```").next());
     let mut grants = Vec::new();
     for example in examples.filter(|example| example.trim_start().starts_with('[')) {

@@ -7,7 +7,7 @@
 
 use std::{error::Error, io};
 
-use rustls::{AlertDescription, CertificateError, InvalidMessage};
+use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError};
 
 use crate::text;
 
@@ -86,6 +86,18 @@ pub(crate) fn is_closed_in_handshake(error: &(dyn Error + 'static)) -> bool {
 /// Returns whether the other side answered a TLS handshake with something that is not TLS, as an HTTP server does.
 pub(crate) fn speaks_no_tls(error: &rustls::Error) -> bool {
     matches!(error, rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType))
+}
+
+/// The system has no roots to verify a certificate with.
+#[derive(Debug, thiserror::Error)]
+#[error("this computer has no CA certificates")]
+pub(crate) struct NoRoots;
+
+impl NoRoots {
+    /// Returns whether this is the error of TLS.
+    pub(crate) fn is(error: &rustls::Error) -> bool {
+        matches!(error, rustls::Error::Other(OtherError(cause)) if cause.downcast_ref::<Self>().is_some())
+    }
 }
 
 /// Returns whether a host name could not be resolved. hyper-util and reqwest keep the kind to themselves.
@@ -168,6 +180,7 @@ pub(crate) fn tls_words(error: &rustls::Error) -> String {
         rustls::Error::InvalidMessage(_) if speaks_no_tls(error) => {
             "the server does not speak TLS on this port".to_owned()
         }
+        rustls::Error::Other(_) if NoRoots::is(error) => NoRoots.to_string(),
         rustls::Error::General(text) => text::one_line(text.as_bytes()),
         _ => "the server violates the TLS protocol".to_owned(),
     }
@@ -228,8 +241,6 @@ pub(crate) fn refused_by_proxy(error: &(dyn Error + 'static)) -> bool {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-
-    use rustls::OtherError;
 
     use super::*;
 

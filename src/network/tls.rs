@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme,
     client::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
@@ -22,7 +22,10 @@ use rustls::{
 };
 use rustls_platform_verifier::Verifier;
 
-use super::certificate::{self, CertificateInfo};
+use super::{
+    certificate::{self, CertificateInfo},
+    failure::NoRoots,
+};
 use crate::{
     config::{Network, ServerUrl},
     sync::LockExt,
@@ -106,7 +109,11 @@ impl Roots {
             if self.hidden_roots {
                 extra.extend(system_folders());
             }
-            Verifier::new_with_extra_roots(extra, self.provider.clone())
+            Verifier::new_with_extra_roots(extra, self.provider.clone()).map_err(|error| match error {
+                // The platform's verifier has this error where it found no root, and for nothing else.
+                rustls::Error::General(_) => rustls::Error::Other(OtherError(Arc::new(NoRoots))),
+                error => error,
+            })
         });
         made.as_ref().map_err(Clone::clone)
     }

@@ -18,7 +18,7 @@ use crate::{
     network::{
         certificate::CertificateInfo,
         failure::{
-            Http2Fault, alert_words, certificate_words, is_closed_in_handshake, is_head_too_large, is_of_name,
+            Http2Fault, NoRoots, alert_words, certificate_words, is_closed_in_handshake, is_head_too_large, is_of_name,
             speaks_no_tls, tls_cause, tls_words, wants_password, words,
         },
         gzip::ExpandsTooMuch,
@@ -310,6 +310,9 @@ fn of_tls(error: &reqwest::Error, certificate: Option<&CertificateInfo>, server:
         Some(rustls::Error::AlertReceived(alert)) => of_alert(*alert, &host),
         // The server chose what this program did not offer.
         Some(rustls::Error::PeerIncompatible(_)) => of_alert(AlertDescription::ProtocolVersion, &host),
+        Some(cause) if NoRoots::is(cause) => {
+            (Code::NoCaCertificates, format!("cannot check the certificate of {host}, because {NoRoots}"), None)
+        }
         Some(cause) if speaks_no_tls(cause) => {
             let tip = if is_loopback(server) { USE_PLAIN_HTTP } else { CHECK_PORT };
             (Code::TlsFailed, format!("the server at {host} speaks http, not https"), Some(tip))

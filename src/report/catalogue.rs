@@ -219,6 +219,9 @@ catalogue! {
     Network: CertificateNotTrusted = "certificate_not_trusted",
         "this computer does not trust the issuer of the server's certificate, often a company proxy, or the certificate is self-signed",
         Some("pass the issuer's certificate, if the issuer is your company or you: --ca-cert FILE");
+    Network: NoCaCertificates = "no_ca_certificates",
+        "this computer has no CA certificates, so it cannot check the server's certificate",
+        Some("install the package ca-certificates, or pass a file with CA certificates: --ca-cert FILE, or SSL_CERT_FILE in \"env\"");
     Network: CertificateExpired = "certificate_expired",
         "the server's certificate expired, or is not valid yet",
         Some("check this computer's clock, then ask the server's operator to renew the certificate");

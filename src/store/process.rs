@@ -37,11 +37,10 @@ pub(crate) fn is_alive(_pid: u32) -> bool {
     true // its age decides
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
-    #[cfg(target_os = "linux")]
     #[test]
     fn zombie_process_is_not_alive() {
         use std::io::Read;
@@ -57,7 +56,6 @@ mod tests {
         child.wait().unwrap();
     }
 
-    #[cfg(target_os = "linux")]
     #[test]
     fn stopped_process_is_recognized() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();

@@ -1,14 +1,10 @@
 //! A host: launches an adapter, hands it its standard input and output, and reads every line it writes.
 
-use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream as BlockingUnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::{UnixStream, unix::pipe};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -88,6 +84,50 @@ impl Adapter {
     }
 }
 
+type Spawned = (Instant, Child, Box<dyn AsyncWrite + Unpin>, Box<dyn AsyncRead + Unpin>);
+
+#[cfg(unix)]
+fn spawn(command: &mut Command, handles: Handles) -> Outcome<Spawned> {
+    use std::io;
+    use std::os::{fd::OwnedFd, unix::net::UnixStream};
+    use tokio::net::unix::pipe;
+
+    let ours = |stream: UnixStream| {
+        stream.set_nonblocking(true)?;
+        tokio::net::UnixStream::from_std(stream)
+    };
+    let (stdin, stdout): (Box<dyn AsyncWrite + Unpin>, Box<dyn AsyncRead + Unpin>) = match handles {
+        Handles::SocketPairs => {
+            let (ours_in, theirs_in) = UnixStream::pair()?;
+            let (ours_out, theirs_out) = UnixStream::pair()?;
+            command.stdin(OwnedFd::from(theirs_in)).stdout(OwnedFd::from(theirs_out));
+            (Box::new(ours(ours_in)?), Box::new(ours(ours_out)?))
+        }
+        Handles::Fifos => {
+            let (theirs_in, ours_in) = io::pipe()?;
+            let (ours_out, theirs_out) = io::pipe()?;
+            command.stdin(OwnedFd::from(theirs_in)).stdout(OwnedFd::from(theirs_out));
+            (
+                Box::new(pipe::Sender::from_owned_fd(ours_in.into())?),
+                Box::new(pipe::Receiver::from_owned_fd(ours_out.into())?),
+            )
+        }
+    };
+    Ok((Instant::now(), command.spawn()?, stdin, stdout))
+}
+
+/// Elsewhere a host has only one kind of pipes.
+#[cfg(not(unix))]
+fn spawn(command: &mut Command, handles: Handles) -> Outcome<Spawned> {
+    let (Handles::SocketPairs | Handles::Fifos) = handles;
+    let started = Instant::now();
+    let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let (Some(stdin), Some(stdout)) = (process.stdin.take(), process.stdout.take()) else {
+        return Err("the adapter has no pipes".into());
+    };
+    Ok((started, process, Box::new(stdin), Box::new(stdout)))
+}
+
 impl Host {
     /// Launches the adapter; the clock of a start begins at the moment returned. `room` is how much may be read at once.
     pub(crate) fn launch(
@@ -98,25 +138,7 @@ impl Host {
     ) -> Outcome<(Self, Instant)> {
         let mut command = adapter.command(target, &home)?;
         let inbox = Inbox::with_room(room);
-        let (stdin, stdout): (Box<dyn AsyncWrite + Unpin>, Box<dyn AsyncRead + Unpin>) = match adapter.handles {
-            Handles::SocketPairs => {
-                let (ours_in, theirs_in) = BlockingUnixStream::pair()?;
-                let (ours_out, theirs_out) = BlockingUnixStream::pair()?;
-                command.stdin(OwnedFd::from(theirs_in)).stdout(OwnedFd::from(theirs_out));
-                (Box::new(non_blocking(ours_in)?), Box::new(non_blocking(ours_out)?))
-            }
-            Handles::Fifos => {
-                let (theirs_in, ours_in) = io::pipe()?;
-                let (ours_out, theirs_out) = io::pipe()?;
-                command.stdin(OwnedFd::from(theirs_in)).stdout(OwnedFd::from(theirs_out));
-                (
-                    Box::new(pipe::Sender::from_owned_fd(ours_in.into())?),
-                    Box::new(pipe::Receiver::from_owned_fd(ours_out.into())?),
-                )
-            }
-        };
-        let started = Instant::now();
-        let process = command.spawn()?;
+        let (started, process, stdin, stdout) = spawn(&mut command, adapter.handles)?;
         let pid = process.id().ok_or("the adapter ended at once")?;
         Ok((Self { pid, process, stdin, stdout, inbox, _home: home }, started))
     }
@@ -197,11 +219,6 @@ impl Host {
 /// Where an adapter with this home keeps its files.
 pub(crate) fn config_folder(home: &Scratch) -> PathBuf {
     home.path().join("config")
-}
-
-fn non_blocking(stream: BlockingUnixStream) -> io::Result<UnixStream> {
-    stream.set_nonblocking(true)?;
-    UnixStream::from_std(stream)
 }
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {

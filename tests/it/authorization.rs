@@ -994,6 +994,7 @@ async fn stray_requests_to_callback_are_answered() {
     closed(port).await;
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn callback_listens_on_loopback_of_both_families() {
     let server = AuthorizationServer::start(Settings::default()).await;
@@ -1109,10 +1110,9 @@ async fn sign_in_url_is_printed_on_stderr() {
     for browser_there in [true, false] {
         let server = AuthorizationServer::start(Settings::default()).await;
         let browser = Browser::waiting();
-        if !browser_there {
-            std::fs::remove_file(browser.path()).unwrap();
-        }
-        let mut host = browser.host(&server.url(), &[]);
+        let none: &[_] = if browser_there { &[] } else { &[("BROWSER", "/nonexistent/browser")] };
+        let home = Arc::new(tempfile::tempdir().unwrap());
+        let mut host = browser.host_with(&home, &[&server.url()], none);
         host.send(request(0, "initialize", initialize_params("2025-11-25"))).await;
         let url = host.told_address(&server.endpoint("authorize"), 1).await;
         if browser_there {
@@ -1123,6 +1123,7 @@ async fn sign_in_url_is_printed_on_stderr() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn browser_gets_one_argument_and_no_handles() {
     let server = AuthorizationServer::start(Settings::default()).await;

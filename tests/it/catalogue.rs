@@ -42,6 +42,7 @@ use crate::support::{
     browser::Browser,
     event_streams::EventStreams,
     host::{Handles, Host, WAIT, initialize_params, request},
+    kept,
     server::{Reply, Request, Server, answer, ordinary, reserved_port},
     soon, stored,
 };
@@ -150,9 +151,14 @@ impl Stage {
     /// Runs `mcp-remote-client` on the same; all that it says.
     async fn run_client(&self, home: &TempDir) -> String {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-remote-client"));
-        command.args(&self.arguments).env_clear().env("HOME", home.path()).env("MCP_REMOTE_CONFIG_DIR", home.path());
+        command
+            .args(&self.arguments)
+            .env_clear()
+            .envs(kept())
+            .env("HOME", home.path())
+            .env("MCP_REMOTE_CONFIG_DIR", home.path());
         if let Some(browser) = &self.browser {
-            command.env("BROWSER", browser.path()).env("PATH", "/usr/local/bin:/usr/bin:/bin");
+            command.envs(browser.environment());
         }
         command.envs(self.environment()).stdin(Stdio::null()).kill_on_drop(true);
         let done = soon(&format!("the client ends: {:?}", self.arguments), command.output()).await.unwrap();
@@ -339,7 +345,7 @@ fn normal(stage: &Stage, clients_home: &TempDir, text: &str) -> String {
         text = text.replace(home.to_str().unwrap(), "HOME");
     }
     if let Some(browser) = &stage.browser {
-        text = text.replace(browser.path().to_str().unwrap(), "BROWSER");
+        text = text.replace(browser.command(), "BROWSER");
     }
     // The kernel keeps 15 bytes of a program's name.
     let program = std::env::current_exe().unwrap();

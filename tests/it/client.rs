@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::support::{
+    kept,
     server::{Reply, Request, Server, ordinary, reserved_port},
     soon,
 };
@@ -20,7 +21,7 @@ struct Shown {
 async fn run(program: &str, arguments: &[&str]) -> Shown {
     let home = tempfile::tempdir().unwrap();
     let mut command = Command::new(program);
-    command.args(arguments).env_clear().env("HOME", home.path()).env("MCP_REMOTE_CONFIG_DIR", home.path());
+    command.args(arguments).env_clear().envs(kept()).env("HOME", home.path()).env("MCP_REMOTE_CONFIG_DIR", home.path());
     command.stdin(Stdio::null()).kill_on_drop(true);
     let done = soon("the client ends", command.output()).await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();

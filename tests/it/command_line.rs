@@ -1,16 +1,7 @@
 //! What the command line refuses, and how a person and a host learn of it.
 
-use std::{
-    collections::BTreeSet,
-    fs::File,
-    io::Read as _,
-    path::PathBuf,
-    process::{Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, fs::File, path::PathBuf, process::Command, sync::Arc, time::Duration};
 
-use rustix::pty::{self, OpenptFlags};
 use serde_json::json;
 
 use crate::support::{
@@ -393,6 +384,7 @@ fn one_file_answers_to_both_names() {
 
 /// Each is started where a host's first request waits on stdin, which is not theirs.
 #[test]
+#[cfg_attr(not(unix), ignore = "elsewhere whatever is no terminal is taken for a host")]
 fn terminal_start_answers_user_instead_of_host() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("input");
@@ -436,6 +428,7 @@ fn terminal_start_answers_user_instead_of_host() {
 }
 
 #[test]
+#[cfg_attr(not(unix), ignore = "elsewhere whatever is no terminal is taken for a host")]
 fn mistake_looks_as_in_most_programs() {
     let url = "https://example.com/mcp";
     let usage = "Usage: mcp-remote [OPTIONS] <SERVER-URL> [CALLBACK-PORT]\n       mcp-remote <COMMAND> [ARGUMENTS]";
@@ -471,8 +464,12 @@ fn mistake_looks_as_in_most_programs() {
 }
 
 /// A host may pass its own terminal on as stderr.
+#[cfg(unix)]
 #[test]
 fn terminal_shows_mistake_in_color_without_pid() {
+    use std::{io::Read as _, process::Stdio};
+
+    use rustix::pty::{self, OpenptFlags};
     for (no_color, expected) in [
         ("", "\u{1b}[1;31merror:\u{1b}[0m unexpected argument '--bogus' found\r\n\r\nUsage: mcp-remote "),
         ("1", "error: unexpected argument '--bogus' found\r\n\r\nUsage: mcp-remote "),
@@ -577,6 +574,7 @@ fn long_help_groups_all_flags() {
 }
 
 #[test]
+#[cfg_attr(not(unix), ignore = "elsewhere whatever is no terminal is taken for a host")]
 fn start_without_arguments_shows_help() {
     let (code, stdout, stderr) = run(env!("CARGO_BIN_EXE_mcp-remote"), &[]);
     assert_eq!((code, &*stdout, &*stderr), (Some(2), "", &*written("mcp-remote")));

@@ -17,6 +17,7 @@ use crate::support::{
     authorization_server::{AuthorizationServer, Settings},
     browser::{Browser, redirect_of, visit},
     host::{initialize_params, request},
+    kept,
     server::{Reply, ordinary, reserved_port},
     soon, stored,
 };
@@ -109,13 +110,14 @@ async fn login_prints_instructions_in_order() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(unix), ignore = "Windows opens its own browser where the one of BROWSER fails")]
 async fn login_without_browser_asks_to_open_url_once() {
     for (browser, reason) in [("/bin/false", "warning: cannot open a browser"), ("", "")] {
         let desk = World::with(|_| {}).await;
         let url = desk.server.url();
         let no_browser: &[&str] = if browser.is_empty() { &["--no-browser"] } else { &[] };
         let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-remote"));
-        command.args([&["login", &url], no_browser].concat()).env_clear().env("HOME", desk.home.path());
+        command.args([&["login", &url], no_browser].concat()).env_clear().envs(kept()).env("HOME", desk.home.path());
         command.env("BROWSER", browser).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -327,7 +329,12 @@ async fn status_lists_sign_ins_without_secrets() {
 /// Runs `mcp-remote-client finish` and gives it this line.
 async fn finish(desk: &World, line: &str) -> Said {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-remote-client"));
-    command.arg("finish").env_clear().env("HOME", desk.home.path()).env("MCP_REMOTE_CONFIG_DIR", desk.home.path());
+    command
+        .arg("finish")
+        .env_clear()
+        .envs(kept())
+        .env("HOME", desk.home.path())
+        .env("MCP_REMOTE_CONFIG_DIR", desk.home.path());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();

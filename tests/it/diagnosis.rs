@@ -27,6 +27,7 @@ use tokio_rustls::{
 use crate::support::{
     authorization_server::{AuthorizationServer, Client, Settings},
     browser::{Browser, visit},
+    kept,
     server::{Events, Reply, Request, Server, answer, initialize_result, ordinary, reserved_port},
     soon, stored,
 };
@@ -54,12 +55,12 @@ impl Terminal {
     }
 
     fn with_browser(self, browser: &Browser) -> Self {
-        self.with("BROWSER", browser.path().to_str().unwrap()).with("PATH", "/usr/local/bin:/usr/bin:/bin")
+        browser.environment().iter().fold(self, |terminal, (name, value)| terminal.with(name, value.to_str().unwrap()))
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-remote-client"));
-        command.args(arguments).env_clear().env("HOME", self.home.path()).current_dir(self.home.path());
+        command.args(arguments).env_clear().envs(kept()).env("HOME", self.home.path()).current_dir(self.home.path());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).kill_on_drop(true);
         command
@@ -74,7 +75,13 @@ impl Terminal {
     /// What `mcp-remote login` says.
     async fn login(&self, url: &str) -> String {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-remote"));
-        command.args(["login", url]).env_clear().env("HOME", self.home.path()).stdin(Stdio::null()).kill_on_drop(true);
+        command
+            .args(["login", url])
+            .env_clear()
+            .envs(kept())
+            .env("HOME", self.home.path())
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
         String::from_utf8(soon("login ends", command.output()).await.unwrap().stderr).unwrap()
     }
 
@@ -397,7 +404,7 @@ async fn sign_in_is_reported_step_by_step() {
     let terminal = Terminal::new().with_browser(&browser);
     let told = terminal.run(&[&server.url()]).await;
     assert_text(
-        &normal_for(&server, &told.stdout).replace(browser.path().to_str().unwrap(), "BROWSER"),
+        &normal_for(&server, &told.stdout).replace(browser.command(), "BROWSER"),
         "\
 mcp-remote client VERSION: http://127.0.0.1:PORT/mcp
 

@@ -17,6 +17,7 @@ use tokio::process::Command;
 use crate::support::{
     PATIENCE,
     host::{Handles, Host, initialize_params, notification, request},
+    kept,
     server::{Events, Reply, Request, Server, initialize_result, ordinary},
     soon,
 };
@@ -36,7 +37,7 @@ fn never_calls(request: &Request) -> Reply {
 /// The adapter, to be started in another way than [`Host::start`] does.
 fn adapter(arguments: &[&str], home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-remote"));
-    command.args(arguments).env_clear().env("HOME", home).env("MCP_REMOTE_CONFIG_DIR", home);
+    command.args(arguments).env_clear().envs(kept()).env("HOME", home).env("MCP_REMOTE_CONFIG_DIR", home);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }

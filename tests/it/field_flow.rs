@@ -266,7 +266,7 @@ async fn diagnosis_signs_in_despite_failing_refresh() {
     tokio::process::Command::new(env!("CARGO_BIN_EXE_mcp-remote-client"))
         .args([&world.server.url(), "--retry-for", "0"])
         .env("MCP_REMOTE_CONFIG_DIR", world.home.path())
-        .env("BROWSER", browser.path())
+        .envs(browser.environment())
         .output()
         .await
         .unwrap();

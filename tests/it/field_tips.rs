@@ -83,6 +83,7 @@ async fn unknown_route_of_api_gateway_is_named() {
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "a private authority on Windows has not been seen to work: wine cannot show it")]
 async fn refused_host_name_suggests_the_other() {
     let refuse = |request: &Request| {
         let host = request.header("host").unwrap_or_default().to_owned();
@@ -194,6 +195,7 @@ async fn redirecting(location: &'static str) -> (Server, Far) {
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "a private authority on Windows has not been seen to work: wine cannot show it")]
 async fn redirect_that_lost_tls_stays_on_own_origin() {
     for location in ["http://mcp.example/mcp/?a=1", "http://mcp.example:8000/mcp/?a=1"] {
         let (server, far) = redirecting(location).await;
@@ -208,6 +210,7 @@ async fn redirect_that_lost_tls_stays_on_own_origin() {
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "a private authority on Windows has not been seen to work: wine cannot show it")]
 async fn redirect_to_inner_place_names_own_url() {
     // The inner address is this machine: what is followed would arrive.
     let inner = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -272,6 +272,7 @@ async fn kill_between_refresh_and_save_signs_in_once() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(unix), ignore = "elsewhere the lease of a killed instance lasts until its age tells")]
 async fn instance_killed_while_refreshing_delays_nobody() {
     let house = World::signed_in(|_| {}).await;
     stored::expire(house.home.path(), &house.server.url());

@@ -1,7 +1,6 @@
 //! What the log on stderr says of a start, and how often.
 
 use std::{
-    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
@@ -56,6 +55,7 @@ async fn first_line_names_version_and_server() {
 #[cfg(target_os = "linux")]
 #[test]
 fn terminal_shows_how_to_test_the_connection() {
+    use std::process::{Command, Stdio};
     let home = tempfile::tempdir().unwrap();
     let url = "https://a.example/mcp";
     for (arguments, typed) in [

@@ -163,6 +163,7 @@ async fn initialize(url: &str, flags: &[&str], environment: &[(&str, &str)]) -> 
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "a private authority on Windows has not been seen to work: wine cannot show it")]
 async fn broken_http2_falls_back_to_http1() {
     const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     // RFC 9113 §6.8, §6.4: GOAWAY for the connection, RST_STREAM for stream 1, and a code.
@@ -258,6 +259,7 @@ async fn answer_on_stream(
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "a private authority on Windows has not been seen to work: wine cannot show it")]
 async fn few_http2_streams_do_not_delay_requests() {
     let authority = Authority::new("authority");
     let (url, _server) = with_streams(2, &authority).await;
@@ -271,6 +273,7 @@ async fn few_http2_streams_do_not_delay_requests() {
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "a private authority on Windows has not been seen to work: wine cannot show it")]
 async fn refused_stream_of_http2_is_opened_again() {
     let authority = Authority::new("authority");
     let (url, _server) = with_streams(2, &authority).await;
@@ -279,6 +282,7 @@ async fn refused_stream_of_http2_is_opened_again() {
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "a private authority on Windows has not been seen to work: wine cannot show it")]
 async fn large_http2_responses_fail_instead_of_awaiting_memory() {
     let authority = Authority::new("authority");
     let (url, _server) = with_streams(20, &authority).await;
@@ -293,6 +297,7 @@ async fn large_http2_responses_fail_instead_of_awaiting_memory() {
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "a private authority on Windows has not been seen to work: wine cannot show it")]
 async fn http1_flag_uses_http1_from_the_start() {
     let authority = Authority::new("authority");
     let server = Server::with(ordinary).await;
@@ -310,6 +315,7 @@ async fn works(url: &str, flags: &[&str], environment: &[(&str, &str)]) {
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "a private authority on Windows has not been seen to work: wine cannot show it")]
 async fn untrusted_certificate_is_reported_with_tip() {
     let server = Server::with(ordinary).await;
     let tls = Tls::before(&server, Authority::new("private").server(None)).await;
@@ -332,6 +338,7 @@ async fn untrusted_certificate_is_reported_with_tip() {
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "a private authority on Windows has not been seen to work: wine cannot show it")]
 async fn private_authority_works_by_flag_and_variables() {
     let server = Server::with(ordinary).await;
     let authority = Authority::new("private");
@@ -347,6 +354,7 @@ async fn private_authority_works_by_flag_and_variables() {
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "a private authority on Windows has not been seen to work: wine cannot show it")]
 async fn other_authority_leaves_certificate_untrusted() {
     let server = Server::with(ordinary).await;
     let (authority, other) = (Authority::new("private"), Authority::new("other"));
@@ -357,6 +365,7 @@ async fn other_authority_leaves_certificate_untrusted() {
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "a private authority on Windows has not been seen to work: wine cannot show it")]
 async fn certificate_for_another_name_is_refused() {
     let server = Server::with(ordinary).await;
     let authority = Authority::new("private");
@@ -378,6 +387,7 @@ async fn unreadable_extra_authorities_are_reported() {
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "a private authority on Windows has not been seen to work: wine cannot show it")]
 async fn demanded_client_certificate_is_sent() {
     let server = Server::with(ordinary).await;
     let (authority, clients) = (Authority::new("private"), Authority::new("clients"));
@@ -388,6 +398,7 @@ async fn demanded_client_certificate_is_sent() {
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "a private authority on Windows has not been seen to work: wine cannot show it")]
 async fn missing_client_certificate_is_reported_at_once() {
     let server = Server::with(ordinary).await;
     let authority = Authority::new("private");
@@ -532,6 +543,7 @@ async fn tunnel(to: u16) -> (u16, Arc<std::sync::Mutex<Vec<String>>>, JoinSet<()
 }
 
 #[tokio::test]
+#[cfg_attr(windows, ignore = "a private authority on Windows has not been seen to work: wine cannot show it")]
 async fn https_tunnel_sees_no_user_header() {
     let server = Server::with(ordinary).await;
     let authority = Authority::new("private");

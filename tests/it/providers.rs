@@ -13,7 +13,7 @@ use crate::support::{
     browser::{Browser, Page, get, redirect_of},
     far::Far,
     host::{Host, WAIT, initialize_params, request},
-    own_error,
+    kept, own_error,
     server::{Reply, Request},
     soon, stored,
 };
@@ -545,7 +545,7 @@ async fn keycloak_without_offline_access_reuses_tab() {
 /// Runs `mcp-remote finish` with this line: whether it succeeds, and what it says.
 async fn paste(home: &TempDir, line: &str) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-remote-client"));
-    command.arg("finish").env_clear().env("HOME", home.path()).env("MCP_REMOTE_CONFIG_DIR", home.path());
+    command.arg("finish").env_clear().envs(kept()).env("HOME", home.path()).env("MCP_REMOTE_CONFIG_DIR", home.path());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(format!("{line}\n").as_bytes()).await.unwrap();

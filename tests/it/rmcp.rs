@@ -23,6 +23,7 @@ use tokio::{
 };
 
 use crate::support::{
+    kept,
     server::{Reply, Request, Server, ordinary},
     soon,
 };
@@ -109,6 +110,7 @@ async fn connect(
     let mut child = Command::new(env!("CARGO_BIN_EXE_mcp-remote"))
         .arg(url)
         .env_clear()
+        .envs(kept())
         .env("HOME", home.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

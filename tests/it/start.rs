@@ -16,6 +16,7 @@ use crate::support::{
     authorization_server::{AuthorizationServer, Settings},
     browser::{Browser, visit},
     host::{Handles, Host, initialize_params, notification, request},
+    kept,
     server::{Reply, Request, Server, bind, initialize_result, ordinary, reserved_port},
     stored,
 };
@@ -344,14 +345,18 @@ async fn description_is_private_and_forgotten_at_logout() {
     let home = host.home.clone();
     host.close().await;
     let file = stored::file(home.path(), &server.url(), "description.json");
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
-    assert_eq!(mode & 0o777, 0o600);
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+    }
     for secret in server.secrets() {
         assert!(!std::fs::read_to_string(&file).unwrap().contains(&secret));
     }
     let command = tokio::process::Command::new(env!("CARGO_BIN_EXE_mcp-remote"))
         .args(["logout", &server.url()])
         .env_clear()
+        .envs(kept())
         .env("MCP_REMOTE_CONFIG_DIR", home.path())
         .output();
     assert!(command.await.unwrap().status.success());
@@ -415,6 +420,7 @@ async fn description_after_logout_is_not_kept() {
     let command = tokio::process::Command::new(env!("CARGO_BIN_EXE_mcp-remote"))
         .args(["logout", &server.url()])
         .env_clear()
+        .envs(kept())
         .env("MCP_REMOTE_CONFIG_DIR", home.path())
         .output();
     server.change(|settings| settings.open = |_| true); // its token is good for a while yet

@@ -2,8 +2,6 @@
 //! 2025-11-25 Authorization "Token Handling" and "Scope Challenge Handling"; npm's files).
 
 use std::{
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -18,7 +16,7 @@ use crate::support::{
     authorization_server::{AuthorizationServer, Client, Counts, Place, Settings, edit, proof, scopes},
     browser::Browser,
     host::{Host, WAIT, initialize_params, request},
-    own_error,
+    kept, own_error,
     server::{Reply, Request, Server, ordinary},
     stored,
 };
@@ -584,6 +582,7 @@ fn without_values(mut text: String, members: &[&str]) -> String {
 }
 
 #[tokio::test]
+#[cfg_attr(not(unix), ignore = "the redirect URI has another host on Windows")]
 async fn stored_files_match_other_versions() {
     let desk = World::with(|settings| settings.lifetime = json!(3600)).await;
     let mut host = desk.host(&[]).await;
@@ -602,8 +601,10 @@ async fn stored_files_match_other_versions() {
     assert!(description.starts_with(OWN_DESCRIPTION), "{description}");
 }
 
+#[cfg(unix)]
 #[tokio::test]
 async fn stored_files_are_private_without_leftovers() {
+    use std::{os::unix::fs::PermissionsExt as _, path::Path};
     let desk = World::signed_in(|settings| settings.client_method = "client_secret_basic".into()).await;
     let folder = stored::folder(desk.home.path());
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -619,8 +620,10 @@ async fn stored_files_are_private_without_leftovers() {
     }
 }
 
+#[cfg(unix)]
 #[tokio::test]
 async fn readable_store_is_made_private() {
+    use std::os::unix::fs::PermissionsExt as _;
     let desk = World::with(|_| {}).await;
     let folder = stored::folder(desk.home.path());
     std::fs::create_dir_all(&folder).unwrap();
@@ -681,6 +684,7 @@ async fn running_instance_does_not_undo_logout() {
     let command = tokio::process::Command::new(env!("CARGO_BIN_EXE_mcp-remote"))
         .args(["logout", &url])
         .env_clear()
+        .envs(kept())
         .env("MCP_REMOTE_CONFIG_DIR", desk.home.path())
         .output();
     assert!(command.await.unwrap().status.success());
@@ -746,6 +750,7 @@ async fn npm_refresh_lease_is_respected() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(unix), ignore = "elsewhere the lease of a dead process lasts until its age tells")]
 async fn lease_of_dead_npm_process_delays_nothing() {
     let desk = World::signed_in(|_| {}).await;
     desk.expire();

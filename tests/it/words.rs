@@ -7,6 +7,8 @@ use std::{
     process::Command,
 };
 
+use crate::support::kept;
+
 /// Words of an older text, and what stands in their place. A word that ends in `*` is the beginning of one.
 const REPLACED: &[(&str, &str)] = &[
     ("way back", "redirect, callback port"),
@@ -190,7 +192,7 @@ fn messages_use_words_of_glossary() {
 #[test]
 fn help_uses_words_of_glossary() {
     let run = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).env_clear().output().unwrap();
+        let output = Command::new(program).args(arguments).env_clear().envs(kept()).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     let mut texts: Vec<String> = ["", "login", "logout", "status", "client", "finish", "bundle", "help", "explain"]

@@ -41,6 +41,7 @@ pub(super) const fn is_tls(code: Code) -> bool {
         code,
         Code::TlsFailed
             | Code::CertificateNotTrusted
+            | Code::NoCaCertificates
             | Code::CertificateExpired
             | Code::CertificateWrongName
             | Code::ClientCertificateNeeded

@@ -1,10 +1,10 @@
-//! A stand-in for the browser and the person before it. What the adapter starts is a script that
-//! writes down what it was given and ends; the test reads that and walks the redirects itself, at
-//! once, later, or never.
+//! A stand-in for the browser and the person before it. What the adapter starts writes down what it was given and ends; the
+//! test reads that and walks the redirects itself, at once, later, or never. On Unix it is a script, on Windows the program
+//! of the tests.
 
 use std::{
-    os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
+    ffi::OsString,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -54,6 +54,7 @@ pub struct Page {
 /// The browser, and the notes of what was opened.
 pub struct Browser {
     folder: TempDir,
+    command: String,
     tabs: watch::Receiver<Vec<Tab>>,
     pages: Arc<Mutex<Vec<Page>>>,
     watching: AbortHandle,
@@ -80,15 +81,7 @@ impl Browser {
     fn new(person: Person) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let notes = folder.path().join("notes");
-        // One write a start, so that the notes of two do not mix.
-        let script = format!(
-            "#!/bin/sh\nfd() {{ readlink /proc/$$/fd/$1; }}\nprintf '%s\\t%s\\t%s\\t%s\\t%s\\n' $# \"$1\" \"$(fd 0)\" \"$(fd 1)\" \"$(fd 2)\" >> {}\n",
-            notes.display()
-        );
-        // `$(...)` has a pipe as its own standard output, so the script looks at its parent's, `$$`.
-        let path = folder.path().join("browser");
-        std::fs::write(&path, script).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let command = stand_in(folder.path(), &notes);
         let (opened, tabs) = watch::channel(Vec::new());
         let pages = Arc::new(Mutex::new(Vec::new()));
         let visited = pages.clone();
@@ -112,12 +105,18 @@ impl Browser {
                 tokio::time::sleep(LOOK).await;
             }
         });
-        Self { folder, tabs, pages, watching: watching.abort_handle() }
+        Self { folder, command, tabs, pages, watching: watching.abort_handle() }
     }
 
-    /// The script.
-    pub fn path(&self) -> PathBuf {
-        self.folder.path().join("browser")
+    /// What `BROWSER` must be for the adapter to start this browser.
+    pub fn command(&self) -> &str {
+        &self.command
+    }
+
+    /// The variables with which the adapter finds this browser.
+    pub fn environment(&self) -> Vec<(&str, OsString)> {
+        let path = if cfg!(windows) { None } else { Some(("PATH", "/usr/local/bin:/usr/bin:/bin".into())) };
+        path.into_iter().chain([("BROWSER", self.command().into())]).collect()
     }
 
     /// Starts `mcp-remote URL FLAGS` with this browser and a new home.
@@ -132,8 +131,8 @@ impl Browser {
 
     /// Starts `mcp-remote ARGUMENTS` with more in its environment.
     pub fn host_with(&self, home: &Arc<TempDir>, arguments: &[&str], environment: &[(&str, &str)]) -> Host {
-        let path = self.path();
-        let ours = [("BROWSER", path.to_str().unwrap()), ("PATH", "/usr/local/bin:/usr/bin:/bin")];
+        let ours = self.environment();
+        let ours: Vec<_> = ours.iter().map(|(name, value)| (*name, value.to_str().unwrap())).collect();
         Host::start_raw(Handles::SocketPairs, arguments, &[&ours, environment].concat(), home.clone())
     }
 
@@ -174,8 +173,51 @@ impl Drop for Browser {
     }
 }
 
-/// The notes of the script.
-fn read(notes: &std::path::Path) -> Vec<Tab> {
+/// Makes what the adapter starts, and returns the command for it.
+#[cfg(unix)]
+fn stand_in(folder: &Path, notes: &Path) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    // One write a start, so that the notes of two do not mix.
+    let script = format!(
+        "#!/bin/sh\nfd() {{ readlink /proc/$$/fd/$1; }}\nprintf '%s\\t%s\\t%s\\t%s\\t%s\\n' $# \"$1\" \"$(fd 0)\" \"$(fd 1)\" \"$(fd 2)\" >> {}\n",
+        notes.display()
+    );
+    // `$(...)` has a pipe as its own standard output, so the script looks at its parent's, `$$`.
+    let path = folder.join("browser");
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// What follows the program's name where it is to be the browser. For the program of the tests these are names of tests to
+/// run, and so are the notes and the URL after them, by which no test is called.
+#[cfg(windows)]
+const AS_BROWSER: [&str; 2] = ["--exact", "support::browser::program_of_tests_is_a_browser"];
+
+#[cfg(windows)]
+fn stand_in(_folder: &Path, notes: &Path) -> String {
+    let program = std::env::current_exe().unwrap();
+    format!("{} {} {}", program.display(), AS_BROWSER.join(" "), notes.display())
+}
+
+/// As a test it does nothing; started as a browser it writes down what it was given.
+#[cfg(windows)]
+#[test]
+fn program_of_tests_is_a_browser() {
+    use std::io::Write as _;
+    let arguments: Vec<_> = std::env::args().collect();
+    let Some([notes, urls @ ..]) =
+        arguments.get(1..).and_then(|rest| rest.strip_prefix(AS_BROWSER.map(str::to_owned).as_slice()))
+    else {
+        return;
+    };
+    let note = format!("{}\t{}\t?\t?\t?\n", urls.len(), urls.first().map_or("", String::as_str));
+    let mut file = std::fs::File::options().append(true).create(true).open(notes).unwrap();
+    file.write_all(note.as_bytes()).unwrap();
+}
+
+/// The notes of the browser.
+fn read(notes: &Path) -> Vec<Tab> {
     let text = std::fs::read_to_string(notes).unwrap_or_default();
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let tab = |line: &str| {

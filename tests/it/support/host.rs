@@ -11,13 +11,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
-    net::UnixStream,
     process::{Child, Command},
     sync::watch,
     task::JoinHandle,
 };
 
-use super::{PATIENCE, soon};
+use super::{PATIENCE, kept, soon};
 
 /// The flags of a host that waits for the server itself. Most tests run what users run: without them.
 pub const WAIT: [&str; 2] = ["--start", "wait"];
@@ -25,7 +24,7 @@ pub const WAIT: [&str; 2] = ["--start", "wait"];
 /// What the host hands over as stdin and stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handles {
-    /// Node and Electron.
+    /// Node and Electron. On Windows, which has none, these are pipes too.
     SocketPairs,
     /// Most others.
     Pipes,
@@ -64,22 +63,24 @@ impl Host {
     pub fn start_raw(handles: Handles, arguments: &[&str], environment: &[(&str, &str)], home: Arc<TempDir>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-remote"));
         command.args(arguments);
-        command.env_clear().env("HOME", home.path()).env("MCP_REMOTE_CONFIG_DIR", home.path());
+        command.env_clear().envs(kept()).env("HOME", home.path()).env("MCP_REMOTE_CONFIG_DIR", home.path());
         command.envs(environment.iter().copied()).stderr(Stdio::piped()).kill_on_drop(true);
         let (input, output): (Box<dyn AsyncWrite + Send + Unpin>, Box<dyn AsyncRead + Send + Unpin>);
         let mut child;
         match handles {
+            #[cfg(unix)]
             Handles::SocketPairs => {
                 let pair = || {
                     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
                     ours.set_nonblocking(true).unwrap();
-                    (UnixStream::from_std(ours).unwrap(), Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+                    let ours = tokio::net::UnixStream::from_std(ours).unwrap();
+                    (ours, Stdio::from(std::os::fd::OwnedFd::from(theirs)))
                 };
                 let ((ours_in, stdin), (ours_out, stdout)) = (pair(), pair());
                 child = command.stdin(stdin).stdout(stdout).spawn().unwrap();
                 (input, output) = (Box::new(ours_in), Box::new(ours_out));
             }
-            Handles::Pipes => {
+            _ => {
                 child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
                 (input, output) = (Box::new(child.stdin.take().unwrap()), Box::new(child.stdout.take().unwrap()));
             }

@@ -12,12 +12,19 @@ pub mod host;
 pub mod server;
 pub mod stored;
 
-use std::time::Duration;
+use std::{ffi::OsString, time::Duration};
 
 use serde_json::{Value, json};
 
 /// Far more than anything takes; only a failing test waits that long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The variables without which no program starts or finds the user's folders, on Windows; elsewhere there are none.
+pub fn kept() -> impl Iterator<Item = (&'static str, OsString)> {
+    const OF_WINDOWS: &[&str] = &["SYSTEMROOT", "TEMP", "TMP", "PATH", "USERPROFILE", "APPDATA", "LOCALAPPDATA"];
+    let names = if cfg!(windows) { OF_WINDOWS } else { &[] };
+    names.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)))
+}
 
 /// Waits for something that must happen.
 pub async fn soon<T>(what: &str, event: impl Future<Output = T>) -> T {
