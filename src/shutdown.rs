@@ -5,14 +5,16 @@
 //!
 //! - A signal does not end the program by itself, because pending requests are answered first.
 
-use std::{fmt, time::Duration};
+use std::fmt;
+#[cfg(unix)]
+use std::time::Duration;
 
 use tokio::{sync::mpsc, task::JoinSet};
 
 /// A reason to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// SIGTERM, SIGINT or SIGHUP; control-C on Windows.
+    /// SIGTERM, SIGINT or SIGHUP; a console control event on Windows.
     Signal(&'static str),
     /// The process that started us is gone; somebody else may still hold its end of the pipe.
     ParentGone,
@@ -55,6 +57,7 @@ impl Parent {
 }
 
 /// How often the parent is looked at. A copy left behind costs little for a second.
+#[cfg(unix)]
 const LOOK: Duration = Duration::from_secs(1);
 /// The same for a launcher, whose host may already start the next one.
 #[cfg(unix)]
@@ -103,14 +106,31 @@ fn signals(watchers: &mut JoinSet<()>, sender: &mpsc::Sender<Stop>) {
     }
 }
 
-#[cfg(not(unix))]
+/// Windows ends the process soon after the last three, whatever the program does meanwhile.
+#[cfg(windows)]
 fn signals(watchers: &mut JoinSet<()>, sender: &mpsc::Sender<Stop>) {
-    let sender = sender.clone();
-    watchers.spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
-            if sender.send(Stop::Signal("control-C")).await.is_err() {
-                return;
+    use tokio::signal::windows;
+    /// Spawns the watcher of one event.
+    macro_rules! watch {
+        ($event:ident, $name:literal) => {
+            match windows::$event() {
+                Ok(mut events) => {
+                    let sender = sender.clone();
+                    watchers.spawn(async move {
+                        while events.recv().await.is_some() {
+                            if sender.send(Stop::Signal($name)).await.is_err() {
+                                return;
+                            }
+                        }
+                    });
+                }
+                Err(error) => log::warn!("cannot handle {}: {error}", $name),
             }
-        }
-    });
+        };
+    }
+    watch!(ctrl_c, "control-C");
+    watch!(ctrl_break, "control-break");
+    watch!(ctrl_close, "the closed console");
+    watch!(ctrl_logoff, "the end of the Windows session");
+    watch!(ctrl_shutdown, "the shutdown of Windows");
 }

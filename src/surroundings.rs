@@ -5,11 +5,9 @@
 //! - No program is started with a secret of this one's environment: a browser lives for days.
 //! - Variables are read once, at the start; the file system only when a browser is wanted.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+#[cfg(unix)]
+use std::path::Path;
+use std::{fs, path::PathBuf, process::Command};
 
 /// How a program finds the person's screen.
 const SESSION: [&str; 4] = ["DISPLAY", "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"];

@@ -161,8 +161,27 @@ fn stranger(folder: &Path) -> Option<Stranger> {
 }
 
 #[cfg(not(unix))]
-fn stranger(_folder: &Path) -> Option<Stranger> {
+fn stranger(folder: &Path) -> Option<Stranger> {
+    static WARNED: std::sync::Once = std::sync::Once::new();
+    if !is_in_profile(folder) {
+        WARNED.call_once(|| {
+            log::warn!("{} is outside your user profile, so other users may be able to read it", folder.display());
+        });
+    }
     None
+}
+
+/// Returns whether a folder is in the user's profile, which Windows closes to other users: what is created there inherits
+/// that. Elsewhere a new folder may inherit that all users can read it.
+#[cfg(not(unix))]
+pub(crate) fn is_in_profile(folder: &Path) -> bool {
+    // A missing folder inherits from the nearest one that exists. Names have one spelling once they are resolved.
+    let resolved = |path: &Path| {
+        let path = std::path::absolute(path).ok()?;
+        path.ancestors().find_map(|there| there.canonicalize().ok())
+    };
+    let profile = directories::BaseDirs::new().and_then(|dirs| resolved(dirs.home_dir()));
+    matches!((resolved(folder), profile), (Some(folder), Some(profile)) if folder.starts_with(&profile))
 }
 
 /// What the owner of the store means for a process of this user.
@@ -231,6 +250,21 @@ mod tests {
             access.unavailable().unwrap().to_string(),
             "cannot read a/tokens.json: its folder belongs to another user (uid 12345)"
         );
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn only_folders_in_profile_inherit_privacy() {
+        let profile = directories::BaseDirs::new().unwrap().home_dir().to_owned();
+        let upper = PathBuf::from(profile.to_str().unwrap().to_uppercase());
+        let temporary = tempfile::tempdir_in(&profile).unwrap();
+        for inside in [&profile, &upper, temporary.path(), &profile.join("missing/folder")] as [&Path; 4] {
+            assert!(is_in_profile(inside), "{}", inside.display());
+        }
+        let beside = profile.with_file_name(format!("{}2", profile.file_name().unwrap().to_str().unwrap()));
+        for outside in [Path::new(r"C:\"), Path::new(r"C:\missing\folder"), &beside, &profile.join("..")] {
+            assert!(!is_in_profile(outside), "{}", outside.display());
+        }
     }
 
     #[test]

@@ -23,6 +23,8 @@ use reqwest::Url;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+#[cfg(not(unix))]
+pub(crate) use self::access::is_in_profile;
 use self::access::{Access, is_fault};
 pub(crate) use self::access::{DISK_PATIENCE, Unavailable, within};
 use crate::{

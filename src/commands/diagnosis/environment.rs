@@ -144,7 +144,16 @@ fn store(folder: &Path) -> Finding {
         }
     }
     #[cfg(not(unix))]
-    let _ = metadata;
+    {
+        let _ = metadata;
+        if !crate::store::is_in_profile(folder) {
+            return Finding::warn(
+                DiagnosisStep::Store,
+                format!("{name} is outside your user profile, so other users may be able to read it"),
+                format!("icacls \"{name}\" /inheritance:r /grant:r \"%USERNAME%:(OI)(CI)F\""),
+            );
+        }
+    }
     Finding::ok(DiagnosisStep::Store, format!("{name} is writable, by you only"))
 }
 
