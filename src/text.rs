@@ -139,11 +139,13 @@ pub(crate) fn without_number(mut text: String) -> String {
     const BEFORE: &str = " (os error ";
     while let Some(start) = text.find(BEFORE) {
         let number = &text[start + BEFORE.len()..];
-        let digits = number.bytes().take_while(u8::is_ascii_digit).count();
-        if digits == 0 || !number[digits..].starts_with(')') {
+        // Those of Windows' own libraries are negative.
+        let sign = usize::from(number.starts_with('-'));
+        let digits = number[sign..].bytes().take_while(u8::is_ascii_digit).count();
+        if digits == 0 || !number[sign + digits..].starts_with(')') {
             break;
         }
-        text.replace_range(start..start + BEFORE.len() + digits + 1, "");
+        text.replace_range(start..start + BEFORE.len() + sign + digits + 1, "");
     }
     text
 }

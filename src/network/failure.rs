@@ -181,7 +181,10 @@ pub(crate) fn tls_words(error: &rustls::Error) -> String {
             "the server does not speak TLS on this port".to_owned()
         }
         rustls::Error::Other(_) if NoRoots::is(error) => NoRoots.to_string(),
-        rustls::Error::General(text) => text::one_line(text.as_bytes()),
+        rustls::Error::General(text) => {
+            let words = text::without_number(text::one_line(text.as_bytes()));
+            words.trim_end_matches(['.', ' ']).to_owned()
+        }
         _ => "the server violates the TLS protocol".to_owned(),
     }
 }
@@ -248,7 +251,7 @@ mod tests {
     fn words_are_of_no_library() {
         let io = |kind: io::ErrorKind| io::Error::from(kind);
         let other = CertificateError::Other(OtherError(Arc::new(io::Error::other("CaUsedAsEndEntity"))));
-        let errors: [(Box<dyn Error>, &str); 8] = [
+        let errors: [(Box<dyn Error>, &str); 9] = [
             (Box::new(io(io::ErrorKind::ConnectionRefused)), "connection refused"),
             (Box::new(io::Error::from_raw_os_error(111)), "connection refused"),
             (
@@ -264,6 +267,10 @@ mod tests {
                 "the server offers no secure TLS version or cipher",
             ),
             (Box::new(rustls::Error::AlertReceived(AlertDescription::DecryptError)), "the server sent TLS alert 51"),
+            (
+                Box::new(rustls::Error::General("Invalid parameter. (os error -2147024809)".to_owned())),
+                "Invalid parameter",
+            ),
             (Box::new(h2::Error::from(h2::Reason::PROTOCOL_ERROR)), "HTTP/2 error PROTOCOL_ERROR"),
             (
                 Box::new(io::Error::other("failed to lookup address information: Name or service not known")),

@@ -482,7 +482,7 @@ mod tests {
 
     #[test]
     fn tip_begins_with_a_verb() {
-        const VERBS: &str = "add allow ask change check correct create delete finish fix make name omit open pass put \
+        const VERBS: &str = "add allow ask change check correct create delete finish fix install make name omit open pass put \
                              raise register remove report request restart run save send set shorten sign start stop trust \
                              try use wait write";
         let verbs: HashSet<_> = VERBS.split_whitespace().collect();

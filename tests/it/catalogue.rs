@@ -717,6 +717,20 @@ const CASES: &[Case] = &[
         does: "--ca-cert FILE",
         places: ANSWERS,
     },
+    Case {
+        code: "no_ca_certificates",
+        set_up: || {
+            scene(async {
+                let mut stage = certified("127.0.0.1", &["127.0.0.1"], |_| {}, false).await;
+                let none = tempfile::tempdir().unwrap();
+                stage.environment.push(("SSL_CERT_DIR".into(), none.path().to_str().unwrap().into()));
+                stage.keeping(none)
+            })
+        },
+        says: &["cannot check the certificate of {host}, because this computer has no CA certificates"],
+        does: "install the package ca-certificates",
+        places: ANSWERS,
+    },
     // As `openssl req -x509` makes it: its own issuer, and a certificate authority's.
     Case {
         code: "certificate_not_trusted",
