@@ -248,11 +248,11 @@ client_on_windows() {
 }
 
 node_on_windows() {
-  local output
-  output=$(wine "$cache/node/package/bin/node.exe" "$here/session.mjs" \
-    "$(built $windows release mcp-remote.exe)" "$url/open/mcp" | tr -d '\r') || return 1
-  say "$output"
-  [[ $output == *"exit 0"* ]]
+  # Into a file: this Node cannot write to a pipe that Linux has made.
+  wine "$cache/node/package/bin/node.exe" "$here/session.mjs" "$(built $windows release mcp-remote.exe)" "$url/open/mcp" \
+    >"$work/node" || return 1
+  say "$(tr -d '\r' <"$work/node")"
+  grep -q 'exit 0' "$work/node"
 }
 
 open_streams() {

@@ -21,6 +21,9 @@ exec unshare "${namespaces[@]}" bash -c '
     mkdir -p "$root$folder"
     mount --rbind "$folder" "$root$folder"
   done
+  # Settings of the user that a program would heed.
+  unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY BROWSER NODE_EXTRA_CA_CERTS NODE_OPTIONS \
+    SSL_CERT_FILE SSL_CERT_DIR MCP_REMOTE_CONFIG_DIR RUST_LOG
   exec chroot "$root" /usr/bin/env -C "$PWD" \
     PATH="$PLATFORMS_CACHE/browser:/usr/bin" HOME="$PLATFORMS_CACHE/home" USER=user LOGNAME=user LANG=C.UTF-8 \
     WINEPREFIX="$PLATFORMS_CACHE/prefix" WINEDEBUG="${WINEDEBUG:--all}" WINEDLLOVERRIDES="mscoree=;mshtml=" \
