@@ -7,7 +7,7 @@
 //! # Invariants
 //!
 //! - [`edit`] changes nothing outside of the entry, whatever the layout of the file. If it cannot do that, it refuses.
-//! - [`file`] replaces a file in one step, and only if it still has the content that was read.
+//! - [`mod@file`] replaces a file in one step, and only if it still has the content that was read.
 
 pub(crate) mod edit;
 pub(crate) mod entry;
