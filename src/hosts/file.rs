@@ -24,10 +24,12 @@ pub(crate) enum Unchanged {
     NotText,
     #[error("it is not a regular file")]
     NotAFile,
+    #[cfg(unix)]
     #[error("it has more than one name (hard links), and all but one would keep the old content")]
     HardLinks,
     #[error("another program has changed it meanwhile")]
     ChangedMeanwhile,
+    #[cfg(unix)]
     #[error("it belongs to another user")]
     OtherOwner,
     #[error("{}", crate::text::reason(.0))]
