@@ -14,6 +14,7 @@ const CURSOR: &str = ".cursor/mcp.json";
 const CLAUDE_DESKTOP: &str = ".config/Claude/claude_desktop_config.json";
 const WINDSURF: &str = ".codeium/windsurf/mcp_config.json";
 const VS_CODE: &str = ".config/Code/User/mcp.json";
+#[cfg(target_os = "linux")]
 const ZED: &str = ".config/zed/settings.json";
 
 fn file(terminal: &Terminal, name: &str, servers: Value) {
