@@ -837,6 +837,7 @@ async fn cancellation_reaches_server_and_gets_no_answer() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(unix), ignore = "a thread reads stdin there, so the answer may overtake the cancellation")]
 async fn initialize_cannot_be_cancelled() {
     let (open, mut streams) = streams();
     let server = server(move |request| (request.rpc() == "initialize").then(&open)).await;
