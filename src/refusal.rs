@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    cli::{Reader, Usage},
+    cli::{Reader, Usage, has_colors},
     local::Patient,
     mcp::method,
     message::Message,
@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// programs, and the log of a host gets the same words as one line.
 pub(crate) fn refuse(usage: &Usage) {
     let Usage { reader, report, text } = usage;
-    let text = if io::stderr().is_terminal() && has_colors() {
+    let text = if io::stderr().is_terminal() && has_colors(&|name| std::env::var(name).ok()) {
         Cow::from(colored(text))
     } else if *reader == Reader::Person || io::stderr().is_terminal() || !is_hosts(&io::stdin()) {
         Cow::from(text)
@@ -44,14 +44,6 @@ pub(crate) fn refuse(usage: &Usage) {
     if *reader == Reader::Host && !io::stdin().is_terminal() {
         answer_requests(report, &lines());
     }
-}
-
-/// Returns whether the user wants colors in a terminal (<https://no-color.org>), and the terminal has them.
-fn has_colors() -> bool {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    // An old console of Windows would print the codes.
-    let shows = !cfg!(windows) || set("WT_SESSION").is_some() || set("TERM").is_some();
-    shows && set("NO_COLOR").is_none() && set("TERM").is_none_or(|kind| kind != "dumb")
 }
 
 /// Returns the text with the colors that most programs give to these words.

@@ -55,7 +55,7 @@ mod words;
 pub(crate) use bundle::{Bundle, BundlePlatform};
 pub(crate) use entries::EntryOptions;
 pub(crate) use install::{EntryChange, EntryCommand, Install, Which};
-pub(crate) use terminal::{Borrowed, Terminal};
+pub(crate) use terminal::{Borrowed, Terminal, has_colors};
 
 /// What the arguments ask for.
 #[derive(Debug)]

@@ -81,7 +81,7 @@ pub(super) fn places(environment: Environment<'_>) -> Places {
 }
 
 /// Returns whether a terminal shows colors, and the user wants them (<https://no-color.org>).
-pub(super) fn has_colors(environment: Environment<'_>) -> bool {
+pub(crate) fn has_colors(environment: Environment<'_>) -> bool {
     let set = |name| environment(name).filter(|value| !value.is_empty());
     // An old console of Windows would print the codes.
     let shows = !cfg!(windows) || set("WT_SESSION").is_some() || set("TERM").is_some();

@@ -83,7 +83,7 @@ impl Redactor {
         self.strike(plain(text))
     }
 
-    /// The same for every text in a value; control characters are left to [`crate::text::json`].
+    /// Cleans every text in a value, except for control characters, which [`crate::text::json`] escapes.
     pub(crate) fn clean_value(&self, value: Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.strike(text)),

@@ -1,4 +1,4 @@
-//! `mcp-remote bundle`: the archive, the manifest in it, and what the user is told.
+//! `mcp-remote bundle`: the archive, the manifest in it, and what the command prints.
 
 use std::{fs, io::Read as _, path::Path, process::Command};
 

@@ -404,7 +404,7 @@ mod unix {
         fs::remove_file(home.at("calls")).unwrap();
         home.run(&["undo", "--yes"]).succeeded().says("removed \"a\" from Claude Code");
         assert_eq!(home.read("calls"), "[mcp]\n[remove]\n[a]\n[--scope]\n[user]\n");
-        // Its failure is told in its own words.
+        // A failure of the command is shown in the command's words.
         script(&home, "bin/claude", "#!/bin/sh\necho 'MCP server a already exists' >&2\nexit 1\n");
         let shown = home.run(&["install", "https://a.example/mcp", "--yes"]);
         shown.says("FAIL  Claude Code: MCP server a already exists");
