@@ -19,6 +19,7 @@ pub(crate) enum Stop {
     /// The process that started us is gone; somebody else may still hold its end of the pipe.
     ParentGone,
     /// The same, where it only stood between the host and us.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "only on Unix is the parent watched"))]
     LauncherGone,
 }
 
