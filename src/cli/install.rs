@@ -353,11 +353,13 @@ fn secret(words: &[String], url: &Url) -> Option<Mistake> {
     }
     let is_secret_name = |name: &str| {
         let name = name.to_ascii_lowercase();
-        ["auth", "key", "token", "secret", "password", "cookie", "credential", "session"]
+        ["auth", "key", "token", "secret", "password", "cookie", "credential", "session", "sig"]
             .iter()
             .any(|word| name.contains(word))
     };
+    let of_fragment = url.fragment().and_then(|fragment| fragment.split_once('='));
     if url.query_pairs().any(|(name, value)| is_secret_name(&name) && !value.is_empty() || is_key(&value))
+        || of_fragment.is_some_and(|(name, _)| is_secret_name(name))
         || url.path().split('/').any(is_key)
     {
         return Some(Mistake::new("the server URL has a key".to_owned(), print.to_owned()));
@@ -366,13 +368,20 @@ fn secret(words: &[String], url: &Url) -> Option<Mistake> {
         match flag {
             "--header" => {
                 let (name, value) = value.split_once(':').unwrap_or((value, ""));
-                if !value.contains("${") && (is_secret_name(name) || is_key(value.trim())) {
+                let value = without_variables(value);
+                let words =
+                    value.split_whitespace().filter(|word| !SCHEMES.iter().any(|one| one.eq_ignore_ascii_case(word)));
+                let words: Vec<_> = words.collect();
+                if !words.is_empty() && is_secret_name(name) || words.iter().any(|word| is_key(word)) {
                     return Some(Mistake::new(format!("the header {name} has a secret"), IN_FILE.to_owned()));
                 }
             }
             "--static-oauth-client-info" if !value.starts_with('@') && value.contains("client_secret") => {
                 let tip = "write the JSON into a file that only you can read: --static-oauth-client-info @FILE";
                 return Some(Mistake::new(format!("{flag} has a client secret"), tip.to_owned()));
+            }
+            "--resource" if Url::parse(value).is_ok_and(|url| url.password().is_some()) => {
+                return Some(Mistake::new("--resource has a password".to_owned(), "leave the password out".to_owned()));
             }
             "--proxy" if Url::parse(value).is_ok_and(|proxy| proxy.password().is_some()) => {
                 let tip = "set the variable HTTPS_PROXY in the \"env\" of the entry instead";
@@ -382,6 +391,16 @@ fn secret(words: &[String], url: &Url) -> Option<Mistake> {
         }
     }
     None
+}
+
+/// Schemes of a header with credentials, which are no secrets themselves.
+const SCHEMES: [&str; 3] = ["Basic", "Bearer", "Token"];
+
+/// Returns a text without each `${NAME}`.
+fn without_variables(text: &str) -> String {
+    let mut parts = text.split("${");
+    let first = parts.next().unwrap_or_default().to_owned();
+    first + &parts.map(|part| part.split_once('}').map_or(part, |(_, rest)| rest)).collect::<String>()
 }
 
 /// Returns the flags that have a value, with it.
@@ -475,6 +494,8 @@ mod tests {
             ("install https://a.example/mcp --header X-Api-Key:hush", "the header X-Api-Key has a secret"),
             ("install https://u:p@a.example/mcp", "the server URL has a user or a password"),
             ("install https://a.example/mcp?api_key=hush", "the server URL has a key"),
+            ("install https://a.example/mcp --header X-Key:hush${A}", "the header X-Key has a secret"),
+            ("install https://a.example/mcp#token=hush", "the server URL has a key"),
             ("install https://a.example/mcp --host nano", "--host has a name that is not a host of mcp-remote"),
             ("install https://a.example/mcp --name a/b", "--name has characters that not every host accepts"),
             ("install --yes", "install needs a server URL"),
@@ -489,6 +510,7 @@ mod tests {
         }
         for line in [
             "install https://a.example/mcp --header Authorization:${AUTH}",
+            "install https://a.example/mcp --header Authorization:Bearer\u{a0}${KEY}",
             "install https://a.example/mcp?api_key=hush --print",
             "install https://a.example/mcp --header X-Region:eu",
         ] {

@@ -16,6 +16,9 @@ use super::{
 /// Characters that a shell does not take as they are.
 const SHELL: [char; 14] = ['"', '\'', '$', '%', '&', '|', '<', '>', '^', ';', '`', '(', ')', '\\'];
 
+/// Long flags of npx and its relatives that can stand before the package.
+const LAUNCHER_FLAGS: [&str; 6] = ["--", "--yes", "--silent", "--quiet", "--prefer-offline", "--no-install"];
+
 /// A server in a configuration file.
 #[derive(Clone, Debug)]
 pub(crate) struct Located<'a> {
@@ -108,17 +111,26 @@ impl ServerEntry {
             all.extend(arguments);
             return Self { command, arguments: all, variables, in_one: true, is_whole_command: true, is_disabled };
         }
-        let is_line = |text: &String| {
-            let words = words(text);
-            let begins = words.first().is_some_and(|first| first.contains("://"));
-            let starts = || !text.contains(SHELL) && words.iter().any(|word| word.split('@').next() == Some(NAME));
-            words.len() > 1 && (begins || starts())
+        // Only what stands before mcp-remote's own flags can be a line: the value of a flag may have blanks.
+        let line =
+            arguments.iter().take_while(|text| !text.starts_with("--") || LAUNCHER_FLAGS.contains(&text.as_str()));
+        let Some(at) = line.enumerate().find(|(_, text)| is_line(text)).map(|(at, _)| at) else {
+            return Self { command, arguments, variables, in_one: false, is_whole_command: false, is_disabled };
         };
-        let in_one = arguments.iter().any(is_line);
-        let split = |text: String| if is_line(&text) { words(&text) } else { vec![text] };
-        let arguments = if in_one { arguments.into_iter().flat_map(split).collect() } else { arguments };
-        Self { command, arguments, variables, in_one, is_whole_command: false, is_disabled }
+        let mut apart = arguments[..at].to_vec();
+        apart.extend(words(&arguments[at]));
+        apart.extend_from_slice(&arguments[at + 1..]);
+        Self { command, arguments: apart, variables, in_one: true, is_whole_command: false, is_disabled }
     }
+}
+
+/// Returns whether one argument has several: the server URL and what follows, or what starts the package.
+fn is_line(text: &str) -> bool {
+    let all = words(text);
+    let Some(first) = all.first().filter(|_| all.len() > 1) else { return false };
+    let is_package = |word: &String| word.split('@').next() == Some(NAME);
+    let begins = first.starts_with('-') || is_package(first) || LAUNCHERS.contains(&stem(first));
+    first.contains("://") || begins && !text.contains(SHELL) && all.iter().any(is_package)
 }
 
 impl ServerEntry {
@@ -220,6 +232,13 @@ mod tests {
             let read = of(entry.clone());
             assert!(read.in_one, "{entry}");
             assert_eq!(read.own_arguments(), ["https://a/mcp", "--ipv4"], "{entry}");
+        }
+        for entry in [
+            serde_json::json!({"command": "npx", "args": ["mcp-remote", "https://a/mcp", "--header", "User-Agent: mcp-remote"]}),
+            serde_json::json!({"command": "/o/mcp-remote", "args": ["https://a/mcp", "--header", "Origin:https://x for me"]}),
+            serde_json::json!({"command": "/o/mcp-remote", "args": ["--header", "https://x y", "https://a/mcp"]}),
+        ] {
+            assert!(!of(entry.clone()).in_one, "{entry}");
         }
         let quoted = of(serde_json::json!({"command": "cmd", "args": ["/c", "npx mcp-remote https://a \"X: y\""]}));
         assert!(matches!(quoted.launch(), Launch::Unclear(_)), "a shell reads quotes");

@@ -63,9 +63,13 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     File::open(path)?.take(LARGEST + 1).read_to_end(&mut content)?;
     if content.len() as u64 > LARGEST {
-        return Err(io::Error::other(format!("it is larger than {} MiB", LARGEST / (1024 * 1024))));
+        return Err(too_large());
     }
     Ok(content)
+}
+
+fn too_large() -> io::Error {
+    io::Error::other(format!("it is larger than {} MiB", LARGEST / (1024 * 1024)))
 }
 
 /// Reads a file that is to be changed.
@@ -108,18 +112,40 @@ pub(crate) fn open(path: &Path) -> Result<Content, Unchanged> {
 pub(crate) fn replace(content: &Content, new: &[u8], moment: &str) -> Result<Option<PathBuf>, Unchanged> {
     let target = &content.target;
     let folder = target.parent().ok_or(Unchanged::NotAFile)?;
+    if new.len() as u64 > LARGEST {
+        return Err(too_large().into());
+    }
     if content.bytes.is_none() {
         fs::create_dir_all(folder)?;
     }
+    let temporary = prepare(content, new)?;
     let backup = match &content.bytes {
-        Some(bytes) => Some(back_up(target, bytes, moment)?),
+        Some(bytes) => match back_up(target, bytes, moment) {
+            Ok(backup) => Some(backup),
+            Err(error) => {
+                _ = fs::remove_file(&temporary);
+                return Err(error.into());
+            }
+        },
         None => None,
     };
-    let done = swap(content, new);
-    if let (Err(_), Some(backup)) = (&done, &backup) {
-        _ = fs::remove_file(backup); // the file is as it was
+    // As late as possible. After the rename, nothing can fail, so that a backup is removed only if the file is as it was.
+    let done = check(content).and_then(|()| Ok(fs::rename(&temporary, target)?));
+    if done.is_err() {
+        _ = fs::remove_file(&temporary);
+        backup.iter().for_each(|backup| _ = fs::remove_file(backup));
+        return done.map(|()| None);
     }
-    done.map(|()| backup)
+    #[cfg(unix)]
+    {
+        _ = File::open(folder).and_then(|folder| folder.sync_all()); // the new name, too
+    }
+    Ok(backup)
+}
+
+/// Returns whether a file has these bytes now: a host that runs may have written its own after a change.
+pub(crate) fn has(content: &Content, bytes: &[u8]) -> bool {
+    read(&content.target).is_ok_and(|present| present == bytes)
 }
 
 /// Removes a file that has these bytes.
@@ -173,7 +199,8 @@ fn create(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-fn swap(content: &Content, new: &[u8]) -> Result<(), Unchanged> {
+/// Writes the new content beside the file.
+fn prepare(content: &Content, new: &[u8]) -> Result<PathBuf, Unchanged> {
     let target = &content.target;
     let mut name = target.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.{:x}.tmp", std::process::id(), fastrand::u64(..)));
@@ -184,20 +211,15 @@ fn swap(content: &Content, new: &[u8]) -> Result<(), Unchanged> {
             like(target, &temporary)?;
         }
         file.write_all(new)?;
-        file.sync_all()?;
-        drop(file);
-        check(content)?; // as late as possible
-        fs::rename(&temporary, target)?;
-        #[cfg(unix)]
-        if let Some(folder) = target.parent() {
-            _ = File::open(folder).and_then(|folder| folder.sync_all()); // the new name, too
-        }
-        if read(target)? == new { Ok(()) } else { Err(Unchanged::ChangedMeanwhile) }
+        Ok(file.sync_all()?)
     })();
-    if done.is_err() {
-        _ = fs::remove_file(&temporary);
+    match done {
+        Ok(()) => Ok(temporary),
+        Err(error) => {
+            _ = fs::remove_file(&temporary);
+            Err(error)
+        }
     }
-    done
 }
 
 /// Gives a new file the owner and the mode of the old one.

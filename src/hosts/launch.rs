@@ -119,7 +119,7 @@ pub(crate) fn launch(command: &str, arguments: &[String]) -> Launch {
 fn package(words: &[&str], at: usize) -> Option<Result<usize, Obstacle>> {
     let launcher = stem(words.get(at)?).to_ascii_lowercase();
     let rest = at + 1;
-    let mentions = || words[rest..].iter().any(|word| word.contains(NAME));
+    let mentions = || words[rest..].iter().any(|word| mentions(word));
     match &*launcher {
         "npx" | "pnpx" | "bunx" => of_npx(words, rest),
         "npm" => match *words.get(rest)? {
@@ -128,9 +128,9 @@ fn package(words: &[&str], at: usize) -> Option<Result<usize, Obstacle>> {
         },
         "pnpm" | "yarn" | "yarnpkg" => {
             let verb = skip_flags(words, rest);
-            matches!(*words.get(verb)?, "dlx" | "exec" | "run").then(|| of_npx(words, verb + 1))?
+            matches!(*words.get(verb)?, "dlx" | "exec").then(|| of_npx(words, verb + 1))?
         }
-        "bun" => matches!(*words.get(rest)?, "x" | "run").then(|| of_npx(words, rest + 1))?,
+        "bun" => (*words.get(rest)? == "x").then(|| of_npx(words, rest + 1))?,
         "deno" => (*words.get(rest)? == "run").then(|| of_npx(words, rest + 1))?,
         "node" | "nodejs" => {
             let mut at = rest;
@@ -176,14 +176,14 @@ fn of_npx(words: &[&str], mut at: usize) -> Option<Result<usize, Obstacle>> {
     while let Some(word) = words.get(at).filter(|word| word.starts_with('-')) {
         let (flag, value) = word.split_once('=').map_or((*word, None), |(flag, value)| (flag, Some(value)));
         match flag {
-            "-p" | "--package" => {
+            flag if flag == "--package" || is_short(flag) && flag.ends_with('p') => {
                 let package = value.or_else(|| words.get(at + 1).copied())?;
                 is_named |= is_package(package);
                 at += usize::from(value.is_none());
             }
             // The value is a line for a shell.
             "-c" | "--call" => {
-                let is_meant = words[at..].iter().any(|word| word.contains(NAME));
+                let is_meant = words[at..].iter().any(|word| mentions(word));
                 return is_meant.then_some(Err(Obstacle::Shell));
             }
             _ => at += usize::from(value.is_none() && WITH_VALUE.contains(&flag)),
@@ -192,16 +192,27 @@ fn of_npx(words: &[&str], mut at: usize) -> Option<Result<usize, Obstacle>> {
     }
     let program = words.get(at)?;
     let is_program = is_package(program) || is_named && stem(program) == CLIENT;
-    // npx -p mcp-remote runs the program of that name by itself, with what follows.
-    match is_program {
-        true => {
-            // npx mcp-remote mcp-remote-client URL
-            let also = words.get(at + 1).is_some_and(|word| *word == CLIENT);
-            Some(Ok(at + 1 + usize::from(also)))
-        }
-        false if is_named => Some(Ok(at)),
-        false => None,
+    if !is_program {
+        return None;
     }
+    at += 1;
+    // npx mcp-remote mcp-remote-client URL
+    at += usize::from(words.get(at).is_some_and(|word| *word == CLIENT));
+    // npm exec mcp-remote -- URL
+    at += usize::from(words.get(at).is_some_and(|word| *word == "--"));
+    Some(Ok(at))
+}
+
+/// Returns whether this is one dash with letters, such as `-y` and `-yp`.
+fn is_short(flag: &str) -> bool {
+    flag.strip_prefix('-')
+        .is_some_and(|letters| !letters.is_empty() && letters.bytes().all(|one| one.is_ascii_lowercase()))
+}
+
+/// Returns whether a line has the name of the package as a word, perhaps with a version, or a file of it.
+fn mentions(line: &str) -> bool {
+    let words = line.split(|one: char| one.is_whitespace() || ['"', '\'', ';', '&', '|', '(', ')'].contains(&one));
+    words.into_iter().any(|word| !word.starts_with('-') && (is_package(word) || word == CLIENT))
 }
 
 /// Returns whether a word names the npm package, perhaps with a version.
@@ -210,10 +221,12 @@ fn is_package(word: &str) -> bool {
     !name.contains("://") && (stem(name) == NAME && !name.starts_with('@') || is_npm_file(name))
 }
 
-/// Returns whether this is a file of the npm package, for node.
+/// Returns whether this is a file of the npm package, for node. A package of the same name in a scope is another one.
 fn is_npm_file(word: &str) -> bool {
     let path = word.replace('\\', "/");
-    path.contains("/mcp-remote/dist/") || path.starts_with("mcp-remote/dist/")
+    let Some((before, _)) = path.split_once("mcp-remote/dist/") else { return false };
+    let folder = before.strip_suffix('/').unwrap_or(before).rsplit('/').next().unwrap_or_default();
+    (before.is_empty() || before.ends_with('/')) && !folder.starts_with('@')
 }
 
 /// Returns whether a program is a script, as those of npm packages are.
@@ -252,7 +265,13 @@ mod tests {
             ("npx --yes --registry https://r.example mcp-remote https://a/mcp", Package(4)),
             ("npx -p mcp-remote@0.1.37 mcp-remote-client https://a/mcp", Package(3)),
             ("npx -y --package=mcp-remote@0.1.37 mcp-remote https://a/mcp", Package(3)),
-            ("npx -p mcp-remote https://a/mcp", Package(2)),
+            ("npx -yp mcp-remote mcp-remote https://a/mcp", Package(3)),
+            ("npm exec mcp-remote -- https://a/mcp", Package(3)),
+            ("npx -y -p mcp-remote -p supergateway supergateway --stdio x", Other),
+            ("node /x/node_modules/@acme/mcp-remote/dist/index.js https://a/mcp", Other),
+            ("yarn run mcp-remote https://a/mcp", Other),
+            ("docker run --rm acme/weather --label not-mcp-remote", Other),
+            ("bash -lc ~/mcp-remote-tests/run", Other),
             ("npx -y mcp-remote mcp-remote-client https://a/mcp", Package(3)),
             (r"C:\nodejs\npx.cmd -y mcp-remote https://a/mcp", Package(2)),
             ("cmd /c npx -y mcp-remote https://a/mcp", Package(4)),

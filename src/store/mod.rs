@@ -149,6 +149,20 @@ impl Store {
             .map_err(|error| anyhow::anyhow!("cannot write {}: {}", path.display(), reason(&error)))
     }
 
+    /// Waits for the lock of a file that all servers share. The lock ends with the returned file.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(crate) fn lock_shared(&self, name: &str) -> io::Result<File> {
+        make_folder(&self.folder)?;
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true);
+        owner_only(&mut options);
+        let file = options.open(self.folder.join(name))?;
+        file.lock()?;
+        Ok(file)
+    }
+
     /// Removes a file that may be there.
     pub(crate) fn remove(&self, name: &str) {
         let path = self.path(name);

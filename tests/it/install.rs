@@ -273,7 +273,7 @@ fn no_host_is_an_error_that_says_what_to_do() {
     assert_eq!(shown.code, Some(1));
     home.run(&["migrate"]).succeeded().says("No entry of a host starts the npm package.");
     assert_eq!(home.run(&["uninstall", "a"]).says("no host has such an entry").code, Some(1));
-    assert_eq!(home.run(&["undo"]).says("there is nothing to undo").code, Some(1));
+    assert_eq!(home.run(&["undo"]).says("there is no change to undo").code, Some(1));
     // A host that is named is changed even if it was never used.
     home.run(&["install", "https://a.example/mcp", "--yes", "--host", "cursor"]).succeeded();
     assert!(home.read(CURSOR).contains("a.example"));
@@ -305,6 +305,123 @@ fn secrets_of_a_file_are_not_shown() {
         let record: Vec<_> = home.files().into_iter().filter(|file| file.starts_with(".mcp-auth")).collect();
         assert!(record.iter().all(|file| !home.read(file).contains("hush")), "{record:?}");
     }
+}
+
+#[test]
+fn every_spelling_of_a_secret_is_struck_out() {
+    let entry = r#"{"mcpServers":{"g":{"url":"https://g.example","headers":{"Authorization":"Bearer hush-other"}},"a":{"command":"npx","args":["mcp-remote","https://a.example/mcp?api_key=hush-query","--header=X-Key: hush-header","--proxy","http://u:hush-proxy@p.example","--static-oauth-client-info","{\"client_secret\":\"hush-client\"}"],"env":{"K":"hush-\"env"}}}}"#;
+    for text in [entry.to_owned(), entry.replace(",\"", ",\n\"")] {
+        for arguments in
+            [&["migrate", "--yes"][..], &["uninstall", "--yes"], &["install", "https://b.example/mcp", "--yes"]]
+        {
+            let shown = Home::with(CURSOR, &text).run(arguments);
+            shown.succeeded();
+            assert!(!shown.stdout.contains("hush"), "{}", shown.stdout);
+        }
+    }
+}
+
+#[test]
+fn altered_backup_is_not_put_back() {
+    let home = Home::with(CURSOR, NPX);
+    home.run(&["migrate", "--yes"]).succeeded();
+    let backup = home.files().into_iter().find(|file| file.ends_with(".bak")).unwrap();
+    home.write(&backup, "");
+    let migrated = home.read(CURSOR);
+    assert_eq!(home.run(&["undo", "--yes"]).says("its backup has changed since").code, Some(1));
+    assert_eq!((home.read(CURSOR), home.at(&backup).exists()), (migrated, true));
+}
+
+#[test]
+fn older_change_is_undone_after_one_that_cannot() {
+    let home = Home::with(CURSOR, NPX);
+    home.write(".gemini/settings.json", "{}");
+    home.run(&["install", "https://b.example/mcp", "--yes", "--host", "gemini"]).succeeded();
+    home.run(&["migrate", "--yes"]).succeeded();
+    home.write(CURSOR, "{}");
+    assert_eq!(home.run(&["undo", "--yes"]).says("another program has changed it since").code, Some(1));
+    home.run(&["undo", "--yes"]).succeeded().says("ok    put back ~/.gemini/settings.json");
+    assert_eq!(home.read(".gemini/settings.json"), "{}");
+}
+
+#[test]
+fn record_that_cannot_be_written_stops_before_the_change() {
+    let home = Home::with(CURSOR, NPX);
+    home.write(".mcp-auth", "a file");
+    assert_eq!(home.run(&["migrate", "--yes"]).says("nothing was changed, because ").code, Some(1));
+    assert_eq!((home.read(CURSOR).as_str(), home.files().len()), (NPX, 2));
+}
+
+#[test]
+fn instances_at_once_record_all_of_their_changes() {
+    let home = Home::new();
+    let hosts = ["cursor", "gemini", "windsurf", "copilot", "codex"];
+    std::thread::scope(|scope| {
+        for host in hosts {
+            let home = &home;
+            scope.spawn(move || {
+                home.run(&["install", "https://a.example/mcp", "--yes", "--host", host]).succeeded().code
+            });
+        }
+    });
+    hosts.iter().for_each(|_| chosen_undo(&home));
+    home.run(&["undo", "--yes"]).says("there is no change to undo");
+}
+
+#[test]
+fn entry_behind_a_shell_or_in_another_system_stays() {
+    let text = r#"{"mcpServers":{"s":{"command":"bash","args":["-lc","npx mcp-remote https://a.example/mcp"]},"w":{"command":"wsl","args":["npx","mcp-remote","https://a.example/mcp"]},"other":{"command":"docker","args":["run","acme/x","--label","not-mcp-remote"]}}}"#;
+    for arguments in
+        [&["migrate", "--yes"][..], &["uninstall", "--yes"], &["install", "https://a.example/mcp", "--yes"]]
+    {
+        let home = Home::with(CURSOR, text);
+        home.run(arguments).says("a shell reads its arguments");
+        assert_eq!(home.read(CURSOR), text, "{arguments:?}");
+    }
+}
+
+#[test]
+fn entry_of_the_npm_package_is_removed_only_by_name() {
+    let home = Home::with(CURSOR, NPX);
+    home.run(&["uninstall", "--yes"]).succeeded().says("\"a\" stays, because it starts the npm package");
+    assert_eq!(home.read(CURSOR), NPX);
+    home.run(&["uninstall", "a", "--yes"]).succeeded();
+    assert_eq!(home.read(CURSOR), r#"{"mcpServers":{}}"#);
+}
+
+#[test]
+fn file_of_a_project_is_not_changed() {
+    let home = Home::with("project/.cursor/mcp.json", NPX);
+    home.run(&["migrate", "--yes", "--host", "cursor"]).says("not changed, because the file belongs to a project");
+    home.run(&["uninstall", "a", "--yes"]).says("not changed, because the file belongs to a project");
+    assert_eq!(home.read("project/.cursor/mcp.json"), NPX);
+}
+
+#[test]
+fn migrated_entry_that_cannot_start_is_named() {
+    let text = NPX.replace("]}}}", r#","--unknown"]}}}"#);
+    let home = Home::with(CURSOR, &text);
+    home.run(&["migrate", "--yes"]).succeeded().says("\"a\" will not start: unexpected argument '--unknown' found");
+}
+
+#[test]
+fn unreadable_file_is_named() {
+    let home = Home::new();
+    fs::create_dir_all(home.at(CURSOR)).unwrap();
+    for command in ["migrate", "uninstall"] {
+        home.run(&[command, "--yes"]).says("~/.cursor/mcp.json: cannot change this file: it is not a regular file");
+    }
+}
+
+#[test]
+fn entry_of_a_project_is_not_connected_unless_named() {
+    let home = Home::new();
+    let entry = format!(r#"{{"mcpServers":{{"p":{{"command":"{PROGRAM}","args":["http://127.0.0.1:1/mcp"]}}}}}}"#);
+    home.write("project/.mcp.json", entry);
+    let shown = home.run(&["client"]);
+    shown.says("no connection, because the file belongs to a project");
+    assert!(!shown.stdout.contains("cannot connect"), "{}", shown.stdout);
+    home.run(&["client", "--entry", "p"]).says("cannot connect to 127.0.0.1:1");
 }
 
 #[test]
@@ -362,13 +479,45 @@ mod unix {
         fs::set_permissions(home.at("dotfiles/mcp.json"), fs::Permissions::from_mode(0o640)).unwrap();
         home.write(".gemini/settings.json", NPX);
         fs::set_permissions(home.at(".gemini/settings.json"), fs::Permissions::from_mode(0o444)).unwrap();
-        home.run(&["migrate", "--yes"])
-            .succeeded()
-            .says("~/.gemini/settings.json: cannot change this file: it is read-only");
+        let shown = home.run(&["migrate", "--yes"]);
+        shown.says("~/.gemini/settings.json: cannot change this file: it is read-only").says("1 file was not changed");
+        assert_eq!(shown.code, Some(1));
         assert!(fs::symlink_metadata(home.at(CURSOR)).unwrap().is_symlink());
         let mode = fs::metadata(home.at("dotfiles/mcp.json")).unwrap().permissions().mode();
         assert!(home.read("dotfiles/mcp.json").contains(PROGRAM) && mode & 0o777 == 0o640, "{mode:o}");
         assert_eq!(home.read(".gemini/settings.json"), NPX);
+    }
+
+    #[test]
+    fn file_of_two_hosts_is_changed_once() {
+        let home = Home::with("dotfiles/mcp.json", NPX);
+        for file in [CURSOR, ".codeium/windsurf/mcp_config.json"] {
+            fs::create_dir_all(home.at(file).parent().unwrap()).unwrap();
+            symlink(home.at("dotfiles/mcp.json"), home.at(file)).unwrap();
+        }
+        // A link out of a project may be somebody else's.
+        symlink(home.at("dotfiles/mcp.json"), home.at("project/.mcp.json")).unwrap();
+        let shown = home.run(&["migrate", "--yes"]);
+        shown.succeeded();
+        assert_eq!(shown.stdout.matches("\nok    ").count(), 1, "{}", shown.stdout);
+        fs::remove_file(home.at(CURSOR)).unwrap();
+        fs::remove_file(home.at(".codeium/windsurf/mcp_config.json")).unwrap();
+        home.write("dotfiles/mcp.json", NPX);
+        home.run(&["migrate", "--yes"]).says("No entry of a host starts the npm package.");
+    }
+
+    #[test]
+    fn reader_that_leaves_does_not_cost_the_record() {
+        let home = Home::with(CURSOR, NPX);
+        let line = format!("exec '{PROGRAM}' migrate --yes | head -1");
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &line]).env_clear().env("HOME", home.folder.path()).env("PATH", "/usr/bin:/bin");
+        let done = shell.current_dir(home.at("project")).status().unwrap();
+        assert!(done.success());
+        if home.read(CURSOR) != NPX {
+            chosen_undo(&home);
+        }
+        assert_eq!(home.read(CURSOR), NPX);
     }
 
     #[test]
@@ -409,7 +558,7 @@ mod unix {
         let shown = home.run(&["install", "https://a.example/mcp", "--yes"]);
         shown.says("FAIL  Claude Code: MCP server a already exists");
         assert_eq!(shown.code, Some(1));
-        home.run(&["undo"]).says("there is nothing to undo");
+        home.run(&["undo"]).says("there is no change to undo");
     }
 
     #[test]
@@ -423,7 +572,7 @@ mod unix {
         }
         let mut running =
             ["claude-desktop", "claude"].map(|name| Command::new(home.at(name)).arg("60").spawn().unwrap());
-        let removed = home.run(&["uninstall", "--yes", "--host", "claude-code"]);
+        let removed = home.run(&["uninstall", "a", "--yes", "--host", "claude-code"]);
         let shown = home.run(&["migrate", "--yes"]);
         running.iter_mut().for_each(|child| {
             child.kill().unwrap();

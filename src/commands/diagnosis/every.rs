@@ -114,6 +114,11 @@ pub(crate) async fn run(
     }
     all.files(findings, out)?;
     for entry in chosen {
+        // A project may have come from anywhere. Its entry can send this terminal's variables and files to any server.
+        if !entry.is_users && options.name.is_none() {
+            all.leave(entry, out)?;
+            continue;
+        }
         all.check(entry, out).await?;
     }
     all.end(out)
@@ -174,6 +179,31 @@ impl All<'_> {
             printer.print(finding)?;
         }
         self.documents.extend(printer.lines().iter().map(|line| json!(line)));
+        Ok(())
+    }
+
+    /// Judges an entry without a connection.
+    fn leave(&mut self, entry: &Entry, out: &mut (dyn Write + Send)) -> io::Result<()> {
+        let judged = judge(&entry.place(), &entry.server, None, &self.options.terminal);
+        let has_failed = judged.outcome() == Outcome::Fail;
+        let mut printer = self.printer(out);
+        printer.note("")?;
+        printer.print(judged)?;
+        let text = format!(
+            "{}: no connection, because the file belongs to a project and is not yours alone. If you trust it, name the entry: \
+             mcp-remote client --entry NAME",
+            entry.place()
+        );
+        printer.print(Finding::info(DiagnosisStep::Host, text))?;
+        self.documents.extend(printer.lines().iter().map(|line| json!(line)));
+        if has_failed {
+            self.checked.push(Checked {
+                name: entry.short(),
+                outcome: Outcome::Fail,
+                verdict: format!("failed at host (exit code {})", Exit::Failed as u8),
+                exit: Exit::Failed,
+            });
+        }
         Ok(())
     }
 

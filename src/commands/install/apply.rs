@@ -6,7 +6,7 @@ use anyhow::bail;
 
 use super::{
     World,
-    plan::{Plan, Planned, with_warnings},
+    plan::{ADD_VARIABLES, Plan, Planned, with_warnings},
     program::Program,
     record::{ChangedFile, Record},
     short,
@@ -48,8 +48,12 @@ pub(super) fn all(
     if !left.is_empty() {
         writeln!(out, "\nFor you to write, as shown above: {}", left.join(", "))?;
     }
+    let refused = plans.iter().filter(|plan| matches!(plan, Plan::Refused(..))).count();
     if count == 0 {
-        return Ok(writeln!(out, "\nNothing to change.")?);
+        if refused == 0 && left.is_empty() {
+            writeln!(out, "\nNothing to change.")?;
+        }
+        return unchanged(refused);
     }
     let is_new = matches!(change.command, EntryCommand::Install(_) | EntryCommand::Migrate);
     if is_new && let Some(from) = &program.copied_from {
@@ -76,7 +80,17 @@ pub(super) fn all(
             anyhow::anyhow!("cannot copy mcp-remote to {}: {}", program.command.display(), reason(&error))
         })?;
     }
-    carry_out(change, world, plans, out)
+    carry_out(change, world, plans, out)?;
+    unchanged(refused)
+}
+
+/// Fails if files were not changed although they should be.
+fn unchanged(refused: usize) -> anyhow::Result<()> {
+    match refused {
+        0 => Ok(()),
+        1 => bail!("1 file was not changed, as shown above"),
+        _ => bail!("{refused} files were not changed, as shown above"),
+    }
 }
 
 fn show(plan: &Plan, change: &EntryChange, world: &World<'_>, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -87,8 +101,8 @@ fn show(plan: &Plan, change: &EntryChange, world: &World<'_>, out: &mut dyn Writ
             writeln!(out, "{}, {}{new}: {}", file.host.name, short(&file.path, change), what.join(", "))?;
             let mut redactor = Redactor::of_home(None);
             redactor.learn(planned.secrets.iter().cloned());
-            for line in planned.shown(&|line| redactor.clean(line), world.has_colors) {
-                writeln!(out, "{line}")?;
+            for line in &planned.lines {
+                writeln!(out, "{}", line.shown(&|line| redactor.clean(line), world.has_colors))?;
             }
             for remark in remarks {
                 writeln!(out, "  {}.", redactor.clean(remark))?;
@@ -104,7 +118,7 @@ fn show(plan: &Plan, change: &EntryChange, world: &World<'_>, out: &mut dyn Writ
             )?;
             write!(out, "  $ {}", step.typed())?;
         }
-        Plan::Same(file, reason) => {
+        Plan::Same(file, reason) | Plan::Refused(file, reason) => {
             writeln!(out, "{}, {}: {}", file.host.name, short(&file.path, change), lines(reason))?
         }
         Plan::ByHand(file, reason, text) => {
@@ -123,49 +137,60 @@ fn lines(text: &str) -> String {
 }
 
 fn carry_out(change: &EntryChange, world: &World<'_>, plans: Vec<Plan>, out: &mut dyn Write) -> anyhow::Result<()> {
-    let mut record = Record::load(&change.store);
+    // The record is this process's until the end, and it can be written before anything else is.
+    let mut record = Record::open(&change.store)?;
+    record.save().map_err(|error| anyhow::anyhow!("nothing was changed, because undo would not know it: {error:#}"))?;
     record.begin(&world.moment, change.command.name());
     let mut failed = 0;
     let mut changed: Vec<Host> = Vec::new();
+    let mut variables: Vec<String> = Vec::new();
+    // What is written counts, and not whether somebody reads of it.
+    let mut print = |text: String| _ = writeln!(out, "{text}");
     for plan in plans {
         let (host, done) = match plan {
-            Plan::Same(..) | Plan::ByHand(..) => continue,
+            Plan::Same(..) | Plan::Refused(..) | Plan::ByHand(..) => continue,
             Plan::ClaudeCode(file, step) => {
                 let done = step.run().map_err(|error| reason(&error)).map(|()| {
-                    record.claude_code(&step.name);
+                    record.claude_code(&step);
                     record.add(&file, &step.name);
                     format!("added {:?} with claude mcp add-json", step.name)
                 });
                 (file.host, done)
             }
             Plan::Edit(planned) => {
-                let Planned { file, content, new, added, removed, .. } = planned;
+                let Planned { file, content, new, added, removed, remarks, .. } = planned;
+                variables.extend(remarks.into_iter().filter(|remark| remark.starts_with(ADD_VARIABLES)));
                 let path = short(&file.path, change);
                 let done = file::replace(&content, new.as_bytes(), &world.moment);
                 let done = done.map_err(|error| format!("{path} was not changed: {error}")).map(|backup| {
-                    record.file(ChangedFile::new(&content.target, backup.as_deref(), new.as_bytes()));
+                    record.file(ChangedFile::new(&content, backup.as_deref(), new.as_bytes()));
                     added.iter().for_each(|name| record.add(&file, name));
                     removed.iter().for_each(|name| record.remove(&file, name));
-                    match backup {
-                        Some(backup) => format!("wrote {path} (backup: {})", short(&backup, change)),
-                        None => format!("wrote {path}"),
-                    }
+                    let backup = backup.map(|backup| format!(" (backup: {})", short(&backup, change)));
+                    format!("wrote {path}{}", backup.unwrap_or_default())
                 });
+                // A host that runs may have put its own text there at once.
+                let is_there = done.is_err() || file::has(&content, new.as_bytes());
+                let done = match done {
+                    Ok(text) if !is_there => Err(format!("{text}, and another program has changed it since")),
+                    done => done,
+                };
                 (file.host, done)
             }
         };
+        // After each file, so that an interruption loses nothing.
+        let saved = record.save();
         match done {
             Ok(text) => {
-                writeln!(out, "ok    {}: {text}", host.name)?;
+                print(format!("ok    {}: {text}", host.name));
                 changed.push(host);
             }
             Err(text) => {
-                writeln!(out, "FAIL  {}: {text}", host.name)?;
+                print(format!("FAIL  {}: {text}", host.name));
                 failed += 1;
             }
         }
-        // After each file, so that an interruption loses nothing.
-        record.save().map_err(|error| anyhow::anyhow!("cannot record the change for undo: {error:#}"))?;
+        saved.map_err(|error| anyhow::anyhow!("cannot record the change for undo: {error:#}"))?;
     }
     if !changed.is_empty() {
         writeln!(out, "\nNext:")?;
@@ -176,6 +201,10 @@ fn carry_out(change: &EntryChange, world: &World<'_>, plans: Vec<Plan>, out: &mu
             is_new
         }) {
             writeln!(out, "  {}: {}", host.name, host.reload)?;
+        }
+        variables.dedup();
+        for text in variables {
+            writeln!(out, "  {text}")?;
         }
         if !matches!(change.command, EntryCommand::Uninstall(_)) {
             writeln!(out, "  Test the entries: mcp-remote client")?;

@@ -12,14 +12,20 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{cli::EntryChange, text};
+use serde_json::Value;
+
+use crate::{
+    cli::EntryChange,
+    hosts::{CLAUDE_CODE, file},
+    text,
+};
 
 /// A call of Claude Code's command.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
     claude: PathBuf,
     pub(super) name: String,
-    json: String,
+    pub(super) json: String,
 }
 
 impl Step {
@@ -41,11 +47,19 @@ impl Step {
     }
 }
 
-/// Removes an entry of the user.
+/// Removes an entry of the user, if it is still this one.
 ///
 /// # Errors
 /// Where the command fails, with its own words.
-pub(super) fn remove(change: &EntryChange, name: &str) -> io::Result<()> {
+pub(super) fn remove(change: &EntryChange, name: &str, json: &str) -> io::Result<()> {
+    let file = change.places.home.as_ref().map(|home| home.join(".claude.json"));
+    let now = file.and_then(|file| file::read(&file).ok()).and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+    if let (Some(now), Ok(then)) = (now, serde_json::from_str::<Value>(json)) {
+        let entry = &now[CLAUDE_CODE.key][name];
+        if entry.is_object() && ["command", "args"].iter().any(|member| entry[*member] != then[*member]) {
+            return Err(io::Error::other("the entry has changed since"));
+        }
+    }
     let claude = command(change).ok_or_else(|| io::Error::other("no folder in PATH has claude"))?;
     run(&claude, &["mcp", "remove", name, "--scope", "user"])
 }

@@ -10,6 +10,7 @@
 //! - A file that cannot be changed safely is left, and the text to write is shown.
 
 use std::{
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -22,6 +23,7 @@ use crate::{
         CLAUDE_CODE, CLAUDE_DESKTOP, GOOSE, Host, OPENCODE,
         places::{HostFile, Scope},
     },
+    text::printable,
 };
 
 mod apply;
@@ -95,7 +97,29 @@ pub(crate) fn run(change: &EntryChange, world: &mut World<'_>, out: &mut dyn Wri
 /// Returns the files that may have entries: those of the named hosts, of the user and of the project.
 fn files(change: &EntryChange) -> Vec<HostFile> {
     let is_named = |file: &HostFile| change.hosts.is_empty() || change.hosts.iter().any(|host| host.id == file.host.id);
-    change.places.files().into_iter().filter(|file| is_named(file) && file.path.exists()).collect()
+    let is_there = |file: &HostFile| fs::symlink_metadata(&file.path).is_ok();
+    each_once(change.places.files().into_iter().filter(is_there).collect(), change)
+        .into_iter()
+        .filter(is_named)
+        .collect()
+}
+
+/// Returns each file once, where two hosts share one through links, under the host that comes first. A project has no file
+/// elsewhere: a link in it may be somebody else's.
+fn each_once(files: Vec<HostFile>, change: &EntryChange) -> Vec<HostFile> {
+    let resolved = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let project = change.places.project.as_deref().map(resolved);
+    let mut known = Vec::new();
+    let is_first = |file: &HostFile| {
+        let target = resolved(&file.path);
+        let is_inside = project.as_ref().is_some_and(|project| target.starts_with(project));
+        if known.contains(&target) || file.scope == Scope::Project && !is_inside {
+            return false;
+        }
+        known.push(target);
+        true
+    };
+    files.into_iter().filter(is_first).collect()
 }
 
 /// Returns the files into which a new entry is written: one for each host, and for each edition of it.
@@ -138,16 +162,17 @@ fn targets(change: &EntryChange) -> Vec<HostFile> {
         first.push(file.host.id);
         is_first
     });
-    chosen.cloned().collect()
+    each_once(chosen.cloned().collect(), change)
 }
 
 /// Returns a path for people, with `~` for the home folder.
 fn short(path: &Path, change: &EntryChange) -> String {
     let home = change.places.home.as_deref();
-    match home.and_then(|home| path.strip_prefix(home).ok()) {
+    let text = match home.and_then(|home| path.strip_prefix(home).ok()) {
         Some(rest) => format!("~{}{}", std::path::MAIN_SEPARATOR, rest.display()),
         None => path.display().to_string(),
-    }
+    };
+    printable(&text)
 }
 
 /// Returns whether only the host's own command changes its file.

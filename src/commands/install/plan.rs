@@ -4,18 +4,20 @@
 //!
 //! - Nothing is written here.
 
-use std::path::Path;
+use std::{ffi::OsString, path::Path};
 
 use serde_json::{Map, Value};
 
 use super::{
-    World, claude_code, difference, has_own_command, is_only_shown,
+    World, claude_code,
+    difference::{self, Line},
+    has_own_command, is_only_shown,
     new_entry::{json, members, name_of, snippet},
-    program::Program,
+    program::Program as Own,
     warning,
 };
 use crate::{
-    cli::{EntryChange, Install, Which},
+    cli::{self, EntryChange, Install, Program, Which},
     hosts::{
         Syntax,
         edit::{Change, Refusal, apply},
@@ -25,6 +27,7 @@ use crate::{
         places::{HostFile, Scope},
         syntax::{self, without_mark},
     },
+    text::is_key,
 };
 
 /// What is to be done with one file.
@@ -36,6 +39,8 @@ pub(super) enum Plan {
     ClaudeCode(HostFile, claude_code::Step),
     /// Nothing, for this reason.
     Same(HostFile, String),
+    /// Nothing, although there is something to change, for this reason.
+    Refused(HostFile, String),
     /// The user changes it, for this reason. The text to write follows.
     ByHand(HostFile, String, String),
 }
@@ -48,8 +53,8 @@ pub(super) struct Planned {
     pub(super) what: Vec<String>,
     pub(super) content: Content,
     pub(super) new: String,
-    /// The differences, one after the other.
-    pub(super) steps: Vec<(String, String)>,
+    /// The lines that change, one entry after the other.
+    pub(super) lines: Vec<Line>,
     /// What must not be shown of the text.
     pub(super) secrets: Vec<String>,
     pub(super) added: Vec<String>,
@@ -93,11 +98,11 @@ impl Read {
     /// Applies changes one after the other.
     fn plan(&self, changes: Vec<(String, Change)>) -> Result<Planned, Refusal> {
         let mut text = self.content.text().unwrap_or_default().to_owned();
-        let secrets = secrets(&self.servers());
+        let secrets = secrets(&self.root, &self.servers());
         let mut planned = Planned {
             what: Vec::new(),
             new: String::new(),
-            steps: Vec::new(),
+            lines: Vec::new(),
             secrets,
             added: Vec::new(),
             removed: Vec::new(),
@@ -113,29 +118,82 @@ impl Read {
                 Change::Start { path, .. } => planned.added.extend(path.last().cloned()),
                 Change::Remove { path } => planned.removed.extend(path.last().cloned()),
             }
-            planned.steps.push((std::mem::replace(&mut text, new.clone()), new));
+            planned.lines.extend(difference::lines(&text, &new));
+            text = new;
         }
         planned.new = text;
         Ok(planned)
     }
 }
 
-/// Returns what of a file's entries is secret: the values of variables and of headers.
-fn secrets(servers: &[Located<'_>]) -> Vec<String> {
+/// Returns the texts of a file that are not shown: all but what an entry starts, flags, and URLs without a secret.
+fn secrets(root: &Value, servers: &[Located<'_>]) -> Vec<String> {
     let mut secrets = Vec::new();
-    for server in servers.iter().filter_map(|located| ServerEntry::of(located.value)) {
-        secrets.extend(server.variables.values().cloned());
-        for words in server.arguments.windows(2).filter(|words| words[0] == "--header") {
-            secrets.extend(words[1].split_once(':').map(|(_, value)| value.trim().to_owned()));
-        }
+    let shown: Vec<&Value> = servers
+        .iter()
+        .flat_map(|located| {
+            let command = &located.value["command"];
+            [command, &located.value["args"], &command["path"], &command["args"]]
+        })
+        .collect();
+    texts(root, &shown, &mut secrets);
+    for entry in servers.iter().filter_map(|located| ServerEntry::of(located.value)) {
+        secrets.extend(entry.variables.values().cloned());
+        secrets.extend(entry.own_arguments().iter().flat_map(|word| hidden(word)));
     }
-    let after_scheme = secrets.iter().filter_map(|value| Some(value.split_once(' ')?.1.to_owned())).collect::<Vec<_>>();
-    secrets.extend(after_scheme);
+    // The name of this program is in every line that is shown.
+    secrets.retain(|text| !NAME.contains(text.as_str()));
+    // As it stands in the file, too.
+    let escaped: Vec<_> = secrets.iter().map(|text| Value::from(text.as_str()).to_string()).collect();
+    secrets.extend(escaped.into_iter().map(|text| text[1..text.len() - 1].to_owned()));
     secrets
 }
 
+/// Collects every string of a value, but for what is shown and for the kind of an entry.
+fn texts(value: &Value, shown: &[&Value], found: &mut Vec<String>) {
+    if shown.iter().any(|shown| std::ptr::eq(*shown, value)) {
+        return;
+    }
+    match value {
+        Value::String(text) => match of_url(text) {
+            Some(parts) => found.extend(parts),
+            None => found.push(text.clone()),
+        },
+        Value::Array(items) => items.iter().for_each(|item| texts(item, shown, found)),
+        Value::Object(members) => {
+            let members = members.iter().filter(|(name, _)| !["type", "source", "command"].contains(&name.as_str()));
+            members.for_each(|(_, member)| texts(member, shown, found));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Returns what of a URL may be secret; `None` if the text is not a URL.
+fn of_url(text: &str) -> Option<Vec<String>> {
+    let url = reqwest::Url::parse(text).ok().filter(reqwest::Url::has_host)?;
+    let parts = [url.query(), url.fragment(), url.password()].into_iter().flatten();
+    let keys = url.path().split('/').filter(|part| is_key(part));
+    Some(parts.chain(keys).map(ToOwned::to_owned).collect())
+}
+
+/// Returns what of an argument is not shown: the value of a header, and what may be a key.
+fn hidden(word: &str) -> Vec<String> {
+    let value = word.split_once('=').filter(|_| word.starts_with("--")).map_or(word, |(_, value)| value);
+    if let Some(parts) = of_url(value) {
+        return parts;
+    }
+    let is_name = |text: &str| text.bytes().all(|one| one.is_ascii_alphanumeric() || b"-_./@\\*".contains(&one));
+    if value.starts_with("--") || is_name(value) && !is_key(value) {
+        return Vec::new();
+    }
+    let of_header = value.split_once(':').map_or(value, |(_, value)| value).trim();
+    let after_scheme = of_header.split_once(' ').map(|(_, rest)| rest.trim().to_owned());
+    let of_json = value.starts_with('{').then(|| value.to_owned());
+    [Some(of_header.to_owned()), after_scheme, of_json].into_iter().flatten().collect()
+}
+
 /// Plans a new entry in one file.
-pub(super) fn install(install: &Install, program: &Program, file: HostFile, change: &EntryChange) -> Plan {
+pub(super) fn install(install: &Install, program: &Own, file: HostFile, change: &EntryChange) -> Plan {
     let derived = install.name.clone().unwrap_or_else(|| name_of(&install.url));
     let by_hand = |file: HostFile, reason: String, name: &str| {
         let text = snippet(&file.host, name, &program.command, &install.arguments);
@@ -158,6 +216,10 @@ pub(super) fn install(install: &Install, program: &Program, file: HostFile, chan
                 let reason = format!("no change: it connects to this server by itself, as {name:?}");
                 return Plan::Same(read.file, reason);
             };
+            if let Launch::Unclear(obstacle) = entry.launch() {
+                let reason = format!("no change: {name:?} is for this server, and stays because {}", obstacle.reason());
+                return Plan::Same(read.file, reason);
+            }
             // Without flags, those of the entry stay.
             let arguments =
                 if install.arguments.len() > 1 { install.arguments.clone() } else { entry.own_arguments().to_vec() };
@@ -184,7 +246,7 @@ pub(super) fn install(install: &Install, program: &Program, file: HostFile, chan
             } else if install.name.is_some() {
                 let reason = format!("it has another server of the name {derived:?}. Give another one with --name");
                 drop(present);
-                return Plan::Same(read.file, reason);
+                return Plan::Refused(read.file, reason);
             } else {
                 let mut numbers = (2..).map(|number| format!("{derived}-{number}"));
                 numbers.find(|name| !is_taken(name)).unwrap_or(derived)
@@ -216,11 +278,14 @@ pub(super) fn install(install: &Install, program: &Program, file: HostFile, chan
     plan
 }
 
+/// How the remark begins about variables that the entry needs.
+pub(super) const ADD_VARIABLES: &str = "Add to the \"env\" of the entry: ";
+
 /// Returns which variables the user sets in the entry.
 fn variables(arguments: &[String]) -> Option<String> {
     let parts = arguments.iter().flat_map(|word| word.split("${").skip(1));
     let names: Vec<&str> = parts.filter_map(|part| Some(part.split_once('}')?.0)).collect();
-    (!names.is_empty()).then(|| format!("Add {} to the \"env\" of the entry", names.join(", ")))
+    (!names.is_empty()).then(|| format!("{ADD_VARIABLES}{}", names.join(", ")))
 }
 
 fn edit(read: Read, changes: Vec<(String, Change)>, by_hand: impl FnOnce(HostFile, String) -> Plan) -> Plan {
@@ -242,7 +307,7 @@ fn is_of(located: &Located<'_>, url: &reqwest::Url) -> bool {
 }
 
 /// Plans that each entry of a file that starts the npm package starts this program. Returns `None` if there is no such entry.
-pub(super) fn migrate(program: &Program, file: HostFile, world: &World<'_>) -> Option<Plan> {
+pub(super) fn migrate(program: &Own, file: HostFile, world: &World<'_>) -> Option<Plan> {
     if file.scope == Scope::Unread {
         return None;
     }
@@ -258,8 +323,10 @@ pub(super) fn migrate(program: &Program, file: HostFile, world: &World<'_>) -> O
     let read = match Read::new(&file) {
         Ok(read) => read,
         Err(reason) => {
-            let text = String::from_utf8_lossy(&file::read(&file.path).ok()?).into_owned();
-            return text.contains(NAME).then_some(Plan::Same(file, reason));
+            // A file that cannot be read may have the entry.
+            let is_concerned =
+                file::read(&file.path).map_or(true, |text| String::from_utf8_lossy(&text).contains(NAME));
+            return is_concerned.then_some(Plan::Refused(file, reason));
         }
     };
     let mut changes = Vec::new();
@@ -276,6 +343,7 @@ pub(super) fn migrate(program: &Program, file: HostFile, world: &World<'_>) -> O
                     remarks.push(format!("{name:?} stays as it is: its arguments are one string with quotes"));
                     continue;
                 }
+                remarks.extend(mistake(&entry).map(|why| format!("{name:?} will not start: {why}")));
                 let command = program.command.to_string_lossy().into_owned();
                 let change = Change::Start { path: located.path.clone(), command, arguments };
                 changes.push((format!("rewrite {name:?}"), change));
@@ -285,8 +353,11 @@ pub(super) fn migrate(program: &Program, file: HostFile, world: &World<'_>) -> O
     if changes.is_empty() {
         return (!remarks.is_empty()).then(|| Plan::Same(read.file, remarks.join("\n  ")));
     }
+    if read.file.scope == Scope::Project {
+        return Some(Plan::Refused(read.file, OF_PROJECT.to_owned()));
+    }
     if let Some(reason) = sessions(&read.file, world) {
-        return Some(Plan::Same(read.file, reason));
+        return Some(Plan::Refused(read.file, reason));
     }
     let host = read.file.host;
     let plan = edit(read, changes, |file, reason| {
@@ -304,6 +375,23 @@ pub(super) fn migrate(program: &Program, file: HostFile, world: &World<'_>) -> O
         }
         other => other,
     })
+}
+
+/// Why a project's file stays: an absolute path is of one computer, and its users share the file.
+const OF_PROJECT: &str =
+    "not changed, because the file belongs to a project, which others may share. Change it yourself";
+
+/// Returns why mcp-remote would refuse an entry's arguments, if it is clear without the host.
+fn mistake(entry: &ServerEntry) -> Option<String> {
+    let words = entry.own_arguments();
+    // A host replaces ${env:NAME} and ${input:NAME}.
+    if words.iter().any(|word| word.contains("${env:") || word.contains("${input:")) {
+        return None;
+    }
+    let variables = |name: &str| entry.variables.get(name).cloned();
+    cli::parse(Program::Adapter, words.iter().map(OsString::from).collect(), &variables)
+        .err()
+        .map(|usage| usage.report.sentence)
 }
 
 /// Returns why the file of Claude Code is not changed now.
@@ -325,7 +413,7 @@ enum Started {
     Other,
 }
 
-fn started(entry: &ServerEntry, program: &Program) -> Started {
+fn started(entry: &ServerEntry, program: &Own) -> Started {
     match entry.launch() {
         Launch::Package(_) => Started::Npm,
         Launch::Unclear(obstacle) => Started::Elsewhere(obstacle.reason().to_owned()),
@@ -344,7 +432,7 @@ fn started(entry: &ServerEntry, program: &Program) -> Started {
     }
 }
 
-impl Program {
+impl Own {
     /// Returns whether an entry's command is this program.
     fn is(&self, command: &str) -> bool {
         Path::new(command) == self.command
@@ -361,34 +449,55 @@ pub(super) fn uninstall(which: Option<&Which>, file: HostFile, world: &World<'_>
     let read = match Read::new(&file) {
         Ok(read) => read,
         Err(reason) => {
-            let text = String::from_utf8_lossy(&file::read(&file.path).ok()?).into_owned();
-            return text.contains(NAME).then_some(Plan::Same(file, reason));
+            // A file that cannot be read may have the entry.
+            let is_concerned =
+                file::read(&file.path).map_or(true, |text| String::from_utf8_lossy(&text).contains(NAME));
+            return is_concerned.then_some(Plan::Refused(file, reason));
         }
     };
     let all = read.servers();
-    let is_meant = |located: &&Located<'_>| {
-        let Some(entry) = ServerEntry::of(located.value) else { return false };
-        // An entry of another program stays, whatever its name.
-        let is_ours = entry.launch() != Launch::Other;
-        is_ours
-            && match which {
-                Some(Which::Name(name)) => located.name() == name,
-                Some(Which::Url(url)) => entry.is_for(url),
-                None => true,
+    let (mut meant, mut remarks) = (Vec::new(), Vec::new());
+    for located in &all {
+        let Some(entry) = ServerEntry::of(located.value) else { continue };
+        let is_named = match which {
+            Some(Which::Name(name)) => located.name() == name,
+            Some(Which::Url(url)) => entry.is_for(url),
+            None => true,
+        };
+        match entry.launch() {
+            // An entry of another program stays, whatever its name.
+            Launch::Other => {}
+            _ if !is_named => {}
+            Launch::Unclear(obstacle) => {
+                remarks.push(format!("{:?} stays because {}. Remove it yourself", located.name(), obstacle.reason()));
             }
-    };
-    let meant: Vec<Vec<String>> = all.iter().filter(is_meant).map(|located| located.path.clone()).collect();
+            // The user may go on with it.
+            Launch::Package(_) if which.is_none() => remarks.push(format!(
+                "{:?} stays, because it starts the npm package. To remove it: mcp-remote uninstall NAME",
+                located.name()
+            )),
+            Launch::Program | Launch::Client | Launch::Package(_) => meant.push(located.path.clone()),
+        }
+    }
+    if !meant.is_empty() && read.file.scope == Scope::Project {
+        return Some(Plan::Refused(read.file.clone(), OF_PROJECT.to_owned()));
+    }
     if meant.is_empty() {
-        return None;
+        return (!remarks.is_empty()).then(|| Plan::Same(read.file.clone(), remarks.join("\n  ")));
     }
     drop(all);
     if let Some(reason) = sessions(&read.file, world) {
-        return Some(Plan::Same(read.file, reason));
+        return Some(Plan::Refused(read.file, reason));
     }
     let name = |path: &[String]| path.last().cloned().unwrap_or_default();
     let changes =
         meant.into_iter().map(|path| (format!("remove {:?}", name(&path)), Change::Remove { path })).collect();
-    Some(edit(read, changes, |file, reason| Plan::Same(file, format!("{reason}. Remove the entry yourself"))))
+    let mut plan =
+        edit(read, changes, |file, reason| Plan::Refused(file, format!("{reason}. Remove the entry yourself")));
+    if let Plan::Edit(planned) = &mut plan {
+        planned.remarks = remarks;
+    }
+    Some(plan)
 }
 
 /// Adds what is to be known of a host that runs.
@@ -413,12 +522,5 @@ impl Plan {
             Self::ByHand(file, ..) => Some(file.host.name),
             _ => None,
         }
-    }
-}
-
-impl Planned {
-    /// Returns the lines of all differences.
-    pub(super) fn shown(&self, clean: &dyn Fn(&str) -> String, has_colors: bool) -> Vec<String> {
-        self.steps.iter().flat_map(|(before, after)| difference::lines(before, after, clean, has_colors)).collect()
     }
 }

@@ -3,8 +3,8 @@
 //! The record is a file in the folder of stored sign-ins. It has paths, names and hashes, and no text of a file.
 
 use std::{
-    fs,
-    io::Write,
+    fs::{self, File},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -12,18 +12,26 @@ use anyhow::bail;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use super::{World, claude_code, short};
+use super::{
+    World,
+    claude_code::{self, Step},
+    short,
+};
 use crate::{
     cli::{EntryChange, Which},
     hosts::{
+        CLAUDE_CODE,
         file::{self, Content, Unchanged},
         places::HostFile,
     },
     store::Store,
+    text,
 };
 
 /// The file of the record.
 const FILE: &str = "host-entries.json";
+/// The file whose lock lets one process after the other change the record.
+const LOCK: &str = "host-entries.lock";
 /// How many changes can be undone, one after the other.
 const MOST_CHANGES: usize = 20;
 
@@ -42,14 +50,28 @@ pub(super) struct ChangedFile {
     file: PathBuf,
     /// What was there before. `None` if there was no file.
     backup: Option<PathBuf>,
+    /// SHA-256 of what was there before.
+    before: Option<String>,
     /// SHA-256 of what was written.
     written: String,
 }
 
 impl ChangedFile {
-    pub(super) fn new(file: &Path, backup: Option<&Path>, written: &[u8]) -> Self {
-        Self { file: file.to_owned(), backup: backup.map(Path::to_owned), written: hash(written) }
+    pub(super) fn new(content: &Content, backup: Option<&Path>, written: &[u8]) -> Self {
+        Self {
+            file: content.target.clone(),
+            backup: backup.map(Path::to_owned),
+            before: content.bytes.as_deref().map(hash),
+            written: hash(written),
+        }
     }
+}
+
+/// An entry that Claude Code's command has added.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct Added {
+    name: String,
+    json: String,
 }
 
 /// What one command has changed.
@@ -59,7 +81,7 @@ struct Changed {
     command: String,
     files: Vec<ChangedFile>,
     /// The entries that Claude Code's command has added.
-    claude_code: Vec<String>,
+    claude_code: Vec<Added>,
     added: Vec<Written>,
     removed: Vec<Written>,
 }
@@ -70,18 +92,35 @@ struct Contents {
     entries: Vec<Written>,
 }
 
-/// The record, as it is on disk and as it becomes.
+/// The record, as it is on disk and as it becomes. No other process changes it meanwhile.
 pub(super) struct Record {
     store: Store,
     content: Contents,
+    /// Keeps the lock.
+    _lock: File,
 }
 
 impl Record {
-    /// Reads the record. A damaged one is like none.
-    pub(super) fn load(folder: &Path) -> Self {
+    /// Waits for other processes, then reads the record. A damaged one is set aside.
+    ///
+    /// # Errors
+    /// Where the folder cannot be used.
+    pub(super) fn open(folder: &Path) -> anyhow::Result<Self> {
         let store = Store::new(folder.to_owned(), String::new());
-        let content = store.read_shared(FILE).and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Self { store, content: content.unwrap_or_default() }
+        let cannot = |error: &io::Error| {
+            anyhow::anyhow!("nothing was changed, because {} cannot be used: {}", folder.display(), text::reason(error))
+        };
+        let lock = store.lock_shared(LOCK).map_err(|error| cannot(&error))?;
+        let content = match store.read_shared(FILE).map(|bytes| serde_json::from_slice(&bytes)) {
+            Some(Ok(content)) => content,
+            None => Contents::default(),
+            Some(Err(_)) => {
+                let aside = folder.join(format!("{FILE}.damaged"));
+                fs::rename(folder.join(FILE), aside).map_err(|error| cannot(&error))?;
+                Contents::default()
+            }
+        };
+        Ok(Self { store, content, _lock: lock })
     }
 
     pub(super) fn begin(&mut self, moment: &str, command: &str) {
@@ -101,9 +140,9 @@ impl Record {
         }
     }
 
-    pub(super) fn claude_code(&mut self, name: &str) {
+    pub(super) fn claude_code(&mut self, step: &Step) {
         if let Some(last) = self.last() {
-            last.claude_code.push(name.to_owned());
+            last.claude_code.push(Added { name: step.name.clone(), json: step.json.clone() });
         }
     }
 
@@ -139,7 +178,9 @@ impl Record {
 
 /// Returns the entries that mcp-remote has written and not removed.
 pub(crate) fn written(folder: &Path) -> Vec<Written> {
-    Record::load(folder).content.entries
+    let bytes = Store::new(folder.to_owned(), String::new()).read_shared(FILE);
+    let content = bytes.and_then(|bytes| serde_json::from_slice::<Contents>(&bytes).ok());
+    content.unwrap_or_default().entries
 }
 
 /// Forgets an entry that something else has removed. Returns whether there was one.
@@ -147,7 +188,7 @@ pub(crate) fn written(folder: &Path) -> Vec<Written> {
 /// # Errors
 /// The store's.
 pub(super) fn forget(change: &EntryChange, which: Option<&Which>) -> anyhow::Result<bool> {
-    let mut record = Record::load(&change.store);
+    let mut record = Record::open(&change.store)?;
     let before = record.content.entries.len();
     record.content.entries.retain(|entry| match which {
         Some(Which::Name(name)) => entry.name != *name,
@@ -166,15 +207,15 @@ pub(super) fn forget(change: &EntryChange, which: Option<&Which>) -> anyhow::Res
 /// # Errors
 /// Where there is nothing to put back, or a part of it cannot be put back.
 pub(super) fn undo(change: &EntryChange, world: &mut World<'_>, out: &mut dyn Write) -> anyhow::Result<()> {
-    let mut record = Record::load(&change.store);
+    let mut record = Record::open(&change.store)?;
     let Some(last) = record.content.changes.last().cloned() else {
-        bail!("there is nothing to undo: mcp-remote has not changed a file of a host");
+        bail!("there is no change to undo");
     };
     writeln!(out, "mcp-remote {} ({}) changed:", last.command, moment(&last.moment))?;
     for changed in &last.files {
         writeln!(out, "  {}", short(&changed.file, change))?;
     }
-    for name in &last.claude_code {
+    for Added { name, .. } in &last.claude_code {
         writeln!(out, "  Claude Code, {name:?}")?;
     }
     writeln!(out)?;
@@ -187,38 +228,44 @@ pub(super) fn undo(change: &EntryChange, world: &mut World<'_>, out: &mut dyn Wr
             }
         }
     }
-    let mut left = Changed { files: Vec::new(), claude_code: Vec::new(), ..last.clone() };
-    for changed in last.files {
-        match put_back(&changed, &world.moment) {
-            Ok(()) => writeln!(out, "ok    put back {}", short(&changed.file, change))?,
-            Err(reason) => {
-                writeln!(out, "FAIL  {} was not changed: {reason}", short(&changed.file, change))?;
-                if let Some(backup) = &changed.backup {
-                    writeln!(out, "      what was there before is in {}", short(backup, change))?;
-                }
-                left.files.push(changed);
-            }
-        }
-    }
-    for name in last.claude_code {
-        match claude_code::remove(change, &name) {
-            Ok(()) => writeln!(out, "ok    removed {name:?} from Claude Code")?,
-            Err(error) => {
-                writeln!(out, "FAIL  Claude Code, {name:?}: {error}")?;
-                left.claude_code.push(name);
-            }
-        }
-    }
-    let is_all = left.files.is_empty() && left.claude_code.is_empty();
     record.content.changes.pop();
-    if is_all {
-        record.content.entries.retain(|entry| !last.added.contains(entry));
-        record.content.entries.extend(last.removed);
-    } else {
-        record.content.changes.push(left);
+    let mut failed = 0;
+    let mut print = |text: String| _ = writeln!(out, "{text}");
+    for changed in last.files {
+        let path = short(&changed.file, change);
+        match put_back(&changed, &world.moment) {
+            Ok(()) => {
+                let is_of_it = |entry: &Written| {
+                    fs::canonicalize(&entry.file).unwrap_or_else(|_| entry.file.clone()) == changed.file
+                };
+                record.content.entries.retain(|entry| !(last.added.contains(entry) && is_of_it(entry)));
+                record.content.entries.extend(last.removed.iter().filter(|entry| is_of_it(entry)).cloned());
+                print(format!("ok    put back {path}"));
+            }
+            // The change is forgotten, so that an older one can be undone.
+            Err(reason) => {
+                failed += 1;
+                print(format!("FAIL  {path} was not changed: {reason}"));
+                if let Some(backup) = &changed.backup {
+                    print(format!("      what was there before is in {}", short(backup, change)));
+                }
+            }
+        }
+    }
+    for Added { name, json } in last.claude_code {
+        match claude_code::remove(change, &name, &json) {
+            Ok(()) => {
+                record.content.entries.retain(|entry| entry.host != CLAUDE_CODE.name || entry.name != name);
+                print(format!("ok    removed {name:?} from Claude Code"));
+            }
+            Err(error) => {
+                failed += 1;
+                print(format!("FAIL  Claude Code, {name:?}: {error}"));
+            }
+        }
     }
     record.save()?;
-    if !is_all {
+    if failed > 0 {
         bail!("a part of the change was not undone");
     }
     Ok(())
@@ -233,7 +280,10 @@ fn put_back(changed: &ChangedFile, moment: &str) -> Result<(), String> {
     let Some(backup) = &changed.backup else {
         return file::remove(&content).map_err(|error| error.to_string());
     };
-    let old = fs::read(backup).map_err(|error| crate::text::cannot_read(backup, None, &error))?;
+    let old = file::read(backup).map_err(|error| text::cannot_read(backup, None, &error))?;
+    if Some(hash(&old)) != changed.before {
+        return Err("its backup has changed since".to_owned());
+    }
     restore(&content, &old, moment).map_err(|error| error.to_string())?;
     _ = fs::remove_file(backup);
     Ok(())
