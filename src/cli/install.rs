@@ -190,7 +190,9 @@ impl ChoiceArgs {
                 if verb == Verb::Install {
                     tip += ". To set the host name of the redirect URI: mcp-remote install URL -- --host NAME";
                 }
-                Mistake::new("--host has a name that is not a host of mcp-remote".to_owned(), tip)
+                let is_word = id.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-') && id.len() < 20;
+                let shown = if is_word { format!("'{id}'") } else { "a name".to_owned() };
+                Mistake::new(format!("--host has {shown}, which is not a host that mcp-remote knows"), tip)
             })
         };
         self.hosts.iter().filter(|id| !id.trim().is_empty()).map(named).collect()
@@ -496,7 +498,10 @@ mod tests {
             ("install https://a.example/mcp?api_key=hush", "the server URL has a key"),
             ("install https://a.example/mcp --header X-Key:hush${A}", "the header X-Key has a secret"),
             ("install https://a.example/mcp#token=hush", "the server URL has a key"),
-            ("install https://a.example/mcp --host nano", "--host has a name that is not a host of mcp-remote"),
+            (
+                "install https://a.example/mcp --host nano",
+                "--host has 'nano', which is not a host that mcp-remote knows",
+            ),
             ("install https://a.example/mcp --name a/b", "--name has characters that not every host accepts"),
             ("install --yes", "install needs a server URL"),
             ("install https://a.example/mcp https://b.example/mcp", "install takes one server URL"),

@@ -357,6 +357,7 @@ async fn command_that_a_host_does_not_find_has_the_line_to_write() {
             let outcome = if outcome == "named" { "FAIL" } else { outcome };
             let shown = terminal.run(arguments).await;
             let finding = format!("{outcome}  host                  Cursor, ~/.cursor/mcp.json, \"mine\": {expected}");
+            let line = if expected.contains("npm package") { "change it: mcp-remote migrate\n" } else { &line };
             assert_shown(&shown, &[&format!("{finding}{BELOW}Tip: {line}")]);
             assert!(!shown.stdout.contains("mcp-remote client https"), "{}", shown.stdout);
             if code == 0 && expected == not_this_program && !arguments.contains(&&*url) {

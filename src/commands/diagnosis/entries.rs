@@ -195,7 +195,7 @@ pub(super) fn judge(
         return bad("all arguments are one string", Some(ARGUMENTS_APART));
     }
     if entry.is_npm_package() {
-        let tip = format!("write {} and begin \"args\" with the server URL", command_line());
+        let tip = "change it: mcp-remote migrate".to_owned();
         if entry.has_no_program(terminal) {
             let text = format!(
                 "this entry starts the npm package through {}, but no folder in PATH has {}",

@@ -18,7 +18,7 @@ use std::{
 use anyhow::bail;
 
 use crate::{
-    cli::{EntryChange, EntryCommand},
+    cli::{EntryChange, EntryCommand, Which},
     hosts::{
         CLAUDE_CODE, CLAUDE_DESKTOP, GOOSE, Host, OPENCODE,
         places::{HostFile, Scope},
@@ -87,7 +87,15 @@ pub(crate) fn run(change: &EntryChange, world: &mut World<'_>, out: &mut dyn Wri
                 return Ok(writeln!(out, "The entry is gone already.")?);
             }
             if plans.is_empty() {
-                bail!("no host has such an entry for mcp-remote\nTip: list the entries with: mcp-remote client");
+                let name = match which {
+                    Some(Which::Name(name))
+                        if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') =>
+                    {
+                        format!(" --entry {name}")
+                    }
+                    _ => String::new(),
+                };
+                bail!("no host has such an entry for mcp-remote\nTip: list the entries with: mcp-remote client{name}");
             }
             apply::all(change, world, &program, plans, out)
         }
