@@ -234,6 +234,10 @@ fn nothing_is_written_without_agreement() {
     home.run(&["install", "https://b.example/mcp", "--print"])
         .succeeded()
         .says("\"args\": [\"https://b.example/mcp\"]");
+    // For one host, the text is a file.
+    let shown = home.run(&["install", "https://b.example/mcp", "--print", "--host", "cursor"]);
+    let value: serde_json::Value = serde_json::from_str(&shown.succeeded().stdout).unwrap();
+    assert_eq!(value["mcpServers"]["b"]["args"][0], "https://b.example/mcp");
     assert_eq!(home.files(), [CURSOR]);
 }
 

@@ -94,8 +94,11 @@ pub(super) fn print(
         writeln!(out, "Copy {} to {} first.\n", from.display(), program.command.display())?;
     }
     for (index, HostFile { host, path, .. }) in targets.iter().enumerate() {
-        let blank = if index == 0 { "" } else { "\n" };
-        writeln!(out, "{blank}{}, {}:\n", host.name, path.display())?;
+        // Alone, the text of a file is for another program.
+        if targets.len() > 1 {
+            let blank = if index == 0 { "" } else { "\n" };
+            writeln!(out, "{blank}{}, {}:\n", host.name, path.display())?;
+        }
         write!(out, "{}", snippet(host, &name, &program.command, &install.arguments))?;
     }
     if targets.is_empty() {
