@@ -499,7 +499,7 @@ mod unix {
             fs::create_dir_all(home.at(file).parent().unwrap()).unwrap();
             symlink(home.at("dotfiles/mcp.json"), home.at(file)).unwrap();
         }
-        // A link out of a project may be somebody else's.
+        // A link out of a project is not followed.
         symlink(home.at("dotfiles/mcp.json"), home.at("project/.mcp.json")).unwrap();
         let shown = home.run(&["migrate", "--yes"]);
         shown.succeeded();

@@ -144,7 +144,7 @@ fn carry_out(change: &EntryChange, world: &World<'_>, plans: Vec<Plan>, out: &mu
     let mut failed = 0;
     let mut changed: Vec<Host> = Vec::new();
     let mut variables: Vec<String> = Vec::new();
-    // What is written counts, and not whether somebody reads of it.
+    // A reader that has left does not stop the changes.
     let mut print = |text: String| _ = writeln!(out, "{text}");
     for plan in plans {
         let (host, done) = match plan {

@@ -113,7 +113,7 @@ fn files(change: &EntryChange) -> Vec<HostFile> {
 }
 
 /// Returns each file once, where two hosts share one through links, under the host that comes first. A project has no file
-/// elsewhere: a link in it may be somebody else's.
+/// elsewhere, because the user did not make a link in it.
 fn each_once(files: Vec<HostFile>, change: &EntryChange) -> Vec<HostFile> {
     let resolved = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let project = change.places.project.as_deref().map(resolved);
