@@ -119,10 +119,24 @@ impl Shown {
     }
 }
 
+/// The program at a path of always the same length, because long lines of a difference are cut.
+fn program_at_fixed_length() -> PathBuf {
+    const LENGTH: usize = 90;
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let name = format!("mcp-remote{}", std::env::consts::EXE_SUFFIX);
+    let used = root.as_os_str().len() + name.len() + 2;
+    let folder = root.join("p".repeat(LENGTH.saturating_sub(used).max(1)));
+    fs::create_dir_all(&folder).unwrap();
+    let program = folder.join(name);
+    _ = fs::remove_file(&program);
+    fs::hard_link(PROGRAM, &program).unwrap();
+    program
+}
+
 /// Replaces what differs from run to run.
 fn normal(text: &str) -> String {
     let mut out = String::new();
-    for line in text.replace(PROGRAM, "/PROGRAM").replace(&format!("~/{SETTINGS}"), "~/.config").lines() {
+    for line in text.replace(&format!("~/{SETTINGS}"), "~/.config").lines() {
         // NAME.mcp-remote-DATE.bak
         let line = match line.split_once(".mcp-remote-20") {
             Some((before, after)) => {
@@ -138,9 +152,10 @@ fn normal(text: &str) -> String {
 }
 
 /// What one command shows of a file, without what follows for every file.
-fn part(shown: &Shown) -> String {
+fn part(shown: &Shown, program: &Path) -> String {
     let end = shown.stdout.find("\nNext:").unwrap_or(shown.stdout.len());
-    normal(&format!("{}{}", &shown.stdout[..end], shown.stderr))
+    let all = format!("{}{}", &shown.stdout[..end], shown.stderr);
+    normal(&all.replace(program.to_str().unwrap(), "/PROGRAM"))
 }
 
 /// Compares a text with the one that was read and found good. `WRITE_CHANGES=1` writes it anew.
@@ -161,6 +176,7 @@ fn compare(seen: &str) {
 fn each_file_is_changed_as_shown_and_put_back_to_the_byte() {
     const URL: &str = "https://new.example.com/mcp";
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts");
+    let program = program_at_fixed_length();
     let (mut sections, mut table, mut count) = (String::new(), String::new(), 0);
     for (host, place) in PLACES {
         let mut fixtures: Vec<_> = fs::read_dir(root.join(host)).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -175,14 +191,14 @@ fn each_file_is_changed_as_shown_and_put_back_to_the_byte() {
             let now = || fs::read(home.at(place)).unwrap();
             let chosen = |arguments: &[&str]| {
                 let host = if host == "project" { &[][..] } else { &["--host", host] };
-                home.run(&[arguments, host, &["--yes"]].concat())
+                home.run_as(&program, &[arguments, host, &["--yes"]].concat())
             };
             let _ = write!(sections, "\n## {name}\n");
             let mut changes = 0;
             let mut step = |arguments: &[&str]| {
                 let before = now();
                 let shown = chosen(arguments);
-                let _ = write!(sections, "\n$ mcp-remote {}\n\n{}", arguments.join(" "), part(&shown));
+                let _ = write!(sections, "\n$ mcp-remote {}\n\n{}", arguments.join(" "), part(&shown, &program));
                 let has_changed = now() != before;
                 assert_eq!(has_changed, shown.stdout.contains("\nok    "), "{name}: {}", shown.stdout);
                 changes += usize::from(has_changed);

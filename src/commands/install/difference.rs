@@ -7,7 +7,7 @@
 use anstyle::{AnsiColor, Style};
 
 /// Longest piece of a line that is shown, in characters. A file without line ends is one line.
-const LONGEST: usize = 160;
+const LONGEST: usize = 240;
 
 /// A line that changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
