@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `internals` | what tests, fuzz targets and benchmarks use |
 //! | `program` | a command line becomes an exit code |
-//! | [`commands`], [`refusal`] | `login`, `logout`, `status`, `finish`, `mcp-remote-client`; a refused command line |
+//! | [`commands`], [`refusal`] | `install` and its relatives, `bundle`, `login`, `logout`, `status`, `finish`, `mcp-remote-client`; a refused command line |
 //! | [`compose`] | builds network, authorizer, remote end and loop from the settings, for every command |
 //! | [`cli`] | flags and environment become settings |
 //! | [`help`] | the manual: a page for each topic and each error code, laid out for a terminal |

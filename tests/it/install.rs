@@ -151,7 +151,7 @@ fn normal(text: &str) -> String {
     out
 }
 
-/// What one command shows of a file, without what follows for every file.
+/// Returns what a command prints about one file, up to the list of next steps.
 fn part(shown: &Shown, program: &Path) -> String {
     let end = shown.stdout.find("\nNext:").unwrap_or(shown.stdout.len());
     let all = format!("{}{}", &shown.stdout[..end], shown.stderr);

@@ -7,7 +7,7 @@ use anyhow::bail;
 use super::{
     World,
     plan::{ADD_VARIABLES, Plan, Planned, with_warnings},
-    program::Program,
+    program::LastingProgram,
     record::{ChangedFile, Record},
     short,
 };
@@ -25,7 +25,7 @@ use crate::{
 pub(super) fn all(
     change: &EntryChange,
     world: &mut World<'_>,
-    program: &Program,
+    program: &LastingProgram,
     plans: Vec<Plan>,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {

@@ -1,12 +1,14 @@
 //! `install`, `migrate`, `uninstall` and `undo`: the entries of mcp-remote in the configuration of every host.
 //!
 //! A command plans its changes and shows each as a difference. It asks once, writes, and records what it wrote, so that `undo`
-//! can put it back. Claude Code is changed by its own command, because each of its sessions rewrites the file.
+//! can put it back. Each session of Claude Code rewrites its file: its own command adds an entry, and the file is edited only
+//! while no session runs.
 //!
 //! # Invariants
 //!
 //! - Nothing is written before the user has agreed, except with `--yes`.
 //! - No secret is put into arguments, and none of a file is shown.
+//! - The file of a project is not changed, because others may share it.
 //! - A file that cannot be changed safely is left, and the text to write is shown.
 
 use std::{

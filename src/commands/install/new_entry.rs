@@ -5,7 +5,7 @@ use std::{io::Write, path::Path};
 use reqwest::Url;
 use serde_json::Value;
 
-use super::program::Program;
+use super::program::LastingProgram;
 use crate::{
     cli::Install,
     hosts::{
@@ -85,7 +85,7 @@ fn yaml(name: &str, command: &Path, arguments: &[String]) -> String {
 /// Prints the entry for each host, and writes nothing.
 pub(super) fn print(
     install: &Install,
-    program: &Program,
+    program: &LastingProgram,
     targets: &[HostFile],
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {

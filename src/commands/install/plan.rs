@@ -13,7 +13,7 @@ use super::{
     difference::{self, Line},
     has_own_command, is_only_shown,
     new_entry::{json, members, name_of, snippet},
-    program::Program as Own,
+    program::LastingProgram,
     warning,
 };
 use crate::{
@@ -193,7 +193,7 @@ fn hidden(word: &str) -> Vec<String> {
 }
 
 /// Plans a new entry in one file.
-pub(super) fn install(install: &Install, program: &Own, file: HostFile, change: &EntryChange) -> Plan {
+pub(super) fn install(install: &Install, program: &LastingProgram, file: HostFile, change: &EntryChange) -> Plan {
     let derived = install.name.clone().unwrap_or_else(|| name_of(&install.url));
     let by_hand = |file: HostFile, reason: String, name: &str| {
         let text = snippet(&file.host, name, &program.command, &install.arguments);
@@ -306,8 +306,13 @@ fn is_of(located: &Located<'_>, url: &reqwest::Url) -> bool {
     }
 }
 
+/// Returns whether a file that cannot be changed may have an entry: its text names this program, or cannot be read.
+fn may_have_entry(file: &HostFile) -> bool {
+    file::read(&file.path).map_or(true, |text| String::from_utf8_lossy(&text).contains(NAME))
+}
+
 /// Plans that each entry of a file that starts the npm package starts this program. Returns `None` if there is no such entry.
-pub(super) fn migrate(program: &Own, file: HostFile, world: &World<'_>) -> Option<Plan> {
+pub(super) fn migrate(program: &LastingProgram, file: HostFile, world: &World<'_>) -> Option<Plan> {
     if file.scope == Scope::Unread {
         return None;
     }
@@ -322,12 +327,7 @@ pub(super) fn migrate(program: &Own, file: HostFile, world: &World<'_>) -> Optio
     }
     let read = match Read::new(&file) {
         Ok(read) => read,
-        Err(reason) => {
-            // A file that cannot be read may have the entry.
-            let is_concerned =
-                file::read(&file.path).map_or(true, |text| String::from_utf8_lossy(&text).contains(NAME));
-            return is_concerned.then_some(Plan::Refused(file, reason));
-        }
+        Err(reason) => return may_have_entry(&file).then_some(Plan::Refused(file, reason)),
     };
     let mut changes = Vec::new();
     let mut remarks = Vec::new();
@@ -413,7 +413,7 @@ enum Started {
     Other,
 }
 
-fn started(entry: &ServerEntry, program: &Own) -> Started {
+fn started(entry: &ServerEntry, program: &LastingProgram) -> Started {
     match entry.launch() {
         Launch::Package(_) => Started::Npm,
         Launch::Unclear(obstacle) => Started::Elsewhere(obstacle.reason().to_owned()),
@@ -432,7 +432,7 @@ fn started(entry: &ServerEntry, program: &Own) -> Started {
     }
 }
 
-impl Own {
+impl LastingProgram {
     /// Returns whether an entry's command is this program.
     fn is(&self, command: &str) -> bool {
         Path::new(command) == self.command
@@ -448,12 +448,7 @@ pub(super) fn uninstall(which: Option<&Which>, file: HostFile, world: &World<'_>
     }
     let read = match Read::new(&file) {
         Ok(read) => read,
-        Err(reason) => {
-            // A file that cannot be read may have the entry.
-            let is_concerned =
-                file::read(&file.path).map_or(true, |text| String::from_utf8_lossy(&text).contains(NAME));
-            return is_concerned.then_some(Plan::Refused(file, reason));
-        }
+        Err(reason) => return may_have_entry(&file).then_some(Plan::Refused(file, reason)),
     };
     let all = read.servers();
     let (mut meant, mut remarks) = (Vec::new(), Vec::new());

@@ -19,7 +19,7 @@ const VERSIONED: [&str; 3] = ["Cellar", "store", "apps"];
 
 /// The program as an entry names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Program {
+pub(crate) struct LastingProgram {
     /// What is written into `command`.
     pub(crate) command: PathBuf,
     /// Where this program is now, if it must be copied.
@@ -27,7 +27,7 @@ pub(crate) struct Program {
 }
 
 /// Returns the program that an entry can rely on.
-pub(super) fn lasting(here: &Path, change: &EntryChange) -> Program {
+pub(super) fn lasting(here: &Path, change: &EntryChange) -> LastingProgram {
     // `mcp-remote` and `mcp-remote-client` are neighbors.
     let neighbor = here.with_file_name(format!("{NAME}{}", env::consts::EXE_SUFFIX));
     let here = if neighbor.is_file() { neighbor } else { here.to_owned() };
@@ -35,10 +35,10 @@ pub(super) fn lasting(here: &Path, change: &EntryChange) -> Program {
         && let Some(folder) = own_folder(&change.places)
     {
         let command = folder.join(format!("{NAME}{}", env::consts::EXE_SUFFIX));
-        return Program { command, copied_from: Some(here) };
+        return LastingProgram { command, copied_from: Some(here) };
     }
     let command = if has_part(&here, &VERSIONED) { linked(&here, change).unwrap_or(here) } else { here };
-    Program { command, copied_from: None }
+    LastingProgram { command, copied_from: None }
 }
 
 fn has_part(path: &Path, parts: &[&str]) -> bool {
@@ -67,7 +67,7 @@ fn linked(here: &Path, change: &EntryChange) -> Option<PathBuf> {
         .find(|candidate| fs::canonicalize(candidate).is_ok_and(|found| found == target))
 }
 
-impl Program {
+impl LastingProgram {
     /// Copies the program to its lasting place, unless the same bytes are there.
     ///
     /// # Errors
