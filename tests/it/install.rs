@@ -593,6 +593,15 @@ mod unix {
         let mut running =
             ["claude-desktop", "claude"].map(|name| Command::new(home.at(name)).arg("60").spawn().unwrap());
         let removed = home.run(&["uninstall", "a", "--yes", "--host", "claude-code"]);
+        // A change that was made while no session ran.
+        let path = std::mem::take(&mut home.path);
+        home.run(&["migrate", "--yes", "--host", "claude-code"]).succeeded();
+        home.path = path;
+        let undone = home.run(&["undo", "--yes"]);
+        assert!(home.read(".claude.json").contains(PROGRAM), "{}", undone.stdout);
+        home.path.clear();
+        chosen_undo(&home);
+        home.path.extend(["/usr/bin".into(), "/bin".into()]);
         let shown = home.run(&["migrate", "--yes"]);
         running.iter_mut().for_each(|child| {
             child.kill().unwrap();
@@ -600,6 +609,7 @@ mod unix {
         });
         shown.says("Claude Desktop is running. It rewrites this file and can drop the change. Quit it first");
         shown.says("Claude Code is running, and each session rewrites this file.");
+        undone.says("nothing was changed, because Claude Code is running");
         removed.says("Claude Code is running, and each session rewrites this file.");
         assert_eq!(home.read(".claude.json"), NPX);
         assert!(home.read(CLAUDE_DESKTOP).contains(PROGRAM));

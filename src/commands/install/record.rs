@@ -219,6 +219,13 @@ pub(super) fn undo(change: &EntryChange, world: &mut World<'_>, out: &mut dyn Wr
         writeln!(out, "  Claude Code, {name:?}")?;
     }
     writeln!(out)?;
+    let own = change.places.home.as_ref().and_then(|home| fs::canonicalize(home.join(".claude.json")).ok());
+    if world.running.claude_code() && last.files.iter().any(|changed| Some(&changed.file) == own.as_ref()) {
+        bail!(
+            "nothing was changed, because Claude Code is running, and each session rewrites its file\nTip: end all sessions, then \
+             repeat the command"
+        );
+    }
     if !change.yes {
         match (world.ask)("Put back what was there before? [y/N] ")? {
             Some(true) => {}
