@@ -27,12 +27,15 @@ export async function tools() {
   };
 }
 
+/** Runs its arguments, more than once where they fail. */
+const AGAIN = path.join(REAL, "again");
+
 const isOlder = (stamp, file) => !existsSync(stamp) || statSync(stamp).mtimeMs < statSync(file).mtimeMs;
 
 async function npmCi(folder, stamp) {
   if (!isOlder(path.join(folder, stamp), path.join(folder, "package-lock.json"))) return;
   console.log(`# npm ci in ${path.relative(path.join(OWN, ".."), folder)}`);
-  await succeed(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], process.env, { cwd: folder });
+  await succeed([AGAIN, "npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], process.env, { cwd: folder });
   writeFileSync(path.join(folder, stamp), "");
 }
 
@@ -43,7 +46,7 @@ async function pythonPackages() {
   console.log("# pip install -r .packaging/requirements.txt");
   rmSync(venv, { recursive: true, force: true });
   await pythonVenv(venv);
-  const pip = [path.join(venv, "bin/pip"), "install", "--quiet", "--disable-pip-version-check"];
+  const pip = [AGAIN, path.join(venv, "bin/pip"), "install", "--quiet", "--disable-pip-version-check"];
   await succeed([...pip, "--requirement", requirements], process.env);
   writeFileSync(stamp, "");
 }

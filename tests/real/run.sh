@@ -36,7 +36,7 @@ install() {
   local stamp=$1/node_modules/.installed-by-run-sh
   if [ ! -e "$stamp" ] || [ "$1/package-lock.json" -nt "$stamp" ]; then
     echo "# npm ci in $1"
-    if ! (cd -- "$1" && npm ci --no-audit --no-fund --loglevel=error >&2); then
+    if ! (cd -- "$1" && "$here/again" npm ci --no-audit --no-fund --loglevel=error >&2); then
       echo "npm ci failed in $1" >&2
       exit 2
     fi
@@ -49,7 +49,7 @@ install hosts
 # Some Debian machines have no Python, or one without the module that makes environments.
 if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
   echo "# apt-get install python3-venv"
-  { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3 python3-venv; } >&2
+  { ./again apt-get update && DEBIAN_FRONTEND=noninteractive ./again apt-get install -y --no-install-recommends python3 python3-venv; } >&2
 fi
 
 if ! eras/install.sh; then

@@ -8,7 +8,7 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 stamp=node_modules/.installed-by-install-sh
 if [ ! -e "$stamp" ] || [ package-lock.json -nt "$stamp" ]; then
   echo "# npm ci (eras)"
-  npm ci --no-audit --no-fund --loglevel=error >&2
+  ../again npm ci --no-audit --no-fund --loglevel=error >&2
   touch "$stamp"
 fi
 
@@ -16,8 +16,8 @@ fi
 venv() {
   python3 -m venv --clear "$1" && return
   echo "# apt-get install python3-venv"
-  apt-get update >&2
-  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv >&2
+  ../again apt-get update >&2
+  DEBIAN_FRONTEND=noninteractive ../again apt-get install -y --no-install-recommends python3-venv >&2
   python3 -m venv --clear "$1"
 }
 
@@ -30,7 +30,7 @@ for era in legacy dual; do
   if [ ! -e "$stamp" ] || [ "requirements-$era.txt" -nt "$stamp" ]; then
     echo "# pip install ($era)"
     venv "venvs/$era" >&2
-    "venvs/$era/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "requirements-$era.txt" >&2
+    ../again "venvs/$era/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "requirements-$era.txt" >&2
     touch "$stamp"
   fi
 done

@@ -9,7 +9,7 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 stamp=node_modules/.installed
 if [ ! -e "$stamp" ] || [ package-lock.json -nt "$stamp" ]; then
   echo "# npm ci (client libraries)"
-  npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
+  ../again npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
   touch "$stamp"
 fi
 
@@ -19,7 +19,7 @@ for requirements in requirements/*.txt; do
     echo "# pip install -r $requirements"
     rm -rf -- "$venv"
     python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"
+    ../again "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"
     touch "$venv/.installed"
   fi
 done

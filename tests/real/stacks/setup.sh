@@ -18,7 +18,7 @@ newer() {
 
 stamp=node_modules/.installed-by-setup-sh
 if newer "$stamp" package-lock.json; then
-  npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+  ../again npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2
   touch "$stamp"
 fi
 
@@ -26,7 +26,7 @@ fi
 python_packages() {
   newer "$1/.installed-by-setup-sh" "$2" setup.sh || return 0
   python3 -m venv --clear "$1"
-  "$1/bin/pip" install --quiet --disable-pip-version-check --no-deps -r "$2" >&2
+  ../again "$1/bin/pip" install --quiet --disable-pip-version-check --no-deps -r "$2" >&2
   if [ "$2" = requirements.txt ]; then python_sdk_example "$1"; fi
   touch "$1/.installed-by-setup-sh"
 }
@@ -37,7 +37,7 @@ python_sdk_example() {
   local version
   version=$(sed -n 's/^mcp==//p' requirements.txt)
   mkdir "$1/source" "$1/examples"
-  "$1/bin/pip" download --quiet --disable-pip-version-check --no-deps --no-binary mcp --dest "$1/source" "mcp==$version" >&2
+  ../again "$1/bin/pip" download --quiet --disable-pip-version-check --no-deps --no-binary mcp --dest "$1/source" "mcp==$version" >&2
   tar -xzf "$1/source/mcp-$version.tar.gz" -C "$1/examples" --strip-components=4 "mcp-$version/examples/servers/simple-auth/mcp_simple_auth"
 }
 
