@@ -59,6 +59,20 @@ pub(crate) struct Outbox {
     written: usize,
 }
 
+impl Outbox {
+    fn unwritten(&self) -> &[u8] {
+        &self.bytes[self.written..]
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.written += count;
+        if self.written == self.bytes.len() {
+            self.bytes.clear();
+            self.written = 0;
+        }
+    }
+}
+
 impl Adapter {
     fn command(&self, target: &Target<'_>, home: &Scratch) -> Outcome<Command> {
         let (program, arguments) = self.command.split_first().ok_or("an empty command")?;
@@ -171,17 +185,18 @@ impl Host {
         }
     }
 
+    /// Writes some of `out`. Cancel safe.
+    pub(crate) async fn write(&mut self, out: &mut Outbox) -> Outcome<()> {
+        let count = self.stdin.write(out.unwritten()).await?;
+        out.advance(count);
+        Ok(())
+    }
+
     /// Writes some of `out` or reads something, whichever is possible. Cancel safe.
     pub(crate) async fn turn(&mut self, out: &mut Outbox) -> Outcome<()> {
         tokio::select! {
             biased;
-            count = self.stdin.write(&out.bytes[out.written..]), if out.written < out.bytes.len() => {
-                out.written += count?;
-                if out.written == out.bytes.len() {
-                    out.bytes.clear();
-                    out.written = 0;
-                }
-            }
+            count = self.stdin.write(out.unwritten()), if !out.unwritten().is_empty() => out.advance(count?),
             count = self.inbox.fill(&mut *self.stdout) => {
                 if count? == 0 {
                     return Err("the adapter closed its output".into());

@@ -1,6 +1,8 @@
 //! The command line of the bench.
 
+use std::env;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::Outcome;
@@ -17,8 +19,11 @@ Measures an adapter between a host and an MCP server, beside the direct way and 
   --stdio KIND         what the adapter gets as stdin and stdout: socket, fifo or both (default)
   --peer NAME=COMMAND  measure this too; {url} stands for the server, otherwise `URL --allow-http` is appended
   --npm DIR            measure npm's mcp-remote too, installed in DIR/node_modules
+  --peers DIR          install the peers that tests/bench/peers.txt lists into DIR, and measure them too
+  --no-minimal         leave out the minimal forwarder
   --passes N           repeat everything N times, in rotating order (default 3)
   --quick              one short pass
+  --long               also the rows with 1,000,000 calls
   --only TEXT          only the rows whose title contains TEXT; may be repeated
   --limit SECONDS      give up a row of a program after this long (default 30)
   --stderr             show what the adapters print on stderr
@@ -30,14 +35,24 @@ pub(crate) struct Options {
     pub(crate) passes: usize,
     pub(crate) effort: Effort,
     pub(crate) only: Vec<String>,
+    pub(crate) long: bool,
 }
 
 /// A column of the report.
 pub(crate) struct Contender {
     pub(crate) name: String,
     pub(crate) way: Way,
-    /// Whether the aims are ours to meet.
-    pub(crate) ours: bool,
+    pub(crate) role: Role,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The aims are for this one.
+    Subject,
+    Direct,
+    /// What an adapter reaches that does nothing but forward ([`crate::minimal`]).
+    Minimal,
+    Peer,
 }
 
 /// How much is done in one pass.
@@ -65,6 +80,8 @@ impl Options {
             Effort { starts: 20, ends: 5, calls: 20_000, far_calls: 2_560, limit: Duration::from_secs(30) };
         let mut passes = 3;
         let mut only = Vec::new();
+        let mut long = false;
+        let mut with_minimal = true;
         let mut stderr_shown = false;
 
         while let Some(name) = arguments.next() {
@@ -98,11 +115,14 @@ impl Options {
                     }
                     peers.push(("npm mcp-remote".to_owned(), format!("node {}", script.display())));
                 }
+                "--peers" => peers.extend(install_peers(Path::new(&value()?))?),
+                "--no-minimal" => with_minimal = false,
                 "--passes" => passes = value()?.parse()?,
                 "--quick" => {
                     passes = 1;
                     effort = Effort { starts: 5, ends: 2, calls: 5_000, far_calls: 1_280, ..effort };
                 }
+                "--long" => long = true,
                 "--only" => only.push(value()?),
                 "--limit" => effort.limit = Duration::from_secs(value()?.parse()?),
                 "--stderr" => stderr_shown = true,
@@ -121,17 +141,38 @@ impl Options {
                     Handles::SocketPairs => "mcp-remote (socket pair)",
                     Handles::Fifos => "mcp-remote (FIFO)",
                 };
-                contenders.push(Contender { name: name.to_owned(), way: launch(adapter, *handles, true), ours: true });
+                let way = launch(adapter, *handles, true);
+                contenders.push(Contender { name: name.to_owned(), way, role: Role::Subject });
             }
         }
-        contenders.push(Contender { name: "direct".to_owned(), way: Way::Direct, ours: false });
-        for (name, command) in peers {
-            contenders.push(Contender { name, way: launch(&command, handles[0], false), ours: false });
+        contenders.push(Contender { name: "direct".to_owned(), way: Way::Direct, role: Role::Direct });
+        if with_minimal {
+            let program = env::current_exe()?.display().to_string();
+            let command = vec![program, "forward".to_owned(), "{url}".to_owned()];
+            let adapter = Adapter { command, handles: handles[0], takes_authority: false, stderr_shown };
+            let way = Way::Through(adapter);
+            contenders.push(Contender { name: "minimal on hyper".to_owned(), way, role: Role::Minimal });
         }
-        Ok(Wish::Measure(Self { contenders, passes, effort, only }))
+        for (name, command) in peers {
+            contenders.push(Contender { name, way: launch(&command, handles[0], false), role: Role::Peer });
+        }
+        Ok(Wish::Measure(Self { contenders, passes, effort, only, long }))
     }
 
     pub(crate) fn wants(&self, row: &Row) -> bool {
-        self.only.is_empty() || self.only.iter().any(|text| row.title.contains(text.as_str()))
+        (self.long || !row.is_long)
+            && (self.only.is_empty() || self.only.iter().any(|text| row.title.contains(text.as_str())))
     }
+}
+
+/// Installs the peers into `folder` where they are missing; returns their names and commands.
+fn install_peers(folder: &Path) -> Outcome<Vec<(String, String)>> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench/peers.sh");
+    let output = Command::new(script).arg(folder).stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err("the peers could not be installed".into());
+    }
+    let list = String::from_utf8(output.stdout)?;
+    let peers = list.lines().filter_map(|line| line.split_once('='));
+    Ok(peers.map(|(name, command)| (name.to_owned(), command.to_owned())).collect())
 }

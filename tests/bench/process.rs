@@ -29,10 +29,21 @@ pub(crate) fn peak_resident(pid: u32) -> Outcome<f64> {
     status(pid, "VmHWM:")
 }
 
+/// Megabytes in memory that no other process has mapped too.
+pub(crate) fn private(pid: u32) -> Outcome<f64> {
+    let map = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    Ok(megabytes(&map, "Private_Clean:")? + megabytes(&map, "Private_Dirty:")?)
+}
+
 fn status(pid: u32, field: &str) -> Outcome<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let value = status.lines().find_map(|line| line.strip_prefix(field));
-    let kilobytes = value.and_then(|value| value.split_whitespace().next()).ok_or("no memory in /proc/PID/status")?;
+    megabytes(&fs::read_to_string(format!("/proc/{pid}/status"))?, field)
+}
+
+/// The value of a field in kilobytes, as the kernel writes them, in megabytes.
+fn megabytes(text: &str, field: &str) -> Outcome<f64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(field));
+    let kilobytes = value.and_then(|value| value.split_whitespace().next());
+    let kilobytes = kilobytes.ok_or_else(|| format!("the kernel does not say {field}"))?;
     Ok(kilobytes.parse::<f64>()? / 1024.0)
 }
 

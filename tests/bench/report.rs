@@ -4,11 +4,10 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::thread;
 
-use crate::options::{Contender, Options};
+use crate::options::{Contender, Options, Role};
 use crate::process;
-use crate::rows::Row;
-use crate::scenario::{Samples, Scenario};
-use crate::session::Way;
+use crate::rows::{self, Limits, Row};
+use crate::scenario::Samples;
 
 #[derive(Default)]
 pub(crate) struct Report {
@@ -41,9 +40,8 @@ impl Report {
         let cores = thread::available_parallelism().map_or(0, usize::from);
         let model = process::processor_model();
         writeln!(out, "{cores} cores, {model}; medians of {} passes; 1 MB = 1,048,576 bytes", options.passes)?;
-        for (group, scenarios) in Scenario::GROUPS {
-            let rows = scenarios.iter().flat_map(|scenario| scenario.rows());
-            let rows: Vec<_> = rows.filter(|row| options.wants(row)).collect();
+        for (group, rows) in rows::GROUPS {
+            let rows: Vec<_> = rows.iter().filter(|row| options.wants(row)).collect();
             if rows.is_empty() {
                 continue;
             }
@@ -78,14 +76,17 @@ impl Report {
             return "–".to_owned();
         };
         let mut cell = row.unit.format(value);
-        if matches!(contender.way, Way::Direct) {
+        if contender.role == Role::Direct {
             return cell;
         }
-        let direct = options.contenders.iter().position(|other| matches!(other.way, Way::Direct));
-        let direct = direct.and_then(|place| self.median(row, place));
-        cell.push_str(&row.compared.format(value, direct));
-        if contender.ours {
-            cell.push_str(match row.aim.is_met(value, direct) {
+        let of = |role| {
+            let place = options.contenders.iter().position(|other| other.role == role);
+            place.and_then(|place| self.median(row, place))
+        };
+        let limits = Limits { direct: of(Role::Direct), minimal: of(Role::Minimal) };
+        cell.push_str(&row.compared.format(value, limits.direct));
+        if contender.role == Role::Subject {
+            cell.push_str(match row.aim.is_met(value, limits) {
                 Some(true) => " ✓",
                 Some(false) => " ✗",
                 None => "",

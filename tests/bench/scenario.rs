@@ -5,18 +5,21 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use crate::options::Effort;
+use crate::growth;
+use crate::options::{Effort, Role};
 use crate::rows::{self, Row};
 use crate::running_server::RunningServer;
 use crate::session::{ROOM, Session, Way};
 use crate::workload::{Call, Load};
 use crate::{Outcome, process};
 
-const MEGABYTE: usize = 1024 * 1024;
+pub(crate) const MEGABYTE: usize = 1024 * 1024;
 const LARGE: usize = 32 * MEGABYTE;
+/// A little less than the largest message that is taken by default.
+const LARGEST: usize = 63 * MEGABYTE;
 const ARGUMENTS: usize = 8 * MEGABYTE;
 const NOTIFICATIONS: u32 = 2_000;
-const IDLE: Duration = Duration::from_millis(200);
+pub(crate) const IDLE: Duration = Duration::from_millis(200);
 /// Repetitions within one pass stop after this long.
 const PATIENCE: Duration = Duration::from_secs(4);
 
@@ -26,6 +29,8 @@ pub(crate) struct Servers {
     pub(crate) encrypted: RunningServer,
     pub(crate) far: RunningServer,
     pub(crate) modern: RunningServer,
+    /// It does not read large requests for some seconds.
+    pub(crate) not_reading: RunningServer,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,29 +53,53 @@ pub(crate) enum Scenario {
     Idle,
     AfterManyCalls,
     Binary,
+    EightInFlight,
+    ManyInFlight,
+    AnswersOf1Kb,
+    AnswersOf64Kb,
+    AnswersOf1Mb,
+    LargestJson,
+    Instances,
+    Million,
+    UnreadNotifications,
+    UnreadAnswers,
+    UnreadCalls,
 }
 
 pub(crate) type Samples = Vec<(&'static Row, f64)>;
 
 impl Scenario {
-    /// The groups of the report, in its order.
-    pub(crate) const GROUPS: [(&str, &[Self]); 4] = [
-        ("Start", &[Self::Start, Self::EncryptedStart, Self::FarReady]),
-        (
-            "Calls",
-            &[
-                Self::OneAtATime,
-                Self::Bridged,
-                Self::InFlight,
-                Self::InFlightEvents,
-                Self::FarInFlight,
-                Self::AllAtOnce,
-                Self::Sleeps,
-                Self::Notifications,
-            ],
-        ),
-        ("Large messages", &[Self::LargeJson, Self::LargeEvent, Self::LargeArguments, Self::Bombs]),
-        ("Footprint and end", &[Self::Idle, Self::AfterManyCalls, Self::Binary]),
+    /// In the order of a pass.
+    pub(crate) const ALL: [Self; 29] = [
+        Self::Start,
+        Self::EncryptedStart,
+        Self::FarReady,
+        Self::OneAtATime,
+        Self::Bridged,
+        Self::InFlight,
+        Self::InFlightEvents,
+        Self::FarInFlight,
+        Self::AllAtOnce,
+        Self::Sleeps,
+        Self::Notifications,
+        Self::LargeJson,
+        Self::LargeEvent,
+        Self::LargeArguments,
+        Self::Bombs,
+        Self::Idle,
+        Self::AfterManyCalls,
+        Self::Binary,
+        Self::EightInFlight,
+        Self::ManyInFlight,
+        Self::AnswersOf1Kb,
+        Self::AnswersOf64Kb,
+        Self::AnswersOf1Mb,
+        Self::LargestJson,
+        Self::Instances,
+        Self::Million,
+        Self::UnreadNotifications,
+        Self::UnreadAnswers,
+        Self::UnreadCalls,
     ];
 
     pub(crate) fn rows(self) -> &'static [&'static Row] {
@@ -78,7 +107,7 @@ impl Scenario {
             Self::Start => &[&rows::INITIALIZE_HTTP, &rows::REQUESTS_BEFORE],
             Self::EncryptedStart => &[&rows::INITIALIZE_HTTPS],
             Self::FarReady => &[&rows::FAR_READY],
-            Self::OneAtATime => &[&rows::ECHO_MEDIAN, &rows::ECHO_TAIL, &rows::ECHO_PROCESSOR],
+            Self::OneAtATime => &[&rows::ECHO_MEDIAN, &rows::ECHO_TAIL, &rows::ECHO_PROCESSOR, &rows::FLIGHT_1_RATE],
             Self::Bridged => &[&rows::BRIDGED_MEDIAN],
             Self::InFlight => &[&rows::FLIGHT_RATE, &rows::FLIGHT_PROCESSOR],
             Self::InFlightEvents => &[&rows::FLIGHT_EVENTS_RATE, &rows::FLIGHT_EVENTS_PROCESSOR],
@@ -91,9 +120,46 @@ impl Scenario {
             Self::LargeArguments => &[&rows::ARGUMENTS, &rows::ARGUMENTS_PEAK],
             Self::Bombs => &[&rows::BOMBS_PEAK],
             Self::Idle => &[&rows::RESIDENT_IDLE, &rows::EXIT, &rows::DELETED],
-            Self::AfterManyCalls => &[&rows::RESIDENT_AFTER],
+            Self::AfterManyCalls => &[&rows::RESIDENT_AFTER, &rows::MANY_RATE],
             Self::Binary => &[&rows::BINARY],
+            Self::EightInFlight => &[&rows::FLIGHT_8_RATE, &rows::FLIGHT_8_PROCESSOR],
+            Self::ManyInFlight => &[&rows::FLIGHT_512_RATE, &rows::FLIGHT_512_PROCESSOR],
+            Self::AnswersOf1Kb => &[&rows::ANSWERS_OF_1_KB],
+            Self::AnswersOf64Kb => &[&rows::ANSWERS_OF_64_KB],
+            Self::AnswersOf1Mb => &[&rows::ANSWERS_OF_1_MB],
+            Self::LargestJson => &[&rows::LARGEST_JSON, &rows::LARGEST_JSON_PEAK],
+            Self::Instances => growth::INSTANCES,
+            Self::Million => &[&rows::MILLION_RATE, &rows::RESIDENT_AFTER_MILLION],
+            Self::UnreadNotifications => &[&rows::UNREAD_NOTIFICATIONS_PEAK],
+            Self::UnreadAnswers => &[&rows::UNREAD_ANSWERS_PEAK],
+            Self::UnreadCalls => &[&rows::UNREAD_CALLS_PEAK],
         }
+    }
+
+    /// Whether this can be measured of a contender at all.
+    pub(crate) fn suits(self, role: Role) -> bool {
+        match role {
+            Role::Subject | Role::Peer => true,
+            // It speaks the era of its server and has no process.
+            Role::Direct => !matches!(
+                self,
+                Self::Bridged
+                    | Self::Bombs
+                    | Self::Idle
+                    | Self::Binary
+                    | Self::Instances
+                    | Self::UnreadNotifications
+                    | Self::UnreadAnswers
+                    | Self::UnreadCalls
+            ),
+            // It has neither TLS nor another era nor compression, and it is part of this binary.
+            Role::Minimal => !matches!(self, Self::EncryptedStart | Self::Bridged | Self::Bombs | Self::Binary),
+        }
+    }
+
+    /// How long one run of this may take.
+    pub(crate) fn limit(self, effort: Effort) -> Duration {
+        if self == Self::Million { effort.limit.max(growth::MILLION_LIMIT) } else { effort.limit }
     }
 
     pub(crate) async fn run(self, way: &Way, servers: &Servers, effort: Effort) -> Outcome<Samples> {
@@ -105,11 +171,20 @@ impl Scenario {
             Self::OneAtATime => one_at_a_time(way, near, effort).await,
             Self::Bridged => bridged(way, &servers.modern, effort).await,
             Self::InFlight => {
-                in_flight(way, near, effort, Call::Echo, [&rows::FLIGHT_RATE, &rows::FLIGHT_PROCESSOR]).await
+                let rows = [&rows::FLIGHT_RATE, &rows::FLIGHT_PROCESSOR];
+                in_flight(way, near, effort, Call::Echo, 64, rows).await
             }
             Self::InFlightEvents => {
                 let rows = [&rows::FLIGHT_EVENTS_RATE, &rows::FLIGHT_EVENTS_PROCESSOR];
-                in_flight(way, near, effort, Call::EchoSse, rows).await
+                in_flight(way, near, effort, Call::EchoSse, 64, rows).await
+            }
+            Self::EightInFlight => {
+                let rows = [&rows::FLIGHT_8_RATE, &rows::FLIGHT_8_PROCESSOR];
+                in_flight(way, near, effort, Call::Echo, 8, rows).await
+            }
+            Self::ManyInFlight => {
+                let rows = [&rows::FLIGHT_512_RATE, &rows::FLIGHT_512_PROCESSOR];
+                in_flight(way, near, effort, Call::Echo, 512, rows).await
             }
             Self::FarInFlight => far_in_flight(way, &servers.far, effort).await,
             Self::AllAtOnce => all_at_once(way, near).await,
@@ -131,6 +206,18 @@ impl Scenario {
             Self::Idle => idle(way, near, effort).await,
             Self::AfterManyCalls => after_many_calls(way, near, effort).await,
             Self::Binary => Ok(binary(way)),
+            Self::AnswersOf1Kb => growth::answers(way, near, 1024, 2_000, &rows::ANSWERS_OF_1_KB).await,
+            Self::AnswersOf64Kb => growth::answers(way, near, 64 * 1024, 500, &rows::ANSWERS_OF_64_KB).await,
+            Self::AnswersOf1Mb => growth::answers(way, near, MEGABYTE, 50, &rows::ANSWERS_OF_1_MB).await,
+            Self::LargestJson => {
+                let call = Call::Big { bytes: LARGEST, sse: false };
+                large(way, near, call, LARGEST, [&rows::LARGEST_JSON, &rows::LARGEST_JSON_PEAK]).await
+            }
+            Self::Instances => growth::instances(way, near).await,
+            Self::Million => growth::million(way, near).await,
+            Self::UnreadNotifications => growth::unread_notifications(way, near, effort).await,
+            Self::UnreadAnswers => growth::unread_answers(way, near, effort).await,
+            Self::UnreadCalls => growth::unread_calls(way, &servers.not_reading, effort).await,
         }
     }
 }
@@ -181,6 +268,7 @@ async fn one_at_a_time(way: &Way, server: &RunningServer, effort: Effort) -> Out
     let mut samples = vec![
         (&rows::ECHO_MEDIAN, microseconds(tally.quantile(0.5))),
         (&rows::ECHO_TAIL, microseconds(tally.quantile(0.99))),
+        (&rows::FLIGHT_1_RATE, tally.per_second()),
     ];
     samples.extend(processor_sample(&rows::ECHO_PROCESSOR, before, &session, tally.calls)?);
     session.close().await?;
@@ -189,9 +277,6 @@ async fn one_at_a_time(way: &Way, server: &RunningServer, effort: Effort) -> Out
 
 /// A host that begins with `initialize` at a server that has none.
 async fn bridged(way: &Way, server: &RunningServer, effort: Effort) -> Outcome<Samples> {
-    if let Way::Direct = way {
-        return Ok(Samples::new()); // they cannot talk to each other
-    }
     let mut session = Session::open(way, server, ROOM).await?;
     let load = |calls| Load { call: Call::Echo, calls, in_flight: 1, budget: PATIENCE };
     session.pump(load(200)).await?;
@@ -205,11 +290,12 @@ async fn in_flight(
     server: &RunningServer,
     effort: Effort,
     call: Call,
+    in_flight: u32,
     [rate, processor]: [&'static Row; 2],
 ) -> Outcome<Samples> {
     let mut session = Session::open(way, server, ROOM).await?;
-    let load = |calls| Load { call, calls, in_flight: 64, budget: PATIENCE };
-    session.pump(load(640)).await?;
+    let load = |calls| Load { call, calls, in_flight, budget: PATIENCE };
+    session.pump(load(in_flight * 10)).await?;
     let before = processor_time(&session)?;
     let tally = session.pump(load(effort.calls * 2)).await?;
     let mut samples = vec![(rate, tally.per_second())];
@@ -293,13 +379,20 @@ async fn large(
 /// A server that answers each call with much and never ends an answer.
 async fn bombs(way: &Way, server: &RunningServer) -> Outcome<Samples> {
     const CALLS: u32 = 20;
-    /// Without a change for this long, no more comes.
-    const SETTLED: Duration = Duration::from_secs(2);
     let mut session = Session::open(way, server, ROOM).await?;
     let Some(pid) = session.pid() else {
         return Ok(Samples::new());
     };
     session.start_calls(Call::Bomb, CALLS).await?;
+    let peak = settled_peak(pid).await?;
+    session.close().await?;
+    Ok(vec![(&rows::BOMBS_PEAK, peak)])
+}
+
+/// Waits until the peak of a process's memory grows no longer, and returns it.
+pub(crate) async fn settled_peak(pid: u32) -> Outcome<f64> {
+    /// Without a change for this long, no more comes.
+    const SETTLED: Duration = Duration::from_secs(2);
     let (mut last, mut since) = (0.0, Instant::now());
     while since.elapsed() < SETTLED {
         sleep(Duration::from_millis(100)).await;
@@ -308,8 +401,7 @@ async fn bombs(way: &Way, server: &RunningServer) -> Outcome<Samples> {
             (last, since) = (peak, Instant::now());
         }
     }
-    session.close().await?;
-    Ok(vec![(&rows::BOMBS_PEAK, last)])
+    Ok(last)
 }
 
 async fn idle(way: &Way, server: &RunningServer, effort: Effort) -> Outcome<Samples> {
@@ -333,15 +425,8 @@ async fn idle(way: &Way, server: &RunningServer, effort: Effort) -> Outcome<Samp
 }
 
 async fn after_many_calls(way: &Way, server: &RunningServer, effort: Effort) -> Outcome<Samples> {
-    let mut session = Session::open(way, server, ROOM).await?;
-    let Some(pid) = session.pid() else {
-        return Ok(Samples::new());
-    };
     let load = Load { call: Call::Echo, calls: 10_000, in_flight: 64, budget: effort.limit };
-    session.pump(load).await?;
-    let resident = process::resident(pid)?;
-    session.close().await?;
-    Ok(vec![(&rows::RESIDENT_AFTER, resident)])
+    growth::many(way, server, load, [&rows::MANY_RATE, &rows::RESIDENT_AFTER]).await
 }
 
 /// Only a command of one word is a binary; the others are an interpreter with something to interpret.
@@ -402,6 +487,6 @@ fn microseconds(time: Duration) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "exact far beyond any size that is measured here")]
-fn megabytes(bytes: usize) -> f64 {
+pub(crate) fn megabytes(bytes: usize) -> f64 {
     bytes as f64 / MEGABYTE as f64
 }

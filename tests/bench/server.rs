@@ -6,14 +6,14 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use flate2::{Compression, write::GzEncoder};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_rustls::TlsAcceptor;
 
 use crate::answers::{
@@ -30,6 +30,10 @@ use crate::{Outcome, tls};
 const BACKLOG: u32 = 4096;
 const ROOM: usize = 16 * 1024;
 const BLOCK: usize = 256 * 1024;
+/// Bytes of notifications that are written at once. More are not held, because a client may not read them.
+const BURST_BLOCK: usize = 1024 * 1024;
+/// Bytes from which on a request is large.
+const LARGE_REQUEST: usize = 1024 * 1024;
 
 /// How the server behaves, as told on its command line.
 #[derive(Clone, Default)]
@@ -40,6 +44,8 @@ pub(crate) struct Manner {
     pub(crate) authority_file: Option<PathBuf>,
     /// MCP 2026-07-28 only: `initialize` is refused, and there are no sessions.
     pub(crate) is_modern: bool,
+    /// From the first large request on, bodies of large requests are not read for this long.
+    pub(crate) unread: Duration,
 }
 
 impl Manner {
@@ -54,6 +60,9 @@ impl Manner {
         if self.is_modern {
             arguments.extend(["--era".to_owned(), "modern".to_owned()]);
         }
+        if !self.unread.is_zero() {
+            arguments.extend(["--unread-ms".to_owned(), self.unread.as_millis().to_string()]);
+        }
         arguments
     }
 
@@ -64,6 +73,7 @@ impl Manner {
             match name.as_str() {
                 "--delay-ms" => manner.round_trip = Duration::from_millis(value.parse()?),
                 "--tls" => manner.authority_file = Some(value.into()),
+                "--unread-ms" => manner.unread = Duration::from_millis(value.parse()?),
                 "--era" => manner.is_modern = value == "modern",
                 _ => return Err(format!("`serve` knows no {name}").into()),
             }
@@ -79,6 +89,8 @@ struct Counters {
     deletes: AtomicU32,
     /// Requests up to and including the latest `initialize`.
     requests_until_initialize: AtomicU32,
+    /// When the first large request since the reset came.
+    first_large: Mutex<Option<Instant>>,
 }
 
 impl Counters {
@@ -86,6 +98,13 @@ impl Counters {
         for counter in [&self.connections, &self.requests, &self.deletes, &self.requests_until_initialize] {
             counter.store(0, Relaxed);
         }
+        *self.first_large.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// When bodies of large requests are read, if that is `pause` after the first of them.
+    fn large_read_at(&self, pause: Duration) -> Instant {
+        let mut first = self.first_large.lock().unwrap_or_else(PoisonError::into_inner);
+        *first.get_or_insert_with(Instant::now) + pause
     }
 
     fn as_json(&self) -> String {
@@ -122,7 +141,7 @@ pub(crate) async fn serve(arguments: impl Iterator<Item = String>) -> Outcome<()
                 stream.set_nodelay(true)?;
                 counters.connections.fetch_add(1, Relaxed);
                 let connection =
-                    Connection { is_modern: manner.is_modern, round_trip: manner.round_trip, counters: Arc::clone(&counters) };
+                    Connection { manner: manner.clone(), counters: Arc::clone(&counters) };
                 tokio::spawn(welcome(stream, acceptor.clone(), connection));
             }
             accepted = control.accept() => {
@@ -134,8 +153,8 @@ pub(crate) async fn serve(arguments: impl Iterator<Item = String>) -> Outcome<()
 
 /// A client that goes away, or never finishes its handshake, is nobody's error.
 async fn welcome(stream: TcpStream, acceptor: Option<TlsAcceptor>, connection: Connection) {
-    if !connection.round_trip.is_zero() {
-        sleep(connection.round_trip * 2).await;
+    if !connection.manner.round_trip.is_zero() {
+        sleep(connection.manner.round_trip * 2).await;
     }
     match acceptor {
         None => drop(connection.serve(stream).await),
@@ -180,13 +199,13 @@ struct Request {
 }
 
 struct Connection {
-    is_modern: bool,
-    round_trip: Duration,
+    manner: Manner,
     counters: Arc<Counters>,
 }
 
 impl Connection {
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+        let Manner { is_modern, round_trip, unread, .. } = self.manner;
         let mut wire = Wire::new(stream, ROOM);
         let mut out = Vec::new();
         while let Some(request) = wire
@@ -203,9 +222,12 @@ impl Connection {
             .await?
         {
             let count = self.counters.requests.fetch_add(1, Relaxed) + 1;
+            if !unread.is_zero() && matches!(request.framing, Framing::Length(LARGE_REQUEST..)) {
+                sleep_until(self.counters.large_read_at(unread)).await;
+            }
             let asked = Asked::read(wire.body(request.framing).await?);
-            if !self.round_trip.is_zero() {
-                sleep(self.round_trip).await;
+            if !round_trip.is_zero() {
+                sleep(round_trip).await;
             }
             out.clear();
             match (request.method, asked) {
@@ -215,10 +237,10 @@ impl Connection {
                     write_empty(&mut out, "200 OK");
                 }
                 (Method::Other, _) => write_empty(&mut out, "405 Method Not Allowed"),
-                (Method::Post, Asked::Initialize { id, .. }) if self.is_modern => {
+                (Method::Post, Asked::Initialize { id, .. }) if is_modern => {
                     write_refusal(&mut out, refused_initialize(&id).as_bytes());
                 }
-                (Method::Post, Asked::Discover { id }) if self.is_modern => {
+                (Method::Post, Asked::Discover { id }) if is_modern => {
                     write_json(&mut out, "", discovered(&id).as_bytes());
                 }
                 (Method::Post, Asked::Initialize { id, version }) => {
@@ -226,7 +248,7 @@ impl Connection {
                     let session = format!("Mcp-Session-Id: bench-{count}\r\n");
                     write_json(&mut out, &session, initialize_result(&id, &version).as_bytes());
                 }
-                (Method::Post, _) if !request.in_session && !self.is_modern => write_empty(&mut out, "400 Bad Request"),
+                (Method::Post, _) if !request.in_session && !is_modern => write_empty(&mut out, "400 Bad Request"),
                 (Method::Post, asked) => self.answer(asked, &mut out, &mut wire).await?,
             }
             wire.send(&out).await?;
@@ -267,6 +289,10 @@ impl Connection {
                         message.clear();
                         write_notification(number, &mut message);
                         write_event(out, &message);
+                        if out.len() >= BURST_BLOCK {
+                            wire.send(out).await?;
+                            out.clear();
+                        }
                     }
                     write_event(out, &text_result(&id, "done"));
                     write_events_end(out);

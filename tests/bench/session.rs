@@ -1,5 +1,6 @@
 //! One MCP session, through an adapter or straight over HTTP: opened as a host opens it, loaded, closed.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
@@ -83,6 +84,14 @@ impl Session {
         }
     }
 
+    /// Writes all calls of a load while nothing is read, until `pause` has ended; then reads the answers.
+    pub(crate) async fn pump_after(&mut self, load: Load, pause: impl Future<Output = Outcome<()>>) -> Outcome<Tally> {
+        match self {
+            Self::Direct(_) => Err("only a host can leave its input unread".into()),
+            Self::Host { host, next_id } => pump_after(host, next_id, load, pause).await,
+        }
+    }
+
     /// Writes calls whose answers are not awaited.
     pub(crate) async fn start_calls(&mut self, call: Call, count: u32) -> Outcome<()> {
         for id in 0..count {
@@ -131,6 +140,39 @@ async fn pump(host: &mut Host, next_id: &mut u32, load: Load) -> Outcome<Tally> 
             if ledger.receive(line)? {
                 issue_line(&mut ledger, &mut out);
             }
+        }
+    }
+    *next_id = ledger.next_id();
+    Ok(ledger.close())
+}
+
+/// One call is prepared at a time, because many large ones would fill the memory of this process.
+async fn pump_after(
+    host: &mut Host,
+    next_id: &mut u32,
+    load: Load,
+    pause: impl Future<Output = Outcome<()>>,
+) -> Outcome<Tally> {
+    let mut ledger = Ledger::new(load, *next_id);
+    let mut out = Outbox::default();
+    ledger.start();
+    let mut pause = pin!(pause);
+    loop {
+        if out.bytes.is_empty() {
+            issue_line(&mut ledger, &mut out);
+        }
+        tokio::select! {
+            ended = &mut pause => break ended?,
+            written = host.write(&mut out), if !out.bytes.is_empty() => written?,
+        }
+    }
+    while !ledger.is_settled() {
+        if out.bytes.is_empty() {
+            issue_line(&mut ledger, &mut out);
+        }
+        host.turn(&mut out).await?;
+        while let Some(line) = host.take_line() {
+            ledger.receive(line)?;
         }
     }
     *next_id = ledger.next_id();
