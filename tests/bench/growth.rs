@@ -99,9 +99,9 @@ pub(crate) async fn million(way: &Way, server: &RunningServer) -> Outcome<Sample
     many(way, server, load, [&rows::MILLION_RATE, &rows::RESIDENT_AFTER_MILLION]).await
 }
 
-/// 150 MB of notifications on one stream, while the host reads nothing.
+/// 25 MB of notifications on one stream, while the host reads nothing.
 pub(crate) async fn unread_notifications(way: &Way, server: &RunningServer, effort: Effort) -> Outcome<Samples> {
-    const NOTIFICATIONS: u32 = 1_000_000;
+    const NOTIFICATIONS: u32 = 200_000;
     let call = Call::Burst { notifications: NOTIFICATIONS };
     let load = Load { call, calls: 1, in_flight: 1, budget: effort.limit };
     let mut session = Session::open(way, server, ROOM).await?;
