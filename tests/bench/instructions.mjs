@@ -45,14 +45,15 @@ async function startServer() {
     if (id === undefined) return response.writeHead(202).end();
     const result =
       method === "initialize"
-        ? { protocolVersion: params.protocolVersion, capabilities: { tools: {} }, serverInfo: { name: "counted", version: "1" } }
+        ? { protocolVersion: params.protocolVersion, capabilities: { tools: {} }, serverInfo: { name: "server", version: "1" } }
         : { content: [{ type: "text", text: params.arguments.text }] };
     const body = JSON.stringify({ jsonrpc: "2.0", id, result });
     if (params.name === "event") {
       response.writeHead(200, { "content-type": "text/event-stream" }).end(`event: message\ndata: ${body}\n\n`);
     } else {
       const session = method === "initialize" ? { "mcp-session-id": "counted" } : {};
-      response.writeHead(200, { "content-type": "application/json", "content-length": body.length, ...session }).end(body);
+      const fields = { "content-type": "application/json", "content-length": body.length, ...session };
+      response.writeHead(200, fields).end(body);
     }
   });
   // Under valgrind a connection may be idle for longer than the default.
@@ -153,7 +154,8 @@ function compare(counts, figures) {
     const figure = figures.get(name);
     const change = count / figure - 1;
     const seen = `${name}: ${count.toLocaleString("en")} instructions`;
-    const percent = `${Math.abs(100 * change).toFixed(1)} % ${change < 0 ? "fewer" : "more"} than the ${figure?.toLocaleString("en")} of instructions.txt`;
+    const share = `${Math.abs(100 * change).toFixed(1)} % ${change < 0 ? "fewer" : "more"}`;
+    const percent = `${share} than the ${figure?.toLocaleString("en")} of instructions.txt`;
     if (figure === undefined) console.log(`FAIL ${seen}, and no figure in instructions.txt`);
     else if (change > MARGIN) console.log(`FAIL ${seen}, ${percent}; if that is intended: ${command}`);
     else if (change < -MARGIN) console.log(`ok ${seen}, ${percent}; commit the lower figure: ${command}`);
@@ -163,7 +165,8 @@ function compare(counts, figures) {
   return isWithin;
 }
 
-const [binary = path.join(here, "../../target/release/mcp-remote")] = process.argv.slice(2).filter((word) => word !== "--write");
+const words = process.argv.slice(2).filter((word) => word !== "--write");
+const [binary = path.join(here, "../../target/release/mcp-remote")] = words;
 installValgrind();
 const server = await startServer();
 const counts = await countAll(binary, `http://127.0.0.1:${server.address().port}/mcp`);
