@@ -7,7 +7,7 @@
 // figures. valgrind counts; where it is missing it is installed from the distribution's packages.
 //
 // A count hardly depends on what else the machine does, as a time would. Eleven runs on two cores and on one,
-// beside two builds, were within 0.6 % of each other, and with 64 calls in flight within 2.6 %, because there
+// beside two builds, were within 1.1 % of each other, and with 64 calls in flight within 2.6 %, because there
 // the count depends on how many answers arrive at once. The C library copies with other instructions on
 // other processors, which changes a call by up to 9 %, so it is told to use those that all processors have.
 // MARGIN is several times as wide as the rest, because versions of the C library and of valgrind differ too.
