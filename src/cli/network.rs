@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::{ClientCertificate, Network, ProxyChoice, values::limit},
-    network::proxy::default_port,
+    network::{certificate, proxy::default_port},
     secret::Secret,
 };
 
@@ -62,8 +62,7 @@ pub(super) fn network(
 
 fn certificates(flag: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Mistake> {
     let text = read(flag, path)?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    match certificates {
+    match certificate::in_pem(&text) {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         Ok(_) => Err(format!("{} ({flag}) has no certificate in PEM form", path.display()).into()),
         Err(_) => Err(format!("{} ({flag}) has a damaged certificate", path.display()).into()),

@@ -6,8 +6,13 @@
 
 use std::net::Ipv4Addr;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
-use rustls::pki_types::{CertificateDer, UnixTime};
+use memchr::memmem;
+use rustls::pki_types::{
+    CertificateDer, UnixTime,
+    pem::{self, PemObject as _},
+};
 use x509_parser::{
     certificate::X509Certificate,
     extensions::GeneralName,
@@ -80,6 +85,43 @@ impl CertificateInfo {
     }
 }
 
+/// Returns the certificates of a file in PEM form (RFC 7468), in their order.
+///
+/// # Errors
+/// The first thing that is damaged, of whatever kind.
+pub(crate) fn in_pem(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
+    match plain_certificates(text) {
+        Some(certificates) => Ok(certificates),
+        None => CertificateDer::pem_slice_iter(text).collect(),
+    }
+}
+
+/// The same in a tenth of the time for a file without anything unusual, because operating systems have 150 certificates in
+/// one file, and reading that is the longest part of a start.
+fn plain_certificates(text: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    const BEGIN: &[u8] = b"-----BEGIN ";
+    const LABEL: &[u8] = b"CERTIFICATE-----";
+    const END: &[u8] = b"-----END CERTIFICATE-----";
+    let begins_line = |at: usize| at.checked_sub(1).is_none_or(|before| text[before] == b'\n');
+    let (begin, end) = (memmem::Finder::new(BEGIN), memmem::Finder::new(END));
+    let (mut certificates, mut base64, mut from) = (Vec::new(), Vec::new(), 0);
+    while let Some(at) = begin.find(&text[from..]) {
+        let at = from + at;
+        let body = at + BEGIN.len() + LABEL.len();
+        let behind = body + end.find(text.get(body..)?)?;
+        if !begins_line(at) || !begins_line(behind) || text[at + BEGIN.len()..body] != *LABEL {
+            return None;
+        }
+        base64.clear();
+        for line in text[body..behind].split(|byte| *byte == b'\n') {
+            base64.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
+        }
+        certificates.push(STANDARD.decode(&base64).ok()?.into());
+        from = behind + END.len();
+    }
+    Some(certificates)
+}
+
 /// Whether a certificate's dates include now (RFC 5280 §4.1.2.5).
 pub(crate) fn is_in_force(certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return false };
@@ -109,4 +151,47 @@ fn address(bytes: &[u8]) -> Option<String> {
     let four = <[u8; 4]>::try_from(bytes).map(|bytes| Ipv4Addr::from(bytes).to_string());
     let sixteen = || <[u8; 16]>::try_from(bytes).map(|bytes| std::net::Ipv6Addr::from(bytes).to_string());
     four.or_else(|_| sixteen()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A section with this label, of these bytes.
+    fn section(label: &str, bytes: &[u8], newline: &str) -> String {
+        let base64 = STANDARD.encode(bytes);
+        let lines: Vec<&str> = base64.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        [&format!("-----BEGIN {label}-----"), &*lines.join(newline), &format!("-----END {label}-----"), ""]
+            .join(newline)
+    }
+
+    #[test]
+    fn pem_is_read_as_by_its_library() {
+        let [one, other] = [&[1; 1000][..], &[2; 999]].map(|bytes| section("CERTIFICATE", bytes, "\n"));
+        let windows = section("CERTIFICATE", &[3; 998], "\r\n");
+        let key = section("PRIVATE KEY", &[4; 100], "\n");
+        let texts = [
+            String::new(),
+            "only words\n".to_owned(),
+            one.clone(),
+            format!("# A root\n{one}\n# Another\n{other}{windows}# The end"),
+            format!("{windows}{key}{one}"),
+            format!("{one}{}", section("UNKNOWN", b"a", "\n")),
+            format!("a word before {one}"),
+            one.replace("\n-----END", "-----END"),
+            one.replace("-----END CERTIFICATE", "-----END RSA PRIVATE KEY"),
+            one.replace("AQ", "A Q"),
+            one.replace("AQ", "A-"),
+            one.replace("=", ""),
+            one.trim_end().to_owned(),
+            one[..200].to_owned(),
+            format!("{one}-----BEGIN CERTIFICATE-----"),
+        ];
+        for text in &texts {
+            let expected: Option<Vec<_>> =
+                CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().ok();
+            assert_eq!(in_pem(text.as_bytes()).ok(), expected, "{text}");
+        }
+        assert!([0, 1, 2, 3, 12].iter().all(|text| plain_certificates(texts[*text].as_bytes()).is_some()));
+    }
 }

@@ -3,7 +3,9 @@
 //! # Invariants
 //!
 //! - No root is loaded before a TLS connection is wanted, or certain to be.
-//! - Only the platform's verifier, or the user who named a certificate, makes a certificate trusted.
+//! - Only the platform's roots, or the user who named a certificate, make a certificate trusted.
+//! - Only the platform's verifier refuses a certificate: some of its roots are enough to trust, all of them are needed to
+//!   refuse.
 
 use std::{
     collections::VecDeque,
@@ -11,8 +13,9 @@ use std::{
 };
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
     client::{
+        WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
@@ -44,19 +47,19 @@ pub(super) struct Tls {
 impl Tls {
     /// Reads no file. Roots are loaded with the first TLS connection, or on a thread of its own if `server` makes that
     /// connection certain.
-    pub(super) fn new(server: &ServerUrl, network: &Network) -> anyhow::Result<Self> {
+    pub(super) fn new(server: &ServerUrl, network: &Arc<Network>) -> anyhow::Result<Self> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let roots = Arc::new(Roots {
-            extra: network.roots.clone(),
-            hidden_roots: network.hidden_roots,
+            network: network.clone(),
             provider: provider.clone(),
+            bundle: OnceLock::new(),
             verifier: OnceLock::new(),
             refused: Mutex::default(),
         });
         if server.url().scheme() == "https" {
             // Loading them takes milliseconds, which the connection needs anyway.
             let early = roots.clone();
-            _ = std::thread::Builder::new().name("roots".into()).spawn(move || _ = early.verifier());
+            _ = std::thread::Builder::new().name("roots".into()).spawn(move || early.load());
         }
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -84,9 +87,11 @@ impl Tls {
 /// The platform's certificate verifier, made when the first certificate comes.
 #[derive(Debug)]
 struct Roots {
-    extra: Vec<CertificateDer<'static>>,
-    hidden_roots: bool,
+    network: Arc<Network>,
     provider: Arc<CryptoProvider>,
+    /// The user's roots and those of the platform's one file. Folders of roots have a file for each, and mostly the same
+    /// ones: they are read only if these here do not suffice.
+    bundle: OnceLock<Option<Arc<WebPkiServerVerifier>>>,
     verifier: OnceLock<Result<Verifier, rustls::Error>>,
     /// The latest certificate refused for each name, because the handshake's error does not carry it.
     refused: Mutex<VecDeque<(ServerName<'static>, CertificateDer<'static>)>>,
@@ -103,10 +108,30 @@ impl Roots {
         refused.push_back((name, certificate.clone().into_owned()));
     }
 
+    /// Loads what the first certificate needs.
+    fn load(&self) {
+        if self.bundle().is_none() {
+            _ = self.verifier();
+        }
+    }
+
+    fn bundle(&self) -> Option<&WebPkiServerVerifier> {
+        self.bundle
+            .get_or_init(|| {
+                let mut roots = RootCertStore::empty();
+                roots.add_parsable_certificates(bundle()?);
+                for extra in &self.network.roots {
+                    roots.add(extra.clone()).ok()?; // the platform's verifier says what is wrong with it
+                }
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone()).build().ok()
+            })
+            .as_deref()
+    }
+
     fn verifier(&self) -> Result<&Verifier, rustls::Error> {
         let made = self.verifier.get_or_init(|| {
-            let mut extra = self.extra.clone();
-            if self.hidden_roots {
+            let mut extra = self.network.roots.clone();
+            if self.network.hidden_roots {
                 extra.extend(system_folders());
             }
             Verifier::new_with_extra_roots(extra, self.provider.clone()).map_err(|error| match error {
@@ -117,6 +142,23 @@ impl Roots {
         });
         made.as_ref().map_err(Clone::clone)
     }
+}
+
+/// Returns the roots of the platform's one file, if the platform has such a file and nothing in it is damaged.
+#[cfg(all(unix, not(target_vendor = "apple"), not(target_os = "android")))]
+fn bundle() -> Option<Vec<CertificateDer<'static>>> {
+    // As rustls-native-certs looks for it.
+    let file = match (std::env::var_os("SSL_CERT_FILE"), std::env::var_os("SSL_CERT_DIR")) {
+        (Some(file), _) => file.into(),
+        (None, Some(folders)) if !folders.is_empty() => return None, // only what is in there is meant
+        _ => openssl_probe::probe().cert_file?,
+    };
+    certificate::in_pem(&std::fs::read(file).ok()?).ok()
+}
+
+#[cfg(not(all(unix, not(target_vendor = "apple"), not(target_os = "android"))))]
+fn bundle() -> Option<Vec<CertificateDer<'static>>> {
+    None
 }
 
 /// The roots of the operating system's folders, which the platform verifier leaves out when
@@ -142,11 +184,18 @@ impl ServerCertVerifier for Roots {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        if let Some(bundle) = self.bundle()
+            && let Ok(verified) = bundle.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        {
+            return Ok(verified);
+        }
         let verified = self.verifier()?.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         let verified = match verified {
             // The user has named this certificate. webpki refuses an authority's certificate as a server's, and
             // `openssl req -x509` makes such certificates; OpenSSL takes them.
-            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_))) if self.extra.contains(end_entity) => {
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
+                if self.network.roots.contains(end_entity) =>
+            {
                 let named = ParsedCertificate::try_from(end_entity)
                     .and_then(|certificate| verify_server_name(&certificate, server_name));
                 match named {
@@ -169,7 +218,10 @@ impl ServerCertVerifier for Roots {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier()?.verify_tls12_signature(message, cert, dss)
+        match self.bundle() {
+            Some(bundle) => bundle.verify_tls12_signature(message, cert, dss),
+            None => self.verifier()?.verify_tls12_signature(message, cert, dss),
+        }
     }
 
     fn verify_tls13_signature(
@@ -178,7 +230,10 @@ impl ServerCertVerifier for Roots {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier()?.verify_tls13_signature(message, cert, dss)
+        match self.bundle() {
+            Some(bundle) => bundle.verify_tls13_signature(message, cert, dss),
+            None => self.verifier()?.verify_tls13_signature(message, cert, dss),
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
