@@ -13,17 +13,14 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
-    },
+    sync::{Arc, Mutex, mpsc::sync_channel},
     time::{Duration, Instant},
 };
 
 use log::{Level, LevelFilter, Metadata, Record};
 
 use crate::{
-    sync::LockExt,
+    sync::{LockExt, Worker},
     text::{self, is_obeyed},
 };
 
@@ -64,14 +61,8 @@ pub(crate) enum LogMode {
 /// The open log; finish it before the program ends.
 #[derive(Debug)]
 pub(crate) struct Log {
-    writer: Option<(SyncSender<LogEntry>, Receiver<()>)>,
+    writer: Option<Queue>,
     alike: Arc<Alike>,
-}
-
-#[derive(Debug)]
-enum LogEntry {
-    Line(Vec<u8>),
-    End,
 }
 
 /// Opens the log. `file` is where `--debug` also writes.
@@ -80,15 +71,9 @@ pub(crate) fn start(mode: LogMode, file: PathBuf, filters: Option<&str>) -> Log 
     if matches!(mode, LogMode::Silent | LogMode::Steps) {
         return Log::none();
     }
-    let (sender, entries) = sync_channel(QUEUE);
-    let file = (mode == LogMode::Debug).then_some(file);
-    let (ended, end) = sync_channel(0);
-    let work = move || {
-        write(&entries, file.as_deref());
-        drop(ended);
-    };
-    if std::thread::Builder::new().name("log".into()).spawn(work).is_err() {
-        return Log::none();
+    let queue = Queue { worker: Worker::new("log", QUEUE), file: Arc::default() };
+    if mode == LogMode::Debug {
+        queue.open_file(file);
     }
     let own = match mode {
         LogMode::Debug => LevelFilter::Debug,
@@ -132,11 +117,11 @@ pub(crate) fn start(mode: LogMode, file: PathBuf, filters: Option<&str>) -> Log 
             writeln!(line, "[{pid}] {note}{words}{omitted}")
         }
     });
-    builder.target(env_logger::Target::Pipe(Box::new(Queue(sender.clone()))));
+    builder.target(env_logger::Target::Pipe(Box::new(queue.clone())));
     if builder.try_init().is_err() {
         return Log::none(); // a program that uses the library logs already
     }
-    Log { writer: Some((sender, end)), alike }
+    Log { writer: Some(queue), alike }
 }
 
 /// Returns the text of a line. Whatever a server may have put into it, it moves no cursor and sets no title.
@@ -152,12 +137,15 @@ impl Log {
 
     /// Writes how many lines were omitted, and what is waiting, if stderr is read.
     pub(crate) fn finish(self) {
-        let Some((sender, end)) = self.writer else { return };
+        let Some(mut queue) = self.writer else { return };
         for (count, first) in self.alike.omitted() {
             let line = format!("[{}] {count} similar lines omitted: {first}\n", std::process::id());
-            _ = sender.try_send(LogEntry::Line(line.into_bytes()));
+            _ = queue.write(line.as_bytes());
         }
-        _ = sender.try_send(LogEntry::End);
+        // This end stays open: if the queue is full, its lines have that time.
+        let (ended, end) = sync_channel(1);
+        let done = ended.clone();
+        _ = queue.worker.run(move || _ = done.send(()));
         _ = end.recv_timeout(LAST_LINES);
     }
 }
@@ -218,14 +206,37 @@ impl Alike {
     }
 }
 
-struct Queue(SyncSender<LogEntry>);
+/// Lines on their way to stderr and the debug file.
+#[derive(Clone, Debug)]
+struct Queue {
+    worker: Worker,
+    file: Arc<Mutex<Option<(File, PathBuf)>>>,
+}
+
+impl Queue {
+    /// Opens the debug file before the first line is written.
+    fn open_file(&self, path: PathBuf) {
+        let file = self.file.clone();
+        _ = self.worker.run(move || match open(&path) {
+            Ok(open) => *file.guard() = Some((open, path)),
+            Err(error) => {
+                _ = writeln!(
+                    io::stderr(),
+                    "[{}] warning: cannot write the debug log to {}: {}",
+                    std::process::id(),
+                    path.display(),
+                    text::chain(&error)
+                );
+            }
+        });
+    }
+}
 
 impl Write for Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match self.0.try_send(LogEntry::Line(line.to_vec())) {
-            Ok(()) | Err(TrySendError::Full(_)) => Ok(line.len()),
-            Err(TrySendError::Disconnected(_)) => Err(io::ErrorKind::BrokenPipe.into()),
-        }
+        let (file, text) = (self.file.clone(), line.to_vec());
+        _ = self.worker.run(move || write(&mut file.guard(), &text));
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -233,27 +244,12 @@ impl Write for Queue {
     }
 }
 
-fn write(entries: &Receiver<LogEntry>, path: Option<&Path>) {
-    let mut file = path.and_then(|path| match open(path) {
-        Ok(file) => Some(file),
-        Err(error) => {
-            _ = writeln!(
-                io::stderr(),
-                "[{}] warning: cannot write the debug log to {}: {}",
-                std::process::id(),
-                path.display(),
-                text::chain(&error)
-            );
-            None
-        }
-    });
-    while let Ok(LogEntry::Line(line)) = entries.recv() {
-        _ = io::stderr().write_all(&line);
-        if let (Some(open), Some(path)) = (&mut file, path) {
-            _ = open.write_all(&line);
-            if open.metadata().is_ok_and(|file| file.len() > LARGEST_FILE) {
-                file = rotate(path).ok();
-            }
+fn write(file: &mut Option<(File, PathBuf)>, line: &[u8]) {
+    _ = io::stderr().write_all(line);
+    if let Some((open, path)) = file {
+        _ = open.write_all(line);
+        if open.metadata().is_ok_and(|file| file.len() > LARGEST_FILE) {
+            *file = rotate(path).ok().map(|open| (open, std::mem::take(path)));
         }
     }
 }

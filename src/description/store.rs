@@ -6,8 +6,7 @@
 //! - No message waits for a write, nor for a read longer than [`PATIENCE`].
 
 use std::{
-    sync::{Arc, mpsc},
-    thread,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -22,6 +21,7 @@ use crate::{
     config::Config,
     known_hosts::{HostLimits, HostName, limits},
     store::{self, Store, within},
+    sync::Worker,
 };
 
 const FILE: &str = "description.json";
@@ -49,8 +49,8 @@ pub(crate) type AccountNow = Arc<dyn Fn() -> Account + Send + Sync>;
 /// The description of one server, for one credential.
 pub(crate) struct DescriptionStore {
     shared: Arc<Shared>,
-    /// The thread that writes, from the first thing to write on.
-    writer: Option<(mpsc::Sender<Learned>, oneshot::Receiver<()>)>,
+    /// What writes, from the first thing to write on.
+    writer: Option<Worker>,
     /// The disk has not answered in time.
     is_slow: bool,
 }
@@ -116,23 +116,15 @@ impl Descriptions for DescriptionStore {
         if learned.len() > MOST {
             return debug!("not storing the server description: it is longer than {MOST} bytes");
         }
-        let (sender, _) = self.writer.get_or_insert_with(|| {
-            let (sender, received) = mpsc::channel::<Learned>();
-            let (done, written) = oneshot::channel();
-            let shared = self.shared.clone();
-            _ = thread::Builder::new().name("description".into()).spawn(move || {
-                for learned in received {
-                    shared.learn(&learned);
-                }
-                _ = done.send(());
-            });
-            (sender, written)
-        });
-        _ = sender.send(learned);
+        let shared = self.shared.clone();
+        let writer = self.writer.get_or_insert_with(|| Worker::new("description", usize::MAX));
+        _ = writer.run(move || shared.learn(&learned));
     }
 
     fn end(&mut self) -> Option<oneshot::Receiver<()>> {
-        self.writer.take().map(|(_, written)| written)
+        let (done, written) = oneshot::channel();
+        _ = self.writer.take()?.run(move || _ = done.send(()));
+        Some(written)
     }
 }
 
