@@ -327,7 +327,7 @@ pub(super) fn names_sign_in(arg: &clap::Arg) -> bool {
     NAMING.contains(&arg.get_id().as_str())
 }
 
-fn port(text: &str) -> Result<u16, String> {
+pub(super) fn port(text: &str) -> Result<u16, String> {
     text.parse().ok().filter(|port| *port != 0).ok_or_else(|| "not a valid port (1 to 65535)".to_owned())
 }
 

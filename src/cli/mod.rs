@@ -44,6 +44,7 @@ mod mistakes;
 #[cfg(test)]
 mod mistyped;
 mod network;
+mod plain;
 mod screens;
 mod settings;
 mod suggestions;
@@ -568,6 +569,11 @@ fn read(
     let arguments = named.as_deref().unwrap_or(arguments);
     if let Some(mistake) = no_command(verb, arguments).filter(|_| verb.takes_url()) {
         return Err(mistake);
+    }
+    if verb == Verb::Forward
+        && let Some(args) = plain::args(arguments)
+    {
+        return Ok(Command::Forward(Box::new(config(&args, environment)?)));
     }
     let found = |error: clap::Error| {
         let special = actions::mistake(verb, arguments, &error).or_else(|| manual::unknown(&error));
