@@ -31,6 +31,9 @@ const SHARE_FOR_SILENT_END: u32 = 4;
 const KNOWN_TO_WAIT: Duration = Duration::from_secs(10);
 /// No host gives up sooner; from then on it matters what this host was seen to do.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
+/// When the limits of this host are read, which takes a thread and a file: most servers answer sooner, and no limit is as
+/// short.
+const LIMITS_NEEDED: Duration = Duration::from_millis(100);
 /// How much of the time that a host was seen to wait is used the next time.
 const SHARE_OF_LIMIT: f32 = 0.8;
 /// The most that a `tools/list` is held that is waiting for authorization at the server: it gives up after 45 s,
@@ -106,7 +109,7 @@ impl Holding {
         let now = cx.now();
         let since = since.unwrap_or(now);
         let left = |time: Duration| (since + time).saturating_sub(now);
-        for time in [FIRST_LOOK, hold.initialize, hold.slow].into_iter().filter(|time| !time.is_zero()) {
+        for time in [LIMITS_NEEDED, FIRST_LOOK, hold.initialize, hold.slow].into_iter().filter(|time| !time.is_zero()) {
             cx.remind(left(time), Reminder::Hold);
         }
         if start == Start::Hold {
@@ -165,6 +168,13 @@ impl Holding {
     pub(super) fn note_that_host_has_answer(&mut self, cx: &mut Context) {
         if let Note::Kept = std::mem::replace(&mut self.note, Note::Absent) {
             cx.descriptions.save(Learned::HostHasAnswer { host: self.host.clone() });
+        }
+    }
+
+    /// Shortens the hold to what this host was seen to wait, as soon as a server is not one of the fast ones.
+    pub(super) fn apply_limits_in_time(&mut self, cx: &mut Context) {
+        if cx.now().saturating_sub(self.since) >= LIMITS_NEEDED {
+            self.apply_limits(cx);
         }
     }
 

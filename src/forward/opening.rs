@@ -113,7 +113,7 @@ impl Opening {
             hold.extend_for_open_tab(cx);
         }
         if !has_reason && hold.time(cx) != Time::InAnyCase {
-            hold.apply_limits(cx);
+            hold.apply_limits_in_time(cx);
             return Link::Opening(self).into();
         }
         let known = cx.known_server();
