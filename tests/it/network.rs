@@ -353,6 +353,23 @@ async fn private_authority_works_by_flag_and_variables() {
     works(&tls.url(), &[], &[("NODE_EXTRA_CA_CERTS", ca), ("SSL_CERT_FILE", "/no/such/file")]).await;
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn authority_in_folder_works_beside_file_of_others() {
+    let server = Server::with(ordinary).await;
+    let (authority, other) = (Authority::new("private"), Authority::new("other"));
+    let tls = Tls::before(&server, authority.server(None)).await;
+    let (ca, other) = (authority.ca(), other.ca());
+    let folder = authority.folder.path().to_str().unwrap();
+    works(&tls.url(), &[], &[("SSL_CERT_DIR", folder)]).await;
+    works(&tls.url(), &[], &[("SSL_CERT_DIR", folder), ("SSL_CERT_FILE", &other)]).await;
+    // A file that is damaged at its end has all that is whole in it.
+    let damaged = authority.path("damaged");
+    let text = std::fs::read_to_string(ca).unwrap() + "-----BEGIN CERTIFICATE-----\nAAAA\n";
+    std::fs::write(&damaged, text).unwrap();
+    works(&tls.url(), &[], &[("SSL_CERT_FILE", &damaged)]).await;
+}
+
 #[tokio::test]
 #[cfg_attr(windows, ignore = "a private authority on Windows has not been seen to work: wine cannot show it")]
 async fn other_authority_leaves_certificate_untrusted() {
