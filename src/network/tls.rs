@@ -63,7 +63,7 @@ impl Tls {
         }
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .dangerous() // the name of rustls' door for a verifier of one's own; ours only delays the platform's
+            .dangerous() // the name of rustls' door for a verifier of one's own; ours trusts what the platform's trusts
             .with_custom_certificate_verifier(roots.clone());
         let mut config = match &network.identity {
             None => builder.with_no_client_auth(),
