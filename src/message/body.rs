@@ -5,7 +5,7 @@
 //! - A large answer is not joined.
 //! - A small piece does not keep a whole chunk alive.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use bytes::{Bytes, BytesMut};
 
@@ -85,6 +85,14 @@ impl Body {
             at += piece.len();
         }
         copied.freeze()
+    }
+
+    /// Some of the bytes, copied only where they are not in one piece.
+    pub(super) fn view(&self, span: Range<usize>) -> Cow<'_, [u8]> {
+        match self {
+            Self::One(piece) => Cow::Borrowed(&piece[span]),
+            Self::Many(_) => Cow::Owned(self.copy(span).into()),
+        }
     }
 
     /// Those at the end go, those between tokens become spaces; the scanner has made sure that

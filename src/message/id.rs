@@ -4,19 +4,17 @@
 //!
 //! - An ID is not turned into a number or a text of this program: the host gets back what it wrote.
 
-use std::fmt;
-
-use bytes::Bytes;
+use std::{fmt, sync::Arc};
 
 /// A request id: its JSON text, of whatever kind, as the sender wrote it.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Id(pub(super) Bytes);
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id(Arc<str>);
 
 impl Id {
     /// An id of our own making: a JSON string of these characters, which need no escape.
     #[must_use]
     pub fn own(text: &str) -> Self {
-        Self(Bytes::from(format!("\"{text}\"")))
+        Self(format!("\"{text}\"").into())
     }
 
     /// An id for a request of this program: no peer has it, because it holds random bits.
@@ -27,19 +25,19 @@ impl Id {
     /// An id from its JSON text.
     #[must_use]
     pub fn from_json(raw: &[u8]) -> Self {
-        Self(Bytes::copy_from_slice(raw))
+        Self(std::str::from_utf8(raw).unwrap_or("null").into()) // the scanner has checked it
     }
 
     /// The JSON text.
     #[must_use]
     pub fn as_json(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or("null") // the scanner has checked it
+        &self.0
     }
 
     /// Whether this is the JSON `null`, which answers nobody in particular.
     #[must_use]
     pub fn is_null(&self) -> bool {
-        &self.0[..] == b"null"
+        &*self.0 == "null"
     }
 
     /// Whether both texts stand for one value: `1.0` and `1`, `"a"` and `"\u0061"`. A server may

@@ -178,17 +178,17 @@ impl Message {
     #[must_use]
     pub fn with_id(&self, id: &Id) -> Self {
         let text = self.body.to_bytes();
-        let mut spliced = BytesMut::with_capacity(text.len() + id.0.len() + 6);
+        let mut spliced = BytesMut::with_capacity(text.len() + id.as_json().len() + 6);
         spliced.extend_from_slice(&text[..self.id_at.start]);
         let id_at = if self.id_at.is_empty() {
             spliced.extend_from_slice(b"\"id\":");
             let start = spliced.len();
-            spliced.extend_from_slice(&id.0);
+            spliced.extend_from_slice(id.as_json().as_bytes());
             let end = spliced.len();
             spliced.extend_from_slice(b",");
             start..end
         } else {
-            spliced.extend_from_slice(&id.0);
+            spliced.extend_from_slice(id.as_json().as_bytes());
             self.id_at.start..spliced.len()
         };
         spliced.extend_from_slice(&text[self.id_at.end..]);
@@ -295,9 +295,9 @@ impl Assembly {
 
 impl Envelope {
     fn shape(&self, body: &Body, strictness: Strictness) -> Result<Shape, Option<Id>> {
-        let id = || self.id.clone().map(|span| Id(body.copy(span)));
+        let id = || self.id.clone().map(|span| Id::from_json(&body.view(span)));
         let text = |span: &Option<Range<usize>>| {
-            let raw = body.copy(span.clone()?);
+            let raw = body.view(span.clone()?);
             match raw.as_ref() {
                 [b'"', plain @ .., b'"'] if !plain.contains(&b'\\') => {
                     std::str::from_utf8(plain).ok().map(Box::<str>::from)
@@ -313,7 +313,12 @@ impl Envelope {
         if !self.object {
             return Err(None);
         }
-        if matches!(strictness, Strictness::Host) && text(&self.jsonrpc).as_deref() != Some("2.0") {
+        let is_2_0 = || {
+            let version = self.jsonrpc.clone().map(|span| body.view(span));
+            // Escapes may spell it, too.
+            version.as_deref() == Some(br#""2.0""#) || text(&self.jsonrpc).as_deref() == Some("2.0")
+        };
+        if matches!(strictness, Strictness::Host) && !is_2_0() {
             return Err(id());
         }
         match (&self.method, &self.outcome) {

@@ -36,6 +36,18 @@ enum Member {
     Outcome,
 }
 
+impl Member {
+    fn of(name: &[u8]) -> Option<Self> {
+        match name {
+            b"jsonrpc" => Some(Self::Jsonrpc),
+            b"id" => Some(Self::Id),
+            b"method" => Some(Self::Method),
+            b"result" | b"error" => Some(Self::Outcome),
+            _ => None,
+        }
+    }
+}
+
 /// Longest text of a key of interest: `jsonrpc`, each character as a `\uXXXX` escape.
 const LONGEST_KEY: usize = 6 * "jsonrpc".len();
 
@@ -54,10 +66,10 @@ pub(super) struct Scanner {
     /// The text is an array: the messages are its elements.
     pub(super) array: bool,
     pub(super) found: Vec<Envelope>,
-    /// Text of the key being read, if it may be one of interest.
+    /// Text of the key being read, if it may be one of interest and is not all in one piece.
     key: [u8; LONGEST_KEY],
     key_length: usize,
-    reading_key: bool,
+    reading: Reading,
     member: Option<Member>,
     value_start: usize,
 }
@@ -73,7 +85,7 @@ impl Default for Scanner {
             found: Vec::new(),
             key: [0; LONGEST_KEY],
             key_length: 0,
-            reading_key: false,
+            reading: Reading::Value,
             member: None,
             value_start: 0,
         }
@@ -95,10 +107,38 @@ enum ScannerState {
     CommaOrEnd,
     StringState(StringState),
     Number(Number),
-    /// Inside `true`, `false` or `null`: what must still come.
-    Literal(&'static [u8]),
+    /// Inside a literal name: which one, and how many of its bytes have come.
+    Literal(Literal, u8),
     /// After the outermost value: white space only.
     End,
+}
+
+/// What a string is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Value,
+    /// A key of the envelope, which is kept.
+    Member,
+    /// A key that lies deeper.
+    OtherKey,
+}
+
+/// The literal names of JSON (RFC 8259 §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Literal {
+    True,
+    False,
+    Null,
+}
+
+impl Literal {
+    const fn text(self) -> &'static [u8] {
+        match self {
+            Self::True => b"true",
+            Self::False => b"false",
+            Self::Null => b"null",
+        }
+    }
 }
 
 /// Inside a string.
@@ -126,19 +166,23 @@ enum Number {
 
 impl Scanner {
     pub(super) fn feed(&mut self, piece: &[u8]) -> Result<(), Malformed> {
+        // Kept at hand: nothing here looks at the field.
+        let mut state = self.state;
         let mut i = 0;
         while let Some(&byte) = piece.get(i) {
             let at = self.before + i;
-            let unexpected = Malformed::NotJson { at };
-            match self.state {
+            i += 1;
+            match state {
                 ScannerState::StringState(StringState::Plain) => {
+                    i -= 1;
                     let plain = plain_prefix(&piece[i..]);
-                    if plain > 0 {
-                        self.keep_key(&piece[i..i + plain]);
-                        i += plain;
-                        continue;
-                    }
-                    self.state = match byte {
+                    self.keep_key(&piece[i..i + plain]);
+                    i += plain;
+                    // Nearly always the end of the string, which is not worth another turn.
+                    let Some(&byte) = piece.get(i) else { break };
+                    let at = self.before + i;
+                    i += 1;
+                    state = match byte {
                         b'"' => self.text_end(at + 1),
                         b'\\' => ScannerState::StringState(StringState::Escape),
                         0xc2..=0xdf => ScannerState::StringState(StringState::Utf8(1, 0x80, 0xbf)),
@@ -148,15 +192,38 @@ impl Scanner {
                         0xf0 => ScannerState::StringState(StringState::Utf8(3, 0x90, 0xbf)),
                         0xf1..=0xf3 => ScannerState::StringState(StringState::Utf8(3, 0x80, 0xbf)),
                         0xf4 => ScannerState::StringState(StringState::Utf8(3, 0x80, 0x8f)),
-                        _ => return Err(unexpected),
+                        _ => return Err(Malformed::NotJson { at }),
                     };
                     if byte != b'"' {
                         self.keep_key(&[byte]);
                     }
                 }
+                ScannerState::Key | ScannerState::KeyOrEnd if byte == b'"' => {
+                    let is_member = self.depth == self.level();
+                    let plain = plain_prefix(&piece[i..]);
+                    if piece.get(i + plain) == Some(&b'"') {
+                        // Nearly every key: without an escape, and all of it is here.
+                        if is_member {
+                            self.member = Member::of(&piece[i..i + plain]);
+                        }
+                        i += plain + 1;
+                        state = ScannerState::Colon;
+                    } else {
+                        self.reading = if is_member { Reading::Member } else { Reading::OtherKey };
+                        self.key_length = 0;
+                        state = ScannerState::StringState(StringState::Plain);
+                    }
+                }
+                ScannerState::Colon if byte == b':' => state = ScannerState::Value,
+                ScannerState::CommaOrEnd if byte == b',' => {
+                    state = if self.in_object() { ScannerState::Key } else { ScannerState::Value };
+                }
+                ScannerState::CommaOrEnd if byte == if self.in_object() { b'}' } else { b']' } => {
+                    state = self.close(at);
+                }
                 ScannerState::StringState(inner) => {
                     self.keep_key(&[byte]);
-                    self.state = ScannerState::StringState(match (inner, byte) {
+                    state = ScannerState::StringState(match (inner, byte) {
                         (StringState::Escape, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
                             StringState::Plain
                         }
@@ -170,52 +237,44 @@ impl Scanner {
                                 StringState::Utf8(left - 1, 0x80, 0xbf)
                             }
                         }
-                        _ => return Err(unexpected),
+                        _ => return Err(Malformed::NotJson { at }),
                     });
                 }
                 ScannerState::Number(number) => {
                     use Number::{Exponent, ExponentDigits, ExponentSign, Fraction, Integer, Minus, Point, Zero};
-                    self.state = ScannerState::Number(match (number, byte) {
+                    state = ScannerState::Number(match (number, byte) {
+                        (Integer, b'0'..=b'9') | (Minus, b'1'..=b'9') => Integer,
                         (Minus, b'0') => Zero,
-                        (Minus, b'1'..=b'9') | (Integer, b'0'..=b'9') => Integer,
                         (Zero | Integer, b'.') => Point,
                         (Point | Fraction, b'0'..=b'9') => Fraction,
                         (Zero | Integer | Fraction, b'e' | b'E') => Exponent,
                         (Exponent, b'+' | b'-') => ExponentSign,
                         (Exponent | ExponentSign | ExponentDigits, b'0'..=b'9') => ExponentDigits,
                         (Zero | Integer | Fraction | ExponentDigits, _) => {
-                            self.state = self.value_end(at);
-                            continue; // the byte belongs to what follows
+                            state = self.value_end(at);
+                            i -= 1; // the byte belongs to what follows
+                            continue;
                         }
-                        _ => return Err(unexpected),
+                        _ => return Err(Malformed::NotJson { at }),
                     });
                 }
-                ScannerState::Literal(rest) => match rest.split_first() {
-                    Some((expected, rest)) if *expected == byte => {
-                        self.state = if rest.is_empty() { self.value_end(at + 1) } else { ScannerState::Literal(rest) };
+                ScannerState::Literal(literal, come) => {
+                    let text = literal.text();
+                    if text[usize::from(come)] != byte {
+                        return Err(Malformed::NotJson { at });
                     }
-                    _ => return Err(unexpected),
-                },
+                    let come = come + 1;
+                    let is_whole = usize::from(come) == text.len();
+                    state = if is_whole { self.value_end(at + 1) } else { ScannerState::Literal(literal, come) };
+                }
                 _ if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') => {}
-                ScannerState::ValueOrEnd if byte == b']' => self.state = self.close(at),
-                ScannerState::Value | ScannerState::ValueOrEnd => self.state = self.value_start(byte, at)?,
-                ScannerState::KeyOrEnd if byte == b'}' => self.state = self.close(at),
-                ScannerState::Key | ScannerState::KeyOrEnd if byte == b'"' => {
-                    self.reading_key = true;
-                    self.key_length = 0;
-                    self.state = ScannerState::StringState(StringState::Plain);
-                }
-                ScannerState::Colon if byte == b':' => self.state = ScannerState::Value,
-                ScannerState::CommaOrEnd if byte == b',' => {
-                    self.state = if self.in_object() { ScannerState::Key } else { ScannerState::Value };
-                }
-                ScannerState::CommaOrEnd if byte == if self.in_object() { b'}' } else { b']' } => {
-                    self.state = self.close(at);
-                }
-                _ => return Err(unexpected),
+                ScannerState::ValueOrEnd if byte == b']' => state = self.close(at),
+                ScannerState::Value | ScannerState::ValueOrEnd => state = self.value_start(byte, at)?,
+                ScannerState::KeyOrEnd if byte == b'}' => state = self.close(at),
+                _ => return Err(Malformed::NotJson { at }),
             }
-            i += 1;
         }
+        self.state = state;
         self.before += piece.len();
         Ok(())
     }
@@ -266,9 +325,9 @@ impl Scanner {
             b'-' => ScannerState::Number(Number::Minus),
             b'0' => ScannerState::Number(Number::Zero),
             b'1'..=b'9' => ScannerState::Number(Number::Integer),
-            b't' => ScannerState::Literal(b"rue"),
-            b'f' => ScannerState::Literal(b"alse"),
-            b'n' => ScannerState::Literal(b"ull"),
+            b't' => ScannerState::Literal(Literal::True, 1),
+            b'f' => ScannerState::Literal(Literal::False, 1),
+            b'n' => ScannerState::Literal(Literal::Null, 1),
             _ => return Err(Malformed::NotJson { at }),
         })
     }
@@ -317,17 +376,16 @@ impl Scanner {
     }
 
     fn text_end(&mut self, end: usize) -> ScannerState {
-        if !std::mem::take(&mut self.reading_key) {
-            return self.value_end(end);
-        }
-        if self.depth == self.level() {
-            self.member = self.key_member();
+        match std::mem::replace(&mut self.reading, Reading::Value) {
+            Reading::Value => return self.value_end(end),
+            Reading::Member => self.member = self.key_member(),
+            Reading::OtherKey => {}
         }
         ScannerState::Colon
     }
 
     fn keep_key(&mut self, text: &[u8]) {
-        if self.reading_key && self.depth == self.level() {
+        if self.reading == Reading::Member {
             // A longer key is none of ours; one byte past the end says so.
             let room = LONGEST_KEY.saturating_sub(self.key_length).min(text.len());
             if room > 0 {
@@ -339,28 +397,39 @@ impl Scanner {
 
     fn key_member(&self) -> Option<Member> {
         let raw = self.key.get(..self.key_length)?;
-        let decoded;
-        let name = if raw.contains(&b'\\') {
-            // Rare: a key may be written with escapes and still be the same key (RFC 8259 §8.3).
-            let quoted = [b"\"", raw, b"\""].concat();
-            decoded = serde_json::from_slice::<String>(&quoted).ok()?;
-            decoded.as_bytes()
-        } else {
-            raw
-        };
-        match name {
-            b"jsonrpc" => Some(Member::Jsonrpc),
-            b"id" => Some(Member::Id),
-            b"method" => Some(Member::Method),
-            b"result" | b"error" => Some(Member::Outcome),
-            _ => None,
+        if !raw.contains(&b'\\') {
+            return Member::of(raw);
         }
+        // Rare: a key may be written with escapes and still be the same key (RFC 8259 §8.3).
+        let quoted = [b"\"", raw, b"\""].concat();
+        let decoded = serde_json::from_slice::<String>(&quoted).ok()?;
+        Member::of(decoded.as_bytes())
     }
 }
 
-/// How many bytes from the start are plain string content: ASCII, no quote, no backslash, no
-/// control character. Eight at a time: a long text is most of a long message.
+/// Which bytes are plain string content: ASCII, no quote, no backslash, no control character.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0x20;
+    while byte < 0x80 {
+        plain[byte] = byte != b'"' as usize && byte != b'\\' as usize;
+        byte += 1;
+    }
+    plain
+};
+
+/// Bytes that are looked at one by one before it pays to look at eight at a time: most strings of an envelope are short.
+const SHORT: usize = 16;
+
+/// How many bytes from the start are plain string content.
 fn plain_prefix(bytes: &[u8]) -> usize {
+    let is_plain = |byte: &&u8| PLAIN[usize::from(**byte)];
+    let short = bytes.iter().take(SHORT).take_while(is_plain).count();
+    if short < SHORT { short } else { short + plain_words(&bytes[SHORT..]) }
+}
+
+/// The same, eight bytes at a time: a long text is most of a long message.
+fn plain_words(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
     const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
     let zero_byte = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
@@ -374,11 +443,12 @@ fn plain_prefix(bytes: &[u8]) -> usize {
     for chunk in bytes.chunks_exact(8) {
         let mut word = [0; 8];
         word.copy_from_slice(chunk);
-        if special(u64::from_le_bytes(word)) != 0 {
-            break;
+        let special = special(u64::from_le_bytes(word));
+        if special != 0 {
+            // The lowest bit is right; a borrow may set higher ones.
+            return done + special.trailing_zeros() as usize / 8;
         }
         done += 8;
     }
-    let plain = |byte: &&u8| matches!(byte, 0x20..=0x7f) && !matches!(byte, b'"' | b'\\');
-    done + bytes[done..].iter().take_while(plain).count()
+    done + bytes[done..].iter().take_while(|byte| PLAIN[usize::from(**byte)]).count()
 }
