@@ -101,7 +101,12 @@ impl Context {
 
     /// Passes the server's answer on, and learns from it; `initialize` is the host's own of this connection.
     pub(super) fn pay(&mut self, id: &Id, answer: Message, initialize: Option<&Message>) {
-        match (self.host.asked(id), initialize) {
+        self.pay_for(self.host.asked(id), id, answer, initialize);
+    }
+
+    /// The same, for a caller who knows what was asked.
+    pub(super) fn pay_for(&mut self, asked: Option<Asked>, id: &Id, answer: Message, initialize: Option<&Message>) {
+        match (asked, initialize) {
             (Some(Asked::List(list, page)), _) => {
                 if page == ListPage::First {
                     self.lists.set(list, LastListed::Pages(Vec::new()));

@@ -7,7 +7,7 @@
 //! - `Host` announces nothing on a stream that the server has not acknowledged, or that is not about it.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
     time::Duration,
 };
 
@@ -39,6 +39,8 @@ const MOST_CANCELLED: usize = 1024;
 struct Debt {
     /// How many requests have this id: a host may break the rule, and is owed all the same.
     count: u32,
+    /// Bytes of their messages.
+    bytes: usize,
     asked: Asked,
     /// Ticks in which the server had to answer it.
     ticks: u32,
@@ -126,7 +128,9 @@ impl ListenFilter {
 
 #[derive(Debug)]
 pub(super) struct Host {
-    owed: HashMap<Id, Debt>,
+    owed: BTreeMap<Id, Debt>,
+    /// Bytes of the messages of all these requests.
+    owed_bytes: usize,
     /// There may be requests that are not reported as slow yet.
     awaits_server: bool,
     /// Requests the host has cancelled, the latest ones.
@@ -142,7 +146,8 @@ pub(super) struct Host {
 impl Host {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            owed: HashMap::new(),
+            owed: BTreeMap::new(),
+            owed_bytes: 0,
             awaits_server: false,
             cancelled: VecDeque::new(),
             progress: settings.limits.progress_keepalive.then(ProgressKeepAlive::default),
@@ -157,19 +162,22 @@ impl Host {
     /// Owes an answer to a request.
     pub(super) fn owe(&mut self, id: &Id, request: &Message) {
         let page = || if peek::has_cursor(request) { ListPage::Later } else { ListPage::First };
-        self.owe_as(id, Asked::by(request.method().unwrap_or_default(), page));
+        self.owe_as(id, Asked::by(request.method().unwrap_or_default(), page), request.body.len());
         let serial = self.progress.as_mut().and_then(|progress| progress.begin(id, request));
         self.actions.extend(serial.map(|serial| Action::Remind(HOST_PATIENCE, Reminder::Progress(serial))));
     }
 
-    /// Owes an answer to a request in a batch that is forwarded whole.
-    pub(super) fn owe_part(&mut self, id: &Id, method: &str) {
-        self.owe_as(id, Asked::by(method, || ListPage::Unknown));
+    /// Owes an answer to a request in a batch that is forwarded whole, of which it has so many bytes.
+    pub(super) fn owe_part(&mut self, id: &Id, method: &str, bytes: usize) {
+        self.owe_as(id, Asked::by(method, || ListPage::Unknown), bytes);
     }
 
-    fn owe_as(&mut self, id: &Id, asked: Asked) {
+    fn owe_as(&mut self, id: &Id, asked: Asked, bytes: usize) {
         self.cancelled.retain(|cancelled| cancelled != id); // used again, it means another request
-        self.owed.entry(id.clone()).or_insert(Debt { count: 0, asked, ticks: 0 }).count += 1;
+        let debt = self.owed.entry(id.clone()).or_insert(Debt { count: 0, bytes: 0, asked, ticks: 0 });
+        debt.count += 1;
+        debt.bytes += bytes;
+        self.owed_bytes += bytes;
         self.awaits_server = true;
     }
 
@@ -208,6 +216,11 @@ impl Host {
     /// Returns the number of ids that are owed an answer.
     pub(super) fn owes(&self) -> usize {
         self.owed.len()
+    }
+
+    /// Returns the bytes of the requests that are not answered yet.
+    pub(super) fn owed_bytes(&self) -> usize {
+        self.owed_bytes
     }
 
     /// Returns what was asked under an id that is owed an answer.
@@ -251,11 +264,13 @@ impl Host {
 
     /// Owes one request with this id no longer; returns what it asked for.
     pub(super) fn forget(&mut self, id: &Id) -> Option<Asked> {
-        let debt = self.owed.get_mut(id)?;
+        let Entry::Occupied(mut entry) = self.owed.entry(id.clone()) else { return None };
+        let debt = entry.get_mut();
         debt.count -= 1;
-        let Debt { count, asked, .. } = *debt;
+        let Debt { count, bytes, asked, .. } = *debt;
         if count == 0 {
-            self.owed.remove(id);
+            self.owed_bytes -= bytes;
+            entry.remove();
             if let Some(progress) = &mut self.progress {
                 progress.end(id);
             }

@@ -24,6 +24,9 @@ use crate::{
 /// Requests the host may have open; one more is refused. The input is read on in any case: it may
 /// bring what settles them, and its end must be noticed.
 pub(super) const MOST_OWED: usize = 16 * 1024;
+/// How many messages of the largest size these requests may be in total: a server that does not read them, or not answer,
+/// leaves them in memory here. As many as for responses (`remote/http/memory.rs`).
+const MOST_OWED_MESSAGES: usize = 2;
 /// How a message of the Language Server Protocol begins. Cline's CLI tries this framing when it has given up on the
 /// one of MCP.
 const CONTENT_LENGTH: &[u8] = b"Content-Length:";
@@ -62,6 +65,7 @@ impl Forward {
 
     fn accept(&mut self, message: Message) {
         debug!("from the host: {} bytes, {:?}", message.body.len(), message.shape);
+        let most_bytes = MOST_OWED_MESSAGES.saturating_mul(self.cx.settings.limits.max_message_size);
         let host = &mut self.cx.host;
         match &message.shape {
             Shape::Batch(parts) => {
@@ -78,11 +82,12 @@ impl Forward {
                     Part::Message(Shape::Response { .. }, _) => true,
                     Part::Message(Shape::Batch(_), _) | Part::Invalid(_) => false,
                 };
-                let fits = host.owes() + parts.len() <= MOST_OWED;
+                let fits =
+                    host.owes() + parts.len() <= MOST_OWED && host.owed_bytes() + message.body.len() <= most_bytes;
                 if fits && self.link.takes_batches() && parts.iter().all(is_plain) {
                     for part in parts {
-                        if let Part::Message(Shape::Request { id, method }, _) = part {
-                            host.owe_part(id, method);
+                        if let Part::Message(Shape::Request { id, method }, span) = part {
+                            host.owe_part(id, method, span.len());
                         }
                     }
                     return self.step(LinkEvent::Message(message));
@@ -98,10 +103,15 @@ impl Forward {
                 if let Some(name) = host.ignored_tool(&message) {
                     return host.reject(id, report::INTERNAL_ERROR, &format!("Tool \"{name}\" is not available"));
                 }
-                if host.owes() >= MOST_OWED {
-                    let report =
-                        Report::new(Code::TooMany, format!("more than {MOST_OWED} requests are pending"), None);
-                    return host.reject_with(id, &report);
+                let too_many = if host.owes() >= MOST_OWED {
+                    Some(format!("more than {MOST_OWED} requests are pending"))
+                } else if host.owed_bytes() + message.body.len() > most_bytes {
+                    Some(format!("requests of more than {most_bytes} bytes in total are pending"))
+                } else {
+                    None
+                };
+                if let Some(what) = too_many {
+                    return host.reject_with(id, &Report::new(Code::TooMany, what, None));
                 }
                 host.owe(id, &message);
                 self.step(LinkEvent::Message(message));

@@ -156,7 +156,7 @@ impl Open {
         if asked.is_none() && cx.lists.refreshed(id, &answer.body, &mut cx.host, cx.descriptions.as_mut()) {
             return;
         }
-        cx.pay(id, answer, self.initialize());
+        cx.pay_for(asked, id, answer, self.initialize());
         if asked == Some(Asked::Initialize)
             && let Some(hold) = &mut self.hold
         {

@@ -107,7 +107,14 @@ fn open(mut forward: Forward, first: &str) -> Forward {
 }
 
 fn connected() -> Forward {
-    let mut forward = open(forward(), INITIALIZE);
+    connected_with(LIMIT)
+}
+
+/// The same, with messages of up to so many bytes.
+fn connected_with(max_message_size: usize) -> Forward {
+    let limits = Limits { max_message_size, ..limits(Start::Answer) };
+    let forward = Forward::new(Settings { limits, ..settings(Start::Answer) }, Box::new(Nothing));
+    let mut forward = open(forward, INITIALIZE);
     assert_eq!(server(&mut forward, &result(0)), [to_host(&result(0))]);
     forward
 }
@@ -566,7 +573,7 @@ fn closing_answers_everything_once() {
 
 #[test]
 fn request_beyond_limit_is_refused_until_answers() {
-    let mut forward = connected();
+    let mut forward = connected_with(MOST_OWED * 100);
     for id in 0..MOST_OWED {
         assert_eq!(host(&mut forward, &request(id, "ping")), [send(&request(id, "ping"))]);
     }
@@ -580,6 +587,22 @@ fn request_beyond_limit_is_refused_until_answers() {
         [send(&request(8, "ping"))],
         "what is cancelled counts no more"
     );
+}
+
+#[test]
+fn requests_beyond_limit_in_bytes_are_refused_until_answers() {
+    let mut forward = connected();
+    let large = |id: u32| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping","params":"{}"}}"#, "x".repeat(600));
+    for id in 1..=3 {
+        assert_eq!(host(&mut forward, &large(id)), [send(&large(id))], "two messages of the largest size fit");
+    }
+    assert_eq!(errors(&host(&mut forward, &large(4))), own_errors(&["4"]));
+    server(&mut forward, &result(2));
+    assert_eq!(host(&mut forward, &large(4)), [send(&large(4))]);
+    host(&mut forward, &cancelled(3));
+    assert_eq!(host(&mut forward, &large(5)), [send(&large(5))], "what is cancelled counts no more");
+    let batch = format!("[{}]", large(6));
+    assert_eq!(errors(&host(&mut forward, &batch)), own_errors(&["6"]));
 }
 
 #[test]
