@@ -9,10 +9,28 @@ use std::{error::Error, io};
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError};
 
+use super::connect::ConnectTimedOut;
 use crate::text;
 
 /// What hyper-util says if a proxy answers 407 (RFC 9110 §15.5.8).
 const PROXY_AUTHORIZATION: &str = "proxy authorization required";
+
+/// Why a request got no response.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RequestError {
+    /// No connection came about.
+    #[error("cannot connect")]
+    Connect(#[source] BodyError),
+    /// The connection failed after the request may have gone out.
+    #[error("the exchange failed")]
+    Exchange(#[source] hyper::Error),
+    /// The program ends.
+    #[error("no connection is opened any more")]
+    Abandoned,
+}
+
+/// Why a body could not be read.
+pub(crate) type BodyError = Box<dyn Error + Send + Sync>;
 
 /// Returns the error of rustls somewhere in the chain. It may be inside an I/O error, which does not count it among its
 /// sources, and twice so.
@@ -136,6 +154,8 @@ pub(crate) fn words(error: &(dyn Error + 'static)) -> String {
 
 fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_timeout)
+        || error.is::<ConnectTimedOut>()
+        || error.source().is_some_and(is_timeout)
 }
 
 const fn io_words(kind: io::ErrorKind) -> Option<&'static str> {

@@ -18,7 +18,7 @@ use flate2::write::MultiGzDecoder;
 use http_body::{Body, Frame};
 use reqwest::{
     Response,
-    header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue},
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue},
 };
 
 /// What is asked for with each request (RFC 9110 §12.5.3).
@@ -39,8 +39,8 @@ const FREE: u64 = 8 * 1024 * 1024;
 pub(crate) struct ExpandsTooMuch;
 
 /// Returns whether this is why a body could not be read.
-pub(crate) fn expands_too_much(error: &reqwest::Error) -> bool {
-    let mut cause = error.source();
+pub(crate) fn expands_too_much(error: &(dyn StdError + 'static)) -> bool {
+    let mut cause = Some(error);
     while let Some(error) = cause {
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         if error.is::<ExpandsTooMuch>() || inner.is_some_and(|inner| inner.is::<ExpandsTooMuch>()) {
@@ -51,10 +51,15 @@ pub(crate) fn expands_too_much(error: &reqwest::Error) -> bool {
     false
 }
 
+/// Returns whether a body is encoded this way.
+pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
+    let encoding = headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes).unwrap_or_default();
+    encoding.eq_ignore_ascii_case(b"gzip") || encoding.eq_ignore_ascii_case(b"x-gzip")
+}
+
 /// Returns the response with its body decoded piece by piece as it comes, if it is encoded this way.
 pub(crate) fn decoded(response: Response) -> Response {
-    let encoding = response.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes).unwrap_or_default();
-    if !encoding.eq_ignore_ascii_case(b"gzip") && !encoding.eq_ignore_ascii_case(b"x-gzip") {
+    if !is_encoded(response.headers()) {
         return response;
     }
     let mut response = http::Response::from(response);
@@ -64,7 +69,9 @@ pub(crate) fn decoded(response: Response) -> Response {
     response.map(|body| reqwest::Body::wrap(Decoded::new(body))).into()
 }
 
-struct Decoded<B> {
+/// A body that is decoded while it is read.
+#[derive(Debug)]
+pub(super) struct Decoded<B> {
     body: B,
     decoder: MultiGzDecoder<Vec<u8>>,
     /// Not decoded yet.
@@ -75,7 +82,7 @@ struct Decoded<B> {
 }
 
 impl<B> Decoded<B> {
-    fn new(body: B) -> Self {
+    pub(super) fn new(body: B) -> Self {
         Self { body, decoder: MultiGzDecoder::new(Vec::new()), encoded: Bytes::new(), taken: 0, given: 0 }
     }
 

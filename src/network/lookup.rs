@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -19,18 +19,14 @@ use crate::config::names_loopback;
 /// The operating system's.
 pub(crate) async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if names_loopback(host) {
-        return Ok(loopback(port).to_vec());
+        return Ok(LOOPBACK.map(|address| SocketAddr::new(address.ip(), port)).to_vec());
     }
     Ok(tokio::net::lookup_host((host, port)).await?.collect())
 }
 
-/// This machine, in the order in which operating systems name its addresses.
-const fn loopback(port: u16) -> [SocketAddr; 2] {
-    [
-        SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::LOCALHOST), port),
-        SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port),
-    ]
-}
+/// This machine, in the order in which operating systems name its addresses, with the port that stands for none.
+pub(super) const LOOPBACK: [SocketAddr; 2] =
+    [SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0), SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)];
 
 /// The resolver of a client that leads to this machine only.
 #[derive(Debug)]
@@ -38,7 +34,7 @@ pub(super) struct Loopback;
 
 impl Resolve for Loopback {
     fn resolve(&self, _name: Name) -> Resolving {
-        Box::pin(async { Ok(Box::new(loopback(0).into_iter()) as Addrs) })
+        Box::pin(async { Ok(Box::new(LOOPBACK.into_iter()) as Addrs) })
     }
 }
 
@@ -49,7 +45,8 @@ mod tests {
     #[tokio::test]
     async fn names_of_this_machine_are_not_looked_up() {
         for name in ["localhost", "app.localhost", "a.b.LocalHost."] {
-            assert_eq!(lookup(name, 80).await.unwrap(), loopback(80), "{name}");
+            let found: Vec<_> = lookup(name, 80).await.unwrap().iter().map(ToString::to_string).collect();
+            assert_eq!(found, ["[::1]:80", "127.0.0.1:80"], "{name}");
         }
     }
 }

@@ -1,5 +1,6 @@
-//! The one network configuration: roots, client certificate, proxy, timeouts, IP family. Every connection of this program,
-//! to the MCP server or to an authorization server, is made by a client from here.
+//! The one network configuration: roots, client certificate, proxy, timeouts, IP family. Every connection of this program is
+//! made by a client from here: messages to the MCP server by our own on hyper's connections (`message_client.rs`, `pool.rs`,
+//! `connect.rs`), everything else by reqwest.
 //!
 //! # Invariants
 //!
@@ -8,13 +9,18 @@
 //! - No client follows a redirect by itself.
 
 pub(crate) mod certificate;
+mod connect;
 pub(crate) mod failure;
 pub(crate) mod gzip;
 pub(crate) mod lookup;
+pub(crate) mod message_client;
+pub(crate) mod opening;
+mod pool;
 pub(crate) mod proxy;
 mod tls;
 
 use std::{
+    error::Error,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::Duration,
@@ -26,14 +32,11 @@ use reqwest::{
     dns::Resolve,
     header::{ACCEPT_ENCODING, HeaderMap},
 };
-use rustls::CertificateError;
+use rustls::{CertificateError, ClientConfig};
 
 use self::{
-    certificate::CertificateInfo,
-    failure::{tls_cause, wants_password},
-    lookup::Loopback,
-    proxy::ProxyRefusal,
-    tls::Tls,
+    certificate::CertificateInfo, failure::tls_cause, lookup::Loopback, message_client::MessageClient,
+    proxy::ProxyRefusal, tls::Tls,
 };
 use crate::config::{Network, ProxyChoice, ServerUrl};
 
@@ -81,6 +84,14 @@ pub(crate) enum HttpVersions {
 }
 
 impl Route {
+    /// How long an idle connection is kept.
+    fn pool_idle(&self) -> Duration {
+        match self {
+            Self::Loopback => LOOPBACK_POOL_IDLE,
+            Self::Anywhere => POOL_IDLE,
+        }
+    }
+
     /// Of a server.
     pub(crate) fn of(server: &ServerUrl) -> Self {
         if server.is_loopback() { Self::Loopback } else { Self::Anywhere }
@@ -120,11 +131,12 @@ impl ClientFactory {
         proxy::to(url, &self.network.proxy)
     }
 
-    /// Asks the proxy that refused a tunnel to `url` with this error why, on a connection of its own.
-    pub(crate) async fn refusal_of_proxy(&self, url: &Url, error: &reqwest::Error) -> Option<ProxyRefusal> {
+    /// Asks the proxy that refused a tunnel to `url` why, on a connection of its own; without the credential where the proxy
+    /// refused that already.
+    pub(crate) async fn refusal_of_proxy(&self, url: &Url, with_credential: bool) -> Option<ProxyRefusal> {
         let target = format!("{}:{}", url.host_str()?, url.port_or_known_default()?);
         let proxy = self.proxy_to(url)?;
-        let credential = proxy.basic_auth().filter(|_| !wants_password(error));
+        let credential = proxy.basic_auth().filter(|_| with_credential);
         proxy::refusal(&proxy, credential, &target, &self.network).await
     }
 
@@ -134,7 +146,7 @@ impl ClientFactory {
     }
 
     /// Returns why this computer does not trust the certificate at `url`, if a connection failed because of that.
-    pub(crate) fn distrust(&self, error: &reqwest::Error, url: &Url) -> Option<String> {
+    pub(crate) fn distrust(&self, error: &(dyn Error + 'static), url: &Url) -> Option<String> {
         match tls_cause(error) {
             Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_))) => {
                 self.refused_certificate(url).map(|certificate| certificate.distrust())
@@ -143,7 +155,28 @@ impl ClientFactory {
         }
     }
 
-    /// A client that follows no redirect. Names are looked up by `resolver`, if there is one.
+    /// Returns a client that carries messages to `server`. Opens nothing.
+    ///
+    /// # Errors
+    /// If the URL has no form that a request can have.
+    pub(crate) fn message_client(
+        &self,
+        server: &Url,
+        route: &Route,
+        versions: HttpVersions,
+    ) -> Result<MessageClient, http::Error> {
+        MessageClient::new(self, server, route, versions)
+    }
+
+    fn tls_of(&self, versions: HttpVersions) -> ClientConfig {
+        let mut tls = self.tls.config.clone();
+        if self.network.http1 || versions == HttpVersions::Http1 {
+            tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        }
+        tls
+    }
+
+    /// A client for everything else. It follows no redirect. Names are looked up by `resolver`, if there is one.
     ///
     /// # Errors
     /// Where a proxy's address is none.
@@ -154,17 +187,13 @@ impl ClientFactory {
         resolver: Option<Arc<dyn Resolve>>,
     ) -> anyhow::Result<Client> {
         let network = &*self.network;
-        let mut tls = self.tls.config.clone();
         let versions = if network.http1 { HttpVersions::Http1 } else { versions };
-        if versions == HttpVersions::Http1 {
-            tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        }
         let mut builder = Client::builder()
             .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, gzip::ACCEPTED)]))
             .redirect(reqwest::redirect::Policy::none()) // followed by the callers, who check where to
-            .tls_backend_preconfigured(tls)
+            .tls_backend_preconfigured(self.tls_of(versions))
             .connect_timeout(network.connect_timeout)
-            .pool_idle_timeout(if matches!(route, Route::Loopback) { LOOPBACK_POOL_IDLE } else { POOL_IDLE })
+            .pool_idle_timeout(route.pool_idle())
             .pool_max_idle_per_host(usize::MAX)
             .tcp_keepalive(TCP_KEEP_ALIVE)
             .tcp_keepalive_interval(TCP_PROBES)

@@ -7,7 +7,7 @@
 //! - A message that the host has cancelled is not sent again.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
     pin::{Pin, pin},
     sync::Arc,
@@ -153,7 +153,7 @@ pub(super) struct Connection<T> {
     /// Notifications and responses in flight.
     notes: JoinSet<()>,
     /// The exchange of each request, for when it is cancelled.
-    in_flight: HashMap<Id, AbortHandle>,
+    in_flight: BTreeMap<Id, AbortHandle>,
 }
 
 /// A connection whose transport does not matter.
@@ -247,7 +247,7 @@ impl<T: Transport> Connection<T> {
     pub(super) fn new(transport: Arc<T>, beside: impl Future<Output = ()> + Send + 'static) -> Self {
         let mut tasks = JoinSet::new();
         tasks.spawn(beside);
-        Self { transport, tasks, notes: JoinSet::new(), in_flight: HashMap::new() }
+        Self { transport, tasks, notes: JoinSet::new(), in_flight: BTreeMap::new() }
     }
 
     pub(super) fn transport(&self) -> &T {
@@ -304,13 +304,14 @@ impl<T: Transport> AnyConnection for Connection<T> {
         let tasks = if message.requests().next().is_some() { &mut self.tasks } else { &mut self.notes };
         while tasks.try_join_next().is_some() {}
         let transport = self.transport.clone();
-        let task = tasks.spawn(async move {
+        // Boxed, because a task copies its future from stage to stage, and this one is large.
+        let task = tasks.spawn(Box::pin(async move {
             let core = transport.core();
             core.order.send(&message, pin!(carry(&*transport, &message))).await;
             if message.method() == Some(INITIALIZED) {
                 core.initialized.notify_one();
             }
-        });
+        }));
         if let Some(id) = asked {
             if self.in_flight.len() > 2 * self.tasks.len() + LEFT_OVER {
                 self.in_flight.retain(|_, task| !task.is_finished());

@@ -5,7 +5,7 @@
 //! - An error that says that nothing was sent is never one after which a message may have been sent.
 //! - No error holds a secret of the user.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use reqwest::{StatusCode, Url};
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use crate::{
     network::{
         ClientFactory,
         certificate::CertificateInfo,
-        failure::{refused_by_proxy, tls_cause},
+        failure::{BodyError, RequestError, refused_by_proxy, tls_cause, wants_password},
         gzip::{ExpandsTooMuch, expands_too_much},
         proxy::{ProxyRefusal, host_and_port},
     },
@@ -25,18 +25,21 @@ use crate::{
     text::one_line,
 };
 
+/// What a library says of a failed request.
+pub(crate) type Source = Box<dyn StdError + Send + Sync>;
+
 /// A failure at the remote end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// No connection came about, so nothing was sent: any message may be tried again.
     #[error("cannot connect")]
-    Connect(#[source] reqwest::Error),
+    Connect(#[source] Source),
     /// The same of the proxy that is to lead to the server.
     #[error("cannot connect to the proxy {proxy}")]
     ProxyDown {
         /// What happened.
         #[source]
-        source: reqwest::Error,
+        source: Source,
         /// Host and port.
         proxy: String,
     },
@@ -44,7 +47,7 @@ pub(crate) enum Error {
     #[error("TLS failed")]
     Tls {
         /// What TLS says.
-        source: reqwest::Error,
+        source: Source,
         /// What the server shows, where that is the reason and somebody has looked.
         certificate: Option<Box<CertificateInfo>>,
     },
@@ -52,7 +55,7 @@ pub(crate) enum Error {
     #[error("the proxy refused to connect")]
     Proxy {
         /// What the client says.
-        source: reqwest::Error,
+        source: Source,
         /// What the proxy says, where somebody has asked it.
         refusal: Option<ProxyRefusal>,
         /// Whether user and password of the proxy's URL were sent.
@@ -60,7 +63,7 @@ pub(crate) enum Error {
     },
     /// The connection broke after the request may have gone out.
     #[error("the connection broke")]
-    Broken(#[source] reqwest::Error),
+    Broken(#[source] Source),
     /// The server has not begun the request, again and again: it did not run.
     #[error("the server accepts no more concurrent requests")]
     NotBegun,
@@ -239,20 +242,20 @@ impl std::fmt::Display for Refusal {
 
 impl Error {
     /// Of a request that got no response.
-    pub(crate) fn of_request(error: reqwest::Error) -> Self {
-        match (tls_cause(&error).is_some(), refused_by_proxy(&error), error.is_connect()) {
-            (true, _, _) => Self::Tls { source: error, certificate: None },
-            (_, true, _) => Self::Proxy { source: error, refusal: None, had_credentials: false },
-            (_, _, true) => Self::Connect(error),
-            (_, _, false) => Self::Broken(error),
+    pub(crate) fn of_request(error: RequestError) -> Self {
+        match (tls_cause(&error).is_some(), refused_by_proxy(&error), matches!(error, RequestError::Connect(_))) {
+            (true, _, _) => Self::Tls { source: error.into(), certificate: None },
+            (_, true, _) => Self::Proxy { source: error.into(), refusal: None, had_credentials: false },
+            (_, _, true) => Self::Connect(error.into()),
+            (_, _, false) => Self::Broken(error.into()),
         }
     }
 
     /// Of a response whose body broke off.
-    pub(crate) fn of_body(error: reqwest::Error) -> Self {
-        if expands_too_much(&error) {
+    pub(crate) fn of_body(error: BodyError) -> Self {
+        if expands_too_much(&*error) {
             Self::Expands
-        } else if tls_cause(&error).is_some() {
+        } else if tls_cause(&*error).is_some() {
             Self::Tls { source: error, certificate: None }
         } else {
             Self::Broken(error)
@@ -270,12 +273,13 @@ impl Error {
                 }
                 None => Self::Connect(source),
             },
-            Self::Tls { source, .. } if matches!(tls_cause(&source), Some(rustls::Error::InvalidCertificate(_))) => {
+            Self::Tls { source, .. } if matches!(tls_cause(&*source), Some(rustls::Error::InvalidCertificate(_))) => {
                 let certificate = network.refused_certificate(server).map(Box::new);
                 Self::Tls { source, certificate }
             }
             Self::Proxy { source, .. } => {
-                let refusal = network.refusal_of_proxy(server, &source).await;
+                let with_credential = !wants_password(&*source);
+                let refusal = network.refusal_of_proxy(server, with_credential).await;
                 let had_credentials = network.proxy_to(server).is_some_and(|proxy| proxy.basic_auth().is_some());
                 Self::Proxy { source, refusal, had_credentials }
             }

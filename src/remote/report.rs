@@ -4,7 +4,7 @@
 //!
 //! - A report names the server once, and quotes the server's own words where there are any.
 
-use std::time::Duration;
+use std::{error::Error as StdError, time::Duration};
 
 use reqwest::{StatusCode, Url};
 use rustls::{AlertDescription, CertificateError};
@@ -48,28 +48,28 @@ impl Report {
         let host = host(server);
         let plain = |code, sentence| (code, sentence, None);
         let (code, sentence, tip) = match error {
-            Error::Connect(source) if server.scheme() == "https" && is_closed_in_handshake(source) => {
+            Error::Connect(source) if server.scheme() == "https" && is_closed_in_handshake(&**source) => {
                 plain(Code::TlsFailed, format!("{host} closed the connection during the TLS handshake"))
             }
-            Error::Connect(source) if is_of_name(source) => {
+            Error::Connect(source) if is_of_name(&**source) => {
                 let name = server.host_str().unwrap_or(&host);
-                plain(Code::NameNotFound, format!("cannot resolve the host name {name}: {}", words(source)))
+                plain(Code::NameNotFound, format!("cannot resolve the host name {name}: {}", words(&**source)))
             }
             Error::Connect(source) => {
-                plain(Code::CannotConnect, format!("cannot connect to {host}: {}", words(source)))
+                plain(Code::CannotConnect, format!("cannot connect to {host}: {}", words(&**source)))
             }
             Error::ProxyDown { proxy, source } => plain(
                 Code::ProxyUnreachable,
-                format!("cannot connect to the proxy {proxy} for {host}: {}", words(source)),
+                format!("cannot connect to the proxy {proxy} for {host}: {}", words(&**source)),
             ),
-            Error::Tls { source, certificate } => of_tls(source, certificate.as_deref(), server),
-            Error::Proxy { source, refusal, had_credentials } if wants_password(source) => {
+            Error::Tls { source, certificate } => of_tls(&**source, certificate.as_deref(), server),
+            Error::Proxy { source, refusal, had_credentials } if wants_password(&**source) => {
                 let schemes = refusal.as_ref().map_or(&[][..], |refusal| &refusal.schemes);
                 let (sentence, tip) = of_proxy_authentication(schemes, *had_credentials, &host);
                 (Code::ProxyRefused, sentence, tip)
             }
             Error::Proxy { refusal, .. } => plain(Code::ProxyForbids, of_proxy(refusal.as_ref(), &host)),
-            Error::Broken(source) if is_head_too_large(source) => (
+            Error::Broken(source) if is_head_too_large(&**source) => (
                 Code::TooLarge,
                 format!("{host} sent more or longer response headers than mcp-remote accepts"),
                 Some(SEND_SMALLER_HEAD),
@@ -81,9 +81,9 @@ impl Report {
                 (Code::BadMessage, sentence, Some(SEND_UNENCODED))
             }
             Error::Broken(source) => {
-                let is_of_http2 = matches!(Http2Fault::of(source), Some(Http2Fault::Refused | Http2Fault::Broken));
+                let is_of_http2 = matches!(Http2Fault::of(&**source), Some(Http2Fault::Refused | Http2Fault::Broken));
                 let (over, tip) = if is_of_http2 { ("HTTP/2 ", Some(USE_HTTP1)) } else { ("", None) };
-                let cause = words(source);
+                let cause = words(&**source);
                 let sentence =
                     format!("the {over}connection to {host} broke before the response was complete: {cause}");
                 (Code::ConnectionBroken, sentence, tip)
@@ -303,7 +303,7 @@ fn of_lost_session(refusal: &Refusal, lasted: Duration, host: &str) -> Parts {
 }
 
 /// Reports a TLS failure: whose certificate was rejected, or what the alert of the server proves.
-fn of_tls(error: &reqwest::Error, certificate: Option<&CertificateInfo>, server: &Url) -> Parts {
+fn of_tls(error: &(dyn StdError + 'static), certificate: Option<&CertificateInfo>, server: &Url) -> Parts {
     let host = host(server);
     match tls_cause(error) {
         Some(rustls::Error::InvalidCertificate(fault)) => of_certificate(fault, certificate, &host),

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use log::{debug, warn};
-use reqwest::{Response, StatusCode, header};
+use reqwest::{StatusCode, header};
 
 use super::{
     Http,
@@ -19,6 +19,7 @@ use super::{
 use crate::{
     mcp::EVENT_STREAM,
     message::{Assembly, Malformed, Message},
+    network::message_client::Response,
     remote::{error::Error, evidence::is_sign_in_page},
     text::one_line,
 };
@@ -64,11 +65,12 @@ impl Http {
     /// [`Error::NotMcp`] for a body that is not JSON and does not claim to be,
     /// [`Error::BadMessage`] for one that does, [`Error::TooLarge`], and those of [`chunk`](Self::chunk).
     pub(crate) async fn content(&self, mut response: Response) -> Result<Content, Error> {
-        if is_event_stream(&response) {
+        let kind = essence(&response).unwrap_or_default();
+        if kind.eq_ignore_ascii_case(EVENT_STREAM) {
             let share = self.memory.share(&response);
             return Ok(Content::Events(Box::new(EventReader::new(response, self.limit, share))));
         }
-        let claims_json = essence(&response).is_some_and(|kind| kind == "application/json" || kind.ends_with("+json"));
+        let claims_json = is_json(kind);
         let (mut assembly, mut length, mut beginning) = (Assembly::default(), 0, Bytes::new());
         let mut share = self.memory.share(&response);
         let fault = |malformed, response: &Response, beginning: &[u8]| {
@@ -120,12 +122,20 @@ impl Http {
 
 /// Returns whether the response is an event stream, by its type without parameters and in any case.
 pub(crate) fn is_event_stream(response: &Response) -> bool {
-    essence(response).as_deref() == Some(EVENT_STREAM)
+    essence(response).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT_STREAM))
 }
 
-fn essence(response: &Response) -> Option<String> {
+/// Returns whether a type is that of JSON (RFC 6839 §3.1 for the suffix).
+fn is_json(kind: &str) -> bool {
+    const SUFFIX: &str = "+json";
+    let suffix = kind.len().checked_sub(SUFFIX.len()).and_then(|start| kind.get(start..));
+    kind.eq_ignore_ascii_case("application/json") || suffix.is_some_and(|end| end.eq_ignore_ascii_case(SUFFIX))
+}
+
+/// Returns the type without parameters, as the server writes it (RFC 9110 §8.3.1: in any case).
+fn essence(response: &Response) -> Option<&str> {
     let value = response.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
-    Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+    Some(value.split(';').next().unwrap_or_default().trim())
 }
 
 /// Returns the encoding of a body that this program cannot read: what it asked for is decoded already, and the header taken
@@ -139,7 +149,7 @@ pub(super) fn encoding(response: &Response) -> Option<String> {
 }
 
 pub(super) fn not_mcp(response: &Response, beginning: &[u8]) -> Error {
-    let kind = essence(response).unwrap_or_else(|| "a response without Content-Type".to_owned());
+    let kind = essence(response).map_or_else(|| "a response without Content-Type".to_owned(), str::to_ascii_lowercase);
     let text = one_line(beginning);
     if is_sign_in_page(beginning) {
         let status = response.status();

@@ -8,11 +8,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::Response;
 
 use super::{Http, memory::Share};
 use crate::{
     message::{Body, Message},
+    network::message_client::Response,
     remote::{
         error::Error,
         event_stream::{EventStream, ServerSentEvent},

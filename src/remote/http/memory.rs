@@ -17,10 +17,10 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Response, Version};
+use http::Version;
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{remote::error::Error, sync::LockExt};
+use crate::{network::message_client::Response, remote::error::Error, sync::LockExt};
 
 /// What a response may take without being counted, in bytes: nearly all are smaller.
 const SMALL: usize = 64 * 1024;

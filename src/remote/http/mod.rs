@@ -7,6 +7,7 @@
 //! - A redirect to another origin is reported, not followed.
 
 use std::{
+    borrow::Cow,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -15,9 +16,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{Method, Request, StatusCode, Uri, uri::InvalidUri};
 use log::{debug, info};
 use reqwest::{
-    Client, Method, Request, Response, StatusCode, Url,
+    Url,
     header::{self, HeaderMap, HeaderValue},
 };
 
@@ -27,7 +29,6 @@ use self::{
     event_reader::EventReader,
     limit::ConcurrencyLimit,
     memory::Memory,
-    opening::Opening,
 };
 use super::{
     error::{Error, Refusal},
@@ -45,6 +46,8 @@ use crate::{
         ClientFactory, HttpVersions, Route,
         failure::{Http2Fault, words},
         gzip,
+        message_client::{MessageClient, Response},
+        opening::{Opening, RequestBody},
     },
     oauth::{self, Authorizer, Credential, Deadline, Requester, credential::Obtained, protocol::challenge::Challenge},
     observer::{Fact, Observer},
@@ -56,7 +59,6 @@ mod cookies;
 pub(crate) mod event_reader;
 mod limit;
 pub(crate) mod memory;
-mod opening;
 mod redirect;
 mod refusal;
 
@@ -75,7 +77,11 @@ pub(crate) struct Http {
     /// Replaced when its connections may be dead.
     connections: RwLock<Arc<Connections>>,
     server: Url,
+    server_uri: Uri,
+    /// Those of every POST.
     headers: HeaderMap,
+    /// Those that the user has given.
+    given_headers: HeaderMap,
     cookies: Option<Cookies>,
     /// `None` if the user has given a credential.
     authorizer: Option<Arc<Authorizer>>,
@@ -101,20 +107,20 @@ pub(crate) struct Http {
 /// A client with its pool.
 #[derive(Debug)]
 struct Connections {
-    client: Client,
+    client: MessageClient,
     /// A request was begun on one of them.
     is_open: Arc<AtomicBool>,
 }
 
 impl Connections {
-    fn new(client: Client) -> Self {
+    fn new(client: MessageClient) -> Self {
         Self { client, is_open: Arc::default() }
     }
 }
 
 /// How often one request was sent again, to which URL it goes, and until when it waits for authorization.
-struct Resends {
-    url: Url,
+struct Resends<'a> {
+    url: Cow<'a, Url>,
     redirects: u32,
     challenges: u32,
     not_begun: u32,
@@ -136,17 +142,24 @@ impl Http {
         observer: Observer,
     ) -> anyhow::Result<Self> {
         let route = Route::of(server);
-        let client = clients.client(&route, HttpVersions::Both, None)?;
+        let client = clients.message_client(server.url(), &route, HttpVersions::Both)?;
+        let host = client.host().clone();
         let connections = RwLock::new(Arc::new(Connections::new(client)));
         let server = server.url().clone();
+        let server_uri = uri(&server)?;
         let mut all = HeaderMap::new();
+        all.insert(header::HOST, host);
         all.insert(header::USER_AGENT, HeaderValue::from_static(concat!("mcp-remote/", env!("CARGO_PKG_VERSION"))));
+        all.insert(header::ACCEPT_ENCODING, gzip::ACCEPTED);
         for name in headers.keys() {
             all.remove(name);
             for value in headers.get_all(name) {
                 all.append(name, value.clone());
             }
         }
+        // Both, whatever the user's headers say, because the server chooses for each answer.
+        all.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        all.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Ok(Self {
             clients,
             route,
@@ -154,7 +167,9 @@ impl Http {
             cookies: network.cookies.then(|| Cookies::new(&server)),
             authorizer,
             server,
+            server_uri,
             headers: all,
+            given_headers: headers.clone(),
             concurrency: ConcurrencyLimit::new(),
             network: network.clone(),
             retries: RetryLog::default(),
@@ -180,7 +195,7 @@ impl Http {
         if !Arc::ptr_eq(&connections, old) {
             return false;
         }
-        match self.clients.client(&self.route, versions, None) {
+        match self.clients.message_client(&self.server, &self.route, versions) {
             Ok(client) => {
                 *connections = Arc::new(Connections::new(client));
                 true
@@ -189,6 +204,15 @@ impl Http {
                 debug!("keeping the old connections: {error:#}");
                 false
             }
+        }
+    }
+
+    /// Returns the form that a URL has in a request: the server's is at hand.
+    fn uri(&self, url: &Url) -> Result<Uri, Error> {
+        if *url == self.server {
+            Ok(self.server_uri.clone())
+        } else {
+            uri(url).map_err(|error| Error::Broken(error.into()))
         }
     }
 
@@ -201,7 +225,7 @@ impl Http {
         &self.server
     }
 
-    /// The headers every request carries.
+    /// The headers of every POST: those of the user, and those that the transports want.
     pub(crate) fn headers(&self) -> &HeaderMap {
         &self.headers
     }
@@ -213,13 +237,8 @@ impl Http {
     pub(crate) async fn post(&self, url: &Url, headers: &HeaderMap, message: &Message) -> Result<Response, Error> {
         let body = message.body.to_bytes();
         let requester = if message.method() == Some(INITIALIZE) { Requester::Initialize } else { Requester::Request };
-        let fill = |headers: &mut HeaderMap| {
-            // Both, whatever the user's headers say, because the server chooses for each answer.
-            headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        };
         let _permit = self.concurrency.enter().await;
-        self.request(Method::POST, url, headers, requester, Some(body), fill).await
+        self.request(Method::POST, url, headers, requester, Some(body), |_| {}).await
     }
 
     /// GETs an event stream, from `last_id` on where there is one.
@@ -233,6 +252,7 @@ impl Http {
         requester: Requester,
     ) -> Result<EventReader, Error> {
         let fill = |headers: &mut HeaderMap| {
+            self.without_content(headers);
             headers.insert(header::ACCEPT, HeaderValue::from_static(EVENT_STREAM));
             if let Some(last_id) = last_id.and_then(|id| HeaderValue::from_bytes(id).ok()) {
                 headers.insert(LAST_EVENT_ID, last_id);
@@ -249,7 +269,20 @@ impl Http {
 
     /// DELETEs the session; the response does not matter.
     pub(crate) async fn delete(&self, headers: &HeaderMap) {
-        _ = self.request(Method::DELETE, &self.server, headers, Requester::End, None, |_| {}).await;
+        let fill = |headers: &mut HeaderMap| {
+            self.without_content(headers);
+            let accepted = self.given_headers.get(header::ACCEPT).cloned();
+            headers.insert(header::ACCEPT, accepted.unwrap_or(HeaderValue::from_static("*/*")));
+        };
+        _ = self.request(Method::DELETE, &self.server, headers, Requester::End, None, fill).await;
+    }
+
+    /// Makes the headers of a POST those of a request without a body.
+    fn without_content(&self, headers: &mut HeaderMap) {
+        match self.given_headers.get(header::CONTENT_TYPE) {
+            Some(given) => headers.insert(header::CONTENT_TYPE, given.clone()),
+            None => headers.remove(header::CONTENT_TYPE),
+        };
     }
 
     async fn request(
@@ -262,10 +295,13 @@ impl Http {
         fill: impl Fn(&mut HeaderMap),
     ) -> Result<Response, Error> {
         let patience = || self.authorizer.as_ref().and_then(|authorizer| authorizer.patience(requester));
-        let mut resends = Resends { url: url.clone(), redirects: 0, challenges: 0, not_begun: 0, until: patience() };
+        let mut resends =
+            Resends { url: Cow::Borrowed(url), redirects: 0, challenges: 0, not_begun: 0, until: patience() };
         loop {
-            let url = &resends.url;
-            let mut request = Request::new(method.clone(), url.clone());
+            let url = &*resends.url;
+            let mut request = Request::new(());
+            *request.method_mut() = method.clone();
+            *request.uri_mut() = self.uri(url)?;
             *request.headers_mut() = headers.clone();
             fill(request.headers_mut());
             let credential = match &self.authorizer {
@@ -322,7 +358,8 @@ impl Http {
                 }
                 return Err(Error::Refused(refusal));
             };
-            resends.url = redirect::follow(&self.server, url, &method, response.status(), target, resends.redirects)?;
+            let target = redirect::follow(&self.server, url, &method, response.status(), target, resends.redirects)?;
+            resends.url = Cow::Owned(target);
             resends.redirects += 1;
             debug!("HTTP {}: following the redirect to {}", response.status().as_u16(), text::url(&resends.url));
         }
@@ -358,7 +395,7 @@ impl Http {
     /// again: it did not run, or it only opens something.
     fn gives_up_http2(&self, error: &Error, requester: Requester) -> bool {
         let Error::Broken(source) = error else { return false };
-        let Some(fault) = Http2Fault::of(source).filter(|_| self.server.scheme() == "https") else { return false };
+        let Some(fault) = Http2Fault::of(&**source).filter(|_| self.server.scheme() == "https") else { return false };
         if fault == Http2Fault::NotBegun {
             return false;
         }
@@ -369,25 +406,22 @@ impl Http {
         if may_work || self.is_http1_only.swap(true, Relaxed) {
             return false;
         }
-        let (why, host) = (words(source), text::host(&self.server));
+        let (why, host) = (words(&**source), text::host(&self.server));
         info!("HTTP/2 failed with {host} ({why}); using HTTP/1.1, as --http1 does from the start");
         self.renew();
         is_refused || requester != Requester::Request
     }
 
     /// Sends a request once, with the cookies for `url`.
-    async fn execute(&self, mut request: Request, body: Option<Bytes>, url: &Url) -> Result<Response, Error> {
+    async fn execute(&self, mut request: Request<()>, body: Option<Bytes>, url: &Url) -> Result<Response, Error> {
         if let Some(cookies) = &self.cookies {
             cookies.add_to(request.headers_mut(), url);
         }
         let connections = self.connections();
         let may_wait = self.server.scheme() == "https" && !self.is_http1_only.load(Relaxed);
         let opening = (may_wait && body.is_some()).then(|| Opening::new(connections.is_open.clone()));
-        *request.body_mut() = body.map(|body| match &opening {
-            Some(opening) => opening.body(body),
-            None => body.into(),
-        });
-        let answer = connections.client.execute(request);
+        let request = request.map(|()| RequestBody::new(body, opening.clone()));
+        let answer = connections.client.send(request);
         let answer = async {
             match self.network.headers_timeout {
                 None => Ok(answer.await),
@@ -422,7 +456,7 @@ impl Http {
                 if let Some(cookies) = &self.cookies {
                     cookies.keep(response.headers(), url);
                 }
-                Ok(gzip::decoded(response))
+                Ok(response)
             }
             // Boxed, as a challenge is.
             Err(error) if Http2Fault::of(&error) == Some(Http2Fault::NotBegun) => Err(Error::NotBegun),
@@ -438,11 +472,11 @@ impl Http {
         used: Option<Arc<Credential>>,
         has_nonce: bool,
         requester: Requester,
-        Resends { url, until, .. }: &Resends,
+        Resends { url, until, .. }: &Resends<'_>,
     ) -> Result<(), Error> {
         let mut challenge = Challenge::of(response.headers());
         // The address of a proxy is not that of the server.
-        if let (Some(authorizer), Some(from)) = (&self.authorizer, response.remote_addr())
+        if let (Some(authorizer), Some(from)) = (&self.authorizer, self.connections().client.peer())
             && self.clients.proxy_to(&self.server).is_none()
         {
             authorizer.note_server_at(from.ip());
@@ -499,6 +533,10 @@ fn is_of_session(response: &Response, headers: &HeaderMap, used: Option<&Credent
 fn is_step_up(response: &Response) -> bool {
     response.status() == StatusCode::FORBIDDEN
         && Challenge::of(response.headers()).error.as_deref() == Some("insufficient_scope")
+}
+
+fn uri(url: &Url) -> Result<Uri, InvalidUri> {
+    url.as_str().parse()
 }
 
 fn unauthorized(error: oauth::error::Error) -> Error {

@@ -5,10 +5,11 @@
 //! - A request goes to the server's origin only, and nothing goes out unencrypted that was encrypted before.
 //! - Method and body of a request do not change.
 
-use reqwest::{Method, Response, StatusCode, Url, header::LOCATION};
+use reqwest::{Method, StatusCode, Url, header::LOCATION};
 
 use crate::{
     config::is_loopback,
+    network::message_client::Response,
     oauth::http::address::{AddressScope, written},
     remote::{
         error::{Error, Place, same_origin},

@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
-use reqwest::{Response, StatusCode, Url, header};
+use reqwest::{StatusCode, Url, header};
 use serde::Deserialize;
 
 use super::Http;
 use crate::{
     message::{Assembly, Message, Shape, peek},
-    network::proxy::schemes,
+    network::{message_client::Response, proxy::schemes},
     oauth::Credential,
     remote::{error::Refusal, evidence::Cause},
     status::retry_after,
@@ -38,7 +38,8 @@ impl Http {
         }
         let cause = refusal.cause.take();
         refusal.cause = cause.or_else(|| Cause::of_endpoint(refusal.status, &self.server, url));
-        let own = || self.headers.iter().filter(|(name, _)| **name != header::USER_AGENT);
+        // Of itself, a User-Agent opens no door.
+        let own = || self.given_headers.iter().filter(|(name, _)| **name != header::USER_AGENT);
         refusal.had_headers = own().next().is_some();
         refusal.credential_since = used.map(Credential::since);
         let values = own().filter_map(|(_, value)| value.to_str().ok());

@@ -11,7 +11,7 @@ use std::{
 };
 
 use log::info;
-use reqwest::{Response, StatusCode, header::HeaderValue};
+use reqwest::{StatusCode, header::HeaderValue};
 use tokio::{sync::watch, time::Instant};
 
 use super::{StreamableHttp, session::Session};
@@ -19,6 +19,7 @@ use crate::{
     era::verdict,
     mcp::HOST_PATIENCE,
     message::{Id, Message, Part, Shape, peek},
+    network::message_client::Response,
     oauth::Requester,
     remote::{
         Event,

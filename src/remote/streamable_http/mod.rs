@@ -15,7 +15,6 @@ use std::{
 };
 
 use log::warn;
-use reqwest::Response;
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -41,6 +40,7 @@ use crate::{
         version::WITH_BATCHES,
     },
     message::{Id, Message},
+    network::message_client::Response,
     sync::LockExt,
 };
 

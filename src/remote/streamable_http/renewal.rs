@@ -8,12 +8,12 @@
 use std::sync::Arc;
 
 use log::{info, warn};
-use reqwest::Response;
 
 use super::{StreamableHttp, answers::Recipient, session::Session};
 use crate::{
     mcp::header::SESSION_ID,
     message::{Id, Message},
+    network::message_client::Response,
     remote::{
         Event,
         error::{Error, Refusal},

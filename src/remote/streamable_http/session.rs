@@ -28,6 +28,7 @@ const MOST_HASTY_RENEWALS: u32 = 1;
 pub(super) struct Session {
     /// All headers: those of the user, session and protocol version.
     pub(super) headers: HeaderMap,
+    has_id: bool,
     began: Instant,
     standing: Mutex<Standing>,
 }
@@ -48,7 +49,8 @@ enum Standing {
 impl Session {
     /// Returns what there is before a session.
     pub(super) fn blank(http: &Http) -> Self {
-        Self { headers: http.headers().clone(), began: Instant::now(), standing: Mutex::new(Standing::Blank) }
+        let headers = http.headers().clone();
+        Self { headers, has_id: false, began: Instant::now(), standing: Mutex::new(Standing::Blank) }
     }
 
     /// Returns a session that begins now.
@@ -69,11 +71,12 @@ impl Session {
     /// Returns a session that begins now, whose requests have these headers.
     pub(super) fn with_headers(headers: HeaderMap, renewals: u32) -> Self {
         let began = Instant::now();
-        Self { headers, began, standing: Mutex::new(Standing::OnProbation { since: began, renewals }) }
+        let has_id = headers.contains_key(SESSION_ID);
+        Self { headers, has_id, began, standing: Mutex::new(Standing::OnProbation { since: began, renewals }) }
     }
 
     pub(super) fn has_id(&self) -> bool {
-        self.headers.contains_key(SESSION_ID)
+        self.has_id
     }
 
     /// Returns the number of sessions in a row, with this one, that have not answered.

@@ -23,7 +23,7 @@ use http_body::{Body, Frame, SizeHint};
 
 /// Tells whether a body was sent.
 #[derive(Clone, Debug)]
-pub(super) struct Opening {
+pub(crate) struct Opening {
     has_begun: Arc<AtomicBool>,
     /// Of its client: whether any request was begun.
     is_open: Arc<AtomicBool>,
@@ -32,26 +32,27 @@ pub(super) struct Opening {
 /// How long a request waits for a stream before another connection is made.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A body of one piece that notes when it is asked for the next.
+/// The body of a request: nothing or one piece. It notes when it is asked for the next, where somebody wants to know.
 #[derive(Debug)]
-struct NotedBody {
+pub(crate) struct RequestBody {
     data: Option<Bytes>,
-    opening: Opening,
+    opening: Option<Opening>,
+}
+
+impl RequestBody {
+    pub(crate) fn new(data: Option<Bytes>, opening: Option<Opening>) -> Self {
+        Self { data, opening }
+    }
 }
 
 impl Opening {
     /// Returns what tells it of a request to a client, which `is_open` if a request was ever begun there.
-    pub(super) fn new(is_open: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(is_open: Arc<AtomicBool>) -> Self {
         Self { has_begun: Arc::default(), is_open }
     }
 
-    /// Returns a body that is noted here.
-    pub(super) fn body(&self, data: Bytes) -> reqwest::Body {
-        reqwest::Body::wrap(NotedBody { data: Some(data), opening: self.clone() })
-    }
-
     /// Ends if the request is not begun in time, although the client has a connection. Where it has none, it connects.
-    pub(super) async fn starves(&self) {
+    pub(crate) async fn starves(&self) {
         loop {
             tokio::time::sleep(PATIENCE).await;
             if self.has_begun.load(Relaxed) {
@@ -71,7 +72,7 @@ impl Opening {
     }
 }
 
-impl Body for NotedBody {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -80,15 +81,18 @@ impl Body for NotedBody {
         _context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let data = self.data.take();
-        if data.is_none() {
-            self.opening.begin();
+        if let (None, Some(opening)) = (&data, &self.opening) {
+            opening.begin();
         }
         Poll::Ready(data.map(|data| Ok(Frame::data(data))))
     }
 
-    /// False even after the one piece, or nobody asks again.
+    /// False even after the one piece where its end is noted, or nobody asks again.
     fn is_end_stream(&self) -> bool {
-        self.opening.has_begun.load(Relaxed)
+        match &self.opening {
+            Some(opening) => opening.has_begun.load(Relaxed),
+            None => self.data.is_none(),
+        }
     }
 
     /// Known, so that the request has a Content-Length.

@@ -1,0 +1,404 @@
+//! The HTTP client that carries messages: hyper's connections, without the layers that reqwest puts around them, because
+//! these cost more than all the rest of a small call (`tests/bench/README.md`). Everything else goes by reqwest.
+//!
+//! # Invariants
+//!
+//! - Nothing is added to a request but what a proxy wants that forwards it.
+//! - No redirect is followed.
+
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, Request, StatusCode, Uri, Version,
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue, PROXY_AUTHORIZATION},
+    response::Parts,
+};
+use http_body::{Body, Frame};
+use hyper::body::Incoming;
+use reqwest::Url;
+
+use super::{
+    ClientFactory, HttpVersions, Route,
+    connect::Connector,
+    failure::{BodyError, RequestError},
+    gzip::{self, Decoded},
+    opening::RequestBody,
+    pool::{Connection, Pool, Used},
+};
+use crate::text;
+
+/// A client with its connections.
+#[derive(Clone, Debug)]
+pub(crate) struct MessageClient {
+    pool: Pool,
+    connector: Connector,
+    /// The value of `Host` (RFC 9112 §3.2), which is taken off for HTTP/2.
+    host: HeaderValue,
+    /// For the proxy that forwards requests without encryption.
+    proxy_authorization: Option<HeaderValue>,
+}
+
+impl MessageClient {
+    /// Returns a client of `server` that offers these versions of HTTP. Opens nothing.
+    ///
+    /// # Errors
+    /// If the URL has no form that a request can have.
+    pub(super) fn new(
+        factory: &ClientFactory,
+        server: &Url,
+        route: &Route,
+        versions: HttpVersions,
+    ) -> Result<Self, http::Error> {
+        let uri: Uri = server.as_str().parse()?;
+        let connector = Connector::new(factory.network.clone(), factory.tls_of(versions), route);
+        let pool = Pool::new(connector.clone(), uri, route.pool_idle());
+        // An encrypted connection is a tunnel, whose credential the connector sends.
+        let proxy = if server.scheme() == "http" { factory.proxy_to(server) } else { None };
+        let proxy_authorization = proxy.and_then(|proxy| proxy.basic_auth().cloned());
+        Ok(Self { pool, connector, host: text::host(server).try_into()?, proxy_authorization })
+    }
+
+    /// The value of `Host` for the server, which each request has.
+    pub(crate) fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    /// The address at the other end of the latest connection: the server's, or that of a proxy.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.connector.peer()
+    }
+
+    /// Sends a request, on a connection that is free or a new one. It is sent again where a connection that was free turns
+    /// out to be closed before the request went out.
+    ///
+    /// # Errors
+    /// If there is no response.
+    pub(crate) async fn send(&self, mut request: Request<RequestBody>) -> Result<Response, RequestError> {
+        let uri = request.uri().clone();
+        loop {
+            let (connection, is_reused) = self.pool.connection().await?;
+            let mut unsent = match connection {
+                Connection::Http1(free) => {
+                    let Some(mut used) = free.take() else { continue };
+                    if let Err(error) = used.connection.sender.ready().await {
+                        if is_reused {
+                            continue;
+                        }
+                        return Err(RequestError::Exchange(error));
+                    }
+                    *request.uri_mut() = self.target(&uri, used.connection.is_forwarding);
+                    if let (Some(credential), true) = (&self.proxy_authorization, used.connection.is_forwarding) {
+                        request.headers_mut().insert(PROXY_AUTHORIZATION, credential.clone());
+                    }
+                    match used.connection.sender.try_send_request(request).await {
+                        Ok(response) => return Ok(Response::new(response, Some(used))),
+                        Err(unsent) => unsent,
+                    }
+                }
+                Connection::Http2(mut sender) => {
+                    uri.clone_into(request.uri_mut());
+                    // `:authority` says the same (RFC 9113 §8.3.1).
+                    if request.headers().get(HOST) == Some(&self.host) {
+                        request.headers_mut().remove(HOST);
+                    }
+                    match sender.try_send_request(request).await {
+                        Ok(response) => return Ok(Response::new(response, None)),
+                        Err(unsent) => unsent,
+                    }
+                }
+            };
+            match unsent.take_message() {
+                Some(message) if is_reused => {
+                    request = message;
+                    request.headers_mut().entry(HOST).or_insert_with(|| self.host.clone());
+                }
+                _ => return Err(RequestError::Exchange(unsent.into_error())),
+            }
+        }
+    }
+
+    /// Returns the target of a request over HTTP/1.1 (RFC 9112 §3.2.1, §3.2.2).
+    fn target(&self, uri: &Uri, is_forwarding: bool) -> Uri {
+        if is_forwarding { uri.clone() } else { uri.path_and_query().cloned().map_or_else(Uri::default, Uri::from) }
+    }
+}
+
+/// A response whose body is read piece by piece, decoded where it is encoded as gzip.
+#[derive(Debug)]
+pub(crate) struct Response {
+    head: Parts,
+    body: ResponseBody,
+    /// Given back at the end of the body.
+    connection: Option<Used>,
+}
+
+#[derive(Debug)]
+enum ResponseBody {
+    Plain(Incoming),
+    Gzip(Box<Decoded<Incoming>>),
+    #[cfg(test)]
+    Whole(Option<Bytes>),
+}
+
+impl Response {
+    fn new(response: http::Response<Incoming>, connection: Option<Used>) -> Self {
+        let (mut head, body) = response.into_parts();
+        if !gzip::is_encoded(&head.headers) {
+            let mut response = Self { head, body: ResponseBody::Plain(body), connection };
+            response.end_if_read();
+            return response;
+        }
+        for name in [CONTENT_ENCODING, CONTENT_LENGTH] {
+            head.headers.remove(name);
+        }
+        Self { head, body: ResponseBody::Gzip(Box::new(Decoded::new(body))), connection }
+    }
+
+    fn end_if_read(&mut self) {
+        if self.body.is_end_stream()
+            && let Some(used) = self.connection.take()
+        {
+            used.give_back();
+        }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.head.status
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.head.version
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// The length of the body in bytes, if it is known from the beginning.
+    pub(crate) fn content_length(&self) -> Option<u64> {
+        self.body.size_hint().exact()
+    }
+
+    /// Returns the next piece of the body; `None` at its end. Safe to drop.
+    ///
+    /// # Errors
+    /// If the connection broke, or the encoding is wrong.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
+        loop {
+            let frame = std::future::poll_fn(|context| Pin::new(&mut self.body).poll_frame(context)).await;
+            match frame.transpose()?.map(Frame::into_data) {
+                Some(Ok(data)) => {
+                    self.end_if_read();
+                    return Ok(Some(data));
+                }
+                Some(Err(_trailers)) => {}
+                None => {
+                    if let Some(used) = self.connection.take() {
+                        used.give_back();
+                    }
+                    return Ok(None);
+                }
+            }
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Plain(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
+            Self::Gzip(body) => Pin::new(&mut **body).poll_frame(context),
+            #[cfg(test)]
+            Self::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Plain(body) => body.is_end_stream(),
+            Self::Gzip(_) => false,
+            #[cfg(test)]
+            Self::Whole(body) => body.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        match self {
+            Self::Plain(body) => body.size_hint(),
+            Self::Gzip(_) => http_body::SizeHint::default(),
+            #[cfg(test)]
+            Self::Whole(body) => http_body::SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
+        }
+    }
+}
+
+#[cfg(test)]
+impl<T: Into<Bytes>> From<http::Response<T>> for Response {
+    fn from(response: http::Response<T>) -> Self {
+        let (head, body) = response.into_parts();
+        Self { head, body: ResponseBody::Whole(Some(body.into())), connection: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::{
+        config::{Network, PlainHttp, ProxyChoice, ServerUrl},
+        network::failure::Http2Fault,
+        secret::Secret,
+    };
+
+    fn client(server: &str, proxy: ProxyChoice) -> MessageClient {
+        let server = ServerUrl::parse(server, PlainHttp::Allowed).unwrap();
+        let network = Network {
+            roots: Vec::new(),
+            hidden_roots: false,
+            identity: None,
+            proxy,
+            ipv4: false,
+            http1: false,
+            cookies: false,
+            connect_timeout: Duration::from_secs(10),
+            headers_timeout: None,
+            body_timeout: None,
+        };
+        let factory = ClientFactory::new(&server, Arc::new(network)).unwrap();
+        factory.message_client(server.url(), &Route::of(&server), HttpVersions::Both).unwrap()
+    }
+
+    async fn listen() -> (TcpListener, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/mcp?a=b", listener.local_addr().unwrap());
+        (listener, url)
+    }
+
+    fn request(url: &str) -> Request<RequestBody> {
+        let body = RequestBody::new(Some(Bytes::from_static(b"{}")), None);
+        Request::post(url).header(HOST, "set.example").body(body).unwrap()
+    }
+
+    /// Reads a request to the end of its body, which is `{}`; `None` if the client closes the connection instead.
+    async fn asked(stream: &mut TcpStream) -> Option<String> {
+        let mut text = Vec::new();
+        while !text.ends_with(b"\r\n\r\n{}") {
+            text.push(stream.read_u8().await.ok()?);
+        }
+        String::from_utf8(text).ok()
+    }
+
+    async fn answer(stream: &mut TcpStream) {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody").await.unwrap();
+    }
+
+    async fn read(response: Response) -> Bytes {
+        let mut response = response;
+        let mut body = Vec::new();
+        while let Some(piece) = response.chunk().await.unwrap() {
+            body.extend_from_slice(&piece);
+        }
+        body.into()
+    }
+
+    #[tokio::test]
+    async fn connection_serves_again_when_its_response_was_read() {
+        let (listener, url) = listen().await;
+        let client = client(&url, ProxyChoice::Direct);
+        let server = async {
+            let (mut first, _) = listener.accept().await.unwrap();
+            let begin = "POST /mcp?a=b HTTP/1.1\r\nhost: set.example\r\ncontent-length: 2\r\n\r\n{}";
+            assert_eq!(asked(&mut first).await.as_deref(), Some(begin));
+            answer(&mut first).await;
+            assert!(asked(&mut first).await.is_some(), "the same connection");
+            answer(&mut first).await;
+            let (mut second, _) = listener.accept().await.unwrap();
+            assert!(asked(&mut second).await.is_some());
+            answer(&mut second).await;
+            assert_eq!(asked(&mut first).await, None, "closed, because its second response was not read");
+            second
+        };
+        let requests = async {
+            assert_eq!(read(client.send(request(&url)).await.unwrap()).await, "body");
+            drop(client.send(request(&url)).await.unwrap());
+            assert_eq!(read(client.send(request(&url)).await.unwrap()).await, "body");
+        };
+        let (mut second, ()) = tokio::join!(server, requests);
+        // After the time of an idle connection.
+        assert_eq!(asked(&mut second).await, None, "closed, because nobody uses it");
+    }
+
+    #[tokio::test]
+    async fn closed_connection_is_replaced() {
+        let (listener, url) = listen().await;
+        let client = client(&url, ProxyChoice::Direct);
+        for _ in 0..3 {
+            let server = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                assert!(asked(&mut stream).await.is_some());
+                answer(&mut stream).await;
+            };
+            let (response, ()) = tokio::join!(client.send(request(&url)), server);
+            assert_eq!(read(response.unwrap()).await, "body");
+        }
+    }
+
+    #[tokio::test]
+    async fn request_takes_connection_that_becomes_free() {
+        let (listener, _) = listen().await;
+        let proxy = Url::parse(&format!("socks5h://{}", listener.local_addr().unwrap())).unwrap();
+        let proxy = ProxyChoice::Explicit { http: Some(Secret::new(proxy)), https: None, except: String::new() };
+        let url = "http://mcp.example/mcp";
+        let client = client(url, proxy);
+        let server = async {
+            let (mut first, _) = listener.accept().await.unwrap();
+            let mut greeting = [0; 3];
+            first.read_exact(&mut greeting).await.unwrap();
+            first.write_all(&[5, 0]).await.unwrap();
+            let mut connect = [0; 18];
+            first.read_exact(&mut connect).await.unwrap();
+            assert_eq!(&connect[5..16], b"mcp.example", "the proxy looks the name up");
+            first.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await.unwrap();
+            assert!(asked(&mut first).await.is_some());
+            // The proxy opens no second connection.
+            let hanging = listener.accept().await.unwrap();
+            answer(&mut first).await;
+            assert!(asked(&mut first).await.is_some(), "the second request, on the first connection");
+            answer(&mut first).await;
+            hanging
+        };
+        let send = || async { read(client.send(request(url)).await.unwrap()).await };
+        let (first, second, _) = tokio::join!(send(), send(), server);
+        assert_eq!((&*first, &*second), (&b"body"[..], &b"body"[..]));
+    }
+
+    #[tokio::test]
+    async fn request_fails_with_its_connection() {
+        let (listener, url) = listen().await;
+        let client = client(&url, ProxyChoice::Direct);
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(asked(&mut stream).await.is_some());
+        };
+        let (failed, ()) = tokio::join!(client.send(request(&url)), server);
+        let error = failed.unwrap_err();
+        assert!(matches!(error, RequestError::Exchange(_)), "{error:?}");
+        drop(listener);
+        let error = client.send(request(&url)).await.unwrap_err();
+        assert!(matches!(error, RequestError::Connect(_)) && Http2Fault::of(&error).is_none(), "{error:?}");
+    }
+}

@@ -1,0 +1,259 @@
+//! The connections to one server: those of HTTP/1.1 that are free, and the one of HTTP/2 that requests share. Of our own,
+//! because the pool of hyper-util serves many servers: it looks each request's up by its URL, three times, and starts a task
+//! for each response.
+//!
+//! # Invariants
+//!
+//! - A connection of HTTP/1.1 serves one request at a time, and is free again when the response was read to its end.
+//! - A request takes what comes first: a connection that becomes free, or the one that is opened for it. If that fails, the
+//!   request does.
+//! - What is opened in vain is kept for the next request.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
+
+use http::Uri;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use log::debug;
+use tokio::{sync::oneshot, time::Instant};
+use tower_service::Service;
+
+use super::{
+    HTTP2_WINDOW, MOST_HEADERS, TCP_KEEP_ALIVE, connect::Connector, failure::RequestError, opening::RequestBody,
+};
+use crate::sync::LockExt;
+
+/// The connections to one server.
+#[derive(Clone, Debug)]
+pub(super) struct Pool(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    connector: Connector,
+    server: Uri,
+    /// How long a connection is kept that nobody uses.
+    idle: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Of HTTP/1.1, the one that was used last at the end.
+    free: Vec<(Http1, Instant)>,
+    /// Of HTTP/2, and when a request began there last.
+    shared: Option<(Http2, Instant)>,
+    waiting: VecDeque<oneshot::Sender<Connection>>,
+    /// A task closes what is not used.
+    is_watched: bool,
+}
+
+type Http2 = http2::SendRequest<RequestBody>;
+
+/// A connection of HTTP/1.1.
+#[derive(Debug)]
+pub(super) struct Http1 {
+    pub(super) sender: http1::SendRequest<RequestBody>,
+    /// It leads to a proxy that forwards requests.
+    pub(super) is_forwarding: bool,
+}
+
+/// A connection for one request.
+#[derive(Debug)]
+pub(super) enum Connection {
+    Http1(Free),
+    Http2(Http2),
+}
+
+/// A connection that nobody uses: if it is dropped, it goes back.
+#[derive(Debug)]
+pub(super) struct Free {
+    connection: Option<Http1>,
+    pool: Weak<Inner>,
+}
+
+/// A connection in use: if it is dropped, it is closed.
+#[derive(Debug)]
+pub(super) struct Used {
+    pub(super) connection: Http1,
+    pool: Weak<Inner>,
+}
+
+impl Pool {
+    /// Opens nothing.
+    pub(super) fn new(connector: Connector, server: Uri, idle: Duration) -> Self {
+        Self(Arc::new(Inner { connector, server, idle, state: Mutex::default() }))
+    }
+
+    /// Returns a connection, and whether it was there before.
+    ///
+    /// # Errors
+    /// If none is free and none can be opened.
+    pub(super) async fn connection(&self) -> Result<(Connection, bool), RequestError> {
+        let mut freed = {
+            let mut state = self.0.state.guard();
+            if let Some(found) = self.0.find(&mut state) {
+                return Ok((found, true));
+            }
+            let (waiting, freed) = oneshot::channel();
+            state.waiting.retain(|other| !other.is_closed());
+            state.waiting.push_back(waiting);
+            freed
+        };
+        let mut opened = self.0.clone().open_beside();
+        tokio::select! {
+            biased;
+            Ok(connection) = &mut freed => Ok((connection, true)),
+            Ok(opened) = &mut opened => opened.map(|connection| (connection, false)),
+            else => Err(RequestError::Abandoned),
+        }
+    }
+}
+
+impl Inner {
+    fn find(self: &Arc<Self>, state: &mut State) -> Option<Connection> {
+        if let Some((sender, used)) = &mut state.shared {
+            if !sender.is_closed() && used.elapsed() < self.idle {
+                *used = Instant::now();
+                return Some(Connection::Http2(sender.clone()));
+            }
+            state.shared = None;
+        }
+        while let Some((connection, since)) = state.free.pop() {
+            if !connection.sender.is_closed() && since.elapsed() < self.idle {
+                return Some(Connection::Http1(self.free(connection)));
+            }
+        }
+        None
+    }
+
+    fn free(self: &Arc<Self>, connection: Http1) -> Free {
+        Free { connection: Some(connection), pool: Arc::downgrade(self) }
+    }
+
+    /// Opens a connection in a task of its own, so that it is not lost if the request finds another one. The task lasts no
+    /// longer than the connect time-out.
+    fn open_beside(self: Arc<Self>) -> oneshot::Receiver<Result<Connection, RequestError>> {
+        let (sender, opened) = oneshot::channel();
+        tokio::spawn(async move { _ = sender.send(self.open().await) });
+        opened
+    }
+
+    async fn open(self: &Arc<Self>) -> Result<Connection, RequestError> {
+        let stream = self.connector.clone().call(self.server.clone()).await.map_err(RequestError::Connect)?;
+        if !stream.is_http2() {
+            let is_forwarding = stream.is_forwarding();
+            let opened = http1::Builder::new().max_headers(MOST_HEADERS).handshake(stream).await;
+            let (sender, connection) = opened.map_err(RequestError::Exchange)?;
+            attend(connection);
+            return Ok(Connection::Http1(self.free(Http1 { sender, is_forwarding })));
+        }
+        let opened = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(HTTP2_WINDOW)
+            .initial_connection_window_size(HTTP2_WINDOW)
+            .keep_alive_interval(TCP_KEEP_ALIVE)
+            .keep_alive_while_idle(true)
+            .handshake(stream)
+            .await;
+        let (sender, connection) = opened.map_err(RequestError::Exchange)?;
+        attend(connection);
+        Ok(Connection::Http2(self.share(sender)))
+    }
+
+    /// Shares a connection of HTTP/2, unless there is one: then that is returned.
+    fn share(self: &Arc<Self>, sender: Http2) -> Http2 {
+        let mut state = self.state.guard();
+        if let Some((shared, _)) = &state.shared
+            && !shared.is_closed()
+        {
+            return shared.clone();
+        }
+        state.shared = Some((sender.clone(), Instant::now()));
+        for waiting in state.waiting.drain(..) {
+            _ = waiting.send(Connection::Http2(sender.clone()));
+        }
+        self.watch(&mut state);
+        sender
+    }
+
+    /// Takes a connection back, or hands it to a request that waits.
+    fn put(self: &Arc<Self>, connection: Http1) {
+        if connection.sender.is_closed() {
+            return;
+        }
+        let mut state = self.state.guard();
+        let mut free = self.free(connection);
+        while let Some(waiting) = state.waiting.pop_front() {
+            match waiting.send(Connection::Http1(free)) {
+                Ok(()) => return,
+                Err(Connection::Http1(back)) => free = back,
+                Err(Connection::Http2(_)) => return,
+            }
+        }
+        if let Some(connection) = free.connection.take() {
+            state.free.push((connection, Instant::now()));
+            self.watch(&mut state);
+        }
+    }
+
+    /// Starts the task that closes what is not used. It ends when nothing is left, or the pool is gone.
+    fn watch(self: &Arc<Self>, state: &mut State) {
+        if std::mem::replace(&mut state.is_watched, true) {
+            return;
+        }
+        let (pool, idle) = (Arc::downgrade(self), self.idle);
+        tokio::spawn(async move {
+            let mut next = Instant::now() + idle;
+            loop {
+                tokio::time::sleep_until(next).await;
+                let Some(pool) = pool.upgrade() else { return };
+                let mut state = pool.state.guard();
+                state.free.retain(|(connection, since)| since.elapsed() < idle && !connection.sender.is_closed());
+                state.shared.take_if(|(sender, used)| used.elapsed() >= idle || sender.is_closed());
+                let oldest = state.free.iter().map(|(_, since)| since).chain(state.shared.iter().map(|(_, used)| used));
+                let Some(oldest) = oldest.min() else {
+                    state.is_watched = false;
+                    return;
+                };
+                next = *oldest + idle;
+            }
+        });
+    }
+}
+
+/// Lets a connection run until it is closed, by the server or because nobody uses it any more.
+fn attend<E: std::error::Error + Send>(connection: impl Future<Output = Result<(), E>> + Send + 'static) {
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            debug!("a connection ended: {}", crate::text::chain(&error));
+        }
+    });
+}
+
+impl Free {
+    /// Takes the connection into use.
+    pub(super) fn take(mut self) -> Option<Used> {
+        Some(Used { connection: self.connection.take()?, pool: std::mem::take(&mut self.pool) })
+    }
+}
+
+impl Drop for Free {
+    fn drop(&mut self) {
+        if let (Some(connection), Some(pool)) = (self.connection.take(), self.pool.upgrade()) {
+            pool.put(connection);
+        }
+    }
+}
+
+impl Used {
+    /// Gives the connection back, whose response was read to its end.
+    pub(super) fn give_back(self) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.put(self.connection);
+        }
+    }
+}
