@@ -158,8 +158,8 @@ impl Inner {
 
 /// Returns the URL with an address in place of the name, for a proxy that takes no names.
 async fn with_address(server: &Uri, ipv4: bool) -> Result<Uri, Fault> {
-    let port = server.port_u16().unwrap_or(if server.scheme() == Some(&uri::Scheme::HTTPS) { 443 } else { 80 });
-    let addresses = lookup(host(server), port).await?;
+    let default_port = if server.scheme() == Some(&uri::Scheme::HTTPS) { 443 } else { 80 };
+    let addresses = lookup(host(server), server.port_u16().unwrap_or(default_port)).await?;
     let address = addresses.into_iter().find(|address| address.is_ipv4() || !ipv4);
     let address = address.ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
     let mut parts = server.clone().into_parts();

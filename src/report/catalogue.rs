@@ -400,7 +400,7 @@ catalogue! {
         "`mcp-remote client`: an entry in a host's configuration cannot work, most often because its command does not exist",
         Some("write the full path of an existing program into \"command\"");
     Local: TooMany = "too_many",
-        "thousands of requests are pending",
+        "thousands of requests, or very large ones, are pending",
         Some("wait until some of the pending requests are answered");
     Local: SessionReplaced = "session_replaced",
         "the host sent `initialize` again before this request was answered",
