@@ -3,7 +3,7 @@
 //!
 //! # Invariants
 //!
-//! - TLS is that of [`Tls`], and a proxy leads where [`proxy::to`] says.
+//! - TLS is that of [`tls`](super::tls), and a proxy leads where [`proxy::to`] says.
 //! - A connection takes no longer than the connect time-out, whatever it consists of.
 
 use std::{
