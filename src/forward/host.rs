@@ -266,10 +266,13 @@ impl Host {
     pub(super) fn forget(&mut self, id: &Id) -> Option<Asked> {
         let Entry::Occupied(mut entry) = self.owed.entry(id.clone()) else { return None };
         let debt = entry.get_mut();
+        // Of requests with the same id, nobody can tell which one this was.
+        let bytes = debt.bytes / usize::try_from(debt.count).unwrap_or(1);
+        debt.bytes -= bytes;
+        self.owed_bytes -= bytes;
         debt.count -= 1;
-        let Debt { count, bytes, asked, .. } = *debt;
+        let Debt { count, asked, .. } = *debt;
         if count == 0 {
-            self.owed_bytes -= bytes;
             entry.remove();
             if let Some(progress) = &mut self.progress {
                 progress.end(id);

@@ -603,6 +603,14 @@ fn requests_beyond_limit_in_bytes_are_refused_until_answers() {
     assert_eq!(host(&mut forward, &large(5)), [send(&large(5))], "what is cancelled counts no more");
     let batch = format!("[{}]", large(6));
     assert_eq!(errors(&host(&mut forward, &batch)), own_errors(&["6"]));
+    for id in [1, 4, 5] {
+        server(&mut forward, &result(id));
+    }
+    assert_eq!(host(&mut forward, &large(7)), [send(&large(7))]);
+    for _ in 0..5 {
+        assert_eq!(host(&mut forward, &large(7)), [send(&large(7))], "an ID that is used again before its answer");
+        server(&mut forward, &result(7));
+    }
 }
 
 #[test]

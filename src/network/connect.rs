@@ -11,7 +11,7 @@ use std::{
     io::{self, IoSlice},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::Arc,
     task::{Context, Poll},
     vec,
 };
@@ -40,7 +40,7 @@ use super::{
     lookup::{LOOPBACK, lookup},
     proxy,
 };
-use crate::{config::Network, sync::LockExt};
+use crate::config::Network;
 
 type Fault = Box<dyn StdError + Send + Sync>;
 type Pending<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
@@ -59,8 +59,6 @@ struct Inner {
     network: Arc<Network>,
     /// To the server, or through a tunnel.
     dialer: Dialer,
-    /// The other end of the latest connection.
-    peer: Mutex<Option<SocketAddr>>,
     /// To a proxy, which is asked in HTTP/1.1.
     proxy_dialer: Dialer,
     is_loopback: bool,
@@ -75,6 +73,10 @@ impl Connector {
         tcp.set_keepalive(Some(TCP_KEEP_ALIVE));
         tcp.set_keepalive_interval(Some(TCP_PROBES));
         tcp.set_keepalive_retries(Some(MOST_TCP_PROBES));
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        tcp.set_tcp_user_timeout(Some(super::TCP_UNACKNOWLEDGED));
+        // Each address of a name has its share, so that one that swallows packets leaves some time for the next.
+        tcp.set_connect_timeout(Some(network.connect_timeout));
         // An IPv4 source address leaves only IPv4 destinations.
         tcp.set_local_address(network.ipv4.then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
         let mut proxy_tls = tls.clone();
@@ -83,14 +85,8 @@ impl Connector {
             network,
             proxy_dialer: Dialer { tcp: tcp.clone(), tls: Arc::new(proxy_tls) },
             dialer: Dialer { tcp, tls: Arc::new(tls) },
-            peer: Mutex::default(),
             is_loopback,
         }))
-    }
-
-    /// The address at the other end of the latest connection: the server's, or that of a proxy.
-    pub(super) fn peer(&self) -> Option<SocketAddr> {
-        *self.0.peer.guard()
     }
 }
 
@@ -107,9 +103,7 @@ impl Service<Uri> for Connector {
         let inner = self.0.clone();
         Box::pin(async move {
             let connected = tokio::time::timeout(inner.network.connect_timeout, inner.connect(server)).await;
-            let stream = connected.unwrap_or_else(|_| Err(ConnectTimedOut.into()))?;
-            *inner.peer.guard() = stream.peer();
-            Ok(stream)
+            connected.unwrap_or_else(|_| Err(ConnectTimedOut.into()))
         })
     }
 }
@@ -131,12 +125,12 @@ impl Inner {
         let is_encrypted = server.scheme() == Some(&uri::Scheme::HTTPS);
         let stream = match at.scheme_str() {
             Some(scheme @ ("socks4" | "socks4a")) => {
-                let target = if scheme == "socks4" { with_address(&server, true).await? } else { server.clone() };
+                let target = if scheme == "socks4" { with_address(&server, true).await? } else { with_port(&server)? };
                 Stream::Plain(SocksV4::new(at, dialer.tcp).call(target).await?)
             }
             Some(scheme @ ("socks5" | "socks5h")) => {
-                let target =
-                    if scheme == "socks5" { with_address(&server, self.network.ipv4).await? } else { server.clone() };
+                let ipv4 = self.network.ipv4;
+                let target = if scheme == "socks5" { with_address(&server, ipv4).await? } else { with_port(&server)? };
                 let mut socks = SocksV5::new(at, dialer.tcp);
                 if let Some((user, password)) = proxy.raw_auth() {
                     socks = socks.with_auth(user.to_owned(), password.to_owned());
@@ -158,13 +152,26 @@ impl Inner {
 
 /// Returns the URL with an address in place of the name, for a proxy that takes no names.
 async fn with_address(server: &Uri, ipv4: bool) -> Result<Uri, Fault> {
-    let default_port = if server.scheme() == Some(&uri::Scheme::HTTPS) { 443 } else { 80 };
-    let addresses = lookup(host(server), server.port_u16().unwrap_or(default_port)).await?;
+    let addresses = lookup(host(server), port(server)).await?;
     let address = addresses.into_iter().find(|address| address.is_ipv4() || !ipv4);
     let address = address.ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
+    with_authority(server, &address.to_string())
+}
+
+/// Returns the URL with its port written out: hyper-util takes a missing one for that of https.
+fn with_port(server: &Uri) -> Result<Uri, Fault> {
+    with_authority(server, &format!("{}:{}", server.host().unwrap_or_default(), port(server)))
+}
+
+fn with_authority(server: &Uri, authority: &str) -> Result<Uri, Fault> {
     let mut parts = server.clone().into_parts();
-    parts.authority = Some(address.to_string().parse()?);
+    parts.authority = Some(authority.parse()?);
     Ok(Uri::from_parts(parts)?)
+}
+
+fn port(server: &Uri) -> u16 {
+    let default = if server.scheme() == Some(&uri::Scheme::HTTPS) { 443 } else { 80 };
+    server.port_u16().unwrap_or(default)
 }
 
 /// The host without the brackets of an IPv6 address.
@@ -254,7 +261,8 @@ impl Stream {
         matches!(self, Self::Forwarding(_))
     }
 
-    fn peer(&self) -> Option<SocketAddr> {
+    /// The address at the other end: the server's, or that of a proxy.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
         match self {
             Self::Plain(stream) => stream.inner().peer_addr().ok(),
             Self::Encrypted(stream) => stream.inner().get_ref().0.inner().peer(),

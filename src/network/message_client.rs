@@ -32,11 +32,15 @@ use super::{
 };
 use crate::text;
 
+/// Connections that were there and turn out to be closed, before one is opened for the request alone.
+const MOST_CLOSED: u32 = 8;
+/// A request that is not sent at once if it is longer, in bytes: what a socket takes.
+const LARGE: usize = 64 * 1024;
+
 /// A client with its connections.
 #[derive(Clone, Debug)]
 pub(crate) struct MessageClient {
     pool: Pool,
-    connector: Connector,
     /// The value of `Host` (RFC 9112 §3.2), which is taken off for HTTP/2.
     host: HeaderValue,
     /// For the proxy that forwards requests without encryption.
@@ -56,21 +60,16 @@ impl MessageClient {
     ) -> Result<Self, http::Error> {
         let uri: Uri = server.as_str().parse()?;
         let connector = Connector::new(factory.network.clone(), factory.tls_of(versions), route);
-        let pool = Pool::new(connector.clone(), uri, route.pool_idle());
+        let pool = Pool::new(connector, uri, route.pool_idle());
         // An encrypted connection is a tunnel, whose credential the connector sends.
         let proxy = if server.scheme() == "http" { factory.proxy_to(server) } else { None };
         let proxy_authorization = proxy.and_then(|proxy| proxy.basic_auth().cloned());
-        Ok(Self { pool, connector, host: text::host(server).try_into()?, proxy_authorization })
+        Ok(Self { pool, host: text::host(server).try_into()?, proxy_authorization })
     }
 
     /// The value of `Host` for the server, which each request has.
     pub(crate) fn host(&self) -> &HeaderValue {
         &self.host
-    }
-
-    /// The address at the other end of the latest connection: the server's, or that of a proxy.
-    pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        self.connector.peer()
     }
 
     /// Sends a request, on a connection that is free or a new one. It is sent again where a connection that was free turns
@@ -80,44 +79,50 @@ impl MessageClient {
     /// If there is no response.
     pub(crate) async fn send(&self, mut request: Request<RequestBody>) -> Result<Response, RequestError> {
         let uri = request.uri().clone();
+        let mut closed = 0;
         loop {
-            let (connection, is_reused) = self.pool.connection().await?;
-            let mut unsent = match connection {
+            let (connection, is_reused) = self.pool.connection(closed >= MOST_CLOSED).await?;
+            let (unsent, error) = match connection {
                 Connection::Http1(free) => {
                     let Some(mut used) = free.take() else { continue };
-                    if let Err(error) = used.connection.sender.ready().await {
-                        if is_reused {
-                            continue;
-                        }
-                        return Err(RequestError::Exchange(error));
-                    }
                     *request.uri_mut() = self.target(&uri, used.connection.is_forwarding);
                     if let (Some(credential), true) = (&self.proxy_authorization, used.connection.is_forwarding) {
-                        request.headers_mut().insert(PROXY_AUTHORIZATION, credential.clone());
+                        request.headers_mut().entry(PROXY_AUTHORIZATION).or_insert_with(|| credential.clone());
                     }
-                    match used.connection.sender.try_send_request(request).await {
-                        Ok(response) => return Ok(Response::new(response, Some(used))),
-                        Err(unsent) => unsent,
+                    match used.connection.sender.ready().await {
+                        Err(error) => (Some(request), used.connection.fault(error)),
+                        Ok(()) => {
+                            request.body().begin();
+                            let is_large = request.body().len() > LARGE;
+                            match used.connection.sender.try_send_request(request).await {
+                                Ok(response) => return Ok(Response::of_http1(response, used, is_large)),
+                                Err(mut unsent) => match unsent.take_message() {
+                                    Some(message) => (Some(message), used.connection.fault(unsent.into_error())),
+                                    None => (None, unsent.into_error()),
+                                },
+                            }
+                        }
                     }
                 }
-                Connection::Http2(mut sender) => {
+                Connection::Http2(mut shared) => {
                     uri.clone_into(request.uri_mut());
                     // `:authority` says the same (RFC 9113 §8.3.1).
                     if request.headers().get(HOST) == Some(&self.host) {
                         request.headers_mut().remove(HOST);
                     }
-                    match sender.try_send_request(request).await {
-                        Ok(response) => return Ok(Response::new(response, None)),
-                        Err(unsent) => unsent,
+                    match shared.sender.try_send_request(request).await {
+                        Ok(response) => return Ok(Response::new(response, shared.peer)),
+                        Err(mut unsent) => (unsent.take_message(), unsent.into_error()),
                     }
                 }
             };
-            match unsent.take_message() {
+            match unsent {
                 Some(message) if is_reused => {
+                    closed += 1;
                     request = message;
                     request.headers_mut().entry(HOST).or_insert_with(|| self.host.clone());
                 }
-                _ => return Err(RequestError::Exchange(unsent.into_error())),
+                _ => return Err(RequestError::Exchange(error)),
             }
         }
     }
@@ -133,37 +138,56 @@ impl MessageClient {
 pub(crate) struct Response {
     head: Parts,
     body: ResponseBody,
-    /// Given back at the end of the body.
+    peer: Option<SocketAddr>,
+    /// Of HTTP/1.1, given back at the end of the body.
     connection: Option<Used>,
+    /// The request may not be sent to its end.
+    is_large: bool,
 }
 
 #[derive(Debug)]
 enum ResponseBody {
     Plain(Incoming),
     Gzip(Box<Decoded<Incoming>>),
+    Dropped,
     #[cfg(test)]
     Whole(Option<Bytes>),
 }
 
 impl Response {
-    fn new(response: http::Response<Incoming>, connection: Option<Used>) -> Self {
+    fn new(response: http::Response<Incoming>, peer: Option<SocketAddr>) -> Self {
         let (mut head, body) = response.into_parts();
-        if !gzip::is_encoded(&head.headers) {
-            let mut response = Self { head, body: ResponseBody::Plain(body), connection };
-            response.end_if_read();
-            return response;
-        }
-        for name in [CONTENT_ENCODING, CONTENT_LENGTH] {
-            head.headers.remove(name);
-        }
-        Self { head, body: ResponseBody::Gzip(Box::new(Decoded::new(body))), connection }
+        let body = if gzip::is_encoded(&head.headers) {
+            for name in [CONTENT_ENCODING, CONTENT_LENGTH] {
+                head.headers.remove(name);
+            }
+            ResponseBody::Gzip(Box::new(Decoded::new(body)))
+        } else {
+            ResponseBody::Plain(body)
+        };
+        Self { head, body, peer, connection: None, is_large: false }
+    }
+
+    fn of_http1(response: http::Response<Incoming>, used: Used, is_large: bool) -> Self {
+        let mut response = Self::new(response, used.connection.peer);
+        response.connection = Some(used);
+        response.is_large = is_large;
+        response.end_if_read();
+        response
     }
 
     fn end_if_read(&mut self) {
-        if self.body.is_end_stream()
-            && let Some(used) = self.connection.take()
-        {
-            used.give_back();
+        if self.body.is_end_stream() {
+            self.end();
+        }
+    }
+
+    /// The body was read to its end.
+    fn end(&mut self) {
+        match self.connection.take() {
+            Some(used) if self.is_large => used.give_back_when_ready(),
+            Some(used) => used.give_back(),
+            None => {}
         }
     }
 
@@ -177,6 +201,11 @@ impl Response {
 
     pub(crate) fn headers(&self) -> &HeaderMap {
         &self.head.headers
+    }
+
+    /// The address at the other end: the server's, or that of a proxy.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
     }
 
     /// The length of the body in bytes, if it is known from the beginning.
@@ -198,12 +227,20 @@ impl Response {
                 }
                 Some(Err(_trailers)) => {}
                 None => {
-                    if let Some(used) = self.connection.take() {
-                        used.give_back();
-                    }
+                    self.end();
                     return Ok(None);
                 }
             }
+        }
+    }
+}
+
+/// What is not read is left to hyper.
+impl Drop for Response {
+    fn drop(&mut self) {
+        if let Some(used) = self.connection.take() {
+            self.body = ResponseBody::Dropped;
+            used.give_back_when_ready();
         }
     }
 }
@@ -216,6 +253,7 @@ impl Body for ResponseBody {
         match self.get_mut() {
             Self::Plain(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
             Self::Gzip(body) => Pin::new(&mut **body).poll_frame(context),
+            Self::Dropped => Poll::Ready(None),
             #[cfg(test)]
             Self::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
         }
@@ -225,6 +263,7 @@ impl Body for ResponseBody {
         match self {
             Self::Plain(body) => body.is_end_stream(),
             Self::Gzip(_) => false,
+            Self::Dropped => true,
             #[cfg(test)]
             Self::Whole(body) => body.is_none(),
         }
@@ -233,7 +272,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> http_body::SizeHint {
         match self {
             Self::Plain(body) => body.size_hint(),
-            Self::Gzip(_) => http_body::SizeHint::default(),
+            Self::Gzip(_) | Self::Dropped => http_body::SizeHint::default(),
             #[cfg(test)]
             Self::Whole(body) => http_body::SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
         }
@@ -244,7 +283,7 @@ impl Body for ResponseBody {
 impl<T: Into<Bytes>> From<http::Response<T>> for Response {
     fn from(response: http::Response<T>) -> Self {
         let (head, body) = response.into_parts();
-        Self { head, body: ResponseBody::Whole(Some(body.into())), connection: None }
+        Self { head, body: ResponseBody::Whole(Some(body.into())), peer: None, connection: None, is_large: false }
     }
 }
 
@@ -326,14 +365,20 @@ mod tests {
             answer(&mut first).await;
             assert!(asked(&mut first).await.is_some(), "the same connection");
             answer(&mut first).await;
+            assert!(asked(&mut first).await.is_some(), "also after a response that nobody has read");
+            first.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbo").await.unwrap();
             let (mut second, _) = listener.accept().await.unwrap();
             assert!(asked(&mut second).await.is_some());
             answer(&mut second).await;
-            assert_eq!(asked(&mut first).await, None, "closed, because its second response was not read");
+            assert_eq!(asked(&mut first).await, None, "closed, because its last response was not whole");
             second
         };
         let requests = async {
             assert_eq!(read(client.send(request(&url)).await.unwrap()).await, "body");
+            drop(client.send(request(&url)).await.unwrap());
+            while client.pool.is_empty() {
+                tokio::task::yield_now().await;
+            }
             drop(client.send(request(&url)).await.unwrap());
             assert_eq!(read(client.send(request(&url)).await.unwrap()).await, "body");
         };
@@ -372,6 +417,7 @@ mod tests {
             let mut connect = [0; 18];
             first.read_exact(&mut connect).await.unwrap();
             assert_eq!(&connect[5..16], b"mcp.example", "the proxy looks the name up");
+            assert_eq!(&connect[16..], [0, 80], "the port of http");
             first.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await.unwrap();
             assert!(asked(&mut first).await.is_some());
             // The proxy opens no second connection.

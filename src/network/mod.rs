@@ -51,6 +51,10 @@ const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// minute, where operating systems take eleven.
 const TCP_PROBES: Duration = Duration::from_secs(10);
 const MOST_TCP_PROBES: u32 = 3;
+/// How long data may stay unacknowledged: probes are not sent meanwhile. reqwest has the same. Other systems have no such
+/// limit of their own.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+const TCP_UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 /// HTTP/2 receive windows, in bytes: the protocol's own 64 KiB would hold a far server's large
 /// answer to one window a round trip.
 const HTTP2_WINDOW: u32 = 4 * 1024 * 1024;

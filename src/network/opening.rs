@@ -43,6 +43,18 @@ impl RequestBody {
     pub(crate) fn new(data: Option<Bytes>, opening: Option<Opening>) -> Self {
         Self { data, opening }
     }
+
+    /// Notes that the request goes out now, over HTTP/1.1, which has no streams to wait for.
+    pub(super) fn begin(&self) {
+        if let Some(opening) = &self.opening {
+            opening.has_begun.store(true, Relaxed);
+        }
+    }
+
+    /// Bytes that are not sent yet.
+    pub(super) fn len(&self) -> usize {
+        self.data.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 impl Opening {
@@ -89,14 +101,28 @@ impl Body for RequestBody {
 
     /// False even after the one piece where its end is noted, or nobody asks again.
     fn is_end_stream(&self) -> bool {
-        match &self.opening {
-            Some(opening) => opening.has_begun.load(Relaxed),
-            None => self.data.is_none(),
-        }
+        self.data.is_none() && self.opening.as_ref().is_none_or(|opening| opening.has_begun.load(Relaxed))
     }
 
     /// Known, so that the request has a Content-Length.
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn request_starves_only_where_it_was_not_begun() {
+        let opening = Opening::new(Arc::new(AtomicBool::new(true)));
+        let body = RequestBody::new(Some(Bytes::from_static(b"{}")), Some(opening.clone()));
+        assert!(!body.is_end_stream());
+        let starves = || tokio::time::timeout(10 * PATIENCE, opening.starves());
+        assert!(starves().await.is_ok(), "other requests were begun on the connection");
+        body.begin();
+        assert!(!body.is_end_stream(), "it is still to be sent");
+        assert!(starves().await.is_err(), "it may run, so it must not be sent again");
     }
 }

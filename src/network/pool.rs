@@ -11,6 +11,7 @@
 
 use std::{
     collections::VecDeque,
+    net::SocketAddr,
     sync::{Arc, Mutex, Weak},
     time::Duration,
 };
@@ -25,7 +26,7 @@ use tower_service::Service;
 use super::{
     HTTP2_WINDOW, MOST_HEADERS, TCP_KEEP_ALIVE, connect::Connector, failure::RequestError, opening::RequestBody,
 };
-use crate::sync::LockExt;
+use crate::{sync::LockExt, text::chain};
 
 /// The connections to one server.
 #[derive(Clone, Debug)]
@@ -51,7 +52,13 @@ struct State {
     is_watched: bool,
 }
 
-type Http2 = http2::SendRequest<RequestBody>;
+/// A connection of HTTP/2.
+#[derive(Clone, Debug)]
+pub(super) struct Http2 {
+    pub(super) sender: http2::SendRequest<RequestBody>,
+    /// The address at the other end.
+    pub(super) peer: Option<SocketAddr>,
+}
 
 /// A connection of HTTP/1.1.
 #[derive(Debug)]
@@ -59,6 +66,17 @@ pub(super) struct Http1 {
     pub(super) sender: http1::SendRequest<RequestBody>,
     /// It leads to a proxy that forwards requests.
     pub(super) is_forwarding: bool,
+    /// The address at the other end.
+    pub(super) peer: Option<SocketAddr>,
+    /// Why it ended: a request that finds it closed does not hear of that from hyper.
+    fault: Arc<Mutex<Option<hyper::Error>>>,
+}
+
+impl Http1 {
+    /// Returns why the connection ended, if that is known, or else this error.
+    pub(super) fn fault(&self, error: hyper::Error) -> hyper::Error {
+        self.fault.guard().take().unwrap_or(error)
+    }
 }
 
 /// A connection for one request.
@@ -88,11 +106,19 @@ impl Pool {
         Self(Arc::new(Inner { connector, server, idle, state: Mutex::default() }))
     }
 
-    /// Returns a connection, and whether it was there before.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.state.guard().free.is_empty()
+    }
+
+    /// Returns a connection, and whether it was there before. A `fresh` one was not.
     ///
     /// # Errors
     /// If none is free and none can be opened.
-    pub(super) async fn connection(&self) -> Result<(Connection, bool), RequestError> {
+    pub(super) async fn connection(&self, fresh: bool) -> Result<(Connection, bool), RequestError> {
+        if fresh {
+            return Ok((self.0.open().await?, false));
+        }
         let mut freed = {
             let mut state = self.0.state.guard();
             if let Some(found) = self.0.find(&mut state) {
@@ -106,8 +132,12 @@ impl Pool {
         let mut opened = self.0.clone().open_beside();
         tokio::select! {
             biased;
+            // First, because one of HTTP/2 comes both ways.
+            Ok(opened) = &mut opened => match (opened, freed.try_recv()) {
+                (Err(_), Ok(connection)) => Ok((connection, true)),
+                (opened, _) => opened.map(|connection| (connection, false)),
+            },
             Ok(connection) = &mut freed => Ok((connection, true)),
-            Ok(opened) = &mut opened => opened.map(|connection| (connection, false)),
             else => Err(RequestError::Abandoned),
         }
     }
@@ -115,10 +145,10 @@ impl Pool {
 
 impl Inner {
     fn find(self: &Arc<Self>, state: &mut State) -> Option<Connection> {
-        if let Some((sender, used)) = &mut state.shared {
-            if !sender.is_closed() && used.elapsed() < self.idle {
+        if let Some((shared, used)) = &mut state.shared {
+            if !shared.sender.is_closed() && used.elapsed() < self.idle {
                 *used = Instant::now();
-                return Some(Connection::Http2(sender.clone()));
+                return Some(Connection::Http2(shared.clone()));
             }
             state.shared = None;
         }
@@ -144,12 +174,13 @@ impl Inner {
 
     async fn open(self: &Arc<Self>) -> Result<Connection, RequestError> {
         let stream = self.connector.clone().call(self.server.clone()).await.map_err(RequestError::Connect)?;
+        let peer = stream.peer();
         if !stream.is_http2() {
             let is_forwarding = stream.is_forwarding();
             let opened = http1::Builder::new().max_headers(MOST_HEADERS).handshake(stream).await;
             let (sender, connection) = opened.map_err(RequestError::Exchange)?;
-            attend(connection);
-            return Ok(Connection::Http1(self.free(Http1 { sender, is_forwarding })));
+            let fault = attend(connection);
+            return Ok(Connection::Http1(self.free(Http1 { sender, is_forwarding, peer, fault })));
         }
         let opened = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -161,23 +192,23 @@ impl Inner {
             .await;
         let (sender, connection) = opened.map_err(RequestError::Exchange)?;
         attend(connection);
-        Ok(Connection::Http2(self.share(sender)))
+        Ok(Connection::Http2(self.share(Http2 { sender, peer })))
     }
 
     /// Shares a connection of HTTP/2, unless there is one: then that is returned.
-    fn share(self: &Arc<Self>, sender: Http2) -> Http2 {
+    fn share(self: &Arc<Self>, opened: Http2) -> Http2 {
         let mut state = self.state.guard();
         if let Some((shared, _)) = &state.shared
-            && !shared.is_closed()
+            && !shared.sender.is_closed()
         {
             return shared.clone();
         }
-        state.shared = Some((sender.clone(), Instant::now()));
+        state.shared = Some((opened.clone(), Instant::now()));
         for waiting in state.waiting.drain(..) {
-            _ = waiting.send(Connection::Http2(sender.clone()));
+            _ = waiting.send(Connection::Http2(opened.clone()));
         }
         self.watch(&mut state);
-        sender
+        opened
     }
 
     /// Takes a connection back, or hands it to a request that waits.
@@ -213,7 +244,7 @@ impl Inner {
                 let Some(pool) = pool.upgrade() else { return };
                 let mut state = pool.state.guard();
                 state.free.retain(|(connection, since)| since.elapsed() < idle && !connection.sender.is_closed());
-                state.shared.take_if(|(sender, used)| used.elapsed() >= idle || sender.is_closed());
+                state.shared.take_if(|(shared, used)| used.elapsed() >= idle || shared.sender.is_closed());
                 let oldest = state.free.iter().map(|(_, since)| since).chain(state.shared.iter().map(|(_, used)| used));
                 let Some(oldest) = oldest.min() else {
                     state.is_watched = false;
@@ -225,13 +256,20 @@ impl Inner {
     }
 }
 
-/// Lets a connection run until it is closed, by the server or because nobody uses it any more.
-fn attend<E: std::error::Error + Send>(connection: impl Future<Output = Result<(), E>> + Send + 'static) {
+/// Lets a connection run until it is closed, by the server or because nobody uses it any more. Why it ended will be where
+/// this returns.
+fn attend(
+    connection: impl Future<Output = Result<(), hyper::Error>> + Send + 'static,
+) -> Arc<Mutex<Option<hyper::Error>>> {
+    let fault = Arc::new(Mutex::new(None));
+    let noted = fault.clone();
     tokio::spawn(async move {
         if let Err(error) = connection.await {
-            debug!("a connection ended: {}", crate::text::chain(&error));
+            debug!("a connection ended: {}", chain(&error));
+            *noted.guard() = Some(error);
         }
     });
+    fault
 }
 
 impl Free {
@@ -250,10 +288,21 @@ impl Drop for Free {
 }
 
 impl Used {
-    /// Gives the connection back, whose response was read to its end.
+    /// Gives the connection back, whose request was sent and whose response was read, both to their end.
     pub(super) fn give_back(self) {
         if let Some(pool) = self.pool.upgrade() {
             pool.put(self.connection);
         }
+    }
+
+    /// Gives the connection back once hyper can use it again: it sends the rest of a request that was answered early, and
+    /// reads the rest of a response if that is here. Else it closes the connection.
+    pub(super) fn give_back_when_ready(mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            if self.connection.sender.ready().await.is_ok() {
+                self.give_back();
+            }
+        });
     }
 }

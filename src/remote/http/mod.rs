@@ -476,7 +476,7 @@ impl Http {
     ) -> Result<(), Error> {
         let mut challenge = Challenge::of(response.headers());
         // The address of a proxy is not that of the server.
-        if let (Some(authorizer), Some(from)) = (&self.authorizer, self.connections().client.peer())
+        if let (Some(authorizer), Some(from)) = (&self.authorizer, response.peer())
             && self.clients.proxy_to(&self.server).is_none()
         {
             authorizer.note_server_at(from.ip());
