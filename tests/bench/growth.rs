@@ -123,7 +123,7 @@ pub(crate) async fn unread_answers(way: &Way, server: &RunningServer, effort: Ef
 
 /// 512 MB of calls, while the server reads nothing.
 pub(crate) async fn unread_calls(way: &Way, server: &RunningServer, effort: Effort) -> Outcome<Samples> {
-    let call = Call::Swallow { bytes: 8 * MEGABYTE };
+    let call = Call::Swallow { bytes: 8 * MEGABYTE, may_be_refused: true };
     let load = Load { call, calls: 64, in_flight: 64, budget: effort.limit };
     server.reset().await?;
     let mut session = Session::open(way, server, ROOM).await?;

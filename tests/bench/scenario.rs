@@ -199,7 +199,7 @@ impl Scenario {
                 large(way, near, call, LARGE, [&rows::LARGE_EVENT, &rows::LARGE_EVENT_PEAK]).await
             }
             Self::LargeArguments => {
-                let call = Call::Swallow { bytes: ARGUMENTS };
+                let call = Call::Swallow { bytes: ARGUMENTS, may_be_refused: false };
                 large(way, near, call, ARGUMENTS, [&rows::ARGUMENTS, &rows::ARGUMENTS_PEAK]).await
             }
             Self::Bombs => bombs(way, near).await,

@@ -32,6 +32,8 @@ pub(crate) enum Call {
     },
     Swallow {
         bytes: usize,
+        /// An adapter may refuse it with an error, because its memory for calls has a limit.
+        may_be_refused: bool,
     },
     /// A compressed answer of [`BOMB`] bytes that never ends.
     Bomb,
@@ -79,7 +81,7 @@ impl Call {
             Self::Burst { notifications } => push(out, format_args!("{{\"n\":{notifications}}}")),
             Self::Big { bytes, sse } => push(out, format_args!("{{\"bytes\":{bytes},\"sse\":{sse}}}")),
             Self::Bomb => out.extend_from_slice(b"{}"),
-            Self::Swallow { bytes } => {
+            Self::Swallow { bytes, .. } => {
                 out.extend_from_slice(b"{\"text\":\"");
                 push_filler(bytes, out);
                 out.extend_from_slice(b"\"}");
@@ -97,6 +99,7 @@ impl Call {
             .is_some_and(|text| self.is_text(id, text))
             || serde_json::from_slice::<Value>(line).is_ok_and(|answer| {
                 answer["result"]["content"][0]["text"].as_str().is_some_and(|text| self.is_text(id, text.as_bytes()))
+                    || matches!(self, Self::Swallow { may_be_refused: true, .. }) && answer["error"]["code"].is_i64()
             })
     }
 
@@ -108,7 +111,7 @@ impl Call {
             Self::Sleep { .. } | Self::Burst { .. } => text == b"done",
             Self::Big { bytes, .. } => text.len() == bytes && is_filler(text),
             Self::Bomb => false,
-            Self::Swallow { bytes } => text == bytes.to_string().as_bytes(),
+            Self::Swallow { bytes, .. } => text == bytes.to_string().as_bytes(),
         }
     }
 }
