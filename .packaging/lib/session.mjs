@@ -121,8 +121,14 @@ export async function run([command, ...args], env, options = {}) {
   const result = { out: "", err: "" };
   child.stdout.setEncoding("utf8").on("data", (text) => (result.out += text));
   child.stderr.setEncoding("utf8").on("data", (text) => (result.err += text));
-  child.on("error", (error) => (result.err += error.message));
-  const [code] = await once(child, "close");
+  // A program that is not there has no exit code.
+  const code = await new Promise((resolve) => {
+    child.on("error", (error) => {
+      result.err += error.message;
+      resolve(null);
+    });
+    child.on("close", resolve);
+  });
   return { code, ...result };
 }
 
