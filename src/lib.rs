@@ -27,6 +27,7 @@
 //! | [`report`] | failures: code, sentence, hint |
 //! | [`logging`], [`status`] | the log; what an HTTP status means for a retry |
 //! | [`mcp`], [`message`] | names of the protocol; one JSON-RPC message |
+//! | [`worker`] | threads that exist only while they have work |
 //! | [`own_process`], [`reminders`], [`secret`], [`shutdown`], [`sleep_watch`], [`surroundings`], [`sync`], [`text`] | what everything else stands on |
 //!
 //! # How a message travels
@@ -154,6 +155,8 @@ mod status;
 
 mod mcp;
 mod message;
+
+mod worker;
 
 mod own_process;
 mod reminders;

@@ -20,8 +20,9 @@ use std::{
 use log::{Level, LevelFilter, Metadata, Record};
 
 use crate::{
-    sync::{LockExt, Worker},
+    sync::LockExt,
     text::{self, is_obeyed},
+    worker::Worker,
 };
 
 /// The target of the loop's lines ([`crate::forward`]). A command that prints how its own requests fail turns them off.

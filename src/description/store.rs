@@ -21,7 +21,7 @@ use crate::{
     config::Config,
     known_hosts::{HostLimits, HostName, limits},
     store::{self, Store, within},
-    sync::Worker,
+    worker::Worker,
 };
 
 const FILE: &str = "description.json";
