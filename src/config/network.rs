@@ -32,6 +32,25 @@ pub(crate) struct Network {
     pub body_timeout: Option<Duration>,
 }
 
+#[cfg(test)]
+impl Network {
+    /// Returns the settings of a user who sets nothing but the proxy, without cookies and time-outs.
+    pub(crate) fn with_proxy(proxy: ProxyChoice) -> Self {
+        Self {
+            roots: Vec::new(),
+            hidden_roots: false,
+            identity: None,
+            proxy,
+            ipv4: false,
+            http1: false,
+            cookies: false,
+            connect_timeout: Duration::from_secs(10),
+            headers_timeout: None,
+            body_timeout: None,
+        }
+    }
+}
+
 /// A client certificate (RFC 8446 §4.4.2).
 #[derive(Debug)]
 pub(crate) struct ClientCertificate {

@@ -150,7 +150,7 @@ impl Inner {
     }
 }
 
-/// Returns the URL with an address in place of the name, for a proxy that takes no names.
+/// Returns the URL with an address instead of the name, for a proxy that does not resolve names.
 async fn with_address(server: &Uri, ipv4: bool) -> Result<Uri, Fault> {
     let addresses = lookup(host(server), port(server)).await?;
     let address = addresses.into_iter().find(|address| address.is_ipv4() || !ipv4);

@@ -3,7 +3,7 @@
 //!
 //! # Invariants
 //!
-//! - Nothing is added to a request but what a proxy wants that forwards it.
+//! - The only header that is added to a request is `Proxy-Authorization`, for a proxy that forwards the request.
 //! - No redirect is followed.
 
 use std::{
@@ -289,7 +289,7 @@ impl<T: Into<Bytes>> From<http::Response<T>> for Response {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::sync::Arc;
 
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -305,18 +305,7 @@ mod tests {
 
     fn client(server: &str, proxy: ProxyChoice) -> MessageClient {
         let server = ServerUrl::parse(server, PlainHttp::Allowed).unwrap();
-        let network = Network {
-            roots: Vec::new(),
-            hidden_roots: false,
-            identity: None,
-            proxy,
-            ipv4: false,
-            http1: false,
-            cookies: false,
-            connect_timeout: Duration::from_secs(10),
-            headers_timeout: None,
-            body_timeout: None,
-        };
+        let network = Network::with_proxy(proxy);
         let factory = ClientFactory::new(&server, Arc::new(network)).unwrap();
         factory.message_client(server.url(), &Route::of(&server), HttpVersions::Both).unwrap()
     }

@@ -180,7 +180,7 @@ impl ClientFactory {
         tls
     }
 
-    /// A client for everything else. It follows no redirect. Names are looked up by `resolver`, if there is one.
+    /// A client for everything else. It follows no redirect. `resolver`, if there is one, resolves names.
     ///
     /// # Errors
     /// Where a proxy's address is none.

@@ -32,7 +32,7 @@ pub(crate) struct Opening {
 /// How long a request waits for a stream before another connection is made.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The body of a request: nothing or one piece. It notes when it is asked for the next, where somebody wants to know.
+/// The body of a request: nothing or one piece. With an [`Opening`], it tells that hyper has asked for the next piece.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     data: Option<Bytes>,

@@ -52,7 +52,7 @@ impl Order {
 
     /// Waits until the gate is open.
     pub(super) async fn pass(&self) {
-        // Costs least, and fails while somebody waits to close the gate.
+        // The cheap way. It fails while the gate is closed, or about to be.
         if self.initialized_gate.try_read().is_err() {
             drop(self.initialized_gate.read().await);
         }

@@ -411,18 +411,7 @@ pub(crate) mod tests {
 
     fn http_by(proxy: ProxyChoice, private_addresses: bool, named: &[&Url]) -> HttpClient {
         let server = ServerUrl::parse("https://203.0.113.1/mcp", PlainHttp::ForLoopback).unwrap();
-        let network = Network {
-            roots: Vec::new(),
-            hidden_roots: false,
-            identity: None,
-            proxy,
-            ipv4: false,
-            http1: false,
-            cookies: false,
-            connect_timeout: PATIENCE,
-            headers_timeout: None,
-            body_timeout: None,
-        };
+        let network = Network { connect_timeout: PATIENCE, ..Network::with_proxy(proxy) };
         let clients = Arc::new(ClientFactory::new(&server, Arc::new(network)).unwrap());
         HttpClient::new(clients, server, PlainHttp::ForLoopback, private_addresses, named)
     }
