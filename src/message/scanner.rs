@@ -60,9 +60,7 @@ pub(super) struct Scanner {
     state: ScannerState,
     /// Bytes of earlier pieces.
     before: usize,
-    /// One bit for each open container, 1 for an object; as deep as memory allows.
-    containers: Vec<u64>,
-    depth: usize,
+    open: Containers,
     /// The text is an array: the messages are its elements.
     pub(super) array: bool,
     pub(super) found: Vec<Envelope>,
@@ -79,8 +77,7 @@ impl Default for Scanner {
         Self {
             state: ScannerState::Value,
             before: 0,
-            containers: Vec::new(),
-            depth: 0,
+            open: Containers::default(),
             array: false,
             found: Vec::new(),
             key: [0; LONGEST_KEY],
@@ -105,12 +102,47 @@ enum ScannerState {
     Colon,
     /// After a value inside a container.
     CommaOrEnd,
-    StringState(StringState),
+    Text(Text),
     Number(Number),
     /// Inside a literal name: which one, and how many of its bytes have come.
     Literal(Literal, u8),
     /// After the outermost value: white space only.
     End,
+}
+
+/// The open containers, as deep as memory allows.
+#[derive(Default)]
+struct Containers {
+    depth: usize,
+    /// One bit for each of the innermost containers, the lowest for the last of them: 1 for an object.
+    inner: u64,
+    /// The bits of those around them, 64 at a time.
+    outer: Vec<u64>,
+}
+
+impl Containers {
+    fn push(&mut self, is_object: bool) {
+        if self.depth != 0 && self.depth.is_multiple_of(64) {
+            self.outer.push(self.inner);
+        }
+        self.inner = self.inner << 1 | u64::from(is_object);
+        self.depth += 1;
+    }
+
+    fn pop(&mut self) {
+        self.depth -= 1;
+        self.inner >>= 1;
+        if self.depth.is_multiple_of(64)
+            && let Some(outer) = self.outer.pop()
+        {
+            self.inner = outer;
+        }
+    }
+
+    /// Returns whether the innermost one is an object.
+    fn is_object(&self) -> bool {
+        self.inner & 1 == 1
+    }
 }
 
 /// What a string is for.
@@ -143,7 +175,7 @@ impl Literal {
 
 /// Inside a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum StringState {
+enum Text {
     Plain,
     Escape,
     /// Hexadecimal digits still to come.
@@ -172,77 +204,107 @@ impl Scanner {
         while let Some(&byte) = piece.get(i) {
             let at = self.before + i;
             i += 1;
-            match state {
-                ScannerState::StringState(StringState::Plain) => {
-                    i -= 1;
-                    let plain = plain_prefix(&piece[i..]);
-                    self.keep_key(&piece[i..i + plain]);
-                    i += plain;
-                    // Nearly always the end of the string, which is not worth another turn.
-                    let Some(&byte) = piece.get(i) else { break };
-                    let at = self.before + i;
-                    i += 1;
-                    state = match byte {
-                        b'"' => self.text_end(at + 1),
-                        b'\\' => ScannerState::StringState(StringState::Escape),
-                        0xc2..=0xdf => ScannerState::StringState(StringState::Utf8(1, 0x80, 0xbf)),
-                        0xe0 => ScannerState::StringState(StringState::Utf8(2, 0xa0, 0xbf)),
-                        0xed => ScannerState::StringState(StringState::Utf8(2, 0x80, 0x9f)),
-                        0xe1..=0xef => ScannerState::StringState(StringState::Utf8(2, 0x80, 0xbf)),
-                        0xf0 => ScannerState::StringState(StringState::Utf8(3, 0x90, 0xbf)),
-                        0xf1..=0xf3 => ScannerState::StringState(StringState::Utf8(3, 0x80, 0xbf)),
-                        0xf4 => ScannerState::StringState(StringState::Utf8(3, 0x80, 0x8f)),
-                        _ => return Err(Malformed::NotJson { at }),
-                    };
-                    if byte != b'"' {
-                        self.keep_key(&[byte]);
-                    }
-                }
-                ScannerState::Key | ScannerState::KeyOrEnd if byte == b'"' => {
-                    let is_member = self.depth == self.level();
-                    let plain = plain_prefix(&piece[i..]);
-                    if piece.get(i + plain) == Some(&b'"') {
-                        // Nearly every key: without an escape, and all of it is here.
-                        if is_member {
-                            self.member = Member::of(&piece[i..i + plain]);
-                        }
-                        i += plain + 1;
-                        state = ScannerState::Colon;
-                    } else {
-                        self.reading = if is_member { Reading::Member } else { Reading::OtherKey };
-                        self.key_length = 0;
-                        state = ScannerState::StringState(StringState::Plain);
-                    }
-                }
-                ScannerState::Colon if byte == b':' => state = ScannerState::Value,
-                ScannerState::CommaOrEnd if byte == b',' => {
-                    state = if self.in_object() { ScannerState::Key } else { ScannerState::Value };
-                }
-                ScannerState::CommaOrEnd if byte == if self.in_object() { b'}' } else { b']' } => {
-                    state = self.close(at);
-                }
-                ScannerState::StringState(inner) => {
-                    self.keep_key(&[byte]);
-                    state = ScannerState::StringState(match (inner, byte) {
-                        (StringState::Escape, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
-                            StringState::Plain
-                        }
-                        (StringState::Escape, b'u') => StringState::Hex(4),
-                        (StringState::Hex(1), _) if byte.is_ascii_hexdigit() => StringState::Plain,
-                        (StringState::Hex(left), _) if byte.is_ascii_hexdigit() => StringState::Hex(left - 1),
-                        (StringState::Utf8(left, low, high), _) if (low..=high).contains(&byte) => {
-                            if left == 1 {
-                                StringState::Plain
+            state = match state {
+                ScannerState::Key | ScannerState::KeyOrEnd => match byte {
+                    b'"' => {
+                        let is_member = self.open.depth == self.level();
+                        let plain = plain_prefix(&piece[i..]);
+                        if piece.get(i + plain) != Some(&b'"') {
+                            self.reading = if is_member { Reading::Member } else { Reading::OtherKey };
+                            self.key_length = 0;
+                            ScannerState::Text(Text::Plain)
+                        } else {
+                            // Nearly every key: without an escape, and all of it is here.
+                            if is_member {
+                                self.member = Member::of(&piece[i..i + plain]);
+                            }
+                            i += plain + 1;
+                            if piece.get(i) == Some(&b':') {
+                                i += 1;
+                                ScannerState::Value
                             } else {
-                                StringState::Utf8(left - 1, 0x80, 0xbf)
+                                ScannerState::Colon
                             }
                         }
+                    }
+                    b' ' | b'\t' | b'\n' | b'\r' => state,
+                    b'}' if state == ScannerState::KeyOrEnd => self.close(at),
+                    _ => return Err(Malformed::NotJson { at }),
+                },
+                ScannerState::Colon => match byte {
+                    b':' => ScannerState::Value,
+                    b' ' | b'\t' | b'\n' | b'\r' => state,
+                    _ => return Err(Malformed::NotJson { at }),
+                },
+                ScannerState::Value | ScannerState::ValueOrEnd => match byte {
+                    b' ' | b'\t' | b'\n' | b'\r' => state,
+                    b']' if state == ScannerState::ValueOrEnd => self.close(at),
+                    _ => {
+                        let begun = self.value_start(byte, at)?;
+                        if byte == b'"' {
+                            i += plain_prefix(&piece[i..]);
+                            if piece.get(i) == Some(&b'"') {
+                                i += 1;
+                                self.value_end(self.before + i)
+                            } else {
+                                begun
+                            }
+                        } else {
+                            begun
+                        }
+                    }
+                },
+                ScannerState::CommaOrEnd => match byte {
+                    b',' if self.open.is_object() => ScannerState::Key,
+                    b',' => ScannerState::Value,
+                    b'}' if self.open.is_object() => self.close(at),
+                    b']' if !self.open.is_object() => self.close(at),
+                    b' ' | b'\t' | b'\n' | b'\r' => state,
+                    _ => return Err(Malformed::NotJson { at }),
+                },
+                ScannerState::Text(Text::Plain) => {
+                    let plain = plain_prefix(&piece[i - 1..]);
+                    self.keep_key(&piece[i - 1..i - 1 + plain]);
+                    i += plain;
+                    let at = at + plain;
+                    let Some(&byte) = piece.get(i - 1) else {
+                        i -= 1;
+                        continue;
+                    };
+                    if byte == b'"' {
+                        self.text_end(at + 1)
+                    } else {
+                        self.keep_key(&[byte]);
+                        ScannerState::Text(match byte {
+                            b'\\' => Text::Escape,
+                            0xc2..=0xdf => Text::Utf8(1, 0x80, 0xbf),
+                            0xe0 => Text::Utf8(2, 0xa0, 0xbf),
+                            0xed => Text::Utf8(2, 0x80, 0x9f),
+                            0xe1..=0xef => Text::Utf8(2, 0x80, 0xbf),
+                            0xf0 => Text::Utf8(3, 0x90, 0xbf),
+                            0xf1..=0xf3 => Text::Utf8(3, 0x80, 0xbf),
+                            0xf4 => Text::Utf8(3, 0x80, 0x8f),
+                            _ => return Err(Malformed::NotJson { at }),
+                        })
+                    }
+                }
+                ScannerState::Text(inner) => {
+                    self.keep_key(&[byte]);
+                    ScannerState::Text(match (inner, byte) {
+                        (Text::Escape, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Text::Plain,
+                        (Text::Escape, b'u') => Text::Hex(4),
+                        (Text::Hex(1), _) if byte.is_ascii_hexdigit() => Text::Plain,
+                        (Text::Hex(left), _) if byte.is_ascii_hexdigit() => Text::Hex(left - 1),
+                        (Text::Utf8(1, low, high), _) if (low..=high).contains(&byte) => Text::Plain,
+                        (Text::Utf8(left, low, high), _) if (low..=high).contains(&byte) => {
+                            Text::Utf8(left - 1, 0x80, 0xbf)
+                        }
                         _ => return Err(Malformed::NotJson { at }),
-                    });
+                    })
                 }
                 ScannerState::Number(number) => {
                     use Number::{Exponent, ExponentDigits, ExponentSign, Fraction, Integer, Minus, Point, Zero};
-                    state = ScannerState::Number(match (number, byte) {
+                    ScannerState::Number(match (number, byte) {
                         (Integer, b'0'..=b'9') | (Minus, b'1'..=b'9') => Integer,
                         (Minus, b'0') => Zero,
                         (Zero | Integer, b'.') => Point,
@@ -256,7 +318,7 @@ impl Scanner {
                             continue;
                         }
                         _ => return Err(Malformed::NotJson { at }),
-                    });
+                    })
                 }
                 ScannerState::Literal(literal, come) => {
                     let text = literal.text();
@@ -265,14 +327,13 @@ impl Scanner {
                     }
                     let come = come + 1;
                     let is_whole = usize::from(come) == text.len();
-                    state = if is_whole { self.value_end(at + 1) } else { ScannerState::Literal(literal, come) };
+                    if is_whole { self.value_end(at + 1) } else { ScannerState::Literal(literal, come) }
                 }
-                _ if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') => {}
-                ScannerState::ValueOrEnd if byte == b']' => state = self.close(at),
-                ScannerState::Value | ScannerState::ValueOrEnd => state = self.value_start(byte, at)?,
-                ScannerState::KeyOrEnd if byte == b'}' => state = self.close(at),
-                _ => return Err(Malformed::NotJson { at }),
-            }
+                ScannerState::End => match byte {
+                    b' ' | b'\t' | b'\n' | b'\r' => state,
+                    _ => return Err(Malformed::NotJson { at }),
+                },
+            };
         }
         self.state = state;
         self.before += piece.len();
@@ -298,30 +359,29 @@ impl Scanner {
         1 + usize::from(self.array)
     }
 
-    fn in_object(&self) -> bool {
-        let top = self.depth - 1;
-        self.containers[top / 64] >> (top % 64) & 1 == 1
-    }
-
     fn value_start(&mut self, byte: u8, at: usize) -> Result<ScannerState, Malformed> {
-        let outermost = self.depth == 0;
-        let message = if self.array { self.depth == 1 } else { outermost && byte != b'[' };
+        let outermost = self.open.depth == 0;
+        let message = if self.array { self.open.depth == 1 } else { outermost && byte != b'[' };
         if message {
             if self.found.len() == MOST_PARTS {
                 return Err(Malformed::NotJsonRpc { id: None });
             }
             self.found.push(Envelope { span: at..at, object: byte == b'{', ..Envelope::default() });
         }
-        if self.depth == self.level() {
+        if self.open.depth == self.level() {
             self.value_start = at;
         }
         Ok(match byte {
-            b'{' => self.open(true),
+            b'{' => {
+                self.open.push(true);
+                ScannerState::KeyOrEnd
+            }
             b'[' => {
                 self.array |= outermost;
-                self.open(false)
+                self.open.push(false);
+                ScannerState::ValueOrEnd
             }
-            b'"' => ScannerState::StringState(StringState::Plain),
+            b'"' => ScannerState::Text(Text::Plain),
             b'-' => ScannerState::Number(Number::Minus),
             b'0' => ScannerState::Number(Number::Zero),
             b'1'..=b'9' => ScannerState::Number(Number::Integer),
@@ -332,30 +392,15 @@ impl Scanner {
         })
     }
 
-    fn open(&mut self, object: bool) -> ScannerState {
-        let (word, bit) = (self.depth / 64, self.depth % 64);
-        if word == self.containers.len() {
-            self.containers.push(0);
-        }
-        let mask = 1 << bit;
-        if object {
-            self.containers[word] |= mask;
-        } else {
-            self.containers[word] &= !mask;
-        }
-        self.depth += 1;
-        if object { ScannerState::KeyOrEnd } else { ScannerState::ValueOrEnd }
-    }
-
     fn close(&mut self, at: usize) -> ScannerState {
-        self.depth -= 1;
+        self.open.pop();
         self.value_end(at + 1)
     }
 
     /// A value has ended before `end`, at the present depth.
     fn value_end(&mut self, end: usize) -> ScannerState {
         let level = self.level();
-        if self.depth == level
+        if self.open.depth == level
             && let Some(member) = self.member.take()
             && let Some(envelope) = self.found.last_mut()
         {
@@ -367,12 +412,12 @@ impl Scanner {
                 Member::Outcome => envelope.outcome = span,
             }
         }
-        if self.depth == level - 1
+        if self.open.depth == level - 1
             && let Some(envelope) = self.found.last_mut()
         {
             envelope.span.end = end;
         }
-        if self.depth == 0 { ScannerState::End } else { ScannerState::CommaOrEnd }
+        if self.open.depth == 0 { ScannerState::End } else { ScannerState::CommaOrEnd }
     }
 
     fn text_end(&mut self, end: usize) -> ScannerState {
@@ -418,18 +463,8 @@ const PLAIN: [bool; 256] = {
     plain
 };
 
-/// Bytes that are looked at one by one before it pays to look at eight at a time: most strings of an envelope are short.
-const SHORT: usize = 16;
-
-/// How many bytes from the start are plain string content.
+/// How many bytes from the start are plain string content: eight bytes at a time.
 fn plain_prefix(bytes: &[u8]) -> usize {
-    let is_plain = |byte: &&u8| PLAIN[usize::from(**byte)];
-    let short = bytes.iter().take(SHORT).take_while(is_plain).count();
-    if short < SHORT { short } else { short + plain_words(&bytes[SHORT..]) }
-}
-
-/// The same, eight bytes at a time: a long text is most of a long message.
-fn plain_words(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
     const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
     let zero_byte = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
@@ -439,16 +474,14 @@ fn plain_words(bytes: &[u8]) -> usize {
         let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
         (quote | backslash | control | word) & HIGHS
     };
-    let mut done = 0;
-    for chunk in bytes.chunks_exact(8) {
-        let mut word = [0; 8];
-        word.copy_from_slice(chunk);
-        let special = special(u64::from_le_bytes(word));
+    let mut rest = bytes;
+    while let Some((word, after)) = rest.split_first_chunk() {
+        let special = special(u64::from_le_bytes(*word));
         if special != 0 {
             // The lowest bit is right; a borrow may set higher ones.
-            return done + special.trailing_zeros() as usize / 8;
+            return bytes.len() - rest.len() + special.trailing_zeros() as usize / 8;
         }
-        done += 8;
+        rest = after;
     }
-    done + bytes[done..].iter().take_while(|byte| PLAIN[usize::from(**byte)]).count()
+    bytes.len() - rest.len() + rest.iter().take_while(|byte| PLAIN[usize::from(**byte)]).count()
 }

@@ -4,7 +4,8 @@
 //! more than the calls. Slow calls must not wait for each other. So a POST holds a permit only for a
 //! moment: while others wait, a clock ticks, and a POST that has been out for a whole tick is slow,
 //! gives its permit back and makes room for one more. A hundred slow calls are all out after a few
-//! ticks; a thousand quick ones share a handful of connections. While nobody waits there is no clock.
+//! ticks; a thousand quick ones share a handful of connections. The clock is one task: a timer for
+//! each POST that waits costs a system call. It ends when nobody waits.
 //!
 //! # Invariants
 //!
@@ -12,11 +13,11 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{sync::oneshot, time::sleep};
 
 use crate::sync::LockExt;
 
@@ -34,67 +35,65 @@ const CROWD: usize = 192;
 
 /// The permits, and who waits for one.
 #[derive(Debug)]
-pub(super) struct ConcurrencyLimit(Mutex<State>);
+pub(super) struct ConcurrencyLimit(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
     permits: usize,
     /// Which tick it is.
     tick: u64,
-    next_tick: Instant,
     /// POSTs without headers that began in this tick, in the one before, and earlier.
     young: usize,
     old: usize,
     slow: usize,
     waiting: VecDeque<oneshot::Sender<u64>>,
+    has_clock: bool,
 }
 
 impl ConcurrencyLimit {
     /// All permits free.
     pub(super) fn new() -> Self {
-        let state = State {
-            permits: PERMITS,
-            tick: 0,
-            next_tick: Instant::now(),
-            young: 0,
-            old: 0,
-            slow: 0,
-            waiting: VecDeque::new(),
-        };
-        Self(Mutex::new(state))
+        let state =
+            State { permits: PERMITS, tick: 0, young: 0, old: 0, slow: 0, waiting: VecDeque::new(), has_clock: false };
+        Self(Arc::new(Mutex::new(state)))
     }
 
     /// A permit for a POST, to be held up to its response headers.
     pub(super) async fn enter(&self) -> Permit<'_> {
-        let mut turn = {
+        let turn = {
             let mut state = self.state();
-            if state.waiting.is_empty() {
-                if state.has_room() {
-                    let began = state.begin();
-                    return Permit { limit: self, began };
-                }
-                // Nobody has waited, so nobody has kept the time: it begins now.
-                state.next_tick = Instant::now() + state.tick_length();
+            if state.waiting.is_empty() && state.has_room() {
+                return Permit { limit: self, began: state.begin() };
             }
             let (sender, turn) = oneshot::channel();
             state.waiting.push_back(sender);
+            if !std::mem::replace(&mut state.has_clock, true) {
+                tokio::spawn(keep_time(self.0.clone(), state.tick_length()));
+            }
             turn
         };
-        loop {
-            let next_tick = self.state().next_tick;
-            tokio::select! {
-                biased;
-                began = &mut turn => {
-                    let began = began.unwrap_or_else(|_| self.state().begin());
-                    return Permit { limit: self, began };
-                }
-                () = tokio::time::sleep_until(next_tick) => self.state().tick_at(Instant::now()),
-            }
-        }
+        let mut turn = Turn { limit: self, turn };
+        let began = (&mut turn.turn).await.unwrap_or_else(|_| self.state().begin());
+        Permit { limit: self, began }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.guard()
+    }
+}
+
+/// Lets the clock tick until nobody waits.
+async fn keep_time(state: Arc<Mutex<State>>, mut length: Duration) {
+    loop {
+        sleep(length).await;
+        let mut state = state.guard();
+        state.waiting.retain(|waiting| !waiting.is_closed());
+        if state.waiting.is_empty() {
+            state.has_clock = false;
+            return;
+        }
+        state.end_tick();
+        length = state.tick_length();
     }
 }
 
@@ -120,15 +119,10 @@ impl State {
         self.admit();
     }
 
-    /// Every waiting POST hears the clock; the first one that does turns it.
-    fn tick_at(&mut self, now: Instant) {
-        if now < self.next_tick {
-            return;
-        }
+    fn end_tick(&mut self) {
         self.tick += 1;
         self.permits = (self.permits + self.old).min(MOST_PERMITS);
         self.slow += std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
-        self.next_tick = now + self.tick_length();
         self.admit();
     }
 
@@ -143,6 +137,20 @@ impl State {
             if next.send(self.tick).is_ok() {
                 self.young += 1;
             }
+        }
+    }
+}
+
+/// A place among those that wait. If it is dropped when its turn has come, the permit goes back.
+struct Turn<'a> {
+    limit: &'a ConcurrencyLimit,
+    turn: oneshot::Receiver<u64>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Ok(began) = self.turn.try_recv() {
+            self.limit.state().end(began);
         }
     }
 }
@@ -164,12 +172,11 @@ impl Drop for Permit<'_> {
 #[cfg(test)]
 mod tests {
     use std::{
-        sync::{
-            Arc,
-            atomic::{AtomicUsize, Ordering::Relaxed},
-        },
-        time::Duration,
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+        task::{Context, Waker},
     };
+
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -183,7 +190,7 @@ mod tests {
             tasks.spawn(async move {
                 let _permit = limit.enter().await;
                 most.fetch_max(now.fetch_add(1, Relaxed) + 1, Relaxed);
-                tokio::time::sleep(each).await;
+                sleep(each).await;
                 now.fetch_sub(1, Relaxed);
             });
         }
@@ -228,5 +235,21 @@ mod tests {
             assert!(tokio::time::timeout(Duration::ZERO, given_up).await.is_err());
         }
         drop(limit.enter().await);
+    }
+
+    #[tokio::test]
+    async fn call_abandoned_at_its_turn_returns_its_permit() {
+        let limit = ConcurrencyLimit::new();
+        let mut permits = Vec::new();
+        for _ in 0..PERMITS {
+            permits.push(limit.enter().await);
+        }
+        let mut waits = Box::pin(limit.enter());
+        assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        permits.pop(); // now it is its turn, which it does not see
+        drop(waits);
+        drop(permits);
+        let state = limit.state();
+        assert_eq!((state.young, state.old, state.slow), (0, 0, 0));
     }
 }
