@@ -96,7 +96,8 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
-    fn buffered(&mut self) -> Option<Incoming> {
+    /// The next line, if all of it is here already.
+    pub(crate) fn buffered(&mut self) -> Option<Incoming> {
         loop {
             let found = memchr::memchr(b'\n', &self.buffer[self.searched..]).map(|at| self.searched + at);
             match (&mut self.state, found) {

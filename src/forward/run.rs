@@ -40,6 +40,9 @@ const LONGEST_CLOSE: Duration = Duration::from_millis(200);
 /// Bytes waiting for the host at which nothing more is taken from the server: one gathered write.
 const GATHERED: usize = 256 * 1024;
 
+/// Messages that are handled before the loop looks at everything else again, which costs as much as a message.
+const MOST_AT_ONCE: u32 = 32;
+
 /// The two ends that the loop stands between.
 #[derive(Debug)]
 pub(crate) struct Ends<R, W> {
@@ -55,6 +58,15 @@ pub(crate) struct Ends<R, W> {
     pub stops: mpsc::Receiver<Stop>,
     /// How long the machine has slept.
     pub wakes: mpsc::Receiver<Duration>,
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Ends<R, W> {
+    /// Returns a message that is here already, in the order in which the loop takes them.
+    fn waiting_message(&mut self) -> Option<Event> {
+        let takes_from_server = self.writer.backlog() < GATHERED;
+        let event = if takes_from_server { self.events.try_recv().map(Event::Remote) } else { None };
+        event.or_else(|| self.lines.buffered().map(Event::Host))
+    }
 }
 
 /// Runs the loop until the host goes, or the program is told to.
@@ -100,12 +112,20 @@ where
             },
         };
         ticks &= !matches!(event, Event::Reminder(Reminder::Tick));
-        let next = forward.handle(event);
-        if verdict == Verdict::Continue && next != Verdict::Continue {
-            deadline = Instant::now() + GRACE - GRACE_FOR_DELETE;
+        let mut event = Some(event);
+        let mut left = MOST_AT_ONCE;
+        while let Some(happened) = event.take() {
+            let next = forward.handle(happened);
+            if verdict == Verdict::Continue && next != Verdict::Continue {
+                deadline = Instant::now() + GRACE - GRACE_FOR_DELETE;
+            }
+            verdict = next;
+            carry_out(&mut forward, &mut ends, &mut remote_end, &mut reminders);
+            left -= 1;
+            if verdict == Verdict::Continue && left > 0 {
+                event = ends.waiting_message();
+            }
         }
-        verdict = next;
-        carry_out(&mut forward, &mut ends, &mut remote_end, &mut reminders);
         if !ticks && forward.awaits_server() {
             ticks = true;
             reminders.add(TICK, Reminder::Tick);

@@ -4,17 +4,19 @@
 //!
 //! - An ID is not turned into a number or a text of this program: the host gets back what it wrote.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
+
+use smol_str::{SmolStr, format_smolstr};
 
 /// A request id: its JSON text, of whatever kind, as the sender wrote it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Id(Arc<str>);
+pub struct Id(SmolStr);
 
 impl Id {
     /// An id of our own making: a JSON string of these characters, which need no escape.
     #[must_use]
     pub fn own(text: &str) -> Self {
-        Self(format!("\"{text}\"").into())
+        Self(format_smolstr!("\"{text}\""))
     }
 
     /// An id for a request of this program: no peer has it, because it holds random bits.
@@ -37,7 +39,7 @@ impl Id {
     /// Whether this is the JSON `null`, which answers nobody in particular.
     #[must_use]
     pub fn is_null(&self) -> bool {
-        &*self.0 == "null"
+        self.0 == "null"
     }
 
     /// Whether both texts stand for one value: `1.0` and `1`, `"a"` and `"\u0061"`. A server may

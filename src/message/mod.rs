@@ -22,6 +22,7 @@ use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
 use log::warn;
+use smol_str::SmolStr;
 
 pub use body::Body;
 pub use id::Id;
@@ -47,12 +48,12 @@ pub enum Shape {
         /// Chosen by the sender.
         id: Id,
         /// Decoded.
-        method: Box<str>,
+        method: SmolStr,
     },
     /// Has a method and no id.
     Notification {
         /// Decoded.
-        method: Box<str>,
+        method: SmolStr,
     },
     /// Has a result or an error. `id` is absent only in answers to what could not be read.
     Response {
@@ -300,13 +301,13 @@ impl Envelope {
             let raw = body.view(span.clone()?);
             match raw.as_ref() {
                 [b'"', plain @ .., b'"'] if !plain.contains(&b'\\') => {
-                    std::str::from_utf8(plain).ok().map(Box::<str>::from)
+                    std::str::from_utf8(plain).ok().map(SmolStr::new)
                 }
                 // A lone surrogate is legal in JSON and no character: then the text stands as it is.
-                [b'"', escaped @ .., b'"'] => Some(
-                    serde_json::from_slice(&raw)
-                        .unwrap_or_else(|_| String::from_utf8_lossy(escaped).into_owned().into()),
-                ),
+                [b'"', escaped @ .., b'"'] => Some(match serde_json::from_slice::<String>(&raw) {
+                    Ok(text) => text.into(),
+                    Err(_) => String::from_utf8_lossy(escaped).into(),
+                }),
                 _ => None,
             }
         };

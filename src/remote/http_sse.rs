@@ -19,6 +19,7 @@ use std::{
 
 use log::{info, warn};
 use reqwest::{StatusCode, Url};
+use smol_str::SmolStr;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::{
@@ -75,7 +76,7 @@ pub(super) struct HttpSse {
 #[derive(Debug)]
 struct Pending {
     id: Id,
-    method: Box<str>,
+    method: SmolStr,
     /// Who waits for the answer in this program: for requests of its own, and for the host's `initialize`.
     waiting: Option<oneshot::Sender<Message>>,
     /// The host does not get the answer.

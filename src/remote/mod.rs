@@ -6,6 +6,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use smol_str::SmolStr;
+
 use crate::message::{Id, Message};
 
 mod bridged;
@@ -51,7 +53,7 @@ pub(crate) enum Event {
         /// The requests that stay unanswered.
         ids: Vec<Id>,
         /// Of the message.
-        method: Option<Box<str>>,
+        method: Option<SmolStr>,
         /// Why.
         error: Arc<Error>,
     },

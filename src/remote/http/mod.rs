@@ -160,6 +160,8 @@ impl Http {
         // Both, whatever the user's headers say, because the server chooses for each answer.
         all.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
         all.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // To be replaced for each message: to add a header to a copy costs as much as the copy.
+        all.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         Ok(Self {
             clients,
             route,
@@ -303,6 +305,10 @@ impl Http {
             *request.method_mut() = method.clone();
             *request.uri_mut() = self.uri(url)?;
             *request.headers_mut() = headers.clone();
+            match &body {
+                Some(body) => _ = request.headers_mut().insert(header::CONTENT_LENGTH, body.len().into()),
+                None => _ = request.headers_mut().remove(header::CONTENT_LENGTH),
+            }
             fill(request.headers_mut());
             let credential = match &self.authorizer {
                 Some(authorizer) => authorizer.credential(requester, resends.until).await,
