@@ -7,10 +7,11 @@
 //! - `Host` announces nothing on a stream that the server has not acknowledged, or that is not about it.
 
 use std::{
-    collections::{BTreeMap, VecDeque, btree_map::Entry},
+    collections::{VecDeque, hash_map::Entry},
     time::Duration,
 };
 
+use fnv::FnvHashMap;
 use log::debug;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -128,7 +129,7 @@ impl ListenFilter {
 
 #[derive(Debug)]
 pub(super) struct Host {
-    owed: BTreeMap<Id, Debt>,
+    owed: FnvHashMap<Id, Debt>,
     /// Bytes of the messages of all these requests.
     owed_bytes: usize,
     /// There may be requests that are not reported as slow yet.
@@ -146,7 +147,7 @@ pub(super) struct Host {
 impl Host {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            owed: BTreeMap::new(),
+            owed: FnvHashMap::default(),
             owed_bytes: 0,
             awaits_server: false,
             cancelled: VecDeque::new(),

@@ -77,52 +77,58 @@ impl MessageClient {
     ///
     /// # Errors
     /// If there is no response.
-    pub(crate) async fn send(&self, mut request: Request<RequestBody>) -> Result<Response, RequestError> {
+    pub(crate) fn send(
+        &self,
+        mut request: Request<RequestBody>,
+    ) -> impl Future<Output = Result<Response, RequestError>> + Send {
         let uri = request.uri().clone();
         let mut closed = 0;
-        loop {
-            let (connection, is_reused) = self.pool.connection(closed >= MOST_CLOSED).await?;
-            let (unsent, error) = match connection {
-                Connection::Http1(free) => {
-                    let Some(mut used) = free.take() else { continue };
-                    *request.uri_mut() = self.target(&uri, used.connection.is_forwarding);
-                    if let (Some(credential), true) = (&self.proxy_authorization, used.connection.is_forwarding) {
-                        request.headers_mut().entry(PROXY_AUTHORIZATION).or_insert_with(|| credential.clone());
-                    }
-                    match used.connection.sender.ready().await {
-                        Err(error) => (Some(request), used.connection.fault(error)),
-                        Ok(()) => {
-                            request.body().begin();
-                            let is_large = request.body().len() > LARGE;
-                            match used.connection.sender.try_send_request(request).await {
-                                Ok(response) => return Ok(Response::of_http1(response, used, is_large)),
-                                Err(mut unsent) => match unsent.take_message() {
-                                    Some(message) => (Some(message), used.connection.fault(unsent.into_error())),
-                                    None => (None, unsent.into_error()),
-                                },
+        // No `async fn`: its future would have room for the request twice, and each message carries it.
+        async move {
+            loop {
+                let (connection, is_reused) = self.pool.connection(closed >= MOST_CLOSED).await?;
+                let (unsent, error) = match connection {
+                    Connection::Http1(free) => {
+                        let Some(mut used) = free.take() else { continue };
+                        *request.uri_mut() = self.target(&uri, used.connection.is_forwarding);
+                        if let (Some(credential), true) = (&self.proxy_authorization, used.connection.is_forwarding) {
+                            request.headers_mut().entry(PROXY_AUTHORIZATION).or_insert_with(|| credential.clone());
+                        }
+                        match used.connection.sender.ready().await {
+                            Err(error) => (Some(request), used.connection.fault(error)),
+                            Ok(()) => {
+                                request.body().begin();
+                                let is_large = request.body().len() > LARGE;
+                                match used.connection.sender.try_send_request(request).await {
+                                    Ok(response) => return Ok(Response::of_http1(response, used, is_large)),
+                                    Err(mut unsent) => match unsent.take_message() {
+                                        Some(message) => (Some(message), used.connection.fault(unsent.into_error())),
+                                        None => (None, unsent.into_error()),
+                                    },
+                                }
                             }
                         }
                     }
-                }
-                Connection::Http2(mut shared) => {
-                    uri.clone_into(request.uri_mut());
-                    // `:authority` says the same (RFC 9113 §8.3.1).
-                    if request.headers().get(HOST) == Some(&self.host) {
-                        request.headers_mut().remove(HOST);
+                    Connection::Http2(mut shared) => {
+                        uri.clone_into(request.uri_mut());
+                        // `:authority` says the same (RFC 9113 §8.3.1).
+                        if request.headers().get(HOST) == Some(&self.host) {
+                            request.headers_mut().remove(HOST);
+                        }
+                        match shared.sender.try_send_request(request).await {
+                            Ok(response) => return Ok(Response::new(response, shared.peer)),
+                            Err(mut unsent) => (unsent.take_message(), unsent.into_error()),
+                        }
                     }
-                    match shared.sender.try_send_request(request).await {
-                        Ok(response) => return Ok(Response::new(response, shared.peer)),
-                        Err(mut unsent) => (unsent.take_message(), unsent.into_error()),
+                };
+                match unsent {
+                    Some(message) if is_reused => {
+                        closed += 1;
+                        request = message;
+                        request.headers_mut().entry(HOST).or_insert_with(|| self.host.clone());
                     }
+                    _ => return Err(RequestError::Exchange(error)),
                 }
-            };
-            match unsent {
-                Some(message) if is_reused => {
-                    closed += 1;
-                    request = message;
-                    request.headers_mut().entry(HOST).or_insert_with(|| self.host.clone());
-                }
-                _ => return Err(RequestError::Exchange(error)),
             }
         }
     }
@@ -177,7 +183,7 @@ impl Response {
     }
 
     fn end_if_read(&mut self) {
-        if self.body.is_end_stream() {
+        if self.is_read() {
             self.end();
         }
     }
@@ -211,6 +217,11 @@ impl Response {
     /// The length of the body in bytes, if it is known from the beginning.
     pub(crate) fn content_length(&self) -> Option<u64> {
         self.body.size_hint().exact()
+    }
+
+    /// Returns whether nothing of the body is left, as far as that is known without a look at the connection.
+    pub(crate) fn is_read(&self) -> bool {
+        self.body.is_end_stream()
     }
 
     /// Returns the next piece of the body; `None` at its end. Safe to drop.

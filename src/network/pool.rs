@@ -117,7 +117,8 @@ impl Pool {
     /// If none is free and none can be opened.
     pub(super) async fn connection(&self, fresh: bool) -> Result<(Connection, bool), RequestError> {
         if fresh {
-            return Ok((self.0.open().await?, false));
+            // Boxed, because this is rare and every request carries its room.
+            return Ok((Box::pin(self.0.open()).await?, false));
         }
         let mut freed = {
             let mut state = self.0.state.guard();

@@ -7,13 +7,13 @@
 //! - A message that the host has cancelled is not sent again.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     pin::{Pin, pin},
     sync::Arc,
     time::Duration,
 };
 
+use fnv::FnvHashMap;
 use log::warn;
 use tokio::{
     sync::Notify,
@@ -153,7 +153,7 @@ pub(super) struct Connection<T> {
     /// Notifications and responses in flight.
     notes: JoinSet<()>,
     /// The exchange of each request, for when it is cancelled.
-    in_flight: BTreeMap<Id, AbortHandle>,
+    in_flight: FnvHashMap<Id, AbortHandle>,
 }
 
 /// A connection whose transport does not matter.
@@ -247,7 +247,7 @@ impl<T: Transport> Connection<T> {
     pub(super) fn new(transport: Arc<T>, beside: impl Future<Output = ()> + Send + 'static) -> Self {
         let mut tasks = JoinSet::new();
         tasks.spawn(beside);
-        Self { transport, tasks, notes: JoinSet::new(), in_flight: BTreeMap::new() }
+        Self { transport, tasks, notes: JoinSet::new(), in_flight: FnvHashMap::default() }
     }
 
     pub(super) fn transport(&self) -> &T {

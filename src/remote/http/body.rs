@@ -5,7 +5,7 @@
 //! - No more of a body is kept than the limit, and no more of all bodies than [`memory`](super::memory) allows.
 //! - A server that sends without end does not keep the thread to itself.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::{pin::pin, sync::atomic::Ordering::Relaxed};
 
 use bytes::Bytes;
 use log::{debug, warn};
@@ -45,7 +45,7 @@ impl Http {
     pub(crate) async fn chunk(&self, response: &mut Response, share: &Share) -> Result<Option<Bytes>, Error> {
         // Because a decoder may always be ready.
         tokio::task::coop::consume_budget().await;
-        share.fed(self.piece(response)).await?
+        share.fed(pin!(self.piece(response))).await?
     }
 
     async fn piece(&self, response: &mut Response) -> Result<Option<Bytes>, Error> {
@@ -64,46 +64,53 @@ impl Http {
     /// # Errors
     /// [`Error::NotMcp`] for a body that is not JSON and does not claim to be,
     /// [`Error::BadMessage`] for one that does, [`Error::TooLarge`], and those of [`chunk`](Self::chunk).
-    pub(crate) async fn content(&self, mut response: Response) -> Result<Content, Error> {
-        let kind = essence(&response).unwrap_or_default();
-        if kind.eq_ignore_ascii_case(EVENT_STREAM) {
-            let share = self.memory.share(&response);
-            return Ok(Content::Events(Box::new(EventReader::new(response, self.limit, share))));
-        }
-        let claims_json = is_json(kind);
-        let (mut assembly, mut length, mut beginning) = (Assembly::default(), 0, Bytes::new());
+    pub(crate) fn content(&self, mut response: Response) -> impl Future<Output = Result<Content, Error>> + Send {
         let mut share = self.memory.share(&response);
-        let fault = |malformed, response: &Response, beginning: &[u8]| {
-            if claims_json { Error::BadMessage(malformed) } else { not_mcp(response, beginning) }
-        };
-        loop {
-            let chunk = self.chunk(&mut response, &share);
-            let piece = if assembly.is_whole() {
-                // The answer is here; whether the response ends as announced does not matter.
-                tokio::time::timeout(QUIET, chunk).await.unwrap_or(Ok(None)).unwrap_or(None)
-            } else {
-                chunk.await?
+        // No `async fn`, as `MessageClient::send`.
+        async move {
+            let kind = essence(&response).unwrap_or_default();
+            if kind.eq_ignore_ascii_case(EVENT_STREAM) {
+                return Ok(Content::Events(Box::new(EventReader::new(response, self.limit, share))));
+            }
+            let claims_json = is_json(kind);
+            let (mut assembly, mut length, mut beginning) = (Assembly::default(), 0, Bytes::new());
+            let fault = |malformed, response: &Response, beginning: &[u8]| {
+                if claims_json { Error::BadMessage(malformed) } else { not_mcp(response, beginning) }
             };
-            let Some(piece) = piece else { break };
-            length += piece.len();
-            if length > self.limit {
-                return Err(Error::TooLarge { limit: self.limit });
-            }
-            if beginning.is_empty() {
-                if begins_as_events(&piece) {
-                    return Ok(Content::Events(Box::new(EventReader::begun(response, self.limit, share, piece))));
+            loop {
+                let piece = {
+                    let mut chunk = pin!(self.chunk(&mut response, &share));
+                    if assembly.is_whole() {
+                        // The answer is here; whether the response ends as announced does not matter.
+                        tokio::time::timeout(QUIET, chunk.as_mut()).await.unwrap_or(Ok(None)).unwrap_or(None)
+                    } else {
+                        chunk.await?
+                    }
+                };
+                let Some(piece) = piece else { break };
+                length += piece.len();
+                if length > self.limit {
+                    return Err(Error::TooLarge { limit: self.limit });
                 }
-                beginning = piece.clone();
+                if beginning.is_empty() {
+                    if begins_as_events(&piece) {
+                        return Ok(Content::Events(Box::new(EventReader::begun(response, self.limit, share, piece))));
+                    }
+                    beginning = piece.clone();
+                }
+                assembly.push(piece).map_err(|malformed| fault(malformed, &response, &beginning))?;
+                share.keep(length).await?;
+                if response.is_read() {
+                    break;
+                }
             }
-            assembly.push(piece).map_err(|malformed| fault(malformed, &response, &beginning))?;
-            share.keep(length).await?;
-        }
-        if length == 0 {
-            return Ok(Content::Empty);
-        }
-        match assembly.finish() {
-            Ok(message) => Ok(Content::Message(message, share)),
-            Err(malformed) => Err(fault(malformed, &response, &beginning)),
+            if length == 0 {
+                return Ok(Content::Empty);
+            }
+            match assembly.finish() {
+                Ok(message) => Ok(Content::Message(message, share)),
+                Err(malformed) => Err(fault(malformed, &response, &beginning)),
+            }
         }
     }
 }

@@ -13,6 +13,7 @@
 //! - What a dropped [`Share`] had is free.
 
 use std::{
+    pin::{Pin, pin},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -109,7 +110,7 @@ impl Share {
         let memory = self.memory.clone();
         let _waiting = Waiting::new(&memory);
         loop {
-            let mut freed = std::pin::pin!(memory.freed.notified());
+            let mut freed = pin!(memory.freed.notified());
             freed.as_mut().enable(); // before the look, so that nothing is missed in between
             if self.fits(bytes) {
                 return Ok(());
@@ -122,11 +123,10 @@ impl Share {
     ///
     /// # Errors
     /// [`Error::Silent`] if the server is silent while others need the memory of this response.
-    pub(super) async fn fed<T>(&self, piece: impl Future<Output = T>) -> Result<T, Error> {
+    pub(super) async fn fed<T>(&self, mut piece: Pin<&mut impl Future<Output = T>>) -> Result<T, Error> {
         if matches!(self.room, Room::Uncounted) {
             return Ok(piece.await);
         }
-        let mut piece = std::pin::pin!(piece);
         loop {
             match tokio::time::timeout(STALL, piece.as_mut()).await {
                 Ok(piece) => return Ok(piece),
@@ -250,14 +250,14 @@ mod tests {
         first.keep(MEGABYTE).await.unwrap();
         second.keep(MEGABYTE).await.unwrap();
         let never = std::future::pending::<()>;
-        assert!(tokio::time::timeout(10 * STALL, first.fed(never())).await.is_err(), "nobody waits");
+        assert!(tokio::time::timeout(10 * STALL, first.fed(pin!(never()))).await.is_err(), "nobody waits");
         let waiting = tokio::spawn(async move { third.keep(MEGABYTE).await });
         tokio::task::yield_now().await;
-        assert!(matches!(first.fed(never()).await, Err(Error::Silent { after: STALL, .. })));
+        assert!(matches!(first.fed(pin!(never())).await, Err(Error::Silent { after: STALL, .. })));
         drop(first);
         waiting.await.unwrap().unwrap();
         let small = memory.new_share(true);
-        assert!(tokio::time::timeout(10 * STALL, small.fed(never())).await.is_err());
+        assert!(tokio::time::timeout(10 * STALL, small.fed(pin!(never()))).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
@@ -271,7 +271,7 @@ mod tests {
         assert!(matches!(third.keep(MEGABYTE).await, Err(Error::NoRoom { .. })));
         assert!(began.elapsed().is_zero());
         let never = std::future::pending::<()>;
-        assert!(matches!(first.fed(never()).await, Err(Error::Silent { .. })), "it was needed a moment ago");
-        assert!(tokio::time::timeout(10 * STALL, second.fed(never())).await.is_err(), "and is not any more");
+        assert!(matches!(first.fed(pin!(never())).await, Err(Error::Silent { .. })), "it was needed a moment ago");
+        assert!(tokio::time::timeout(10 * STALL, second.fed(pin!(never()))).await.is_err(), "and is not any more");
     }
 }

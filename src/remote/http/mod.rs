@@ -8,6 +8,7 @@
 
 use std::{
     borrow::Cow,
+    pin::pin,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -301,23 +302,26 @@ impl Http {
             Resends { url: Cow::Borrowed(url), redirects: 0, challenges: 0, not_begun: 0, until: patience() };
         loop {
             let url = &*resends.url;
-            let mut request = Request::new(());
-            *request.method_mut() = method.clone();
-            *request.uri_mut() = self.uri(url)?;
-            *request.headers_mut() = headers.clone();
-            match &body {
-                Some(body) => _ = request.headers_mut().insert(header::CONTENT_LENGTH, body.len().into()),
-                None => _ = request.headers_mut().remove(header::CONTENT_LENGTH),
-            }
-            fill(request.headers_mut());
             let credential = match &self.authorizer {
                 Some(authorizer) => authorizer.credential(requester, resends.until).await,
                 None => None,
             };
-            if let Some(credential) = &credential {
-                credential.apply(request.headers_mut(), &method, url).map_err(unauthorized)?;
-            }
-            let response = match self.execute(request, body.clone(), url).await {
+            let head = || {
+                let mut head = Request::new(());
+                *head.method_mut() = method.clone();
+                *head.uri_mut() = self.uri(url)?;
+                *head.headers_mut() = headers.clone();
+                match &body {
+                    Some(body) => _ = head.headers_mut().insert(header::CONTENT_LENGTH, body.len().into()),
+                    None => _ = head.headers_mut().remove(header::CONTENT_LENGTH),
+                }
+                fill(head.headers_mut());
+                if let Some(credential) = &credential {
+                    credential.apply(head.headers_mut(), &method, url).map_err(unauthorized)?;
+                }
+                Ok::<_, Error>(head)
+            };
+            let response = match self.execute(head()?, body.clone(), url).await {
                 Ok(response) => response,
                 Err(Error::NotBegun) if resends.not_begun < MOST_NOT_BEGUN => {
                     resends.not_begun += 1;
@@ -419,19 +423,18 @@ impl Http {
     }
 
     /// Sends a request once, with the cookies for `url`.
-    async fn execute(&self, mut request: Request<()>, body: Option<Bytes>, url: &Url) -> Result<Response, Error> {
+    async fn execute(&self, mut head: Request<()>, body: Option<Bytes>, url: &Url) -> Result<Response, Error> {
         if let Some(cookies) = &self.cookies {
-            cookies.add_to(request.headers_mut(), url);
+            cookies.add_to(head.headers_mut(), url);
         }
         let connections = self.connections();
         let may_wait = self.server.scheme() == "https" && !self.is_http1_only.load(Relaxed);
         let opening = (may_wait && body.is_some()).then(|| Opening::new(connections.is_open.clone()));
-        let request = request.map(|()| RequestBody::new(body, opening.clone()));
-        let answer = connections.client.send(request);
+        let mut answer = pin!(connections.client.send(head.map(|()| RequestBody::new(body, opening.clone()))));
         let answer = async {
             match self.network.headers_timeout {
                 None => Ok(answer.await),
-                Some(after) => tokio::time::timeout(after, answer)
+                Some(after) => tokio::time::timeout(after, answer.as_mut())
                     .await
                     .map_err(|_| Error::Silent { what: "response headers", after }),
             }
@@ -442,7 +445,6 @@ impl Http {
                 None => std::future::pending().await,
             }
         };
-        // One copy of the larger future: every request carries its room.
         let answer = tokio::select! {
             biased;
             answer = answer => answer?,
