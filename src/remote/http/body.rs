@@ -24,6 +24,9 @@ use crate::{
     text::one_line,
 };
 
+/// The type of JSON (RFC 8259 §11).
+const JSON: &str = "application/json";
+
 /// What a response that is a success holds.
 #[derive(Debug)]
 pub(crate) enum Content {
@@ -136,12 +139,17 @@ pub(crate) fn is_event_stream(response: &Response) -> bool {
 fn is_json(kind: &str) -> bool {
     const SUFFIX: &str = "+json";
     let suffix = kind.len().checked_sub(SUFFIX.len()).and_then(|start| kind.get(start..));
-    kind.eq_ignore_ascii_case("application/json") || suffix.is_some_and(|end| end.eq_ignore_ascii_case(SUFFIX))
+    kind == JSON || kind.eq_ignore_ascii_case(JSON) || suffix.is_some_and(|end| end.eq_ignore_ascii_case(SUFFIX))
 }
 
 /// Returns the type without parameters, as the server writes it (RFC 9110 §8.3.1: in any case).
 fn essence(response: &Response) -> Option<&str> {
-    let value = response.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let value = response.headers().get(header::CONTENT_TYPE)?;
+    // Nearly always one of these, which needs no look at each character.
+    if let Some(usual) = [JSON, EVENT_STREAM].into_iter().find(|usual| value == usual) {
+        return Some(usual);
+    }
+    let value = value.to_str().ok()?;
     Some(value.split(';').next().unwrap_or_default().trim())
 }
 
