@@ -314,3 +314,33 @@ impl Write for Stream {
         self.duplex().poll_write_vectored(context, pieces)
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use socket2::SockRef;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::{
+        config::{PlainHttp, ProxyChoice, ServerUrl},
+        network::{ClientFactory, HttpVersions, TCP_UNACKNOWLEDGED},
+    };
+
+    #[tokio::test]
+    async fn peer_that_is_gone_is_noticed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+        let server = ServerUrl::parse(&url, PlainHttp::Allowed).unwrap();
+        let network = Arc::new(Network::with_proxy(ProxyChoice::Direct));
+        let factory = ClientFactory::new(&server, network.clone()).unwrap();
+        let mut connector = Connector::new(network, factory.tls_of(HttpVersions::Both), &Route::of(&server));
+        let Stream::Plain(stream) = connector.call(url.parse().unwrap()).await.unwrap() else { panic!("encrypted") };
+        let socket = SockRef::from(stream.inner());
+        // While it owes an acknowledgment, and while the connection is idle.
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(TCP_UNACKNOWLEDGED));
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), TCP_KEEP_ALIVE);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), TCP_PROBES);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), MOST_TCP_PROBES);
+    }
+}

@@ -433,6 +433,68 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn forwarding_proxy_gets_its_credential_unless_user_gives_one() {
+        let (listener, _) = listen().await;
+        let proxy = Url::parse(&format!("http://user:word@{}", listener.local_addr().unwrap())).unwrap();
+        let proxy = ProxyChoice::Explicit { http: Some(Secret::new(proxy)), https: None, except: String::new() };
+        let url = "http://mcp.example/mcp";
+        let client = client(url, proxy);
+        let mut of_user = request(url);
+        of_user.headers_mut().insert(PROXY_AUTHORIZATION, HeaderValue::from_static("Custom"));
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let begin = "POST http://mcp.example/mcp HTTP/1.1\r\nhost: set.example\r\n";
+            let credential = "proxy-authorization: Basic dXNlcjp3b3Jk\r\ncontent-length: 2\r\n\r\n{}";
+            assert_eq!(asked(&mut stream).await, Some(format!("{begin}{credential}")));
+            answer(&mut stream).await;
+            let credential = "proxy-authorization: Custom\r\ncontent-length: 2\r\n\r\n{}";
+            assert_eq!(asked(&mut stream).await, Some(format!("{begin}{credential}")));
+            answer(&mut stream).await;
+        };
+        let requests = async {
+            read(client.send(request(url)).await.unwrap()).await;
+            read(client.send(of_user).await.unwrap()).await;
+        };
+        tokio::join!(server, requests);
+    }
+
+    #[tokio::test]
+    async fn request_that_is_answered_early_is_sent_to_its_end() {
+        let (listener, url) = listen().await;
+        let client = client(&url, ProxyChoice::Direct);
+        // More than the buffers of both ends take.
+        let length = 32 * 1024 * 1024;
+        let (is_answered, answered) = tokio::sync::oneshot::channel();
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut begin = Vec::new();
+            while !begin.ends_with(b"\r\n\r\n") {
+                begin.push(stream.read_u8().await.unwrap());
+            }
+            answer(&mut stream).await;
+            answered.await.unwrap();
+            let mut rest = vec![0; length];
+            stream.read_exact(&mut rest).await.unwrap();
+            assert!(rest.iter().all(|byte| *byte == b'x'));
+            // The next request comes after it, on the same connection or on another one.
+            let (mut other, _) = tokio::select! {
+                readable = stream.readable() => readable.map(|()| (stream, None)).unwrap(),
+                other = listener.accept() => other.map(|(other, _)| (other, Some(stream))).unwrap(),
+            };
+            assert!(asked(&mut other).await.unwrap().starts_with("POST /mcp"));
+            answer(&mut other).await;
+        };
+        let requests = async {
+            let body = RequestBody::new(Some(vec![b'x'; length].into()), None);
+            let large = Request::post(&url).header(HOST, "set.example").body(body).unwrap();
+            assert_eq!(read(client.send(large).await.unwrap()).await, "body");
+            is_answered.send(()).unwrap();
+            assert_eq!(read(client.send(request(&url)).await.unwrap()).await, "body");
+        };
+        tokio::join!(server, requests);
+    }
+
+    #[tokio::test]
     async fn request_fails_with_its_connection() {
         let (listener, url) = listen().await;
         let client = client(&url, ProxyChoice::Direct);
