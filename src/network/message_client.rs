@@ -27,8 +27,8 @@ use super::{
     connect::Connector,
     failure::{BodyError, RequestError},
     gzip::{self, Decoded},
-    opening::RequestBody,
     pool::{Connection, Pool, Used},
+    request_body::RequestBody,
 };
 use crate::text;
 

@@ -14,9 +14,9 @@ pub(crate) mod failure;
 pub(crate) mod gzip;
 pub(crate) mod lookup;
 pub(crate) mod message_client;
-pub(crate) mod opening;
 mod pool;
 pub(crate) mod proxy;
+pub(crate) mod request_body;
 mod tls;
 
 use std::{

@@ -24,7 +24,7 @@ use tokio::{sync::oneshot, time::Instant};
 use tower_service::Service;
 
 use super::{
-    HTTP2_WINDOW, MOST_HEADERS, TCP_KEEP_ALIVE, connect::Connector, failure::RequestError, opening::RequestBody,
+    HTTP2_WINDOW, MOST_HEADERS, TCP_KEEP_ALIVE, connect::Connector, failure::RequestError, request_body::RequestBody,
 };
 use crate::{sync::LockExt, text::chain};
 

@@ -48,7 +48,7 @@ use crate::{
         failure::{Http2Fault, words},
         gzip,
         message_client::{MessageClient, Response},
-        opening::{Opening, RequestBody},
+        request_body::{Opening, RequestBody},
     },
     oauth::{self, Authorizer, Credential, Deadline, Requester, credential::Obtained, protocol::challenge::Challenge},
     observer::{Fact, Observer},
