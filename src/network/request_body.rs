@@ -1,5 +1,7 @@
-//! The body of a request, and whether a request that waits was begun, over HTTP/2: a server allows a number of streams at a time (RFC 9113 §5.1.2),
-//! and requests beyond it wait in the connection, forever where earlier ones are never answered.
+//! The body of a request, and whether a request that waits was begun.
+//!
+//! Over HTTP/2 a server allows a number of streams at a time (RFC 9113 §5.1.2), and requests beyond it wait in the
+//! connection, forever where earlier ones are never answered.
 //!
 //! The client asks for a second piece of the body when it has sent the first one, and not before the stream is open.
 //!
