@@ -197,29 +197,32 @@ impl Core {
     }
 
     /// Waits for what the server does, for `after` at most, without the time that a user takes to sign in.
-    pub(super) async fn timeout_excluding_sign_in<T>(
+    pub(super) fn timeout_excluding_sign_in<T: Send>(
         &self,
         after: Duration,
-        work: impl Future<Output = T>,
-    ) -> Option<T> {
-        let mut work = pin!(work);
-        let Some(authorizer) = &self.authorizer else { return timeout(after, work).await.ok() };
-        let mut need = authorizer.need();
-        loop {
-            let signing_in = need.borrow_and_update().is_under_way();
-            tokio::select! {
-                done = &mut work => return Some(done),
-                () = sleep(after), if !signing_in => return None,
-                Ok(()) = need.changed() => {}
+        work: impl Future<Output = T> + Send,
+    ) -> impl Future<Output = Option<T>> + Send {
+        // Boxed, because this is rare: without it, the task of each connection has room for all that may be waited for.
+        let mut work = Box::pin(work);
+        async move {
+            let Some(authorizer) = &self.authorizer else { return timeout(after, work).await.ok() };
+            let mut need = authorizer.need();
+            loop {
+                let signing_in = need.borrow_and_update().is_under_way();
+                tokio::select! {
+                    done = &mut work => return Some(done),
+                    () = sleep(after), if !signing_in => return None,
+                    Ok(()) = need.changed() => {}
+                }
             }
         }
     }
 
     /// Sends a new session what the host had set in the old one, with `ask`, within half the time of an `initialize`. Calls
     /// wait meanwhile, so a session without it is used in the end.
-    pub(super) async fn restore<F>(&self, ask: impl Fn(Message) -> F)
+    pub(super) async fn restore<F>(&self, ask: impl Fn(Message) -> F + Sync)
     where
-        F: Future<Output = Result<Message, Error>>,
+        F: Future<Output = Result<Message, Error>> + Send,
     {
         let restored = async {
             for request in self.handshake.restore() {
