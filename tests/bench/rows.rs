@@ -85,6 +85,10 @@ pub(crate) const FLIGHT_EVENTS_RATE: Row =
     row("64 calls in flight, answers as SSE", Unit::PerSecond, Aim::ShareOfDirect(0.7), Compared::Share);
 pub(crate) const FLIGHT_EVENTS_PROCESSOR: Row =
     row("CPU per 10,000 calls, 64 in flight, SSE", Unit::ProcessorSeconds, Aim::AtMost(0.15), Compared::No);
+pub(crate) const FLIGHT_HTTPS_RATE: Row =
+    row("64 calls in flight, https (HTTP/1.1)", Unit::PerSecond, Aim::None, Compared::Share);
+pub(crate) const FLIGHT_HTTPS_PROCESSOR: Row =
+    row("CPU per 10,000 calls, 64 in flight, https", Unit::ProcessorSeconds, Aim::None, Compared::No);
 pub(crate) const FAR_FLIGHT_RATE: Row =
     row("64 calls in flight, 25 ms away", Unit::PerSecond, Aim::ShareOfDirect(0.97), Compared::Share);
 pub(crate) const BURST_RATE: Row = row("1,000 calls written at once", Unit::PerSecond, Aim::None, Compared::Share);
@@ -175,6 +179,8 @@ pub(crate) const GROUPS: [(&str, &[&Row]); 5] = [
             &FLIGHT_PROCESSOR,
             &FLIGHT_EVENTS_RATE,
             &FLIGHT_EVENTS_PROCESSOR,
+            &FLIGHT_HTTPS_RATE,
+            &FLIGHT_HTTPS_PROCESSOR,
             &FAR_FLIGHT_RATE,
             &BURST_RATE,
             &BURST_CONNECTIONS,

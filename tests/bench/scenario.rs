@@ -42,6 +42,7 @@ pub(crate) enum Scenario {
     Bridged,
     InFlight,
     InFlightEvents,
+    EncryptedInFlight,
     FarInFlight,
     AllAtOnce,
     Sleeps,
@@ -70,7 +71,7 @@ pub(crate) type Samples = Vec<(&'static Row, f64)>;
 
 impl Scenario {
     /// In the order of a pass.
-    pub(crate) const ALL: [Self; 29] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::Start,
         Self::EncryptedStart,
         Self::FarReady,
@@ -78,6 +79,7 @@ impl Scenario {
         Self::Bridged,
         Self::InFlight,
         Self::InFlightEvents,
+        Self::EncryptedInFlight,
         Self::FarInFlight,
         Self::AllAtOnce,
         Self::Sleeps,
@@ -111,6 +113,7 @@ impl Scenario {
             Self::Bridged => &[&rows::BRIDGED_MEDIAN],
             Self::InFlight => &[&rows::FLIGHT_RATE, &rows::FLIGHT_PROCESSOR],
             Self::InFlightEvents => &[&rows::FLIGHT_EVENTS_RATE, &rows::FLIGHT_EVENTS_PROCESSOR],
+            Self::EncryptedInFlight => &[&rows::FLIGHT_HTTPS_RATE, &rows::FLIGHT_HTTPS_PROCESSOR],
             Self::FarInFlight => &[&rows::FAR_FLIGHT_RATE],
             Self::AllAtOnce => &[&rows::BURST_RATE, &rows::BURST_CONNECTIONS],
             Self::Sleeps => &[&rows::SLEEPS],
@@ -153,7 +156,10 @@ impl Scenario {
                     | Self::UnreadCalls
             ),
             // It has neither TLS nor another era nor compression, and it is part of this binary.
-            Role::Minimal => !matches!(self, Self::EncryptedStart | Self::Bridged | Self::Bombs | Self::Binary),
+            Role::Minimal => !matches!(
+                self,
+                Self::EncryptedStart | Self::EncryptedInFlight | Self::Bridged | Self::Bombs | Self::Binary
+            ),
         }
     }
 
@@ -177,6 +183,10 @@ impl Scenario {
             Self::InFlightEvents => {
                 let rows = [&rows::FLIGHT_EVENTS_RATE, &rows::FLIGHT_EVENTS_PROCESSOR];
                 in_flight(way, near, effort, Call::EchoSse, 64, rows).await
+            }
+            Self::EncryptedInFlight => {
+                let rows = [&rows::FLIGHT_HTTPS_RATE, &rows::FLIGHT_HTTPS_PROCESSOR];
+                in_flight(way, &servers.encrypted, effort, Call::Echo, 64, rows).await
             }
             Self::EightInFlight => {
                 let rows = [&rows::FLIGHT_8_RATE, &rows::FLIGHT_8_PROCESSOR];

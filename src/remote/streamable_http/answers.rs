@@ -178,7 +178,8 @@ impl StreamableHttp {
                     None => Error::NoAnswer("completed the response stream without an answer"),
                 },
             };
-            let reader = self.resume(&mut stream, session, error).await?;
+            // Boxed, because it is rare and larger than all the rest.
+            let reader = Box::pin(self.resume(&mut stream, session, error)).await?;
             stream.resume(reader);
         }
     }
