@@ -91,6 +91,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                     log::warn!("cannot read from stdin: {error}");
                     self.state = LineState::Ended;
                     self.buffer.clear();
+                    self.searched = 0;
                 }
             }
         }
@@ -488,6 +489,31 @@ mod tests {
         }
         host.await.unwrap().unwrap();
         seen
+    }
+
+    /// A host that breaks in the middle of a line.
+    struct Broken(&'static [u8]);
+
+    impl AsyncRead for Broken {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            buffer: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<io::Result<()>> {
+            let piece = std::mem::take(&mut self.0);
+            buffer.put_slice(piece);
+            let broke = Err(io::ErrorKind::ConnectionReset.into());
+            std::task::Poll::Ready(if piece.is_empty() { broke } else { Ok(()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn line_that_breaks_off_ends_input() {
+        let mut lines = Lines::new(Broken(b"{\"a\":1}\n{\"jsonrpc\":\"2.0\",\"id\":1"), 100);
+        assert!(matches!(lines.next().await, Incoming::Line(line) if line == "{\"a\":1}"));
+        assert!(matches!(lines.next().await, Incoming::End));
+        assert!(lines.buffered().is_none());
+        assert!(matches!(lines.next().await, Incoming::End));
     }
 
     #[tokio::test]

@@ -61,11 +61,15 @@ pub(crate) struct Ends<R, W> {
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Ends<R, W> {
-    /// Returns a message that is here already, in the order in which the loop takes them.
-    fn waiting_message(&mut self) -> Option<Event> {
-        let takes_from_server = self.writer.backlog() < GATHERED;
-        let event = if takes_from_server { self.events.try_recv().map(Event::Remote) } else { None };
-        event.or_else(|| self.lines.buffered().map(Event::Host))
+    /// Returns a message that is here already, in the order in which the loop takes them. While a connection `is_opening`,
+    /// the loop looks for its end before each line of the host.
+    fn waiting_message(&mut self, is_opening: bool) -> Option<Event> {
+        if self.writer.backlog() < GATHERED
+            && let Some(event) = self.events.try_recv()
+        {
+            return Some(Event::Remote(event));
+        }
+        if is_opening { None } else { self.lines.buffered().map(Event::Host) }
     }
 }
 
@@ -123,7 +127,7 @@ where
             carry_out(&mut forward, &mut ends, &mut remote_end, &mut reminders);
             left -= 1;
             if verdict == Verdict::Continue && left > 0 {
-                event = ends.waiting_message();
+                event = ends.waiting_message(remote_end.is_opening());
             }
         }
         if !ticks && forward.awaits_server() {

@@ -5,7 +5,8 @@
 //! moment: while others wait, a clock ticks, and a POST that has been out for a whole tick is slow,
 //! gives its permit back and makes room for one more. A hundred slow calls are all out after a few
 //! ticks; a thousand quick ones share a handful of connections. The clock is one task: a timer for
-//! each POST that waits costs a system call. It ends when nobody waits.
+//! each POST that waits costs a system call. It ends with the tick in which nobody waits any more, so
+//! the first tick of a burst may be a short one, or right after a crowd a long one.
 //!
 //! # Invariants
 //!
@@ -149,6 +150,7 @@ struct Turn<'a> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
+        self.turn.close(); // nothing may come after the look
         if let Ok(began) = self.turn.try_recv() {
             self.limit.state().end(began);
         }
