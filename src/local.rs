@@ -129,6 +129,10 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                     }
                     let line = self.buffer.split_to(end).freeze();
                     self.buffer.advance(1);
+                    // The next line would fill the room behind a large one, and outgrow it: kept, and of no use.
+                    if end > READ_ROOM && self.buffer.len() < end {
+                        self.buffer = BytesMut::from(&self.buffer[..]);
+                    }
                     if let Some(line) = not_blank(line) {
                         return Some(Incoming::Line(line));
                     }
@@ -489,6 +493,21 @@ mod tests {
         }
         host.await.unwrap().unwrap();
         seen
+    }
+
+    #[tokio::test]
+    async fn large_line_shares_its_memory_with_nothing() {
+        let (mut host, end) = duplex(READ_ROOM);
+        let line = [vec![b'x'; 10 * READ_ROOM], vec![b'\n']].concat();
+        let host = tokio::spawn(async move { host.write_all(&line.repeat(3)).await });
+        let mut lines = Lines::new(end, usize::MAX);
+        let mut kept = Vec::new();
+        while let Incoming::Line(line) = lines.next().await {
+            assert_eq!((line.len(), line.is_unique()), (10 * READ_ROOM, true));
+            kept.push(line);
+        }
+        assert_eq!(kept.len(), 3);
+        host.await.unwrap().unwrap();
     }
 
     /// A host that breaks in the middle of a line.
