@@ -34,12 +34,21 @@ impl Body {
         match self {
             Self::Many(pieces) if pieces.is_empty() => *self = Self::One(piece),
             Self::Many(pieces) => add(pieces, piece),
+            Self::One(first) if first.is_empty() => *first = piece,
             Self::One(first) => {
                 let mut pieces = Vec::with_capacity(2);
                 add(&mut pieces, std::mem::take(first));
                 add(&mut pieces, piece);
                 *self = Self::Many(pieces);
             }
+        }
+    }
+
+    /// Adds the pieces of another body.
+    pub fn append(&mut self, other: Self) {
+        match other {
+            Self::One(piece) => self.push(piece),
+            Self::Many(pieces) => pieces.into_iter().for_each(|piece| self.push(piece)),
         }
     }
 
@@ -76,7 +85,7 @@ impl Body {
     /// A copy of some of the bytes; what lies beyond the end is left out.
     #[must_use]
     pub fn copy(&self, span: Range<usize>) -> Bytes {
-        let mut copied = BytesMut::with_capacity(span.len());
+        let mut copied = BytesMut::with_capacity(span.len().min(self.len().saturating_sub(span.start)));
         let mut at = 0;
         for piece in self.pieces() {
             let from = span.start.clamp(at, at + piece.len()) - at;

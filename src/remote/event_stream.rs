@@ -45,6 +45,11 @@ const EVENT_ALLOWANCE: usize = 64 * 1024;
 /// servers refuse one that is longer.
 const LONGEST_FIELD: usize = 4096;
 
+/// The byte order mark, which may stand at the beginning of a stream.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+/// The name of most events.
+const MESSAGE: &[u8] = b"message";
+
 /// Parser of one stream.
 #[derive(Debug)]
 pub struct EventStream {
@@ -164,16 +169,13 @@ impl EventStream {
     /// The standard discards such an event (WHATWG HTML §9.2.6), but some servers never write that line.
     pub fn take_unended(&mut self, is_whole: impl FnOnce(&Body) -> bool) -> Option<ServerSentEvent> {
         let mut data = self.data.clone();
-        if !self.line.is_empty() {
-            let (field, value) = split_field(self.line.clone());
-            if &field[..] == b"data" {
-                if self.data_lines > 0 {
-                    data.push(Bytes::from_static(b"\n"));
-                }
-                for piece in value.pieces() {
-                    data.push(piece.clone());
-                }
+        if !self.line.is_empty()
+            && let (Field::Data, value) = split_field(self.line.clone())
+        {
+            if self.data_lines > 0 {
+                data.push(Bytes::from_static(b"\n"));
             }
+            data.append(value);
         }
         if data.is_empty() || !is_whole(&data) {
             return None;
@@ -192,37 +194,43 @@ impl EventStream {
     }
 
     fn take_line(&mut self, mut line: Body) -> Result<Option<ServerSentEvent>, EventTooLong> {
-        if std::mem::take(&mut self.first_line) && &line.copy(0..3)[..] == b"\xef\xbb\xbf" {
-            line = Body::One(line.to_bytes().slice(3..)); // one byte order mark is ignored
+        if std::mem::take(&mut self.first_line)
+            && line.pieces().first().is_some_and(|first| first.starts_with(&MARK[..1]))
+            && line.copy(0..MARK.len()) == MARK
+        {
+            line = Body::One(line.to_bytes().slice(MARK.len()..)); // one is ignored
         }
-        if line.is_empty() {
+        let length = line.len();
+        if length == 0 {
             return Ok(self.dispatch());
         }
-        self.event_length += line.len() + 1;
-        self.within_limit(line.len())?;
+        self.event_length += length + 1;
+        self.within_limit(length)?;
         let (field, value) = split_field(line);
-        match &field[..] {
-            b"data" => {
+        match field {
+            Field::Data => {
                 if self.data_lines > 0 {
                     self.data.push(Bytes::from_static(b"\n"));
                     self.data_length += 1;
                 }
                 self.data_lines += 1;
                 self.data_length += value.len();
-                for piece in value.pieces() {
-                    self.data.push(piece.clone());
-                }
+                self.data.append(value);
                 self.within_limit(0)?;
             }
-            b"event" => self.name = value.copy(0..LONGEST_FIELD),
-            b"id" => {
+            // The usual name is not copied.
+            Field::Event if matches!(&value, Body::One(name) if name == MESSAGE) => {
+                self.name = Bytes::from_static(MESSAGE);
+            }
+            Field::Event => self.name = value.copy(0..LONGEST_FIELD),
+            Field::Id => {
                 // One that cannot be sent back is like an empty one: it resets the position (WHATWG HTML §9.2.6).
                 let id = if value.len() > LONGEST_FIELD { Bytes::new() } else { value.to_bytes() };
                 if !id.contains(&0) {
                     self.id = Some(id);
                 }
             }
-            b"retry" => {
+            Field::Retry => {
                 let digits = value.to_bytes();
                 if digits.iter().all(u8::is_ascii_digit)
                     && let Some(milliseconds) = std::str::from_utf8(&digits).ok().and_then(|text| text.parse().ok())
@@ -230,7 +238,7 @@ impl EventStream {
                     self.retry = Some(Duration::from_millis(milliseconds));
                 }
             }
-            _ => {} // a comment, or a field of the future
+            Field::Other => {}
         }
         Ok(None)
     }
@@ -259,8 +267,31 @@ impl EventStream {
     }
 }
 
-/// A line's field name and value, one space after the colon taken away.
-fn split_field(line: Body) -> (Bytes, Body) {
+/// The fields of the standard (WHATWG HTML §9.2.6).
+#[derive(Clone, Copy)]
+enum Field {
+    Data,
+    Event,
+    Id,
+    Retry,
+    /// A comment, or a field of the future.
+    Other,
+}
+
+impl Field {
+    fn of(name: &[u8]) -> Self {
+        match name {
+            b"data" => Self::Data,
+            b"event" => Self::Event,
+            b"id" => Self::Id,
+            b"retry" => Self::Retry,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A line's field and value, one space after the colon taken away.
+fn split_field(line: Body) -> (Field, Body) {
     /// `event:` and one more, which may be the space.
     const LONGEST: usize = 7;
     let Body::One(mut whole) = line else {
@@ -273,16 +304,13 @@ fn split_field(line: Body) -> (Bytes, Body) {
             start.extend_from_slice(&piece.split_to(missing));
             rest.push(piece);
         }
-        let (field, value) = split_field(Body::One(Bytes::from(start)));
-        let mut joined = Body::new();
-        for piece in value.pieces().iter().chain(rest.pieces()) {
-            joined.push(piece.clone());
-        }
-        return (field, joined);
+        let (field, mut value) = split_field(Body::One(Bytes::from(start)));
+        value.append(rest);
+        return (field, value);
     };
-    let Some(colon) = memchr::memchr(b':', &whole) else { return (whole, Body::new()) };
-    let field = whole.split_to(colon);
-    whole.advance(if whole.get(1) == Some(&b' ') { 2 } else { 1 });
+    let Some(colon) = memchr::memchr(b':', &whole) else { return (Field::of(&whole), Body::new()) };
+    let field = Field::of(&whole[..colon]);
+    whole.advance(if whole.get(colon + 1) == Some(&b' ') { colon + 2 } else { colon + 1 });
     (field, Body::One(whole))
 }
 

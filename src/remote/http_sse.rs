@@ -52,9 +52,6 @@ const PING_PATIENCE: Duration = Duration::from_secs(10);
 /// The longest `retry` of a server that is obeyed: one beyond it is a mistake or a trap.
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
-/// How much of an event is reported that is no message, in bytes.
-const REPORTED: usize = 256;
-
 /// The transport.
 #[derive(Debug)]
 pub(super) struct HttpSse {
@@ -237,12 +234,10 @@ impl HttpSse {
                 happened = &mut until => return Ok(happened),
             };
             let Some(event) = event else { return Err(Error::NoAnswer("ended the event stream")) };
-            if matches!(&event.name[..], b"" | b"message") {
-                let beginning = event.data.copy(0..REPORTED);
-                match Message::from_remote(event.data) {
-                    Ok(message) => self.deliver(message).await,
-                    Err(malformed) => http.report_ignored_event(&malformed, &beginning),
-                }
+            if matches!(&event.name[..], b"" | b"message")
+                && let Ok(message) = http.message_of_event(event.data)
+            {
+                self.deliver(message).await;
             }
         }
     }

@@ -119,13 +119,9 @@ impl ResumableStream {
             match &event.name[..] {
                 b"" | b"message" if !self.replayed(&event) => {
                     self.empty_resumptions = 0;
-                    let beginning = event.data.copy(0..COMPARED);
-                    match Message::from_remote(event.data) {
+                    match http.message_of_event(event.data) {
                         Ok(message) => return Ok(Some(message)),
-                        Err(malformed) => {
-                            http.report_ignored_event(&malformed, &beginning);
-                            self.malformed.get_or_insert(malformed);
-                        }
+                        Err(malformed) => _ = self.malformed.get_or_insert(malformed),
                     }
                 }
                 // MCP 2024-11-05, HTTP with SSE: only that transport has this event.

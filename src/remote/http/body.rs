@@ -18,12 +18,14 @@ use super::{
 };
 use crate::{
     mcp::EVENT_STREAM,
-    message::{Assembly, Malformed, Message},
+    message::{Assembly, Body, Malformed, Message},
     network::message_client::Response,
     remote::{error::Error, evidence::is_sign_in_page},
     text::one_line,
 };
 
+/// How much is shown of an event that is no message, in bytes.
+const REPORTED: usize = 256;
 /// The type of JSON (RFC 8259 §11).
 const JSON: &str = "application/json";
 
@@ -119,14 +121,21 @@ impl Http {
 }
 
 impl Http {
-    /// Logs an event that is no JSON-RPC message: the first one of this server as a warning, because a heartbeat repeats.
-    pub(crate) fn report_ignored_event(&self, malformed: &Malformed, beginning: &[u8]) {
-        let text = one_line(beginning);
-        if self.has_ignored_event.swap(true, Relaxed) {
-            debug!("ignoring an event of the server that is {malformed}: {text}");
-        } else {
-            warn!("ignoring an event of the server that is {malformed}: {text} (only --debug logs further ones)");
-        }
+    /// Reads the message that an event brings. Other data are logged: the first of this server as a warning, because a
+    /// heartbeat repeats.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it is no message.
+    pub(crate) fn message_of_event(&self, data: Body) -> Result<Message, Malformed> {
+        let beginning = data.pieces().first().cloned().unwrap_or_default();
+        Message::from_remote(data).inspect_err(|malformed| {
+            let text = one_line(&beginning[..beginning.len().min(REPORTED)]);
+            if self.has_ignored_event.swap(true, Relaxed) {
+                debug!("ignoring an event of the server that is {malformed}: {text}");
+            } else {
+                warn!("ignoring an event of the server that is {malformed}: {text} (only --debug logs further ones)");
+            }
+        })
     }
 }
 

@@ -32,7 +32,7 @@ const LONGEST_REST: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct EventReader {
     response: Response,
-    format: Format,
+    arrived: Arrived,
     /// Of the memory, for the event that has begun, or was returned last.
     share: Share,
     /// Bytes that have come.
@@ -43,38 +43,50 @@ pub(crate) struct EventReader {
     end: Option<Result<(), Error>>,
 }
 
+/// What has arrived of the response.
+#[derive(Debug)]
+struct Arrived {
+    format: Format,
+    /// Of an event stream.
+    parser: EventStream,
+}
+
 /// What the response holds, whatever its label says.
 #[derive(Debug)]
 enum Format {
     /// Nothing has arrived that tells.
-    Unknown(EventStream),
-    Events(EventStream),
+    Unknown,
+    Events,
     /// One JSON value, labelled as an event stream.
-    Json {
-        limit: usize,
-        body: Body,
-    },
+    Json(Body),
 }
 
 impl EventReader {
     /// Returns a reader of events of at most `limit` bytes.
     pub(crate) fn new(response: Response, limit: usize, share: Share) -> Self {
-        let format = Format::Unknown(EventStream::new(limit));
-        Self { response, format, share, length: 0, is_checked: false, end: None }
+        let arrived = Arrived { format: Format::Unknown, parser: EventStream::new(limit) };
+        Self { response, arrived, share, length: 0, is_checked: false, end: None }
     }
 
     /// Returns a reader of a response whose first piece has been read.
     pub(crate) fn begun(response: Response, limit: usize, share: Share, first: Bytes) -> Self {
         let mut parser = EventStream::new(limit);
         parser.push(first);
-        Self { response, format: Format::Events(parser), share, length: 0, is_checked: false, end: None }
+        Self {
+            response,
+            arrived: Arrived { format: Format::Events, parser },
+            share,
+            length: 0,
+            is_checked: false,
+            end: None,
+        }
     }
 
     /// The parser, while the response is an event stream.
     pub(crate) fn parser(&self) -> Option<&EventStream> {
-        match &self.format {
-            Format::Unknown(parser) | Format::Events(parser) => Some(parser),
-            Format::Json { .. } => None,
+        match self.arrived.format {
+            Format::Unknown | Format::Events => Some(&self.arrived.parser),
+            Format::Json(_) => None,
         }
     }
 
@@ -93,7 +105,7 @@ impl EventReader {
         let event = self.next_within(http).await;
         if !matches!(event, Ok(Some(_))) {
             // What has not ended never does (WHATWG HTML §9.2.6); the stream may wait for long before it is resumed.
-            self.format.discard();
+            self.arrived.discard();
             self.share.free();
         }
         event
@@ -101,21 +113,21 @@ impl EventReader {
 
     async fn next_within(&mut self, http: &Http) -> Result<Option<ServerSentEvent>, Error> {
         loop {
-            if let Some(event) = self.format.next()? {
+            if let Some(event) = self.arrived.next()? {
                 return Ok(Some(event));
             }
             if let Some(end) = self.end.take() {
                 self.end = Some(Ok(()));
                 return end.map(|()| None);
             }
-            self.share.keep(self.format.kept()).await?;
+            self.share.keep(self.arrived.kept()).await?;
             let chunk = http.chunk(&mut self.response, &self.share);
-            let chunk = if self.format.has_begun() && !self.is_checked {
+            let chunk = if self.arrived.has_begun() && !self.is_checked {
                 match tokio::time::timeout(QUIET, chunk).await {
                     Ok(chunk) => chunk,
                     Err(_) => {
                         self.is_checked = true;
-                        match self.format.take_whole() {
+                        match self.arrived.take_whole() {
                             Some(event) => return Ok(Some(event)),
                             None => continue,
                         }
@@ -128,11 +140,11 @@ impl EventReader {
                 Ok(Some(chunk)) => {
                     self.is_checked = false;
                     self.length += chunk.len() as u64;
-                    self.format.push(chunk)?;
+                    self.arrived.push(chunk)?;
                 }
                 ended => {
                     self.end = Some(ended.map(|_| ()));
-                    if let Some(event) = self.format.take_last() {
+                    if let Some(event) = self.arrived.take_last() {
                         return Ok(Some(event));
                     }
                 }
@@ -141,22 +153,23 @@ impl EventReader {
     }
 }
 
-impl Format {
+impl Arrived {
     fn push(&mut self, chunk: Bytes) -> Result<(), Error> {
-        if let Self::Unknown(parser) = self {
+        if matches!(self.format, Format::Unknown) {
             match first_character(&chunk) {
                 // No line of an event stream begins so: a field of this name means nothing.
-                Some(b'{' | b'[') => *self = Self::Json { limit: parser.limit(), body: Body::new() },
-                Some(_) => *self = Self::Events(std::mem::replace(parser, EventStream::new(0))),
+                Some(b'{' | b'[') => self.format = Format::Json(Body::new()),
+                Some(_) => self.format = Format::Events,
                 None => {}
             }
         }
-        match self {
-            Self::Unknown(parser) | Self::Events(parser) => parser.push(chunk),
-            Self::Json { limit, body } => {
+        match &mut self.format {
+            Format::Unknown | Format::Events => self.parser.push(chunk),
+            Format::Json(body) => {
                 body.push(chunk);
-                if body.len() > *limit {
-                    return Err(Error::TooLarge { limit: *limit });
+                let limit = self.parser.limit();
+                if body.len() > limit {
+                    return Err(Error::TooLarge { limit });
                 }
             }
         }
@@ -164,56 +177,56 @@ impl Format {
     }
 
     fn next(&mut self) -> Result<Option<ServerSentEvent>, Error> {
-        match self {
-            Self::Unknown(parser) | Self::Events(parser) => {
-                parser.next().map_err(|too_long| Error::TooLarge { limit: too_long.limit })
+        match self.format {
+            Format::Unknown | Format::Events => {
+                self.parser.next().map_err(|too_long| Error::TooLarge { limit: too_long.limit })
             }
-            Self::Json { .. } => Ok(None),
+            Format::Json(_) => Ok(None),
         }
     }
 
     /// Returns how much is kept of what has not ended, in bytes.
     fn kept(&self) -> usize {
-        match self {
-            Self::Unknown(parser) | Self::Events(parser) => parser.kept(),
-            Self::Json { body, .. } => body.len(),
+        match &self.format {
+            Format::Unknown | Format::Events => self.parser.kept(),
+            Format::Json(body) => body.len(),
         }
     }
 
     fn has_begun(&self) -> bool {
-        match self {
-            Self::Unknown(parser) | Self::Events(parser) => parser.has_begun_event(),
-            Self::Json { body, .. } => !body.is_empty(),
+        match &self.format {
+            Format::Unknown | Format::Events => self.parser.has_begun_event(),
+            Format::Json(body) => !body.is_empty(),
         }
     }
 
     /// Takes what has arrived if it is one whole message.
     fn take_whole(&mut self) -> Option<ServerSentEvent> {
-        match self {
-            Self::Unknown(parser) | Self::Events(parser) => parser.take_unended(is_whole_message),
-            Self::Json { body, .. } if is_whole_message(body) => self.take_body(),
-            Self::Json { .. } => None,
+        match &self.format {
+            Format::Unknown | Format::Events => self.parser.take_unended(is_whole_message),
+            Format::Json(body) if is_whole_message(body) => self.take_body(),
+            Format::Json(_) => None,
         }
     }
 
     /// Takes what is left at the end of the response.
     fn take_last(&mut self) -> Option<ServerSentEvent> {
-        match self {
-            Self::Json { body, .. } if !body.is_empty() => self.take_body(),
+        match &self.format {
+            Format::Json(body) if !body.is_empty() => self.take_body(),
             _ => self.take_whole(),
         }
     }
 
     /// Drops what has not ended.
     fn discard(&mut self) {
-        match self {
-            Self::Unknown(parser) | Self::Events(parser) => parser.discard_unended(),
-            Self::Json { body, .. } => *body = Body::new(),
+        match &mut self.format {
+            Format::Unknown | Format::Events => self.parser.discard_unended(),
+            Format::Json(body) => *body = Body::new(),
         }
     }
 
     fn take_body(&mut self) -> Option<ServerSentEvent> {
-        let Self::Json { body, .. } = self else { return None };
+        let Format::Json(body) = &mut self.format else { return None };
         Some(ServerSentEvent { name: Bytes::new(), data: std::mem::take(body), id: None })
     }
 }

@@ -6,7 +6,10 @@
 //! - Reading beyond an answer is bounded in time and number.
 
 use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
     sync::{Arc, LazyLock},
+    task::Poll,
     time::Duration,
 };
 
@@ -135,10 +138,16 @@ impl StreamableHttp {
         let mut silences = 0;
         loop {
             let next = if unanswered.is_empty() {
-                let Ok(_permit) = self.trailing_of_host.try_acquire() else { return Ok(()) };
-                match tokio::time::timeout(REST, stream.next(&self.core.http)).await {
-                    Ok(next) => next,
-                    Err(_) => return Ok(()),
+                let mut next = pin!(stream.next(&self.core.http));
+                // Most servers end the stream with the answer, and a timer costs more than another look.
+                if let Some(next) = at_hand(next.as_mut()).await {
+                    next
+                } else {
+                    let Ok(_permit) = self.trailing_of_host.try_acquire() else { return Ok(()) };
+                    match tokio::time::timeout(REST, next).await {
+                        Ok(next) => next,
+                        Err(_) => return Ok(()),
+                    }
                 }
             } else if stream.is_resumed() {
                 // The server had the answer's position and said nothing: it may have forgotten the request.
@@ -328,6 +337,21 @@ impl StreamableHttp {
             Initialized::Error(_) => {} // reported by the loop, which passes the answer on
         }
     }
+}
+
+/// Returns what comes at once: now, or after the tasks that are ready have had their turn.
+async fn at_hand<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    let mut is_second_look = false;
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(ready) => Poll::Ready(Some(ready)),
+        Poll::Pending if is_second_look => Poll::Ready(None),
+        Poll::Pending => {
+            is_second_look = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 /// Returns the loss of the session that a server reports in an answer (JSON-RPC error with status 200).
