@@ -23,7 +23,7 @@ use tokio::{sync::oneshot, time::sleep};
 use crate::sync::LockExt;
 
 /// Permits at the start: what saturates a loopback server, and few enough for any server.
-const PERMITS: usize = 32;
+const PERMITS: usize = 64;
 /// The most that permits may grow to.
 const MOST_PERMITS: usize = 256;
 /// A tick. Above the time a quick call takes in a burst, below the round trip of most networks.
