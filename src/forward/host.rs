@@ -230,13 +230,19 @@ impl Host {
     }
 
     /// Returns the id that the host has used, where the server has written it otherwise: a number as its text, or the
-    /// reverse. None if the server's own text is open, or nothing like it.
+    /// reverse. None if the server's own text is open, nothing is like it, or more than one is.
     pub(super) fn other_spelling(&self, id: &Id) -> Option<Id> {
         if self.owed.contains_key(id) || self.cancelled.contains(id) {
             return None;
         }
         let same_value = self.owed.keys().find(|owed| owed.same_value(id));
-        same_value.or_else(|| self.owed.keys().find(|owed| owed.matches_loosely(id))).cloned()
+        let loosely = || {
+            let mut matching = self.owed.keys().chain(&self.cancelled).filter(|known| known.matches_loosely(id));
+            let found = matching.next().filter(|known| self.owed.contains_key(known))?;
+            // A wrong answer is worse than none.
+            matching.next().is_none().then_some(found)
+        };
+        same_value.or_else(loosely).cloned()
     }
 
     /// Returns whether the host waits for no answer. A stream of notifications has none before its end.

@@ -49,34 +49,95 @@ impl Id {
         if self == other {
             return true;
         }
+        if self.differs_in_length(other) {
+            return false;
+        }
         let (mine, theirs) = (self.as_json(), other.as_json());
         match (mine.as_bytes()[0], theirs.as_bytes()[0]) {
-            (b'"', b'"') => {
-                let decode = |raw| serde_json::from_str::<String>(raw).ok();
-                decode(mine).is_some_and(|text| decode(theirs) == Some(text))
-            }
-            (b'-' | b'0'..=b'9', b'-' | b'0'..=b'9') => {
-                matches!((mine.parse::<f64>(), theirs.parse::<f64>()), (Ok(mine), Ok(theirs)) if mine == theirs)
-            }
+            (b'"', b'"') => self.text().is_some_and(|text| other.text() == Some(text)),
+            (b'-' | b'0'..=b'9', b'-' | b'0'..=b'9') => same_number(mine, theirs),
             _ => false,
         }
     }
-}
 
-impl Id {
-    /// Returns whether both have the same value, or one is a number and the other its text: `7` and `"7"`. Some gateways
-    /// write an id so.
+    /// Whether both have the same value, or nearly: a number and its text, `7` and `"7"`, as some gateways write it, or this
+    /// ID as a server writes it that reads all numbers as IEEE 754 binary64, as JavaScript does.
     #[must_use]
     pub fn matches_loosely(&self, other: &Self) -> bool {
-        self.same_value(other) || self.is_text_of(other) || other.is_text_of(self)
+        !self.differs_in_length(other)
+            && (self.same_value(other)
+                || self.is_text_of(other)
+                || other.is_text_of(self)
+                || self.rounded().is_some_and(|rounded| same_number(&rounded, other.as_json())))
+    }
+
+    /// Whether one is so much longer that they cannot mean the same, whatever is escaped in it. A peer may send an ID of many
+    /// megabytes, which is not to be read once for each request.
+    fn differs_in_length(&self, other: &Self) -> bool {
+        /// A character of one byte takes six if it is escaped (RFC 8259 §7).
+        const LONGEST_ESCAPE: usize = 6;
+        /// For the digits of a number: as many as one of binary64 may have before its exponent, and more.
+        const DIGITS: usize = 400;
+        let (shorter, longer) = (self.0.len().min(other.0.len()), self.0.len().max(other.0.len()));
+        longer > shorter * LONGEST_ESCAPE + DIGITS
+    }
+
+    /// The text of a JSON string.
+    fn text(&self) -> Option<String> {
+        serde_json::from_str(self.as_json()).ok()
     }
 
     fn is_text_of(&self, number: &Self) -> bool {
-        let Ok(text) = serde_json::from_str::<String>(self.as_json()) else { return false };
-        let is_number = |text: &str| text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-        is_number(&text)
-            && is_number(number.as_json())
-            && matches!((text.parse::<f64>(), number.as_json().parse::<f64>()), (Ok(one), Ok(other)) if one == other)
+        self.as_json().starts_with('"') && self.text().is_some_and(|text| same_number(&text, number.as_json()))
+    }
+
+    /// A number as it is after a way through binary64, if that changes it.
+    fn rounded(&self) -> Option<String> {
+        let number = self.as_json();
+        // Fewer digits are exact.
+        (number.len() > 15 && Decimal::of(number).is_some())
+            .then(|| number.parse::<f64>().ok())
+            .flatten()
+            .map(|number| number.to_string())
+    }
+}
+
+/// Whether both are JSON numbers of one value, to the last digit.
+fn same_number(one: &str, other: &str) -> bool {
+    matches!((Decimal::of(one), Decimal::of(other)), (Some(one), Some(other)) if one == other)
+}
+
+/// The value of a JSON number: its digits without zeros at either end, and the power of ten of the last one.
+#[derive(PartialEq, Eq)]
+struct Decimal {
+    is_negative: bool,
+    digits: String,
+    exponent: i64,
+}
+
+impl Decimal {
+    /// `None` for what is no number of JSON (RFC 8259 §6), or one whose exponent nobody writes.
+    fn of(text: &str) -> Option<Self> {
+        let (is_negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+        let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?.into()),
+            None => (text, 0),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let mut digits = [whole, fraction].concat();
+        if whole.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let mut exponent = exponent - i64::try_from(fraction.len()).ok()?;
+        while digits.ends_with('0') {
+            digits.pop();
+            exponent += 1;
+        }
+        digits.drain(..digits.len() - digits.trim_start_matches('0').len());
+        if digits.is_empty() {
+            return Some(Self { is_negative: false, digits, exponent: 0 });
+        }
+        Some(Self { is_negative, digits, exponent })
     }
 }
 

@@ -494,12 +494,34 @@ mod tests {
                 && !matches("null", "\"null\"")
         );
         assert!(!matches("7", "\" 7\"") && !matches("\"inf\"", "1e999"));
+        // What JavaScript makes of the first, but not what it makes of the second.
+        assert!(
+            matches("1764300000000000001", "1764300000000000000") && matches("9007199254740993", "9007199254740992")
+        );
+        assert!(
+            !matches("1764300000000000001", "1764300000000000002") && !matches("9007199254740992", "9007199254740993")
+        );
+    }
+
+    #[test]
+    fn endless_id_is_not_read() {
+        let endless = format!("\"{}\"", "\\u0061".repeat(10_000_000));
+        let (endless, asked) = (Id::from_json(endless.as_bytes()), Id::own("0f8fad5b-d9cb-469f-a165-70867728950e"));
+        // It would take minutes.
+        assert!((0..16_384).all(|_| !asked.matches_loosely(&endless) && !endless.same_value(&asked)));
     }
 
     #[test]
     fn ids_with_different_texts_compare_by_value() {
         let same = |a: &str, b: &str| Id::from_json(a.as_bytes()).same_value(&Id::from_json(b.as_bytes()));
-        assert!(same("1.0", "1") && same("\"a\"", "\"\\u0061\"") && same("9007199254740993", "9007199254740992"));
+        assert!(same("1.0", "1") && same("\"a\"", "\"\\u0061\""));
+        assert!(
+            same("100", "1e2")
+                && same("-0.50e+1", "-5")
+                && same("0", "-0.0")
+                && same("1764300000000000001", "1764300000000000001.0")
+        );
+        assert!(!same("9007199254740993", "9007199254740992") && !same("1764300000000000001", "1764300000000000002"));
         assert!(!same("1", "\"1\"") && !same("1", "2") && !same("null", "0") && !same("\"a\"", "\"b\""));
     }
 }

@@ -197,6 +197,15 @@ impl Response {
         }
     }
 
+    /// Reads no more of the body. What is left of it is up to hyper, which closes the connection or the stream if the server
+    /// has not ended it.
+    pub(crate) fn hang_up(&mut self) {
+        self.body = ResponseBody::Dropped;
+        if let Some(used) = self.connection.take() {
+            used.give_back_when_ready();
+        }
+    }
+
     pub(crate) fn status(&self) -> StatusCode {
         self.head.status
     }
@@ -246,13 +255,9 @@ impl Response {
     }
 }
 
-/// What is not read is left to hyper.
 impl Drop for Response {
     fn drop(&mut self) {
-        if let Some(used) = self.connection.take() {
-            self.body = ResponseBody::Dropped;
-            used.give_back_when_ready();
-        }
+        self.hang_up();
     }
 }
 

@@ -4,7 +4,7 @@
 //! # Invariants
 //!
 //! - The exchange of a message does not end without each of its requests being answered or reported lost.
-//! - A message that the host has cancelled is not sent again.
+//! - A message that the host has cancelled is not sent any more.
 
 use std::{
     fmt,
@@ -21,10 +21,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{
-    Event, cancelled::Cancelled, error::Error, events::EventSender, handshake::Handshake, http::Http, order::Order,
-    retry::Tries,
-};
+use super::{Event, error::Error, events::EventSender, handshake::Handshake, http::Http, order::Order, retry::Tries};
 use crate::{
     config::Limits,
     mcp::method::INITIALIZED,
@@ -51,7 +48,6 @@ pub(super) struct Core {
     /// `notifications/initialized` has been sent.
     pub(super) initialized: Notify,
     authorizer: Option<Arc<Authorizer>>,
-    cancelled: Cancelled,
 }
 
 /// One way to bring messages to a server.
@@ -192,7 +188,6 @@ impl Core {
             order: Order::default(),
             initialized: Notify::new(),
             authorizer,
-            cancelled: Cancelled::default(),
         }
     }
 
@@ -283,7 +278,7 @@ impl<T: Transport> AnyConnection for Connection<T> {
         }
         let core = self.transport.core();
         core.handshake.note(&message);
-        if let Some(id) = core.cancelled.note(&message) {
+        if let Some(id) = core.http.cancelled.note(&message) {
             let exchange = self.in_flight.remove(&id).filter(|exchange| !exchange.is_finished());
             if T::CANCELS_BY_CLOSING {
                 return exchange.into_iter().for_each(|exchange| exchange.abort());
@@ -363,12 +358,20 @@ async fn carry_with_retries<T: Transport>(transport: &T, message: &Message) -> R
         message,
         transport.retry_for(message),
     );
+    let cancelled = &transport.core().http.cancelled;
     let error = loop {
+        // It may have waited for others, for a session, or for a person.
+        if cancelled.covers(message) {
+            return Ok(());
+        }
         let before = unanswered.len();
         let Err(error) = transport.carry_once(message, &mut unanswered, &mut attempt).await else {
             tries.succeed();
             return Ok(());
         };
+        if matches!(error, Error::NotBegun) && cancelled.covers(message) {
+            return Ok(());
+        }
         if unanswered.len() < before {
             break error; // because a batch of which some is answered cannot be sent again as a whole
         }
@@ -376,9 +379,6 @@ async fn carry_with_retries<T: Transport>(transport: &T, message: &Message) -> R
         let Err(error) = Box::pin(transport.recover(message, &mut attempt, error)).await else { continue };
         if let Err(error) = tries.wait_after(error).await {
             break error;
-        }
-        if transport.core().cancelled.covers(message) {
-            return Ok(());
         }
     };
     let error = Box::pin(transport.explain(message, &attempt, error)).await;

@@ -12,6 +12,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use log::debug;
 use tokio::task::JoinSet;
 
 use super::{AnyConnection, Event, EventSender, Remote, error::Error};
@@ -89,7 +90,8 @@ impl AnyConnection for Deciding {
                 *state = State::Asking(Vec::new());
                 self.tasks.spawn(run(self.decide.clone(), self.events.clone(), self.state.clone(), message));
             }
-            State::Unknown => {} // nothing is there that a notification could be about
+            // Nothing is there that it could be about.
+            State::Unknown => debug!("dropping a message before the first request of the host"),
         }
     }
 

@@ -30,6 +30,7 @@ use super::{
     handshake::{Initialized, quoted_message},
     http::event_reader::EventReader,
     matching,
+    resumable::LONGEST_RETRY,
     retry::{Backoff, Tries},
     session_loss,
 };
@@ -49,8 +50,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LONGEST_AWAITED_PAUSE: Duration = Duration::from_secs(1);
 /// How long a `ping` may take after the machine has slept, before the stream is taken for dead.
 const PING_PATIENCE: Duration = Duration::from_secs(10);
-/// The longest `retry` of a server that is obeyed: one beyond it is a mistake or a trap.
-const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
 /// The transport.
 #[derive(Debug)]

@@ -13,11 +13,17 @@ use crate::{
 };
 
 /// Returns the position of the request that a response with this `id` answers: the one with the same text, else with the
-/// same value, else a number where the response has its text, or the reverse.
+/// same value, else the only one that a server may have written so ([`Id::matches_loosely`]).
 pub(super) fn position<'a>(id: &Id, asked: impl Iterator<Item = &'a Id> + Clone) -> Option<usize> {
     let by_text = asked.clone().position(|asked| asked == id);
     let by_value = || asked.clone().position(|asked| asked.same_value(id));
-    by_text.or_else(by_value).or_else(|| asked.clone().position(|asked| asked.matches_loosely(id)))
+    let loosely = || {
+        let mut matching = asked.clone().enumerate().filter(|(_, asked)| asked.matches_loosely(id));
+        let (found, _) = matching.next()?;
+        // A wrong answer is worse than none.
+        matching.next().is_none().then_some(found)
+    };
+    by_text.or_else(by_value).or_else(loosely)
 }
 
 /// Takes `id` off the list and returns the text it was asked with.

@@ -30,6 +30,7 @@ mod resumable;
 mod retry;
 mod session_loss;
 mod streamable_http;
+mod trail;
 
 pub(crate) use connection::AnyConnection;
 use error::Error;

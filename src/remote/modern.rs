@@ -30,6 +30,7 @@ use super::{
     matching::{sole_answer, take},
     resumable::{ResumableStream, StreamKind},
     retry::{Backoff, Tries},
+    trail::Trails,
 };
 use crate::{
     description::next_cursor,
@@ -56,8 +57,6 @@ use crate::{
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A stream that lasted this long was not refused.
 const STABLE: Duration = Duration::from_secs(60);
-/// How long the rest of a response is read after its answer, so that its connection can be used again.
-const REST: Duration = Duration::from_secs(5);
 /// Pages of the tools that are read for the schema of one.
 const MOST_PAGES: usize = 50;
 /// How much of an answer is looked at for what is kept as evidence, in bytes.
@@ -66,6 +65,7 @@ const EVIDENCE: usize = 1024;
 const MOST_TOOLS: usize = 10_000;
 /// Longest name of such a tool, in bytes.
 const LONGEST_NAME: usize = 1024;
+
 /// The transport.
 #[derive(Debug)]
 pub(super) struct Modern {
@@ -74,6 +74,8 @@ pub(super) struct Modern {
     /// Whether the server was seen to speak a modern version.
     is_proven: AtomicBool,
     tools: Mutex<HashMap<String, Result<Marks, String>>>,
+    /// Streams that are read beyond their answer.
+    trails: Trails,
 }
 
 /// How far one request is.
@@ -99,8 +101,8 @@ pub(super) struct ModernAttempt {
 impl Modern {
     /// Returns a connection on which nothing has been sent.
     pub(super) fn connect(core: Core, eras: Eras) -> Connection<Self> {
-        let (is_proven, tools) = (AtomicBool::new(false), Mutex::default());
-        Connection::new(Arc::new(Self { core, eras, is_proven, tools }), async {})
+        let (is_proven, tools, trails) = (AtomicBool::new(false), Mutex::default(), Trails::new());
+        Connection::new(Arc::new(Self { core, eras, is_proven, tools, trails }), async {})
     }
 
     /// One POST and all that comes back.
@@ -126,16 +128,16 @@ impl Modern {
         reader: EventReader,
     ) -> Result<(), Error> {
         let mut stream = ResumableStream::new(reader, StreamKind::Unasked);
+        let mut trail = self.trails.begin();
         loop {
-            let next = if unanswered.is_empty() {
-                match tokio::time::timeout(REST, stream.next(&self.core.http)).await {
-                    Ok(Ok(Some(message))) => Ok(Some(message)),
-                    _ => return Ok(()),
+            if unanswered.is_empty() {
+                match trail.next(&mut stream, &self.core.http).await {
+                    Some(message) => self.deliver(attempt, unanswered, message).await?,
+                    None => return Ok(()),
                 }
-            } else {
-                stream.next(&self.core.http).await
-            };
-            match next {
+                continue;
+            }
+            match stream.next(&self.core.http).await {
                 Ok(Some(message)) => self.deliver(attempt, unanswered, message).await?,
                 Ok(None) => {
                     return Err(match stream.malformed.take() {
@@ -472,6 +474,7 @@ impl Transport for Modern {
         if mismatch && message.method() == Some(TOOLS_CALL) && !std::mem::replace(&mut attempt.has_listed, true) {
             info!("the server requires other headers for this tool; reading its schema");
             if self.read_schema(attempt).await {
+                attempt.may_have_run = true; // an id is used once, also where the request was refused
                 return Ok(());
             }
         }

@@ -19,10 +19,15 @@ use super::{
     event_stream::ServerSentEvent,
     http::{Http, event_reader::EventReader},
 };
-use crate::message::{Malformed, Message};
+use crate::{
+    mcp::method::{PROMPTS_CHANGED, RESOURCE_UPDATED, RESOURCES_CHANGED, TOOLS_CHANGED},
+    message::{Malformed, Message},
+};
 
 /// Reconnection time of a stream that named none.
 pub(super) const DEFAULT_RETRY: Duration = Duration::from_secs(1);
+/// The longest `retry` of a server that is obeyed: one beyond it is a mistake or a trap.
+pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(300);
 /// After this many resumptions in a row that bring nothing, a server that asks for no pause gets one all the same.
 pub(super) const EMPTY_AND_HASTY: u32 = 3;
 /// Event ids kept of a stream, to know what a server replays after a resumption.
@@ -89,15 +94,26 @@ impl ResumableStream {
         self.last_id.clone()
     }
 
-    /// Returns the reconnection time the server asked for.
+    /// Returns the reconnection time the server asked for, up to [`LONGEST_RETRY`].
     pub(super) fn retry(&mut self) -> Option<Duration> {
         self.advance();
-        self.retry
+        self.retry.map(|retry| retry.min(LONGEST_RETRY))
     }
 
     /// Returns how long the server is left alone before the next response ([`EventReader::rest`]).
     pub(super) fn rest(&self) -> Duration {
         self.reader.rest()
+    }
+
+    /// Reads no more of this response.
+    pub(super) fn hang_up(&mut self) {
+        self.advance();
+        self.reader.hang_up();
+    }
+
+    /// Returns how many bytes of this response have come, comments included.
+    pub(super) fn length(&self) -> u64 {
+        self.reader.length()
     }
 
     /// Returns whether the stream has been resumed.
@@ -117,9 +133,15 @@ impl ResumableStream {
             self.advance();
             let Some(event) = event? else { return Ok(None) };
             match &event.name[..] {
-                b"" | b"message" if !self.replayed(&event) => {
-                    self.empty_resumptions = 0;
+                b"" | b"message" => {
+                    let is_replayed = self.is_replayed(&event);
+                    if !is_replayed {
+                        self.empty_resumptions = 0;
+                    }
                     match http.message_of_event(event.data) {
+                        Ok(message) if is_replayed && !may_be_repeated(&message) => {
+                            debug!("dropping an event that the server has sent before");
+                        }
                         Ok(message) => return Ok(Some(message)),
                         Err(malformed) => _ = self.malformed.get_or_insert(malformed),
                     }
@@ -152,11 +174,10 @@ impl ResumableStream {
 
     /// Returns whether a resuming server sends this event again. Compares id and beginning of the data, because some
     /// servers number their events anew on each response, which is no replay.
-    fn replayed(&mut self, event: &ServerSentEvent) -> bool {
+    fn is_replayed(&mut self, event: &ServerSentEvent) -> bool {
         let Some(id) = event.id.as_ref().filter(|id| !id.is_empty()) else { return false };
         let hash = self.hasher.hash_one((id, event.data.len(), event.data.copy(0..COMPARED)));
         if self.resumed && self.seen.contains(&hash) {
-            debug!("dropping an event that the server has sent before");
             return true;
         }
         if self.seen.len() == REMEMBERED_IDS {
@@ -165,4 +186,10 @@ impl ResumableStream {
         self.seen.push_back(hash);
         false
     }
+}
+
+/// Returns whether a message has the same text each time it is sent, and harms nobody who gets it twice: a server that numbers
+/// its events anew may mean it.
+fn may_be_repeated(message: &Message) -> bool {
+    matches!(message.method(), Some(TOOLS_CHANGED | PROMPTS_CHANGED | RESOURCES_CHANGED | RESOURCE_UPDATED))
 }

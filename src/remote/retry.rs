@@ -140,7 +140,7 @@ pub(super) struct Tries<'a> {
     since: Instant,
     window: Duration,
     backoff: Backoff,
-    /// Pauses where the server names the time itself.
+    /// Pauses where there are too many requests, or where the server names the time.
     throttled: Backoff,
     log: &'a RetryLog,
     has_failed: bool,
@@ -184,7 +184,7 @@ impl<'a> Tries<'a> {
         let (allowed, named) = match error {
             Error::Connect(_) | Error::ProxyDown { .. } | Error::NotBegun => (true, None), // nothing was sent
             Error::Refused(refusal) => match Disposition::of(refusal.status) {
-                Disposition::Throttled => (true, refusal.retry_after),
+                Disposition::Throttled => (true, Some(refusal.retry_after.unwrap_or_default())),
                 Disposition::Busy => (self.replay == Replay::Safe, refusal.retry_after),
                 Disposition::Failed | Disposition::Refused => (false, None),
             },

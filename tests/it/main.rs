@@ -50,6 +50,7 @@ mod secrets;
 mod sessions;
 mod start;
 mod streamable_http;
+mod streams;
 #[cfg_attr(not(unix), allow(dead_code, reason = "some modules are for Unix only"))]
 mod support;
 mod tokens;

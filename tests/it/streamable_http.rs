@@ -22,7 +22,7 @@ use crate::support::{
 const MOMENT: Duration = Duration::from_millis(150);
 
 /// An ordinary server but for the requests that `reply` has a reply for.
-async fn server(reply: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static) -> Server {
+pub async fn server(reply: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static) -> Server {
     Server::with(move |request| reply(request).unwrap_or_else(|| ordinary(request))).await
 }
 
@@ -42,16 +42,16 @@ async fn sessionless(reply: impl Fn(&Request) -> Reply + Send + Sync + 'static) 
 }
 
 /// A host that has done the handshake.
-async fn connected(server: &Server, flags: &[&str]) -> Host {
+pub async fn connected(server: &Server, flags: &[&str]) -> Host {
     let mut host = Host::start(&server.url("/mcp"), flags);
     host.initialize().await;
     host
 }
 
 /// Event streams the server opens, for the test to feed.
-struct Streams(mpsc::UnboundedReceiver<Events>);
+pub struct Streams(mpsc::UnboundedReceiver<Events>);
 
-fn streams() -> (impl Fn() -> Reply + Send + Sync + 'static, Streams) {
+pub fn streams() -> (impl Fn() -> Reply + Send + Sync + 'static, Streams) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let open = move || {
         let (reply, events) = Reply::events();
@@ -62,7 +62,7 @@ fn streams() -> (impl Fn() -> Reply + Send + Sync + 'static, Streams) {
 }
 
 impl Streams {
-    async fn next(&mut self) -> Events {
+    pub async fn next(&mut self) -> Events {
         soon("a stream is opened", self.0.recv()).await.unwrap()
     }
 }
@@ -71,7 +71,7 @@ fn count(server: &Server, method: &str) -> usize {
     server.requests().iter().filter(|request| request.method == method).count()
 }
 
-fn gets(server: &Server) -> Vec<Request> {
+pub fn gets(server: &Server) -> Vec<Request> {
     server.requests().into_iter().filter(|request| request.method == "GET").collect()
 }
 

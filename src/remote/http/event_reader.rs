@@ -4,6 +4,7 @@
 //!
 //! - An event whose blank line is missing is delivered only if its data are one whole message.
 //! - Dropping [`EventReader::next`] loses nothing.
+//! - After an error or the end, the server sees that nobody reads the response.
 
 use std::time::Duration;
 
@@ -105,10 +106,22 @@ impl EventReader {
         let event = self.next_within(http).await;
         if !matches!(event, Ok(Some(_))) {
             // What has not ended never does (WHATWG HTML §9.2.6); the stream may wait for long before it is resumed.
-            self.arrived.discard();
-            self.share.free();
+            self.hang_up();
         }
         event
+    }
+
+    /// Reads no more: the server may have only one stream for a client, and holds a new one for a second.
+    pub(crate) fn hang_up(&mut self) {
+        self.response.hang_up();
+        self.arrived.discard();
+        self.share.free();
+        self.end.get_or_insert(Ok(()));
+    }
+
+    /// Returns how many bytes have come, comments included.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
     }
 
     async fn next_within(&mut self, http: &Http) -> Result<Option<ServerSentEvent>, Error> {

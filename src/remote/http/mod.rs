@@ -32,6 +32,7 @@ use self::{
     memory::Memory,
 };
 use super::{
+    cancelled::Cancelled,
     error::{Error, Refusal},
     retry::RetryLog,
 };
@@ -101,6 +102,8 @@ pub(crate) struct Http {
     has_ignored_event: AtomicBool,
     /// What failed and is sent again.
     pub(super) retries: RetryLog,
+    /// What the host has cancelled.
+    pub(super) cancelled: Cancelled,
     /// What is told of connections and challenges.
     pub(super) observer: Observer,
 }
@@ -176,6 +179,7 @@ impl Http {
             concurrency: ConcurrencyLimit::new(),
             network: network.clone(),
             retries: RetryLog::default(),
+            cancelled: Cancelled::default(),
             limit,
             memory: Memory::new(limit),
             has_answered: AtomicBool::new(false),
@@ -236,12 +240,11 @@ impl Http {
     /// POSTs a message (MCP, Transports, Sending Messages to the Server), in its turn.
     ///
     /// # Errors
-    /// [`Error`]; a status that is no success is one.
+    /// [`Error`]; a status that is no success is one. [`Error::NotBegun`] for a request that the host cancels meanwhile.
     pub(crate) async fn post(&self, url: &Url, headers: &HeaderMap, message: &Message) -> Result<Response, Error> {
-        let body = message.body.to_bytes();
         let requester = if message.method() == Some(INITIALIZE) { Requester::Initialize } else { Requester::Request };
         let _permit = self.concurrency.enter().await;
-        self.request(Method::POST, url, headers, requester, Some(body), |_| {}).await
+        self.request(Method::POST, url, headers, requester, Some(message), |_| {}).await
     }
 
     /// GETs an event stream, from `last_id` on where there is one.
@@ -294,9 +297,10 @@ impl Http {
         url: &Url,
         headers: &HeaderMap,
         requester: Requester,
-        body: Option<Bytes>,
+        message: Option<&Message>,
         fill: impl Fn(&mut HeaderMap),
     ) -> Result<Response, Error> {
+        let body = message.map(|message| message.body.to_bytes());
         let patience = || self.authorizer.as_ref().and_then(|authorizer| authorizer.patience(requester));
         let mut resends =
             Resends { url: Cow::Borrowed(url), redirects: 0, challenges: 0, not_begun: 0, until: patience() };
@@ -321,6 +325,10 @@ impl Http {
                 }
                 Ok::<_, Error>(head)
             };
+            // The permit, or a person, may have taken long.
+            if message.is_some_and(|message| self.cancelled.covers(message)) {
+                return Err(Error::NotBegun);
+            }
             let response = match self.execute(head()?, body.clone(), url).await {
                 Ok(response) => response,
                 Err(Error::NotBegun) if resends.not_begun < MOST_NOT_BEGUN => {

@@ -6,10 +6,7 @@
 //! - Reading beyond an answer is bounded in time and number.
 
 use std::{
-    future::poll_fn,
-    pin::{Pin, pin},
     sync::{Arc, LazyLock},
-    task::Poll,
     time::Duration,
 };
 
@@ -50,11 +47,6 @@ const LONGEST_SESSION_ERROR: usize = 4096;
 /// Resumptions in a row that bring nothing at all, before an answer is lost: at the usual pauses,
 /// most of an hour of a server that only polls.
 const MOST_EMPTY_RESUMPTIONS: u32 = 500;
-/// How long the rest of a stream is read after its answer, if nothing comes: servers should end it
-/// then, and a connection that is not read to its end cannot be used again.
-const REST: Duration = Duration::from_secs(5);
-/// The most streams read beyond their answer at a time: each is a connection.
-pub(super) const MOST_TRAILING: usize = 64;
 
 /// Who gets the answers of an exchange.
 pub(super) enum Recipient {
@@ -135,24 +127,22 @@ impl StreamableHttp {
         recipient: &mut Recipient,
     ) -> Result<(), Error> {
         let mut stream = ResumableStream::new(reader, StreamKind::Answer);
+        if unanswered.is_empty() {
+            self.drain(stream); // because a notification is accepted, and others wait for that
+            return Ok(());
+        }
+        let mut trail = self.trails.begin();
         let mut silences = 0;
         loop {
             let next = if unanswered.is_empty() {
-                let mut next = pin!(stream.next(&self.core.http));
-                // Most servers end the stream with the answer, and a timer costs more than another look.
-                if let Some(next) = at_hand(next.as_mut()).await {
-                    next
-                } else {
-                    let Ok(_permit) = self.trailing_of_host.try_acquire() else { return Ok(()) };
-                    match tokio::time::timeout(REST, next).await {
-                        Ok(next) => next,
-                        Err(_) => return Ok(()),
-                    }
-                }
+                Ok(trail.next(&mut stream, &self.core.http).await)
             } else if stream.is_resumed() {
                 // The server had the answer's position and said nothing: it may have forgotten the request.
+                let heard = stream.length();
                 match tokio::time::timeout(RESUMED_SILENCE, stream.next(&self.core.http)).await {
                     Ok(next) => next,
+                    // Comments tell that it has not.
+                    Err(_) if stream.length() > heard => continue,
                     Err(_) => {
                         Err(Error::Silent { what: "event on the resumed response stream", after: RESUMED_SILENCE })
                     }
@@ -203,6 +193,7 @@ impl StreamableHttp {
         session: &Session,
         error: Error,
     ) -> Result<EventReader, Error> {
+        stream.hang_up();
         // MCP 2025-11-25, Transports, Resumability: only a stream with an event id can go on.
         let Some(last_id) = stream.last_id() else { return Err(error) };
         if stream.empty_resumptions >= MOST_EMPTY_RESUMPTIONS {
@@ -235,14 +226,11 @@ impl StreamableHttp {
 
     /// Reads a stream to its end in the background.
     fn drain(&self, mut stream: ResumableStream) {
-        let (http, events) = (self.core.http.clone(), self.core.events.clone());
-        let mut trailing = self.trailing.guard();
-        while trailing.try_join_next().is_some() {}
-        if trailing.len() >= MOST_TRAILING {
-            return;
-        }
-        trailing.spawn(async move {
-            while let Ok(Ok(Some(message))) = tokio::time::timeout(REST, stream.next(&http)).await {
+        let (http, events, mut trail) = (self.core.http.clone(), self.core.events.clone(), self.trails.begin());
+        let mut draining = self.draining.guard();
+        while draining.try_join_next().is_some() {}
+        draining.spawn(async move {
+            while let Some(message) = trail.next(&mut stream, &http).await {
                 for part in message.into_parts() {
                     events.send(Event::Message(part)).await;
                 }
@@ -337,21 +325,6 @@ impl StreamableHttp {
             Initialized::Error(_) => {} // reported by the loop, which passes the answer on
         }
     }
-}
-
-/// Returns what comes at once: now, or after the tasks that are ready have had their turn.
-async fn at_hand<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-    let mut is_second_look = false;
-    poll_fn(|context| match future.as_mut().poll(context) {
-        Poll::Ready(ready) => Poll::Ready(Some(ready)),
-        Poll::Pending if is_second_look => Poll::Ready(None),
-        Poll::Pending => {
-            is_second_look = true;
-            context.waker().wake_by_ref();
-            Poll::Pending
-        }
-    })
-    .await
 }
 
 /// Returns the loss of the session that a server reports in an answer (JSON-RPC error with status 200).

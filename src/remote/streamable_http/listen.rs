@@ -159,7 +159,11 @@ impl StreamableHttp {
                     };
                     tokio::select! {
                         error = self.pass_on(stream, session) => error,
-                        () = Steering::slept(&mut steering, &mut sleeps) => continue,
+                        () = Steering::slept(&mut steering, &mut sleeps) => {
+                            // A server that has only one stream for a client refuses another one.
+                            stream.hang_up();
+                            continue;
+                        }
                     }
                 }
                 Err(error) => match StreamVerdict::of(error, session, stream.is_some()) {
@@ -176,7 +180,10 @@ impl StreamableHttp {
                     StreamVerdict::Later(error) => {
                         // Perhaps the server has forgotten the event: then a new stream is better than none.
                         if let (Error::Refused(refusal), Some(stream)) = (&error, &mut stream)
-                            && refusal.status.is_client_error()
+                            && matches!(
+                                refusal.status,
+                                StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::GONE
+                            )
                         {
                             stream.forget();
                         }
@@ -186,6 +193,14 @@ impl StreamableHttp {
             };
             if let Some(error) = &error {
                 debug!("the GET stream was interrupted: {}", chain(error));
+                // The server would send the same event again, and all that follow would wait for it.
+                if let (Error::TooLarge { .. } | Error::Expands, Some(stream)) = (error, &mut stream) {
+                    warn!(
+                        "cannot take an event of the GET stream ({}); going on without what the server has sent meanwhile",
+                        self.core.sentence(error)
+                    );
+                    stream.forget();
+                }
             }
             if since.elapsed() > LASTING {
                 backoff = Backoff::up_to(LONGEST_STREAM_PAUSE);

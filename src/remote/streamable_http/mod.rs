@@ -15,23 +15,16 @@ use std::{
 };
 
 use log::warn;
-use tokio::{
-    sync::{Semaphore, watch},
-    task::JoinSet,
-};
+use tokio::{sync::watch, task::JoinSet};
 
-use self::{
-    answers::{MOST_TRAILING, Recipient},
-    listen::Steering,
-    renewal::Renewal,
-    session::Session,
-};
+use self::{answers::Recipient, listen::Steering, renewal::Renewal, session::Session};
 use super::{
     Event,
     connection::{Connection, Core, Ping, Transport},
     error::Error,
     retry::{Replay, Tries},
     session_loss,
+    trail::Trails,
 };
 use crate::{
     mcp::{
@@ -57,10 +50,10 @@ pub(super) struct StreamableHttp {
     steering: watch::Sender<Steering>,
     /// Requests that the server has accepted with 202: the GET stream is to bring their answers.
     accepted: watch::Sender<Vec<Id>>,
-    /// The rest of streams that have brought an answer to this program.
-    trailing: Mutex<JoinSet<()>>,
-    /// How many more streams may be read that have brought their answer to the host.
-    trailing_of_host: Semaphore,
+    /// Streams that are read beyond their answer.
+    trails: Trails,
+    /// Those of them for which nobody waits.
+    draining: Mutex<JoinSet<()>>,
 }
 
 /// How far one message is.
@@ -77,8 +70,8 @@ impl StreamableHttp {
             core,
             steering: watch::Sender::default(),
             accepted: watch::Sender::default(),
-            trailing: Mutex::default(),
-            trailing_of_host: Semaphore::new(MOST_TRAILING),
+            trails: Trails::new(),
+            draining: Mutex::default(),
         });
         Connection::new(transport.clone(), transport.follow_sessions())
     }
@@ -190,7 +183,7 @@ impl Transport for StreamableHttp {
 
     /// MCP 2025-11-25, Transports, Session Management: DELETE.
     async fn close(&self) {
-        self.trailing.guard().abort_all();
+        self.draining.guard().abort_all();
         let session = self.session.borrow().clone();
         if session.has_id() {
             self.core.http.delete(&session.headers).await;
