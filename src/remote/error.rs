@@ -148,6 +148,9 @@ pub(crate) enum Error {
     /// HTTP+SSE: the stream broke off and was not open again in time.
     #[error("the event stream broke and did not reopen in time: {0}")]
     StreamDown(Arc<Self>),
+    /// The event stream that was to bring the answer was lost; the request may have run.
+    #[error("{0}")]
+    StreamLost(Arc<Self>),
     /// HTTP+SSE: the stream did not name an endpoint; what the server did instead.
     #[error("the server {0}")]
     NoEndpoint(String),

@@ -19,7 +19,6 @@ use std::{
 
 use log::{info, warn};
 use reqwest::{StatusCode, Url};
-use smol_str::SmolStr;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::{
@@ -72,11 +71,20 @@ pub(super) struct HttpSse {
 #[derive(Debug)]
 struct Pending {
     id: Id,
-    method: SmolStr,
-    /// Who waits for the answer in this program: for requests of its own, and for the host's `initialize`.
-    waiting: Option<oneshot::Sender<Message>>,
-    /// The host does not get the answer.
-    own: bool,
+    waiter: Waiter,
+}
+
+/// Who waits for an answer.
+#[derive(Debug)]
+enum Waiter {
+    /// The exchange of a request of the host, which hears that the host has the answer, or why none comes.
+    Exchange(oneshot::Sender<Result<(), Arc<Error>>>),
+    /// This program, with a request of its own or the host's `initialize`.
+    Program {
+        sender: oneshot::Sender<Message>,
+        /// The host does not get the answer.
+        is_own: bool,
+    },
 }
 
 /// A stream that has named its endpoint.
@@ -161,13 +169,13 @@ impl HttpSse {
         }
     }
 
-    /// Sends a request and waits for its answer, which the host gets too unless it is `own`.
-    async fn ask(&self, request: &Message, endpoint: &Url, own: bool) -> Result<Message, Error> {
-        let Shape::Request { id, method } = &request.shape else {
+    /// Sends a request and waits for its answer, which the host gets too unless it `is_own`.
+    async fn ask(&self, request: &Message, endpoint: &Url, is_own: bool) -> Result<Message, Error> {
+        let Shape::Request { id, .. } = &request.shape else {
             return Err(Error::NoAnswer("was not asked: the message is not a request"));
         };
         let (sender, answer) = oneshot::channel();
-        self.pending.guard().push(Pending { id: id.clone(), method: method.clone(), waiting: Some(sender), own });
+        self.pending.guard().push(Pending { id: id.clone(), waiter: Waiter::Program { sender, is_own } });
         let exchange = async {
             let ended = |_| Error::NoAnswer("ended the event stream before it answered");
             let mut answer = pin!(answer);
@@ -213,7 +221,7 @@ impl HttpSse {
             let is_logged = self.core.http.retries.note(&sentence, Some(retry));
             let error = Arc::new(error);
             *self.down.guard() = error.clone();
-            self.lose(error).await;
+            self.lose(&error);
             if since.elapsed() > LONGEST_PAUSE {
                 backoff = Backoff::up_to(LONGEST_PAUSE);
             }
@@ -254,22 +262,25 @@ impl HttpSse {
             if pending.id != *id {
                 message = message.with_id(&pending.id);
             }
-            if let Some(sender) = pending.waiting {
-                _ = sender.send(message.clone());
-            }
-            if pending.own {
-                return;
+            match pending.waiter {
+                Waiter::Exchange(sender) => _ = sender.send(Ok(())),
+                Waiter::Program { sender, is_own } => {
+                    _ = sender.send(message.clone());
+                    if is_own {
+                        return;
+                    }
+                }
             }
         }
         self.core.events.send(Event::Message(message)).await;
     }
 
-    /// Reports every request lost whose answer the stream was to bring.
-    async fn lose(&self, error: Arc<Error>) {
-        let lost = std::mem::take(&mut *self.pending.guard());
-        for request in lost.into_iter().filter(|request| !request.own && request.waiting.is_none()) {
-            let (ids, method) = (vec![request.id], Some(request.method));
-            self.core.events.send(Event::Lost { ids, method, error: error.clone() }).await;
+    /// Tells every request that the stream will not bring its answer.
+    fn lose(&self, error: &Arc<Error>) {
+        for request in std::mem::take(&mut *self.pending.guard()) {
+            if let Waiter::Exchange(sender) = request.waiter {
+                _ = sender.send(Err(error.clone()));
+            }
         }
     }
 
@@ -378,19 +389,26 @@ impl Transport for HttpSse {
         if message.method() == Some(INITIALIZED) && self.generation.load(Relaxed) != attempt.generation {
             return Ok(()); // the handshake of the new stream has sent it
         }
-        if let Shape::Request { id, method } = &message.shape {
-            let pending = Pending { id: id.clone(), method: method.clone(), waiting: None, own: false };
-            self.pending.guard().push(pending);
-        }
-        let posted = self.core.http.post(&endpoint, self.core.http.headers(), message).await;
+        let post = self.core.http.post(&endpoint, self.core.http.headers(), message);
+        let Shape::Request { id, .. } = &message.shape else {
+            let posted = post.await;
+            attempt.endpoint = Some(endpoint);
+            return posted.map(drop);
+        };
+        let (sender, mut answered) = oneshot::channel();
+        self.pending.guard().push(Pending { id: id.clone(), waiter: Waiter::Exchange(sender) });
+        let posted = post.await;
         attempt.endpoint = Some(endpoint);
-        if posted.is_err()
-            && let Shape::Request { id, .. } = &message.shape
-            && self.settle(id).is_none()
-        {
-            return Ok(()); // answered, or reported lost with the stream, while the POST was failing
+        if let Err(error) = posted {
+            self.settle(id);
+            // The answer counts, whatever becomes of the POST; and if both have failed, the POST knows whether it was taken.
+            return if matches!(answered.try_recv(), Ok(Ok(()))) { Ok(()) } else { Err(error) };
         }
-        posted.map(drop)
+        match answered.await {
+            Ok(Err(lost)) => Err(Error::StreamLost(lost)),
+            // Without a word: the host has cancelled it.
+            Ok(Ok(())) | Err(_) => Ok(()),
+        }
     }
 
     async fn recover(&self, _message: &Message, attempt: &mut SseAttempt, error: Error) -> Result<(), Error> {

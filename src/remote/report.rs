@@ -97,6 +97,7 @@ impl Report {
             Error::Refused(refusal) => of_refusal(refusal, server),
             Error::Unauthorized(error) => return Self::of_authorization(error, server),
             Error::SessionLost { refusal, lasted, .. } => of_lost_session(refusal, *lasted, &host),
+            Error::StreamLost(lost) => return Self::of_remote(lost, server),
             Error::StreamDown(last) => {
                 let last = Self::of_remote(last, server);
                 let sentence = format!("the event stream broke and did not reopen in time: {}", last.sentence);

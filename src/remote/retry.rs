@@ -188,7 +188,7 @@ impl<'a> Tries<'a> {
                 Disposition::Busy => (self.replay == Replay::Safe, refusal.retry_after),
                 Disposition::Failed | Disposition::Refused => (false, None),
             },
-            Error::Broken(_) | Error::NotResumed(_) => (self.replay == Replay::Safe, None),
+            Error::Broken(_) | Error::NotResumed(_) | Error::StreamLost(_) => (self.replay == Replay::Safe, None),
             _ => (false, None),
         };
         if !allowed {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tokio::sync::Barrier;
 
 use crate::support::{
     event_streams::EventStreams,
@@ -538,6 +539,50 @@ async fn forgotten_endpoint_gets_new_stream_and_request() {
         ]
     );
     server.until("the old stream is closed", |server| server.open_connections() <= 2).await;
+    host.close().await;
+}
+
+#[tokio::test]
+async fn forgotten_endpoint_loses_none_of_many_requests() {
+    const CALLS: usize = 10;
+    let (streams, all_here) = (EventStreams::default(), Arc::new(Barrier::new(CALLS)));
+    let server = Server::start(move |request| {
+        let (streams, all_here) = (streams.clone(), all_here.clone());
+        async move {
+            if request.rpc() == "tools/call" && request.path.ends_with("=1") {
+                all_here.wait().await;
+                return Reply::empty(404);
+            }
+            streams.ordinary(&request)
+        }
+    })
+    .await;
+    let mut host = Host::start(&server.url("/sse"), &SSE);
+    host.initialize_in("2024-11-05").await;
+    let calls: Vec<_> = (0..CALLS).map(|id| request(id, "tools/call", json!({"name": "x"}))).collect();
+    for answer in host.talk(&calls, CALLS).await {
+        assert!(answer.contains(r#""result":{"echo":"tools/call"}"#), "{answer}");
+    }
+    assert_eq!(server.asked("tools/call").len(), 2 * CALLS);
+    host.close().await;
+}
+
+#[tokio::test]
+async fn broken_stream_resends_list_never_call() {
+    let (server, streams, mut host) = connected(|request, _| {
+        let is_first = request.path.ends_with("=1") && matches!(&*request.rpc(), "tools/list" | "tools/call");
+        is_first.then(|| Reply::status(202, "text/plain", "Accepted"))
+    })
+    .await;
+    host.send(request("list", "tools/list", json!({}))).await;
+    host.send(request("call", "tools/call", json!({"name": "x"}))).await;
+    server.until("both", |server| server.asked("tools/list").len() + server.asked("tools/call").len() == 2).await;
+    streams.end();
+    let mut answers = [host.json().await, host.json().await];
+    answers.sort_by_key(|answer| answer["id"].to_string());
+    assert_eq!(answers[0]["error"]["data"]["code"], "no_answer", "{}", answers[0]);
+    assert_eq!(answers[1]["result"]["echo"], "tools/list", "{}", answers[1]);
+    assert_eq!((server.asked("tools/list").len(), server.asked("tools/call").len()), (2, 1));
     host.close().await;
 }
 
