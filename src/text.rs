@@ -31,6 +31,11 @@ pub(crate) fn one_line(body: &[u8]) -> String {
     if line.chars().count() > LONGEST { line.chars().take(LONGEST).chain(['…']).collect() } else { line }
 }
 
+/// Returns a text without the byte order mark that editors on Windows put before it (RFC 8259 §8.1 for JSON).
+pub(crate) fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 /// What a terminal obeys or nobody sees: controls, the ends of lines that are none of them, what turns the direction of
 /// writing, what has no width, tags and the selectors that text can be hidden in (Unicode Technical Report 36 §2, §3.5).
 pub(crate) fn is_obeyed(character: char) -> bool {

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     config::{AssertionSource, Endpoints, Grant, PlainHttp, ServerUrl},
     secret::Secret,
+    text::without_mark,
 };
 
 const GIVE_CLIENT: &str = "name a file with the client: --static-oauth-client-info @FILE";
@@ -169,7 +170,7 @@ pub(super) fn json_object(flag: &str, text: &str) -> Result<Map<String, Value>, 
     let text = match text.strip_prefix('@') {
         Some(path) => {
             read = std::fs::read_to_string(path).map_err(|error| unreadable(flag, Path::new(path), &error))?;
-            &read
+            without_mark(&read)
         }
         None => text,
     };

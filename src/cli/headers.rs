@@ -12,7 +12,7 @@ use super::{
     flags::Args,
     mistakes::{Mistake, is_name, unreadable},
 };
-use crate::{config::UserInfo, secret::Secret};
+use crate::{config::UserInfo, secret::Secret, text::without_mark};
 
 /// Schemes of `Authorization` that are nothing without what follows them.
 const BARE_SCHEMES: [&str; 3] = ["Basic", "Bearer", "Token"];
@@ -51,7 +51,7 @@ pub(super) fn headers(args: &Args) -> Result<Vec<WrittenHeader>, Mistake> {
     }
     for path in &args.header_file {
         let text = std::fs::read_to_string(path).map_err(|error| unreadable("--header-file", path, &error))?;
-        for (number, line) in text.lines().enumerate() {
+        for (number, line) in without_mark(&text).lines().enumerate() {
             let line = line.trim();
             if !line.is_empty() && !line.starts_with('#') {
                 written.push(split_header(line, format!("line {} of {}", number + 1, path.display()))?);

@@ -26,11 +26,6 @@ pub(crate) struct Invalid {
     pub(crate) tip: String,
 }
 
-/// Returns the content of a file without its byte order mark.
-pub(crate) fn without_mark(text: &str) -> &str {
-    text.strip_prefix('\u{feff}').unwrap_or(text)
-}
-
 /// Reads a file as its host does. A byte order mark is not part of the text.
 ///
 /// # Errors

@@ -184,7 +184,7 @@ impl<'a> Tries<'a> {
         let (allowed, named) = match error {
             Error::Connect(_) | Error::ProxyDown { .. } | Error::NotBegun => (true, None), // nothing was sent
             Error::Refused(refusal) => match Disposition::of(refusal.status) {
-                Disposition::Throttled => (true, Some(refusal.retry_after.unwrap_or_default())),
+                Disposition::Throttled => (true, refusal.retry_after),
                 Disposition::Busy => (self.replay == Replay::Safe, refusal.retry_after),
                 Disposition::Failed | Disposition::Refused => (false, None),
             },
@@ -197,6 +197,7 @@ impl<'a> Tries<'a> {
         let (pause, limit) = match named {
             // A server may name a pause that is over, or refuse again after it.
             Some(named) => (named.max(self.throttled.pause()), HOST_PATIENCE),
+            None if error.is_throttled() => (self.throttled.pause(), self.window),
             None => (self.backoff.pause(), self.window),
         };
         self.since.elapsed().checked_add(pause).filter(|end| *end <= limit).map(|_| pause)
@@ -227,16 +228,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn throttling_server_is_asked_rarely() {
         let call = Message::from_text(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#.to_owned()).unwrap();
-        for (retry_after, most) in [(0, 7), (1, 7), (10, 5)] {
+        for (retry_after, most) in [(None, 5), (Some(0), 7), (Some(1), 7), (Some(10), 5)] {
             let began = Instant::now();
             let server = Url::parse("https://a.example/mcp").unwrap();
             let log = RetryLog::default();
             let mut tries = Tries::new(&server, &log, &call, Duration::from_secs(15));
             let mut sent = 1;
-            while tries.wait_after(throttled(Some(Duration::from_secs(retry_after)))).await.is_ok() {
+            while tries.wait_after(throttled(retry_after.map(Duration::from_secs))).await.is_ok() {
                 sent += 1;
             }
-            assert!((3..=most).contains(&sent), "{sent} with Retry-After: {retry_after}");
+            assert!((3..=most).contains(&sent), "{sent} with Retry-After: {retry_after:?}");
             assert!(began.elapsed() <= HOST_PATIENCE);
         }
     }

@@ -116,7 +116,8 @@ impl Store {
     /// A file's JSON, read by `parse`; `None` if there is none or, with a warning, if it is damaged.
     pub(crate) fn parse<T>(&self, name: &str, parse: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
         let content = self.read(name)?;
-        let parsed = parse(&content);
+        // Who edits a file by hand may leave a byte order mark.
+        let parsed = parse(content.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&content));
         if parsed.is_none() {
             report::warn(Code::StoreDamaged, format!("{} is damaged and is ignored", self.path(name).display()));
         }

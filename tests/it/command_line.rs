@@ -235,6 +235,23 @@ async fn refusal_ends_at_end_of_input() {
     assert_eq!(host.rest().await, Vec::<String>::new());
 }
 
+/// As Notepad and PowerShell write it.
+#[tokio::test]
+async fn files_may_begin_with_byte_order_mark() {
+    let files = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = files.path().join(name);
+        std::fs::write(&path, format!("\u{feff}{text}")).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (headers, client) = (write("headers", "X-Key: value\r\n"), write("client", r#"{"client_id":"given"}"#));
+    let server = Server::with(ordinary).await;
+    let flags = ["--header-file", &headers, "--static-oauth-client-info", &format!("@{client}")];
+    let mut host = Host::start(&server.url("/mcp"), &flags);
+    host.initialize().await;
+    assert_eq!(server.requests()[0].header("x-key"), Some("value"));
+}
+
 /// Each is refused for another reason than its secret.
 #[tokio::test]
 async fn no_secret_shows_in_a_refusal() {

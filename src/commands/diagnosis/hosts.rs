@@ -182,7 +182,7 @@ impl Settings {
             }
             return;
         }
-        let text = syntax::without_mark(text);
+        let text = text::without_mark(text);
         let value = match syntax::parse(text, host.syntax) {
             Ok(value) => value,
             // An empty file has no servers.

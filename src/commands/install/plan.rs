@@ -25,9 +25,9 @@ use crate::{
         file::{self, Content},
         launch::{Launch, NAME, is_script},
         places::{HostFile, Scope},
-        syntax::{self, without_mark},
+        syntax,
     },
-    text::is_key,
+    text::{is_key, without_mark},
 };
 
 /// What is to be done with one file.

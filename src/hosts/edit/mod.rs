@@ -14,8 +14,9 @@ use serde_json::{Map, Value};
 
 use super::{
     Host, Syntax,
-    syntax::{self, Invalid, without_mark},
+    syntax::{self, Invalid},
 };
+use crate::text::without_mark;
 
 mod json;
 mod toml;

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderValue, Method};
 use log::debug;
 use reqwest::{Client, StatusCode, Url, dns::Resolve, header};
@@ -76,6 +76,9 @@ pub(crate) struct HttpClient {
 struct Script(Option<Arc<Answerer>>);
 #[cfg(test)]
 type Answerer = dyn Fn(&Url, &Bytes) -> Answer + Send + Sync;
+
+/// What some servers write before JSON.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// An answer, whole.
 #[derive(Debug)]
@@ -329,7 +332,12 @@ impl HttpClient {
                 body.extend_from_slice(&piece);
             }
             let headers = std::mem::take(response.headers_mut());
-            Ok(Answer { status: response.status(), headers, body: body.into() })
+            let mut body = Bytes::from(body);
+            // It may be ignored before JSON (RFC 8259 §8.1).
+            if body.starts_with(BYTE_ORDER_MARK) {
+                body.advance(BYTE_ORDER_MARK.len());
+            }
+            Ok(Answer { status: response.status(), headers, body })
         };
         let answer = tokio::time::timeout(PATIENCE, whole)
             .await
