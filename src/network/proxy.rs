@@ -8,7 +8,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
-use reqwest::{Url, header::HeaderValue};
+use reqwest::{StatusCode, Url, header::HeaderValue};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -73,9 +73,16 @@ fn matcher(choice: &ProxyChoice) -> Option<Matcher> {
 pub(crate) struct ProxyRefusal {
     /// The status line, made fit for a line of text.
     pub words: String,
+    /// The status.
+    pub status: Option<StatusCode>,
     /// The schemes of `Proxy-Authenticate` (RFC 9110 §11.7.1).
     pub schemes: Vec<String>,
 }
+
+/// A proxy that cannot reach the server at present. Nothing was sent, and it may be otherwise in a moment.
+#[derive(Debug, thiserror::Error)]
+#[error("the proxy answered \"{0}\"")]
+pub(crate) struct UnreachableByProxy(pub String);
 
 /// Returns host and port of a proxy: the one rule for a URL without a port.
 pub(crate) fn host_and_port(proxy: &Intercept) -> (String, u16) {
@@ -192,6 +199,7 @@ async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(
     let asked = fields.filter(|(name, _)| name.eq_ignore_ascii_case("Proxy-Authenticate"));
     Ok(Err(ProxyRefusal {
         words: text::one_line(line),
+        status: StatusCode::from_bytes(status).ok(),
         schemes: asked.flat_map(|(_, value)| schemes(value)).collect(),
     }))
 }

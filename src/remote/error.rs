@@ -18,7 +18,7 @@ use crate::{
         certificate::CertificateInfo,
         failure::{BodyError, RequestError, refused_by_proxy, tls_cause, wants_password},
         gzip::{ExpandsTooMuch, expands_too_much},
-        proxy::{ProxyRefusal, host_and_port},
+        proxy::{ProxyRefusal, UnreachableByProxy, host_and_port},
     },
     oauth,
     status::Disposition,
@@ -283,6 +283,11 @@ impl Error {
             Self::Proxy { source, .. } => {
                 let with_credential = !wants_password(&*source);
                 let refusal = network.refusal_of_proxy(server, with_credential).await;
+                if let Some(ProxyRefusal { words, status: Some(status), .. }) = &refusal
+                    && Disposition::of(*status) == Disposition::Busy
+                {
+                    return Self::Connect(UnreachableByProxy(words.clone()).into());
+                }
                 let had_credentials = network.proxy_to(server).is_some_and(|proxy| proxy.basic_auth().is_some());
                 Self::Proxy { source, refusal, had_credentials }
             }
