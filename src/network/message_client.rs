@@ -76,7 +76,7 @@ impl MessageClient {
     /// out to be closed before the request went out.
     ///
     /// # Errors
-    /// If there is no response.
+    /// If there is no response. [`RequestError::NotBegun`] if a connection of HTTP/2 has no stream for the request.
     pub(crate) fn send(
         &self,
         mut request: Request<RequestBody>,
@@ -97,7 +97,6 @@ impl MessageClient {
                         match used.connection.sender.ready().await {
                             Err(error) => (Some(request), used.connection.fault(error)),
                             Ok(()) => {
-                                request.body().begin();
                                 let is_large = request.body().len() > LARGE;
                                 match used.connection.sender.try_send_request(request).await {
                                     Ok(response) => return Ok(Response::of_http1(response, used, is_large)),
@@ -115,7 +114,19 @@ impl MessageClient {
                         if request.headers().get(HOST) == Some(&self.host) {
                             request.headers_mut().remove(HOST);
                         }
-                        match shared.sender.try_send_request(request).await {
+                        let opening = request.body_mut().open();
+                        let starves = async {
+                            match &opening {
+                                Some(opening) => opening.starves().await,
+                                None => std::future::pending().await,
+                            }
+                        };
+                        let answer = tokio::select! {
+                            biased;
+                            answer = shared.sender.try_send_request(request) => answer,
+                            () = starves => return Err(RequestError::NotBegun),
+                        };
+                        match answer {
                             Ok(response) => return Ok(Response::new(response, shared.peer)),
                             Err(mut unsent) => (unsent.take_message(), unsent.into_error()),
                         }
@@ -328,7 +339,7 @@ mod tests {
     }
 
     fn request(url: &str) -> Request<RequestBody> {
-        let body = RequestBody::new(Some(Bytes::from_static(b"{}")), None);
+        let body = RequestBody::new(Some(Bytes::from_static(b"{}")));
         Request::post(url).header(HOST, "set.example").body(body).unwrap()
     }
 
@@ -479,7 +490,7 @@ mod tests {
             assert!(rest.iter().all(|byte| *byte == b'x'), "the first request comes to its end");
         };
         let requests = async {
-            let body = RequestBody::new(Some(vec![b'x'; length].into()), None);
+            let body = RequestBody::new(Some(vec![b'x'; length].into()));
             let large = Request::post(&url).header(HOST, "set.example").body(body).unwrap();
             assert_eq!(read(client.send(large).await.unwrap()).await, "body");
             assert_eq!(read(client.send(request(&url)).await.unwrap()).await, "body");

@@ -3,7 +3,7 @@
 //! Over HTTP/2 a server allows a number of streams at a time (RFC 9113 §5.1.2), and requests beyond it wait in the
 //! connection, forever where earlier ones are never answered.
 //!
-//! The client asks for a second piece of the body when it has sent the first one, and not before the stream is open.
+//! hyper asks for a second piece of the body when the stream takes the first one, and not before the stream is open.
 //!
 //! # Invariants
 //!
@@ -23,18 +23,16 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-/// Tells whether a body was sent.
-#[derive(Clone, Debug)]
-pub(crate) struct Opening {
+/// Tells whether a request was begun on its connection of HTTP/2.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Opening {
     has_begun: Arc<AtomicBool>,
-    /// Of its client: whether any request was begun.
-    is_open: Arc<AtomicBool>,
 }
 
 /// How long a request waits for a stream before another connection is made.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The body of a request: nothing or one piece. With an [`Opening`], it tells that hyper has asked for the next piece.
+/// The body of a request: nothing or one piece. With an [`Opening`], the body notes that hyper asks for the next piece.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     data: Option<Bytes>,
@@ -42,15 +40,15 @@ pub(crate) struct RequestBody {
 }
 
 impl RequestBody {
-    pub(crate) fn new(data: Option<Bytes>, opening: Option<Opening>) -> Self {
-        Self { data, opening }
+    pub(crate) fn new(data: Option<Bytes>) -> Self {
+        Self { data, opening: None }
     }
 
-    /// Notes that the request goes out now, over HTTP/1.1, which has no streams to wait for.
-    pub(super) fn begin(&self) {
-        if let Some(opening) = &self.opening {
-            opening.has_begun.store(true, Relaxed);
-        }
+    /// Returns what tells when a connection of HTTP/2, which gets the request now, begins it; `None` without a body, because
+    /// then hyper asks for nothing.
+    pub(super) fn open(&mut self) -> Option<Opening> {
+        self.opening = self.data.as_ref().map(|_| Opening::default());
+        self.opening.clone()
     }
 
     /// Bytes that are not sent yet.
@@ -60,29 +58,16 @@ impl RequestBody {
 }
 
 impl Opening {
-    /// Returns what tells it of a request to a client, which `is_open` if a request was ever begun there.
-    pub(crate) fn new(is_open: Arc<AtomicBool>) -> Self {
-        Self { has_begun: Arc::default(), is_open }
-    }
-
-    /// Ends if the request is not begun in time, although the client has a connection. Where it has none, it connects.
-    pub(crate) async fn starves(&self) {
-        loop {
-            tokio::time::sleep(PATIENCE).await;
-            if self.has_begun.load(Relaxed) {
-                std::future::pending::<()>().await;
-            }
-            if self.is_open.load(Relaxed) {
-                return;
-            }
+    /// Ends if the request is not begun in time, from now on.
+    pub(super) async fn starves(&self) {
+        tokio::time::sleep(PATIENCE).await;
+        if self.has_begun.load(Relaxed) {
+            std::future::pending().await
         }
     }
 
     fn begin(&self) {
         self.has_begun.store(true, Relaxed);
-        if !self.is_open.load(Relaxed) {
-            self.is_open.store(true, Relaxed);
-        }
     }
 }
 
@@ -117,14 +102,19 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn request_starves_only_where_it_was_not_begun() {
-        let opening = Opening::new(Arc::new(AtomicBool::new(true)));
-        let body = RequestBody::new(Some(Bytes::from_static(b"{}")), Some(opening.clone()));
+    async fn request_starves_only_if_it_was_not_begun() {
+        let mut body = RequestBody::new(Some(Bytes::from_static(b"{}")));
         assert!(!body.is_end_stream());
+        let opening = body.open().unwrap();
         let starves = || tokio::time::timeout(10 * PATIENCE, opening.starves());
-        assert!(starves().await.is_ok(), "other requests were begun on the connection");
-        body.begin();
-        assert!(!body.is_end_stream(), "it is still to be sent");
+        let mut next = || {
+            let frame = Pin::new(&mut body).poll_frame(&mut Context::from_waker(std::task::Waker::noop()));
+            (matches!(frame, Poll::Ready(Some(_))), body.is_end_stream())
+        };
+        assert_eq!(next(), (true, false), "hyper asks again after the one piece");
+        assert!(starves().await.is_ok(), "the stream is not open yet");
+        assert_eq!(next(), (false, true));
         assert!(starves().await.is_err(), "it may run, so it must not be sent again");
+        assert!(RequestBody::new(None).open().is_none(), "nothing shows that it was begun");
     }
 }
