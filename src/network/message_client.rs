@@ -27,14 +27,14 @@ use super::{
     connect::Connector,
     failure::{BodyError, RequestError},
     gzip::{self, Decoded},
-    pool::{Connection, Pool, Used},
+    pool::{Connection, Pool, Usage, Used},
     request_body::RequestBody,
 };
 use crate::text;
 
 /// Connections that were there and turn out to be closed, before one is opened for the request alone.
 const MOST_CLOSED: u32 = 8;
-/// A request that is not sent at once if it is longer, in bytes: what a socket takes.
+/// Longest body, in bytes, that the buffer of a socket takes at once.
 const LARGE: usize = 64 * 1024;
 
 /// A client with its connections.
@@ -99,7 +99,10 @@ impl MessageClient {
                             Ok(()) => {
                                 let is_large = request.body().len() > LARGE;
                                 match used.connection.sender.try_send_request(request).await {
-                                    Ok(response) => return Ok(Response::of_http1(response, used, is_large)),
+                                    Ok(response) => {
+                                        let peer = used.connection.peer;
+                                        return Ok(Response::new(response, peer, Lease::Http1 { used, is_large }));
+                                    }
                                     Err(mut unsent) => match unsent.take_message() {
                                         Some(message) => (Some(message), used.connection.fault(unsent.into_error())),
                                         None => (None, unsent.into_error()),
@@ -127,7 +130,10 @@ impl MessageClient {
                             () = starves => return Err(RequestError::NotBegun),
                         };
                         match answer {
-                            Ok(response) => return Ok(Response::new(response, shared.peer)),
+                            Ok(response) => {
+                                let lease = Lease::Http2 { _usage: shared.usage };
+                                return Ok(Response::new(response, shared.peer, lease));
+                            }
                             Err(mut unsent) => (unsent.take_message(), unsent.into_error()),
                         }
                     }
@@ -156,10 +162,21 @@ pub(crate) struct Response {
     head: Parts,
     body: ResponseBody,
     peer: Option<SocketAddr>,
-    /// Of HTTP/1.1, given back at the end of the body.
-    connection: Option<Used>,
-    /// The request may not be sent to its end.
-    is_large: bool,
+    /// Given back at the end of the body.
+    lease: Option<Lease>,
+}
+
+/// The connection of a response.
+#[derive(Debug)]
+enum Lease {
+    Http1 {
+        used: Used,
+        /// The request may not be sent to its end.
+        is_large: bool,
+    },
+    Http2 {
+        _usage: Usage,
+    },
 }
 
 #[derive(Debug)]
@@ -172,7 +189,7 @@ enum ResponseBody {
 }
 
 impl Response {
-    fn new(response: http::Response<Incoming>, peer: Option<SocketAddr>) -> Self {
+    fn new(response: http::Response<Incoming>, peer: Option<SocketAddr>, lease: Lease) -> Self {
         let (mut head, body) = response.into_parts();
         let body = if gzip::is_encoded(&head.headers) {
             for name in [CONTENT_ENCODING, CONTENT_LENGTH] {
@@ -182,13 +199,7 @@ impl Response {
         } else {
             ResponseBody::Plain(body)
         };
-        Self { head, body, peer, connection: None, is_large: false }
-    }
-
-    fn of_http1(response: http::Response<Incoming>, used: Used, is_large: bool) -> Self {
-        let mut response = Self::new(response, used.connection.peer);
-        response.connection = Some(used);
-        response.is_large = is_large;
+        let mut response = Self { head, body, peer, lease: Some(lease) };
         response.end_if_read();
         response
     }
@@ -201,10 +212,10 @@ impl Response {
 
     /// The body was read to its end.
     fn end(&mut self) {
-        match self.connection.take() {
-            Some(used) if self.is_large => used.give_back_when_ready(),
-            Some(used) => used.give_back(),
-            None => {}
+        match self.lease.take() {
+            Some(Lease::Http1 { used, is_large: true }) => used.give_back_when_ready(),
+            Some(Lease::Http1 { used, is_large: false }) => used.give_back(),
+            Some(Lease::Http2 { .. }) | None => {}
         }
     }
 
@@ -260,7 +271,7 @@ impl Response {
 /// What is not read is left to hyper.
 impl Drop for Response {
     fn drop(&mut self) {
-        if let Some(used) = self.connection.take() {
+        if let Some(Lease::Http1 { used, .. }) = self.lease.take() {
             self.body = ResponseBody::Dropped;
             used.give_back_when_ready();
         }
@@ -305,7 +316,7 @@ impl Body for ResponseBody {
 impl<T: Into<Bytes>> From<http::Response<T>> for Response {
     fn from(response: http::Response<T>) -> Self {
         let (head, body) = response.into_parts();
-        Self { head, body: ResponseBody::Whole(Some(body.into())), peer: None, connection: None, is_large: false }
+        Self { head, body: ResponseBody::Whole(Some(body.into())), peer: None, lease: None }
     }
 }
 
