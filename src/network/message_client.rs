@@ -3,6 +3,7 @@
 //!
 //! # Invariants
 //!
+//! - Each request comes with `Host`, which is left out over HTTP/2, because `:authority` says the same (RFC 9113 §8.3.1).
 //! - The only header that is added to a request is `Proxy-Authorization`, for a proxy that forwards the request.
 //! - No redirect is followed.
 
@@ -41,7 +42,7 @@ const LARGE: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct MessageClient {
     pool: Pool,
-    /// The value of `Host` (RFC 9112 §3.2), which is taken off for HTTP/2.
+    /// The value of `Host` (RFC 9112 §3.2).
     host: HeaderValue,
     /// For the proxy that forwards requests without encryption.
     proxy_authorization: Option<HeaderValue>,
@@ -113,10 +114,7 @@ impl MessageClient {
                     }
                     Connection::Http2(mut shared) => {
                         uri.clone_into(request.uri_mut());
-                        // `:authority` says the same (RFC 9113 §8.3.1).
-                        if request.headers().get(HOST) == Some(&self.host) {
-                            request.headers_mut().remove(HOST);
-                        }
+                        request.headers_mut().remove(HOST);
                         let opening = request.body_mut().open();
                         let starves = async {
                             match &opening {
@@ -144,7 +142,8 @@ impl MessageClient {
                         request = message;
                         request.headers_mut().entry(HOST).or_insert_with(|| self.host.clone());
                     }
-                    _ => return Err(RequestError::Exchange(error)),
+                    Some(_) => return Err(RequestError::Unsent(error)),
+                    None => return Err(RequestError::Exchange(error)),
                 }
             }
         }
@@ -508,6 +507,28 @@ mod tests {
         };
         let both = async { tokio::join!(server, requests) };
         tokio::time::timeout(Duration::from_secs(30), both).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn request_on_closed_new_connection_is_unsent() {
+        let (listener, _) = listen().await;
+        let proxy = Url::parse(&format!("socks5h://{}", listener.local_addr().unwrap())).unwrap();
+        let proxy = ProxyChoice::Explicit { http: Some(Secret::new(proxy)), https: None, except: String::new() };
+        let url = "http://mcp.example/mcp";
+        let client = client(url, proxy);
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_exact(&mut [0; 3]).await.unwrap();
+            stream.write_all(&[5, 0]).await.unwrap();
+            stream.read_exact(&mut [0; 18]).await.unwrap();
+            // The end is here when the client begins.
+            stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await.unwrap();
+            stream.shutdown().await.unwrap();
+            assert_eq!(asked(&mut stream).await, None, "nothing goes out");
+        };
+        let (failed, ()) = tokio::join!(client.send(request(url)), server);
+        let error = failed.unwrap_err();
+        assert!(matches!(error, RequestError::Unsent(_)), "{error:?}");
     }
 
     #[tokio::test]

@@ -204,7 +204,7 @@ impl Inner {
         if !stream.is_http2() {
             let is_forwarding = stream.is_forwarding();
             let opened = http1::Builder::new().max_headers(MOST_HEADERS).handshake(stream).await;
-            let (sender, connection) = opened.map_err(RequestError::Exchange)?;
+            let (sender, connection) = opened.map_err(RequestError::Unsent)?;
             let fault = attend(connection);
             return Ok(Connection::Http1(self.free(Http1 { sender, is_forwarding, peer, fault })));
         }
@@ -216,7 +216,7 @@ impl Inner {
             .keep_alive_while_idle(true)
             .handshake(stream)
             .await;
-        let (sender, connection) = opened.map_err(RequestError::Exchange)?;
+        let (sender, connection) = opened.map_err(RequestError::Unsent)?;
         attend(connection);
         Ok(Connection::Http2(self.share(Http2 { sender, peer, usage: Usage::new() })))
     }

@@ -404,7 +404,7 @@ impl Http {
         let (why, host) = (words(&**source), text::host(&self.server));
         info!("HTTP/2 failed with {host} ({why}); using HTTP/1.1, as --http1 does from the start");
         self.renew();
-        is_refused || requester != Requester::Request
+        is_refused || error.is_of_unsent() || requester != Requester::Request
     }
 
     /// Sends a request once, with the cookies for `url`.
