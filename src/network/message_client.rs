@@ -140,6 +140,7 @@ impl MessageClient {
                     Some(message) if is_reused => {
                         closed += 1;
                         request = message;
+                        request.body_mut().give_back();
                         request.headers_mut().entry(HOST).or_insert_with(|| self.host.clone());
                     }
                     Some(_) => return Err(RequestError::Unsent(error)),

@@ -10,8 +10,13 @@ use std::{
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinSet, time::sleep};
-use tokio_rustls::TlsAcceptor;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::sleep,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
     network::{Authority, initialize},
@@ -50,6 +55,8 @@ struct Http2Server {
 struct Seen {
     /// Streams that were opened for a POST.
     streams: AtomicUsize,
+    /// Bytes of all connections, decrypted.
+    bytes: Mutex<Vec<u8>>,
     /// Tools whose whole call arrived, and the length of the call.
     calls: Mutex<Vec<(String, usize)>>,
     release: tokio::sync::Notify,
@@ -73,6 +80,7 @@ impl Http2Server {
                 open.spawn(async move {
                     sleep(if is_first { Duration::ZERO } else { behavior.slow_tls }).await;
                     let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let (stream, _tasks) = record(stream, seen.clone());
                     let mut builder = h2::server::Builder::new();
                     builder.max_concurrent_streams(behavior.streams);
                     let mut connection = builder.handshake::<_, Bytes>(stream).await.unwrap();
@@ -109,6 +117,23 @@ impl Http2Server {
         })
         .await;
     }
+}
+
+/// Returns a stream with what comes and goes on this one, and the tasks that move it.
+fn record(stream: TlsStream<TcpStream>, seen: Arc<Seen>) -> (DuplexStream, JoinSet<()>) {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let ((mut from, mut to), (mut back, mut on)) = (tokio::io::split(stream), tokio::io::split(far));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut piece = vec![0; 16 * 1024];
+        while let Ok(length @ 1..) = from.read(&mut piece).await {
+            seen.bytes.lock().unwrap().extend_from_slice(&piece[..length]);
+            _ = on.write_all(&piece[..length]).await;
+        }
+        _ = on.shutdown().await;
+    });
+    tasks.spawn(async move { _ = tokio::io::copy(&mut back, &mut to).await });
+    (near, tasks)
 }
 
 async fn serve(
@@ -208,7 +233,7 @@ async fn connection_with_open_response_is_not_idle() {
 
 #[tokio::test]
 #[cfg_attr(windows, ignore = "a private authority on Windows has not been seen to work: wine cannot show it")]
-async fn call_resent_elsewhere_never_runs_on_old_connection() {
+async fn call_resent_elsewhere_is_not_sent_on_old_connection() {
     let server = Http2Server::start(Behavior { streams: 1, ..PROMPT }).await;
     let mut host = server.host().await;
     host.send(request(1, "tools/call", json!({ "name": "hang" }))).await;
@@ -219,5 +244,7 @@ async fn call_resent_elsewhere_never_runs_on_old_connection() {
     server.seen.release.notify_one();
     assert_eq!(host.json().await["result"]["name"], "hang");
     sleep(Duration::from_millis(500)).await;
-    assert_eq!(server.calls("two").len(), 1, "the call ran twice");
+    let bytes = server.seen.bytes.lock().unwrap();
+    let sent = String::from_utf8_lossy(&bytes).matches(r#"{"name":"two"}"#).count();
+    assert_eq!(sent, 1, "the call may run twice");
 }
