@@ -24,6 +24,12 @@ pub(crate) enum RequestError {
     /// The connection failed after the request may have gone out.
     #[error("the exchange failed")]
     Exchange(#[source] hyper::Error),
+    /// The connection ended before anything of the request went out: the request did not run.
+    #[error("the connection ended before the request")]
+    Unsent(#[source] hyper::Error),
+    /// The connection of HTTP/2 did not begin the request in time: the request did not run.
+    #[error("the server accepts no more concurrent requests")]
+    NotBegun,
     /// The program ends.
     #[error("no connection is opened any more")]
     Abandoned,

@@ -3,6 +3,7 @@
 //!
 //! # Invariants
 //!
+//! - Each request comes with `Host`, which is left out over HTTP/2, because `:authority` says the same (RFC 9113 §8.3.1).
 //! - The only header that is added to a request is `Proxy-Authorization`, for a proxy that forwards the request.
 //! - No redirect is followed.
 
@@ -27,21 +28,21 @@ use super::{
     connect::Connector,
     failure::{BodyError, RequestError},
     gzip::{self, Decoded},
-    pool::{Connection, Pool, Used},
+    pool::{Connection, Pool, Usage, Used},
     request_body::RequestBody,
 };
 use crate::text;
 
 /// Connections that were there and turn out to be closed, before one is opened for the request alone.
 const MOST_CLOSED: u32 = 8;
-/// A request that is not sent at once if it is longer, in bytes: what a socket takes.
+/// Longest body, in bytes, that the buffer of a socket takes at once.
 const LARGE: usize = 64 * 1024;
 
 /// A client with its connections.
 #[derive(Clone, Debug)]
 pub(crate) struct MessageClient {
     pool: Pool,
-    /// The value of `Host` (RFC 9112 §3.2), which is taken off for HTTP/2.
+    /// The value of `Host` (RFC 9112 §3.2).
     host: HeaderValue,
     /// For the proxy that forwards requests without encryption.
     proxy_authorization: Option<HeaderValue>,
@@ -76,7 +77,7 @@ impl MessageClient {
     /// out to be closed before the request went out.
     ///
     /// # Errors
-    /// If there is no response.
+    /// If there is no response. [`RequestError::NotBegun`] if a connection of HTTP/2 has no stream for the request.
     pub(crate) fn send(
         &self,
         mut request: Request<RequestBody>,
@@ -97,10 +98,12 @@ impl MessageClient {
                         match used.connection.sender.ready().await {
                             Err(error) => (Some(request), used.connection.fault(error)),
                             Ok(()) => {
-                                request.body().begin();
                                 let is_large = request.body().len() > LARGE;
                                 match used.connection.sender.try_send_request(request).await {
-                                    Ok(response) => return Ok(Response::of_http1(response, used, is_large)),
+                                    Ok(response) => {
+                                        let peer = used.connection.peer;
+                                        return Ok(Response::new(response, peer, Lease::Http1 { used, is_large }));
+                                    }
                                     Err(mut unsent) => match unsent.take_message() {
                                         Some(message) => (Some(message), used.connection.fault(unsent.into_error())),
                                         None => (None, unsent.into_error()),
@@ -111,12 +114,24 @@ impl MessageClient {
                     }
                     Connection::Http2(mut shared) => {
                         uri.clone_into(request.uri_mut());
-                        // `:authority` says the same (RFC 9113 §8.3.1).
-                        if request.headers().get(HOST) == Some(&self.host) {
-                            request.headers_mut().remove(HOST);
-                        }
-                        match shared.sender.try_send_request(request).await {
-                            Ok(response) => return Ok(Response::new(response, shared.peer)),
+                        request.headers_mut().remove(HOST);
+                        let opening = request.body_mut().open();
+                        let starves = async {
+                            match &opening {
+                                Some(opening) => opening.starves().await,
+                                None => std::future::pending().await,
+                            }
+                        };
+                        let answer = tokio::select! {
+                            biased;
+                            answer = shared.sender.try_send_request(request) => answer,
+                            () = starves => return Err(RequestError::NotBegun),
+                        };
+                        match answer {
+                            Ok(response) => {
+                                let lease = Lease::Http2 { _usage: shared.usage };
+                                return Ok(Response::new(response, shared.peer, lease));
+                            }
                             Err(mut unsent) => (unsent.take_message(), unsent.into_error()),
                         }
                     }
@@ -125,9 +140,11 @@ impl MessageClient {
                     Some(message) if is_reused => {
                         closed += 1;
                         request = message;
+                        request.body_mut().give_back();
                         request.headers_mut().entry(HOST).or_insert_with(|| self.host.clone());
                     }
-                    _ => return Err(RequestError::Exchange(error)),
+                    Some(_) => return Err(RequestError::Unsent(error)),
+                    None => return Err(RequestError::Exchange(error)),
                 }
             }
         }
@@ -145,10 +162,21 @@ pub(crate) struct Response {
     head: Parts,
     body: ResponseBody,
     peer: Option<SocketAddr>,
-    /// Of HTTP/1.1, given back at the end of the body.
-    connection: Option<Used>,
-    /// The request may not be sent to its end.
-    is_large: bool,
+    /// Given back at the end of the body.
+    lease: Option<Lease>,
+}
+
+/// The connection of a response.
+#[derive(Debug)]
+enum Lease {
+    Http1 {
+        used: Used,
+        /// The request may not be sent to its end.
+        is_large: bool,
+    },
+    Http2 {
+        _usage: Usage,
+    },
 }
 
 #[derive(Debug)]
@@ -161,7 +189,7 @@ enum ResponseBody {
 }
 
 impl Response {
-    fn new(response: http::Response<Incoming>, peer: Option<SocketAddr>) -> Self {
+    fn new(response: http::Response<Incoming>, peer: Option<SocketAddr>, lease: Lease) -> Self {
         let (mut head, body) = response.into_parts();
         let body = if gzip::is_encoded(&head.headers) {
             for name in [CONTENT_ENCODING, CONTENT_LENGTH] {
@@ -171,13 +199,7 @@ impl Response {
         } else {
             ResponseBody::Plain(body)
         };
-        Self { head, body, peer, connection: None, is_large: false }
-    }
-
-    fn of_http1(response: http::Response<Incoming>, used: Used, is_large: bool) -> Self {
-        let mut response = Self::new(response, used.connection.peer);
-        response.connection = Some(used);
-        response.is_large = is_large;
+        let mut response = Self { head, body, peer, lease: Some(lease) };
         response.end_if_read();
         response
     }
@@ -190,10 +212,10 @@ impl Response {
 
     /// The body was read to its end.
     fn end(&mut self) {
-        match self.connection.take() {
-            Some(used) if self.is_large => used.give_back_when_ready(),
-            Some(used) => used.give_back(),
-            None => {}
+        match self.lease.take() {
+            Some(Lease::Http1 { used, is_large: true }) => used.give_back_when_ready(),
+            Some(Lease::Http1 { used, is_large: false }) => used.give_back(),
+            Some(Lease::Http2 { .. }) | None => {}
         }
     }
 
@@ -201,7 +223,7 @@ impl Response {
     /// has not ended it.
     pub(crate) fn hang_up(&mut self) {
         self.body = ResponseBody::Dropped;
-        if let Some(used) = self.connection.take() {
+        if let Some(Lease::Http1 { used, .. }) = self.lease.take() {
             used.give_back_when_ready();
         }
     }
@@ -299,7 +321,7 @@ impl Body for ResponseBody {
 impl<T: Into<Bytes>> From<http::Response<T>> for Response {
     fn from(response: http::Response<T>) -> Self {
         let (head, body) = response.into_parts();
-        Self { head, body: ResponseBody::Whole(Some(body.into())), peer: None, connection: None, is_large: false }
+        Self { head, body: ResponseBody::Whole(Some(body.into())), peer: None, lease: None }
     }
 }
 
@@ -333,7 +355,7 @@ mod tests {
     }
 
     fn request(url: &str) -> Request<RequestBody> {
-        let body = RequestBody::new(Some(Bytes::from_static(b"{}")), None);
+        let body = RequestBody::new(Some(Bytes::from_static(b"{}")));
         Request::post(url).header(HOST, "set.example").body(body).unwrap()
     }
 
@@ -484,13 +506,35 @@ mod tests {
             assert!(rest.iter().all(|byte| *byte == b'x'), "the first request comes to its end");
         };
         let requests = async {
-            let body = RequestBody::new(Some(vec![b'x'; length].into()), None);
+            let body = RequestBody::new(Some(vec![b'x'; length].into()));
             let large = Request::post(&url).header(HOST, "set.example").body(body).unwrap();
             assert_eq!(read(client.send(large).await.unwrap()).await, "body");
             assert_eq!(read(client.send(request(&url)).await.unwrap()).await, "body");
         };
         let both = async { tokio::join!(server, requests) };
         tokio::time::timeout(Duration::from_secs(30), both).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn request_on_closed_new_connection_is_unsent() {
+        let (listener, _) = listen().await;
+        let proxy = Url::parse(&format!("socks5h://{}", listener.local_addr().unwrap())).unwrap();
+        let proxy = ProxyChoice::Explicit { http: Some(Secret::new(proxy)), https: None, except: String::new() };
+        let url = "http://mcp.example/mcp";
+        let client = client(url, proxy);
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_exact(&mut [0; 3]).await.unwrap();
+            stream.write_all(&[5, 0]).await.unwrap();
+            stream.read_exact(&mut [0; 18]).await.unwrap();
+            // The end is here when the client begins.
+            stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await.unwrap();
+            stream.shutdown().await.unwrap();
+            assert_eq!(asked(&mut stream).await, None, "nothing goes out");
+        };
+        let (failed, ()) = tokio::join!(client.send(request(url)), server);
+        let error = failed.unwrap_err();
+        assert!(matches!(error, RequestError::Unsent(_)), "{error:?}");
     }
 
     #[tokio::test]

@@ -1,12 +1,14 @@
-//! The connections to one server: those of HTTP/1.1 that are free, and the one of HTTP/2 that requests share. Of our own,
-//! because the pool of hyper-util serves many servers: it looks each request's up by its URL, three times, and starts a task
-//! for each response.
+//! The connections to one server: those of HTTP/1.1 that are free, and the one of HTTP/2 that requests share.
+//!
+//! hyper-util's pool is not used, because it serves many servers: it looks up the connection of each request by URL, three
+//! times, and starts a task for each response.
 //!
 //! # Invariants
 //!
 //! - A connection of HTTP/1.1 serves one request at a time, and is free again when the response was read to its end.
 //! - A request takes what comes first: a connection that becomes free, or the one that is opened for it. If that fails, the
 //!   request does.
+//! - A connection of HTTP/2 is idle if no request on it awaits its response or reads it.
 //! - What is opened in vain is kept for the next request.
 
 use std::{
@@ -45,19 +47,42 @@ struct Inner {
 struct State {
     /// Of HTTP/1.1, the one that was used last at the end.
     free: Vec<(Http1, Instant)>,
-    /// Of HTTP/2, and when a request began there last.
-    shared: Option<(Http2, Instant)>,
+    /// Of HTTP/2.
+    shared: Option<Http2>,
     waiting: VecDeque<oneshot::Sender<Connection>>,
     /// A task closes what is not used.
     is_watched: bool,
 }
 
-/// A connection of HTTP/2.
+/// A connection of HTTP/2: the pool's, or that of one request.
 #[derive(Clone, Debug)]
 pub(super) struct Http2 {
     pub(super) sender: http2::SendRequest<RequestBody>,
     /// The address at the other end.
     pub(super) peer: Option<SocketAddr>,
+    pub(super) usage: Usage,
+}
+
+/// Keeps a connection of HTTP/2 from being idle: the pool has one, and each request until its response ends. It knows when
+/// the last one was dropped.
+#[derive(Clone, Debug)]
+pub(super) struct Usage(Arc<Mutex<Instant>>);
+
+impl Usage {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    /// Returns since when no request uses the connection; now if one does.
+    fn idle_since(&self) -> Instant {
+        if Arc::strong_count(&self.0) > 1 { Instant::now() } else { *self.0.guard() }
+    }
+}
+
+impl Drop for Usage {
+    fn drop(&mut self) {
+        *self.0.guard() = Instant::now();
+    }
 }
 
 /// A connection of HTTP/1.1.
@@ -146,9 +171,8 @@ impl Pool {
 
 impl Inner {
     fn find(self: &Arc<Self>, state: &mut State) -> Option<Connection> {
-        if let Some((shared, used)) = &mut state.shared {
-            if !shared.sender.is_closed() && used.elapsed() < self.idle {
-                *used = Instant::now();
+        if let Some(shared) = &state.shared {
+            if !shared.sender.is_closed() && shared.usage.idle_since().elapsed() < self.idle {
                 return Some(Connection::Http2(shared.clone()));
             }
             state.shared = None;
@@ -166,7 +190,8 @@ impl Inner {
     }
 
     /// Opens a connection in a task of its own, so that it is not lost if the request finds another one. The task lasts no
-    /// longer than the connect time-out.
+    /// longer than the connect timeout: a handshake of HTTP/1.1 or HTTP/2 after it awaits nothing from the server. hyper
+    /// only writes the 24 bytes that begin HTTP/2 (RFC 9113 §3.4), for which a new socket has room.
     fn open_beside(self: Arc<Self>) -> oneshot::Receiver<Result<Connection, RequestError>> {
         let (sender, opened) = oneshot::channel();
         tokio::spawn(async move { _ = sender.send(self.open().await) });
@@ -179,7 +204,7 @@ impl Inner {
         if !stream.is_http2() {
             let is_forwarding = stream.is_forwarding();
             let opened = http1::Builder::new().max_headers(MOST_HEADERS).handshake(stream).await;
-            let (sender, connection) = opened.map_err(RequestError::Exchange)?;
+            let (sender, connection) = opened.map_err(RequestError::Unsent)?;
             let fault = attend(connection);
             return Ok(Connection::Http1(self.free(Http1 { sender, is_forwarding, peer, fault })));
         }
@@ -191,20 +216,20 @@ impl Inner {
             .keep_alive_while_idle(true)
             .handshake(stream)
             .await;
-        let (sender, connection) = opened.map_err(RequestError::Exchange)?;
+        let (sender, connection) = opened.map_err(RequestError::Unsent)?;
         attend(connection);
-        Ok(Connection::Http2(self.share(Http2 { sender, peer })))
+        Ok(Connection::Http2(self.share(Http2 { sender, peer, usage: Usage::new() })))
     }
 
     /// Shares a connection of HTTP/2, unless there is one: then that is returned.
     fn share(self: &Arc<Self>, opened: Http2) -> Http2 {
         let mut state = self.state.guard();
-        if let Some((shared, _)) = &state.shared
+        if let Some(shared) = &state.shared
             && !shared.sender.is_closed()
         {
             return shared.clone();
         }
-        state.shared = Some((opened.clone(), Instant::now()));
+        state.shared = Some(opened.clone());
         for waiting in state.waiting.drain(..) {
             _ = waiting.send(Connection::Http2(opened.clone()));
         }
@@ -245,13 +270,13 @@ impl Inner {
                 let Some(pool) = pool.upgrade() else { return };
                 let mut state = pool.state.guard();
                 state.free.retain(|(connection, since)| since.elapsed() < idle && !connection.sender.is_closed());
-                state.shared.take_if(|(shared, used)| used.elapsed() >= idle || shared.sender.is_closed());
-                let oldest = state.free.iter().map(|(_, since)| since).chain(state.shared.iter().map(|(_, used)| used));
-                let Some(oldest) = oldest.min() else {
+                state.shared.take_if(|shared| shared.usage.idle_since().elapsed() >= idle || shared.sender.is_closed());
+                let shared = state.shared.iter().map(|shared| shared.usage.idle_since());
+                let Some(oldest) = state.free.iter().map(|(_, since)| *since).chain(shared).min() else {
                     state.is_watched = false;
                     return;
                 };
-                next = *oldest + idle;
+                next = oldest + idle;
             }
         });
     }

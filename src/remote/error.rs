@@ -305,6 +305,11 @@ impl Error {
         }
     }
 
+    /// Whether the connection ended before anything of the request went out.
+    pub(crate) fn is_of_unsent(&self) -> bool {
+        matches!(self, Self::Broken(source) if matches!(source.downcast_ref(), Some(RequestError::Unsent(_))))
+    }
+
     /// Whether the same request may succeed later: the server could not be reached, broke off or is busy.
     pub(crate) fn may_pass(&self) -> bool {
         match self {

@@ -188,6 +188,7 @@ impl<'a> Tries<'a> {
                 Disposition::Busy => (self.replay == Replay::Safe, refusal.retry_after),
                 Disposition::Failed | Disposition::Refused => (false, None),
             },
+            Error::Broken(_) if error.is_of_unsent() => (true, None),
             Error::Broken(_) | Error::NotResumed(_) | Error::StreamLost(_) => (self.replay == Replay::Safe, None),
             _ => (false, None),
         };
@@ -206,10 +207,15 @@ impl<'a> Tries<'a> {
 
 #[cfg(test)]
 mod tests {
+    use hyper::client::conn::http1;
+    use hyper_util::rt::TokioIo;
     use reqwest::StatusCode;
 
     use super::*;
-    use crate::remote::error::Refusal;
+    use crate::{
+        network::{failure::RequestError, request_body::RequestBody},
+        remote::error::Refusal,
+    };
 
     fn throttled(retry_after: Option<Duration>) -> Error {
         let status = StatusCode::TOO_MANY_REQUESTS;
@@ -240,6 +246,21 @@ mod tests {
             assert!((3..=most).contains(&sent), "{sent} with Retry-After: {retry_after:?}");
             assert!(began.elapsed() <= HOST_PATIENCE);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn call_is_resent_only_if_unsent() {
+        let error = || async {
+            let near = TokioIo::new(tokio::io::duplex(64).0);
+            let (mut sender, connection) = http1::handshake::<_, RequestBody>(near).await.unwrap();
+            drop(connection);
+            sender.ready().await.unwrap_err()
+        };
+        let call = Message::from_text(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#.to_owned()).unwrap();
+        let (server, log) = (Url::parse("https://a.example/mcp").unwrap(), RetryLog::default());
+        let mut tries = Tries::new(&server, &log, &call, Duration::from_secs(15));
+        assert!(tries.wait_after(Error::of_request(RequestError::Unsent(error().await))).await.is_ok());
+        assert!(tries.wait_after(Error::of_request(RequestError::Exchange(error().await))).await.is_err());
     }
 
     #[test]

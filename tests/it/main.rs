@@ -31,6 +31,7 @@ mod field_wire;
 mod grants;
 mod hold;
 mod hostile;
+mod http2;
 mod http_sse;
 #[cfg(unix)]
 mod install;

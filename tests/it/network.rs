@@ -35,13 +35,13 @@ use crate::support::{
 };
 
 /// A private authority, and its files.
-struct Authority {
+pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     folder: TempDir,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
@@ -56,7 +56,7 @@ impl Authority {
         self.folder.path().join(name).to_str().unwrap().to_owned()
     }
 
-    fn ca(&self) -> String {
+    pub fn ca(&self) -> String {
         self.path("ca.pem")
     }
 
@@ -78,7 +78,7 @@ impl Authority {
     }
 
     /// TLS for 127.0.0.1 and far.example.
-    fn server(&self, clients: Option<&Self>) -> ServerConfig {
+    pub fn server(&self, clients: Option<&Self>) -> ServerConfig {
         let (certificate, key) = self.issue(&["127.0.0.1", "far.example"], ExtendedKeyUsagePurpose::ServerAuth);
         let provider = Arc::new(ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
@@ -156,7 +156,7 @@ impl Tls {
     }
 }
 
-async fn initialize(url: &str, flags: &[&str], environment: &[(&str, &str)]) -> (Value, Host) {
+pub async fn initialize(url: &str, flags: &[&str], environment: &[(&str, &str)]) -> (Value, Host) {
     let mut host = Host::start_with(Handles::SocketPairs, url, flags, environment);
     let answer = host.ask(0, "initialize", initialize_params("2025-11-25")).await;
     (answer, host)

@@ -46,10 +46,10 @@ use crate::{
     message::Message,
     network::{
         ClientFactory, HttpVersions, Route,
-        failure::{Http2Fault, words},
+        failure::{Http2Fault, RequestError, words},
         gzip,
         message_client::{MessageClient, Response},
-        request_body::{Opening, RequestBody},
+        request_body::RequestBody,
     },
     oauth::{self, Authorizer, Credential, Deadline, Requester, credential::Obtained, protocol::challenge::Challenge},
     observer::{Fact, Observer},
@@ -77,7 +77,7 @@ pub(crate) struct Http {
     clients: Arc<ClientFactory>,
     route: Route,
     /// Replaced when its connections may be dead.
-    connections: RwLock<Arc<Connections>>,
+    client: RwLock<Arc<MessageClient>>,
     server: Url,
     server_uri: Uri,
     /// Those of every POST.
@@ -108,20 +108,6 @@ pub(crate) struct Http {
     pub(super) observer: Observer,
 }
 
-/// A client with its pool.
-#[derive(Debug)]
-struct Connections {
-    client: MessageClient,
-    /// A request was begun on one of them.
-    is_open: Arc<AtomicBool>,
-}
-
-impl Connections {
-    fn new(client: MessageClient) -> Self {
-        Self { client, is_open: Arc::default() }
-    }
-}
-
 /// How often one request was sent again, to which URL it goes, and until when it waits for authorization.
 struct Resends<'a> {
     url: Cow<'a, Url>,
@@ -148,7 +134,6 @@ impl Http {
         let route = Route::of(server);
         let client = clients.message_client(server.url(), &route, HttpVersions::Both)?;
         let host = client.host().clone();
-        let connections = RwLock::new(Arc::new(Connections::new(client)));
         let server = server.url().clone();
         let server_uri = uri(&server)?;
         let mut all = HeaderMap::new();
@@ -169,7 +154,7 @@ impl Http {
         Ok(Self {
             clients,
             route,
-            connections,
+            client: RwLock::new(Arc::new(client)),
             cookies: network.cookies.then(|| Cookies::new(&server)),
             authorizer,
             server,
@@ -192,19 +177,19 @@ impl Http {
 
     /// Makes new connections from now on; requests in flight stay on the old ones.
     pub(crate) fn renew(&self) {
-        self.renew_in_place_of(&self.connections());
+        self.renew_in_place_of(&self.client());
     }
 
-    /// The same, unless these connections were replaced already. Returns whether they are now.
-    fn renew_in_place_of(&self, old: &Arc<Connections>) -> bool {
+    /// The same, unless this client was replaced already. Returns whether it is now.
+    fn renew_in_place_of(&self, old: &Arc<MessageClient>) -> bool {
         let versions = if self.is_http1_only.load(Relaxed) { HttpVersions::Http1 } else { HttpVersions::Both };
-        let mut connections = self.connections.write().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&connections, old) {
+        let mut current = self.client.write().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&current, old) {
             return false;
         }
         match self.clients.message_client(&self.server, &self.route, versions) {
             Ok(client) => {
-                *connections = Arc::new(Connections::new(client));
+                *current = Arc::new(client);
                 true
             }
             Err(error) => {
@@ -223,8 +208,8 @@ impl Http {
         }
     }
 
-    fn connections(&self) -> Arc<Connections> {
-        self.connections.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn client(&self) -> Arc<MessageClient> {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The URL of the server.
@@ -427,7 +412,7 @@ impl Http {
         let (why, host) = (words(&**source), text::host(&self.server));
         info!("HTTP/2 failed with {host} ({why}); using HTTP/1.1, as --http1 does from the start");
         self.renew();
-        is_refused || requester != Requester::Request
+        is_refused || error.is_of_unsent() || requester != Requester::Request
     }
 
     /// Sends a request once, with the cookies for `url`.
@@ -435,34 +420,13 @@ impl Http {
         if let Some(cookies) = &self.cookies {
             cookies.add_to(head.headers_mut(), url);
         }
-        let connections = self.connections();
-        let may_wait = self.server.scheme() == "https" && !self.is_http1_only.load(Relaxed);
-        let opening = (may_wait && body.is_some()).then(|| Opening::new(connections.is_open.clone()));
-        let mut answer = pin!(connections.client.send(head.map(|()| RequestBody::new(body, opening.clone()))));
-        let answer = async {
-            match self.network.headers_timeout {
-                None => Ok(answer.await),
-                Some(after) => tokio::time::timeout(after, answer.as_mut())
-                    .await
-                    .map_err(|_| Error::Silent { what: "response headers", after }),
-            }
-        };
-        let starves = async {
-            match &opening {
-                Some(opening) => opening.starves().await,
-                None => std::future::pending().await,
-            }
-        };
-        let answer = tokio::select! {
-            biased;
-            answer = answer => answer?,
-            () = starves => {
-                    if self.renew_in_place_of(&connections) {
-                        let host = text::host(&self.server);
-                        info!("{host} accepts no further request on this connection; opening another one");
-                    }
-                    return Err(Error::NotBegun);
-            }
+        let client = self.client();
+        let mut answer = pin!(client.send(head.map(|()| RequestBody::new(body))));
+        let answer = match self.network.headers_timeout {
+            None => answer.await,
+            Some(after) => tokio::time::timeout(after, answer.as_mut())
+                .await
+                .map_err(|_| Error::Silent { what: "response headers", after })?,
         };
         match answer {
             Ok(response) => {
@@ -473,6 +437,13 @@ impl Http {
                     cookies.keep(response.headers(), url);
                 }
                 Ok(response)
+            }
+            Err(RequestError::NotBegun) => {
+                if self.renew_in_place_of(&client) {
+                    let host = text::host(&self.server);
+                    info!("{host} accepts no further request on this connection; opening another one");
+                }
+                Err(Error::NotBegun)
             }
             // Boxed, as a challenge is.
             Err(error) if Http2Fault::of(&error) == Some(Http2Fault::NotBegun) => Err(Error::NotBegun),
