@@ -91,7 +91,8 @@
 //!    to an authorization server, not across a redirect.
 //! 7. One network configuration for everything ([`network`]).
 //! 8. Nothing secret implements `Display` or reaches a log; [`secret::Secret::expose`] marks the
-//!    boundary.
+//!    boundary. What the server repeats of the secrets of a request is masked before a log or an error shows it
+//!    ([`remote::http::masking`]); a message that the host gets stays as it came.
 //! 9. No task, port or file lock outlives [`forward::run`]; end of input ends the program within a
 //!    second in every state, and waits in it for a token that is being spent.
 //! 10. The loop is one closed event enum and a synchronous handler; a state is an enum variant with

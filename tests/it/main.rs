@@ -38,6 +38,7 @@ mod instances;
 mod layout;
 mod log;
 mod manual;
+mod masking;
 mod modern;
 mod network;
 mod packages;
