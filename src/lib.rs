@@ -105,7 +105,7 @@
 //! 13. While a host is served, the loop's thread touches no disk: authorization has a thread of its own, and every other
 //!     look into the store is waited for up to a limit.
 //! 14. What a server makes this program keep or write has a limit for all of it, not only for each piece: responses, cookies,
-//!     log lines.
+//!     log lines. A log line has a limit of its own ([`logging`]), because the number of lines limits nothing without it.
 
 #![forbid(unsafe_code)]
 // The map leads to private modules: it is read with `cargo doc --document-private-items`.
