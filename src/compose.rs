@@ -23,7 +23,10 @@ use crate::{
     network::ClientFactory,
     oauth::{Authorizer, Executor, http::client::HttpClient},
     observer::Observer,
-    remote::{self, EventReceiver, Opener, http::Http},
+    remote::{
+        self, EventReceiver, Opener,
+        http::{Http, masking::Masker},
+    },
     shutdown::Stop,
     store::Store,
 };
@@ -56,6 +59,7 @@ impl Forwarder {
             limits: config.limits.clone(),
             host_environment: config.host_environment.clone(),
             clock: Clock::monotonic(),
+            masker: Masker::of(&opener.http),
         };
         let forward = Forward::new(settings, Box::new(descriptions));
         Ok(Self { forward, opener, events, max_message: config.limits.max_message_size })

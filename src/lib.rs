@@ -91,7 +91,8 @@
 //!    to an authorization server, not across a redirect.
 //! 7. One network configuration for everything ([`network`]).
 //! 8. Nothing secret implements `Display` or reaches a log; [`secret::Secret::expose`] marks the
-//!    boundary.
+//!    boundary. What the server repeats of the secrets of a request is masked before a log or an error shows it
+//!    ([`remote::http::masking`]); a message that the host gets stays as it came.
 //! 9. No task, port or file lock outlives [`forward::run`]; end of input ends the program within a
 //!    second in every state, and waits in it for a token that is being spent.
 //! 10. The loop is one closed event enum and a synchronous handler; a state is an enum variant with
@@ -104,7 +105,7 @@
 //! 13. While a host is served, the loop's thread touches no disk: authorization has a thread of its own, and every other
 //!     look into the store is waited for up to a limit.
 //! 14. What a server makes this program keep or write has a limit for all of it, not only for each piece: responses, cookies,
-//!     log lines.
+//!     log lines. A log line has a limit of its own ([`logging`]), because the number of lines limits nothing without it.
 
 #![forbid(unsafe_code)]
 // The map leads to private modules: it is read with `cargo doc --document-private-items`.

@@ -5,11 +5,12 @@
 //! - The log does not write to stdout.
 //! - The loop does not wait for a reader of stderr, because hosts forget to read it.
 //! - A server cannot fill a disk with lines: of those from one place in the code, few are written in a minute; the rest is
-//!   counted, and the count is logged with the next line or at the end.
+//!   counted, and the count is logged with the next line or at the end. No line is longer than [`LONGEST_LINE`].
 //! - The debug file belongs to its user alone. Secrets do not get here: they are in types that do not print.
 
 use std::{
     collections::HashMap,
+    fmt::{self, Write as _},
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -28,6 +29,9 @@ use crate::{
 /// The target of the loop's lines ([`crate::forward`]). A command that prints how its own requests fail turns them off.
 pub(crate) const LOOP: &str = concat!(env!("CARGO_CRATE_NAME"), "::forward");
 
+/// Longest text of a line, in bytes. Reports of this program with all the words that they quote have 2 KB; what is longer is
+/// a peer's.
+const LONGEST_LINE: usize = 16 * 1024;
 /// Lines that may wait for stderr; what comes on top is dropped.
 const QUEUE: usize = 4096;
 /// Size in bytes at which the debug file is put aside as `.1`, in place of the one before.
@@ -127,8 +131,29 @@ pub(crate) fn start(mode: LogMode, file: PathBuf, filters: Option<&str>) -> Log 
 
 /// Returns the text of a line. Whatever a server may have put into it, it moves no cursor and sets no title.
 fn words(record: &Record<'_>) -> String {
-    let words = record.args().to_string().replace(|one: char| is_obeyed(one) && one != '\n', "\u{fffd}");
-    text::without_number(words)
+    let mut words = Words(String::new());
+    // An error is the end of the room, and the rest of the line is not even written out.
+    if words.write_fmt(*record.args()).is_err() {
+        words.0.push('…');
+    }
+    text::without_number(words.0)
+}
+
+/// The text of a line, up to [`LONGEST_LINE`].
+struct Words(String);
+
+impl fmt::Write for Words {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            let is_shown = character == '\n' || !is_obeyed(character);
+            let shown = if is_shown { character } else { char::REPLACEMENT_CHARACTER };
+            if self.0.len() + shown.len_utf8() > LONGEST_LINE {
+                return Err(fmt::Error);
+            }
+            self.0.push(shown);
+        }
+        Ok(())
+    }
 }
 
 impl Log {
@@ -310,6 +335,18 @@ mod tests {
         assert_eq!(admit(1, Level::Warn, MINUTE), Some(0));
         assert!(alike.omitted().is_empty(), "they are counted already");
         assert!((0..1000).all(|_| admit(3, Level::Debug, Duration::ZERO) == Some(0)));
+    }
+
+    #[test]
+    fn long_log_line_is_cut_between_characters() {
+        let text = |length: usize| {
+            let long = format!("a{}\n", "é\u{1b}".repeat(length));
+            words(&Record::builder().args(format_args!("{long}")).build())
+        };
+        assert_eq!(text(2), "aé\u{fffd}é\u{fffd}\n", "a short line is whole, and its line breaks stay");
+        let cut = text(10_000_000);
+        assert!(cut.len() <= LONGEST_LINE + '…'.len_utf8() && cut.len() > LONGEST_LINE - 4, "{} bytes", cut.len());
+        assert!(cut.starts_with("aé\u{fffd}é") && cut.ends_with('…'));
     }
 
     #[test]

@@ -126,6 +126,7 @@ impl Context {
         }
         self.losses.clear();
         if !self.host.pay(id, answer) {
+            let id = self.settings.masker.line(id.as_json());
             info!("ignoring a late response to {id}: no request with that ID is pending");
         }
     }

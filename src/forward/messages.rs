@@ -149,7 +149,8 @@ impl Forward {
 
     /// A message of the server.
     pub(super) fn server_message(&mut self, message: Message) {
-        debug!("from the server: {} bytes, {:?}", message.body.len(), message.shape);
+        let shape = || self.cx.settings.masker.line(&format!("{:?}", message.shape));
+        debug!("from the server: {} bytes, {}", message.body.len(), shape());
         match &message.shape {
             Shape::Request { .. } | Shape::Notification { .. } => self.cx.host.forward(message),
             Shape::Response { id: Some(id) } => match self.cx.host.other_spelling(id) {

@@ -54,7 +54,7 @@ use crate::{
     mcp::method,
     message::{Body, Id, Message, Shape, peek},
     oauth::Need,
-    remote::{self, error::Error},
+    remote::{self, error::Error, http::masking::Masker},
     report::{Code, Report},
     shutdown::Stop,
     text,
@@ -157,6 +157,8 @@ pub(crate) struct Settings {
     pub host_environment: HostEnvironment,
     /// Tells the time.
     pub clock: Clock,
+    /// Masks what the server says before it is shown.
+    pub masker: Masker,
 }
 
 /// The connection, as the loop sees it.

@@ -238,10 +238,11 @@ impl Opening {
 
     pub(super) fn on_answer(&mut self, id: &Id, answer: Message, cx: &mut Context) {
         if !self.opens_with(id) {
+            let id = cx.settings.masker.line(id.as_json());
             return debug!("dropping the server's response to {id}: no request with that ID was sent");
         }
         if matches!(self.beginning, Beginning::Held(_) | Beginning::Awaited) {
-            log_refusal(&answer, &cx.settings.server);
+            log_refusal(&answer, &cx.settings);
         }
         cx.pay(id, answer, self.initialize());
         self.beginning = match std::mem::replace(&mut self.beginning, Beginning::Other) {

@@ -20,7 +20,7 @@ use reqwest::Url;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Action, Link, MOST_WAITING, Next, Reminder,
+    Action, Link, MOST_WAITING, Next, Reminder, Settings,
     context::{Context, RetryReminder},
     hold::Holding,
     lists::LastListed,
@@ -37,10 +37,7 @@ use crate::{
     },
     message::{Id, Message, Shape},
     oauth::Need,
-    remote::{
-        error::Error,
-        handshake::{Initialized, quoted_message},
-    },
+    remote::{error::Error, handshake::Initialized},
     report::{Code, Report, catalogue::STILL_TRIED},
     text,
 };
@@ -362,6 +359,7 @@ impl Provisional {
                 self.complete_if_ready(cx)
             }
             _ => {
+                let id = cx.settings.masker.line(id.as_json());
                 debug!("dropping the server's response to {id}: no request with that ID was sent");
                 Link::Provisional(self).into()
             }
@@ -414,7 +412,7 @@ impl Provisional {
         let chosen = match Initialized::read(&answer) {
             Initialized::Version(chosen) => chosen,
             Initialized::Error(error) => {
-                let report = refusal(&error, &cx.settings.server);
+                let report = refusal(&error, &cx.settings);
                 warn!("{}", report.line());
                 self.give_up(&report, Stage::Declined, cx);
                 return Err(self);
@@ -422,7 +420,7 @@ impl Provisional {
         };
         cx.descriptions.save(Learned::Initialize { request: self.initialize.clone(), answer: answer.body.clone() });
         if !carries_over(&self.version, &chosen) {
-            let report = not_shared(&text::host(&cx.settings.server), &self.version, &chosen);
+            let report = not_shared(&cx.settings, &self.version, &chosen);
             warn!("{}", report.line());
             self.give_up(&report.clone(), Stage::Useless(report), cx);
             return Err(self);
@@ -506,19 +504,19 @@ fn carries_over(told: &str, chosen: &str) -> bool {
 }
 
 /// Logs that the server's answer to `initialize`, which the host gets as it is, refuses the session.
-pub(super) fn log_refusal(answer: &Message, server: &Url) {
+pub(super) fn log_refusal(answer: &Message, settings: &Settings) {
     if let Initialized::Error(error) = Initialized::read(answer) {
-        warn!("{}", refusal(&error, server).line());
+        warn!("{}", refusal(&error, settings).line());
     }
 }
 
-fn refusal(error: &str, server: &Url) -> Report {
-    let sentence = format!("{} rejected initialize: {}", text::host(server), quoted_message(error));
+fn refusal(error: &str, settings: &Settings) -> Report {
+    let sentence = format!("{} rejected initialize: {}", text::host(&settings.server), settings.masker.error(error));
     Report::new(Code::Refused, sentence, None)
 }
 
-fn not_shared(host: &str, told: &str, chosen: &str) -> Report {
-    let chosen = text::one_line(chosen.as_bytes());
+fn not_shared(settings: &Settings, told: &str, chosen: &str) -> Report {
+    let (host, chosen) = (text::host(&settings.server), settings.masker.line(chosen));
     let sentence = format!(
         "protocol version not shared: mcp-remote answered the host with {told}, and {host} then chose {chosen}"
     );

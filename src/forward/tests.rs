@@ -76,6 +76,7 @@ fn settings(start: Start) -> Settings {
         limits: limits(start),
         host_environment: HostEnvironment::default(),
         clock: Clock::new(|| Duration::ZERO),
+        masker: Masker::default(),
     }
 }
 
@@ -176,6 +177,7 @@ fn refused(answer: Option<&str>) -> Event {
         status,
         retry_after: None,
         text: String::new(),
+        said: crate::secret::Secret::new(String::new()),
         had_headers: false,
         answer,
         cause: None,

@@ -8,6 +8,8 @@ use std::fmt;
 
 use smol_str::{SmolStr, format_smolstr};
 
+use crate::text::one_line;
+
 /// A request id: its JSON text, of whatever kind, as the sender wrote it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(SmolStr);
@@ -34,6 +36,11 @@ impl Id {
     #[must_use]
     pub fn as_json(&self) -> &str {
         &self.0
+    }
+
+    /// Returns the JSON text for the log: a peer may choose a long one.
+    pub(crate) fn line(&self) -> String {
+        one_line(self.0.as_bytes())
     }
 
     /// Whether this is the JSON `null`, which answers nobody in particular.

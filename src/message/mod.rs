@@ -206,7 +206,7 @@ impl Message {
         self.split().into_iter().filter_map(|part| match part {
             Ok(message) => Some(message),
             Err(id) => {
-                let id = id.map_or_else(String::new, |id| format!(" (ID {id})"));
+                let id = id.map_or_else(String::new, |id| format!(" (ID {})", id.line()));
                 warn!("ignoring a part of the server's batch that is not a JSON-RPC message{id}");
                 None
             }

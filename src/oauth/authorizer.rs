@@ -180,6 +180,11 @@ impl Authorizer {
         self.context.known()
     }
 
+    /// Returns the credential in use and the one before it, as far as they were read.
+    pub(crate) fn known(&self) -> Vec<Arc<Credential>> {
+        self.context.known().into_iter().chain(self.context.held().former.clone()).collect()
+    }
+
     /// Until when a request waits for authorization, all of its challenges together.
     pub(crate) fn patience(&self, requester: Requester) -> Deadline {
         let settings = &self.context.settings;

@@ -138,7 +138,12 @@ impl Context {
     /// Sends this credential from now on.
     pub(crate) fn set_current(&self, credential: &Arc<Credential>) {
         self.facts.tell(|| AuthorizationFact::Credential(credential.clone()));
-        self.held().current = Current::Credential(credential.clone());
+        let mut held = self.held();
+        if let Current::Credential(former) =
+            std::mem::replace(&mut held.current, Current::Credential(credential.clone()))
+        {
+            held.former = Some(former);
+        }
     }
 
     /// Returns the credential on disk, if the settings allow its use.

@@ -122,6 +122,11 @@ impl Credential {
         &self.account
     }
 
+    /// Returns what is sent: the access token, or the ID token in its place.
+    pub(crate) fn token(&self) -> &Secret<String> {
+        &self.token
+    }
+
     /// The tokens it is made of.
     pub(crate) fn tokens(&self) -> &Tokens {
         &self.tokens

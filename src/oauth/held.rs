@@ -29,6 +29,8 @@ const MOST_STEP_UPS: u32 = 2;
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     pub(crate) current: Current,
+    /// The one before it: the answers to requests that carry it may still come.
+    pub(crate) former: Option<Arc<Credential>>,
     pub(crate) renewal: TokenRenewal,
     /// The last attempt that came to nothing.
     failed: Option<Failure>,

@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! - An error that says that nothing was sent is never one after which a message may have been sent.
-//! - No error holds a secret of the user.
+//! - No error prints a secret of the user: what a server says is masked when the error is made.
 
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::evidence::Cause;
 use crate::{
-    message::{Id, Malformed, Message, Shape, peek},
+    message::{Id, Malformed, Message, Shape},
     network::{
         ClientFactory,
         certificate::CertificateInfo,
@@ -21,8 +21,8 @@ use crate::{
         proxy::{ProxyRefusal, UnreachableByProxy, host_and_port},
     },
     oauth,
+    secret::Secret,
     status::Disposition,
-    text::one_line,
 };
 
 /// What a library says of a failed request.
@@ -164,8 +164,13 @@ pub(crate) enum Error {
         words: Option<String>,
     },
     /// The server has answered `initialize` as modern servers do.
-    #[error("the server rejected initialize: {}", words_of(.0))]
-    NotLegacy(Box<Message>),
+    #[error("the server rejected initialize: {words}")]
+    NotLegacy {
+        /// The answer.
+        answer: Box<Message>,
+        /// What the server says in it, for users.
+        words: String,
+    },
     /// The server speaks modern versions only, and was asked with `initialize`.
     #[error("{sentence}")]
     ModernServer {
@@ -191,8 +196,10 @@ pub(crate) struct Refusal {
     pub status: StatusCode,
     /// `Retry-After` (RFC 9110 §10.2.3), from now.
     pub retry_after: Option<Duration>,
-    /// The beginning of the body, or the title of its page; made fit for a line of text.
+    /// The beginning of the body, or the title of its page; masked, and made fit for a line of text.
     pub text: String,
+    /// The same, not masked: what the refusal is judged by.
+    pub said: Secret<String>,
     /// Whether headers of the user's own went with the request.
     pub had_headers: bool,
     /// The body, where it is a JSON-RPC response.
@@ -341,7 +348,7 @@ impl Error {
                     matches!(status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
                 names_method && !refusal.answers(message)
             }
-            Self::NotLegacy(_) => true,
+            Self::NotLegacy { .. } => true,
             Self::BothTransports { first, second } => {
                 first.is_not_understood(message) || second.is_not_understood(message)
             }
@@ -371,7 +378,7 @@ impl Error {
             Self::Refused(refusal) => refusal.answer.as_ref(),
             Self::SessionLost { refusal, is_named: false, .. } => refusal.answer.as_ref(),
             Self::ModernServer { answer, .. } => answer.as_deref(),
-            Self::NotLegacy(answer) => Some(answer),
+            Self::NotLegacy { answer, .. } => Some(answer),
             _ => None,
         }
     }
@@ -380,12 +387,4 @@ impl Error {
 /// Scheme, host and port: what headers, cookies and tokens are bound to (RFC 6454 §4).
 pub(crate) fn same_origin(one: &Url, other: &Url) -> bool {
     one.origin() == other.origin()
-}
-
-/// Returns what a server says in an answer, for users.
-pub(super) fn words_of(answer: &Message) -> String {
-    match peek::error(&answer.body).and_then(|error| error.message) {
-        Some(words) => format!("\"{}\"", one_line(words.as_bytes())),
-        None => "it answered with a protocol version that has no initialize".to_owned(),
-    }
 }

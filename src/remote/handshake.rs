@@ -10,13 +10,12 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 
 use crate::{
     mcp::method::{INITIALIZE, INITIALIZED, RESOURCES_SUBSCRIBE, RESOURCES_UNSUBSCRIBE, SET_LEVEL},
     message::{Id, Message, peek},
     sync::LockExt,
-    text::one_line,
 };
 
 /// Remembers while messages pass.
@@ -90,13 +89,6 @@ pub(crate) enum Initialized {
     Version(String),
     /// The server's error, as its text.
     Error(String),
-}
-
-/// Returns the message of a JSON-RPC error in quotes, or the whole error if it has no message.
-pub(crate) fn quoted_message(error: &str) -> String {
-    let message =
-        serde_json::from_str::<Value>(error).ok().and_then(|error| Some(error["message"].as_str()?.to_owned()));
-    format!("\"{}\"", one_line(message.as_deref().unwrap_or(error).as_bytes()))
 }
 
 impl Initialized {

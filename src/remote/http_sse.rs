@@ -26,7 +26,7 @@ use super::{
     connection::{Connection, Core, Ping, Transport},
     error::{Error, same_origin},
     event_stream::EventStream,
-    handshake::{Initialized, quoted_message},
+    handshake::Initialized,
     http::event_reader::EventReader,
     matching,
     resumable::LONGEST_RETRY,
@@ -38,7 +38,6 @@ use crate::{
     message::{Id, Message, Shape},
     oauth::{Requester, http::address::with_lost_scheme},
     sync::LockExt,
-    text::one_line,
 };
 
 /// How long the `endpoint` event may take. It is the first thing a server sends.
@@ -336,7 +335,7 @@ impl HttpSse {
         let hands = async {
             let answer = self.ask(&initialize, &endpoint, true).await?;
             if let Initialized::Error(error) = Initialized::read(&answer) {
-                return Err(Error::NoNewSession(quoted_message(&error)));
+                return Err(Error::NoNewSession(self.core.http.masked_error(&error)));
             }
             if let Some(initialized) = self.core.handshake.initialized() {
                 self.core.http.post(&endpoint, self.core.http.headers(), &initialized).await?;
@@ -369,7 +368,7 @@ impl Transport for HttpSse {
         };
         let answer = self.ask(initialize, &endpoint, false).await?;
         if let Initialized::Version(version) = Initialized::read(&answer) {
-            info!("connected over HTTP+SSE, protocol version {}", one_line(version.as_bytes()));
+            info!("connected over HTTP+SSE, protocol version {}", self.core.http.masked_line(version.as_bytes()));
         }
         Ok(())
     }
@@ -455,7 +454,9 @@ impl Stream {
             let mut reader = http.listen(http.headers(), None, requester).await?;
             while let Some(event) = reader.next(http).await? {
                 if &event.name[..] == b"endpoint" {
-                    let endpoint = endpoint(http.server(), &event.data.to_bytes())?;
+                    let mask = |words: &[u8]| http.masked_line(words);
+                    let endpoint = endpoint(http.server(), &event.data.to_bytes(), &mask)?;
+                    http.note_endpoint(&endpoint);
                     return Ok(Self { reader, endpoint });
                 }
             }
@@ -474,18 +475,19 @@ fn is_forgotten(error: &Error) -> bool {
 }
 
 /// Returns the URL that an `endpoint` event names, which may be relative (RFC 3986 §5).
-fn endpoint(server: &Url, data: &[u8]) -> Result<Url, Error> {
+fn endpoint(server: &Url, data: &[u8], mask: &(dyn Fn(&[u8]) -> String + Sync)) -> Result<Url, Error> {
     let text = String::from_utf8_lossy(data);
     let url = server
         .join(text.trim())
-        .map_err(|_| Error::BadEndpoint(format!("named an invalid endpoint URL (\"{}\")", one_line(data))))?;
+        .map_err(|_| Error::BadEndpoint(format!("named an invalid endpoint URL (\"{}\")", mask(data))))?;
     // A server behind a proxy that ends TLS takes its own scheme for the client's.
     let url = with_lost_scheme(server, &url).unwrap_or(url);
     if same_origin(&url, server) {
         Ok(url)
     } else {
         // The user's headers would go to whatever the server names.
-        Err(Error::BadEndpoint(format!("named an endpoint on another server ({})", url.origin().ascii_serialization())))
+        let origin = mask(url.origin().ascii_serialization().as_bytes());
+        Err(Error::BadEndpoint(format!("named an endpoint on another server ({origin})")))
     }
 }
 
@@ -503,7 +505,7 @@ mod tests {
             ("http://b.example/messages", Err(())),
             ("https://a.example:1/messages", Err(())),
         ] {
-            let named = endpoint(&server, data.as_bytes());
+            let named = endpoint(&server, data.as_bytes(), &crate::text::one_line);
             assert_eq!(named.as_ref().map(Url::as_str).map_err(|_| ()), expected, "{data}");
         }
     }

@@ -6,11 +6,8 @@
 
 use serde::de::IgnoredAny;
 
-use super::error::Error;
-use crate::{
-    message::{Id, Message, Shape, peek},
-    text::one_line,
-};
+use super::{error::Error, http::Http};
+use crate::message::{Id, Message, Shape, peek};
 
 /// Returns the position of the request that a response with this `id` answers: the one with the same text, else with the
 /// same value, else the only one that a server may have written so ([`Id::matches_loosely`]).
@@ -33,14 +30,14 @@ pub(super) fn take(id: &Id, unanswered: &mut Vec<Id>) -> Option<Id> {
 
 /// Returns a JSON body as the answer to the one request it came for, if it is an error without an id: the id is null where
 /// the server could not read it.
-pub(super) fn sole_answer(message: Message, unanswered: &[Id]) -> Result<Message, Error> {
+pub(super) fn sole_answer(message: Message, unanswered: &[Id], http: &Http) -> Result<Message, Error> {
     match (&message.shape, unanswered) {
         (Shape::Response { id }, [asked]) if id.as_ref().is_none_or(Id::is_null) => {
             let result = || peek::result::<Option<IgnoredAny>>(&message.body).flatten();
             if peek::error(&message.body).is_some() || result().is_some() {
                 Ok(message.with_id(asked))
             } else {
-                let text = one_line(&message.body.to_bytes());
+                let text = http.masked_line(&message.body.to_bytes());
                 Err(Error::NotMcp(format!("returned JSON that is not a JSON-RPC response (\"{text}\")")))
             }
         }

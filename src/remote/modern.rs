@@ -26,7 +26,7 @@ use super::{
     Event,
     connection::{Connection, Core, Transport},
     error::Error,
-    http::{body::Content, event_reader::EventReader},
+    http::{Http, body::Content, event_reader::EventReader},
     matching::{sole_answer, take},
     resumable::{ResumableStream, StreamKind},
     retry::{Backoff, Tries},
@@ -49,7 +49,7 @@ use crate::{
     observer::Fact,
     report::{self},
     sync::LockExt,
-    text::{self, chain},
+    text::chain,
     tools,
 };
 
@@ -113,7 +113,7 @@ impl Modern {
             Content::Events(reader) => return Box::pin(self.read_stream(attempt, unanswered, *reader)).await,
             Content::Message(message, _share) => {
                 let asked: Vec<Id> = attempt.sent.requests().cloned().collect();
-                let message = sole_answer(message, &asked)?;
+                let message = sole_answer(message, &asked, &self.core.http)?;
                 self.deliver(attempt, unanswered, message).await?;
             }
             Content::Empty => {}
@@ -161,6 +161,7 @@ impl Modern {
             Shape::Response { id: Some(id) } => {
                 let mut asked: Vec<Id> = attempt.sent.requests().cloned().collect();
                 if take(id, &mut asked).is_none() || unanswered.is_empty() {
+                    let id = self.core.http.masked_line(id.as_json().as_bytes());
                     debug!("dropping the server's response to {id}: its stream belongs to another request");
                     return Ok(());
                 }
@@ -172,6 +173,7 @@ impl Modern {
             }
             // MCP 2026-07-28, Streamable HTTP, Receiving Messages: the server must not.
             Shape::Request { method, .. } => {
+                let method = self.core.http.masked_line(method.as_bytes());
                 warn!("dropping the server's request {method}: MCP 2026-07-28 has no such server request");
                 Ok(())
             }
@@ -257,7 +259,8 @@ impl Modern {
             let mut known = self.tools.guard();
             let is_new = known.get(&name) != Some(&marks);
             if let (Err(why), true) = (&marks, is_new) {
-                warn!("hiding the tool {}: {why}", text::one_line(name.as_bytes()));
+                let mask = |words: &str| self.core.http.masked_line(words.as_bytes());
+                warn!("hiding the tool {}: {}", mask(&name), mask(why));
             }
             let hidden = marks.is_err();
             if name.len() <= LONGEST_NAME && known.len() < MOST_TOOLS || known.contains_key(&name) {
@@ -303,7 +306,7 @@ impl Modern {
         let mut asked: Vec<Id> = request.requests().cloned().collect();
         let reader = match self.core.http.content(response).await? {
             Content::Events(reader) => reader,
-            Content::Message(answer, _) => return sole_answer(answer, &asked),
+            Content::Message(answer, _) => return sole_answer(answer, &asked, &self.core.http),
             Content::Empty => return Err(Error::NoAnswer("sent an empty response")),
         };
         let mut stream = ResumableStream::new(*reader, StreamKind::Unasked);
@@ -326,7 +329,7 @@ impl Modern {
             let error = match asked.unwrap_or(Err(Error::Silent { what: "answer to server/discover", after })) {
                 Ok(answer) if peek::error(&answer.body).is_none() => {
                     let verdict = verdict::of_answer(&answer);
-                    let words = text::one_line(&answer.body.copy(0..EVIDENCE));
+                    let words = self.core.http.masked_line(&answer.body.copy(0..EVIDENCE));
                     self.remember(verdict, words.clone(), verdict::supported_versions(&answer)).await;
                     if verdict == EraVerdict::Legacy {
                         return Err(Error::LegacyServer { words: Some(words) });
@@ -334,7 +337,7 @@ impl Modern {
                     self.prove();
                     return Ok(answer);
                 }
-                Ok(refusal) => Error::NotLegacy(Box::new(refusal)),
+                Ok(refusal) => self.core.http.not_legacy(refusal),
                 Err(error) => error,
             };
             // MCP 2026-07-28, Versioning: again with a version that both have, also if it is the one that was asked.
@@ -343,7 +346,7 @@ impl Modern {
                 request = request.with_id(&Id::fresh());
                 continue;
             }
-            let (verdict, words) = (verdict_of(&error), words_of(&error));
+            let (verdict, words) = (verdict_of(&error), words_of(&error, &self.core.http));
             self.remember(verdict, words.clone(), Vec::new()).await;
             if verdict == EraVerdict::Legacy {
                 return Err(Error::LegacyServer { words: Some(words) });
@@ -487,7 +490,7 @@ impl Transport for Modern {
         // understood it.
         let is_evidence = !self.is_proven.load(Relaxed) && is_not_understood(&error, &attempt.sent);
         if is_evidence && verdict_of(&error) == EraVerdict::Legacy {
-            return Error::LegacyServer { words: Some(words_of(&error)) };
+            return Error::LegacyServer { words: Some(words_of(&error, &self.core.http)) };
         }
         error
     }
@@ -501,7 +504,7 @@ fn is_not_understood(error: &Error, request: &Message) -> bool {
 /// What a failed exchange says about the era of the server.
 fn verdict_of(error: &Error) -> EraVerdict {
     match (error, error.answer()) {
-        (Error::NotLegacy(answer), _) => verdict::of_answer(answer),
+        (Error::NotLegacy { answer, .. }, _) => verdict::of_answer(answer),
         (Error::Refused(refusal), Some(answer)) => match verdict::of_status(refusal.status) {
             EraVerdict::Undecided => EraVerdict::Undecided,
             _ => verdict::of_answer(answer),
@@ -513,12 +516,12 @@ fn verdict_of(error: &Error) -> EraVerdict {
 }
 
 /// The server's words, where they are the answer to the request.
-fn words_of(error: &Error) -> String {
+fn words_of(error: &Error, http: &Http) -> String {
     let words = match error {
-        Error::NotLegacy(answer) => peek::error(&answer.body).and_then(|error| error.message),
+        Error::NotLegacy { answer, .. } => peek::error(&answer.body).and_then(|error| error.message),
         _ => None,
     };
-    words.map_or_else(|| chain(error), |words| text::one_line(words.as_bytes()))
+    words.map_or_else(|| chain(error), |words| http.masked_line(words.as_bytes()))
 }
 
 /// What a stream of notifications covers (MCP 2026-07-28, Subscriptions, Notification Filter).

@@ -206,8 +206,8 @@ impl Opener {
             }
         }
         Err(match (refused, self.protocol) {
-            (Some(Error::NotLegacy(answer)), Protocol::Legacy) => self.version_not_shared(*answer, &ONLY_LEGACY),
-            (Some(Error::NotLegacy(answer)), _) => self.version_not_shared(*answer, &NOT_DISCOVERED),
+            (Some(Error::NotLegacy { answer, .. }), Protocol::Legacy) => self.version_not_shared(*answer, &ONLY_LEGACY),
+            (Some(Error::NotLegacy { answer, .. }), _) => self.version_not_shared(*answer, &NOT_DISCOVERED),
             (Some(refused), _) => refused,
             (None, _) => Error::NoAnswer("was not asked"),
         })
@@ -323,7 +323,7 @@ impl Opener {
                     }
                 }
                 Question::Initialize => match self.over_legacy(first, known.as_ref(), retry_for).await {
-                    Err(error @ Error::NotLegacy(_)) => error,
+                    Err(error @ Error::NotLegacy { .. }) => error,
                     opened => return opened,
                 },
                 Question::LeftToHost => {
@@ -390,7 +390,7 @@ impl Opener {
             }
         };
         if let Some(error) = peek::error(&answer.body) {
-            let words = error.message.map(|words| text::one_line(words.as_bytes()));
+            let words = error.message.map(|words| self.http.masked_line(words.as_bytes()));
             return Err(Error::LegacyServer { words });
         }
         if let Some(initialized) = modern_host::initialized() {
@@ -430,7 +430,7 @@ impl Opener {
 
     /// No version is shared: with what the server has answered, in words that hosts show.
     fn version_not_shared(&self, answer: Message, why: &NotShared) -> Error {
-        let Some(refusal) = verdict::modern_refusal(&answer) else { return Error::NotLegacy(Box::new(answer)) };
+        let Some(refusal) = verdict::modern_refusal(&answer) else { return self.http.not_legacy(answer) };
         let versions =
             if refusal.supported.is_empty() { FIRST_MODERN.to_owned() } else { refusal.supported.join(", ") };
         let sentence = self.sentence(why, &versions);
@@ -440,7 +440,7 @@ impl Opener {
 
     fn sentence(&self, NotShared { before, after }: &NotShared, versions: &str) -> String {
         let server = text::host(self.http.server());
-        let versions = text::one_line(versions.as_bytes());
+        let versions = self.http.masked_line(versions.as_bytes());
         format!("protocol version not shared: {before}{server} supports only {versions}{after}")
     }
 
@@ -457,7 +457,7 @@ impl Opener {
                         if verdict::modern_refusal(answer).is_some()
                             || refusal.answers(initialize) && verdict::asks_for_discover(answer) =>
                     {
-                        Error::NotLegacy(Box::new(answer.clone()))
+                        self.http.not_legacy(answer.clone())
                     }
                     _ => refused,
                 },

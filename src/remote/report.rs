@@ -140,8 +140,7 @@ impl Report {
                 );
                 plain(Code::ProtocolVersionNotShared, sentence)
             }
-            Error::NotLegacy(answer) => {
-                let words = super::error::words_of(answer);
+            Error::NotLegacy { words, .. } => {
                 plain(Code::ProtocolVersionNotShared, format!("{host} rejected initialize: {words}"))
             }
             Error::ModernServer { sentence, .. } => plain(Code::ProtocolVersionNotShared, sentence.clone()),

@@ -224,6 +224,7 @@ mod tests {
             status,
             retry_after,
             text,
+            said: crate::secret::Secret::new(String::new()),
             had_headers,
             cause: None,
             credential_since: None,

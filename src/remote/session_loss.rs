@@ -73,7 +73,7 @@ pub(super) fn is_lost(refusal: &Refusal) -> bool {
 /// bind a session to the token that it was made with, which a refresh replaces. A new session is made with the new token.
 pub(super) fn is_of_other_token(refusal: &Refusal, began: Instant) -> bool {
     let is_newer = refusal.credential_since.is_some_and(|since| since > began);
-    let names_session = || refusal.text.to_ascii_lowercase().contains("session");
+    let names_session = || refusal.said.expose().to_ascii_lowercase().contains("session");
     let is_refused =
         refusal.status == StatusCode::UNAUTHORIZED || refusal.status == StatusCode::FORBIDDEN && names_session();
     is_newer && is_refused
@@ -81,7 +81,7 @@ pub(super) fn is_of_other_token(refusal: &Refusal, began: Instant) -> bool {
 
 /// Returns whether a refusal names the session as unknown, expired, not found or invalid.
 pub(super) fn is_named(refusal: &Refusal) -> bool {
-    let words = refusal.text.to_ascii_lowercase();
+    let words = refusal.said.expose().to_ascii_lowercase();
     if !words.contains("session") {
         return words.contains("not initialized");
     }
@@ -110,7 +110,7 @@ fn code(refusal: &Refusal) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{message::Message, text::one_line};
+    use crate::{message::Message, secret::Secret, text::one_line};
 
     fn refusal(status: u16, code: i64, words: &str) -> Refusal {
         let answer = format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":{code},"message":"{words}"}}}}"#);
@@ -119,6 +119,7 @@ mod tests {
         Refusal {
             status: StatusCode::from_u16(status).unwrap(),
             retry_after: None,
+            said: Secret::new(text.clone()),
             text,
             had_headers: false,
             cause: None,

@@ -1,6 +1,8 @@
 //! What the log on stderr says of a start, and how often.
 
 use std::{
+    fs,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
@@ -13,7 +15,7 @@ use tokio::time::sleep;
 
 use crate::support::{
     host::{Handles, Host, initialize_params, request},
-    server::{Reply, Request, Server, ordinary, reserved_port},
+    server::{Reply, Request, Server, answer, ordinary, reserved_port},
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -275,4 +277,48 @@ async fn omitted_lines_are_counted_at_the_end() {
     assert_eq!(stderr.matches("] warning: the host sent a line").count(), 60, "{stderr}");
     let last = stderr.lines().last().unwrap_or_default();
     assert!(last.contains("] 40 similar lines omitted: the host sent a line"), "{stderr}");
+}
+
+#[tokio::test]
+async fn endless_id_makes_no_endless_line() {
+    const LENGTH: usize = 1024 * 1024;
+    const RESPONSES: usize = 20;
+    let count = Arc::new(AtomicU32::new(0));
+    let server = Server::with(move |request| match request.rpc().as_str() {
+        "tools/call" => {
+            let method = "m".repeat(LENGTH);
+            let mut events = String::new();
+            for _ in 0..RESPONSES {
+                let id = format!("{}{}", count.fetch_add(1, Relaxed), "i".repeat(LENGTH));
+                events += &format!("data: {}\n\n", json!({"jsonrpc": "2.0", "id": id, "result": {}}));
+            }
+            // A part of a batch that is no message has an ID, too.
+            events += &format!("data: {}\n\n", json!([{"jsonrpc": "2.0", "id": method}]));
+            Reply::event_text(events + &format!("data: {}\n\n", answer(request, "{}")))
+        }
+        _ => ordinary(request),
+    })
+    .await;
+    for debug in [&[][..], &["--debug"]] {
+        let mut host = start(&server.url("/mcp"), debug);
+        host.initialize().await;
+        assert!(host.ask(1, "tools/call", json!({ "name": "a" })).await["result"].is_object());
+        sleep(Duration::from_millis(100)).await;
+        host.end_input();
+        host.exit().await;
+        let stderr = host.stderr();
+        assert!(stderr.contains("iii") || stderr.contains("mmm"), "{stderr:.4000}");
+        let longest = stderr.lines().map(str::len).max().unwrap_or_default();
+        assert!(longest < 17 * 1024 && stderr.len() < 64 * 1024, "{longest} of {} bytes", stderr.len());
+        let files = walk(host.home.path());
+        let logs: Vec<_> = files.iter().filter(|path| path.to_string_lossy().ends_with("_debug.log")).collect();
+        assert_eq!(logs.len(), debug.len());
+        assert!(logs.iter().all(|log| fs::metadata(log).unwrap().len() < 64 * 1024));
+    }
+}
+
+/// All files below a folder.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }

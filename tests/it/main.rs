@@ -39,6 +39,7 @@ mod instances;
 mod layout;
 mod log;
 mod manual;
+mod masking;
 mod modern;
 mod network;
 mod packages;

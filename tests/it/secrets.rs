@@ -321,3 +321,35 @@ async fn bound_tokens_are_not_shown() {
     .keeps_its_secrets()
     .await;
 }
+
+#[tokio::test]
+async fn token_repeated_by_mcp_server_is_not_shown() {
+    for dpop in [false, true] {
+        let server = AuthorizationServer::with(|settings| {
+            settings.dpop = dpop;
+            if dpop {
+                settings.challenges = vec![r#"DPoP algs="ES256", resource_metadata="{prm}""#.into()];
+            }
+            settings.first = Arc::new(|request| {
+                let carried = |name| request.header(name).unwrap_or_default().to_owned();
+                let words = format!("seen: {} {} end", carried("authorization"), carried("dpop"));
+                let page = || Reply::status(200, "text/html", words);
+                (request.rpc() == "tools/call" && request.header("authorization").is_some()).then(page)
+            });
+        })
+        .await;
+        let (browser, home) = (Browser::consenting(), Arc::new(tempfile::tempdir().unwrap()));
+        let mut host = browser.host_with(&home, &[&server.url(), "--debug"], &[]);
+        let answer = host.initialize().await;
+        assert!(answer["result"].is_object(), "{answer}\n{}", host.stderr());
+        let answer = host.ask(1, "tools/call", json!({ "name": "a" })).await.to_string();
+        host.end_input();
+        host.exit().await;
+        let stderr = host.stderr();
+        assert!(answer.contains(" … ") && stderr.contains(" … "), "{answer}\n{stderr}");
+        assert!(!answer.contains("eyJ") && !stderr.contains("eyJ"), "{answer}\n{stderr}");
+        for secret in server.secrets() {
+            assert!(!answer.contains(&secret) && !stderr.contains(&secret), "{secret}: {answer}\n{stderr}");
+        }
+    }
+}

@@ -245,7 +245,7 @@ impl LegacyHost {
         let Some(id) = peek::cancelled_id(message) else { return };
         self.listening.forget(&id);
         let Some(call) = self.calls.remove(&id) else {
-            return debug!("ignoring a cancellation: no request {id} is pending");
+            return debug!("ignoring a cancellation: no request {} is pending", id.line());
         };
         self.legs.remove(&call.leg);
         if let Some(task) = &call.task {
@@ -262,7 +262,7 @@ impl LegacyHost {
     /// The host has answered a request that this bridge has made.
     fn answered(&mut self, id: &Id, message: &Message) {
         let Some(Asked { call: call_id, key }) = self.asked.remove(id) else {
-            return debug!("dropping the host's response to {id}: no request with that ID is pending");
+            return debug!("dropping the host's response to {}: no request with that ID is pending", id.line());
         };
         let Some(Call { state: CallState::Asking { open, answers, .. }, .. }) = self.calls.get_mut(&call_id) else {
             return;
@@ -303,7 +303,7 @@ impl LegacyHost {
         }
         let call_id = self.legs.remove(id).unwrap_or_else(|| id.clone());
         let Some(call) = self.calls.get_mut(&call_id).filter(|call| call.is_at_server(id)) else {
-            return debug!("dropping the server's response to {id}: no request with that ID is pending");
+            return debug!("dropping the server's response to {}: no request with that ID is pending", id.line());
         };
         let method = call.request.method().unwrap_or_default().to_owned();
         let method = method.as_str();
@@ -631,7 +631,8 @@ impl Bridge for LegacyHost {
                 self.notification(&method, message);
             }
             Shape::Request { method, .. } => {
-                warn!("dropping the server's request {method}: MCP 2026-07-28 has no such server request")
+                let method = one_line(method.as_bytes());
+                warn!("dropping the server's request {method}: MCP 2026-07-28 has no such server request");
             }
             Shape::Response { id: None } => debug!("dropping a response without an ID"),
             Shape::Batch(_) => message.into_parts().for_each(|part| self.on_server(part, None)),

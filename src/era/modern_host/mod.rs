@@ -312,7 +312,7 @@ impl ModernHost {
             return self.own_answer(own, &message);
         }
         let Some(call) = self.calls.get_mut(id) else {
-            return debug!("dropping the server's response to {id}: no request with that ID is pending");
+            return debug!("dropping the server's response to {}: no request with that ID is pending", id.line());
         };
         if call.leg.is_none() {
             call.kept = Some(message); // the host is still asked; the answer is for the request that it sends then
@@ -320,7 +320,7 @@ impl ModernHost {
         }
         let gathered = std::mem::take(&mut call.gathered);
         for request in gathered {
-            debug!("the server answered the call before it had an answer to its own request {}", request.id);
+            debug!("the server answered the call before it had an answer to its own request {}", request.id.line());
         }
         self.finish(id, message);
     }
@@ -398,7 +398,7 @@ impl ModernHost {
             }
             None => {
                 let why = "no call of this client can carry this: MCP 2026-07-28 has it in the middle of a call only";
-                info!("refusing the server's request {method}: {why}");
+                info!("refusing the server's request {}: {why}", one_line(method.as_bytes()));
                 self.refuse_server(id, why);
             }
         }
@@ -523,7 +523,10 @@ impl ModernHost {
                 self.calls.values_mut().for_each(|call| call.gathered.retain(|request| request.id != id));
             }
             ELICITATION_COMPLETE => debug!("dropping {method}: MCP 2026-07-28 has no such notification"),
-            _ => debug!("dropping the server's {method}: no stream of MCP 2026-07-28 carries it"),
+            _ => {
+                let method = one_line(method.as_bytes());
+                debug!("dropping the server's {method}: no stream of MCP 2026-07-28 carries it");
+            }
         }
     }
 

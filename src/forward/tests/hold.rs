@@ -233,6 +233,7 @@ fn busy_server_is_only_slow() {
         status: StatusCode::SERVICE_UNAVAILABLE,
         retry_after: None,
         text: String::new(),
+        said: crate::secret::Secret::new(String::new()),
         had_headers: false,
         answer: None,
         cause: None,

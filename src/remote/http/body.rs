@@ -21,11 +21,8 @@ use crate::{
     message::{Assembly, Body, Malformed, Message},
     network::message_client::Response,
     remote::{error::Error, evidence::is_sign_in_page},
-    text::one_line,
 };
 
-/// How much is shown of an event that is no message, in bytes.
-const REPORTED: usize = 256;
 /// The type of JSON (RFC 8259 §11).
 const JSON: &str = "application/json";
 
@@ -80,7 +77,7 @@ impl Http {
             let claims_json = is_json(kind);
             let (mut assembly, mut length, mut beginning) = (Assembly::default(), 0, Bytes::new());
             let fault = |malformed, response: &Response, beginning: &[u8]| {
-                if claims_json { Error::BadMessage(malformed) } else { not_mcp(response, beginning) }
+                if claims_json { Error::BadMessage(malformed) } else { self.not_mcp(response, beginning) }
             };
             loop {
                 let piece = {
@@ -129,13 +126,32 @@ impl Http {
     pub(crate) fn message_of_event(&self, data: Body) -> Result<Message, Malformed> {
         let beginning = data.pieces().first().cloned().unwrap_or_default();
         Message::from_remote(data).inspect_err(|malformed| {
-            let text = one_line(&beginning[..beginning.len().min(REPORTED)]);
+            let text = || self.masked_line(&beginning);
             if self.has_ignored_event.swap(true, Relaxed) {
-                debug!("ignoring an event of the server that is {malformed}: {text}");
+                debug!("ignoring an event of the server that is {malformed}: {}", text());
             } else {
+                let text = text();
                 warn!("ignoring an event of the server that is {malformed}: {text} (only --debug logs further ones)");
             }
         })
+    }
+}
+
+impl Http {
+    /// Returns the error for a success that is neither JSON nor an event stream.
+    pub(super) fn not_mcp(&self, response: &Response, beginning: &[u8]) -> Error {
+        let secrets = self.secrets(None);
+        let text = secrets.masked_line(beginning);
+        if is_sign_in_page(beginning) {
+            let status = response.status();
+            return Error::WebSignIn { status, seen: format!("answered with the sign-in page \"{text}\"") };
+        }
+        let kind = match essence(response) {
+            Some(kind) => secrets.masked_line(kind.as_bytes()).to_ascii_lowercase(),
+            None => "a response without Content-Type".to_owned(),
+        };
+        let words = if text.is_empty() { String::new() } else { format!(" (\"{text}\")") };
+        Error::NotMcp(format!("returned {kind}{words} instead of an MCP response"))
     }
 }
 
@@ -169,16 +185,5 @@ pub(super) fn encoding(response: &Response) -> Option<String> {
     let value = response.headers().get(header::CONTENT_ENCODING)?.to_str().ok()?;
     let mut codings = value.split(',').map(|coding| coding.trim().to_ascii_lowercase());
     let has_body = response.content_length() != Some(0) && response.status() != StatusCode::ACCEPTED;
-    (has_body && codings.any(|coding| CODINGS.contains(&coding.as_str()))).then(|| one_line(value.as_bytes()))
-}
-
-pub(super) fn not_mcp(response: &Response, beginning: &[u8]) -> Error {
-    let kind = essence(response).map_or_else(|| "a response without Content-Type".to_owned(), str::to_ascii_lowercase);
-    let text = one_line(beginning);
-    if is_sign_in_page(beginning) {
-        let status = response.status();
-        return Error::WebSignIn { status, seen: format!("answered with the sign-in page \"{text}\"") };
-    }
-    let words = if text.is_empty() { String::new() } else { format!(" (\"{text}\")") };
-    Error::NotMcp(format!("returned {kind}{words} instead of an MCP response"))
+    (has_body && codings.any(|coding| CODINGS.contains(&coding.as_str()))).then(|| value.to_owned())
 }

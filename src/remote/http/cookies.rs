@@ -19,7 +19,7 @@ use reqwest::{
     header::{self, HeaderMap},
 };
 
-use crate::{remote::error::same_origin, sync::LockExt};
+use crate::{remote::error::same_origin, secret::Secret, sync::LockExt};
 
 /// Longest cookie kept, with its attributes, in bytes (RFC 6265 §6.1: at least 4096).
 const LONGEST_COOKIE: usize = 4096;
@@ -44,8 +44,15 @@ pub(super) struct Cookies {
 #[derive(Debug, Default)]
 struct Contents {
     jar: Jar,
-    /// Lengths by name and path: the same again takes no more room.
-    known: HashMap<String, usize>,
+    /// What was put into it by name and path: the same again takes no more room.
+    known: HashMap<String, Secret<String>>,
+}
+
+impl Contents {
+    /// Returns the length of all cookies, in bytes.
+    fn length(&self) -> usize {
+        self.known.values().map(|cookie| cookie.expose().len()).sum()
+    }
 }
 
 impl Cookies {
@@ -73,14 +80,24 @@ impl Cookies {
                 continue;
             }
             let mut contents = self.jar.guard();
-            contents.known.insert(identity(&kept), kept.len());
-            if contents.known.len() > MOST_COOKIES || contents.known.values().sum::<usize>() > LONGEST_HEADER {
+            contents.known.insert(identity(&kept), Secret::new(kept.clone()));
+            if contents.known.len() > MOST_COOKIES || contents.length() > LONGEST_HEADER {
                 debug!("the server set more or longer cookies than the limit; dropping the earlier ones");
-                *contents = Contents { known: HashMap::from([(identity(&kept), kept.len())]), ..Contents::default() };
+                *contents = Contents {
+                    known: HashMap::from([(identity(&kept), Secret::new(kept.clone()))]),
+                    ..Contents::default()
+                };
             }
             contents.jar.add_cookie_str(&kept, url);
             self.any.store(true, Relaxed);
         }
+    }
+
+    /// Returns the values of all cookies, which are secrets.
+    pub(super) fn values(&self) -> Vec<String> {
+        let value =
+            |cookie: &Secret<String>| Some(cookie.expose().split(';').next()?.split_once('=')?.1.trim().to_owned());
+        self.jar.guard().known.values().filter_map(value).collect()
     }
 
     /// Adds the cookies for `url`, unless the user has given a `Cookie` header.

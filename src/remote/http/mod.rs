@@ -25,10 +25,11 @@ use reqwest::{
 };
 
 use self::{
-    body::{encoding, is_event_stream, not_mcp},
+    body::{encoding, is_event_stream},
     cookies::Cookies,
     event_reader::EventReader,
     limit::ConcurrencyLimit,
+    masking::Named,
     memory::Memory,
 };
 use super::{
@@ -60,6 +61,7 @@ pub(crate) mod body;
 mod cookies;
 pub(crate) mod event_reader;
 mod limit;
+pub(crate) mod masking;
 pub(crate) mod memory;
 mod redirect;
 mod refusal;
@@ -98,6 +100,8 @@ pub(crate) struct Http {
     has_closed_http2: AtomicBool,
     /// HTTP/2 does not work with this server.
     is_http1_only: AtomicBool,
+    /// What is masked besides the headers, the cookies and the credential.
+    named: Named,
     /// An event was reported that is no message.
     has_ignored_event: AtomicBool,
     /// What failed and is sent again.
@@ -170,6 +174,7 @@ impl Http {
             has_answered: AtomicBool::new(false),
             has_closed_http2: AtomicBool::new(false),
             is_http1_only: AtomicBool::new(network.http1),
+            named: Named::default(),
             has_ignored_event: AtomicBool::new(false),
             observer,
         })
@@ -254,7 +259,7 @@ impl Http {
             let share = self.memory.share(&response);
             Ok(EventReader::new(response, self.limit, share))
         } else {
-            Err(not_mcp(&response, &[]))
+            Err(self.not_mcp(&response, &[]))
         }
     }
 
@@ -334,7 +339,7 @@ impl Http {
                     authorizer.succeeded();
                 }
                 return match encoding(&response) {
-                    Some(encoding) => Err(Error::Encoded(encoding)),
+                    Some(encoding) => Err(Error::Encoded(self.masked_line(encoding.as_bytes()))),
                     None => Ok(response),
                 };
             }
@@ -361,10 +366,12 @@ impl Http {
                 }
                 return Err(Error::Refused(refusal));
             };
-            let target = redirect::follow(&self.server, url, &method, response.status(), target, resends.redirects)?;
+            let status = response.status();
+            let mask = |words: &[u8]| self.masked_line(words);
+            let target = redirect::follow(&self.server, url, &method, status, target, resends.redirects, &mask)?;
             resends.url = Cow::Owned(target);
             resends.redirects += 1;
-            debug!("HTTP {}: following the redirect to {}", response.status().as_u16(), text::url(&resends.url));
+            debug!("HTTP {}: following the redirect to {}", status.as_u16(), mask(text::url(&resends.url).as_bytes()));
         }
     }
 
@@ -380,7 +387,7 @@ impl Http {
     ) -> Result<bool, Error> {
         let Some(authorizer) = &self.authorizer else { return Ok(false) };
         let is_denied = matches!(refusal.status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN);
-        if is_denied && used.may_have_died() && refusal.text.contains("invalid_token") {
+        if is_denied && used.may_have_died() && refusal.said.expose().contains("invalid_token") {
             let met = authorizer
                 .meet(StatusCode::UNAUTHORIZED, Challenge::invalid_token(), Some(used), requester, until)
                 .await;
@@ -462,6 +469,9 @@ impl Http {
         Resends { url, until, .. }: &Resends<'_>,
     ) -> Result<(), Error> {
         let mut challenge = Challenge::of(response.headers());
+        if let Some(description) = &mut challenge.error_description {
+            *description = self.secrets(used.as_deref()).masked(description);
+        }
         // The address of a proxy is not that of the server.
         if let (Some(authorizer), Some(from)) = (&self.authorizer, response.peer())
             && self.clients.proxy_to(&self.server).is_none()

@@ -15,7 +15,6 @@ use crate::{
         error::{Error, Place, same_origin},
         evidence::is_sign_in_url,
     },
-    text,
 };
 
 /// Redirects followed for one request: a mounted application adds a slash, a proxy another.
@@ -32,7 +31,8 @@ pub(super) fn target(response: &Response, from: &Url) -> Option<Url> {
     from.join(location).ok()
 }
 
-/// Returns the URL to which a request with this method goes again, after `before` redirects.
+/// Returns the URL to which a request with this method goes again, after `before` redirects. What is shown of a URL that is
+/// not followed goes through `mask`.
 ///
 /// # Errors
 /// [`Error::Redirected`] or [`Error::WebSignIn`].
@@ -43,11 +43,12 @@ pub(super) fn follow(
     status: StatusCode,
     target: Url,
     before: u32,
+    mask: &dyn Fn(&[u8]) -> String,
 ) -> Result<Url, Error> {
     if is_sign_in_url(&target, asked) {
         return Err(Error::WebSignIn {
             status,
-            seen: format!("redirects to {} (HTTP {})", shown(target), status.as_u16()),
+            seen: format!("redirects to {} (HTTP {})", shown(target, mask), status.as_u16()),
         });
     }
     // Only these two keep method and body (RFC 9110 §15.4.8, §15.4.9).
@@ -56,19 +57,19 @@ pub(super) fn follow(
     if may_go && same_origin(&target, server) {
         return Ok(target);
     }
-    let place = place(server, asked, &target);
+    let place = place(server, asked, &target, mask);
     match (place, on_origin(server, &target)) {
         // The server behind a proxy that ends TLS takes its own scheme for the client's: path and query are meant.
         (Place::SchemeLost { own: Some(_) }, own) if may_go => Ok(own),
-        (place, _) => Err(Error::Redirected { status, to: shown(target), place }),
+        (place, _) => Err(Error::Redirected { status, to: shown(target, mask), place }),
     }
 }
 
 /// Says what is wrong with a target elsewhere.
-fn place(server: &Url, asked: &Url, target: &Url) -> Place {
+fn place(server: &Url, asked: &Url, target: &Url, mask: &dyn Fn(&[u8]) -> String) -> Place {
     let is_lost = server.scheme() == "https" && target.scheme() == "http";
     let own = on_origin(server, target);
-    let own = (own != *asked).then(|| shown(own));
+    let own = (own != *asked).then(|| shown(own, mask));
     if is_lost && target.host_str() == server.host_str() {
         Place::SchemeLost { own }
     } else if is_inner(target) && !is_inner(server) {
@@ -101,12 +102,12 @@ fn is_inner(url: &Url) -> bool {
 }
 
 /// Returns a URL without what may be secret in it.
-fn shown(mut url: Url) -> String {
+fn shown(mut url: Url, mask: &dyn Fn(&[u8]) -> String) -> String {
     url.set_query(None);
     url.set_fragment(None);
     _ = url.set_username("");
     _ = url.set_password(None);
-    text::one_line(url.as_str().as_bytes())
+    mask(url.as_str().as_bytes())
 }
 
 #[cfg(test)]
@@ -116,7 +117,7 @@ mod tests {
     fn judged(server: &str, status: u16, method: &Method, to: &str) -> String {
         let url = |text: &str| Url::parse(text).unwrap();
         let (server, status) = (url(server), StatusCode::from_u16(status).unwrap());
-        match follow(&server, &server, method, status, url(to), 0) {
+        match follow(&server, &server, method, status, url(to), 0, &crate::text::one_line) {
             Ok(target) => format!("follow {target}"),
             Err(Error::Redirected { place, .. }) => format!("{place:?}"),
             Err(error) => format!("{error}"),

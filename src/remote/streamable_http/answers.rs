@@ -25,11 +25,12 @@ use crate::{
         Event,
         error::{Error, Refusal},
         handshake::Initialized,
-        http::{body::Content, event_reader::EventReader},
+        http::{Http, body::Content, event_reader::EventReader},
         matching::{sole_answer, take},
         resumable::{DEFAULT_RETRY, EMPTY_AND_HASTY, ResumableStream, StreamKind},
         retry::Backoff,
     },
+    secret::Secret,
     sync::LockExt,
     text::one_line,
 };
@@ -74,7 +75,7 @@ impl StreamableHttp {
                 return Box::pin(self.answers_in_events(*reader, session, unanswered, recipient)).await;
             }
             Ok(Content::Message(message, _share)) => {
-                let message = sole_answer(message, unanswered)?;
+                let message = sole_answer(message, unanswered, &self.core.http)?;
                 self.deliver(message, session, unanswered, recipient).await?;
             }
             Ok(Content::Empty) => {}
@@ -256,12 +257,12 @@ impl StreamableHttp {
                     if asked != *id {
                         message = message.with_id(&asked);
                     }
-                    if let Some(loss) = loss_in_answer(&message, session) {
+                    if let Some(loss) = loss_in_answer(&message, session, &self.core.http) {
                         unanswered.push(asked);
                         return Err(loss);
                     }
                     if matches!(recipient, Recipient::NewSession(_)) && verdict::asks_for_discover(&message) {
-                        return Err(Error::NotLegacy(Box::new(message)));
+                        return Err(self.core.http.not_legacy(message));
                     }
                     match recipient {
                         Recipient::Host => self.note_answer(session),
@@ -319,7 +320,10 @@ impl StreamableHttp {
     fn begin_session(&self, session_id: Option<HeaderValue>, answer: &Message) {
         match Initialized::read(answer) {
             Initialized::Version(version) => {
-                info!("connected over Streamable HTTP, protocol version {}", one_line(version.as_bytes()));
+                info!(
+                    "connected over Streamable HTTP, protocol version {}",
+                    self.core.http.masked_line(version.as_bytes())
+                );
                 self.session.send_replace(Arc::new(Session::new(&self.core.http, session_id, &version, 0)));
             }
             Initialized::Error(_) => {} // reported by the loop, which passes the answer on
@@ -328,7 +332,7 @@ impl StreamableHttp {
 }
 
 /// Returns the loss of the session that a server reports in an answer (JSON-RPC error with status 200).
-fn loss_in_answer(answer: &Message, session: &Session) -> Option<Error> {
+fn loss_in_answer(answer: &Message, session: &Session, http: &Http) -> Option<Error> {
     /// Found once for all answers.
     static ERROR: LazyLock<memchr::memmem::Finder<'static>> =
         LazyLock::new(|| memchr::memmem::Finder::new(br#""error""#));
@@ -340,7 +344,8 @@ fn loss_in_answer(answer: &Message, session: &Session) -> Option<Error> {
     let refusal = Refusal {
         status: StatusCode::OK,
         retry_after: None,
-        text: one_line(words.as_bytes()),
+        text: http.masked_line(words.as_bytes()),
+        said: Secret::new(one_line(words.as_bytes())),
         had_headers: false,
         cause: None,
         credential_since: None,

@@ -266,7 +266,7 @@ impl StreamVerdict {
                 let is_taken = match refusal.status {
                     StatusCode::CONFLICT => true,
                     // The old stream is kept for a while by a gateway.
-                    StatusCode::BAD_REQUEST => refusal.text.to_ascii_lowercase().contains("exist"),
+                    StatusCode::BAD_REQUEST => refusal.said.expose().to_ascii_lowercase().contains("exist"),
                     _ => false,
                 };
                 let error = Error::Refused(refusal);
@@ -282,7 +282,7 @@ mod tests {
     use reqwest::header::{HeaderMap, HeaderValue};
 
     use super::*;
-    use crate::mcp::header::SESSION_ID;
+    use crate::{mcp::header::SESSION_ID, secret::Secret};
 
     fn verdict(status: u16, text: &str, was_open: bool) -> &'static str {
         let headers = HeaderMap::from_iter([(SESSION_ID, HeaderValue::from_static("s"))]);
@@ -292,6 +292,7 @@ mod tests {
             status,
             retry_after: None,
             text: text.to_owned(),
+            said: Secret::new(text.to_owned()),
             had_headers: false,
             cause: None,
             credential_since: None,

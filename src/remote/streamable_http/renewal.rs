@@ -17,7 +17,7 @@ use crate::{
     remote::{
         Event,
         error::{Error, Refusal},
-        handshake::{Initialized, quoted_message},
+        handshake::Initialized,
     },
     status::Disposition,
 };
@@ -90,7 +90,7 @@ impl StreamableHttp {
         let session = match Initialized::read(&answer) {
             Initialized::Version(version) => Arc::new(Session::new(&self.core.http, id, &version, unproven)),
             Initialized::Error(error) => {
-                return Err(Error::NoNewSession(quoted_message(&error)));
+                return Err(Error::NoNewSession(self.core.http.masked_error(&error)));
             }
         };
         if let Some(initialized) = self.core.handshake.initialized()

@@ -57,6 +57,7 @@ impl Session {
     pub(super) fn new(http: &Http, id: Option<HeaderValue>, version: &str, renewals: u32) -> Self {
         let mut headers = http.headers().clone();
         if let Some(mut id) = id {
+            http.note_session(&id);
             id.set_sensitive(true); // MCP 2025-11-25, Transports, Session Management: it is a secret
             headers.insert(SESSION_ID, id);
         }
