@@ -464,15 +464,29 @@ impl Error {
         }
     }
 
+    /// Whether the same may succeed in a moment, without a person: the authorization server could not be reached, or was busy
+    /// when it was asked for a token.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Network { .. } => true,
+            Self::Answer { step, status: Some(status), .. } => {
+                let needs_nobody = matches!(
+                    step,
+                    Step::Refresh | Step::ClientSignIn | Step::TokenExchange | Step::IdJagSignIn | Step::WorkloadSignIn
+                );
+                needs_nobody && Disposition::of(*status).is_busy()
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the authorization server has answered, and not only that it is busy at the moment.
     pub(crate) fn is_answered(&self) -> bool {
         match self {
             Self::Refused { error, .. } => !matches!(error, ErrorCode::SlowDown | ErrorCode::TemporarilyUnavailable),
             Self::RedirectRefused { .. } => true,
             // A gateway says 502 and 504, and nothing of the server behind it (RFC 9110 §15.6.3, §15.6.5).
-            Self::Answer { status, .. } => {
-                status.is_none_or(|status| !matches!(status.as_u16(), 408 | 425 | 429 | 502 | 504))
-            }
+            Self::Answer { status, .. } => status.is_none_or(|status| !Disposition::of(status).is_busy()),
             _ => false,
         }
     }

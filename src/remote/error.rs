@@ -327,7 +327,7 @@ impl Error {
             | Self::Silent { .. }
             | Self::NoAnswer(_)
             | Self::NotResumed(_) => true,
-            Self::Unauthorized(error) => matches!(&**error, oauth::error::Error::Network { .. }),
+            Self::Unauthorized(error) => error.may_pass(),
             Self::Refused(refusal) => Disposition::of(refusal.status).may_pass(),
             Self::BothTransports { first, second } => first.may_pass() || second.may_pass(),
             _ => false,

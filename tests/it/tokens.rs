@@ -249,6 +249,28 @@ async fn valid_token_is_used_when_refresh_fails() {
 }
 
 #[tokio::test]
+async fn busy_authorization_server_is_asked_again() {
+    for status in [429, 503] {
+        let desk = World::signed_in(|_| {}).await;
+        desk.server.revoke_access_tokens();
+        let (asked, count) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let seen = count.clone();
+        desk.server.change(|settings| {
+            settings.first = Arc::new(move |request| {
+                let is_busy = request.path == "/oauth/token" && asked.fetch_add(1, Relaxed) < 3;
+                seen.store(asked.load(Relaxed), Relaxed);
+                is_busy.then(|| Reply::status(status, "text/plain", "later"))
+            });
+        });
+        let mut host = desk.host(&[]).await;
+        assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
+        assert!(count.load(Relaxed) > 3, "{status}");
+        assert_eq!(desk.spent().0, 1, "nobody signs in again after {status}");
+        host.close().await;
+    }
+}
+
+#[tokio::test]
 async fn unreachable_authorization_server_keeps_sign_in() {
     let desk = World::signed_in(|_| {}).await;
     let kept = desk.tokens()["refresh_token"].clone();
