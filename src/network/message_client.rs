@@ -102,6 +102,7 @@ impl MessageClient {
                                 match used.connection.sender.try_send_request(request).await {
                                     Ok(response) => {
                                         let peer = used.connection.peer;
+                                        used.connection.note_keep_alive(response.headers());
                                         return Ok(Response::new(response, peer, Lease::Http1 { used, is_large }));
                                     }
                                     Err(mut unsent) => match unsent.take_message() {
@@ -412,6 +413,30 @@ mod tests {
         let (mut second, ()) = tokio::join!(server, requests);
         // After the time of an idle connection.
         assert_eq!(asked(&mut second).await, None, "closed, because nobody uses it");
+    }
+
+    #[tokio::test]
+    async fn connection_near_its_announced_end_is_not_used() {
+        let (listener, url) = listen().await;
+        let client = client(&url, ProxyChoice::Direct);
+        let announcing =
+            |keep_alive: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nKeep-Alive: {keep_alive}\r\n\r\nbody");
+        let server = async {
+            let (mut first, _) = listener.accept().await.unwrap();
+            assert!(asked(&mut first).await.is_some());
+            first.write_all(announcing("timeout=60, max=100").as_bytes()).await.unwrap();
+            assert!(asked(&mut first).await.is_some(), "the same connection");
+            first.write_all(announcing("timeout=1").as_bytes()).await.unwrap();
+            let (mut second, _) = listener.accept().await.unwrap();
+            assert!(asked(&mut second).await.is_some());
+            answer(&mut second).await;
+        };
+        let requests = async {
+            for _ in 0..3 {
+                assert_eq!(read(client.send(request(&url)).await.unwrap()).await, "body");
+            }
+        };
+        tokio::join!(server, requests);
     }
 
     #[tokio::test]

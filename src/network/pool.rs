@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use http::Uri;
+use http::{HeaderMap, HeaderName, Uri};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use log::debug;
@@ -29,6 +29,11 @@ use super::{
     HTTP2_WINDOW, MOST_HEADERS, TCP_KEEP_ALIVE, connect::Connector, failure::RequestError, request_body::RequestBody,
 };
 use crate::{sync::LockExt, text::chain};
+
+/// The header by which many servers announce the end of a connection that nobody uses.
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// How long before its announced end a connection is not used any more: a request is on its way meanwhile.
+const HASTE: Duration = Duration::from_secs(1);
 
 /// The connections to one server.
 #[derive(Clone, Debug)]
@@ -45,7 +50,7 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Of HTTP/1.1, the one that was used last at the end.
+    /// Of HTTP/1.1, the one that was used last at the end, and until when it is kept.
     free: Vec<(Http1, Instant)>,
     /// Of HTTP/2.
     shared: Option<Http2>,
@@ -93,11 +98,21 @@ pub(super) struct Http1 {
     pub(super) is_forwarding: bool,
     /// The address at the other end.
     pub(super) peer: Option<SocketAddr>,
+    /// How long the server keeps it while nobody uses it, less [`HASTE`], where the server says so.
+    pub(super) keep_alive: Option<Duration>,
     /// Why it ended: a request that finds it closed does not hear of that from hyper.
     fault: Arc<Mutex<Option<hyper::Error>>>,
 }
 
 impl Http1 {
+    /// Notes how long the server keeps the connection while nobody uses it (`Keep-Alive: timeout=SECONDS`, RFC 2068
+    /// §19.7.1): a request that meets its end is lost.
+    pub(super) fn note_keep_alive(&mut self, headers: &HeaderMap) {
+        let Some(value) = headers.get(KEEP_ALIVE).and_then(|value| value.to_str().ok()) else { return };
+        let named = value.split(',').find_map(|parameter| parameter.trim().strip_prefix("timeout=")?.parse().ok());
+        self.keep_alive = named.map(|seconds| Duration::from_secs(seconds).saturating_sub(HASTE));
+    }
+
     /// Returns why the connection ended, if that is known, or else this error.
     pub(super) fn fault(&self, error: hyper::Error) -> hyper::Error {
         self.fault.guard().take().unwrap_or(error)
@@ -177,8 +192,8 @@ impl Inner {
             }
             state.shared = None;
         }
-        while let Some((connection, since)) = state.free.pop() {
-            if !connection.sender.is_closed() && since.elapsed() < self.idle {
+        while let Some((connection, until)) = state.free.pop() {
+            if !connection.sender.is_closed() && Instant::now() < until {
                 return Some(Connection::Http1(self.free(connection)));
             }
         }
@@ -206,7 +221,7 @@ impl Inner {
             let opened = http1::Builder::new().max_headers(MOST_HEADERS).handshake(stream).await;
             let (sender, connection) = opened.map_err(RequestError::Unsent)?;
             let fault = attend(connection);
-            return Ok(Connection::Http1(self.free(Http1 { sender, is_forwarding, peer, fault })));
+            return Ok(Connection::Http1(self.free(Http1 { sender, is_forwarding, peer, keep_alive: None, fault })));
         }
         let opened = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -252,7 +267,8 @@ impl Inner {
             }
         }
         if let Some(connection) = free.connection.take() {
-            state.free.push((connection, Instant::now()));
+            let idle = connection.keep_alive.map_or(self.idle, |announced| announced.min(self.idle));
+            state.free.push((connection, Instant::now() + idle));
             self.watch(&mut state);
         }
     }
@@ -269,14 +285,15 @@ impl Inner {
                 tokio::time::sleep_until(next).await;
                 let Some(pool) = pool.upgrade() else { return };
                 let mut state = pool.state.guard();
-                state.free.retain(|(connection, since)| since.elapsed() < idle && !connection.sender.is_closed());
+                let now = Instant::now();
+                state.free.retain(|(connection, until)| now < *until && !connection.sender.is_closed());
                 state.shared.take_if(|shared| shared.usage.idle_since().elapsed() >= idle || shared.sender.is_closed());
-                let shared = state.shared.iter().map(|shared| shared.usage.idle_since());
-                let Some(oldest) = state.free.iter().map(|(_, since)| *since).chain(shared).min() else {
+                let shared = state.shared.iter().map(|shared| shared.usage.idle_since() + idle);
+                let Some(first) = state.free.iter().map(|(_, until)| *until).chain(shared).min() else {
                     state.is_watched = false;
                     return;
                 };
-                next = oldest + idle;
+                next = first;
             }
         });
     }
