@@ -436,7 +436,8 @@ mod tests {
                 assert_eq!(read(client.send(request(&url)).await.unwrap()).await, "body");
             }
         };
-        tokio::join!(server, requests);
+        let both = async { tokio::join!(server, requests) };
+        tokio::time::timeout(Duration::from_secs(30), both).await.unwrap();
     }
 
     #[tokio::test]
