@@ -125,7 +125,7 @@ impl Http {
     /// Returns the client; nothing is opened. Without an `authorizer`, the user's header `Authorization` is the credential.
     ///
     /// # Errors
-    /// If the URL of a proxy is invalid.
+    /// If the URL of the server has no form that a request can have.
     pub(crate) fn new(
         clients: Arc<ClientFactory>,
         server: &ServerUrl,
@@ -222,7 +222,7 @@ impl Http {
         &self.server
     }
 
-    /// The headers of every POST: those of the user, and those that the transports want.
+    /// The user's headers, and those that are the same for each POST.
     pub(crate) fn headers(&self) -> &HeaderMap {
         &self.headers
     }
