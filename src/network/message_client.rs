@@ -222,7 +222,7 @@ impl Response {
 
     /// Reads no more of the body. What is left of it is up to hyper, which closes the connection or the stream if the server
     /// has not ended it.
-    pub(crate) fn hang_up(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.body = ResponseBody::Dropped;
         if let Some(Lease::Http1 { used, .. }) = self.lease.take() {
             used.give_back_when_ready();
@@ -280,7 +280,7 @@ impl Response {
 
 impl Drop for Response {
     fn drop(&mut self) {
-        self.hang_up();
+        self.close();
     }
 }
 
@@ -426,7 +426,7 @@ mod tests {
             assert!(asked(&mut first).await.is_some());
             first.write_all(announcing("timeout=60, max=100").as_bytes()).await.unwrap();
             assert!(asked(&mut first).await.is_some(), "the same connection");
-            first.write_all(announcing("timeout=1").as_bytes()).await.unwrap();
+            first.write_all(announcing("timeout=0").as_bytes()).await.unwrap();
             let (mut second, _) = listener.accept().await.unwrap();
             assert!(asked(&mut second).await.is_some());
             answer(&mut second).await;

@@ -32,8 +32,8 @@ use crate::{sync::LockExt, text::chain};
 
 /// The header by which many servers announce the end of a connection that nobody uses.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-/// How long before its announced end a connection is not used any more: a request is on its way meanwhile.
-const HASTE: Duration = Duration::from_secs(1);
+/// How long before its announced end a connection is no longer used, or half of its time: a request is on its way meanwhile.
+const CLOSING_MARGIN: Duration = Duration::from_secs(1);
 
 /// The connections to one server.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ pub(super) struct Http1 {
     pub(super) is_forwarding: bool,
     /// The address at the other end.
     pub(super) peer: Option<SocketAddr>,
-    /// How long the server keeps it while nobody uses it, less [`HASTE`], where the server says so.
+    /// How long it may be free before its announced end is near, where the server announces one.
     pub(super) keep_alive: Option<Duration>,
     /// Why it ended: a request that finds it closed does not hear of that from hyper.
     fault: Arc<Mutex<Option<hyper::Error>>>,
@@ -110,7 +110,10 @@ impl Http1 {
     pub(super) fn note_keep_alive(&mut self, headers: &HeaderMap) {
         let Some(value) = headers.get(KEEP_ALIVE).and_then(|value| value.to_str().ok()) else { return };
         let named = value.split(',').find_map(|parameter| parameter.trim().strip_prefix("timeout=")?.parse().ok());
-        self.keep_alive = named.map(|seconds| Duration::from_secs(seconds).saturating_sub(HASTE));
+        self.keep_alive = named.map(|seconds| {
+            let announced = Duration::from_secs(seconds);
+            announced - CLOSING_MARGIN.min(announced / 2)
+        });
     }
 
     /// Returns why the connection ended, if that is known, or else this error.

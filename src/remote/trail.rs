@@ -36,8 +36,10 @@ pub(super) struct Trails(Arc<Semaphore>);
 #[derive(Debug)]
 pub(super) struct Trail {
     trails: Arc<Semaphore>,
-    /// How long it may last, once something was waited for.
-    waited: Option<(OwnedSemaphorePermit, Instant)>,
+    /// Held once something is waited for.
+    permit: Option<OwnedSemaphorePermit>,
+    /// When it is read no longer, once something has come or is waited for.
+    end: Option<Instant>,
 }
 
 impl Trails {
@@ -47,27 +49,29 @@ impl Trails {
 
     /// Returns the rest of a stream that is not answered yet.
     pub(super) fn begin(&self) -> Trail {
-        Trail { trails: self.0.clone(), waited: None }
+        Trail { trails: self.0.clone(), permit: None, end: None }
     }
 }
 
 impl Trail {
     /// Returns the next message after the answer; `None` if there is none, or it is not waited for any longer.
     pub(super) async fn next(&mut self, stream: &mut ResumableStream, http: &Http) -> Option<Message> {
+        if self.end.is_some_and(|end| Instant::now() >= end) {
+            return None;
+        }
         let mut next = pin!(stream.next(http));
         // Most servers end the stream with the answer, and a timer costs more than another look.
         if let Some(next) = at_hand(next.as_mut()).await {
-            return next.ok().flatten();
+            let message = next.ok().flatten()?;
+            self.end.get_or_insert_with(|| Instant::now() + LONGEST_REST);
+            return Some(message);
+        }
+        if self.permit.is_none() {
+            self.permit = Some(self.trails.clone().try_acquire_owned().ok()?);
         }
         let now = Instant::now();
-        let (_, end) = match &self.waited {
-            Some(waited) => waited,
-            None => {
-                let permit = self.trails.clone().try_acquire_owned().ok()?;
-                self.waited.insert((permit, now + LONGEST_REST))
-            }
-        };
-        timeout_at((*end).min(now + QUIET_REST), next).await.ok()?.ok()?
+        let end = *self.end.get_or_insert(now + LONGEST_REST);
+        timeout_at(end.min(now + QUIET_REST), next).await.ok()?.ok()?
     }
 }
 
