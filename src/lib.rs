@@ -94,7 +94,7 @@
 //!    boundary. What the server repeats of the secrets of a request is masked before a log or an error shows it
 //!    ([`remote::http::masking`]); a message that the host gets stays as it came.
 //! 9. No task, port or file lock outlives [`forward::run`]; end of input ends the program within 1.5 s
-//!    in every state, in which it waits for a token that is being spent.
+//!    in every state. In that time it waits for a token that is being spent.
 //! 10. The loop is one closed event enum and a synchronous handler; a state is an enum variant with
 //!     its data inside.
 //! 11. Files of the store are replaced, never written in place (but for the key of proofs, which is made once

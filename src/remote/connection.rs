@@ -4,7 +4,7 @@
 //! # Invariants
 //!
 //! - The exchange of a message does not end without each of its requests being answered or reported lost.
-//! - A message that the host has cancelled is not sent any more.
+//! - A message that the host has cancelled is no longer sent.
 
 use std::{
     fmt,

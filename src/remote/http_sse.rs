@@ -1,8 +1,8 @@
 //! HTTP+SSE, the transport of MCP 2024-11-05: one event stream brings everything from the server,
 //! and its first event names the endpoint to which messages are POSTed.
 //!
-//! When the stream drops, its unanswered requests are reported lost at once; a new stream is opened
-//! and the handshake done again, so that later calls work.
+//! When the stream drops, a new one is opened and the handshake done again. Requests that only read, and those that the
+//! server has refused, are sent again there; the others are reported lost at once.
 //!
 //! # Invariants
 //!

@@ -106,9 +106,9 @@ impl ResumableStream {
     }
 
     /// Reads no more of this response.
-    pub(super) fn hang_up(&mut self) {
+    pub(super) fn close(&mut self) {
         self.advance();
-        self.reader.hang_up();
+        self.reader.close();
     }
 
     /// Returns how many bytes of this response have come, comments included.

@@ -655,6 +655,28 @@ async fn readable_store_is_made_private() {
 }
 
 #[tokio::test]
+async fn byte_order_mark_costs_no_sign_in() {
+    const MARK: &[u8] = b"\xef\xbb\xbf";
+    let desk = World::signed_in(|settings| {
+        settings.last = Arc::new(|request, reply| match reply {
+            Reply::Full(status, headers, body) if request.path.starts_with("/oauth/") && body.starts_with(b"{") => {
+                Reply::Full(status, headers, [MARK, &body].concat())
+            }
+            reply => reply,
+        });
+    })
+    .await;
+    for name in ["tokens.json", "client_info.json"] {
+        let path = stored::file(desk.home.path(), &desk.server.url(), name);
+        let content = std::fs::read(&path).unwrap();
+        std::fs::write(&path, [MARK, &content].concat()).unwrap();
+    }
+    desk.server.revoke_access_tokens();
+    desk.host(&[]).await.close().await;
+    assert_eq!(desk.spent(), (1, 1, 1));
+}
+
+#[tokio::test]
 async fn session_works_despite_damaged_file() {
     let damages: [&[u8]; 6] = [b"", b"{", b"\xff\xfe\0\0", b"[]", br#"{"access_token": 7}"#, b"null"];
     for damage in damages {

@@ -106,14 +106,14 @@ impl EventReader {
         let event = self.next_within(http).await;
         if !matches!(event, Ok(Some(_))) {
             // What has not ended never does (WHATWG HTML §9.2.6); the stream may wait for long before it is resumed.
-            self.hang_up();
+            self.close();
         }
         event
     }
 
     /// Reads no more: the server may have only one stream for a client, and holds a new one for a second.
-    pub(crate) fn hang_up(&mut self) {
-        self.response.hang_up();
+    pub(crate) fn close(&mut self) {
+        self.response.close();
         self.arrived.discard();
         self.share.free();
         self.end.get_or_insert(Ok(()));

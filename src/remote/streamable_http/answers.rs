@@ -194,7 +194,7 @@ impl StreamableHttp {
         session: &Session,
         error: Error,
     ) -> Result<EventReader, Error> {
-        stream.hang_up();
+        stream.close();
         // MCP 2025-11-25, Transports, Resumability: only a stream with an event id can go on.
         let Some(last_id) = stream.last_id() else { return Err(error) };
         if stream.empty_resumptions >= MOST_EMPTY_RESUMPTIONS {

@@ -161,7 +161,7 @@ impl StreamableHttp {
                         error = self.pass_on(stream, session) => error,
                         () = Steering::slept(&mut steering, &mut sleeps) => {
                             // A server that has only one stream for a client refuses another one.
-                            stream.hang_up();
+                            stream.close();
                             continue;
                         }
                     }
