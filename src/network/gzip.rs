@@ -5,6 +5,7 @@
 //!
 //! - No piece of a decoded body is longer than [`PIECE`] and what one step may add.
 //! - A body that expands beyond [`MOST_EXPANSION`] is refused while it comes.
+//! - Several members are one body (RFC 1952 §2.2), and what follows the last one is not read, as in Node.
 
 use std::{
     error::Error as StdError,
@@ -14,7 +15,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use flate2::write::MultiGzDecoder;
+use flate2::write::GzDecoder;
 use http_body::{Body, Frame};
 use reqwest::{
     Response,
@@ -30,6 +31,8 @@ const PIECE: usize = 32 * 1024;
 const STEP: usize = 64;
 /// Decoded bytes that may come for one encoded byte. JSON of real servers stays far below: a table of equal rows reaches 40.
 const MOST_EXPANSION: u64 = 100;
+/// With what a member begins (RFC 1952 §2.3.1).
+const ID1: u8 = 0x1f;
 /// Decoded bytes of a body that may come whatever their number, because a short body proves nothing.
 const FREE: u64 = 8 * 1024 * 1024;
 
@@ -73,7 +76,8 @@ pub(crate) fn decoded(response: Response) -> Response {
 #[derive(Debug)]
 pub(super) struct Decoded<B> {
     body: B,
-    decoder: MultiGzDecoder<Vec<u8>>,
+    decoder: GzDecoder<Vec<u8>>,
+    place: Place,
     /// Not decoded yet.
     encoded: Bytes,
     /// Bytes that have come, and bytes that have come of them.
@@ -81,20 +85,47 @@ pub(super) struct Decoded<B> {
     given: u64,
 }
 
+/// Where in a body the next byte is.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// In a member.
+    Inside,
+    /// Behind the end of a member: another one may begin.
+    Between,
+    /// Behind the last member.
+    Behind,
+}
+
 impl<B> Decoded<B> {
     pub(super) fn new(body: B) -> Self {
-        Self { body, decoder: MultiGzDecoder::new(Vec::new()), encoded: Bytes::new(), taken: 0, given: 0 }
+        let decoder = GzDecoder::new(Vec::new());
+        Self { body, decoder, place: Place::Inside, encoded: Bytes::new(), taken: 0, given: 0 }
     }
 
     /// Decodes what has come, up to a piece.
     fn decode(&mut self) -> io::Result<Bytes> {
         while !self.encoded.is_empty() && self.decoder.get_ref().len() < PIECE {
-            let step = self.encoded.len().min(STEP);
-            self.decoder.write_all(&self.encoded[..step])?;
+            let step = match self.place {
+                Place::Inside => self.decoder.write(&self.encoded[..self.encoded.len().min(STEP)])?,
+                Place::Between if self.encoded[0] == ID1 => {
+                    self.decoder = GzDecoder::new(std::mem::take(self.decoder.get_mut()));
+                    self.place = Place::Inside;
+                    continue;
+                }
+                Place::Between | Place::Behind => {
+                    self.place = Place::Behind;
+                    self.encoded.clear();
+                    break;
+                }
+            };
+            if step == 0 {
+                self.decoder.try_finish()?; // whose sum was right
+                self.place = Place::Between;
+            }
             self.encoded.advance(step);
             self.taken += step as u64;
         }
-        if self.encoded.is_empty() {
+        if self.encoded.is_empty() && matches!(self.place, Place::Inside) {
             self.decoder.flush()?;
         }
         let piece = std::mem::take(self.decoder.get_mut());
@@ -126,12 +157,21 @@ where
                 }
                 continue;
             }
+            // The rest of the body is not read, because it may have no end.
+            if matches!(self.place, Place::Behind) {
+                return Poll::Ready(None);
+            }
             match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                 Some(Ok(frame)) => self.encoded = frame.into_data().unwrap_or_default(),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 // The answer to a HEAD, or a status without a body, has nothing to end.
                 None if self.taken == 0 => return Poll::Ready(None),
-                None => return Poll::Ready(self.decoder.try_finish().err().map(|error| Err(error.into()))),
+                None => match self.place {
+                    Place::Inside => {
+                        return Poll::Ready(self.decoder.try_finish().err().map(|error| Err(error.into())));
+                    }
+                    Place::Between | Place::Behind => return Poll::Ready(None),
+                },
             }
         }
     }
@@ -196,6 +236,22 @@ mod tests {
     fn empty_body_has_no_end_to_miss() {
         assert_eq!(decode(b"", 1), (Vec::new(), None));
         assert!(decode(&encode(b"text")[..12], 5).1.is_some());
+    }
+
+    #[test]
+    fn what_follows_last_member_is_not_read() {
+        let (first, second) = (encode(b"one "), encode(b"two"));
+        for trailing in [&[0; 200][..], b"\r\n", b"<!-- cached -->"] {
+            let body = [&first, &second, trailing].concat();
+            for cut in [1, 7, body.len()] {
+                let (pieces, error) = decode(&body, cut);
+                assert_eq!((&pieces.concat()[..], error), (&b"one two"[..], None), "{trailing:?}, cut {cut}");
+            }
+        }
+        let mut wrong = [&first[..], &second].concat();
+        *wrong.last_mut().unwrap() ^= 1; // the length of the second member
+        assert!(decode(&wrong, 9).1.is_some());
+        assert!(decode(&[&first[..], &second[..second.len() - 1]].concat(), 9).1.is_some(), "cut off in its sum");
     }
 
     #[test]

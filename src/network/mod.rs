@@ -204,6 +204,8 @@ impl ClientFactory {
             .tcp_keepalive_retries(MOST_TCP_PROBES)
             .tcp_nodelay(true)
             .http1_max_headers(MOST_HEADERS)
+            .http1_allow_spaces_after_header_name_in_responses(true) // see pool.rs
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
             .http2_initial_stream_window_size(HTTP2_WINDOW)
             .http2_initial_connection_window_size(HTTP2_WINDOW)
             .http2_keep_alive_interval(TCP_KEEP_ALIVE)

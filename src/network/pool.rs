@@ -221,7 +221,13 @@ impl Inner {
         let peer = stream.peer();
         if !stream.is_http2() {
             let is_forwarding = stream.is_forwarding();
-            let opened = http1::Builder::new().max_headers(MOST_HEADERS).handshake(stream).await;
+            let opened = http1::Builder::new()
+                .max_headers(MOST_HEADERS)
+                // RFC 9112 §5.1 and §5.2: who receives a response removes the space, and joins the lines.
+                .allow_spaces_after_header_name_in_responses(true)
+                .allow_obsolete_multiline_headers_in_responses(true)
+                .handshake(stream)
+                .await;
             let (sender, connection) = opened.map_err(RequestError::Unsent)?;
             let fault = attend(connection);
             return Ok(Connection::Http1(self.free(Http1 { sender, is_forwarding, peer, keep_alive: None, fault })));

@@ -28,19 +28,22 @@ pub(super) fn take(id: &Id, unanswered: &mut Vec<Id>) -> Option<Id> {
     Some(unanswered.remove(position(id, unanswered.iter())?))
 }
 
-/// Returns a JSON body as the answer to the one request it came for, if it is an error without an id: the id is null where
-/// the server could not read it.
+/// Returns a JSON body as the answer to the one request it came for, if it is an error without its id: the id is null where
+/// the server could not read it, and some servers have one for all of their errors.
 pub(super) fn sole_answer(message: Message, unanswered: &[Id], http: &Http) -> Result<Message, Error> {
-    match (&message.shape, unanswered) {
-        (Shape::Response { id }, [asked]) if id.as_ref().is_none_or(Id::is_null) => {
-            let result = || peek::result::<Option<IgnoredAny>>(&message.body).flatten();
-            if peek::error(&message.body).is_some() || result().is_some() {
-                Ok(message.with_id(asked))
-            } else {
-                let text = http.masked_line(&message.body.to_bytes());
-                Err(Error::NotMcp(format!("returned JSON that is not a JSON-RPC response (\"{text}\")")))
-            }
+    let (Shape::Response { id }, [asked]) = (&message.shape, unanswered) else { return Ok(message) };
+    let is_error = || peek::error(&message.body).is_some();
+    match id.as_ref().filter(|id| !id.is_null()) {
+        Some(id) if position(id, [asked].into_iter()).is_some() => Ok(message),
+        // A wrong result is worse than none, but the error of a request is no other's.
+        Some(_) if !is_error() => Ok(message),
+        Some(_) => Ok(message.with_id(asked)),
+        None if is_error() || peek::result::<Option<IgnoredAny>>(&message.body).flatten().is_some() => {
+            Ok(message.with_id(asked))
         }
-        _ => Ok(message),
+        None => {
+            let text = http.masked_line(&message.body.to_bytes());
+            Err(Error::NotMcp(format!("returned JSON that is not a JSON-RPC response (\"{text}\")")))
+        }
     }
 }

@@ -184,6 +184,44 @@ async fn id_in_other_spelling_is_answered() {
 }
 
 #[tokio::test]
+async fn error_under_id_of_server_is_answer() {
+    let (_server, mut host) = calling(|request| {
+        let id = if request.id() == "1" { r#""server-error""# } else { "7" };
+        let error = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32600,"message":"no such tool"}}}}"#);
+        Reply::status(200, "application/json", error)
+    })
+    .await;
+    for id in 1..=2 {
+        let answer = host.ask(id, "tools/call", json!({})).await;
+        assert_eq!(answer["error"], json!({"code": -32600, "message": "no such tool"}), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn result_under_id_of_another_request_is_no_answer() {
+    let (_server, mut host) =
+        calling(|_| Reply::status(200, "application/json", r#"{"jsonrpc":"2.0","id":7,"result":{}}"#.to_owned())).await;
+    let answer = host.ask(1, "tools/call", json!({})).await;
+    assert!(answer["error"]["message"].as_str().unwrap().contains("did not answer it"), "{answer}");
+}
+
+#[tokio::test]
+async fn header_lines_in_old_forms_are_read() {
+    let (_server, mut host) = calling(|request| {
+        let text = answer(request, r#"{"ok":true}"#);
+        let head = match request.id().as_str() {
+            "1" => "Content-Type : application/json\r\n",
+            _ => "X-Policy: one,\r\n  two\r\nContent-Type:\r\n application/json\r\n",
+        };
+        Reply::Raw(format!("HTTP/1.1 200 OK\r\n{head}Content-Length : {}\r\n\r\n{text}", text.len()).into_bytes())
+    })
+    .await;
+    for id in 1..=2 {
+        assert_eq!(host.ask(id, "tools/call", json!({})).await["result"]["ok"], true, "{id}");
+    }
+}
+
+#[tokio::test]
 async fn data_that_are_no_message_are_skipped() {
     let (_server, mut host) = calling(|request| {
         let beats = ["ping", "[DONE]", "{}", "[]", r#"{"type":"heartbeat"}"#].map(|beat| format!("data: {beat}\n\n"));

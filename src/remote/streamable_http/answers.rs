@@ -12,12 +12,15 @@ use std::{
 
 use log::info;
 use reqwest::{StatusCode, header::HeaderValue};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::{StreamableHttp, session::Session};
 use crate::{
     era::verdict,
-    mcp::HOST_PATIENCE,
+    mcp::{HOST_PATIENCE, method::PROGRESS},
     message::{Id, Message, Part, Shape, peek},
     network::message_client::Response,
     oauth::Requester,
@@ -48,6 +51,30 @@ const LONGEST_SESSION_ERROR: usize = 4096;
 /// Resumptions in a row that bring nothing at all, before an answer is lost: at the usual pauses,
 /// most of an hour of a server that only polls.
 const MOST_EMPTY_RESUMPTIONS: u32 = 500;
+
+/// Requests that the server has accepted with 202: the GET stream is to bring their answers.
+#[derive(Debug, Default)]
+pub(super) struct Accepted {
+    ids: Vec<Id>,
+    /// How often any request has made progress meanwhile.
+    progress: u64,
+}
+
+impl Accepted {
+    /// Returns whether anybody waits.
+    fn note_progress(&mut self) -> bool {
+        self.progress += u64::from(!self.ids.is_empty());
+        !self.ids.is_empty()
+    }
+
+    /// Waits until there has been no progress for as long as a host waits.
+    async fn no_progress(mut accepted: watch::Receiver<Self>) {
+        let mut seen = accepted.borrow().progress;
+        while let Ok(Ok(now)) = timeout(HOST_PATIENCE, accepted.wait_for(|now| now.progress != seen)).await {
+            seen = now.progress;
+        }
+    }
+}
 
 /// Who gets the answers of an exchange.
 pub(super) enum Recipient {
@@ -93,30 +120,30 @@ impl StreamableHttp {
     }
 
     /// Waits for answers that the server promises with 202, which is for notifications only, and sends by the GET stream.
-    /// The SDK for TypeScript takes them there.
+    /// The SDK for TypeScript takes them there. Their progress shows that they will come.
     async fn await_on_get_stream(&self, unanswered: &mut Vec<Id>) -> Result<(), Error> {
         /// Takes the ids off the list, however the wait ends.
-        struct Accepted<'a>(&'a watch::Sender<Vec<Id>>, Vec<Id>);
-        impl Drop for Accepted<'_> {
+        struct Awaited<'a>(&'a watch::Sender<Accepted>, Vec<Id>);
+        impl Drop for Awaited<'_> {
             fn drop(&mut self) {
-                self.0.send_modify(|ids| ids.retain(|id| !self.1.contains(id)));
+                self.0.send_modify(|accepted| accepted.ids.retain(|id| !self.1.contains(id)));
             }
         }
-        let awaited = Accepted(&self.accepted, unanswered.clone());
-        let mut accepted = self.accepted.subscribe();
+        let awaited = Awaited(&self.accepted, unanswered.clone());
+        let (mut accepted, progress) = (self.accepted.subscribe(), self.accepted.subscribe());
         let mut steering = self.steering.subscribe();
-        self.accepted.send_modify(|ids| ids.extend(awaited.1.iter().cloned()));
+        self.accepted.send_modify(|accepted| accepted.ids.extend(awaited.1.iter().cloned()));
         self.open_get_stream();
-        let answered = accepted.wait_for(|ids| awaited.1.iter().all(|id| !ids.contains(id)));
+        let answered = accepted.wait_for(|accepted| awaited.1.iter().all(|id| !accepted.ids.contains(id)));
         let outcome = tokio::select! {
             biased;
             _ = answered => Ok(()),
             _ = steering.wait_for(|steering| steering.has_no_stream) => Err(Error::NoAnswer(ACCEPTED_ONLY)),
-            () = tokio::time::sleep(HOST_PATIENCE) => {
+            () = Accepted::no_progress(progress) => {
                 Err(Error::NoAnswer("accepted the request but answered neither there nor on its GET stream"))
             }
         };
-        unanswered.retain(|id| self.accepted.borrow().contains(id));
+        unanswered.retain(|id| self.accepted.borrow().ids.contains(id));
         outcome
     }
 
@@ -140,7 +167,7 @@ impl StreamableHttp {
             } else if stream.is_resumed() {
                 // The server had the answer's position and said nothing: it may have forgotten the request.
                 let heard = stream.length();
-                match tokio::time::timeout(RESUMED_SILENCE, stream.next(&self.core.http)).await {
+                match timeout(RESUMED_SILENCE, stream.next(&self.core.http)).await {
                     Ok(next) => next,
                     // Comments tell that it has not.
                     Err(_) if stream.length() > heard => continue,
@@ -275,8 +302,8 @@ impl StreamableHttp {
                     }
                 } else {
                     let mut accepted = None;
-                    self.accepted.send_if_modified(|ids| {
-                        accepted = take(id, ids);
+                    self.accepted.send_if_modified(|waiting| {
+                        accepted = take(id, &mut waiting.ids);
                         accepted.is_some()
                     });
                     if let Some(asked) = accepted.filter(|asked| asked != id) {
@@ -305,6 +332,9 @@ impl StreamableHttp {
                 self.note_answer(session);
             }
             Shape::Request { .. } | Shape::Notification { .. } => {
+                if message.method() == Some(PROGRESS) {
+                    self.accepted.send_if_modified(Accepted::note_progress);
+                }
                 if let ([to], Recipient::Host) = (&unanswered[..], &*recipient) {
                     self.core.events.send(Event::Related { to: to.clone(), message }).await;
                     return Ok(());
@@ -354,5 +384,24 @@ fn loss_in_answer(answer: &Message, session: &Session, http: &Http) -> Option<Er
     match session.loss(Box::new(refusal)) {
         loss @ Error::SessionLost { .. } => Some(loss),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn progress_extends_wait_for_accepted_answer() {
+        let accepted = watch::Sender::new(Accepted { ids: vec![Id::from_json(b"1")], progress: 0 });
+        let began = Instant::now();
+        let waiting = tokio::spawn(Accepted::no_progress(accepted.subscribe()));
+        tokio::time::sleep(HOST_PATIENCE * 3 / 4).await;
+        accepted.send_if_modified(Accepted::note_progress);
+        accepted.send_modify(|accepted| accepted.ids.push(Id::from_json(b"2"))); // another call is no progress
+        waiting.await.unwrap();
+        assert_eq!(began.elapsed(), HOST_PATIENCE * 7 / 4);
+        accepted.send_modify(|accepted| accepted.ids.clear());
+        assert!(!accepted.send_if_modified(Accepted::note_progress), "nobody is woken if nobody waits");
     }
 }

@@ -17,7 +17,12 @@ use std::{
 use log::warn;
 use tokio::{sync::watch, task::JoinSet};
 
-use self::{answers::Recipient, listen::Steering, renewal::Renewal, session::Session};
+use self::{
+    answers::{Accepted, Recipient},
+    listen::Steering,
+    renewal::Renewal,
+    session::Session,
+};
 use super::{
     Event,
     connection::{Connection, Core, Ping, Transport},
@@ -48,8 +53,7 @@ pub(super) struct StreamableHttp {
     core: Core,
     session: watch::Sender<Arc<Session>>,
     steering: watch::Sender<Steering>,
-    /// Requests that the server has accepted with 202: the GET stream is to bring their answers.
-    accepted: watch::Sender<Vec<Id>>,
+    accepted: watch::Sender<Accepted>,
     /// Streams that are read beyond their answer.
     trails: Trails,
     /// Those of them for which nobody waits.
