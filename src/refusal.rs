@@ -27,7 +27,7 @@ use crate::{
 
 /// How long the first request of a host is awaited: hosts send it at once. And how long requests that follow the
 /// answer to `initialize` are answered.
-const PATIENCE: Duration = Duration::from_secs(2);
+const REQUEST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Reports what is wrong with the arguments, and returns when the program may end. A person reads it in the form of most
 /// programs, and the log of a host gets the same words as one line.
@@ -97,7 +97,7 @@ enum Awaited {
 }
 
 fn answer_requests(report: &Report, lines: &Receiver<Vec<u8>>) {
-    let mut awaited = Awaited::Request(Instant::now() + PATIENCE);
+    let mut awaited = Awaited::Request(Instant::now() + REQUEST_PATIENCE);
     loop {
         let line = match awaited {
             Awaited::Request(until) | Awaited::End(until) => {
@@ -115,7 +115,7 @@ fn answer_requests(report: &Report, lines: &Receiver<Vec<u8>>) {
             }
             awaited = match awaited {
                 Awaited::End(until) => Awaited::End(until),
-                _ if message.method() == Some(method::INITIALIZE) => Awaited::End(Instant::now() + PATIENCE),
+                _ if message.method() == Some(method::INITIALIZE) => Awaited::End(Instant::now() + REQUEST_PATIENCE),
                 Awaited::Request(_) | Awaited::Initialize => Awaited::Initialize,
             };
         }

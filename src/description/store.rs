@@ -3,7 +3,7 @@
 //!
 //! # Invariants
 //!
-//! - No message waits for a write, nor for a read longer than [`PATIENCE`].
+//! - No message waits for a write, nor for a read longer than [`READ_PATIENCE`].
 
 use std::{
     sync::Arc,
@@ -30,7 +30,7 @@ const FILE: &str = "description.json";
 const MOST: usize = 4 * 1024 * 1024;
 
 /// How long a read is waited for: the loop stands still meanwhile, so a disk that does not answer is waited for once.
-const PATIENCE: Duration = Duration::from_millis(250);
+const READ_PATIENCE: Duration = Duration::from_millis(250);
 
 /// Who is signed in, as far as the files tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,11 +85,11 @@ impl DescriptionStore {
             return T::default();
         }
         let shared = self.shared.clone();
-        within(PATIENCE, move || read(&shared)).unwrap_or_else(|| {
+        within(READ_PATIENCE, move || read(&shared)).unwrap_or_else(|| {
             self.is_slow = true;
             warn!(
                 "the disk did not answer within {} s; continuing without stored data about this server",
-                PATIENCE.as_secs_f32()
+                READ_PATIENCE.as_secs_f32()
             );
             T::default()
         })

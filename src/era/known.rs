@@ -26,7 +26,7 @@ const LIFE_OF_LEGACY: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Servers kept, the latest ones.
 const MOST_SERVERS: usize = 256;
 /// How long a disk may take, before it counts as one without an answer.
-const PATIENCE: Duration = Duration::from_millis(250);
+const FILE_PATIENCE: Duration = Duration::from_millis(250);
 
 /// What is known of one server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +88,7 @@ impl Eras {
         let eras = self.clone();
         let now = seconds(SystemTime::now());
         let read = tokio::task::spawn_blocking(move || eras.read().remove(&eras.key));
-        let known = tokio::time::timeout(PATIENCE, read).await.ok()?.ok()??;
+        let known = tokio::time::timeout(FILE_PATIENCE, read).await.ok()?.ok()??;
         let is_old = known.era == Era::Legacy && now.saturating_sub(known.seen) >= LIFE_OF_LEGACY.as_secs();
         let known = (!is_old).then_some(known);
         self.last().clone_from(&known);
@@ -110,10 +110,10 @@ impl Eras {
         known.seen = seconds(SystemTime::now());
         *self.last() = Some(known.clone());
         let write = tokio::task::spawn_blocking(move || eras.write(known));
-        if tokio::time::timeout(PATIENCE, write).await.is_err() {
+        if tokio::time::timeout(FILE_PATIENCE, write).await.is_err() {
             debug!(
                 "no longer waiting for the server's era to be stored: the disk did not answer within {} s",
-                PATIENCE.as_secs_f32()
+                FILE_PATIENCE.as_secs_f32()
             );
         }
     }

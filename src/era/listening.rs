@@ -132,7 +132,7 @@ impl Listening {
         Changes { answer, ..self.go_on() }
     }
 
-    /// The host does not wait for this request any more.
+    /// The host no longer waits for this request.
     pub(crate) fn forget(&mut self, request: &Id) {
         self.pending.retain(|(pending, _)| pending != request);
     }

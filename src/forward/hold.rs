@@ -22,7 +22,7 @@ use crate::{
 
 /// How long a server may be slow before the host is answered, with `--start answer`: a start from nothing in a
 /// cloud takes some seconds, and hosts give up after 30 to 60 s.
-const SLOW: Duration = Duration::from_secs(20);
+const SLOW_START: Duration = Duration::from_secs(20);
 /// From one note that the host still waits to the next, by how much the time grows.
 const NEXT_NOTE: f32 = 1.3;
 /// Of the hold, before a host that ends without a word counts as one that gave up: its user may have closed it.
@@ -97,7 +97,7 @@ impl Holding {
         let host = HostName::of(first);
         let mut hold = match start {
             Start::Wait => return None,
-            Start::Answer => Hold { initialize: Duration::ZERO, slow: SLOW, list: ListHold::For(Duration::ZERO) },
+            Start::Answer => Hold { initialize: Duration::ZERO, slow: SLOW_START, list: ListHold::For(Duration::ZERO) },
             Start::Hold => known_hosts::hold(&host, &cx.settings.host_environment),
         };
         if let Some(user) = user {

@@ -27,10 +27,10 @@ use crate::{
 };
 
 /// How long the server may take for a request before that is logged.
-const SLOW: Duration = Duration::from_secs(5);
+const SLOW_REQUEST: Duration = Duration::from_secs(5);
 /// How often the loop looks for slow requests, if there are any. One reminder for all of them costs a message nothing.
 pub(super) const TICK: Duration = Duration::from_secs(1);
-/// Ticks after which a request has waited for [`SLOW`]: the first one may come at once.
+/// Ticks after which a request has waited for [`SLOW_REQUEST`]: the first one may come at once.
 const SLOW_TICKS: u32 = 5;
 /// Cancelled requests remembered, for an answer that was on its way.
 const MOST_CANCELLED: usize = 1024;
@@ -188,7 +188,7 @@ impl Host {
     }
 
     /// A [`TICK`] has passed, in which the server had to answer or not. Returns a line for the requests that have waited
-    /// for [`SLOW`] now.
+    /// for [`SLOW_REQUEST`] now.
     pub(super) fn tick(&mut self, is_servers_turn: bool, server: &str) -> Option<String> {
         let (mut first, mut others) = (None, 0_u32);
         for debt in self.owed.values_mut().filter(|debt| is_servers_turn && debt.may_be_slow()) {
@@ -200,7 +200,7 @@ impl Host {
         }
         self.awaits_server = self.owed.values().any(Debt::may_be_slow);
         let name = first?.name();
-        let waited = SLOW.as_secs();
+        let waited = SLOW_REQUEST.as_secs();
         Some(match others {
             0 => format!("{name} has been waiting for {server} for {waited} s"),
             _ => format!("{name} and {others} more requests have been waiting for {server} for {waited} s"),
@@ -288,7 +288,7 @@ impl Host {
         Some(asked)
     }
 
-    /// The host does not want an answer any more: none is made up, but one that comes passes (MCP, Cancellation).
+    /// The host no longer wants an answer: none is made up, but one that comes passes (MCP, Cancellation).
     pub(super) fn cancel(&mut self, id: Id) {
         self.forget(&id);
         if self.cancelled.len() == MOST_CANCELLED {

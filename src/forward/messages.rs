@@ -129,7 +129,7 @@ impl Forward {
         }
     }
 
-    /// The host does not want an answer any more.
+    /// The host no longer wants an answer.
     fn cancel(&mut self, message: Message) {
         if let Some(id) = peek::cancelled_id(&message)
             && let Some(asked) = self.cx.host.asked(&id)

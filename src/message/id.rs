@@ -15,7 +15,7 @@ use crate::text::one_line;
 pub struct Id(SmolStr);
 
 impl Id {
-    /// An id of our own making: a JSON string of these characters, which need no escape.
+    /// An ID that this program makes: a JSON string of these characters, which need no escape.
     #[must_use]
     pub fn own(text: &str) -> Self {
         Self(format_smolstr!("\"{text}\""))

@@ -1,4 +1,4 @@
-//! One JSON-RPC 2.0 message: its bytes, and the little we may read of them.
+//! One JSON-RPC 2.0 message: its bytes, and the little of them that is read.
 //!
 //! A message is never parsed into a value and written again: whatever a newer revision of MCP puts
 //! into it must arrive as it left. What is read is the envelope (JSON-RPC 2.0 §4, §5, §6): is this
@@ -254,7 +254,7 @@ impl Assembly {
     /// Takes the next piece.
     ///
     /// # Errors
-    /// [`Malformed::NotJson`] as soon as the text cannot be JSON any more.
+    /// [`Malformed::NotJson`] as soon as the text can no longer be JSON.
     pub(crate) fn push(&mut self, mut piece: Bytes) -> Result<(), Malformed> {
         if !self.has_begun {
             self.skip_mark(&mut piece)?;

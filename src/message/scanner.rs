@@ -1,7 +1,7 @@
 //! One pass over JSON text (RFC 8259) that checks every byte and remembers where the envelope of a
 //! message stands: `jsonrpc`, `id`, `method`, and whether there is a `result` or an `error`.
 //!
-//! Incremental, because a large answer comes in pieces and is never joined; of our own, because
+//! Incremental, because a large answer comes in pieces and is never joined; and written for this program, because
 //! parsers that check pieces build values, and that is what a forwarder must not do. Its tests
 //! compare it with serde_json (`tests/it/properties.rs`).
 //!

@@ -4,7 +4,7 @@
 //! # Invariants
 //!
 //! - TLS is that of [`tls`](super::tls), and a proxy leads where [`proxy::to`] says.
-//! - A connection takes no longer than the connect time-out, whatever it consists of.
+//! - A connection takes no longer than the connect timeout, whatever it consists of.
 
 use std::{
     error::Error as StdError,
@@ -45,7 +45,7 @@ use crate::config::Network;
 type Fault = Box<dyn StdError + Send + Sync>;
 type Pending<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
-/// No connection came about in time.
+/// No connection was made in time.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection timed out")]
 pub(super) struct ConnectTimedOut;

@@ -18,7 +18,7 @@ const PROXY_AUTHORIZATION: &str = "proxy authorization required";
 /// Why a request got no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
-    /// No connection came about.
+    /// No connection was made.
     #[error("cannot connect")]
     Connect(#[source] BodyError),
     /// The connection failed after the request may have gone out.
@@ -31,7 +31,7 @@ pub(crate) enum RequestError {
     #[error("the server accepts no more concurrent requests")]
     NotBegun,
     /// The program ends.
-    #[error("no connection is opened any more")]
+    #[error("no more connections are opened")]
     Abandoned,
 }
 

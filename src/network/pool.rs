@@ -9,7 +9,7 @@
 //! - A request takes what comes first: a connection that becomes free, or the one that is opened for it. If that fails, the
 //!   request does.
 //! - A connection of HTTP/2 is idle if no request on it awaits its response or reads it.
-//! - What is opened in vain is kept for the next request.
+//! - A connection that its request no longer needs is kept for the next request.
 
 use std::{
     collections::VecDeque,
@@ -308,7 +308,7 @@ impl Inner {
     }
 }
 
-/// Lets a connection run until it is closed, by the server or because nobody uses it any more. Why it ended will be where
+/// Lets a connection run until it is closed, by the server or because nobody uses it. Why it ended will be where
 /// this returns.
 fn attend(
     connection: impl Future<Output = Result<(), hyper::Error>> + Send + 'static,

@@ -35,7 +35,7 @@ struct Progress {
 }
 
 /// How long a request waits for a stream before another connection is made.
-const PATIENCE: Duration = Duration::from_secs(1);
+const STREAM_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The body of a request: nothing or one piece. For an [`Opening`], the body notes that hyper asks for the next piece.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl RequestBody {
 impl Opening {
     /// Ends if the request is not begun in time, from now on.
     pub(super) async fn starves(&self) {
-        tokio::time::sleep(PATIENCE).await;
+        tokio::time::sleep(STREAM_PATIENCE).await;
         if self.0.has_begun.load(Relaxed) {
             std::future::pending().await
         }
@@ -127,7 +127,7 @@ mod tests {
     async fn request_starves_only_if_it_was_not_begun() {
         let mut body = RequestBody::new(Some(Bytes::from_static(b"{}")));
         let opening = body.open().unwrap();
-        let starves = || tokio::time::timeout(10 * PATIENCE, opening.starves());
+        let starves = || tokio::time::timeout(10 * STREAM_PATIENCE, opening.starves());
         assert!(!body.is_end_stream());
         assert!(matches!(next(&mut body), Poll::Ready(Some(_))));
         assert!(!body.is_end_stream(), "hyper asks again after the one piece");

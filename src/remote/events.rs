@@ -78,7 +78,7 @@ impl EventReceiver {
     }
 }
 
-/// Nobody waits for room any more.
+/// Nobody waits for room.
 impl Drop for EventReceiver {
     fn drop(&mut self) {
         self.room.close();

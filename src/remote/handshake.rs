@@ -75,7 +75,7 @@ impl Handshake {
         requests.iter().map(|message| message.with_id(&Id::fresh())).collect()
     }
 
-    /// A `ping` of our own (MCP, Ping).
+    /// A `ping` of this program (MCP, Ping).
     pub(crate) fn ping(&self) -> Option<Message> {
         let id = Id::fresh();
         Message::from_text(format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#)).ok()

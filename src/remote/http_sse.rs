@@ -43,7 +43,7 @@ use crate::{
 /// How long the `endpoint` event may take. It is the first thing a server sends.
 const ENDPOINT_PATIENCE: Duration = Duration::from_secs(10);
 /// Longest pause between tries to open the stream again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_REOPENING_PAUSE: Duration = Duration::from_secs(30);
 /// The same while a message waits for it.
 const LONGEST_AWAITED_PAUSE: Duration = Duration::from_secs(1);
 /// How long a `ping` may take after the machine has slept, before the stream is taken for dead.
@@ -203,7 +203,7 @@ impl HttpSse {
     /// Reads the stream, and opens it again when it drops, for as long as the connection lives.
     async fn keep_open(self: Arc<Self>, first: Stream) {
         let mut stream = first;
-        let mut backoff = Backoff::up_to(LONGEST_PAUSE);
+        let mut backoff = Backoff::up_to(LONGEST_REOPENING_PAUSE);
         loop {
             let since = Instant::now();
             let mut endpoint = self.endpoint.subscribe();
@@ -221,8 +221,8 @@ impl HttpSse {
             let error = Arc::new(error);
             *self.down.guard() = error.clone();
             self.lose(&error);
-            if since.elapsed() > LONGEST_PAUSE {
-                backoff = Backoff::up_to(LONGEST_PAUSE);
+            if since.elapsed() > LONGEST_REOPENING_PAUSE {
+                backoff = Backoff::up_to(LONGEST_REOPENING_PAUSE);
             }
             stream = self.reopen(retry, &mut backoff).await;
             if is_logged {

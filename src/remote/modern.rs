@@ -54,7 +54,7 @@ use crate::{
 };
 
 /// Longest pause before a lost stream of notifications is opened again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_REOPENING_PAUSE: Duration = Duration::from_secs(30);
 /// A stream that lasted this long was not refused.
 const STABLE: Duration = Duration::from_secs(60);
 /// Pages of the tools that are read for the schema of one.
@@ -434,7 +434,7 @@ impl Transport for Modern {
             acknowledged: None,
             reopened: false,
             since: Instant::now(),
-            backoff: Backoff::up_to(LONGEST_PAUSE),
+            backoff: Backoff::up_to(LONGEST_REOPENING_PAUSE),
             has_listed: false,
             may_have_run: false,
         })
@@ -460,7 +460,7 @@ impl Transport for Modern {
             && (error.may_pass() || matches!(error, Error::TooLarge { .. } | Error::NoRoom { .. } | Error::Expands))
         {
             if attempt.since.elapsed() >= STABLE {
-                attempt.backoff = Backoff::up_to(LONGEST_PAUSE);
+                attempt.backoff = Backoff::up_to(LONGEST_REOPENING_PAUSE);
             }
             attempt.reopened = true;
             let pause = attempt.backoff.pause();

@@ -59,9 +59,9 @@ use crate::{
     text::{self, chain},
 };
 
-/// Longest pause between tries to open a connection that nobody waits for any more; a request of the
+/// Longest pause between tries to open a connection that nobody waits for; a request of the
 /// host's cuts it short.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_UNAWAITED_PAUSE: Duration = Duration::from_secs(10);
 /// The same while the host may wait for its `initialize`: a server that is back is noticed soon.
 const LONGEST_FAST_PAUSE: Duration = Duration::from_secs(2);
 /// For so long: the default timeout of hosts that are built on the TypeScript or Python SDK.
@@ -121,7 +121,7 @@ impl Opener {
             return self.open_once(&first, self.limits.retry_for).await;
         }
         let began = Instant::now();
-        let (mut backoff, mut throttled) = (Backoff::up_to(LONGEST_PAUSE), Backoff::throttled());
+        let (mut backoff, mut throttled) = (Backoff::up_to(LONGEST_UNAWAITED_PAUSE), Backoff::throttled());
         loop {
             let since = Instant::now();
             let error = match self.open_once(&first, Duration::ZERO).await {
@@ -131,7 +131,8 @@ impl Opener {
             // The pause that the server asks for is kept, also for a host in a hurry.
             let asked = error.retry_after().unwrap_or_default().min(HOST_PATIENCE);
             let asked = if error.is_throttled() { asked.max(throttled.pause()) } else { asked };
-            let longest = if began.elapsed() < FAST_RETRY_PERIOD { LONGEST_FAST_PAUSE } else { LONGEST_PAUSE };
+            let longest =
+                if began.elapsed() < FAST_RETRY_PERIOD { LONGEST_FAST_PAUSE } else { LONGEST_UNAWAITED_PAUSE };
             let pause = backoff.pause().min(longest).max(asked);
             let hurried = (since + SHORTEST_PAUSE).max(Instant::now() + asked);
             debug!("next attempt in {:.1} s: {}", pause.as_secs_f32(), chain(&error));

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long a message holds back others if the server does not take it. It is on its way by then.
-const PATIENCE: Duration = Duration::from_secs(5);
+const LONGEST_HOLD: Duration = Duration::from_secs(5);
 
 /// Two locks. Both are fair: messages pass in the order in which they came.
 #[derive(Debug, Default)]
@@ -61,7 +61,7 @@ impl Order {
 
 /// Runs `carry` while `guard` is held, or for as long as patience lasts.
 async fn hold<T, G>(guard: G, mut carry: Pin<&mut impl Future<Output = T>>) -> T {
-    if let Ok(done) = tokio::time::timeout(PATIENCE, &mut carry).await {
+    if let Ok(done) = tokio::time::timeout(LONGEST_HOLD, &mut carry).await {
         return done;
     }
     drop(guard);

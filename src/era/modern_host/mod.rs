@@ -50,7 +50,7 @@ use crate::{
 };
 
 /// How long a host may take to continue a call that asks for input.
-const HOST_PATIENCE: Duration = Duration::from_secs(600);
+const CONTINUE_PATIENCE: Duration = Duration::from_secs(600);
 /// What a server asks for within this time is put to the host together.
 const GATHERING: Duration = Duration::from_millis(20);
 /// How long a question for the roots waits for a call: servers ask when they have just been told `initialized`.
@@ -294,7 +294,7 @@ impl ModernHost {
         }
     }
 
-    /// The host does not want a call any more.
+    /// The host no longer wants a call.
     fn end_at_server(&mut self, call_id: &Id) {
         let Some(call) = self.calls.remove(call_id) else { return };
         self.legs.retain(|_, call| call != call_id);
@@ -473,7 +473,7 @@ impl ModernHost {
         result.put("requestState", &handle);
         self.answer(leg, &result.to_json());
         self.suspended.insert(handle.clone(), Suspended { binding, what });
-        self.steps.push_back(Step::Remind(HOST_PATIENCE, Due::Handle(handle)));
+        self.steps.push_back(Step::Remind(CONTINUE_PATIENCE, Due::Handle(handle)));
     }
 
     fn notification(&mut self, method: &str, message: Message, related: Option<&Id>) {
@@ -716,7 +716,7 @@ impl Bridge for ModernHost {
                 {
                     warn!(
                         "the host did not continue a call within {} min; ending the call",
-                        HOST_PATIENCE.as_secs() / 60
+                        CONTINUE_PATIENCE.as_secs() / 60
                     );
                     for (_, request) in asked {
                         self.refuse_server(&request.id, "the user did not answer");

@@ -175,7 +175,7 @@ struct World {
     seen: Option<Option<u32>>,
     /// It was told since that there is another.
     told: bool,
-    /// Nobody can know any more whether the host has seen the server's list.
+    /// Nobody can know whether the host has seen the server's list.
     doubtful: bool,
 }
 
@@ -223,7 +223,7 @@ impl World {
 
     fn happens(&mut self, event: Event) {
         if self.verdict == Verdict::Stop || self.verdict == Verdict::Drain && matches!(event, Event::Host(_)) {
-            return; // nobody listens any more
+            return; // nobody listens
         }
         let verdict = self.forward.handle(event);
         assert!(self.verdict == Verdict::Continue || verdict != Verdict::Continue, "it goes on after the end");
@@ -415,7 +415,7 @@ impl World {
                 self.happens(from_server(&text));
             }
             Step::Opens(early) if self.first.is_some() && !self.open && (self.introduced || early) => self.opens(),
-            // What an introduction follows does not fail any more.
+            // What an introduction follows no longer fails.
             Step::Fails(by_person)
                 if self.first.is_some() && !self.open && (!self.introduced || !self.sent.is_empty()) =>
             {

@@ -85,7 +85,7 @@ fn signing_in() -> Forward {
     forward
 }
 
-/// The server behind it answers; nobody has to sign in any more.
+/// The server behind it answers; nobody has to sign in.
 fn stands(forward: &mut Forward, introduction: &str) -> Vec<String> {
     assert_eq!(does(forward, Event::Need(Need::Nothing)), NOTHING);
     assert_eq!(server(forward, introduction), NOTHING, "the host has its answer");

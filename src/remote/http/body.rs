@@ -13,7 +13,7 @@ use reqwest::{StatusCode, header};
 
 use super::{
     Http,
-    event_reader::{EventReader, QUIET, begins_as_events},
+    event_reader::{EventReader, REST_PATIENCE, begins_as_events},
     memory::Share,
 };
 use crate::{
@@ -42,7 +42,7 @@ impl Http {
     /// likes unless the user set a limit, or others need the memory of an event that has begun.
     ///
     /// # Errors
-    /// [`Error::Broken`] if the connection broke, [`Error::Silent`] after the body time-out or a stall,
+    /// [`Error::Broken`] if the connection broke, [`Error::Silent`] after the body timeout or a stall,
     /// [`Error::Expands`] if the body is compressed too well.
     pub(crate) async fn chunk(&self, response: &mut Response, share: &Share) -> Result<Option<Bytes>, Error> {
         // Because a decoder may always be ready.
@@ -84,7 +84,7 @@ impl Http {
                     let mut chunk = pin!(self.chunk(&mut response, &share));
                     if assembly.is_whole() {
                         // The answer is here; whether the response ends as announced does not matter.
-                        tokio::time::timeout(QUIET, chunk.as_mut()).await.unwrap_or(Ok(None)).unwrap_or(None)
+                        tokio::time::timeout(REST_PATIENCE, chunk.as_mut()).await.unwrap_or(Ok(None)).unwrap_or(None)
                     } else {
                         chunk.await?
                     }

@@ -22,7 +22,7 @@ use crate::{
 
 /// How long the rest of a value is waited for that is complete already: longer than any pause inside one write of a server,
 /// and short enough for a host that waits.
-pub(crate) const QUIET: Duration = Duration::from_secs(2);
+pub(crate) const REST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Bytes of a response for which a millisecond passes before the next one: a tenth of what a processor reads in that time.
 const BYTES_PER_MILLISECOND: u64 = 16 * 1024;
@@ -136,7 +136,7 @@ impl EventReader {
             self.share.keep(self.arrived.kept()).await?;
             let chunk = http.chunk(&mut self.response, &self.share);
             let chunk = if self.arrived.has_begun() && !self.is_checked {
-                match tokio::time::timeout(QUIET, chunk).await {
+                match tokio::time::timeout(REST_PATIENCE, chunk).await {
                     Ok(chunk) => chunk,
                     Err(_) => {
                         self.is_checked = true;

@@ -5,7 +5,7 @@
 //! moment: while others wait, a clock ticks, and a POST that has been out for a whole tick is slow,
 //! gives its permit back and makes room for one more. A hundred slow calls are all out after a few
 //! ticks; a thousand quick ones share a handful of connections. The clock is one task: a timer for
-//! each POST that waits costs a system call. It ends with the tick in which nobody waits any more, so
+//! each POST that waits costs a system call. It ends with the tick in which nobody waits, so
 //! the first tick of a burst may be a short one, or right after a crowd a long one.
 //!
 //! # Invariants

@@ -28,7 +28,7 @@ const SMALL: usize = 64 * 1024;
 /// How long a server may be silent in the middle of a response whose memory others need.
 const STALL: Duration = Duration::from_secs(5);
 /// How long a response waits for room in which none becomes free.
-const PATIENCE: Duration = Duration::from_secs(45);
+const ROOM_PATIENCE: Duration = Duration::from_secs(45);
 
 /// The memory for all responses of one server.
 #[derive(Debug)]
@@ -115,7 +115,7 @@ impl Share {
             if self.fits(bytes) {
                 return Ok(());
             }
-            tokio::time::timeout(PATIENCE, freed).await.map_err(|_| Error::NoRoom { limit })?;
+            tokio::time::timeout(ROOM_PATIENCE, freed).await.map_err(|_| Error::NoRoom { limit })?;
         }
     }
 
@@ -272,6 +272,6 @@ mod tests {
         assert!(began.elapsed().is_zero());
         let never = std::future::pending::<()>;
         assert!(matches!(first.fed(pin!(never())).await, Err(Error::Silent { .. })), "it was needed a moment ago");
-        assert!(tokio::time::timeout(10 * STALL, second.fed(pin!(never()))).await.is_err(), "and is not any more");
+        assert!(tokio::time::timeout(10 * STALL, second.fed(pin!(never()))).await.is_err(), "and no longer is");
     }
 }

@@ -25,7 +25,7 @@ use crate::{
 /// How much of the body is read, in bytes: enough for any JSON-RPC error.
 const LONGEST_BODY: usize = 256 * 1024;
 /// How long the body may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Http {
     /// Reads a refusal of a request to `url` to its end, so that the connection can be used again.
@@ -64,7 +64,7 @@ async fn read(mut response: Response) -> (Refusal, Bytes) {
             }
         }
     };
-    _ = tokio::time::timeout(PATIENCE, read).await;
+    _ = tokio::time::timeout(BODY_TIMEOUT, read).await;
     let text = Bytes::from(text);
     let said = one_line(&text);
     let cause = Cause::of(status, &headers, &text, &said);

@@ -34,10 +34,10 @@ const LASTING: Duration = Duration::from_secs(20);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 /// The GET stream waits for the first answer, so as not to take the one warm connection from the
 /// request that follows the handshake; if the host asks nothing, it is opened after this.
-const QUIET: Duration = Duration::from_millis(200);
+const FIRST_ANSWER_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long a call waits for the GET stream: servers that hold back the head of a stream are not waited for again.
-const STREAM_PATIENCE: Duration = Duration::from_millis(500);
+const GET_STREAM_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What decides when the GET stream is opened.
 #[derive(Debug, Default)]
@@ -89,7 +89,7 @@ impl StreamableHttp {
         }
         self.want_get_stream();
         let mut steering = self.steering.subscribe();
-        if timeout(STREAM_PATIENCE, steering.wait_for(|steering| steering.settled)).await.is_err() {
+        if timeout(GET_STREAM_PATIENCE, steering.wait_for(|steering| steering.settled)).await.is_err() {
             debug!("no longer waiting for the GET stream");
             self.settle_get_stream();
         }
@@ -131,7 +131,7 @@ impl StreamableHttp {
         let mut wishes = self.steering.subscribe();
         let quiet = async {
             self.core.initialized.notified().await;
-            _ = timeout(QUIET, wishes.wait_for(|steering| steering.wanted)).await;
+            _ = timeout(FIRST_ANSWER_PATIENCE, wishes.wait_for(|steering| steering.wanted)).await;
         };
         tokio::select! {
             _ = steering.wait_for(|steering| steering.answered) => {}
