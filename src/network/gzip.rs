@@ -128,7 +128,8 @@ impl<B> Decoded<B> {
         if self.encoded.is_empty() && matches!(self.place, Place::Inside) {
             self.decoder.flush()?;
         }
-        let piece = std::mem::take(self.decoder.get_mut());
+        let mut piece = std::mem::take(self.decoder.get_mut());
+        piece.shrink_to_fit(); // a message keeps it, and up to half of its room is free
         self.given += piece.len() as u64;
         if self.given > FREE.max(self.taken.saturating_mul(MOST_EXPANSION)) {
             return Err(io::Error::other(ExpandsTooMuch));
