@@ -273,52 +273,21 @@ impl StreamableHttp {
     /// delivered then.
     pub(super) async fn deliver(
         &self,
-        mut message: Message,
+        message: Message,
         session: &Session,
         unanswered: &mut Vec<Id>,
         recipient: &mut Recipient,
     ) -> Result<(), Error> {
-        match &message.shape {
-            Shape::Response { id: Some(id) } => {
-                if let Some(asked) = take(id, unanswered) {
-                    if asked != *id {
-                        message = message.with_id(&asked);
-                    }
-                    if let Some(loss) = loss_in_answer(&message, session, &self.core.http) {
-                        unanswered.push(asked);
-                        return Err(loss);
-                    }
-                    if matches!(recipient, Recipient::NewSession(_)) && verdict::asks_for_discover(&message) {
-                        return Err(self.core.http.not_legacy(message));
-                    }
-                    match recipient {
-                        Recipient::Host => self.note_answer(session),
-                        Recipient::NewSession(session_id) => self.begin_session(session_id.take(), &message),
-                        Recipient::Program(own, answer) if *own == asked => {
-                            *answer = Some(message);
-                            return Ok(());
-                        }
-                        Recipient::Program(..) => {}
-                    }
-                } else {
-                    let mut accepted = None;
-                    self.accepted.send_if_modified(|waiting| {
-                        accepted = take(id, &mut waiting.ids);
-                        accepted.is_some()
-                    });
-                    if let Some(asked) = accepted.filter(|asked| asked != id) {
-                        message = message.with_id(&asked);
-                    }
-                }
-            }
+        let message = match &message.shape {
+            Shape::Response { id: Some(id) } => match take(id, unanswered) {
+                Some(asked) => match self.answer(asked, message, session, unanswered, recipient)? {
+                    Some(answer) => answer,
+                    None => return Ok(()),
+                },
+                None => self.answer_of_accepted(message),
+            },
             Shape::Batch(parts) => {
-                // Whole, if it is nothing but what the host asked for in these very words.
-                let exact = |part: &Part| match part {
-                    Part::Message(Shape::Response { id: Some(id) }, _) => unanswered.contains(id),
-                    Part::Message(Shape::Request { .. } | Shape::Notification { .. }, _) => true,
-                    _ => false,
-                };
-                if !matches!(recipient, Recipient::Host) || !parts.iter().all(exact) {
+                if !matches!(recipient, Recipient::Host) || !is_exact(parts, unanswered) {
                     for part in message.into_parts() {
                         Box::pin(self.deliver(part, session, unanswered, recipient)).await?;
                     }
@@ -330,6 +299,7 @@ impl StreamableHttp {
                     }
                 }
                 self.note_answer(session);
+                message
             }
             Shape::Request { .. } | Shape::Notification { .. } => {
                 if message.method() == Some(PROGRESS) {
@@ -339,11 +309,60 @@ impl StreamableHttp {
                     self.core.events.send(Event::Related { to: to.clone(), message }).await;
                     return Ok(());
                 }
+                message
             }
-            Shape::Response { id: None } => {}
-        }
+            Shape::Response { id: None } => message,
+        };
         self.core.events.send(Event::Message(message)).await;
         Ok(())
+    }
+
+    /// Returns the answer to the request that was `asked` under this ID, if the host is to get it.
+    ///
+    /// # Errors
+    /// As [`Self::deliver`].
+    fn answer(
+        &self,
+        asked: Id,
+        mut answer: Message,
+        session: &Session,
+        unanswered: &mut Vec<Id>,
+        recipient: &mut Recipient,
+    ) -> Result<Option<Message>, Error> {
+        if !matches!(&answer.shape, Shape::Response { id: Some(id) } if *id == asked) {
+            answer = answer.with_id(&asked);
+        }
+        if let Some(loss) = loss_in_answer(&answer, session, &self.core.http) {
+            unanswered.push(asked);
+            return Err(loss);
+        }
+        if matches!(recipient, Recipient::NewSession(_)) && verdict::asks_for_discover(&answer) {
+            return Err(self.core.http.not_legacy(answer));
+        }
+        match recipient {
+            Recipient::Host => self.note_answer(session),
+            Recipient::NewSession(session_id) => self.begin_session(session_id.take(), &answer),
+            Recipient::Program(own, kept) if *own == asked => {
+                *kept = Some(answer);
+                return Ok(None);
+            }
+            Recipient::Program(..) => {}
+        }
+        Ok(Some(answer))
+    }
+
+    /// Returns the answer under the ID it was asked with, if it is one to a request that was accepted with 202.
+    fn answer_of_accepted(&self, answer: Message) -> Message {
+        let Shape::Response { id: Some(id) } = &answer.shape else { return answer };
+        let mut asked = None;
+        self.accepted.send_if_modified(|accepted| {
+            asked = take(id, &mut accepted.ids);
+            asked.is_some()
+        });
+        match asked {
+            Some(asked) if asked != *id => answer.with_id(&asked),
+            _ => answer,
+        }
     }
 
     /// Makes the session, because the server has answered the host's `initialize`.
@@ -359,6 +378,15 @@ impl StreamableHttp {
             Initialized::Error(_) => {} // reported by the loop, which passes the answer on
         }
     }
+}
+
+/// Whether a batch is nothing but what the host asked for under these very IDs, so that it may stay whole.
+fn is_exact(parts: &[Part], unanswered: &[Id]) -> bool {
+    parts.iter().all(|part| match part {
+        Part::Message(Shape::Response { id: Some(id) }, _) => unanswered.contains(id),
+        Part::Message(Shape::Request { .. } | Shape::Notification { .. }, _) => true,
+        _ => false,
+    })
 }
 
 /// Returns the loss of the session that a server reports in an answer (JSON-RPC error with status 200).

@@ -127,16 +127,8 @@ impl StreamableHttp {
     /// Keeps the GET stream of one session open. Returns when the server has none.
     async fn follow(&self, session: &Arc<Session>) {
         let http = &self.core.http;
+        self.until_wanted().await;
         let mut steering = self.steering.subscribe();
-        let mut wishes = self.steering.subscribe();
-        let quiet = async {
-            self.core.initialized.notified().await;
-            _ = timeout(FIRST_ANSWER_PATIENCE, wishes.wait_for(|steering| steering.wanted)).await;
-        };
-        tokio::select! {
-            _ = steering.wait_for(|steering| steering.answered) => {}
-            () = quiet => {}
-        }
         let mut sleeps = steering.borrow().sleeps;
         let mut stream: Option<ResumableStream> = None;
         let mut backoff = Backoff::up_to(LONGEST_STREAM_PAUSE);
@@ -177,49 +169,55 @@ impl StreamableHttp {
                         }
                         return;
                     }
-                    StreamVerdict::Later(error) => {
-                        // Perhaps the server has forgotten the event: then a new stream is better than none.
-                        if let (Error::Refused(refusal), Some(stream)) = (&error, &mut stream)
-                            && matches!(
-                                refusal.status,
-                                StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::GONE
-                            )
-                        {
-                            stream.forget();
-                        }
-                        Some(error)
-                    }
+                    StreamVerdict::Later(error) => Some(error),
                 },
             };
             if let Some(error) = &error {
-                debug!("the GET stream was interrupted: {}", chain(error));
-                // The server would send the same event again, and all that follow would wait for it.
-                if let (Error::TooLarge { .. } | Error::Expands, Some(stream)) = (error, &mut stream) {
-                    warn!(
-                        "cannot take an event of the GET stream ({}); going on without what the server has sent meanwhile",
-                        self.core.sentence(error)
-                    );
-                    stream.forget();
-                }
+                self.note_interruption(error, stream.as_mut());
             }
             if since.elapsed() > LASTING {
                 backoff = Backoff::up_to(LONGEST_STREAM_PAUSE);
             }
-            let is_empty = stream.as_ref().is_some_and(|stream| stream.empty_resumptions > EMPTY_AND_HASTY);
-            let pause = match (stream.as_mut().and_then(ResumableStream::retry), error) {
-                // SEP-1699: a server that closes its stream names the time, whether it has sent something or not.
-                (Some(named), None) if is_empty => named.max(Backoff::FIRST),
-                (Some(named), None) => named,
-                (named, error) => {
-                    let asked = error.and_then(|error| error.retry_after()).unwrap_or_default();
-                    named.unwrap_or(DEFAULT_RETRY).max(backoff.pause()).max(asked.min(LONGEST_RETRY_AFTER))
-                }
-            };
-            let rest = stream.as_ref().map_or(Duration::ZERO, ResumableStream::rest);
             tokio::select! {
-                () = sleep(pause.max(rest)) => {}
+                () = sleep(pause_before_reopening(stream.as_mut(), error.as_ref(), &mut backoff)) => {}
                 () = Steering::slept(&mut steering, &mut sleeps) => {}
             }
+        }
+    }
+
+    /// Waits until the GET stream is to be opened for the first time.
+    async fn until_wanted(&self) {
+        let (mut steering, mut wishes) = (self.steering.subscribe(), self.steering.subscribe());
+        let no_answer = async {
+            self.core.initialized.notified().await;
+            _ = timeout(FIRST_ANSWER_PATIENCE, wishes.wait_for(|steering| steering.wanted)).await;
+        };
+        tokio::select! {
+            _ = steering.wait_for(|steering| steering.answered) => {}
+            () = no_answer => {}
+        }
+    }
+
+    /// Notes why the GET stream cannot be read, and forgets its position if that stands in the way.
+    fn note_interruption(&self, error: &Error, stream: Option<&mut ResumableStream>) {
+        debug!("the GET stream was interrupted: {}", chain(error));
+        let Some(stream) = stream else { return };
+        match error {
+            // Perhaps the server has forgotten the event: then a new stream is better than none.
+            Error::Refused(refusal)
+                if matches!(refusal.status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::GONE) =>
+            {
+                stream.forget();
+            }
+            // The server would send the same event again, and all that follow would wait for it.
+            Error::TooLarge { .. } | Error::Expands => {
+                warn!(
+                    "cannot take an event of the GET stream ({}); going on without what the server has sent meanwhile",
+                    self.core.sentence(error)
+                );
+                stream.forget();
+            }
+            _ => {}
         }
     }
 
@@ -238,6 +236,27 @@ impl StreamableHttp {
             }
         }
     }
+}
+
+/// Returns how long to wait before the GET stream is opened again, which ended with this `error` or by the server.
+fn pause_before_reopening(
+    stream: Option<&mut ResumableStream>,
+    error: Option<&Error>,
+    backoff: &mut Backoff,
+) -> Duration {
+    let (named, is_empty, rest) = stream.map_or((None, false, Duration::ZERO), |stream| {
+        (stream.retry(), stream.empty_resumptions > EMPTY_AND_HASTY, stream.rest())
+    });
+    let pause = match (named, error) {
+        // SEP-1699: a server that closes its stream names the time, whether it has sent something or not.
+        (Some(named), None) if is_empty => named.max(Backoff::FIRST),
+        (Some(named), None) => named,
+        (named, error) => {
+            let asked = error.and_then(Error::retry_after).unwrap_or_default();
+            named.unwrap_or(DEFAULT_RETRY).max(backoff.pause()).max(asked.min(LONGEST_RETRY_AFTER))
+        }
+    };
+    pause.max(rest)
 }
 
 /// What a GET that brought no stream means.
