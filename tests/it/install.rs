@@ -4,7 +4,7 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use tempfile::TempDir;
@@ -74,18 +74,20 @@ impl Home {
         self.run_as(Path::new(PROGRAM), arguments)
     }
 
-    fn run_as(&self, program: &Path, arguments: &[&str]) -> Shown {
-        let done = Command::new(program)
+    fn command(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .env_clear()
             .env("HOME", self.folder.path())
             .env("PATH", std::env::join_paths(&self.path).unwrap())
             .current_dir(self.at("project"))
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Shown { stdout: text(done.stdout), stderr: text(done.stderr), code: done.status.code() }
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run_as(&self, program: &Path, arguments: &[&str]) -> Shown {
+        Shown::of(self.command(program, arguments).output().unwrap())
     }
 
     /// The names of all files, below the home folder.
@@ -105,6 +107,11 @@ impl Home {
 }
 
 impl Shown {
+    fn of(done: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { stdout: text(done.stdout), stderr: text(done.stderr), code: done.status.code() }
+    }
+
     #[track_caller]
     fn succeeded(&self) -> &Self {
         assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
@@ -579,6 +586,28 @@ mod unix {
         shown.says("FAIL  Claude Code: MCP server a already exists");
         assert_eq!(shown.code, Some(1));
         home.run(&["undo"]).says("there is no change to undo");
+    }
+
+    #[test]
+    fn signal_ends_install_and_hanging_claude() {
+        let mut home = Home::with(".claude.json", "{}");
+        let gate = home.at("gate");
+        assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+        script(&home, "bin/claude", &format!("#!/bin/sh\necho $$ > '{}'\nexec sleep 1000\n", gate.display()));
+        home.path.extend([home.at("bin"), "/usr/bin".into(), "/bin".into()]);
+        for signal in ["-INT", "-TERM"] {
+            let mut install = home.command(Path::new(PROGRAM), &["install", "https://a.example/mcp", "--yes"]);
+            let install = install.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            // Ends when the script has written, so that the command waits for it now.
+            let claude = fs::read_to_string(&gate).unwrap();
+            let kill = |number: &str, pid: &str| Command::new("kill").args([number, pid]).output().unwrap().status;
+            assert!(kill("-0", claude.trim()).success());
+            assert!(kill(signal, &install.id().to_string()).success());
+            let shown = Shown::of(install.wait_with_output().unwrap());
+            shown.says("FAIL  Claude Code: claude was stopped by a signal");
+            assert_eq!(shown.code, Some(1));
+            assert!(!kill("-0", claude.trim()).success(), "{signal}: claude still runs");
+        }
     }
 
     #[test]

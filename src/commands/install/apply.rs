@@ -1,6 +1,6 @@
 //! Shows what is planned, asks once, and writes.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use anyhow::bail;
 
@@ -147,10 +147,13 @@ fn carry_out(change: &EntryChange, world: &World<'_>, plans: Vec<Plan>, out: &mu
     // A reader that has left does not stop the changes.
     let mut print = |text: String| _ = writeln!(out, "{text}");
     for plan in plans {
+        let mut is_interrupted = false;
         let (host, done) = match plan {
             Plan::Same(..) | Plan::Refused(..) | Plan::ByHand(..) => continue,
             Plan::ClaudeCode(file, step) => {
-                let done = step.run().map_err(|error| reason(&error)).map(|()| {
+                let done = step.run(&file.path);
+                is_interrupted = done.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted);
+                let done = done.map_err(|error| reason(&error)).map(|()| {
                     record.claude_code(&step);
                     record.add(&file, &step.name);
                     format!("added {:?} with claude mcp add-json", step.name)
@@ -191,6 +194,9 @@ fn carry_out(change: &EntryChange, world: &World<'_>, plans: Vec<Plan>, out: &mu
             }
         }
         saved.map_err(|error| anyhow::anyhow!("cannot record the change for undo: {error:#}"))?;
+        if is_interrupted {
+            break;
+        }
     }
     if !changed.is_empty() {
         writeln!(out, "\nNext:")?;
