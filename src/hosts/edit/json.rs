@@ -46,17 +46,23 @@ pub(super) fn splices(text: &str, syntax: Syntax, host: &Host, change: &Change) 
         }
         Change::Remove { path } => {
             let (name, folders) = path.split_last().ok_or(Refusal::Form)?;
-            match find(root, folders) {
-                Some(Node::Object(servers)) => editor.remove(servers, name).ok_or(Refusal::Form),
-                None if folders.is_empty() => editor.remove(root, name).ok_or(Refusal::Form),
-                _ => Err(Refusal::Form),
+            let object = match find(root, folders) {
+                Some(Node::Object(servers)) => servers,
+                None if folders.is_empty() => root,
+                _ => return Err(Refusal::Form),
+            };
+            // Without the last one, the host would read the one before.
+            if object.properties.iter().filter(|property| property.name.as_str() == name).count() > 1 {
+                return Err(Refusal::Twice);
             }
+            editor.remove(object, name).ok_or(Refusal::Form)
         }
     }
 }
 
+/// Returns a member. Hosts read the last one of several with the same name, as JavaScript, Go and Rust do.
 fn member<'a, 'b>(object: &'b Object<'a>, name: &str) -> Option<&'b Node<'a>> {
-    object.properties.iter().find(|property| property.name.as_str() == name).map(|property| &property.value)
+    object.properties.iter().rev().find(|property| property.name.as_str() == name).map(|property| &property.value)
 }
 
 fn find<'a, 'b>(root: &'b Object<'a>, path: &[String]) -> Option<&'b Node<'a>> {

@@ -71,8 +71,14 @@ pub(crate) enum Refusal {
     /// The syntax is not changed by this program.
     #[error("mcp-remote does not change YAML")]
     Yaml,
-    /// The file has a form that these changes do not fit: a name twice, an inline table.
-    #[error("its form does not allow a change of this entry alone")]
+    /// A comment would be lost.
+    #[error("a comment stands between its arguments")]
+    Comment,
+    /// Several members have the same name.
+    #[error("its name occurs more than once in the file")]
+    Twice,
+    /// The file has a form that these changes do not fit.
+    #[error("mcp-remote cannot change it without changing other text of the file")]
     Form,
 }
 
@@ -109,7 +115,8 @@ pub(crate) fn apply(text: &str, host: &Host, change: &Change) -> Result<String, 
         syntax => spliced(body, json::splices(body, syntax, host, change)?),
     }
     .ok_or(Refusal::Form)?;
-    let is_as_expected = syntax::parse(&after, host.syntax).is_ok_and(|after| after == expected);
+    let is_as_expected = syntax::parse(&after, host.syntax)
+        .is_ok_and(|after| without_empty_list(after, host) == without_empty_list(expected, host));
     if is_as_expected { Ok(format!("{mark}{after}")) } else { Err(Refusal::Form) }
 }
 
@@ -144,13 +151,19 @@ fn changed(mut root: Value, host: &Host, change: &Change) -> Result<Value, Refus
             let (name, folders) = path.split_last().ok_or(Refusal::Form)?;
             let servers = find(&mut root, folders).and_then(Value::as_object_mut).ok_or(Refusal::Form)?;
             servers.remove(name).ok_or(Refusal::Form)?;
-            // TOML has no table for an empty list.
-            if host.syntax == Syntax::Toml && servers.is_empty() {
-                root.as_object_mut().and_then(|all| all.remove(host.key));
-            }
         }
     }
     Ok(root)
+}
+
+/// The table of the servers of TOML is there or not if it is empty, as its last entry was written.
+fn without_empty_list(mut root: Value, host: &Host) -> Value {
+    if let Some(all) = root.as_object_mut().filter(|_| host.syntax == Syntax::Toml)
+        && all.get(host.key).and_then(Value::as_object).is_some_and(Map::is_empty)
+    {
+        all.remove(host.key);
+    }
+    root
 }
 
 fn find<'a>(root: &'a mut Value, path: &[String]) -> Option<&'a mut Value> {
