@@ -118,6 +118,14 @@ impl Shown {
         self
     }
 
+    /// The exit code and the last line say that something was not done.
+    #[track_caller]
+    fn left_undone(&self, what: &str) -> &Self {
+        assert_eq!(self.code, Some(1), "{}{}", self.stdout, self.stderr);
+        assert_eq!(self.stderr, format!("error: {what}\n"), "{}", self.stdout);
+        self
+    }
+
     #[track_caller]
     fn says(&self, expected: &str) -> &Self {
         let all = format!("{}{}", self.stdout, self.stderr);
@@ -452,6 +460,83 @@ fn entry_of_a_project_is_not_connected_unless_named() {
 }
 
 #[test]
+fn entry_that_cannot_change_holds_nothing_back() {
+    let entry =
+        |name: &str, arguments: &str| format!(r#""{name}":{{"command":"npx","args":["mcp-remote",{arguments}]}}"#);
+    let number = entry("number", r#""https://n.example/mcp","--header","X: hush-header",3334"#);
+    let shell = r#""shell":{"command":"sh","args":["-c","npx mcp-remote https://s.example/mcp"]}"#;
+    let good = entry("good", r#""https://g.example/mcp""#);
+    let home = Home::with(CURSOR, &format!(r#"{{"mcpServers":{{{number},{shell},{good}}}}}"#));
+    home.write(
+        ".codex/config.toml",
+        "[mcp_servers.comment]\ncommand = \"npx\"\nargs = [\n  \"mcp-remote https://c.example/mcp\", # mine\n]\n\
+         [mcp_servers]\ninline = { command = \"npx\", args = [\"mcp-remote\", \"https://i.example/mcp\"] }\n",
+    );
+    let shown = home.run(&["migrate", "--yes"]);
+    shown
+        .left_undone(
+            "3 entries were not changed: \"shell\" in ~/.cursor/mcp.json, \"number\" in ~/.cursor/mcp.json, \"comment\" in \
+             ~/.codex/config.toml",
+        )
+        .says("  \"shell\" stays as it is: a shell reads its arguments.\n")
+        .says("  \"number\" stays as it is: an element of its arguments is not a string. Write this into it (… is a secret")
+        .says(&format!("\n    \"command\": \"{PROGRAM}\",\n    \"args\": [\"https://n.example/mcp\", \"--header\", \"X: …\"]\n"))
+        .says("  \"comment\" stays as it is: a comment stands between its arguments. Write this into it:\n")
+        .says(&format!("    command = \"{PROGRAM}\"\n    args = [\"https://c.example/mcp\"]\n"))
+        .says("For you to write, as shown above: Cursor, Codex\n");
+    assert!(!shown.stdout.contains("hush"), "{}", shown.stdout);
+    let cursor = home.read(CURSOR);
+    assert!(cursor.contains(&number) && cursor.contains(shell), "{cursor}");
+    assert!(
+        cursor.contains(&format!(r#""good":{{"command":"{PROGRAM}","args":["https://g.example/mcp"]}}"#)),
+        "{cursor}"
+    );
+    let inline = format!("inline = {{ command = \"{PROGRAM}\", args = [\"https://i.example/mcp\"] }}\n");
+    assert!(home.read(".codex/config.toml").ends_with(&inline), "{}", home.read(".codex/config.toml"));
+    // Again, nothing but these is left.
+    home.run(&["migrate", "--yes"]).left_undone(
+        "3 entries were not changed: \"shell\" in ~/.cursor/mcp.json, \"number\" in ~/.cursor/mcp.json, \"comment\" in \
+         ~/.codex/config.toml",
+    );
+    // What the user did not ask for is no failure.
+    home.run(&["uninstall", "--yes"]).succeeded().says("\"shell\" stays because a shell reads its arguments");
+    home.run(&["uninstall", "shell", "--yes"]).left_undone("1 entry was not changed: \"shell\" in ~/.cursor/mcp.json");
+}
+
+#[test]
+fn repeated_name_is_changed_where_the_host_reads_it() {
+    let entry = |url: &str| format!(r#""a":{{"command":"npx","args":["mcp-remote","{url}"]}}"#);
+    let text = format!(r#"{{"mcpServers":{{{},{}}}}}"#, entry("https://a.example/mcp"), entry("https://b.example/mcp"));
+    let home = Home::with(CURSOR, &text);
+    let shown = home.run(&["migrate", "--yes"]);
+    shown.succeeded().says("\"a\" occurs more than once in the file. The host reads the last one.");
+    let (old, new) =
+        (entry("https://a.example/mcp"), format!(r#"{{"command":"{PROGRAM}","args":["https://b.example/mcp"]}}"#));
+    assert_eq!(home.read(CURSOR), format!(r#"{{"mcpServers":{{{old},"a":{new}}}}}"#));
+    let shown = home.run(&["uninstall", "a", "--yes"]);
+    shown.left_undone("1 entry was not changed: \"a\" in ~/.cursor/mcp.json");
+    shown.says("\"a\" stays as it is: its name occurs more than once in the file. Remove it yourself.");
+}
+
+#[test]
+fn exit_code_says_that_a_file_was_not_changed() {
+    const INSTALL: [&str; 3] = ["install", "https://a.example/mcp", "--yes"];
+    let home = Home::with(".config/goose/config.yaml", "extensions:\n  a:\n    cmd: npx\n    args: [mcp-remote]\n");
+    home.run(&INSTALL).left_undone("1 file was not changed: ~/.config/goose/config.yaml");
+    home.run(&["migrate", "--yes"]).left_undone("1 file was not changed: ~/.config/goose/config.yaml");
+    home.run(&["uninstall", "a", "--yes"]).left_undone("1 file was not changed: ~/.config/goose/config.yaml");
+    home.run(&["uninstall", "other", "--yes"]).says("no host has such an entry");
+    // Others are changed.
+    home.write(CURSOR, "{");
+    home.write(".gemini/settings.json", "{}");
+    home.run(&INSTALL)
+        .left_undone("2 files were not changed: ~/.cursor/mcp.json, ~/.config/goose/config.yaml")
+        .says("ok    Gemini CLI: wrote ~/.gemini/settings.json");
+    // Nothing to change is success.
+    home.run(&["install", "https://a.example/mcp", "--yes", "--host", "gemini"]).succeeded().says("Nothing to change.");
+}
+
+#[test]
 fn large_file_of_claude_code_is_migrated_in_place() {
     let history = format!("\"history\": [\"{}\"]", "npx mcp-remote ".repeat(1_500_000));
     let text = format!(
@@ -567,7 +652,7 @@ mod unix {
     fn claude_code_is_changed_by_its_own_command() {
         let mut home = Home::with(".claude.json", "{\"numStartups\": 1}");
         home.run(&["install", "https://a.example/mcp", "--yes"])
-            .succeeded()
+            .left_undone("1 file was not changed: ~/.claude.json")
             .says("claude mcp add-json a '{\"type\":\"stdio\",\"command\":")
             .says("For you to write, as shown above: Claude Code");
         script(&home, "bin/claude", "#!/bin/sh\nfor word; do echo \"[$word]\"; done >> \"$HOME/calls\"\n");
@@ -584,7 +669,7 @@ mod unix {
         script(&home, "bin/claude", "#!/bin/sh\necho 'MCP server a already exists' >&2\nexit 1\n");
         let shown = home.run(&["install", "https://a.example/mcp", "--yes"]);
         shown.says("FAIL  Claude Code: MCP server a already exists");
-        assert_eq!(shown.code, Some(1));
+        shown.left_undone("1 file was not changed: ~/.claude.json");
         home.run(&["undo"]).says("there is no change to undo");
     }
 
@@ -605,7 +690,7 @@ mod unix {
             assert!(kill(signal, &install.id().to_string()).success());
             let shown = Shown::of(install.wait_with_output().unwrap());
             shown.says("FAIL  Claude Code: claude was stopped by a signal");
-            assert_eq!(shown.code, Some(1));
+            shown.left_undone("1 file was not changed: ~/.claude.json");
             assert!(!kill("-0", claude.trim()).success(), "{signal}: claude still runs");
         }
     }

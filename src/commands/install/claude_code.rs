@@ -156,6 +156,11 @@ pub(super) fn typed(name: &str, json: &str) -> String {
     format!("claude mcp add-json {name} '{}' --scope user\n", json.replace('\'', r"'\''"))
 }
 
+/// Returns the calls that replace an entry, as a user would type them.
+pub(super) fn typed_again(name: &str, json: &str) -> String {
+    format!("claude mcp remove {name} --scope user\n{}", typed(name, json))
+}
+
 #[cfg(all(test, unix))]
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _};

@@ -52,7 +52,7 @@ pub(super) fn splices(text: &str, syntax: Syntax, host: &Host, change: &Change) 
                 _ => return Err(Refusal::Form),
             };
             // Without the last one, the host would read the one before.
-            if object.properties.iter().filter(|property| property.name.as_str() == name).count() > 1 {
+            if count(object, name) > 1 {
                 return Err(Refusal::Twice);
             }
             editor.remove(object, name).ok_or(Refusal::Form)
@@ -63,6 +63,21 @@ pub(super) fn splices(text: &str, syntax: Syntax, host: &Host, change: &Change) 
 /// Returns a member. Hosts read the last one of several with the same name, as JavaScript, Go and Rust do.
 fn member<'a, 'b>(object: &'b Object<'a>, name: &str) -> Option<&'b Node<'a>> {
     object.properties.iter().rev().find(|property| property.name.as_str() == name).map(|property| &property.value)
+}
+
+fn count(object: &Object<'_>, name: &str) -> usize {
+    object.properties.iter().filter(|property| property.name.as_str() == name).count()
+}
+
+/// Returns whether a name of this path is that of several members.
+pub(super) fn is_repeated(text: &str, syntax: Syntax, path: &[String]) -> bool {
+    let Ok(parsed) = parse_to_ast(text, &CollectOptions::default(), &options(syntax)) else { return false };
+    let mut node = parsed.value.as_ref();
+    path.iter().any(|name| {
+        let Some(Node::Object(object)) = node else { return false };
+        node = member(object, name);
+        count(object, name) > 1
+    })
 }
 
 fn find<'a, 'b>(root: &'b Object<'a>, path: &[String]) -> Option<&'b Node<'a>> {
@@ -100,10 +115,14 @@ impl Text {
     }
 }
 
-/// A value on one line, with a blank after each comma.
-fn compact(value: &Value) -> String {
+/// Returns a value on one line, with a blank after each comma.
+pub(super) fn compact(value: &Value) -> String {
     match value {
         Value::Array(items) => format!("[{}]", items.iter().map(compact).collect::<Vec<_>>().join(", ")),
+        Value::Object(members) if !members.is_empty() => {
+            let members = members.iter().map(|(name, value)| format!("{}: {}", quoted(name), compact(value)));
+            format!("{{ {} }}", members.collect::<Vec<_>>().join(", "))
+        }
         other => other.to_string(),
     }
 }

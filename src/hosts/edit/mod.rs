@@ -132,20 +132,7 @@ fn changed(mut root: Value, host: &Host, change: &Change) -> Result<Value, Refus
             servers.insert(name.clone(), entry.into());
         }
         Change::Start { path, command, arguments } => {
-            let entry = find(&mut root, path).ok_or(Refusal::Form)?;
-            match &mut entry["command"] {
-                Value::Array(words) => {
-                    *words = std::iter::once(command).chain(arguments).map(|word| Value::from(word.as_str())).collect();
-                }
-                Value::Object(inner) => {
-                    inner.insert("path".to_owned(), Value::from(command.as_str()));
-                    inner.insert("args".to_owned(), Value::from(arguments.clone()));
-                }
-                place => {
-                    *place = Value::from(command.as_str());
-                    entry["args"] = Value::from(arguments.clone());
-                }
-            }
+            start(find(&mut root, path).ok_or(Refusal::Form)?, command, arguments);
         }
         Change::Remove { path } => {
             let (name, folders) = path.split_last().ok_or(Refusal::Form)?;
@@ -154,6 +141,42 @@ fn changed(mut root: Value, host: &Host, change: &Change) -> Result<Value, Refus
         }
     }
     Ok(root)
+}
+
+/// Rewrites the command and the arguments of an entry in the form that it has.
+fn start(entry: &mut Value, command: &str, arguments: &[String]) {
+    match &mut entry["command"] {
+        Value::Array(words) => {
+            *words = std::iter::once(command).chain(arguments.iter().map(String::as_str)).map(Value::from).collect();
+        }
+        Value::Object(inner) => {
+            inner.insert("path".to_owned(), Value::from(command));
+            inner.insert("args".to_owned(), Value::from(arguments.to_vec()));
+        }
+        place => {
+            *place = Value::from(command);
+            entry["args"] = Value::from(arguments.to_vec());
+        }
+    }
+}
+
+/// Returns the lines that a user writes into an entry, so that it starts this command.
+pub(crate) fn lines(host: &Host, entry: &Value, command: &str, arguments: &[String]) -> String {
+    let mut entry = entry.clone();
+    start(&mut entry, command, arguments);
+    let members = ["command", "args"].into_iter().filter_map(|name| Some((name, entry.get(name)?)));
+    // A string and an array of JSON are those of TOML, too.
+    let (members, end): (Vec<_>, _) = match host.syntax {
+        Syntax::Toml => (members.map(|(name, value)| format!("{name} = {}", json::compact(value))).collect(), "\n"),
+        _ => (members.map(|(name, value)| format!("{}: {}", Value::from(name), json::compact(value))).collect(), ",\n"),
+    };
+    members.join(end) + "\n"
+}
+
+/// Returns whether a file has several members with the name of the entry at this path, or with one of the names before it.
+pub(crate) fn is_repeated(text: &str, host: &Host, path: &[String]) -> bool {
+    // TOML has no such file.
+    !matches!(host.syntax, Syntax::Toml | Syntax::Yaml) && json::is_repeated(without_mark(text), host.syntax, path)
 }
 
 /// The table of the servers of TOML is there or not if it is empty, as its last entry was written.
