@@ -73,30 +73,30 @@ pub(crate) struct ServerEntry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// `args` is not a list.
-    NoList,
+    Arguments,
     /// An element of the arguments is not a string.
-    NoString,
+    Argument,
     /// `env` is not an object.
-    NoVariables,
+    Variables,
     /// The value of this variable is a list, for example.
-    NoValue(String),
+    Variable(String),
 }
 
 impl Fault {
     /// Returns what is wrong, and what to do.
     pub(crate) fn words(&self) -> (String, &'static str) {
         match self {
-            Self::NoList => {
+            Self::Arguments => {
                 ("\"args\" is not a list".to_owned(), "write a list of strings: \"args\": [\"SERVER-URL\"]")
             }
-            Self::NoString => (
+            Self::Argument => (
                 "an element of its arguments is not a string".to_owned(),
                 "write each element of the list in double quotes, numbers too",
             ),
-            Self::NoVariables => {
+            Self::Variables => {
                 ("\"env\" is not an object".to_owned(), "write an object: \"env\": {\"NAME\": \"VALUE\"}")
             }
-            Self::NoValue(name) => {
+            Self::Variable(name) => {
                 (format!("the value of {name} in \"env\" is not a string"), "write the value in double quotes")
             }
         }
@@ -112,20 +112,20 @@ fn faults(entry: &Value) -> Vec<Fault> {
         _ => &entry["args"],
     };
     let mut faults = match list {
-        Value::Array(words) if !words.iter().all(Value::is_string) => vec![Fault::NoString],
+        Value::Array(words) if !words.iter().all(Value::is_string) => vec![Fault::Argument],
         // One string is a mistake of its own.
         Value::Array(_) | Value::Null | Value::String(_) => Vec::new(),
-        _ => vec![Fault::NoList],
+        _ => vec![Fault::Arguments],
     };
     for variables in ["env", "environment"].iter().filter_map(|key| entry.get(*key)) {
         match variables {
             Value::Object(members) => {
                 let is_odd = |value: &Value| value.is_null() || value.is_array() || value.is_object();
                 let odd = members.iter().filter(|(_, value)| is_odd(value));
-                faults.extend(odd.map(|(name, _)| Fault::NoValue(name.clone())));
+                faults.extend(odd.map(|(name, _)| Fault::Variable(name.clone())));
             }
             Value::Null => {}
-            _ => faults.push(Fault::NoVariables),
+            _ => faults.push(Fault::Variables),
         }
     }
     faults

@@ -440,6 +440,38 @@ fn migrated_entry_that_cannot_start_is_named() {
 }
 
 #[test]
+fn file_in_utf16_is_named() {
+    let units = |text: &str| text.encode_utf16().collect::<Vec<_>>();
+    let little: Vec<u8> = [&[0xfeff], &units(NPX)[..]].concat().into_iter().flat_map(u16::to_le_bytes).collect();
+    let big: Vec<u8> = [&[0xfeff], &units(NPX)[..]].concat().into_iter().flat_map(u16::to_be_bytes).collect();
+    for text in [little, big] {
+        let home = Home::new();
+        home.write(CURSOR, text);
+        for arguments in
+            [&["migrate", "--yes"][..], &["uninstall", "--yes"], &["install", "https://b.example/mcp", "--yes"]]
+        {
+            home.run(arguments)
+                .left_undone("1 file was not changed: ~/.cursor/mcp.json")
+                .says("cannot change this file: it is text in UTF-16, which hosts do not read. Save it as UTF-8");
+        }
+        let shown = home.run(&["client"]);
+        shown.says("~/.cursor/mcp.json: is text in UTF-16, which hosts do not read\n").says("Tip: save it as UTF-8");
+        assert_eq!(shown.code, Some(1));
+    }
+}
+
+#[test]
+fn repeated_list_of_servers_is_named() {
+    let home = Home::with(CURSOR, &format!(r#"{{"mcpServers":{{}},{}"#, &NPX[1..]));
+    home.run(&["migrate", "--yes"])
+        .succeeded()
+        .says("\"mcpServers\" occurs more than once in the file. The host reads");
+    home.run(&["install", "https://b.example/mcp", "--yes"]).succeeded();
+    assert!(home.read(CURSOR).starts_with(r#"{"mcpServers":{},"mcpServers":{"a":{"#), "{}", home.read(CURSOR));
+    assert!(home.read(CURSOR).contains("b.example"));
+}
+
+#[test]
 fn unreadable_file_is_named() {
     let home = Home::new();
     fs::create_dir_all(home.at(CURSOR)).unwrap();
@@ -598,6 +630,30 @@ mod unix {
         let mode = fs::metadata(home.at("dotfiles/mcp.json")).unwrap().permissions().mode();
         assert!(home.read("dotfiles/mcp.json").contains(PROGRAM) && mode & 0o777 == 0o640, "{mode:o}");
         assert_eq!(home.read(".gemini/settings.json"), NPX);
+    }
+
+    #[test]
+    fn link_that_leads_nowhere_is_left() {
+        let home = Home::new();
+        fs::create_dir(home.at(".cursor")).unwrap();
+        symlink(home.at("missing"), home.at(CURSOR)).unwrap();
+        home.run(&["migrate", "--yes"]).succeeded().says("No entry of a host starts the npm package.");
+        home.run(&["install", "https://a.example/mcp", "--yes"])
+            .left_undone("1 file was not changed: ~/.cursor/mcp.json")
+            .says("cannot change this file: it is a link to a file that does not exist. Write this yourself:");
+        assert!(fs::symlink_metadata(home.at(CURSOR)).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn folder_that_cannot_be_read_is_named() {
+        let home = Home::new();
+        // Root reads every folder, except through a link to itself.
+        symlink(".cursor", home.at(".cursor")).unwrap();
+        for command in ["migrate", "uninstall"] {
+            home.run(&[command, "--yes"])
+                .left_undone("1 file was not changed: ~/.cursor/mcp.json")
+                .says("~/.cursor/mcp.json: cannot change this file: ");
+        }
     }
 
     #[test]

@@ -168,27 +168,18 @@ mod tests {
     use super::*;
     use crate::store::process::is_alive;
 
-    /// A script in the place of `claude`, which waits forever after these lines.
-    fn hanging(folder: &Path, lines: &str) -> PathBuf {
-        let (text, claude) = (folder.join("text"), folder.join("claude"));
-        let pid = folder.join("pid");
-        fs::write(&text, format!("#!/bin/sh\necho $$ > '{}'\n{lines}\nexec sleep 1000\n", pid.display())).unwrap();
-        fs::set_permissions(&text, fs::Permissions::from_mode(0o755)).unwrap();
-        // By another process: a file that this one has open for writing cannot be started.
-        assert!(Command::new("cp").args([&text, &claude]).status().unwrap().success());
-        claude
-    }
-
-    fn pid(folder: &Path) -> u32 {
-        fs::read_to_string(folder.join("pid")).unwrap().trim().parse().unwrap()
-    }
-
     #[test]
     fn hanging_command_is_stopped_and_reported() {
         let folder = tempfile::tempdir().unwrap();
-        let claude = hanging(folder.path(), "exec >&- 2>&-");
-        let error = run(&claude, &["mcp"], Duration::from_secs(3)).unwrap_err();
+        let at = |name: &str| folder.path().join(name);
+        // It closes its output, so that only its end can be waited for.
+        let lines = format!("echo $$ > '{}'\nexec >&- 2>&-\nexec sleep 1000\n", at("pid").display());
+        fs::write(at("script"), format!("#!/bin/sh\n{lines}")).unwrap();
+        fs::set_permissions(at("script"), fs::Permissions::from_mode(0o755)).unwrap();
+        // By another process: a file that this one has open for writing cannot be started.
+        assert!(Command::new("cp").args([at("script"), at("claude")]).status().unwrap().success());
+        let error = run(&at("claude"), &["mcp"], Duration::from_secs(3)).unwrap_err();
         assert_eq!(error.to_string(), "claude did not end within 3 seconds, and was stopped");
-        assert!(!is_alive(pid(folder.path())));
+        assert!(!is_alive(fs::read_to_string(at("pid")).unwrap().trim().parse().unwrap()));
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! - Nothing is written here.
 
-use std::{ffi::OsString, path::Path};
+use std::{ffi::OsString, io, path::Path};
 
 use serde_json::{Map, Value};
 
@@ -120,9 +120,9 @@ impl Read {
         servers(&self.file.host, &self.root).unwrap_or_default()
     }
 
-    /// Returns whether the host reads only the last one of several entries of a name.
-    fn is_repeated(&self, path: &[String]) -> bool {
-        edit::is_repeated(self.content.text().unwrap_or_default(), &self.file.host, path)
+    /// Returns the name on this path of which there are several, because the host reads only the last one.
+    fn repeated<'a>(&self, path: &'a [String]) -> Option<&'a str> {
+        edit::repeated(self.content.text().unwrap_or_default(), &self.file.host, path)
     }
 
     /// Applies changes one after the other. Returns those that are not possible, too.
@@ -355,7 +355,11 @@ fn is_of(located: &Located<'_>, url: &reqwest::Url) -> bool {
 
 /// Returns whether a file that cannot be changed may have an entry: its text names this program, or cannot be read.
 fn may_have_entry(file: &HostFile) -> bool {
-    file::read(&file.path).map_or(true, |text| String::from_utf8_lossy(&text).contains(NAME))
+    match file::read(&file.path) {
+        Ok(bytes) => file::utf16(&bytes).unwrap_or_else(|| String::from_utf8_lossy(&bytes).into_owned()).contains(NAME),
+        // A link that leads nowhere has none.
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
 }
 
 /// Plans that each entry of a file that starts the npm package starts this program. Returns `None` if there is no such entry.
@@ -392,8 +396,9 @@ pub(super) fn migrate(program: &LastingProgram, file: HostFile, world: &World<'_
                     continue;
                 }
                 remarks.extend(mistake(&entry).map(|why| format!("{name:?} will not start: {why}")));
-                if read.is_repeated(&located.path) {
-                    remarks.push(format!("{name:?} occurs more than once in the file. The host reads the last one"));
+                if let Some(name) = read.repeated(&located.path) {
+                    let remark = format!("{name:?} occurs more than once in the file. The host reads the last one");
+                    remarks.extend(Some(remark).filter(|remark| !remarks.contains(remark)));
                 }
                 let change = Change::Start { path: located.path.clone(), command: command.clone(), arguments };
                 changes.push(Wanted { what: "rewrite", name: name.to_owned(), change });

@@ -69,11 +69,11 @@ fn count(object: &Object<'_>, name: &str) -> usize {
     object.properties.iter().filter(|property| property.name.as_str() == name).count()
 }
 
-/// Returns whether a name of this path is that of several members.
-pub(super) fn is_repeated(text: &str, syntax: Syntax, path: &[String]) -> bool {
-    let Ok(parsed) = parse_to_ast(text, &CollectOptions::default(), &options(syntax)) else { return false };
+/// Returns the name on this path that several members have.
+pub(super) fn repeated<'a>(text: &str, syntax: Syntax, path: &'a [String]) -> Option<&'a str> {
+    let parsed = parse_to_ast(text, &CollectOptions::default(), &options(syntax)).ok()?;
     let mut node = parsed.value.as_ref();
-    path.iter().any(|name| {
+    path.iter().map(String::as_str).find(|name| {
         let Some(Node::Object(object)) = node else { return false };
         node = member(object, name);
         count(object, name) > 1

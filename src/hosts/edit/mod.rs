@@ -173,10 +173,13 @@ pub(crate) fn lines(host: &Host, entry: &Value, command: &str, arguments: &[Stri
     members.join(end) + "\n"
 }
 
-/// Returns whether a file has several members with the name of the entry at this path, or with one of the names before it.
-pub(crate) fn is_repeated(text: &str, host: &Host, path: &[String]) -> bool {
-    // TOML has no such file.
-    !matches!(host.syntax, Syntax::Toml | Syntax::Yaml) && json::is_repeated(without_mark(text), host.syntax, path)
+/// Returns the name on this path that several members of the file have.
+pub(crate) fn repeated<'a>(text: &str, host: &Host, path: &'a [String]) -> Option<&'a str> {
+    match host.syntax {
+        // No such text is TOML.
+        Syntax::Toml | Syntax::Yaml => None,
+        syntax => json::repeated(without_mark(text), syntax, path),
+    }
 }
 
 /// The table of the servers of TOML is there or not if it is empty, as its last entry was written.
