@@ -727,6 +727,14 @@ mod unix {
         shown.says("FAIL  Claude Code: MCP server a already exists");
         shown.left_undone("1 file was not changed: ~/.claude.json");
         home.run(&["undo"]).says("there is no change to undo");
+        // Only a user replaces an entry. Its name is one word of the shell.
+        home.write(".claude.json", NPX.replace("\"a\":", "\"it's\":"));
+        home.run(&["install", "https://a.example/mcp", "--yes"])
+            .left_undone("1 file was not changed: ~/.claude.json")
+            .says("\"it's\" is another entry for this server. Write this yourself:\n")
+            .says(&format!(
+                "  claude mcp remove 'it'\\''s' --scope user\n  claude mcp add-json 'it'\\''s' '{json}' --scope user\n"
+            ));
     }
 
     #[test]

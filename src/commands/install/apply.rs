@@ -165,9 +165,10 @@ fn show(plan: &Plan, change: &EntryChange, world: &World<'_>, out: &mut dyn Writ
             writeln!(out, "{}, {}: {}", file.host.name, short(&file.path, change), lines(reason))?
         }
         Plan::ByHand(file, reason, text) => {
+            let reason = lines(reason);
             writeln!(out, "{}, {}: {reason}. Write this yourself:", file.host.name, short(&file.path, change))?;
             for line in text.lines() {
-                writeln!(out, "  {line}")?;
+                writeln!(out, "  {}", printable(line))?;
             }
         }
     }

@@ -79,9 +79,10 @@ pub(super) fn remove(change: &EntryChange, name: &str, json: &str) -> io::Result
     }
     let claude = command(change).ok_or_else(|| io::Error::other("no folder in PATH has claude"))?;
     run(&claude, &["mcp", "remove", name, "--scope", "user"], PATIENCE).map_err(|error| match error.kind() {
-        io::ErrorKind::TimedOut => {
-            io::Error::new(error.kind(), format!("{error}. Run it yourself: claude mcp remove {name} --scope user"))
-        }
+        io::ErrorKind::TimedOut => io::Error::new(
+            error.kind(),
+            format!("{error}. Run it yourself: claude mcp remove {} --scope user", word(name)),
+        ),
         _ => error,
     })
 }
@@ -153,12 +154,22 @@ pub(super) fn command(change: &EntryChange) -> Option<PathBuf> {
 
 /// Returns the call that adds an entry, as a user would type it.
 pub(super) fn typed(name: &str, json: &str) -> String {
-    format!("claude mcp add-json {name} '{}' --scope user\n", json.replace('\'', r"'\''"))
+    format!("claude mcp add-json {} {} --scope user\n", word(name), quoted(json))
 }
 
 /// Returns the calls that replace an entry, as a user would type them.
 pub(super) fn typed_again(name: &str, json: &str) -> String {
-    format!("claude mcp remove {name} --scope user\n{}", typed(name, json))
+    format!("claude mcp remove {} --scope user\n{}", word(name), typed(name, json))
+}
+
+/// Returns a name as a word of a shell. That of an entry in a file can be anything.
+fn word(name: &str) -> String {
+    let is_plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if is_plain { name.to_owned() } else { quoted(name) }
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(all(test, unix))]
