@@ -27,7 +27,7 @@
 //! | [`report`] | failures: code, sentence, hint |
 //! | [`logging`], [`status`] | the log; what an HTTP status means for a retry |
 //! | [`mcp`], [`message`] | names of the protocol; one JSON-RPC message |
-//! | [`worker`] | threads that exist only while they have work |
+//! | [`child`], [`worker`] | a program that this one starts; threads that exist only while they have work |
 //! | [`own_process`], [`reminders`], [`secret`], [`shutdown`], [`sleep_watch`], [`surroundings`], [`sync`], [`text`] | what everything else stands on |
 //!
 //! # How a message travels
@@ -157,6 +157,7 @@ mod status;
 mod mcp;
 mod message;
 
+mod child;
 mod worker;
 
 mod own_process;

@@ -1,8 +1,9 @@
 //! The flags: those of npm's mcp-remote 0.15.1, and those that a host's stripped environment makes necessary beside them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::Ipv6Addr, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueHint, builder::NonEmptyStringValueParser};
+use reqwest::Url;
 
 use crate::config::{
     Dpop, Limits, Protocol, TransportStrategy,
@@ -288,7 +289,7 @@ pub(super) struct Args {
     /// Set the host name in the redirect URI
     ///
     /// The default is localhost, on Windows 127.0.0.1.
-    #[arg(long, value_name = "NAME", default_value = if cfg!(windows) { "127.0.0.1" } else { "localhost" }, hide_default_value = true, help_heading = CLIENT)]
+    #[arg(long, value_name = "NAME", default_value = if cfg!(windows) { "127.0.0.1" } else { "localhost" }, hide_default_value = true, value_parser = callback_host, help_heading = CLIENT)]
     pub(super) host: String,
 
     /// Set the path in the redirect URI
@@ -331,11 +332,39 @@ pub(super) fn port(text: &str) -> Result<u16, String> {
     text.parse().ok().filter(|port| *port != 0).ok_or_else(|| "not a valid port (1 to 65535)".to_owned())
 }
 
+/// Parses a host as it stands in a URL: a name, or an IP address.
+fn callback_host(text: &str) -> Result<String, String> {
+    let url = Url::parse(&format!("http://{text}:1"));
+    let is_host = !text.contains(['/', '\\', '@', '?', '#']) && !text.contains(char::is_whitespace);
+    if is_host && url.is_ok_and(|url| url.port() == Some(1)) {
+        return Ok(text.to_owned());
+    }
+    if let Ok(address) = text.parse::<Ipv6Addr>() {
+        return Err(format!("an IPv6 address is written in brackets: [{address}]"));
+    }
+    let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let meant = Url::parse(&with_scheme).ok();
+    Err(match meant.as_ref().and_then(Url::host_str) {
+        Some(host) => format!("must be the host name alone: {host}"),
+        None => "must be a host name or an IP address, such as localhost".to_owned(),
+    })
+}
+
+/// Parses a path as it stands in a URL, because the browser asks for it in that form.
 fn callback_path(text: &str) -> Result<String, String> {
-    match text {
-        "/wait-for-auth" | "/.mcp-remote/id" => Err("is used by mcp-remote itself".to_owned()),
-        path if path.starts_with('/') => Ok(path.to_owned()),
-        _ => Err("must begin with /".to_owned()),
+    if !text.starts_with('/') {
+        return Err("must begin with /".to_owned());
+    }
+    if ["/wait-for-auth", "/.mcp-remote/id"].contains(&text) {
+        return Err("is used by mcp-remote itself".to_owned());
+    }
+    match Url::parse(&format!("http://localhost{text}")) {
+        Ok(url) if url.query().is_some() || url.fragment().is_some() => {
+            Err("must be a path without ? and #, such as /oauth/callback".to_owned())
+        }
+        Ok(url) if url.path() != text => Err(format!("must be written as in a URL: {}", url.path())),
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("must be a path, such as /oauth/callback".to_owned()),
     }
 }
 
@@ -344,6 +373,16 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+
+    #[test]
+    fn host_and_path_of_redirect_are_those_of_a_url() {
+        for host in ["localhost", "127.0.0.1", "[::1]", "a.example", "bücher.example", "my_host", "LOCALHOST"] {
+            assert_eq!(callback_host(host).as_deref(), Ok(host));
+        }
+        for path in ["/", "/cb", "/a/b.c", "//x", "/a%20b", "/a:b;c=d|e~(f)*", "/oauth/callback/"] {
+            assert_eq!(callback_path(path).as_deref(), Ok(path));
+        }
+    }
 
     #[test]
     fn naming_arguments_exist() {

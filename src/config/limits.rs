@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     Start,
-    values::{positive_seconds, seconds, size},
+    values::{ping_interval, positive_seconds, seconds, size},
 };
 
 /// The heading of these flags in the help.
@@ -53,7 +53,7 @@ pub(crate) struct Limits {
     /// Ping the server at this interval
     ///
     /// In seconds. Implies --keep-alive.
-    #[arg(long, value_name = "SECONDS", value_parser = positive_seconds, help_heading = HEADING)]
+    #[arg(long, value_name = "SECONDS", value_parser = ping_interval, help_heading = HEADING)]
     pub ping_interval: Option<Duration>,
 
     /// Report progress to the host during long calls

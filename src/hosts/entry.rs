@@ -65,6 +65,70 @@ pub(crate) struct ServerEntry {
     pub(crate) is_whole_command: bool,
     /// Whether the host does not start it.
     pub(crate) is_disabled: bool,
+    /// What of it no host passes on.
+    pub(crate) faults: Vec<Fault>,
+}
+
+/// A part of an entry that is not of the type that hosts read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// `args` is not a list.
+    Arguments,
+    /// An element of the arguments is not a string.
+    Argument,
+    /// `env` is not an object.
+    Variables,
+    /// The value of this variable is a list, for example.
+    Variable(String),
+}
+
+impl Fault {
+    /// Returns what is wrong, and what to do.
+    pub(crate) fn words(&self) -> (String, &'static str) {
+        match self {
+            Self::Arguments => {
+                ("\"args\" is not a list".to_owned(), "write a list of strings: \"args\": [\"SERVER-URL\"]")
+            }
+            Self::Argument => (
+                "an element of its arguments is not a string".to_owned(),
+                "write each element of the list in double quotes, numbers too",
+            ),
+            Self::Variables => {
+                ("\"env\" is not an object".to_owned(), "write an object: \"env\": {\"NAME\": \"VALUE\"}")
+            }
+            Self::Variable(name) => {
+                (format!("the value of {name} in \"env\" is not a string"), "write the value in double quotes")
+            }
+        }
+    }
+}
+
+/// Returns what of an entry is not of the type that hosts read. Some hosts read numbers as the values of variables.
+fn faults(entry: &Value) -> Vec<Fault> {
+    let command = &entry["command"];
+    let list = match command {
+        Value::Array(_) => command,
+        Value::Object(command) => command.get("args").unwrap_or(&Value::Null),
+        _ => &entry["args"],
+    };
+    let mut faults = match list {
+        Value::Array(words) if !words.iter().all(Value::is_string) => vec![Fault::Argument],
+        // One string is a mistake of its own.
+        Value::Array(_) | Value::Null | Value::String(_) => Vec::new(),
+        _ => vec![Fault::Arguments],
+    };
+    for variables in ["env", "environment"].iter().filter_map(|key| entry.get(*key)) {
+        match variables {
+            Value::Object(members) => {
+                let is_odd = |value: &Value| value.is_null() || value.is_array() || value.is_object();
+                let odd = members.iter().filter(|(_, value)| is_odd(value));
+                faults.extend(odd.map(|(name, _)| Fault::Variable(name.clone())));
+            }
+            Value::Null => {}
+            _ => faults.push(Fault::Variables),
+        }
+    }
+    faults
 }
 
 impl ServerEntry {
@@ -95,12 +159,12 @@ impl ServerEntry {
         let of_command = variables(&entry["command"]); // Zed, until 2025
         let is_disabled = entry["disabled"] == true || entry["enabled"] == false; // opencode: enabled
         let variables = if of_command.is_empty() { variables(entry) } else { of_command };
-        Some(Self { variables, is_disabled, ..server })
+        Some(Self { variables, is_disabled, faults: faults(entry), ..server })
     }
 
     /// What was written as one is judged by its words. A path may have blanks, so a URL or the package must be there.
     pub(crate) fn apart(command: String, arguments: Vec<String>) -> Self {
-        let (variables, is_disabled) = (BTreeMap::new(), false);
+        let (variables, is_disabled, faults) = (BTreeMap::new(), false, Vec::new());
         let is_many = |text: &String| {
             let words = words(text);
             words.len() > 1 && (text.contains("://") || LAUNCHERS.contains(&stem(&words[0])))
@@ -109,18 +173,26 @@ impl ServerEntry {
             let mut all = words(&command);
             let command = all.remove(0);
             all.extend(arguments);
-            return Self { command, arguments: all, variables, in_one: true, is_whole_command: true, is_disabled };
+            return Self {
+                command,
+                arguments: all,
+                variables,
+                in_one: true,
+                is_whole_command: true,
+                is_disabled,
+                faults,
+            };
         }
         // Only what stands before mcp-remote's own flags can be a line: the value of a flag may have blanks.
         let line =
             arguments.iter().take_while(|text| !text.starts_with("--") || LAUNCHER_FLAGS.contains(&text.as_str()));
         let Some(at) = line.enumerate().find(|(_, text)| is_line(text)).map(|(at, _)| at) else {
-            return Self { command, arguments, variables, in_one: false, is_whole_command: false, is_disabled };
+            return Self { command, arguments, variables, in_one: false, is_whole_command: false, is_disabled, faults };
         };
         let mut apart = arguments[..at].to_vec();
         apart.extend(words(&arguments[at]));
         apart.extend_from_slice(&arguments[at + 1..]);
-        Self { command, arguments: apart, variables, in_one: true, is_whole_command: false, is_disabled }
+        Self { command, arguments: apart, variables, in_one: true, is_whole_command: false, is_disabled, faults }
     }
 }
 

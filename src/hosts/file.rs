@@ -22,8 +22,12 @@ pub(crate) enum Unchanged {
     ReadOnly,
     #[error("it is not text in UTF-8")]
     NotText,
+    #[error("it is text in UTF-16, which hosts do not read. Save it as UTF-8")]
+    Utf16,
     #[error("it is not a regular file")]
     NotAFile,
+    #[error("it is a link to a file that does not exist")]
+    LinkToNothing,
     #[cfg(unix)]
     #[error("it has more than one name (hard links), and all but one would keep the old content")]
     HardLinks,
@@ -48,8 +52,20 @@ pub(crate) struct Content {
 impl Content {
     /// Returns the text; that of no file is empty.
     pub(crate) fn text(&self) -> Result<&str, Unchanged> {
-        std::str::from_utf8(self.bytes.as_deref().unwrap_or_default()).map_err(|_| Unchanged::NotText)
+        let bytes = self.bytes.as_deref().unwrap_or_default();
+        std::str::from_utf8(bytes).map_err(|_| utf16(bytes).map_or(Unchanged::NotText, |_| Unchanged::Utf16))
     }
+}
+
+/// Returns the text of UTF-16 that begins with a byte order mark, as PowerShell writes it.
+pub(crate) fn utf16(bytes: &[u8]) -> Option<String> {
+    let (units, unit): (_, fn([u8; 2]) -> u16) = match bytes {
+        [0xff, 0xfe, units @ ..] => (units, u16::from_le_bytes),
+        [0xfe, 0xff, units @ ..] => (units, u16::from_be_bytes),
+        _ => return None,
+    };
+    let units: Vec<u16> = units.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
+    Some(String::from_utf16_lossy(&units))
 }
 
 /// Returns the bytes of a regular file, because opening a pipe would wait for its other end.
@@ -82,7 +98,7 @@ pub(crate) fn open(path: &Path) -> Result<Content, Unchanged> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // A link that leads nowhere is not replaced by a file.
             return match fs::symlink_metadata(path) {
-                Ok(_) => Err(Unchanged::NotAFile),
+                Ok(_) => Err(Unchanged::LinkToNothing),
                 Err(_) => Ok(Content { target: path.to_owned(), bytes: None }),
             };
         }
@@ -92,6 +108,8 @@ pub(crate) fn open(path: &Path) -> Result<Content, Unchanged> {
     if !metadata.is_file() {
         return Err(Unchanged::NotAFile);
     }
+    // First, because a file without any permission is not only read-only.
+    let bytes = read(&target)?;
     if metadata.permissions().readonly() {
         return Err(Unchanged::ReadOnly);
     }
@@ -99,7 +117,6 @@ pub(crate) fn open(path: &Path) -> Result<Content, Unchanged> {
     if std::os::unix::fs::MetadataExt::nlink(&metadata) > 1 {
         return Err(Unchanged::HardLinks);
     }
-    let bytes = read(&target)?;
     Ok(Content { target, bytes: Some(bytes) })
 }
 
@@ -295,7 +312,7 @@ mod tests {
         assert!(matches!(open(&file), Err(Unchanged::ReadOnly)));
         let nowhere = folder.path().join("nowhere.json");
         symlink(folder.path().join("missing"), &nowhere).unwrap();
-        assert!(matches!(open(&nowhere), Err(Unchanged::NotAFile)));
+        assert!(matches!(open(&nowhere), Err(Unchanged::LinkToNothing)));
         let (one, other) = (folder.path().join("one"), folder.path().join("other"));
         fs::write(&one, "x").unwrap();
         fs::hard_link(&one, &other).unwrap();

@@ -106,6 +106,9 @@ fn invalid(text: &str, error: &ParseError) -> Invalid {
         Kind::UnexpectedToken if text[error.range().start..].starts_with(['“', '”', '„']) => {
             at("curly quotes, which JSON does not have", "write straight double quotes instead: \"")
         }
+        Kind::UnexpectedWord | Kind::UnexpectedToken if text[error.range().start..].starts_with(char::is_control) => {
+            at("a control character, which JSON does not allow", "remove it")
+        }
         Kind::UnexpectedWord | Kind::UnexpectedToken => {
             at("text without double quotes", "write the text in double quotes")
         }
@@ -122,11 +125,16 @@ fn parse_toml(text: &str) -> Result<Value, Invalid> {
         Err(error) => {
             let at = error.span().map_or(0, |span| span.start).min(text.len());
             let before = text.get(..at).unwrap_or_default();
+            let (reason, tip) = if error.message().contains("duplicate key") {
+                ("this name is there twice, which TOML does not allow", "remove or rename one of the two")
+            } else {
+                ("the text here is not TOML", "correct the file at that place")
+            };
             Err(Invalid {
                 line: before.matches('\n').count() + 1,
                 column: before.rsplit('\n').next().unwrap_or_default().chars().count() + 1,
-                reason: "the text here is not TOML".to_owned(),
-                tip: "correct the file at that place".to_owned(),
+                reason: reason.to_owned(),
+                tip: tip.to_owned(),
             })
         }
     }
@@ -223,6 +231,7 @@ mod tests {
             ("{\"a\": {\"b\": 1}", 1, 1, "a closing } is missing", "write the closing }"),
             ("{\"a\": \"b}", 1, 7, "a string has no closing quote", "closing quote"),
             ("{\"a\": \"b\tc\"}", 1, 9, "a line break or a tab inside a string", "correct"),
+            ("{\"a\": 1}\0", 1, 9, "a control character", "remove it"),
             ("{\"a\": 1} {}", 1, 10, "text after the end", "one pair"),
             (
                 "{\n \"command\": \"C:\\\\x\\Users\\me\"}",
@@ -248,5 +257,7 @@ mod tests {
         assert_eq!(parse(text, Syntax::Toml).unwrap(), expected);
         let invalid = parse("a = 1\nb = = 2\n", Syntax::Toml).unwrap_err();
         assert_eq!((invalid.line, invalid.column), (2, 5));
+        let invalid = parse("[a.b]\nc = 1\n[a.b]\n", Syntax::Toml).unwrap_err();
+        assert_eq!((invalid.line, &*invalid.reason), (3, "this name is there twice, which TOML does not allow"));
     }
 }

@@ -32,6 +32,39 @@ fn assert_shown(shown: &Told, expected: &[&str]) {
 }
 
 #[tokio::test]
+async fn part_of_wrong_type_is_not_dropped_silently() {
+    let server = Server::with(rich).await;
+    let url = server.url("/mcp");
+    let terminal = Terminal::new();
+    let servers = json!({
+        "port": {"command": OURS, "args": [&url, 3334]},
+        "nested": {"command": OURS, "args": [&url, ["--debug"]]},
+        "list": {"command": OURS, "args": {"0": &url}},
+        "env": {"command": OURS, "args": [&url], "env": "KEY=hush-value"},
+        "value": {"command": OURS, "args": [&url], "env": {"KEY": ["hush-value"]}},
+        "null": {"command": OURS, "args": [&url], "env": null},
+        "number": {"command": OURS, "args": [&url], "env": {"KEY": 1}},
+    });
+    file(&terminal, CURSOR, servers);
+    let shown = terminal.run(&[]).await;
+    for (name, text) in [
+        ("port", "an element of its arguments is not a string\n"),
+        ("nested", "an element of its arguments is not a string\n"),
+        ("list", "\"args\" is not a list\n"),
+        ("env", "\"env\" is not an object\n"),
+        ("value", "the value of KEY in \"env\" is not a string\n"),
+    ] {
+        assert_shown(
+            &shown,
+            &[&format!("FAIL  host                  Cursor, ~/.cursor/mcp.json, \"{name}\": {text}{BELOW}Tip: write")],
+        );
+    }
+    assert!(!shown.stdout.contains("hush"), "{}", shown.stdout);
+    // The other two are connected.
+    assert_eq!((server.asked("initialize").len(), shown.code), (2, Some(1)), "{}", shown.stdout);
+}
+
+#[tokio::test]
 async fn named_entry_is_diagnosed_with_its_arguments_and_variables() {
     let server = Server::with(|request| match request.rpc().as_str() {
         // It knows the value from elsewhere.

@@ -4,17 +4,17 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use tempfile::TempDir;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_mcp-remote");
-const CURSOR: &str = ".cursor/mcp.json";
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mcp-remote");
+pub const CURSOR: &str = ".cursor/mcp.json";
 /// Where programs keep their settings, below the home folder.
 const SETTINGS: &str = if cfg!(target_os = "macos") { "Library/Application Support" } else { ".config" };
 const CLAUDE_DESKTOP: &str = "SETTINGS/Claude/claude_desktop_config.json";
-const NPX: &str = r#"{"mcpServers":{"a":{"command":"npx","args":["-y","mcp-remote","https://a.example/mcp"]}}}"#;
+pub const NPX: &str = r#"{"mcpServers":{"a":{"command":"npx","args":["-y","mcp-remote","https://a.example/mcp"]}}}"#;
 
 /// Where each host has its file, below the home folder.
 const PLACES: [(&str, &str); 13] = [
@@ -33,59 +33,61 @@ const PLACES: [(&str, &str); 13] = [
     ("project", "project/.mcp.json"),
 ];
 
-struct Home {
+pub struct Home {
     folder: TempDir,
     path: Vec<PathBuf>,
 }
 
-struct Shown {
-    stdout: String,
-    stderr: String,
-    code: Option<i32>,
+pub struct Shown {
+    pub stdout: String,
+    pub stderr: String,
+    pub code: Option<i32>,
 }
 
 impl Home {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("project")).unwrap();
         Self { folder, path: Vec::new() }
     }
 
-    fn with(file: &str, text: &str) -> Self {
+    pub fn with(file: &str, text: &str) -> Self {
         let home = Self::new();
         home.write(file, text);
         home
     }
 
-    fn at(&self, file: &str) -> PathBuf {
+    pub fn at(&self, file: &str) -> PathBuf {
         self.folder.path().join(file.replace("SETTINGS", SETTINGS))
     }
 
-    fn write(&self, file: &str, text: impl AsRef<[u8]>) {
+    pub fn write(&self, file: &str, text: impl AsRef<[u8]>) {
         fs::create_dir_all(self.at(file).parent().unwrap()).unwrap();
         fs::write(self.at(file), text).unwrap();
     }
 
-    fn read(&self, file: &str) -> String {
+    pub fn read(&self, file: &str) -> String {
         fs::read_to_string(self.at(file)).unwrap()
     }
 
-    fn run(&self, arguments: &[&str]) -> Shown {
+    pub fn run(&self, arguments: &[&str]) -> Shown {
         self.run_as(Path::new(PROGRAM), arguments)
     }
 
-    fn run_as(&self, program: &Path, arguments: &[&str]) -> Shown {
-        let done = Command::new(program)
+    fn command(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .env_clear()
             .env("HOME", self.folder.path())
             .env("PATH", std::env::join_paths(&self.path).unwrap())
             .current_dir(self.at("project"))
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Shown { stdout: text(done.stdout), stderr: text(done.stderr), code: done.status.code() }
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run_as(&self, program: &Path, arguments: &[&str]) -> Shown {
+        Shown::of(self.command(program, arguments).output().unwrap())
     }
 
     /// The names of all files, below the home folder.
@@ -105,14 +107,27 @@ impl Home {
 }
 
 impl Shown {
+    fn of(done: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { stdout: text(done.stdout), stderr: text(done.stderr), code: done.status.code() }
+    }
+
     #[track_caller]
-    fn succeeded(&self) -> &Self {
+    pub fn succeeded(&self) -> &Self {
         assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
         self
     }
 
+    /// The exit code and the last line say that something was not done.
     #[track_caller]
-    fn says(&self, expected: &str) -> &Self {
+    pub fn left_undone(&self, what: &str) -> &Self {
+        assert_eq!(self.code, Some(1), "{}{}", self.stdout, self.stderr);
+        assert_eq!(self.stderr, format!("error: {what}\n"), "{}", self.stdout);
+        self
+    }
+
+    #[track_caller]
+    pub fn says(&self, expected: &str) -> &Self {
         let all = format!("{}{}", self.stdout, self.stderr);
         assert!(all.contains(expected), "no {expected:?} in:\n{all}");
         self
@@ -425,15 +440,6 @@ fn migrated_entry_that_cannot_start_is_named() {
 }
 
 #[test]
-fn unreadable_file_is_named() {
-    let home = Home::new();
-    fs::create_dir_all(home.at(CURSOR)).unwrap();
-    for command in ["migrate", "uninstall"] {
-        home.run(&[command, "--yes"]).says("~/.cursor/mcp.json: cannot change this file: it is not a regular file");
-    }
-}
-
-#[test]
 fn entry_of_a_project_is_not_connected_unless_named() {
     let home = Home::new();
     let entry = format!(r#"{{"mcpServers":{{"p":{{"command":"{PROGRAM}","args":["http://127.0.0.1:1/mcp"]}}}}}}"#);
@@ -560,7 +566,7 @@ mod unix {
     fn claude_code_is_changed_by_its_own_command() {
         let mut home = Home::with(".claude.json", "{\"numStartups\": 1}");
         home.run(&["install", "https://a.example/mcp", "--yes"])
-            .succeeded()
+            .left_undone("1 file was not changed: ~/.claude.json")
             .says("claude mcp add-json a '{\"type\":\"stdio\",\"command\":")
             .says("For you to write, as shown above: Claude Code");
         script(&home, "bin/claude", "#!/bin/sh\nfor word; do echo \"[$word]\"; done >> \"$HOME/calls\"\n");
@@ -577,8 +583,38 @@ mod unix {
         script(&home, "bin/claude", "#!/bin/sh\necho 'MCP server a already exists' >&2\nexit 1\n");
         let shown = home.run(&["install", "https://a.example/mcp", "--yes"]);
         shown.says("FAIL  Claude Code: MCP server a already exists");
-        assert_eq!(shown.code, Some(1));
+        shown.left_undone("1 file was not changed: ~/.claude.json");
         home.run(&["undo"]).says("there is no change to undo");
+        // Only a user replaces an entry. Its name is one word of the shell.
+        home.write(".claude.json", NPX.replace("\"a\":", "\"it's\":"));
+        home.run(&["install", "https://a.example/mcp", "--yes"])
+            .left_undone("1 file was not changed: ~/.claude.json")
+            .says("\"it's\" is another entry for this server. Write this yourself:\n")
+            .says(&format!(
+                "  claude mcp remove 'it'\\''s' --scope user\n  claude mcp add-json 'it'\\''s' '{json}' --scope user\n"
+            ));
+    }
+
+    #[test]
+    fn signal_ends_install_and_hanging_claude() {
+        let mut home = Home::with(".claude.json", "{}");
+        let gate = home.at("gate");
+        assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+        script(&home, "bin/claude", &format!("#!/bin/sh\necho $$ > '{}'\nexec sleep 1000\n", gate.display()));
+        home.path.extend([home.at("bin"), "/usr/bin".into(), "/bin".into()]);
+        for signal in ["-INT", "-TERM"] {
+            let mut install = home.command(Path::new(PROGRAM), &["install", "https://a.example/mcp", "--yes"]);
+            let install = install.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            // Ends when the script has written, so that the command waits for it now.
+            let claude = fs::read_to_string(&gate).unwrap();
+            let kill = |number: &str, pid: &str| Command::new("kill").args([number, pid]).output().unwrap().status;
+            assert!(kill("-0", claude.trim()).success());
+            assert!(kill(signal, &install.id().to_string()).success());
+            let shown = Shown::of(install.wait_with_output().unwrap());
+            shown.says("FAIL  Claude Code: claude was stopped by a signal");
+            shown.left_undone("1 file was not changed: ~/.claude.json");
+            assert!(!kill("-0", claude.trim()).success(), "{signal}: claude still runs");
+        }
     }
 
     #[test]

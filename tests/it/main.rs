@@ -59,4 +59,6 @@ mod tokens;
 mod transport_strategy;
 #[cfg(unix)]
 mod trust;
+#[cfg(unix)]
+mod unchanged;
 mod words;

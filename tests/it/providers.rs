@@ -359,7 +359,7 @@ async fn google_gets_access_type_and_consent_prompt() {
     let mut host = provider.start(&browser, &home, &CLIENT).await;
     provider.consent(&browser, 1).await;
     signed_in(&mut host).await;
-    assert!(host.stderr().contains("no refresh token; the next sign-in is with prompt=consent"), "{}", host.stderr());
+    host.told("no refresh token; the next sign-in is with prompt=consent").await;
     host.close().await;
     provider.server.revoke_access_tokens();
     provider.server.change(|settings| settings.refresh_tokens = true);

@@ -45,7 +45,7 @@ const PERSON_COMMANDS: [&str; 10] =
 impl ServerEntry {
     /// Whether the arguments are those of a connection, each of them one of the list.
     pub(super) fn can_connect(&self) -> bool {
-        !self.in_one && self.person_command().is_none()
+        !self.in_one && self.faults.is_empty() && self.person_command().is_none()
     }
 
     /// The command for people that the arguments begin with.
@@ -193,6 +193,10 @@ pub(super) fn judge(
     }
     if entry.in_one {
         return bad("all arguments are one string", Some(ARGUMENTS_APART));
+    }
+    if let Some(fault) = entry.faults.first() {
+        let (text, tip) = fault.words();
+        return with_line(outcome, &text, tip.to_owned()).with_code(Code::BadEntry);
     }
     if entry.is_npm_package() {
         let tip = "change it: mcp-remote migrate".to_owned();

@@ -129,7 +129,16 @@ impl Settings {
         let mut settings = Self::default();
         for hosts::places::HostFile { host, path: file, scope, .. } in terminal.places.files() {
             let text = match file::read(&file) {
-                Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+                Ok(bytes) => {
+                    if let Some(text) = file::utf16(&bytes) {
+                        let outcome = if text.contains(NAME) { Outcome::Fail } else { Outcome::Info };
+                        let tip = Some("save it as UTF-8".to_owned());
+                        let text = "is text in UTF-16, which hosts do not read";
+                        settings.add(host, &file, outcome, text, tip, FileKind::Unreadable);
+                        continue;
+                    }
+                    String::from_utf8_lossy(&bytes).into_owned()
+                }
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                     continue;
                 }

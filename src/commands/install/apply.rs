@@ -1,12 +1,12 @@
 //! Shows what is planned, asks once, and writes.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use anyhow::bail;
 
 use super::{
     World,
-    plan::{ADD_VARIABLES, Plan, Planned, with_warnings},
+    plan::{ADD_VARIABLES, Left, Plan, Planned, with_warnings},
     program::LastingProgram,
     record::{ChangedFile, Record},
     short,
@@ -48,12 +48,12 @@ pub(super) fn all(
     if !left.is_empty() {
         writeln!(out, "\nFor you to write, as shown above: {}", left.join(", "))?;
     }
-    let refused = plans.iter().filter(|plan| matches!(plan, Plan::Refused(..))).count();
+    let mut undone = Undone::of(&plans, change);
     if count == 0 {
-        if refused == 0 && left.is_empty() {
+        if undone.is_empty() {
             writeln!(out, "\nNothing to change.")?;
         }
-        return unchanged(refused);
+        return undone.check();
     }
     let is_new = matches!(change.command, EntryCommand::Install(_) | EntryCommand::Migrate);
     if is_new && let Some(from) = &program.copied_from {
@@ -80,16 +80,49 @@ pub(super) fn all(
             anyhow::anyhow!("cannot copy mcp-remote to {}: {}", program.command.display(), reason(&error))
         })?;
     }
-    carry_out(change, world, plans, out)?;
-    unchanged(refused)
+    carry_out(change, world, plans, &mut undone, out)?;
+    undone.check()
 }
 
-/// Fails if files were not changed although they should be.
-fn unchanged(refused: usize) -> anyhow::Result<()> {
-    match refused {
-        0 => Ok(()),
-        1 => bail!("1 file was not changed, as shown above"),
-        _ => bail!("{refused} files were not changed, as shown above"),
+/// What was asked for and not done.
+#[derive(Debug, Default)]
+struct Undone {
+    files: Vec<String>,
+    /// Entries of files that were changed otherwise.
+    entries: Vec<String>,
+}
+
+impl Undone {
+    /// Returns what the plans leave to the user.
+    fn of(plans: &[Plan], change: &EntryChange) -> Self {
+        let mut undone = Self::default();
+        for plan in plans {
+            match plan {
+                Plan::Refused(file, _) | Plan::ByHand(file, ..) => undone.files.push(short(&file.path, change)),
+                Plan::Edit(planned) | Plan::Left(planned) => {
+                    let path = short(&planned.file.path, change);
+                    undone.entries.extend(planned.left.iter().map(|left| format!("{:?} in {path}", left.name)));
+                }
+                Plan::Same(..) | Plan::ClaudeCode(..) => {}
+            }
+        }
+        undone
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.entries.is_empty()
+    }
+
+    /// Fails if something was not done.
+    fn check(self) -> anyhow::Result<()> {
+        let part = |kind: [&str; 2], names: &[String]| match names {
+            [] => None,
+            [name] => Some(format!("1 {} was not changed: {name}", kind[0])),
+            names => Some(format!("{} {} were not changed: {}", names.len(), kind[1], names.join(", "))),
+        };
+        let parts = [part(["file", "files"], &self.files), part(["entry", "entries"], &self.entries)];
+        let parts: Vec<_> = parts.into_iter().flatten().collect();
+        if parts.is_empty() { Ok(()) } else { bail!("{}", parts.join(", and ")) }
     }
 }
 
@@ -107,6 +140,16 @@ fn show(plan: &Plan, change: &EntryChange, world: &World<'_>, out: &mut dyn Writ
             for remark in remarks {
                 writeln!(out, "  {}.", redactor.clean(remark))?;
             }
+            for left in &planned.left {
+                write!(out, "  {}", shown(left, &redactor))?;
+            }
+        }
+        Plan::Left(planned) => {
+            let mut redactor = Redactor::of_home(None);
+            redactor.learn(planned.secrets.iter().cloned());
+            let mut parts: Vec<_> = planned.left.iter().map(|left| shown(left, &redactor)).collect();
+            parts.extend(planned.remarks.iter().map(|remark| format!("{}.\n", redactor.clean(remark))));
+            write!(out, "{}, {}: {}", planned.file.host.name, short(&planned.file.path, change), parts.join("  "))?;
         }
         Plan::ClaudeCode(file, step) => {
             writeln!(
@@ -122,13 +165,29 @@ fn show(plan: &Plan, change: &EntryChange, world: &World<'_>, out: &mut dyn Writ
             writeln!(out, "{}, {}: {}", file.host.name, short(&file.path, change), lines(reason))?
         }
         Plan::ByHand(file, reason, text) => {
+            let reason = lines(reason);
             writeln!(out, "{}, {}: {reason}. Write this yourself:", file.host.name, short(&file.path, change))?;
             for line in text.lines() {
-                writeln!(out, "  {line}")?;
+                writeln!(out, "  {}", printable(line))?;
             }
         }
     }
     Ok(())
+}
+
+/// Returns what is said of an entry that stays, and the text to write into it.
+fn shown(left: &Left, redactor: &Redactor) -> String {
+    let Left { name, reason, text } = left;
+    let first = redactor.clean(&format!("{name:?} stays as it is: {reason}"));
+    if text.is_empty() {
+        return format!("{first}.\n");
+    }
+    let lines: Vec<_> = text.lines().map(|line| format!("    {}\n", redactor.clean(line))).collect();
+    let lines = lines.concat();
+    // The redactor's sign, which the text itself does not have.
+    let is_struck_out = lines.contains('…') && !text.contains('…');
+    let secret = if is_struck_out { " (… is a secret that the entry has already)" } else { "" };
+    format!("{first}. Write this into it{secret}:\n{lines}")
 }
 
 /// Returns lines without characters that a terminal obeys: they may have words of a file.
@@ -136,21 +195,38 @@ fn lines(text: &str) -> String {
     text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 
-fn carry_out(change: &EntryChange, world: &World<'_>, plans: Vec<Plan>, out: &mut dyn Write) -> anyhow::Result<()> {
+fn carry_out(
+    change: &EntryChange,
+    world: &World<'_>,
+    plans: Vec<Plan>,
+    undone: &mut Undone,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     // The record is this process's until the end, and it can be written before anything else is.
     let mut record = Record::open(&change.store)?;
     record.save().map_err(|error| anyhow::anyhow!("nothing was changed, because undo would not know it: {error:#}"))?;
     record.begin(&world.moment, change.command.name());
-    let mut failed = 0;
     let mut changed: Vec<Host> = Vec::new();
     let mut variables: Vec<String> = Vec::new();
     // A reader that has left does not stop the changes.
     let mut print = |text: String| _ = writeln!(out, "{text}");
+    let mut is_interrupted = false;
     for plan in plans {
+        let path = match &plan {
+            Plan::Same(..) | Plan::Refused(..) | Plan::ByHand(..) | Plan::Left(_) => continue,
+            Plan::ClaudeCode(file, _) => short(&file.path, change),
+            Plan::Edit(planned) => short(&planned.file.path, change),
+        };
+        if is_interrupted {
+            undone.files.push(path);
+            continue;
+        }
         let (host, done) = match plan {
-            Plan::Same(..) | Plan::Refused(..) | Plan::ByHand(..) => continue,
+            Plan::Same(..) | Plan::Refused(..) | Plan::ByHand(..) | Plan::Left(_) => continue,
             Plan::ClaudeCode(file, step) => {
-                let done = step.run().map_err(|error| reason(&error)).map(|()| {
+                let done = step.run(&file.path);
+                is_interrupted = done.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted);
+                let done = done.map_err(|error| reason(&error)).map(|()| {
                     record.claude_code(&step);
                     record.add(&file, &step.name);
                     format!("added {:?} with claude mcp add-json", step.name)
@@ -160,7 +236,6 @@ fn carry_out(change: &EntryChange, world: &World<'_>, plans: Vec<Plan>, out: &mu
             Plan::Edit(planned) => {
                 let Planned { file, content, new, added, removed, remarks, .. } = planned;
                 variables.extend(remarks.into_iter().filter(|remark| remark.starts_with(ADD_VARIABLES)));
-                let path = short(&file.path, change);
                 let done = file::replace(&content, new.as_bytes(), &world.moment);
                 let done = done.map_err(|error| format!("{path} was not changed: {error}")).map(|backup| {
                     record.file(ChangedFile::new(&content, backup.as_deref(), new.as_bytes()));
@@ -187,7 +262,7 @@ fn carry_out(change: &EntryChange, world: &World<'_>, plans: Vec<Plan>, out: &mu
             }
             Err(text) => {
                 print(format!("FAIL  {}: {text}", host.name));
-                failed += 1;
+                undone.files.push(path);
             }
         }
         saved.map_err(|error| anyhow::anyhow!("cannot record the change for undo: {error:#}"))?;
@@ -210,9 +285,6 @@ fn carry_out(change: &EntryChange, world: &World<'_>, plans: Vec<Plan>, out: &mu
             writeln!(out, "  Test the entries: mcp-remote client")?;
         }
         writeln!(out, "  Put the old text back: mcp-remote undo")?;
-    }
-    if failed > 0 {
-        bail!("{failed} of the changes failed");
     }
     Ok(())
 }

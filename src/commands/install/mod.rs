@@ -107,7 +107,9 @@ pub(crate) fn run(change: &EntryChange, world: &mut World<'_>, out: &mut dyn Wri
 /// Returns the files that may have entries: those of the named hosts, of the user and of the project.
 fn files(change: &EntryChange) -> Vec<HostFile> {
     let is_named = |file: &HostFile| change.hosts.is_empty() || change.hosts.iter().any(|host| host.id == file.host.id);
-    let is_there = |file: &HostFile| fs::symlink_metadata(&file.path).is_ok();
+    // A file in a folder that cannot be read may be there.
+    let is_missing = |error: io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    let is_there = |file: &HostFile| !fs::symlink_metadata(&file.path).is_err_and(is_missing);
     each_once(change.places.files().into_iter().filter(is_there).collect(), change)
         .into_iter()
         .filter(is_named)

@@ -4,7 +4,7 @@
 //!
 //! - Nothing is written here.
 
-use std::{ffi::OsString, path::Path};
+use std::{ffi::OsString, io, path::Path};
 
 use serde_json::{Map, Value};
 
@@ -20,7 +20,7 @@ use crate::{
     cli::{self, EntryChange, Install, Program, Which},
     hosts::{
         Syntax,
-        edit::{Change, Refusal, apply},
+        edit::{self, Change, Refusal, apply},
         entry::{Located, ServerEntry, servers},
         file::{self, Content},
         launch::{Launch, NAME, is_script},
@@ -43,6 +43,30 @@ pub(super) enum Plan {
     Refused(HostFile, String),
     /// The user changes it, for this reason. The text to write follows.
     ByHand(HostFile, String, String),
+    /// Nothing, because no entry that should change can.
+    Left(Planned),
+}
+
+/// An entry that stays as it is, although it should change.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) name: String,
+    pub(super) reason: String,
+    /// What the user writes into the entry. Empty if that is not known.
+    pub(super) text: String,
+}
+
+impl Left {
+    fn new(name: &str, reason: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), reason: reason.into(), text: String::new() }
+    }
+}
+
+/// A change of one entry, and how it is called.
+struct Wanted {
+    what: &'static str,
+    name: String,
+    change: Change,
 }
 
 /// A change of a file's text.
@@ -61,6 +85,7 @@ pub(super) struct Planned {
     pub(super) removed: Vec<String>,
     /// What else is to be known, before and after.
     pub(super) remarks: Vec<String>,
+    pub(super) left: Vec<Left>,
 }
 
 /// A file with its servers.
@@ -95,8 +120,13 @@ impl Read {
         servers(&self.file.host, &self.root).unwrap_or_default()
     }
 
-    /// Applies changes one after the other.
-    fn plan(&self, changes: Vec<(String, Change)>) -> Result<Planned, Refusal> {
+    /// Returns the name on this path of which there are several, because the host reads only the last one.
+    fn repeated<'a>(&self, path: &'a [String]) -> Option<&'a str> {
+        edit::repeated(self.content.text().unwrap_or_default(), &self.file.host, path)
+    }
+
+    /// Applies changes one after the other. Returns those that are not possible, too.
+    fn plan(&self, changes: Vec<Wanted>) -> (Planned, Vec<(Wanted, Refusal)>) {
         let mut text = self.content.text().unwrap_or_default().to_owned();
         let secrets = secrets(&self.root, &self.servers());
         let mut planned = Planned {
@@ -107,22 +137,36 @@ impl Read {
             added: Vec::new(),
             removed: Vec::new(),
             remarks: Vec::new(),
+            left: Vec::new(),
             content: self.content.clone(),
             file: self.file.clone(),
         };
-        for (what, change) in changes {
-            let new = apply(&text, &planned.file.host, &change)?;
-            planned.what.push(what);
-            match change {
-                Change::Add { name, .. } => planned.added.push(name),
-                Change::Start { path, .. } => planned.added.extend(path.last().cloned()),
-                Change::Remove { path } => planned.removed.extend(path.last().cloned()),
+        let mut refused = Vec::new();
+        for wanted in changes {
+            let new = match apply(&text, &planned.file.host, &wanted.change) {
+                Ok(new) => new,
+                Err(refusal) => {
+                    refused.push((wanted, refusal));
+                    continue;
+                }
+            };
+            planned.what.push(format!("{} {:?}", wanted.what, wanted.name));
+            match wanted.change {
+                Change::Remove { .. } => planned.removed.push(wanted.name),
+                Change::Add { .. } | Change::Start { .. } => planned.added.push(wanted.name),
             }
             planned.lines.extend(difference::lines(&text, &new));
             text = new;
         }
         planned.new = text;
-        Ok(planned)
+        (planned, refused)
+    }
+}
+
+impl Planned {
+    /// Returns the plan: to write the file, or to leave it.
+    fn or_left(self) -> Plan {
+        if self.what.is_empty() { Plan::Left(self) } else { Plan::Edit(self) }
     }
 }
 
@@ -228,8 +272,9 @@ pub(super) fn install(install: &Install, program: &LastingProgram, file: HostFil
                 return Plan::Same(read.file, format!("no change: it has this server already, as {name:?}"));
             }
             if has_own_command(&read.file.host) {
-                let tip = format!("{name:?} is another entry for this server. To rewrite it, type: mcp-remote migrate");
-                return Plan::Same(read.file, tip);
+                let text =
+                    claude_code::typed_again(&name, &json(&members(file.host.form, &program.command, &arguments)));
+                return Plan::ByHand(file, format!("{name:?} is another entry for this server"), text);
             }
             let start = Change::Start {
                 path: located.path.clone(),
@@ -237,7 +282,8 @@ pub(super) fn install(install: &Install, program: &LastingProgram, file: HostFil
                 arguments,
             };
             drop(present);
-            return edit(read, vec![(format!("rewrite {name:?}"), start)], |file, reason| by_hand(file, reason, &name));
+            let wanted = Wanted { what: "rewrite", name: name.clone(), change: start };
+            return edit(&read, wanted, |reason| by_hand(file, format!("cannot change {name:?}: {reason}"), &name));
         }
         _ => {
             let is_taken = |name: &str| present.iter().any(|located| located.name() == name);
@@ -269,9 +315,8 @@ pub(super) fn install(install: &Install, program: &LastingProgram, file: HostFil
             }
         };
     }
-    let what = format!("add {name:?}");
-    let add = Change::Add { name: name.clone(), members };
-    let mut plan = edit(read, vec![(what, add)], |file, reason| by_hand(file, reason, &name));
+    let add = Wanted { what: "add", name: name.clone(), change: Change::Add { name: name.clone(), members } };
+    let mut plan = edit(&read, add, |reason| by_hand(file, format!("cannot change this file: {reason}"), &name));
     if let Plan::Edit(planned) = &mut plan {
         planned.remarks.extend(variables(&install.arguments));
     }
@@ -288,10 +333,12 @@ fn variables(arguments: &[String]) -> Option<String> {
     (!names.is_empty()).then(|| format!("{ADD_VARIABLES}{}", names.join(", ")))
 }
 
-fn edit(read: Read, changes: Vec<(String, Change)>, by_hand: impl FnOnce(HostFile, String) -> Plan) -> Plan {
-    match read.plan(changes) {
-        Ok(planned) => Plan::Edit(planned),
-        Err(refusal) => by_hand(read.file, format!("cannot change this file: {refusal}")),
+/// Plans one change, or what the user does instead, for a reason.
+fn edit(read: &Read, wanted: Wanted, by_hand: impl FnOnce(Refusal) -> Plan) -> Plan {
+    let (planned, refused) = read.plan(vec![wanted]);
+    match refused.into_iter().next() {
+        None => Plan::Edit(planned),
+        Some((_, refusal)) => by_hand(refusal),
     }
 }
 
@@ -308,7 +355,11 @@ fn is_of(located: &Located<'_>, url: &reqwest::Url) -> bool {
 
 /// Returns whether a file that cannot be changed may have an entry: its text names this program, or cannot be read.
 fn may_have_entry(file: &HostFile) -> bool {
-    file::read(&file.path).map_or(true, |text| String::from_utf8_lossy(&text).contains(NAME))
+    match file::read(&file.path) {
+        Ok(bytes) => file::utf16(&bytes).unwrap_or_else(|| String::from_utf8_lossy(&bytes).into_owned()).contains(NAME),
+        // A link that leads nowhere has none.
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
 }
 
 /// Plans that each entry of a file that starts the npm package starts this program. Returns `None` if there is no such entry.
@@ -329,52 +380,57 @@ pub(super) fn migrate(program: &LastingProgram, file: HostFile, world: &World<'_
         Ok(read) => read,
         Err(reason) => return may_have_entry(&file).then_some(Plan::Refused(file, reason)),
     };
-    let mut changes = Vec::new();
-    let mut remarks = Vec::new();
+    let command = program.command.to_string_lossy().into_owned();
+    let (mut changes, mut left, mut remarks) = (Vec::new(), Vec::new(), Vec::new());
     for located in read.servers() {
         let Some(entry) = ServerEntry::of(located.value) else { continue };
         let name = located.name();
         match started(&entry, program) {
             Started::Here | Started::Other => {}
             Started::Elsewhere(reason) => remarks.push(format!("{name:?} stays as it is: {reason}")),
+            Started::Unclear(reason) => left.push(Left::new(name, reason)),
             Started::Npm => {
                 let arguments = entry.own_arguments().to_vec();
                 if entry.in_one && arguments.iter().any(|word| word.contains(['"', '\''])) {
-                    remarks.push(format!("{name:?} stays as it is: its arguments are one string with quotes"));
+                    left.push(Left::new(name, "its arguments are one string with quotes"));
                     continue;
                 }
                 remarks.extend(mistake(&entry).map(|why| format!("{name:?} will not start: {why}")));
-                let command = program.command.to_string_lossy().into_owned();
-                let change = Change::Start { path: located.path.clone(), command, arguments };
-                changes.push((format!("rewrite {name:?}"), change));
+                if let Some(name) = read.repeated(&located.path) {
+                    let remark = format!("{name:?} occurs more than once in the file. The host reads the last one");
+                    remarks.extend(Some(remark).filter(|remark| !remarks.contains(remark)));
+                }
+                let change = Change::Start { path: located.path.clone(), command: command.clone(), arguments };
+                changes.push(Wanted { what: "rewrite", name: name.to_owned(), change });
             }
         }
     }
-    if changes.is_empty() {
+    if changes.is_empty() && left.is_empty() {
         return (!remarks.is_empty()).then(|| Plan::Same(read.file, remarks.join("\n  ")));
     }
-    if read.file.scope == Scope::Project {
-        return Some(Plan::Refused(read.file, OF_PROJECT.to_owned()));
-    }
-    if let Some(reason) = sessions(&read.file, world) {
-        return Some(Plan::Refused(read.file, reason));
-    }
-    let host = read.file.host;
-    let plan = edit(read, changes, |file, reason| {
-        Plan::ByHand(
-            file,
-            format!("{reason}. The command becomes the line below"),
-            format!("{}\n", program.command.display()),
-        )
-    });
-    Some(match plan {
-        Plan::Edit(mut planned) => {
-            remarks.extend(warning(&host, &world.running).map(ToOwned::to_owned));
-            planned.remarks = remarks;
-            Plan::Edit(planned)
+    if !changes.is_empty() {
+        if read.file.scope == Scope::Project {
+            return Some(Plan::Refused(read.file, OF_PROJECT.to_owned()));
         }
-        other => other,
-    })
+        if let Some(reason) = sessions(&read.file, world) {
+            return Some(Plan::Refused(read.file, reason));
+        }
+    }
+    let (mut planned, refused) = read.plan(changes);
+    let by_hand = |(wanted, refusal): (Wanted, Refusal)| {
+        let text = match &wanted.change {
+            Change::Start { path, command, arguments } => {
+                let value = path.iter().try_fold(&read.root, |value, name| value.get(name)).unwrap_or(&Value::Null);
+                edit::lines(&read.file.host, value, command, arguments)
+            }
+            Change::Add { .. } | Change::Remove { .. } => String::new(),
+        };
+        Left { text, ..Left::new(&wanted.name, refusal.to_string()) }
+    };
+    left.extend(refused.into_iter().map(by_hand));
+    planned.left = left;
+    planned.remarks = remarks;
+    Some(planned.or_left())
 }
 
 /// Why a project's file stays: an absolute path is of one computer, and its users share the file.
@@ -407,8 +463,10 @@ enum Started {
     Here,
     /// The npm package.
     Npm,
-    /// mcp-remote in a way that stays, for this reason.
+    /// Another mcp-remote, which stays, for this reason.
     Elsewhere(String),
+    /// The npm package in a way that cannot be written as a command and its arguments, for this reason.
+    Unclear(&'static str),
     /// Another program.
     Other,
 }
@@ -416,7 +474,7 @@ enum Started {
 fn started(entry: &ServerEntry, program: &LastingProgram) -> Started {
     match entry.launch() {
         Launch::Package(_) => Started::Npm,
-        Launch::Unclear(obstacle) => Started::Elsewhere(obstacle.reason().to_owned()),
+        Launch::Unclear(obstacle) => Started::Unclear(obstacle.reason()),
         Launch::Other => Started::Other,
         _ if program.is(&entry.command) && !entry.in_one => Started::Here,
         // The program for testing does not serve a host.
@@ -443,15 +501,23 @@ impl LastingProgram {
 pub(super) fn uninstall(which: Option<&Which>, file: HostFile, world: &World<'_>) -> Option<Plan> {
     if file.scope == Scope::Unread || is_only_shown(&file.host) {
         let text = String::from_utf8_lossy(&file::read(&file.path).ok()?).into_owned();
-        let reason = "mcp-remote does not change this file. Remove the entry for mcp-remote yourself";
-        return text.contains(NAME).then(|| Plan::Same(file, reason.to_owned()));
+        let is_meant = text.contains(NAME)
+            && match which {
+                Some(Which::Name(name)) => text.contains(name.as_str()),
+                Some(Which::Url(url)) => text.contains(url.as_str().trim_end_matches('/')),
+                None => true,
+            };
+        let reason = "mcp-remote does not change this file. Remove the entry for mcp-remote yourself".to_owned();
+        // No host reads the other one.
+        let plan = if is_only_shown(&file.host) { Plan::Refused } else { Plan::Same };
+        return is_meant.then(|| plan(file, reason));
     }
     let read = match Read::new(&file) {
         Ok(read) => read,
         Err(reason) => return may_have_entry(&file).then_some(Plan::Refused(file, reason)),
     };
     let all = read.servers();
-    let (mut meant, mut remarks) = (Vec::new(), Vec::new());
+    let (mut meant, mut left, mut remarks) = (Vec::new(), Vec::new(), Vec::new());
     for located in &all {
         let Some(entry) = ServerEntry::of(located.value) else { continue };
         let is_named = match which {
@@ -463,8 +529,11 @@ pub(super) fn uninstall(which: Option<&Which>, file: HostFile, world: &World<'_>
             // An entry of another program stays, whatever its name.
             Launch::Other => {}
             _ if !is_named => {}
-            Launch::Unclear(obstacle) => {
+            Launch::Unclear(obstacle) if which.is_none() => {
                 remarks.push(format!("{:?} stays because {}. Remove it yourself", located.name(), obstacle.reason()));
+            }
+            Launch::Unclear(obstacle) => {
+                left.push(Left::new(located.name(), format!("{}. Remove it yourself", obstacle.reason())));
             }
             // The user may go on with it.
             Launch::Package(_) if which.is_none() => remarks.push(format!(
@@ -477,22 +546,25 @@ pub(super) fn uninstall(which: Option<&Which>, file: HostFile, world: &World<'_>
     if !meant.is_empty() && read.file.scope == Scope::Project {
         return Some(Plan::Refused(read.file.clone(), OF_PROJECT.to_owned()));
     }
-    if meant.is_empty() {
+    if meant.is_empty() && left.is_empty() {
         return (!remarks.is_empty()).then(|| Plan::Same(read.file.clone(), remarks.join("\n  ")));
     }
-    drop(all);
-    if let Some(reason) = sessions(&read.file, world) {
+    if !meant.is_empty()
+        && let Some(reason) = sessions(&read.file, world)
+    {
         return Some(Plan::Refused(read.file, reason));
     }
-    let name = |path: &[String]| path.last().cloned().unwrap_or_default();
-    let changes =
-        meant.into_iter().map(|path| (format!("remove {:?}", name(&path)), Change::Remove { path })).collect();
-    let mut plan =
-        edit(read, changes, |file, reason| Plan::Refused(file, format!("{reason}. Remove the entry yourself")));
-    if let Plan::Edit(planned) = &mut plan {
-        planned.remarks = remarks;
-    }
-    Some(plan)
+    let remove = |path: Vec<String>| {
+        let name = path.last().cloned().unwrap_or_default();
+        Wanted { what: "remove", name, change: Change::Remove { path } }
+    };
+    let (mut planned, refused) = read.plan(meant.into_iter().map(remove).collect());
+    let by_hand =
+        |(wanted, refusal): (Wanted, Refusal)| Left::new(&wanted.name, format!("{refusal}. Remove it yourself"));
+    left.extend(refused.into_iter().map(by_hand));
+    planned.left = left;
+    planned.remarks = remarks;
+    Some(planned.or_left())
 }
 
 /// Adds what is to be known of a host that runs.
@@ -515,6 +587,9 @@ impl Plan {
     pub(super) fn left(&self) -> Option<&'static str> {
         match self {
             Self::ByHand(file, ..) => Some(file.host.name),
+            Self::Edit(planned) | Self::Left(planned) => {
+                planned.left.iter().any(|left| !left.text.is_empty()).then_some(planned.file.host.name)
+            }
             _ => None,
         }
     }

@@ -46,17 +46,38 @@ pub(super) fn splices(text: &str, syntax: Syntax, host: &Host, change: &Change) 
         }
         Change::Remove { path } => {
             let (name, folders) = path.split_last().ok_or(Refusal::Form)?;
-            match find(root, folders) {
-                Some(Node::Object(servers)) => editor.remove(servers, name).ok_or(Refusal::Form),
-                None if folders.is_empty() => editor.remove(root, name).ok_or(Refusal::Form),
-                _ => Err(Refusal::Form),
+            let object = match find(root, folders) {
+                Some(Node::Object(servers)) => servers,
+                None if folders.is_empty() => root,
+                _ => return Err(Refusal::Form),
+            };
+            // Without the last one, the host would read the one before.
+            if count(object, name) > 1 {
+                return Err(Refusal::Twice);
             }
+            editor.remove(object, name).ok_or(Refusal::Form)
         }
     }
 }
 
+/// Returns a member. Hosts read the last one of several with the same name, as JavaScript, Go and Rust do.
 fn member<'a, 'b>(object: &'b Object<'a>, name: &str) -> Option<&'b Node<'a>> {
-    object.properties.iter().find(|property| property.name.as_str() == name).map(|property| &property.value)
+    object.properties.iter().rev().find(|property| property.name.as_str() == name).map(|property| &property.value)
+}
+
+fn count(object: &Object<'_>, name: &str) -> usize {
+    object.properties.iter().filter(|property| property.name.as_str() == name).count()
+}
+
+/// Returns the name on this path that several members have.
+pub(super) fn repeated<'a>(text: &str, syntax: Syntax, path: &'a [String]) -> Option<&'a str> {
+    let parsed = parse_to_ast(text, &CollectOptions::default(), &options(syntax)).ok()?;
+    let mut node = parsed.value.as_ref();
+    path.iter().map(String::as_str).find(|name| {
+        let Some(Node::Object(object)) = node else { return false };
+        node = member(object, name);
+        count(object, name) > 1
+    })
 }
 
 fn find<'a, 'b>(root: &'b Object<'a>, path: &[String]) -> Option<&'b Node<'a>> {
@@ -94,10 +115,14 @@ impl Text {
     }
 }
 
-/// A value on one line, with a blank after each comma.
-fn compact(value: &Value) -> String {
+/// Returns a value on one line, with a blank after each comma.
+pub(super) fn compact(value: &Value) -> String {
     match value {
         Value::Array(items) => format!("[{}]", items.iter().map(compact).collect::<Vec<_>>().join(", ")),
+        Value::Object(members) if !members.is_empty() => {
+            let members = members.iter().map(|(name, value)| format!("{}: {}", quoted(name), compact(value)));
+            format!("{{ {} }}", members.collect::<Vec<_>>().join(", "))
+        }
         other => other.to_string(),
     }
 }

@@ -71,8 +71,14 @@ pub(crate) enum Refusal {
     /// The syntax is not changed by this program.
     #[error("mcp-remote does not change YAML")]
     Yaml,
-    /// The file has a form that these changes do not fit: a name twice, an inline table.
-    #[error("its form does not allow a change of this entry alone")]
+    /// A comment would be lost.
+    #[error("a comment stands between its arguments")]
+    Comment,
+    /// Several members have the same name.
+    #[error("its name occurs more than once in the file")]
+    Twice,
+    /// The file has a form that these changes do not fit.
+    #[error("mcp-remote cannot change it without changing other text of the file")]
     Form,
 }
 
@@ -109,7 +115,8 @@ pub(crate) fn apply(text: &str, host: &Host, change: &Change) -> Result<String, 
         syntax => spliced(body, json::splices(body, syntax, host, change)?),
     }
     .ok_or(Refusal::Form)?;
-    let is_as_expected = syntax::parse(&after, host.syntax).is_ok_and(|after| after == expected);
+    let is_as_expected = syntax::parse(&after, host.syntax)
+        .is_ok_and(|after| without_empty_list(after, host) == without_empty_list(expected, host));
     if is_as_expected { Ok(format!("{mark}{after}")) } else { Err(Refusal::Form) }
 }
 
@@ -125,32 +132,64 @@ fn changed(mut root: Value, host: &Host, change: &Change) -> Result<Value, Refus
             servers.insert(name.clone(), entry.into());
         }
         Change::Start { path, command, arguments } => {
-            let entry = find(&mut root, path).ok_or(Refusal::Form)?;
-            match &mut entry["command"] {
-                Value::Array(words) => {
-                    *words = std::iter::once(command).chain(arguments).map(|word| Value::from(word.as_str())).collect();
-                }
-                Value::Object(inner) => {
-                    inner.insert("path".to_owned(), Value::from(command.as_str()));
-                    inner.insert("args".to_owned(), Value::from(arguments.clone()));
-                }
-                place => {
-                    *place = Value::from(command.as_str());
-                    entry["args"] = Value::from(arguments.clone());
-                }
-            }
+            start(find(&mut root, path).ok_or(Refusal::Form)?, command, arguments);
         }
         Change::Remove { path } => {
             let (name, folders) = path.split_last().ok_or(Refusal::Form)?;
             let servers = find(&mut root, folders).and_then(Value::as_object_mut).ok_or(Refusal::Form)?;
             servers.remove(name).ok_or(Refusal::Form)?;
-            // TOML has no table for an empty list.
-            if host.syntax == Syntax::Toml && servers.is_empty() {
-                root.as_object_mut().and_then(|all| all.remove(host.key));
-            }
         }
     }
     Ok(root)
+}
+
+/// Rewrites the command and the arguments of an entry in the form that it has.
+fn start(entry: &mut Value, command: &str, arguments: &[String]) {
+    match &mut entry["command"] {
+        Value::Array(words) => {
+            *words = std::iter::once(command).chain(arguments.iter().map(String::as_str)).map(Value::from).collect();
+        }
+        Value::Object(inner) => {
+            inner.insert("path".to_owned(), Value::from(command));
+            inner.insert("args".to_owned(), Value::from(arguments.to_vec()));
+        }
+        place => {
+            *place = Value::from(command);
+            entry["args"] = Value::from(arguments.to_vec());
+        }
+    }
+}
+
+/// Returns the lines that a user writes into an entry, so that it starts this command.
+pub(crate) fn lines(host: &Host, entry: &Value, command: &str, arguments: &[String]) -> String {
+    let mut entry = entry.clone();
+    start(&mut entry, command, arguments);
+    let members = ["command", "args"].into_iter().filter_map(|name| Some((name, entry.get(name)?)));
+    // A string and an array of JSON are those of TOML, too.
+    let (members, end): (Vec<_>, _) = match host.syntax {
+        Syntax::Toml => (members.map(|(name, value)| format!("{name} = {}", json::compact(value))).collect(), "\n"),
+        _ => (members.map(|(name, value)| format!("{}: {}", Value::from(name), json::compact(value))).collect(), ",\n"),
+    };
+    members.join(end) + "\n"
+}
+
+/// Returns the name on this path that several members of the file have.
+pub(crate) fn repeated<'a>(text: &str, host: &Host, path: &'a [String]) -> Option<&'a str> {
+    match host.syntax {
+        // No such text is TOML.
+        Syntax::Toml | Syntax::Yaml => None,
+        syntax => json::repeated(without_mark(text), syntax, path),
+    }
+}
+
+/// The table of the servers of TOML is there or not if it is empty, as its last entry was written.
+fn without_empty_list(mut root: Value, host: &Host) -> Value {
+    if let Some(all) = root.as_object_mut().filter(|_| host.syntax == Syntax::Toml)
+        && all.get(host.key).and_then(Value::as_object).is_some_and(Map::is_empty)
+    {
+        all.remove(host.key);
+    }
+    root
 }
 
 fn find<'a>(root: &'a mut Value, path: &[String]) -> Option<&'a mut Value> {

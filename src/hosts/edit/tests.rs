@@ -146,8 +146,79 @@ fn toml_table_is_added_at_the_end() {
         assert_eq!(add(before, &CODEX).unwrap(), format!("{before}{between}{entry}"));
     }
     assert_eq!(add("a = 1\r\n", &CODEX).unwrap(), format!("a = 1\r\n\r\n{}", entry.replace('\n', "\r\n")));
-    // An inline table is complete.
-    assert!(matches!(add("mcp_servers = { a = { command = \"x\" } }\n", &CODEX), Err(Refusal::Form)));
+}
+
+#[test]
+fn toml_entry_is_changed_however_it_is_written() {
+    let own = &["https://a/mcp", "--ipv4"];
+    for (before, started, removed) in [
+        (
+            "[mcp_servers]\nold = { command = \"npx\", args = [\"-y\", \"mcp-remote\", \"https://a/mcp\", '--ipv4'], env = { K = 'v' } } # mine\nb = 1\n",
+            "[mcp_servers]\nold = { command = \"/opt/mcp-remote\", args = [\"https://a/mcp\", '--ipv4'], env = { K = 'v' } } # mine\nb = 1\n",
+            "[mcp_servers]\nb = 1\n",
+        ),
+        (
+            "mcp_servers = { old = { command = \"npx\", args = [\"mcp-remote\", \"https://a/mcp\", \"--ipv4\"] }, b = 1 }\n",
+            "mcp_servers = { old = { command = \"/opt/mcp-remote\", args = [\"https://a/mcp\", \"--ipv4\"] }, b = 1 }\n",
+            "mcp_servers = { b = 1 }\n",
+        ),
+        (
+            "mcp_servers = { b = 1, \"old\" = { command = \"npx -y mcp-remote https://a/mcp --ipv4\" } } # c\n",
+            "mcp_servers = { b = 1, \"old\" = { command = \"/opt/mcp-remote\", args = [\"https://a/mcp\", \"--ipv4\"] } } # c\n",
+            "mcp_servers = { b = 1 } # c\n",
+        ),
+        (
+            "mcp_servers = {old = { command = \"npx\", args = \"mcp-remote https://a/mcp --ipv4\" }}",
+            "mcp_servers = {old = { command = \"/opt/mcp-remote\", args = [\"https://a/mcp\", \"--ipv4\"] }}",
+            "mcp_servers = {}",
+        ),
+        (
+            "mcp_servers.old.command = \"npx mcp-remote https://a/mcp --ipv4\" # c\r\nmcp_servers.b.command = \"x\"\r\n",
+            "mcp_servers.old.command = \"/opt/mcp-remote\"\r\nmcp_servers.old.args = [\"https://a/mcp\", \"--ipv4\"] # c\r\nmcp_servers.b.command = \"x\"\r\n",
+            "mcp_servers.b.command = \"x\"\r\n",
+        ),
+        (
+            "[mcp_servers]\nold.command = \"npx\"\nold.args = [\n  \"mcp-remote https://a/mcp\",\n  \"--ipv4\",\n]\n[mcp_servers.old.env]\nK = 'v'\n[z]\n",
+            "[mcp_servers]\nold.command = \"/opt/mcp-remote\"\nold.args = [\"https://a/mcp\", \"--ipv4\"]\n[mcp_servers.old.env]\nK = 'v'\n[z]\n",
+            "[mcp_servers]\n[z]\n",
+        ),
+        (
+            "[mcp_servers.old]\n  command = \"npx mcp-remote https://a/mcp --ipv4\"\n",
+            "[mcp_servers.old]\n  command = \"/opt/mcp-remote\"\n  args = [\"https://a/mcp\", \"--ipv4\"]\n",
+            "",
+        ),
+    ] {
+        assert_eq!(start(before, &CODEX, own).unwrap(), started, "{before}");
+        assert_eq!(remove(before, &CODEX, "old").unwrap(), removed, "{before}");
+    }
+    let entry = "new = { command = \"/opt/mcp-remote\", args = [\"https://a/mcp\"] }";
+    for (before, after) in [
+        (
+            "mcp_servers = { a = { command = \"x\" } }\n",
+            format!("mcp_servers = {{ a = {{ command = \"x\" }}, {entry} }}\n"),
+        ),
+        ("mcp_servers = { a.command = \"x\" }", format!("mcp_servers = {{ a.command = \"x\", {entry} }}")),
+        ("a = 1\nmcp_servers = {}\n", format!("a = 1\nmcp_servers = {{ {entry} }}\n")),
+    ] {
+        assert_eq!(add(before, &CODEX).unwrap(), after);
+    }
+    let comment =
+        "[mcp_servers.old]\ncommand = \"npx\"\nargs = [\n  \"mcp-remote https://a/mcp\", # why\n  \"--ipv4\",\n]\n";
+    assert!(matches!(start(comment, &CODEX, own), Err(Refusal::Comment)));
+}
+
+#[test]
+fn last_of_several_members_is_what_the_host_reads() {
+    let servers =
+        r#"{"mcpServers":{"old":{"command":"a"},"old":{"command":"npx","args":["mcp-remote","https://a/mcp"]}}}"#;
+    let after = start(servers, &CURSOR, &["https://a/mcp"]).unwrap();
+    let expected =
+        r#"{"mcpServers":{"old":{"command":"a"},"old":{"command":"/opt/mcp-remote","args":["https://a/mcp"]}}}"#;
+    assert_eq!(after, expected);
+    assert!(matches!(remove(servers, &CURSOR, "old"), Err(Refusal::Twice)));
+    let lists = r#"{"mcpServers":{"a":{}},"mcpServers":{}}"#;
+    let entry = r#"{ "new": { "command": "/opt/mcp-remote", "args": ["https://a/mcp"] } }"#;
+    assert_eq!(add(lists, &CURSOR).unwrap(), format!(r#"{{"mcpServers":{{"a":{{}}}},"mcpServers":{entry}}}"#));
 }
 
 #[test]
@@ -156,8 +227,6 @@ fn text_that_cannot_be_changed_is_refused() {
     assert!(matches!(add("[]", &CURSOR), Err(Refusal::NotAnObject(_))));
     assert!(matches!(add(r#"{"mcpServers":[]}"#, &CURSOR), Err(Refusal::NotAnObject(_))));
     assert!(matches!(add("a: 1", &GOOSE), Err(Refusal::Yaml)));
-    // The host reads the last of two members of one name.
-    assert!(matches!(add(r#"{"mcpServers":{},"mcpServers":{}}"#, &CURSOR), Err(Refusal::Form)));
     let number = r#"{"mcpServers":{"old":{"command":"npx","args":["mcp-remote","https://a/mcp",3334]}}}"#;
     assert!(matches!(start(number, &CURSOR, &["https://a/mcp"]), Err(Refusal::NotText)));
 }

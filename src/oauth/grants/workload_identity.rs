@@ -9,15 +9,15 @@
 //! - Nothing is tried again, or otherwise, after a refusal.
 
 use std::{
-    io::Read,
     path::Path,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
 use serde_json::{Map, Value};
 
 use crate::{
+    child::{ChildProgram, Rest, collect},
     config::AssertionSource,
     oauth::{
         attempt::AuthorizationAttempt,
@@ -36,8 +36,6 @@ use crate::{
 
 /// How long the program may take that prints the assertion.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Pause between two looks whether it has ended.
-const PAUSE: Duration = Duration::from_millis(20);
 /// Largest assertion, in bytes: it goes into a form, and servers take no headers or fields that are longer.
 const LARGEST: usize = 64 * 1024;
 
@@ -93,11 +91,12 @@ async fn from_command(
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     surroundings.hide_secrets(&mut command);
     let mut running =
-        Running::start(command).map_err(|error| fault(&format!("it does not start: {}", reason(&error))))?;
+        ChildProgram::start(command).map_err(|error| fault(&format!("it does not start: {}", reason(&error))))?;
     let (output, errors) = (running.0.stdout.take(), running.0.stderr.take());
     let ended = tokio::time::timeout(PATIENCE, async {
         // Both at once: it may not go on with one before the other is read.
-        let (output, errors) = tokio::join!(collect(output, Rest::Refused), collect(errors, Rest::Ignored));
+        let (output, errors) =
+            tokio::join!(collect(output, LARGEST, Rest::Refused), collect(errors, LARGEST, Rest::Ignored));
         running.ended().await.map(|status| (status, output, errors))
     });
     let Ok(ended) = ended.await else {
@@ -111,63 +110,6 @@ async fn from_command(
         return Err(fault(&format!("it ended with {status} (\"{}\")", one_line(&errors))));
     }
     String::from_utf8(output).map(Secret::new).map_err(|_| fault(&"it did not print UTF-8 text"))
-}
-
-/// What a program prints beyond what is kept.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Rest {
-    /// It cannot go on printing, which ends it.
-    Refused,
-    /// It is read, so that the program ends as it would.
-    Ignored,
-}
-
-/// Reads what a program prints; keeps one byte more than is used at most.
-async fn collect(pipe: Option<impl Read + Send + 'static>, rest: Rest) -> Vec<u8> {
-    let read = move || {
-        let mut text = Vec::new();
-        if let Some(mut pipe) = pipe {
-            _ = pipe.by_ref().take(LARGEST as u64 + 1).read_to_end(&mut text);
-            if rest == Rest::Ignored {
-                _ = std::io::copy(&mut pipe, &mut std::io::sink());
-            }
-        }
-        text
-    };
-    tokio::task::spawn_blocking(read).await.unwrap_or_default()
-}
-
-/// A program with all that it has started. Dropping it ends them.
-struct Running(Child);
-
-impl Running {
-    fn start(mut command: Command) -> std::io::Result<Self> {
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        command.spawn().map(Self)
-    }
-
-    async fn ended(&mut self) -> std::io::Result<ExitStatus> {
-        loop {
-            match self.0.try_wait()? {
-                Some(status) => return Ok(status),
-                None => tokio::time::sleep(PAUSE).await,
-            }
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // What is left of its group, also where it has ended itself: the number is not given again while the group is there.
-        #[cfg(unix)]
-        {
-            use rustix::process::{Pid, Signal, kill_process_group};
-            _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
-        }
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
 }
 
 #[cfg(all(test, unix))]
@@ -208,7 +150,7 @@ mod tests {
         let began = std::time::Instant::now();
         while !pids.lines().all(is_gone) {
             assert!(began.elapsed() < Duration::from_secs(10), "{pids}");
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
