@@ -327,9 +327,20 @@ pub(crate) enum Error {
     /// The server refuses a token that was obtained for it just now.
     #[error("the server rejected a token that was just issued for it ({0})")]
     TokenRefused(String),
-    /// The server asks for a scope that was asked for already.
-    #[error("the server requires more scopes than the authorization server granted ({0})")]
-    ScopeRefused(String),
+    /// The server asks for more scopes after a request for more led nowhere.
+    #[error("the server requires {}", repeated(scopes, *requested))]
+    ScopeRefused {
+        /// What the server asks for; empty if it does not say.
+        scopes: String,
+        /// Whether the authorization server was asked for all of them already.
+        requested: bool,
+    },
+    /// The server asks for more scopes without naming them, and there are no others to ask for.
+    #[error("the server requires more scopes than the token has, but does not name them, and {}", exhausted(*limit))]
+    NoMoreScopes {
+        /// Why there are none.
+        limit: ScopeLimit,
+    },
     /// The user's own credential was refused.
     #[error("the server rejected the credential passed with --header: {0}")]
     HeaderRefused(String),
@@ -347,6 +358,35 @@ pub(crate) enum Error {
     /// Something on this machine: a file, a key, a program.
     #[error("{0}")]
     Local(String),
+}
+
+/// Why there is no other scope to ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ScopeLimit {
+    /// The user has named the scopes.
+    Configured,
+    /// The server's metadata lists no scopes.
+    NoneListed,
+    /// All that the server's metadata lists were asked for.
+    AllRequested,
+}
+
+/// Returns what the server requires again.
+fn repeated(scopes: &str, requested: bool) -> String {
+    match (scopes, requested) {
+        ("", _) => "more scopes again, which it does not name, after mcp-remote requested more".to_owned(),
+        (scopes, true) => format!("the scope \"{scopes}\", which mcp-remote has already requested"),
+        (scopes, false) => format!("the scope \"{scopes}\" after mcp-remote has requested more scopes several times"),
+    }
+}
+
+/// Returns why there is no other scope to ask for.
+const fn exhausted(limit: ScopeLimit) -> &'static str {
+    match limit {
+        ScopeLimit::Configured => "--static-oauth-client-metadata sets the scopes to request",
+        ScopeLimit::NoneListed => "its metadata lists no scopes to request",
+        ScopeLimit::AllRequested => "mcp-remote has already requested all scopes that its metadata lists",
+    }
 }
 
 fn wait(after: Option<Duration>) -> String {

@@ -93,12 +93,15 @@ async fn obtain_anew(
     let needs_person = context.settings.grant.needs_person();
     let required = step_up.then(|| scope::split(challenge.scope.as_deref()));
     let mut attempt = begin(context, None, challenge, used, required, progress).await?;
-    if step_up {
-        context.held().step_ups.note_step_up();
-    }
     if let Some(newer) = attempt.newer(context) {
         info!("another mcp-remote process has signed in; using its tokens");
         return Ok(newer);
+    }
+    if step_up {
+        if needs_person {
+            attempt.check_step_up(context)?;
+        }
+        context.held().step_ups.note_step_up();
     }
     let refused = attempt.used.as_ref().and_then(|used| used.refused_when_new(context.now()));
     let last_resort = if needs_person { Obtained::SignedIn } else { Obtained::Refreshed };

@@ -136,16 +136,25 @@ impl TokenRenewal {
 }
 
 impl StepUps {
-    /// Whether another one may lead somewhere.
-    pub(crate) fn may_help(&mut self, required: &[String]) -> bool {
+    /// Checks that another one may lead somewhere.
+    ///
+    /// # Errors
+    /// [`Error::ScopeRefused`].
+    pub(crate) fn check(&mut self, required: &[String]) -> Result<(), Error> {
         if self.last.is_some_and(|last| last.elapsed() > SECOND_THOUGHT) {
             self.count = 0; // a person may think again
         }
-        let asked_before = match required {
-            [] => self.count > 0,
-            required => required.iter().all(|scope| self.asked.contains(scope)),
-        };
-        !asked_before && self.count < MOST_STEP_UPS
+        let requested = !required.is_empty() && required.iter().all(|scope| self.has_asked(scope));
+        let is_repeated = required.is_empty() && self.count > 0;
+        if requested || is_repeated || self.count >= MOST_STEP_UPS {
+            return Err(Error::ScopeRefused { scopes: required.join(" "), requested });
+        }
+        Ok(())
+    }
+
+    /// Returns whether a person was asked for a scope in this process.
+    pub(crate) fn has_asked(&self, scope: &String) -> bool {
+        self.asked.contains(scope)
     }
 
     pub(crate) fn note_step_up(&mut self) {
@@ -177,20 +186,24 @@ mod tests {
         let scope = |name: &str| [name.to_owned()];
         let mut step_ups = StepUps::default();
         for name in ["a", "b"] {
-            assert!(step_ups.may_help(&scope(name)));
+            assert!(step_ups.check(&scope(name)).is_ok());
             step_ups.note_step_up();
             step_ups.note_asked(&scope(name));
         }
-        assert!(!step_ups.may_help(&scope("c")));
+        let refused = |step_ups: &mut StepUps, required: &[String]| step_ups.check(required).unwrap_err().to_string();
+        let often = "the server requires the scope \"c\" after mcp-remote has requested more scopes several times";
+        assert_eq!(refused(&mut step_ups, &scope("c")), often);
         advance(SECOND_THOUGHT).await;
-        assert!(!step_ups.may_help(&scope("c")));
+        assert_eq!(refused(&mut step_ups, &scope("c")), often);
         advance(MOMENT).await;
-        assert!(step_ups.may_help(&scope("c")));
-        assert!(!step_ups.may_help(&scope("b")), "asked for before, however long ago");
+        assert!(step_ups.check(&scope("c")).is_ok());
+        let before = "the server requires the scope \"b\", which mcp-remote has already requested";
+        assert_eq!(refused(&mut step_ups, &scope("b")), before, "however long ago");
         step_ups.note_step_up();
-        assert!(!step_ups.may_help(&[]), "a challenge without scopes leads to the same again");
+        let unnamed = "the server requires more scopes again, which it does not name, after mcp-remote requested more";
+        assert_eq!(refused(&mut step_ups, &[]), unnamed);
         step_ups.note_success();
-        assert!(step_ups.may_help(&[]));
+        assert!(step_ups.check(&[]).is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,14 +7,14 @@
 use reqwest::Url;
 
 use super::{
-    error::{Error, ErrorCode, Step},
+    error::{Error, ErrorCode, ScopeLimit, Step},
     providers::table::ENTRA_RESOURCE_MISMATCH,
 };
 use crate::{
     report::{
         Code, Report,
         catalogue::{
-            FINISH_IN_BROWSER, FORWARD_SCHEME, GIVE_ENDPOINTS, NAME_ENDPOINT, NAME_ISSUER, NAME_LOCALHOST,
+            ADD_SCOPE, FINISH_IN_BROWSER, FORWARD_SCHEME, GIVE_ENDPOINTS, NAME_ENDPOINT, NAME_ISSUER, NAME_LOCALHOST,
             NAME_THE_ADDRESS, OMIT_PROMPT, SIGN_IN_THERE,
         },
     },
@@ -40,7 +40,8 @@ impl Report {
             Error::ForeignPage { .. } => plain(Code::ForeignSignInPage),
             Error::IssuerNotNamed { .. } => plain(Code::IssuerNotNamed),
             Error::Port { .. } => plain(Code::PortTaken),
-            Error::ScopeRefused(_) => plain(Code::InsufficientScope),
+            Error::NoMoreScopes { limit: ScopeLimit::Configured } => exact(Code::InsufficientScope, Some(ADD_SCOPE)),
+            Error::ScopeRefused { .. } | Error::NoMoreScopes { .. } => plain(Code::InsufficientScope),
             Error::TokenRefused(_) => plain(Code::TokenRefused),
             Error::Network { .. } => plain(Code::AuthorizationServerUnreachable),
             Error::WrongIssuer { .. } => plain(Code::WrongIssuer),

@@ -145,6 +145,8 @@ tips! {
     pub(crate) USE_HTTP1 = "use HTTP/1.1 for this server: --http1";
     /// Where an authorization server does not accept `prompt=consent`.
     pub(crate) OMIT_PROMPT = "send no prompt parameter: --authorize-param prompt=";
+    /// Where the user has named the scopes, and the server requires others.
+    pub(crate) ADD_SCOPE = "add the scope that the server requires to \"scope\" in --static-oauth-client-metadata";
     /// Where an endpoint of an authorization server redirects.
     pub(crate) NAME_ENDPOINT = "ask the server's operator to publish the new URL as the endpoint";
 }

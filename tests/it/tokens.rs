@@ -421,7 +421,7 @@ async fn repeated_challenge_is_error_for_host() {
     .await;
     let mut host = desk.host(&[]).await;
     let words = own_error(&host.ask(1, "tools/call", call("a")).await);
-    assert!(words.contains("admin"), "{words}");
+    assert!(words.contains("requires the scope \"admin\", which mcp-remote has already requested"), "{words}");
     assert_eq!(desk.spent().0, 2);
 }
 
@@ -438,6 +438,62 @@ async fn narrower_grant_is_not_asked_forever() {
     }
     assert_eq!(desk.spent().0, 2);
     assert_answered(&host.ask(9, "tools/list", json!({})).await, &host);
+}
+
+/// A server whose calls need `write`, which its challenge does not say.
+fn requires_unnamed_scope(settings: &mut Settings, listed: Option<Value>) {
+    settings.challenges = vec![r#"Bearer resource_metadata="{prm}", scope="read""#.into()];
+    settings.edit_prm = edit(move |document, _| document["scopes_supported"] = listed.clone().unwrap_or_default());
+    settings.tool_scopes = vec![("write".into(), "write".into())];
+    settings.last = Arc::new(|_, reply| match reply {
+        Reply::Full(403, _, body) => {
+            Reply::Full(403, vec![("www-authenticate".into(), r#"Bearer error="insufficient_scope""#.into())], body)
+        }
+        reply => reply,
+    });
+}
+
+#[tokio::test]
+async fn step_up_without_scope_requests_listed_scopes() {
+    let desk = World::with(|settings| requires_unnamed_scope(settings, Some(json!(["read", "write"])))).await;
+    let mut host = desk.host(&[]).await;
+    assert_answered(&host.ask(1, "tools/call", call("write")).await, &host);
+    assert_eq!(desk.spent(), (2, 1, 0));
+    assert_eq!(desk.server.tabs()[1].get("scope").map(scopes), Some(scopes("read write")));
+}
+
+#[tokio::test]
+async fn step_up_without_more_scopes_opens_no_browser() {
+    const CONFIGURED: &[&str] = &["--static-oauth-client-metadata", r#"{"scope":"read"}"#];
+    for (listed, flags, reason) in [
+        (None, &[][..], "its metadata lists no scopes to request"),
+        (Some(json!(["read"])), &[], "mcp-remote has already requested all scopes that its metadata lists"),
+        (Some(json!(["read", "write"])), CONFIGURED, "--static-oauth-client-metadata sets the scopes to request"),
+    ] {
+        let desk = World::with(|settings| requires_unnamed_scope(settings, listed)).await;
+        let mut host = desk.host(flags).await;
+        for id in 1..=2 {
+            let words = own_error(&host.ask(id, "tools/call", call("write")).await);
+            assert!(words.contains("requires more scopes than the token has, but does not name them"), "{words}");
+            assert!(words.contains(reason), "{words}");
+        }
+        assert_eq!(desk.spent().0, 1, "{reason}");
+        assert_answered(&host.ask(9, "tools/list", json!({})).await, &host);
+    }
+}
+
+#[tokio::test]
+async fn repeated_challenge_without_scope_is_reported_truly() {
+    let desk = World::with(|settings| {
+        requires_unnamed_scope(settings, Some(json!(["read", "write"])));
+        settings.grants = Some("read".into());
+    })
+    .await;
+    let mut host = desk.host(&[]).await;
+    let words = own_error(&host.ask(1, "tools/call", call("write")).await);
+    assert!(words.contains("requires more scopes again, which it does not name"), "{words}");
+    assert!(!words.contains("()"), "{words}");
+    assert_eq!(desk.spent().0, 2);
 }
 
 #[tokio::test]
