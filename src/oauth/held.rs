@@ -21,6 +21,11 @@ pub(crate) const SECOND_THOUGHT: Duration = Duration::from_secs(10 * 60);
 const SHARED_FAILURE: Duration = Duration::from_secs(10);
 /// Pause after a refresh that failed while the token is still good.
 pub(crate) const REFRESH_PAUSE: Duration = Duration::from_secs(30);
+/// The longest `Retry-After` of a token endpoint that is obeyed: beyond it, a mistake would keep a sign-in that works
+/// out of use.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
+/// The shortest, so that a token endpoint that names none is not asked without a pause.
+const SHORTEST_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Step-ups in a row that lead to no success, after the first authorization: three in all (MCP
 /// 2025-11-25, Step-Up Authorization Flow: "a few").
 const MOST_STEP_UPS: u32 = 2;
@@ -32,6 +37,8 @@ pub(crate) struct Held {
     /// The one before it: the answers to requests that carry it may still come.
     pub(crate) former: Option<Arc<Credential>>,
     pub(crate) renewal: TokenRenewal,
+    /// The token endpoint, if it asked to wait.
+    busy: Option<BusyEndpoint>,
     /// The last attempt that came to nothing.
     failed: Option<Failure>,
     /// The user has asked for a sign-in, and none was attempted since.
@@ -55,6 +62,13 @@ struct Failure {
     error: Error,
     /// Where the challenge said that the metadata are.
     resource_metadata: Option<String>,
+}
+
+/// A token endpoint that asked to wait (RFC 9110 §10.2.3).
+#[derive(Debug)]
+struct BusyEndpoint {
+    until: Instant,
+    error: Error,
 }
 
 /// The credential that is sent.
@@ -96,6 +110,21 @@ impl Held {
     pub(crate) fn note_failure(&mut self, error: &Error, challenge: &Challenge) {
         let resource_metadata = challenge.resource_metadata.clone();
         self.failed = Some(Failure { at: Instant::now(), error: error.clone(), resource_metadata });
+    }
+
+    /// Notes how long the token endpoint asks to wait, if the error says so. Returns whether it does.
+    pub(crate) fn note_busy(&mut self, error: &Error) -> bool {
+        let Some(after) = error.retry_after() else { return false };
+        let until = Instant::now() + after.clamp(SHORTEST_RETRY_AFTER, LONGEST_RETRY_AFTER);
+        self.busy = Some(BusyEndpoint { until, error: error.clone() });
+        true
+    }
+
+    /// Returns for how long the token endpoint must not be asked yet, and what it answered.
+    pub(crate) fn busy(&self) -> Option<(Duration, Error)> {
+        let busy = self.busy.as_ref()?;
+        let left = busy.until.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then(|| (left, busy.error.clone()))
     }
 
     /// Returns the failure of the same attempt a moment ago, if it failed before a user was asked.
@@ -178,6 +207,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
+    use crate::oauth::error::Step;
 
     const MOMENT: Duration = Duration::from_secs(1);
 
@@ -217,6 +247,20 @@ mod tests {
         assert!(renewal.has_just_failed(), "one that begins later does not undo it");
         advance(REFRESH_PAUSE).await;
         assert!(!renewal.has_just_failed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retry_after_is_obeyed_up_to_five_minutes() {
+        let busy = |after| Error::Busy { step: Step::Refresh, what: "HTTP 503".to_owned(), after };
+        let mut held = Held::default();
+        assert!(!held.note_busy(&busy(None)) && held.busy().is_none());
+        for (seconds, expected) in [(0, 1), (7, 7), (3600, 300)] {
+            assert!(held.note_busy(&busy(Some(Duration::from_secs(seconds)))));
+            let (left, error) = held.busy().unwrap();
+            assert_eq!((left.as_secs(), error.retry_after()), (expected, Some(Duration::from_secs(seconds))));
+        }
+        advance(LONGEST_RETRY_AFTER).await;
+        assert!(held.busy().is_none());
     }
 
     #[tokio::test(start_paused = true)]

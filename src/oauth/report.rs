@@ -15,7 +15,7 @@ use crate::{
         Code, Report,
         catalogue::{
             ADD_SCOPE, FINISH_IN_BROWSER, FORWARD_SCHEME, GIVE_ENDPOINTS, NAME_ENDPOINT, NAME_ISSUER, NAME_LOCALHOST,
-            NAME_THE_ADDRESS, OMIT_PROMPT, SIGN_IN_THERE,
+            NAME_THE_ADDRESS, OMIT_PROMPT, SIGN_IN_ANEW, SIGN_IN_THERE,
         },
     },
     text::{host, reason},
@@ -43,6 +43,7 @@ impl Report {
             Error::NoMoreScopes { limit: ScopeLimit::Configured } => exact(Code::InsufficientScope, Some(ADD_SCOPE)),
             Error::ScopeRefused { .. } | Error::NoMoreScopes { .. } => plain(Code::InsufficientScope),
             Error::TokenRefused(_) => plain(Code::TokenRefused),
+            Error::CodeLost { .. } => exact(Code::AuthorizationServerUnreachable, Some(SIGN_IN_ANEW)),
             Error::Network { .. } => plain(Code::AuthorizationServerUnreachable),
             Error::WrongIssuer { .. } => plain(Code::WrongIssuer),
             Error::Address { near, .. } => plain(if *near { Code::PrivateAddress } else { Code::BadAddress }),
@@ -66,7 +67,7 @@ impl Report {
                 exact(Code::SignInRefused, Some(OMIT_PROMPT))
             }
             _ if error.is_of_client_authentication() => plain(Code::UnknownClient),
-            Error::Answer { .. } => plain(Code::AuthorizationServerFailed),
+            Error::Answer { .. } | Error::Busy { .. } => plain(Code::AuthorizationServerFailed),
             Error::Refused { step, error: kind, description } => plain(match (kind, step) {
                 (_, Step::Registration) => Code::RegistrationRefused,
                 (ErrorCode::AccessDenied, _) => Code::SignInDenied,
@@ -105,10 +106,10 @@ fn sentence(error: &Error, host: &str) -> String {
             };
             format!("cannot listen on callback port {port} for the sign-in to {host}: {reason}")
         }
-        Error::Network { host: other, why } if other == host => {
+        Error::Network { host: other, why, .. } if other == host => {
             format!("the authorization server {host} is not available: {why}")
         }
-        Error::Network { host: other, why } => {
+        Error::Network { host: other, why, .. } => {
             format!("cannot sign in to {host}: the authorization server {other} is not available: {why}")
         }
         Error::Store(_) => error.to_string(),

@@ -360,6 +360,7 @@ impl Error {
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused(refusal) => refusal.retry_after,
+            Self::Unauthorized(error) => error.retry_after(),
             _ => None,
         }
     }

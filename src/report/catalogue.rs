@@ -147,6 +147,8 @@ tips! {
     pub(crate) OMIT_PROMPT = "send no prompt parameter: --authorize-param prompt=";
     /// Where the user has named the scopes, and the server requires others.
     pub(crate) ADD_SCOPE = "add the scope that the server requires to \"scope\" in --static-oauth-client-metadata";
+    /// Where an authorization code may be used, and its tokens are lost.
+    pub(crate) SIGN_IN_ANEW = "sign in again: the next request of the host starts a new sign-in, and so does mcp-remote login";
     /// Where an endpoint of an authorization server redirects.
     pub(crate) NAME_ENDPOINT = "ask the server's operator to publish the new URL as the endpoint";
 }

@@ -871,8 +871,11 @@ const CASES: &[Case] = &[
     Case {
         code: "authorization_server_unreachable",
         set_up: || exchanging(|| Reply::Close),
-        says: &["the authorization server 127.0.0.1:", "is not available: the connection was closed"],
-        does: "check the network",
+        says: &[
+            "the authorization server 127.0.0.1:",
+            "did not complete the code exchange (the connection was closed), and may have used the code",
+        ],
+        does: "sign in again",
         places: EVERYWHERE,
     },
     // The sign-in.

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use crate::support::{
     browser::Browser,
     host::{Host, WAIT, initialize_params, request},
     kept, own_error,
-    server::{Reply, Request, Server, ordinary},
+    server::{Reply, Request, Server, bind, ordinary, reserved_port},
     stored,
 };
 
@@ -267,6 +267,105 @@ async fn busy_authorization_server_is_asked_again() {
         assert!(count.load(Relaxed) > 3, "{status}");
         assert_eq!(desk.spent().0, 1, "nobody signs in again after {status}");
         host.close().await;
+    }
+}
+
+/// Makes the token endpoint busy for its first answers, and returns how often it was asked.
+fn busy_for(desk: &World, answers: usize, retry_after: &'static str) -> Arc<AtomicUsize> {
+    let count = Arc::new(AtomicUsize::new(0));
+    let asked = count.clone();
+    desk.server.change(|settings| {
+        settings.first = Arc::new(move |request| {
+            let is_busy = request.path == "/oauth/token" && asked.fetch_add(1, Relaxed) < answers;
+            is_busy.then(|| Reply::status(503, "text/plain", "later").with("retry-after", retry_after))
+        });
+    });
+    count
+}
+
+#[tokio::test]
+async fn refresh_waits_as_token_endpoint_asks() {
+    let desk = World::signed_in(|_| {}).await;
+    let mut host = desk.host(&[]).await;
+    desk.server.revoke_access_tokens();
+    let count = busy_for(&desk, 1, "1");
+    let began = Instant::now();
+    assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!((count.load(Relaxed), desk.spent().0), (2, 1));
+}
+
+#[tokio::test]
+async fn busy_token_endpoint_is_not_asked_too_soon() {
+    let desk = World::signed_in(|_| {}).await;
+    let mut host = desk.host(&[]).await;
+    desk.server.revoke_access_tokens();
+    let count = busy_for(&desk, usize::MAX, "120");
+    for id in 1..=3 {
+        let words = own_error(&host.ask(id, "tools/list", json!({})).await);
+        assert!(words.contains("HTTP 503 (\"later\"), and the authorization server asks to wait 2 min"), "{words}");
+    }
+    assert_eq!((count.load(Relaxed), desk.spent().0), (1, 1));
+}
+
+#[tokio::test]
+async fn unprocessed_code_exchange_is_repeated() {
+    for status in [429, 503] {
+        let desk = World::with(|settings| {
+            let asked = AtomicUsize::new(0);
+            settings.first = Arc::new(move |request| {
+                let is_busy = request.path == "/oauth/token" && asked.fetch_add(1, Relaxed) == 0;
+                is_busy.then(|| Reply::status(status, "text/plain", "later").with("retry-after", "1"))
+            });
+        })
+        .await;
+        let began = Instant::now();
+        let mut host = desk.host(&[]).await;
+        assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
+        assert!(began.elapsed() >= Duration::from_secs(1), "{status}: {:?}", began.elapsed());
+        let exchanges = desk.server.arrived_at(Place::Authorization, "/oauth/token").len();
+        assert_eq!((desk.spent().0, exchanges), (1, 2), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn code_exchange_waits_for_refusing_endpoint() {
+    let port = reserved_port().await;
+    let desk = World::with(|settings| {
+        settings.edit_metadata = edit(move |document, _| {
+            document["token_endpoint"] = json!(format!("http://127.0.0.1:{port}/token"));
+        });
+        settings.first = Arc::new(|request| {
+            let is_ours = request.header("authorization") == Some("Bearer late");
+            (request.path == "/mcp" && is_ours).then(|| ordinary(request))
+        });
+    })
+    .await;
+    let mut host = desk.browser.host_at(&desk.home, &desk.server.url(), &WAIT);
+    host.send(request(0, "initialize", initialize_params("2025-11-25"))).await;
+    host.told("connection refused; retrying (1)").await;
+    let endpoint = Server::on(bind(port).await, |_| async {
+        Reply::json(json!({"access_token": "late", "token_type": "Bearer"}))
+    });
+    assert_answered(&host.json().await, &host);
+    assert_eq!((desk.spent().0, endpoint.requests().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn code_that_may_be_used_is_not_sent_again() {
+    let failures: [(Answer, &str); 3] = [
+        (|| Reply::Close, "did not complete the code exchange (the connection was closed)"),
+        (|| Reply::status(502, "text/plain", "gateway"), "HTTP 502 (\"gateway\")"),
+        (|| Reply::status(503, "text/plain", "later").with("retry-after", "600"), "asks to wait 10 min"),
+    ];
+    for (failure, reason) in failures {
+        let desk = World::with(|settings| at_token(settings, failure)).await;
+        let mut host = desk.browser.host_at(&desk.home, &desk.server.url(), &[]);
+        let words = own_error(&host.initialize().await);
+        assert!(words.contains(reason), "{words}");
+        assert_eq!(words.contains("may have used the code"), reason.contains("complete"), "{words}");
+        let exchanges = desk.server.arrived_at(Place::Authorization, "/oauth/token").len();
+        assert_eq!((desk.spent().0, exchanges), (1, 1), "{reason}");
     }
 }
 

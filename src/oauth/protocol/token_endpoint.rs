@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use log::info;
-use reqwest::{Url, header};
+use reqwest::{StatusCode, Url, header};
 use serde_json::{Map, Value};
 
 use super::{
@@ -29,9 +29,10 @@ use super::{
 };
 use crate::{
     oauth::{
-        error::{Error, ErrorCode, Step, status_and_words},
+        error::{Error, ErrorCode, Step, code_and_words, status_and_words},
         http::client::{Answer, HttpClient},
     },
+    status::retry_after,
     sync::LockExt,
     text::one_line,
 };
@@ -264,6 +265,17 @@ fn name_resource(form: &mut Form, resource: Option<&str>) {
     }
 }
 
+/// Whether a request was not processed (RFC 6585 §4, RFC 9110 §15.6.4). Rate limits have codes of their own that no
+/// standard knows, but a code of RFC 6749 §5.2 is about the request.
+fn is_busy(status: StatusCode, code: Option<&ErrorCode>) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+        && match code {
+            None | Some(ErrorCode::TemporarilyUnavailable) => true,
+            Some(code @ ErrorCode::Other(_)) => !code.is_of_request(),
+            Some(_) => false,
+        }
+}
+
 /// Reads an error answer (RFC 6749 §5.2), with whatever status. What a server repeats of the `secrets` is left out,
 /// because the text is for people and logs.
 fn refusal_of(answer: &Answer, secrets: &[String]) -> Option<Error> {
@@ -285,14 +297,21 @@ fn refusal_of(answer: &Answer, secrets: &[String]) -> Option<Error> {
                 known => known,
             };
             let description = member("error_description").map(|text| clean(text.as_bytes()));
+            if is_busy(answer.status, Some(&error)) {
+                let what = code_and_words(error.as_str(), description.as_deref());
+                return Some(Error::Busy { step, what, after: retry_after(&answer.headers) });
+            }
             Some(Error::Refused { step, error, description })
         }
         None if answer.status.is_success() => None,
-        None => Some(Error::Answer {
-            step,
-            what: status_and_words(answer.status, &clean(&answer.body)),
-            status: Some(answer.status),
-        }),
+        None => {
+            let what = status_and_words(answer.status, &clean(&answer.body));
+            Some(if is_busy(answer.status, None) {
+                Error::Busy { step, what, after: retry_after(&answer.headers) }
+            } else {
+                Error::Answer { step, what, status: Some(answer.status) }
+            })
+        }
     }
 }
 
@@ -358,8 +377,6 @@ pub(crate) fn straighten(content: &mut Map<String, Value>) {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::StatusCode;
-
     use super::*;
 
     fn refused(status: u16, body: &'static str) -> Option<String> {
@@ -387,10 +404,40 @@ mod tests {
                 r#"{"error":"e","error_description":"hush& hush%26"}"#,
                 Some("the authorization server rejected the request: e (\"… …\")"),
             ),
+            (503, "hush&", Some("the request failed: HTTP 503 (\"…\")")),
             (500, "no JSON, hush&", Some("the request failed: HTTP 500 (\"no JSON, …\")")),
             (200, r#"{"access_token":"a","error":""}"#, None),
         ] {
             assert_eq!(refused(status, body).as_deref(), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn busy_endpoint_is_told_from_refusal() {
+        const RATE: &str = r#"{"error":"too_many_requests","error_description":"slow"}"#;
+        for (status, body, expected) in [
+            (429, "x", Some("HTTP 429 (\"x\")")),
+            (503, "", Some("HTTP 503")),
+            (429, RATE, Some("too_many_requests (\"slow\")")),
+            (503, r#"{"error":"temporarily_unavailable"}"#, Some("temporarily_unavailable")),
+            // What a code of RFC 6749 §5.2 says is about the request.
+            (503, r#"{"error":"invalid_grant"}"#, None),
+            (429, r#"{"error":"slow_down"}"#, None),
+            // Nor does what has failed say that it was not begun.
+            (503, r#"{"error":"server_error"}"#, None),
+            // A gateway does not know what became of the request.
+            (502, "x", None),
+            (504, "x", None),
+            (500, "x", None),
+        ] {
+            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from_static("7"))]);
+            let status = StatusCode::from_u16(status).unwrap();
+            let answer = Answer { status, headers, body: Bytes::from_static(body.as_bytes()) };
+            let found = match refusal_of(&answer, &[]) {
+                Some(Error::Busy { what, after: Some(after), .. }) if after == Duration::from_secs(7) => Some(what),
+                _ => None,
+            };
+            assert_eq!(found.as_deref(), expected, "{status} {body}");
         }
     }
 
