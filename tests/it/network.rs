@@ -474,6 +474,18 @@ async fn proxy_by_flag_or_variable_is_used() {
     }
 }
 
+#[tokio::test]
+async fn name_unknown_here_does_not_blame_proxy() {
+    // RFC 6761 §6.4: no name below .invalid has an address.
+    let proxy = format!("socks5://127.0.0.1:{}", wrong_proxy().await.port);
+    let (answer, _host) = initialize("https://far.invalid/mcp", &["--proxy", &proxy, "--retry-for", "0"], &[]).await;
+    let error = &answer["error"];
+    assert_eq!(error["data"]["code"], "name_not_found", "{answer}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("cannot resolve the host name far.invalid on this computer"), "{message}");
+    assert!(error["data"]["hint"].as_str().unwrap().contains("socks5h://"), "{answer}");
+}
+
 /// A proxy that nobody should ask.
 async fn wrong_proxy() -> Server {
     Server::with(|_| Reply::status(502, "text/plain", "not for me")).await
