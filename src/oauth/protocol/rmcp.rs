@@ -179,7 +179,10 @@ pub(crate) async fn refresh(
     }
     let client_id = endpoint.client().id.clone();
     manager.set_credential_store(StoreAdapter { held: Mutex::new(held), granted, client_id, keep });
-    manager.refresh_token().await.map(drop).map_err(|error| endpoint.refusal(Step::Refresh, &error))
+    manager.refresh_token().await.map(drop).map_err(|error| match error {
+        AuthError::TokenRefreshFailed(_) => endpoint.refusal(Step::Refresh, &UNREADABLE),
+        error => endpoint.refusal(Step::Refresh, &error),
+    })
 }
 
 /// rmcp's `CredentialStore` over what holds the tokens here.
