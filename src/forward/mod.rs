@@ -407,7 +407,7 @@ impl Forward {
             Link::Opening(opening) => !opening.is_blocked(),
             Link::Open(_) => true,
         };
-        let is_servers_turn = is_servers_turn && !matches!(self.cx.person.need, Need::Person(_));
+        let is_servers_turn = is_servers_turn && !matches!(self.cx.person.need, Need::Person(_) | Need::OtherRefreshes);
         if let Some(line) = self.cx.host.tick(is_servers_turn, &text::host(&self.cx.settings.server)) {
             info!("{line}");
         }

@@ -346,6 +346,9 @@ pub(crate) enum Error {
         /// What to open, if it is known.
         prompt: Option<String>,
     },
+    /// Another process spends the refresh token, and is waited for.
+    #[error("another process on this computer is refreshing the access token")]
+    OtherRefreshes,
     /// Nobody came.
     #[error("you did not sign in within {} minutes", after.as_secs() / 60)]
     NobodyCame {

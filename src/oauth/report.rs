@@ -15,7 +15,7 @@ use crate::{
         Code, Report,
         catalogue::{
             ADD_SCOPE, FINISH_IN_BROWSER, FORWARD_SCHEME, GIVE_ENDPOINTS, NAME_ENDPOINT, NAME_ISSUER, NAME_LOCALHOST,
-            NAME_THE_ADDRESS, OMIT_PROMPT, SIGN_IN_ANEW, SIGN_IN_THERE,
+            NAME_THE_ADDRESS, OMIT_PROMPT, SIGN_IN_ANEW, SIGN_IN_THERE, STILL_TRIED,
         },
     },
     text::{host, reason},
@@ -33,6 +33,7 @@ impl Report {
             Error::Waiting { prompt: Some(_) } => exact(Code::SignInNeeded, Some(SIGN_IN_THERE)),
             Error::Waiting { prompt: None } => plain(Code::SignInNeeded),
             Error::AnotherAsks { .. } => exact(Code::SignInNeeded, Some(FINISH_IN_BROWSER)),
+            Error::OtherRefreshes => exact(Code::SignInFailed, Some(STILL_TRIED)),
             Error::NobodyCame { .. } => plain(Code::SignInTimedOut),
             Error::NoPkce { .. } => plain(Code::NoPkce),
             Error::NoClient { .. } => plain(Code::NoClient),
@@ -98,6 +99,7 @@ fn sentence(error: &Error, host: &str) -> String {
             let open = prompt.as_ref().map_or_else(String::new, |url| format!(": open {url} in your browser"));
             format!("another mcp-remote process is waiting for you to sign in to {host}{open}")
         }
+        Error::OtherRefreshes => format!("cannot use {host} yet: {error}"),
         Error::NobodyCame { after } => format!("you did not sign in to {host} within {} minutes", after.as_secs() / 60),
         Error::Port { port, source, holder } => {
             let reason = match holder {

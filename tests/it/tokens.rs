@@ -352,6 +352,22 @@ async fn code_exchange_waits_for_refusing_endpoint() {
 }
 
 #[tokio::test]
+async fn other_process_is_blamed_for_its_refresh() {
+    let desk = World::signed_in(|_| {}).await;
+    desk.server.revoke_access_tokens();
+    let lease = json!({"pid": std::process::id(), "nonce": "theirs", "at": stored::now()});
+    let url = desk.server.url();
+    stored::write(desk.home.path(), &url, "refresh_in_progress.json", &lease);
+    let mut host = desk.browser.host_at(&desk.home, &url, &["--start", "hold", "--hold", "2"]);
+    host.send(request(0, "initialize", initialize_params("2025-11-25"))).await;
+    assert_answered(&host.json().await, &host);
+    host.told("waiting for another process, which is refreshing the access token").await;
+    assert!(!host.stderr().contains("has not answered initialize"), "{}", host.stderr());
+    std::fs::remove_file(stored::file(desk.home.path(), &url, "refresh_in_progress.json")).unwrap();
+    host.told("refreshed the access token").await;
+}
+
+#[tokio::test]
 async fn code_that_may_be_used_is_not_sent_again() {
     let failures: [(Answer, &str); 3] = [
         (|| Reply::Close, "did not complete the code exchange (the connection was closed)"),
