@@ -149,6 +149,8 @@ tips! {
     pub(crate) ADD_SCOPE = "add the scope that the server requires to \"scope\" in --static-oauth-client-metadata";
     /// Where an authorization code may be used, and its tokens are lost.
     pub(crate) SIGN_IN_ANEW = "sign in again: the next request of the host starts a new sign-in, and so does mcp-remote login";
+    /// Where a request that only reads got no answer.
+    pub(crate) READ_AGAIN = "try again: the request only reads, so it changed nothing at the server";
     /// Where a name was looked up on this computer because of the kind of the proxy.
     pub(crate) RESOLVE_AT_PROXY = "write socks5h:// or socks4a:// as the scheme of the proxy URL, so that the proxy resolves the name";
     /// Where an endpoint of an authorization server redirects.

@@ -1414,8 +1414,24 @@ const CASES: &[Case] = &[
         code: "no_answer",
         set_up: || listing(|_| Reply::empty(202)),
         says: &["{host}"],
-        does: "check whether the server did what you asked",
+        does: "try again: the request only reads",
         places: ANSWERS,
+    },
+    Case {
+        code: "no_answer",
+        set_up: || {
+            scene(async {
+                let server = Server::with(|request| match &*request.rpc() {
+                    "tools/call" => Reply::empty(202),
+                    _ => ordinary(request),
+                });
+                let server = server.await;
+                Stage::of(server.url("/mcp"), &AT_ONCE).keeping(server).asking("tools/call")
+            })
+        },
+        says: &["{host}"],
+        does: "check whether the server did what you asked",
+        places: HOSTS,
     },
     Case {
         code: "no_answer",
