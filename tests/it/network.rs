@@ -186,7 +186,8 @@ async fn broken_http2_falls_back_to_http1() {
         .await;
         let (answered, mut host) = initialize(&tls.url(), &["--ca-cert", &authority.ca()], &[]).await;
         assert_eq!(answered["result"]["serverInfo"]["name"], "peer", "{answer:?}: {answered}");
-        host.told("HTTP/2 failed with ").await;
+        // What was closed without a word may have been HTTP/1.1.
+        host.told(if answer.is_empty() { "the connection broke with " } else { "HTTP/2 failed with " }).await;
         assert_eq!(host.ask(1, "tools/call", json!({})).await["result"]["echo"], "tools/call");
         assert_eq!(server.asked("initialize").len(), 1);
     }

@@ -355,7 +355,9 @@ impl HttpClient {
         if self.is_http1_only.swap(true, Relaxed) {
             return false;
         }
-        debug!("HTTP/2 failed with {} ({}); using HTTP/1.1", host(url), words(error));
+        // Which version of HTTP a closed connection had is not known.
+        let what = if fault == Http2Fault::Closed { "the connection broke" } else { "HTTP/2 failed" };
+        debug!("{what} with {} ({}); using HTTP/1.1", host(url), words(error));
         fault == Http2Fault::Refused || *method == Method::GET
     }
 
