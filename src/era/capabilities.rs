@@ -54,6 +54,11 @@ impl InputCapabilities {
     }
 }
 
+/// Whether a server may ask for this in the middle of a call (MCP 2026-07-28, Multi Round-Trip Requests).
+pub(crate) fn is_input(method: &str) -> bool {
+    matches!(method, SAMPLING_CREATE | ROOTS_LIST | ELICITATION_CREATE)
+}
+
 /// Whether an elicitation sends the user to a page; without a mode it does not (MCP 2026-07-28, Elicitation).
 pub(crate) fn is_url_mode(params: Option<&RawValue>) -> bool {
     let params = params.and_then(|params| Members::read(params.get().as_bytes()));

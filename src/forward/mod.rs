@@ -407,7 +407,7 @@ impl Forward {
             Link::Opening(opening) => !opening.is_blocked(),
             Link::Open(_) => true,
         };
-        let is_servers_turn = is_servers_turn && !matches!(self.cx.person.need, Need::Person(_));
+        let is_servers_turn = is_servers_turn && !matches!(self.cx.person.need, Need::Person(_) | Need::OtherRefreshes);
         if let Some(line) = self.cx.host.tick(is_servers_turn, &text::host(&self.cx.settings.server)) {
             info!("{line}");
         }
@@ -426,7 +426,8 @@ impl Forward {
         }
         let server = &self.cx.settings.server;
         let is_first = self.cx.host.first_discover().is_some_and(|id| ids == [id]);
-        let report = if is_first { Report::of_opening(error, server) } else { Report::of_remote(error, server) };
+        let report =
+            if is_first { Report::of_opening(error, server) } else { Report::of_request(error, server, method) };
         let method = method.unwrap_or("a message");
         let is_own = self.cx.lists.lost(ids);
         if ids.is_empty() || is_own || ids.iter().any(|id| self.cx.host.asked(id).is_some()) {

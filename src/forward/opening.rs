@@ -24,7 +24,7 @@ use crate::{
     era,
     mcp::method,
     message::{Id, Message, Shape},
-    oauth::{AskedBy, Asking, Need},
+    oauth::{self, AskedBy, Asking, Need},
     remote::error::Error,
     report::{Code, Report},
 };
@@ -178,6 +178,8 @@ impl Opening {
             Need::SignIn => {
                 blocked.filter(|report| report.code != Code::TimedOut).unwrap_or_else(|| cx.sign_in_needed())
             }
+            // Nor is the time of another process.
+            Need::OtherRefreshes => Report::of_authorization(&oauth::error::Error::OtherRefreshes, &cx.settings.server),
             _ => blocked.unwrap_or_else(|| {
                 let waited = self.hold_mut().map(|hold| hold.slow()).unwrap_or_default();
                 let slow = Report::of_slow_opening(&cx.settings.server, waited);

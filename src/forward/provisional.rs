@@ -227,7 +227,7 @@ impl Provisional {
     /// Returns how long a call is held: for a person nearly as long as hosts wait, for the network as long as everything is
     /// tried again.
     fn time_for_call(&self, cx: &Context) -> Duration {
-        let is_slow = self.stand_in.report.code == Code::TimedOut;
+        let is_slow = self.stand_in.report.code == Code::TimedOut || matches!(cx.person.need, Need::OtherRefreshes);
         if cx.person.is_signing_in() || is_slow {
             HOST_PATIENCE
         } else {

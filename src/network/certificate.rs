@@ -9,9 +9,12 @@ use std::net::Ipv4Addr;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use memchr::{memchr, memmem};
-use rustls::pki_types::{
-    CertificateDer, UnixTime,
-    pem::{self, PemObject as _},
+use rustls::{
+    CertificateError,
+    pki_types::{
+        CertificateDer, UnixTime,
+        pem::{self, PemObject as _},
+    },
 };
 use x509_parser::{
     certificate::X509Certificate,
@@ -125,11 +128,21 @@ fn plain_certificates(text: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     Some(certificates)
 }
 
-/// Whether a certificate's dates include now (RFC 5280 §4.1.2.5).
-pub(crate) fn is_in_force(certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
-    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return false };
+/// Checks that a certificate's dates include now (RFC 5280 §4.1.2.5).
+///
+/// # Errors
+/// Which of them does not, or that they cannot be read.
+pub(crate) fn check_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateError> {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return Err(CertificateError::BadEncoding) };
     let now = i64::try_from(now.as_secs()).ok().and_then(|now| ASN1Time::from_timestamp(now).ok());
-    now.is_some_and(|now| parsed.validity().is_valid_at(now))
+    let now = now.ok_or(CertificateError::BadEncoding)?;
+    if now < parsed.validity().not_before {
+        Err(CertificateError::NotValidYet)
+    } else if now > parsed.validity().not_after {
+        Err(CertificateError::Expired)
+    } else {
+        Ok(())
+    }
 }
 
 /// `O / CN`, or what there is of both; else everything.
@@ -158,6 +171,10 @@ fn address(bytes: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
     use super::*;
 
     /// A section with this label, of these bytes.
@@ -166,6 +183,21 @@ mod tests {
         let lines: Vec<&str> = base64.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
         [&format!("-----BEGIN {label}-----"), &*lines.join(newline), &format!("-----END {label}-----"), ""]
             .join(newline)
+    }
+
+    #[test]
+    fn dates_say_which_side_of_them_now_is() {
+        let mut params = CertificateParams::new([]).unwrap();
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2030, 1, 1));
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let check =
+            |seconds: u64| check_dates(certificate.der(), UnixTime::since_unix_epoch(Duration::from_secs(seconds)));
+        assert_eq!(check(1_577_836_799), Err(CertificateError::NotValidYet)); // 2019-12-31, 23:59:59
+        assert_eq!(check(1_577_836_800), Ok(()));
+        assert_eq!(check(1_893_456_000), Ok(())); // 2030-01-01
+        assert_eq!(check(1_893_456_001), Err(CertificateError::Expired));
+        let broken = check_dates(&CertificateDer::from(vec![0]), UnixTime::now());
+        assert_eq!(broken, Err(CertificateError::BadEncoding));
     }
 
     #[test]

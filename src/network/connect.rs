@@ -37,7 +37,7 @@ use tower_service::Service;
 
 use super::{
     MOST_TCP_PROBES, Route, TCP_KEEP_ALIVE, TCP_PROBES,
-    lookup::{LOOPBACK, lookup},
+    lookup::{LOOPBACK, LookupForProxyFailed, lookup},
     proxy,
 };
 use crate::config::Network;
@@ -152,7 +152,7 @@ impl Inner {
 
 /// Returns the URL with an address instead of the name, for a proxy that does not resolve names.
 async fn with_address(server: &Uri, ipv4: bool) -> Result<Uri, Fault> {
-    let addresses = lookup(host(server), port(server)).await?;
+    let addresses = lookup(host(server), port(server)).await.map_err(LookupForProxyFailed)?;
     let address = addresses.into_iter().find(|address| address.is_ipv4() || !ipv4);
     let address = address.ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
     with_authority(server, &address.to_string())

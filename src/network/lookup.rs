@@ -5,6 +5,7 @@
 //! - No name server is asked for a name that means this machine (RFC 6761 §6.3): its answer could lead elsewhere.
 
 use std::{
+    error::Error,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
@@ -22,6 +23,18 @@ pub(crate) async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>>
         return Ok(LOOPBACK.map(|address| SocketAddr::new(address.ip(), port)).to_vec());
     }
     Ok(tokio::net::lookup_host((host, port)).await?.collect())
+}
+
+/// A host name could not be resolved on this computer, which the proxy leaves to its clients (`socks5://`, `socks4://`).
+#[derive(Debug, thiserror::Error)]
+#[error("the host name could not be resolved for the proxy")]
+pub(crate) struct LookupForProxyFailed(#[source] pub(super) io::Error);
+
+impl LookupForProxyFailed {
+    /// Returns whether it is somewhere in the chain.
+    pub(crate) fn is_in(error: &(dyn Error + 'static)) -> bool {
+        error.is::<Self>() || error.source().is_some_and(Self::is_in)
+    }
 }
 
 /// This machine, in the order in which operating systems name its addresses, with the port that stands for none.

@@ -198,11 +198,9 @@ impl ServerCertVerifier for Roots {
             {
                 let named = ParsedCertificate::try_from(end_entity)
                     .and_then(|certificate| verify_server_name(&certificate, server_name));
-                match named {
-                    Ok(()) if certificate::is_in_force(end_entity, now) => Ok(ServerCertVerified::assertion()),
-                    Ok(()) => Err(CertificateError::Expired.into()),
-                    Err(error) => Err(error),
-                }
+                named
+                    .and_then(|()| certificate::check_dates(end_entity, now).map_err(Into::into))
+                    .map(|()| ServerCertVerified::assertion())
             }
             verified => verified,
         };

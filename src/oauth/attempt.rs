@@ -12,7 +12,7 @@ use reqwest::Url;
 use super::{
     context::Context,
     credential::Credential,
-    error::Error,
+    error::{Error, ScopeLimit},
     fact::AuthorizationFact,
     progress::Progress,
     protocol::{
@@ -24,7 +24,7 @@ use super::{
         jws::SigningKey,
         metadata::{AuthorizationServer, Discovered},
         mix_up::is_same_site,
-        scope,
+        scope::{self, OFFLINE_ACCESS},
         token_endpoint::{Accepted, Parts, TokenEndpoint},
     },
     stored::{
@@ -160,6 +160,30 @@ impl AuthorizationAttempt {
                 Ok(())
             }
         }
+    }
+
+    /// Checks that there is a scope to ask a person for that the credential in use lacks, where a step-up is wanted by a
+    /// server that names none. Without one, the person would consent to the same again.
+    ///
+    /// # Errors
+    /// [`Error::NoMoreScopes`].
+    pub(crate) fn check_step_up(&self, context: &Context) -> Result<(), Error> {
+        let Some(used) = self.used.as_ref().filter(|_| self.needed.is_empty()) else { return Ok(()) };
+        let granted = used.tokens().scopes();
+        let is_more = |scope: &String| {
+            // It asks for a refresh token, and some grant it without listing it.
+            scope != OFFLINE_ACCESS && !granted.contains(scope) && !context.held().step_ups.has_asked(scope)
+        };
+        if self.scopes.iter().any(is_more) {
+            return Ok(());
+        }
+        let lists_some = self.discovered.resource.as_ref().is_some_and(|resource| !resource.scopes.is_empty());
+        let limit = match pinned_scopes(&context.settings) {
+            Some(_) => ScopeLimit::Configured,
+            None if lists_some => ScopeLimit::AllRequested,
+            None => ScopeLimit::NoneListed,
+        };
+        Err(Error::NoMoreScopes { limit })
     }
 
     /// Returns a credential on disk that is newer than the one that was used, and good for this attempt.

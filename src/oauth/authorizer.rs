@@ -286,10 +286,7 @@ impl Authorizer {
         if self.flight().is_some() {
             return Ok(());
         }
-        if !self.context.held().step_ups.may_help(required) {
-            return Err(Error::ScopeRefused(required.join(" ")));
-        }
-        Ok(())
+        self.context.held().step_ups.check(required)
     }
 
     /// Returns the failure of the last attempt, if the same attempt would meet it again: a host sends several messages at

@@ -107,7 +107,8 @@ impl Context {
     /// Whether there is a way to replace a token that ends, and it has not just failed.
     pub(crate) fn may_renew(&self, credential: &Credential) -> bool {
         let has_way = credential.tokens().refresh_token().is_some() || !self.settings.grant.needs_person();
-        has_way && !self.held().renewal.has_just_failed()
+        let held = self.held();
+        has_way && !held.renewal.has_just_failed() && held.busy().is_none()
     }
 
     /// Returns the credential in use, read from disk the first time.

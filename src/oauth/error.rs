@@ -42,6 +42,16 @@ pub(crate) enum Step {
     Request,
 }
 
+impl Step {
+    /// Whether it is done without a person.
+    const fn needs_nobody(self) -> bool {
+        matches!(
+            self,
+            Self::Refresh | Self::ClientSignIn | Self::TokenExchange | Self::IdJagSignIn | Self::WorkloadSignIn
+        )
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
@@ -263,7 +273,7 @@ pub(crate) enum Error {
         what: &'static str,
     },
     /// An error answer of the authorization server (RFC 6749 §4.1.2.1, §5.2; RFC 7591 §3.2.2).
-    #[error("the authorization server rejected {step}: {}", words(error.as_str(), description.as_deref()))]
+    #[error("the authorization server rejected {step}: {}", code_and_words(error.as_str(), description.as_deref()))]
     Refused {
         /// What was asked for.
         step: Step,
@@ -289,6 +299,24 @@ pub(crate) enum Error {
         what: String,
         /// Status, where there was one.
         status: Option<StatusCode>,
+    },
+    /// The authorization server has not processed a request, because it is busy (RFC 6585 §4, RFC 9110 §15.6.4).
+    #[error("{step} failed: {what}{}", asked_wait(*after))]
+    Busy {
+        /// What was asked for.
+        step: Step,
+        /// What came, made fit for a line of text.
+        what: String,
+        /// How long it asks to wait.
+        after: Option<Duration>,
+    },
+    /// The connection broke while a code was exchanged, so that the authorization server may have used it.
+    #[error("the authorization server {host} did not complete the code exchange ({why}), and may have used the code")]
+    CodeLost {
+        /// The authorization server.
+        host: String,
+        /// What happened.
+        why: String,
     },
     /// The redirect's `iss` is not the issuer that was asked (RFC 9207 §2.4).
     #[error("the response came from another authorization server, not from {expected}, so it is ignored")]
@@ -318,6 +346,9 @@ pub(crate) enum Error {
         /// What to open, if it is known.
         prompt: Option<String>,
     },
+    /// Another process spends the refresh token, and is waited for.
+    #[error("another process on this computer is refreshing the access token")]
+    OtherRefreshes,
     /// Nobody came.
     #[error("you did not sign in within {} minutes", after.as_secs() / 60)]
     NobodyCame {
@@ -327,9 +358,20 @@ pub(crate) enum Error {
     /// The server refuses a token that was obtained for it just now.
     #[error("the server rejected a token that was just issued for it ({0})")]
     TokenRefused(String),
-    /// The server asks for a scope that was asked for already.
-    #[error("the server requires more scopes than the authorization server granted ({0})")]
-    ScopeRefused(String),
+    /// The server asks for more scopes after a request for more led nowhere.
+    #[error("the server requires {}", repeated(scopes, *requested))]
+    ScopeRefused {
+        /// What the server asks for; empty if it does not say.
+        scopes: String,
+        /// Whether the authorization server was asked for all of them already.
+        requested: bool,
+    },
+    /// The server asks for more scopes without naming them, and there are no others to ask for.
+    #[error("the server requires more scopes than the token has, but does not name them, and {}", exhausted(*limit))]
+    NoMoreScopes {
+        /// Why there are none.
+        limit: ScopeLimit,
+    },
     /// The user's own credential was refused.
     #[error("the server rejected the credential passed with --header: {0}")]
     HeaderRefused(String),
@@ -340,6 +382,8 @@ pub(crate) enum Error {
         host: String,
         /// What happened.
         why: String,
+        /// Whether it is certain that nothing of the request arrived.
+        unsent: bool,
     },
     /// What is stored cannot be read now, and nobody is asked for what may be there.
     #[error("{0}")]
@@ -349,11 +393,48 @@ pub(crate) enum Error {
     Local(String),
 }
 
+/// Why there is no other scope to ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ScopeLimit {
+    /// The user has named the scopes.
+    Configured,
+    /// The server's metadata lists no scopes.
+    NoneListed,
+    /// All that the server's metadata lists were asked for.
+    AllRequested,
+}
+
+/// Returns what the server requires again.
+fn repeated(scopes: &str, requested: bool) -> String {
+    match (scopes, requested) {
+        ("", _) => "more scopes again, which it does not name, after mcp-remote requested more".to_owned(),
+        (scopes, true) => format!("the scope \"{scopes}\", which mcp-remote has already requested"),
+        (scopes, false) => format!("the scope \"{scopes}\" after mcp-remote has requested more scopes several times"),
+    }
+}
+
+/// Returns why there is no other scope to ask for.
+const fn exhausted(limit: ScopeLimit) -> &'static str {
+    match limit {
+        ScopeLimit::Configured => "--static-oauth-client-metadata sets the scopes to request",
+        ScopeLimit::NoneListed => "its metadata lists no scopes to request",
+        ScopeLimit::AllRequested => "mcp-remote has already requested all scopes that its metadata lists",
+    }
+}
+
 fn wait(after: Option<Duration>) -> String {
-    after.map_or_else(String::new, |after| match after.as_secs() {
-        seconds @ 0..120 => format!(" for the next {seconds} s"),
-        seconds => format!(" for the next {} min", seconds.div_ceil(60)),
-    })
+    after.map_or_else(String::new, |after| format!(" for the next {}", in_words(after)))
+}
+
+fn asked_wait(after: Option<Duration>) -> String {
+    after.map_or_else(String::new, |after| format!(", and the authorization server asks to wait {}", in_words(after)))
+}
+
+fn in_words(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds.div_ceil(60)),
+    }
 }
 
 /// Returns the status of an unexpected response, with the words that came with it.
@@ -367,7 +448,8 @@ fn quoted(words: &str) -> String {
     if words.is_empty() { String::new() } else { format!(", \"{words}\"") }
 }
 
-fn words(error: &str, description: Option<&str>) -> String {
+/// Returns an error code as it is shown, with its description.
+pub(crate) fn code_and_words(error: &str, description: Option<&str>) -> String {
     match description {
         Some(description) if !description.is_empty() => format!("{error} (\"{description}\")"),
         _ => error.to_owned(),
@@ -382,7 +464,7 @@ impl Error {
         if matches!(error, ErrorCode::InvalidRedirectUri | ErrorCode::RedirectUriMismatch)
             || told.contains("redirecturi")
         {
-            let why = words(error.as_str(), description.as_deref());
+            let why = code_and_words(error.as_str(), description.as_deref());
             return Self::RedirectRefused { redirect_uri: redirect_uri.to_owned(), why };
         }
         Self::Refused { step, error, description }
@@ -393,6 +475,7 @@ impl Error {
         match self {
             Self::Refused { error, description, .. } => Self::Refused { step, error, description },
             Self::Answer { what, status, .. } => Self::Answer { step, what, status },
+            Self::Busy { what, after, .. } => Self::Busy { step, what, after },
             Self::Moved { status, from, to, .. } => Self::Moved { step, status, from, to },
             error => error,
         }
@@ -470,13 +553,18 @@ impl Error {
         match self {
             Self::Network { .. } => true,
             Self::Answer { step, status: Some(status), .. } => {
-                let needs_nobody = matches!(
-                    step,
-                    Step::Refresh | Step::ClientSignIn | Step::TokenExchange | Step::IdJagSignIn | Step::WorkloadSignIn
-                );
-                needs_nobody && Disposition::of(*status).is_busy()
+                step.needs_nobody() && Disposition::of(*status).is_busy()
             }
+            Self::Busy { step, .. } => step.needs_nobody(),
             _ => false,
+        }
+    }
+
+    /// How long the authorization server asks to wait.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { after, .. } => *after,
+            _ => None,
         }
     }
 

@@ -10,7 +10,10 @@
 use std::{sync::Arc, time::Duration};
 
 use log::{info, warn};
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
 
 use super::{
     attempt::{AuthorizationAttempt, discover},
@@ -25,10 +28,15 @@ use super::{
     progress::{Need, Phase, Progress},
     protocol::{challenge::Challenge, metadata::Discovered, scope},
     providers::remedies,
-    stored::{provenance::Provenance, sign_in::SignIn},
+    stored::{provenance::Provenance, sign_in::SignIn, tokens::TokenFile},
 };
-use crate::{config::Occasion, store::lock::Purpose, text::one_line};
+use crate::{config::Occasion, report, store::lock::Purpose, text::one_line};
 
+/// Longest wait for a token endpoint that asks for one, in one attempt: a request waits for 45 s, and is then to be
+/// answered by the server, or with what the token endpoint said.
+const LONGEST_BUSY_WAIT: Duration = Duration::from_secs(20);
+/// Answers of a busy token endpoint in one attempt.
+const MOST_BUSY_ANSWERS: u32 = 3;
 /// After this long, the holder of the sign-in lock is waiting for a person.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 
@@ -93,12 +101,15 @@ async fn obtain_anew(
     let needs_person = context.settings.grant.needs_person();
     let required = step_up.then(|| scope::split(challenge.scope.as_deref()));
     let mut attempt = begin(context, None, challenge, used, required, progress).await?;
-    if step_up {
-        context.held().step_ups.note_step_up();
-    }
     if let Some(newer) = attempt.newer(context) {
         info!("another mcp-remote process has signed in; using its tokens");
         return Ok(newer);
+    }
+    if step_up {
+        if needs_person {
+            attempt.check_step_up(context)?;
+        }
+        context.held().step_ups.note_step_up();
     }
     let refused = attempt.used.as_ref().and_then(|used| used.refused_when_new(context.now()));
     let last_resort = if needs_person { Obtained::SignedIn } else { Obtained::Refreshed };
@@ -113,12 +124,12 @@ async fn obtain_anew(
         if attempt.used.is_none() {
             check_store(context)?; // it would tell which authorization server is the right one
         }
-        return grants::without_person(context, &attempt).await;
+        return without_person_when_free(context, &attempt).await;
     }
     let is_login = context.settings.occasion == Occasion::Login;
     if !step_up && !is_login && !matches!(refused, Some(Obtained::Refreshed | Obtained::SignedIn)) {
         let file = context.token_file(attempt.prover.is_some());
-        match refresh::refresh(context, &attempt, file).await {
+        match refresh_when_free(context, &attempt, file).await {
             Ok(Refreshed::Done(credential)) => return Ok(credential),
             Ok(Refreshed::Impossible) => {}
             Err(failed) if context.occasion() > Occasion::Host => info!("{failed}; signing in again"),
@@ -151,6 +162,66 @@ async fn obtain_anew(
     }
     check_store(context)?;
     sign_in(context, attempt).await
+}
+
+/// Waits for a token endpoint that asks for it (RFC 9110 §10.2.3), as long as a request can. No lock and no port is held
+/// meanwhile.
+struct BusyWait {
+    began: Instant,
+    answers: u32,
+}
+
+impl BusyWait {
+    fn begin() -> Self {
+        Self { began: Instant::now(), answers: 0 }
+    }
+
+    /// Waits until the time that the token endpoint has named.
+    ///
+    /// # Errors
+    /// What the token endpoint answered, where a request cannot wait for so long.
+    async fn until_free(&self, context: &Context) -> Result<(), Error> {
+        let busy = context.held().busy();
+        let Some((left, error)) = busy else { return Ok(()) };
+        if self.began.elapsed() + left > LONGEST_BUSY_WAIT {
+            return Err(error);
+        }
+        info!("{error}{}", report::retrying(self.answers.max(1), Some(left)));
+        sleep(left).await;
+        Ok(())
+    }
+
+    /// Notes what the token endpoint answered. Returns whether it is asked again.
+    fn repeats(&mut self, context: &Context, error: &Error) -> bool {
+        self.answers += 1;
+        context.held().note_busy(error) && self.answers < MOST_BUSY_ANSWERS
+    }
+}
+
+async fn refresh_when_free(
+    context: &Context,
+    attempt: &AuthorizationAttempt,
+    file: TokenFile,
+) -> Result<Refreshed, Error> {
+    let mut wait = BusyWait::begin();
+    loop {
+        wait.until_free(context).await?;
+        match refresh::refresh(context, attempt, file).await {
+            Err(error) if wait.repeats(context, &error) => {}
+            refreshed => return refreshed,
+        }
+    }
+}
+
+async fn without_person_when_free(context: &Context, attempt: &AuthorizationAttempt) -> Result<Credential, Error> {
+    let mut wait = BusyWait::begin();
+    loop {
+        wait.until_free(context).await?;
+        match grants::without_person(context, attempt).await {
+            Err(error) if wait.repeats(context, &error) => {}
+            obtained => return obtained,
+        }
+    }
 }
 
 /// Fails while a sign-in may be stored that cannot be read: another one would take its place.
@@ -207,6 +278,7 @@ pub(crate) async fn renew(context: &Context, credential: Arc<Credential>) -> Opt
         Ok(renewed) => renewed.map(Arc::new),
         Err(error) => {
             warn!("cannot refresh the access token: {error}");
+            context.held().note_busy(&error);
             None
         }
     };

@@ -21,6 +21,11 @@ pub(crate) const SECOND_THOUGHT: Duration = Duration::from_secs(10 * 60);
 const SHARED_FAILURE: Duration = Duration::from_secs(10);
 /// Pause after a refresh that failed while the token is still good.
 pub(crate) const REFRESH_PAUSE: Duration = Duration::from_secs(30);
+/// The longest `Retry-After` of a token endpoint that is obeyed: beyond it, a mistake would keep a sign-in that works
+/// out of use.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
+/// The shortest, so that a token endpoint that names none is not asked without a pause.
+const SHORTEST_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Step-ups in a row that lead to no success, after the first authorization: three in all (MCP
 /// 2025-11-25, Step-Up Authorization Flow: "a few").
 const MOST_STEP_UPS: u32 = 2;
@@ -32,6 +37,8 @@ pub(crate) struct Held {
     /// The one before it: the answers to requests that carry it may still come.
     pub(crate) former: Option<Arc<Credential>>,
     pub(crate) renewal: TokenRenewal,
+    /// The token endpoint, if it asked to wait.
+    busy: Option<BusyEndpoint>,
     /// The last attempt that came to nothing.
     failed: Option<Failure>,
     /// The user has asked for a sign-in, and none was attempted since.
@@ -55,6 +62,13 @@ struct Failure {
     error: Error,
     /// Where the challenge said that the metadata are.
     resource_metadata: Option<String>,
+}
+
+/// A token endpoint that asked to wait (RFC 9110 §10.2.3).
+#[derive(Debug)]
+struct BusyEndpoint {
+    until: Instant,
+    error: Error,
 }
 
 /// The credential that is sent.
@@ -98,6 +112,21 @@ impl Held {
         self.failed = Some(Failure { at: Instant::now(), error: error.clone(), resource_metadata });
     }
 
+    /// Notes how long the token endpoint asks to wait, if the error says so. Returns whether it does.
+    pub(crate) fn note_busy(&mut self, error: &Error) -> bool {
+        let Some(after) = error.retry_after() else { return false };
+        let until = Instant::now() + after.clamp(SHORTEST_RETRY_AFTER, LONGEST_RETRY_AFTER);
+        self.busy = Some(BusyEndpoint { until, error: error.clone() });
+        true
+    }
+
+    /// Returns for how long the token endpoint must not be asked yet, and what it answered.
+    pub(crate) fn busy(&self) -> Option<(Duration, Error)> {
+        let busy = self.busy.as_ref()?;
+        let left = busy.until.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then(|| (left, busy.error.clone()))
+    }
+
     /// Returns the failure of the same attempt a moment ago, if it failed before a user was asked.
     pub(crate) fn recent_failure(&self, challenge: &Challenge) -> Option<Error> {
         let stands_for = |failed: &Failure| failed.error.stands_for().unwrap_or_default().max(SHARED_FAILURE);
@@ -136,16 +165,25 @@ impl TokenRenewal {
 }
 
 impl StepUps {
-    /// Whether another one may lead somewhere.
-    pub(crate) fn may_help(&mut self, required: &[String]) -> bool {
+    /// Checks that another one may lead somewhere.
+    ///
+    /// # Errors
+    /// [`Error::ScopeRefused`].
+    pub(crate) fn check(&mut self, required: &[String]) -> Result<(), Error> {
         if self.last.is_some_and(|last| last.elapsed() > SECOND_THOUGHT) {
             self.count = 0; // a person may think again
         }
-        let asked_before = match required {
-            [] => self.count > 0,
-            required => required.iter().all(|scope| self.asked.contains(scope)),
-        };
-        !asked_before && self.count < MOST_STEP_UPS
+        let requested = !required.is_empty() && required.iter().all(|scope| self.has_asked(scope));
+        let is_repeated = required.is_empty() && self.count > 0;
+        if requested || is_repeated || self.count >= MOST_STEP_UPS {
+            return Err(Error::ScopeRefused { scopes: required.join(" "), requested });
+        }
+        Ok(())
+    }
+
+    /// Returns whether a person was asked for a scope in this process.
+    pub(crate) fn has_asked(&self, scope: &String) -> bool {
+        self.asked.contains(scope)
     }
 
     pub(crate) fn note_step_up(&mut self) {
@@ -169,6 +207,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
+    use crate::oauth::error::Step;
 
     const MOMENT: Duration = Duration::from_secs(1);
 
@@ -177,20 +216,24 @@ mod tests {
         let scope = |name: &str| [name.to_owned()];
         let mut step_ups = StepUps::default();
         for name in ["a", "b"] {
-            assert!(step_ups.may_help(&scope(name)));
+            assert!(step_ups.check(&scope(name)).is_ok());
             step_ups.note_step_up();
             step_ups.note_asked(&scope(name));
         }
-        assert!(!step_ups.may_help(&scope("c")));
+        let refused = |step_ups: &mut StepUps, required: &[String]| step_ups.check(required).unwrap_err().to_string();
+        let often = "the server requires the scope \"c\" after mcp-remote has requested more scopes several times";
+        assert_eq!(refused(&mut step_ups, &scope("c")), often);
         advance(SECOND_THOUGHT).await;
-        assert!(!step_ups.may_help(&scope("c")));
+        assert_eq!(refused(&mut step_ups, &scope("c")), often);
         advance(MOMENT).await;
-        assert!(step_ups.may_help(&scope("c")));
-        assert!(!step_ups.may_help(&scope("b")), "asked for before, however long ago");
+        assert!(step_ups.check(&scope("c")).is_ok());
+        let before = "the server requires the scope \"b\", which mcp-remote has already requested";
+        assert_eq!(refused(&mut step_ups, &scope("b")), before, "however long ago");
         step_ups.note_step_up();
-        assert!(!step_ups.may_help(&[]), "a challenge without scopes leads to the same again");
+        let unnamed = "the server requires more scopes again, which it does not name, after mcp-remote requested more";
+        assert_eq!(refused(&mut step_ups, &[]), unnamed);
         step_ups.note_success();
-        assert!(step_ups.may_help(&[]));
+        assert!(step_ups.check(&[]).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -204,6 +247,20 @@ mod tests {
         assert!(renewal.has_just_failed(), "one that begins later does not undo it");
         advance(REFRESH_PAUSE).await;
         assert!(!renewal.has_just_failed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retry_after_is_obeyed_up_to_five_minutes() {
+        let busy = |after| Error::Busy { step: Step::Refresh, what: "HTTP 503".to_owned(), after };
+        let mut held = Held::default();
+        assert!(!held.note_busy(&busy(None)) && held.busy().is_none());
+        for (seconds, expected) in [(0, 1), (7, 7), (3600, 300)] {
+            assert!(held.note_busy(&busy(Some(Duration::from_secs(seconds)))));
+            let (left, error) = held.busy().unwrap();
+            assert_eq!((left.as_secs(), error.retry_after()), (expected, Some(Duration::from_secs(seconds))));
+        }
+        advance(LONGEST_RETRY_AFTER).await;
+        assert!(held.busy().is_none());
     }
 
     #[tokio::test(start_paused = true)]

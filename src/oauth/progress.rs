@@ -13,6 +13,8 @@ pub(crate) enum Need {
     Nothing,
     /// A token, which may come without anybody's doing.
     Token,
+    /// Another process on this computer, which spends the refresh token.
+    OtherRefreshes,
     /// A person: nothing that is stored will do. What to open is being found out.
     SignIn,
     /// A person is asked to sign in.
@@ -46,7 +48,7 @@ pub(crate) enum AskedBy {
 impl Need {
     /// Whether an authorization is under way: time does not count meanwhile.
     pub(crate) fn is_under_way(&self) -> bool {
-        matches!(self, Self::Token | Self::SignIn | Self::Person(_))
+        matches!(self, Self::Token | Self::OtherRefreshes | Self::SignIn | Self::Person(_))
     }
 }
 

@@ -7,15 +7,15 @@
 use reqwest::Url;
 
 use super::{
-    error::{Error, ErrorCode, Step},
+    error::{Error, ErrorCode, ScopeLimit, Step},
     providers::table::ENTRA_RESOURCE_MISMATCH,
 };
 use crate::{
     report::{
         Code, Report,
         catalogue::{
-            FINISH_IN_BROWSER, FORWARD_SCHEME, GIVE_ENDPOINTS, NAME_ENDPOINT, NAME_ISSUER, NAME_LOCALHOST,
-            NAME_THE_ADDRESS, OMIT_PROMPT, SIGN_IN_THERE,
+            ADD_SCOPE, FINISH_IN_BROWSER, FORWARD_SCHEME, GIVE_ENDPOINTS, NAME_ENDPOINT, NAME_ISSUER, NAME_LOCALHOST,
+            NAME_THE_ADDRESS, OMIT_PROMPT, SIGN_IN_ANEW, SIGN_IN_THERE, STILL_TRIED,
         },
     },
     text::{host, reason},
@@ -33,6 +33,7 @@ impl Report {
             Error::Waiting { prompt: Some(_) } => exact(Code::SignInNeeded, Some(SIGN_IN_THERE)),
             Error::Waiting { prompt: None } => plain(Code::SignInNeeded),
             Error::AnotherAsks { .. } => exact(Code::SignInNeeded, Some(FINISH_IN_BROWSER)),
+            Error::OtherRefreshes => exact(Code::SignInFailed, Some(STILL_TRIED)),
             Error::NobodyCame { .. } => plain(Code::SignInTimedOut),
             Error::NoPkce { .. } => plain(Code::NoPkce),
             Error::NoClient { .. } => plain(Code::NoClient),
@@ -40,8 +41,10 @@ impl Report {
             Error::ForeignPage { .. } => plain(Code::ForeignSignInPage),
             Error::IssuerNotNamed { .. } => plain(Code::IssuerNotNamed),
             Error::Port { .. } => plain(Code::PortTaken),
-            Error::ScopeRefused(_) => plain(Code::InsufficientScope),
+            Error::NoMoreScopes { limit: ScopeLimit::Configured } => exact(Code::InsufficientScope, Some(ADD_SCOPE)),
+            Error::ScopeRefused { .. } | Error::NoMoreScopes { .. } => plain(Code::InsufficientScope),
             Error::TokenRefused(_) => plain(Code::TokenRefused),
+            Error::CodeLost { .. } => exact(Code::AuthorizationServerUnreachable, Some(SIGN_IN_ANEW)),
             Error::Network { .. } => plain(Code::AuthorizationServerUnreachable),
             Error::WrongIssuer { .. } => plain(Code::WrongIssuer),
             Error::Address { near, .. } => plain(if *near { Code::PrivateAddress } else { Code::BadAddress }),
@@ -65,7 +68,7 @@ impl Report {
                 exact(Code::SignInRefused, Some(OMIT_PROMPT))
             }
             _ if error.is_of_client_authentication() => plain(Code::UnknownClient),
-            Error::Answer { .. } => plain(Code::AuthorizationServerFailed),
+            Error::Answer { .. } | Error::Busy { .. } => plain(Code::AuthorizationServerFailed),
             Error::Refused { step, error: kind, description } => plain(match (kind, step) {
                 (_, Step::Registration) => Code::RegistrationRefused,
                 (ErrorCode::AccessDenied, _) => Code::SignInDenied,
@@ -96,6 +99,7 @@ fn sentence(error: &Error, host: &str) -> String {
             let open = prompt.as_ref().map_or_else(String::new, |url| format!(": open {url} in your browser"));
             format!("another mcp-remote process is waiting for you to sign in to {host}{open}")
         }
+        Error::OtherRefreshes => format!("cannot use {host} yet: {error}"),
         Error::NobodyCame { after } => format!("you did not sign in to {host} within {} minutes", after.as_secs() / 60),
         Error::Port { port, source, holder } => {
             let reason = match holder {
@@ -104,10 +108,10 @@ fn sentence(error: &Error, host: &str) -> String {
             };
             format!("cannot listen on callback port {port} for the sign-in to {host}: {reason}")
         }
-        Error::Network { host: other, why } if other == host => {
+        Error::Network { host: other, why, .. } if other == host => {
             format!("the authorization server {host} is not available: {why}")
         }
-        Error::Network { host: other, why } => {
+        Error::Network { host: other, why, .. } => {
             format!("cannot sign in to {host}: the authorization server {other} is not available: {why}")
         }
         Error::Store(_) => error.to_string(),

@@ -253,9 +253,9 @@ async fn step_ups_end_after_two_until_one_succeeds() {
         world.meet(StatusCode::FORBIDDEN, scope, Some(&used), Requester::Request).await
     };
     step_up("one").await.unwrap();
-    assert!(matches!(step_up("one").await, Err(Error::ScopeRefused(scope)) if scope == "one"));
+    assert!(matches!(step_up("one").await, Err(Error::ScopeRefused { scopes, .. }) if scopes == "one"));
     step_up("two").await.unwrap();
-    assert!(matches!(step_up("three").await, Err(Error::ScopeRefused(_))));
+    assert!(matches!(step_up("three").await, Err(Error::ScopeRefused { .. })));
     world.authorizer.succeeded();
     step_up("three").await.unwrap();
     let held = world.credential(Requester::Request).await.unwrap();

@@ -18,6 +18,7 @@ use crate::{
         certificate::CertificateInfo,
         failure::{BodyError, RequestError, refused_by_proxy, tls_cause, wants_password},
         gzip::{ExpandsTooMuch, expands_too_much},
+        lookup::LookupForProxyFailed,
         proxy::{ProxyRefusal, UnreachableByProxy, host_and_port},
     },
     oauth,
@@ -277,11 +278,11 @@ impl Error {
     pub(crate) async fn looked_into(self, server: &Url, network: &ClientFactory) -> Self {
         match self {
             Self::Connect(source) => match network.proxy_to(server) {
-                Some(proxy) => {
+                Some(proxy) if !LookupForProxyFailed::is_in(&*source) => {
                     let (_, port) = host_and_port(&proxy);
                     Self::ProxyDown { source, proxy: format!("{}:{port}", proxy.uri().host().unwrap_or_default()) }
                 }
-                None => Self::Connect(source),
+                _ => Self::Connect(source),
             },
             Self::Tls { source, .. } if matches!(tls_cause(&*source), Some(rustls::Error::InvalidCertificate(_))) => {
                 let certificate = network.refused_certificate(server).map(Box::new);
@@ -360,6 +361,7 @@ impl Error {
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused(refusal) => refusal.retry_after,
+            Self::Unauthorized(error) => error.retry_after(),
             _ => None,
         }
     }

@@ -112,12 +112,13 @@ impl Opener {
     /// answered when this returns; any other message goes by the strategy's first transport.
     ///
     /// Where an `initialize` does not wait, it is tried for as long as trying may help, and at once when
-    /// there is a `hurry`; what stands in the way comes as events.
+    /// there is a `hurry`; what stands in the way comes as events. A user who wants no retries gets none.
     ///
     /// # Errors
     /// [`Error`]: the message will not be answered by the server.
     pub(crate) async fn open(self, first: Message, hurry: Arc<Notify>) -> Result<Remote, Error> {
-        if self.limits.start == Start::Wait || first.method() != Some(INITIALIZE) {
+        let waits = self.limits.start != Start::Wait && !self.limits.retry_for.is_zero();
+        if !waits || first.method() != Some(INITIALIZE) {
             return self.open_once(&first, self.limits.retry_for).await;
         }
         let began = Instant::now();

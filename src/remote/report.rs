@@ -12,6 +12,7 @@ use rustls::{AlertDescription, CertificateError};
 use super::{
     error::{Error, Place, Refusal},
     evidence::Cause,
+    retry::only_reads,
 };
 use crate::{
     config::is_loopback,
@@ -22,6 +23,7 @@ use crate::{
             speaks_no_tls, tls_cause, tls_words, wants_password, words,
         },
         gzip::ExpandsTooMuch,
+        lookup::LookupForProxyFailed,
         proxy::ProxyRefusal,
     },
     report::{
@@ -29,9 +31,9 @@ use crate::{
         catalogue::{
             ALLOW_HOST, ALLOW_HTTP_SSE, ASK_FOR_KEY, CHECK_ADDRESS, CHECK_HEADERS, CHECK_HOST_NAME, CHECK_PORT,
             CHECK_PROXY_PASSWORD, CHECK_ROUTE, FORWARD_SCHEME, GIVE_BASIC, NAME_ITSELF, NAME_WHOLE_PATH,
-            OFFER_NEWER_TLS, RENEW_AS_VERSION_3, RUN_LOCAL_PROXY, SEND_FEWER_HEADERS, SEND_LESS, SEND_SMALLER_HEAD,
-            SEND_UNENCODED, SHARE_SESSIONS, STILL_TRIED, TRUST_SELF_SIGNED, TRY_HTTPS, URL_WITH_ADDRESS, URL_WITH_NAME,
-            USE_HTTP1, USE_OWN_PATH, USE_PLAIN_HTTP,
+            OFFER_NEWER_TLS, READ_AGAIN, RENEW_AS_VERSION_3, RESOLVE_AT_PROXY, RUN_LOCAL_PROXY, SEND_FEWER_HEADERS,
+            SEND_LESS, SEND_SMALLER_HEAD, SEND_UNENCODED, SHARE_SESSIONS, STILL_TRIED, TRUST_SELF_SIGNED, TRY_HTTPS,
+            URL_WITH_ADDRESS, URL_WITH_NAME, USE_HTTP1, USE_OWN_PATH, USE_PLAIN_HTTP,
         },
     },
     text::{self, host},
@@ -50,6 +52,14 @@ impl Report {
         let (code, sentence, tip) = match error {
             Error::Connect(source) if server.scheme() == "https" && is_closed_in_handshake(&**source) => {
                 plain(Code::TlsFailed, format!("{host} closed the connection during the TLS handshake"))
+            }
+            Error::Connect(source) if LookupForProxyFailed::is_in(&**source) => {
+                let name = server.host_str().unwrap_or(&host);
+                let sentence = format!(
+                    "cannot resolve the host name {name} on this computer, which the proxy requires: {}",
+                    words(&**source)
+                );
+                (Code::NameNotFound, sentence, Some(RESOLVE_AT_PROXY))
             }
             Error::Connect(source) if is_of_name(&**source) => {
                 let name = server.host_str().unwrap_or(&host);
@@ -162,6 +172,17 @@ impl Report {
     pub(crate) fn of_slow_opening(server: &Url, after: Duration) -> Self {
         let sentence = format!("{} has not answered initialize within {} s", host(server), after.as_secs_f32());
         Self::new(Code::TimedOut, sentence, Some(STILL_TRIED))
+    }
+
+    /// The same for a request with this method. One that only reads has changed nothing at the server.
+    pub(crate) fn of_request(error: &Error, server: &Url, method: Option<&str>) -> Self {
+        let report = Self::of_remote(error, server);
+        let may_have_run = matches!(report.code, Code::ConnectionBroken | Code::NoAnswer) && !report.is_exact();
+        if may_have_run && method.is_some_and(only_reads) {
+            Self { hint: Some(READ_AGAIN.to_owned()), ..report }
+        } else {
+            report
+        }
     }
 
     /// The same where `initialize` was to open a connection: nothing was asked for that the server may have done.

@@ -45,14 +45,29 @@ impl Replay {
     /// By method: `initialize`, `ping`, lists and reads are safe; everything unknown is not.
     pub(super) fn of(message: &Message) -> Self {
         match &message.shape {
-            Shape::Request { method, .. } => match &**method {
-                INITIALIZE | PING | PROMPTS_GET | PROMPTS_LIST | RESOURCES_LIST | RESOURCES_READ | TEMPLATES_LIST
-                | DISCOVER | LISTEN | TASKS_GET | TASKS_LIST | TOOLS_LIST => Self::Safe,
-                _ => Self::Never,
-            },
+            Shape::Request { method, .. } if only_reads(method) => Self::Safe,
             _ => Self::Never,
         }
     }
+}
+
+/// Returns whether a request with this method changes nothing at the server.
+pub(super) fn only_reads(method: &str) -> bool {
+    matches!(
+        method,
+        INITIALIZE
+            | PING
+            | PROMPTS_GET
+            | PROMPTS_LIST
+            | RESOURCES_LIST
+            | RESOURCES_READ
+            | TEMPLATES_LIST
+            | DISCOVER
+            | LISTEN
+            | TASKS_GET
+            | TASKS_LIST
+            | TOOLS_LIST
+    )
 }
 
 /// Growing pauses with jitter, so that many instances do not come back at the same moment.

@@ -145,6 +145,18 @@ tips! {
     pub(crate) USE_HTTP1 = "use HTTP/1.1 for this server: --http1";
     /// Where an authorization server does not accept `prompt=consent`.
     pub(crate) OMIT_PROMPT = "send no prompt parameter: --authorize-param prompt=";
+    /// Where the user has named the scopes, and the server requires others.
+    pub(crate) ADD_SCOPE = "add the scope that the server requires to \"scope\" in --static-oauth-client-metadata";
+    /// Where an authorization code may be used, and its tokens are lost.
+    pub(crate) SIGN_IN_ANEW = "sign in again: the next request of the host starts a new sign-in, and so does mcp-remote login";
+    /// Where a request that only reads got no answer.
+    pub(crate) READ_AGAIN = "try again: the request only reads, so it changed nothing at the server";
+    /// Where a name was looked up on this computer because of the kind of the proxy.
+    pub(crate) RESOLVE_AT_PROXY = "write socks5h:// or socks4a:// as the scheme of the proxy URL, so that the proxy resolves the name";
+    /// Where a server asks for input without end.
+    pub(crate) ASKS_TOO_OFTEN = "report this to the server's maintainers: a call must not ask for input so often";
+    /// Where too many calls wait for input.
+    pub(crate) ANSWER_OTHERS = "wait until the questions of other calls are answered, then try again";
     /// Where an endpoint of an authorization server redirects.
     pub(crate) NAME_ENDPOINT = "ask the server's operator to publish the new URL as the endpoint";
 }
@@ -379,7 +391,7 @@ catalogue! {
         "the HTTP+SSE event stream names no endpoint, or one on another server",
         Some("check the server URL, or try --transport http-only");
     Refusal: BadMessage = "bad_message",
-        "the server's response is not valid JSON-RPC",
+        "the server's response is not valid JSON-RPC, or MCP does not allow it",
         REPORT;
     Refusal: TooLarge = "too_large",
         "a message exceeds the size limit",

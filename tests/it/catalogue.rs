@@ -871,8 +871,11 @@ const CASES: &[Case] = &[
     Case {
         code: "authorization_server_unreachable",
         set_up: || exchanging(|| Reply::Close),
-        says: &["the authorization server 127.0.0.1:", "is not available: the connection was closed"],
-        does: "check the network",
+        says: &[
+            "the authorization server 127.0.0.1:",
+            "did not complete the code exchange (the connection was closed), and may have used the code",
+        ],
+        does: "sign in again",
         places: EVERYWHERE,
     },
     // The sign-in.
@@ -1411,8 +1414,24 @@ const CASES: &[Case] = &[
         code: "no_answer",
         set_up: || listing(|_| Reply::empty(202)),
         says: &["{host}"],
-        does: "check whether the server did what you asked",
+        does: "try again: the request only reads",
         places: ANSWERS,
+    },
+    Case {
+        code: "no_answer",
+        set_up: || {
+            scene(async {
+                let server = Server::with(|request| match &*request.rpc() {
+                    "tools/call" => Reply::empty(202),
+                    _ => ordinary(request),
+                });
+                let server = server.await;
+                Stage::of(server.url("/mcp"), &AT_ONCE).keeping(server).asking("tools/call")
+            })
+        },
+        says: &["{host}"],
+        does: "check whether the server did what you asked",
+        places: HOSTS,
     },
     Case {
         code: "no_answer",

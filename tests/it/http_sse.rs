@@ -587,6 +587,27 @@ async fn broken_stream_resends_list_never_call() {
 }
 
 #[tokio::test]
+async fn list_without_answer_needs_no_check_at_server() {
+    let (server, streams) = EventStreams::serve(|request, _| {
+        matches!(&*request.rpc(), "tools/list" | "tools/call").then(|| Reply::status(202, "text/plain", "Accepted"))
+    })
+    .await;
+    for (method, expected) in [
+        ("tools/call", "check whether the server did what you asked"),
+        ("tools/list", "try again: the request only reads, so it changed nothing at the server"),
+    ] {
+        let mut host = Host::start(&server.url("/sse"), &[&SSE[..], &["--retry-for", "0"]].concat());
+        host.initialize_in("2024-11-05").await;
+        host.send(request(method, method, json!({"name": "x"}))).await;
+        server.until("the request", |server| server.asked(method).len() == 1).await;
+        streams.end();
+        let answer = host.json().await;
+        assert!(answer["error"]["data"]["hint"].as_str().is_some_and(|hint| hint.starts_with(expected)), "{answer}");
+        host.close().await;
+    }
+}
+
+#[tokio::test]
 async fn stream_ended_with_refused_endpoint_replaced_once() {
     const ROUNDS: usize = 10;
     let (server, streams, mut host) = connected(|request, streams| {

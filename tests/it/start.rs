@@ -500,3 +500,14 @@ async fn refused_refresh_token_is_not_reported_missing() {
         assert!(!host.stderr().contains("no_refresh_token"), "{}", host.stderr());
     }
 }
+
+#[tokio::test]
+async fn retry_for_zero_tries_once_at_start() {
+    let url = format!("http://127.0.0.1:{}/mcp", reserved_port().await);
+    for how in ["hold", "answer"] {
+        let mut host = Host::start(&url, &["--start", how, "--retry-for", "0"]);
+        let answer = host.initialize().await;
+        assert_eq!(answer["error"]["data"]["code"], "cannot_connect", "{how}: {answer}");
+        assert!(!host.stderr().contains("retrying"), "{}", host.stderr());
+    }
+}

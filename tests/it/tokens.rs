@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use crate::support::{
     browser::Browser,
     host::{Host, WAIT, initialize_params, request},
     kept, own_error,
-    server::{Reply, Request, Server, ordinary},
+    server::{Reply, Request, Server, bind, ordinary, reserved_port},
     stored,
 };
 
@@ -270,6 +270,121 @@ async fn busy_authorization_server_is_asked_again() {
     }
 }
 
+/// Makes the token endpoint busy for its first answers, and returns how often it was asked.
+fn busy_for(desk: &World, answers: usize, retry_after: &'static str) -> Arc<AtomicUsize> {
+    let count = Arc::new(AtomicUsize::new(0));
+    let asked = count.clone();
+    desk.server.change(|settings| {
+        settings.first = Arc::new(move |request| {
+            let is_busy = request.path == "/oauth/token" && asked.fetch_add(1, Relaxed) < answers;
+            is_busy.then(|| Reply::status(503, "text/plain", "later").with("retry-after", retry_after))
+        });
+    });
+    count
+}
+
+#[tokio::test]
+async fn refresh_waits_as_token_endpoint_asks() {
+    let desk = World::signed_in(|_| {}).await;
+    let mut host = desk.host(&[]).await;
+    desk.server.revoke_access_tokens();
+    let count = busy_for(&desk, 1, "1");
+    let began = Instant::now();
+    assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!((count.load(Relaxed), desk.spent().0), (2, 1));
+}
+
+#[tokio::test]
+async fn busy_token_endpoint_is_not_asked_too_soon() {
+    let desk = World::signed_in(|_| {}).await;
+    let mut host = desk.host(&[]).await;
+    desk.server.revoke_access_tokens();
+    let count = busy_for(&desk, usize::MAX, "120");
+    for id in 1..=3 {
+        let words = own_error(&host.ask(id, "tools/list", json!({})).await);
+        assert!(words.contains("HTTP 503 (\"later\"), and the authorization server asks to wait 2 min"), "{words}");
+    }
+    assert_eq!((count.load(Relaxed), desk.spent().0), (1, 1));
+}
+
+#[tokio::test]
+async fn unprocessed_code_exchange_is_repeated() {
+    for status in [429, 503] {
+        let desk = World::with(|settings| {
+            let asked = AtomicUsize::new(0);
+            settings.first = Arc::new(move |request| {
+                let is_busy = request.path == "/oauth/token" && asked.fetch_add(1, Relaxed) == 0;
+                is_busy.then(|| Reply::status(status, "text/plain", "later").with("retry-after", "1"))
+            });
+        })
+        .await;
+        let began = Instant::now();
+        let mut host = desk.host(&[]).await;
+        assert_answered(&host.ask(1, "tools/list", json!({})).await, &host);
+        assert!(began.elapsed() >= Duration::from_secs(1), "{status}: {:?}", began.elapsed());
+        let exchanges = desk.server.arrived_at(Place::Authorization, "/oauth/token").len();
+        assert_eq!((desk.spent().0, exchanges), (1, 2), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn code_exchange_waits_for_refusing_endpoint() {
+    let port = reserved_port().await;
+    let desk = World::with(|settings| {
+        settings.edit_metadata = edit(move |document, _| {
+            document["token_endpoint"] = json!(format!("http://127.0.0.1:{port}/token"));
+        });
+        settings.first = Arc::new(|request| {
+            let is_ours = request.header("authorization") == Some("Bearer late");
+            (request.path == "/mcp" && is_ours).then(|| ordinary(request))
+        });
+    })
+    .await;
+    let mut host = desk.browser.host_at(&desk.home, &desk.server.url(), &WAIT);
+    host.send(request(0, "initialize", initialize_params("2025-11-25"))).await;
+    host.told("connection refused; retrying (1)").await;
+    let endpoint = Server::on(bind(port).await, |_| async {
+        Reply::json(json!({"access_token": "late", "token_type": "Bearer"}))
+    });
+    assert_answered(&host.json().await, &host);
+    assert_eq!((desk.spent().0, endpoint.requests().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn other_process_is_blamed_for_its_refresh() {
+    let desk = World::signed_in(|_| {}).await;
+    desk.server.revoke_access_tokens();
+    let lease = json!({"pid": std::process::id(), "nonce": "theirs", "at": stored::now()});
+    let url = desk.server.url();
+    stored::write(desk.home.path(), &url, "refresh_in_progress.json", &lease);
+    let mut host = desk.browser.host_at(&desk.home, &url, &["--start", "hold", "--hold", "2"]);
+    host.send(request(0, "initialize", initialize_params("2025-11-25"))).await;
+    assert_answered(&host.json().await, &host);
+    host.told("waiting for another process, which is refreshing the access token").await;
+    assert!(!host.stderr().contains("has not answered initialize"), "{}", host.stderr());
+    std::fs::remove_file(stored::file(desk.home.path(), &url, "refresh_in_progress.json")).unwrap();
+    host.told("refreshed the access token").await;
+}
+
+#[tokio::test]
+async fn code_that_may_be_used_is_not_sent_again() {
+    let failures: [(Answer, &str); 3] = [
+        (|| Reply::Close, "did not complete the code exchange (the connection was closed)"),
+        (|| Reply::status(502, "text/plain", "gateway"), "HTTP 502 (\"gateway\")"),
+        (|| Reply::status(503, "text/plain", "later").with("retry-after", "600"), "asks to wait 10 min"),
+    ];
+    for (failure, reason) in failures {
+        let desk = World::with(|settings| at_token(settings, failure)).await;
+        let mut host = desk.browser.host_at(&desk.home, &desk.server.url(), &[]);
+        let words = own_error(&host.initialize().await);
+        assert!(words.contains(reason), "{words}");
+        assert_eq!(words.contains("may have used the code"), reason.contains("complete"), "{words}");
+        let exchanges = desk.server.arrived_at(Place::Authorization, "/oauth/token").len();
+        assert_eq!((desk.spent().0, exchanges), (1, 1), "{reason}");
+    }
+}
+
 #[tokio::test]
 async fn unreachable_authorization_server_keeps_sign_in() {
     let desk = World::signed_in(|_| {}).await;
@@ -421,7 +536,7 @@ async fn repeated_challenge_is_error_for_host() {
     .await;
     let mut host = desk.host(&[]).await;
     let words = own_error(&host.ask(1, "tools/call", call("a")).await);
-    assert!(words.contains("admin"), "{words}");
+    assert!(words.contains("requires the scope \"admin\", which mcp-remote has already requested"), "{words}");
     assert_eq!(desk.spent().0, 2);
 }
 
@@ -438,6 +553,62 @@ async fn narrower_grant_is_not_asked_forever() {
     }
     assert_eq!(desk.spent().0, 2);
     assert_answered(&host.ask(9, "tools/list", json!({})).await, &host);
+}
+
+/// A server whose calls need `write`, which its challenge does not say.
+fn requires_unnamed_scope(settings: &mut Settings, listed: Option<Value>) {
+    settings.challenges = vec![r#"Bearer resource_metadata="{prm}", scope="read""#.into()];
+    settings.edit_prm = edit(move |document, _| document["scopes_supported"] = listed.clone().unwrap_or_default());
+    settings.tool_scopes = vec![("write".into(), "write".into())];
+    settings.last = Arc::new(|_, reply| match reply {
+        Reply::Full(403, _, body) => {
+            Reply::Full(403, vec![("www-authenticate".into(), r#"Bearer error="insufficient_scope""#.into())], body)
+        }
+        reply => reply,
+    });
+}
+
+#[tokio::test]
+async fn step_up_without_scope_requests_listed_scopes() {
+    let desk = World::with(|settings| requires_unnamed_scope(settings, Some(json!(["read", "write"])))).await;
+    let mut host = desk.host(&[]).await;
+    assert_answered(&host.ask(1, "tools/call", call("write")).await, &host);
+    assert_eq!(desk.spent(), (2, 1, 0));
+    assert_eq!(desk.server.tabs()[1].get("scope").map(scopes), Some(scopes("read write")));
+}
+
+#[tokio::test]
+async fn step_up_without_more_scopes_opens_no_browser() {
+    const CONFIGURED: &[&str] = &["--static-oauth-client-metadata", r#"{"scope":"read"}"#];
+    for (listed, flags, reason) in [
+        (None, &[][..], "its metadata lists no scopes to request"),
+        (Some(json!(["read"])), &[], "mcp-remote has already requested all scopes that its metadata lists"),
+        (Some(json!(["read", "write"])), CONFIGURED, "--static-oauth-client-metadata sets the scopes to request"),
+    ] {
+        let desk = World::with(|settings| requires_unnamed_scope(settings, listed)).await;
+        let mut host = desk.host(flags).await;
+        for id in 1..=2 {
+            let words = own_error(&host.ask(id, "tools/call", call("write")).await);
+            assert!(words.contains("requires more scopes than the token has, but does not name them"), "{words}");
+            assert!(words.contains(reason), "{words}");
+        }
+        assert_eq!(desk.spent().0, 1, "{reason}");
+        assert_answered(&host.ask(9, "tools/list", json!({})).await, &host);
+    }
+}
+
+#[tokio::test]
+async fn repeated_challenge_without_scope_is_reported_truly() {
+    let desk = World::with(|settings| {
+        requires_unnamed_scope(settings, Some(json!(["read", "write"])));
+        settings.grants = Some("read".into());
+    })
+    .await;
+    let mut host = desk.host(&[]).await;
+    let words = own_error(&host.ask(1, "tools/call", call("write")).await);
+    assert!(words.contains("requires more scopes again, which it does not name"), "{words}");
+    assert!(!words.contains("()"), "{words}");
+    assert_eq!(desk.spent().0, 2);
 }
 
 #[tokio::test]

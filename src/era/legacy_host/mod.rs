@@ -28,7 +28,7 @@ use self::translation::{
 };
 use super::{
     bridge::{Bridge, Due, Step},
-    capabilities::{InputCapabilities, ServerCapabilities},
+    capabilities::{InputCapabilities, ServerCapabilities, is_input},
     envelope::{self, ResultType, SUBSCRIPTION_ID, cancelled, edit_meta, result_type, with_params},
     input::{InputRequest, InputRequired, MOST_ROUNDS, MOST_WAITING},
     listening::{Changes, Listening, NotificationFilter},
@@ -45,7 +45,10 @@ use crate::{
         version::FIRST_MODERN,
     },
     message::{Body, Id, Message, Shape, members::Members, peek},
-    report::{self, Code, Report},
+    report::{
+        self, Code, Report,
+        catalogue::{ANSWER_OTHERS, ASKS_TOO_OFTEN},
+    },
     text::one_line,
 };
 
@@ -391,7 +394,10 @@ impl LegacyHost {
                 self.end(call_id, answer.map(|answer| adapted(TOOLS_CALL, answer)));
             }
             Ok(TaskStatus::Failed(error)) => self.end_with_error(call_id, error.get()),
-            Ok(TaskStatus::Cancelled) => self.fail(call_id, "canceled the task of this call"),
+            Ok(TaskStatus::Cancelled) => {
+                let sentence = format!("{} canceled the task of this call", self.server);
+                self.end_with_report(call_id, &Report::new(Code::NoAnswer, sentence, None));
+            }
             Err(what) => self.fail(call_id, &format!("sent an invalid task status: {what}")),
         }
     }
@@ -401,17 +407,21 @@ impl LegacyHost {
         let waiting = self.calls.values().filter(|call| !matches!(call.state, CallState::Sent)).count();
         let Some(call) = self.calls.get_mut(call_id) else { return };
         if call.round >= MOST_ROUNDS {
-            return self.fail(call_id, &format!("asked for input {MOST_ROUNDS} times and did not finish"));
+            let sentence = format!("{} asked for input {MOST_ROUNDS} times and did not finish", self.server);
+            return self.end_with_report(call_id, &Report::new(Code::InputRequired, sentence, Some(ASKS_TOO_OFTEN)));
         }
         if waiting >= MOST_WAITING {
-            return self.fail(call_id, &format!("asks for input in more than {MOST_WAITING} calls at once"));
+            let sentence = format!("{} asks for input in more than {MOST_WAITING} calls at once", self.server);
+            return self.end_with_report(call_id, &Report::new(Code::InputRequired, sentence, Some(ANSWER_OTHERS)));
+        }
+        if let Some(unknown) = input.requests.iter().find(|request| !is_input(&request.method)) {
+            let method = one_line(unknown.method.as_bytes());
+            return self.fail(call_id, &format!("asked for {method:?} during a call, which MCP does not allow"));
         }
         let lacks = |request: &InputRequest| self.can.lacks(&request.method, request.params.as_deref());
         if let Some(lacks) = input.requests.iter().find_map(lacks) {
-            return self.end_with_report(
-                call_id,
-                &format!("{} asked for {lacks} during a call, which the host does not support", self.server),
-            );
+            let sentence = format!("{} asked for {lacks} during a call, which the host does not support", self.server);
+            return self.end_with_report(call_id, &Report::new(Code::InputRequired, sentence, None));
         }
         let round = call.round;
         if input.requests.is_empty() {
@@ -556,13 +566,13 @@ impl LegacyHost {
         self.steps.extend(envelope::refusal(id, code, why).map(Step::ToHost));
     }
 
-    /// Ends a call because of what the server has answered.
+    /// Ends a call because the server has answered what it must not.
     fn fail(&mut self, call: &Id, what: &str) {
-        self.end_with_report(call, &format!("{} {what}", self.server));
+        let sentence = format!("{} {what}", self.server);
+        self.end_with_report(call, &Report::new(Code::BadMessage, sentence, None));
     }
 
-    fn end_with_report(&mut self, call: &Id, sentence: &str) {
-        let report = Report::new(Code::InputRequired, sentence, None);
+    fn end_with_report(&mut self, call: &Id, report: &Report) {
         warn!("{}", report.line());
         self.end(call, Message::from_remote(Body::One(report.answer(call))).ok());
     }
@@ -679,7 +689,7 @@ impl Bridge for LegacyHost {
                 if waits {
                     let minutes = PERSON_PATIENCE.as_secs() / 60;
                     let why = format!("{} asked for input, and got no answer within {minutes} minutes", self.server);
-                    self.end_with_report(&call, &why);
+                    self.end_with_report(&call, &Report::new(Code::InputRequired, why, None));
                 }
             }
             Due::Retry { call, round } => {

@@ -205,8 +205,19 @@ fn results_unknown_to_legacy_hosts_become_errors() {
     ] {
         played.host(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{}}}}"#));
         let ended = played.server(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#));
-        assert!(ended[0].contains("explain input_required]") && ended.len() == 1, "{ended:?}");
+        // No other host and no answer of a user would help.
+        assert!(ended[0].contains("explain bad_message]") && ended.len() == 1, "{ended:?}");
     }
+}
+
+#[test]
+fn unknown_kind_of_input_is_servers_fault() {
+    let mut played = played();
+    played.host(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{}}"#);
+    let asks = r#"{"resultType":"input_required","inputRequests":{"k":{"method":"weather/ask"}}}"#;
+    let ended = played.server(&format!(r#"{{"jsonrpc":"2.0","id":1,"result":{asks}}}"#));
+    assert!(ended[0].contains(r#"asked for \"weather/ask\" during a call, which MCP does not allow"#), "{ended:?}");
+    assert!(ended[0].contains("explain bad_message]") && ended.len() == 1, "{ended:?}");
 }
 
 #[test]

@@ -32,12 +32,12 @@ pub(super) fn splices(text: &str, syntax: Syntax, host: &Host, change: &Change) 
     let collect = CollectOptions { comments: CommentCollectionStrategy::AsTokens, tokens: true };
     let parsed = parse_to_ast(text, &collect, &options(syntax)).map_err(|_| Refusal::Form)?;
     let tokens = parsed.tokens.unwrap_or_default();
-    let Some(Node::Object(root)) = &parsed.value else { return Err(Refusal::NotAnObject("whole text".to_owned())) };
+    let Some(Node::Object(root)) = &parsed.value else { return Err(Refusal::NotAnObject(None)) };
     let editor = Editor { text, tokens: &tokens };
     match change {
         Change::Add { name, members } => match member(root, host.key) {
             Some(Node::Object(servers)) => Ok(editor.add(servers, name, Text::of(members))),
-            Some(_) => Err(Refusal::NotAnObject(host.key.to_owned())),
+            Some(_) => Err(Refusal::NotAnObject(Some(host.key.to_owned()))),
             None => Ok(editor.add(root, host.key, Text::Object(vec![(name.clone(), Text::of(members))]))),
         },
         Change::Start { path, command, arguments } => {

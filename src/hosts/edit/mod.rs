@@ -62,9 +62,9 @@ pub(crate) enum Refusal {
     /// The host cannot read it either.
     #[error("line {}, column {}: {}", .0.line, .0.column, .0.reason)]
     Invalid(Invalid),
-    /// The servers are not where they must be.
-    #[error("its {0:?} is not an object")]
-    NotAnObject(String),
+    /// The servers are not where they must be: in this member, or in anything.
+    #[error("{} is not an object", .0.as_ref().map_or_else(|| "its content".to_owned(), |member| format!("its {member:?}")))]
+    NotAnObject(Option<String>),
     /// An argument is a number, for example.
     #[error("an element of its arguments is not a string")]
     NotText,
@@ -122,12 +122,12 @@ pub(crate) fn apply(text: &str, host: &Host, change: &Change) -> Result<String, 
 
 /// Returns the values that the changed text must have.
 fn changed(mut root: Value, host: &Host, change: &Change) -> Result<Value, Refusal> {
-    let not_an_object = |name: &str| Refusal::NotAnObject(name.to_owned());
+    let not_an_object = |member: Option<&str>| Refusal::NotAnObject(member.map(ToOwned::to_owned));
     match change {
         Change::Add { name, members } => {
-            let all = root.as_object_mut().ok_or_else(|| not_an_object("whole text"))?;
+            let all = root.as_object_mut().ok_or_else(|| not_an_object(None))?;
             let servers = all.entry(host.key).or_insert_with(|| Value::Object(Map::new()));
-            let servers = servers.as_object_mut().ok_or_else(|| not_an_object(host.key))?;
+            let servers = servers.as_object_mut().ok_or_else(|| not_an_object(Some(host.key)))?;
             let entry: Map<_, _> = members.iter().map(|(name, member)| ((*name).to_owned(), member.into())).collect();
             servers.insert(name.clone(), entry.into());
         }

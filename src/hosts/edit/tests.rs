@@ -224,8 +224,9 @@ fn last_of_several_members_is_what_the_host_reads() {
 #[test]
 fn text_that_cannot_be_changed_is_refused() {
     assert!(matches!(add("{ // comment\n}", &CURSOR), Err(Refusal::Invalid(Invalid { line: 1, column: 3, .. }))));
-    assert!(matches!(add("[]", &CURSOR), Err(Refusal::NotAnObject(_))));
-    assert!(matches!(add(r#"{"mcpServers":[]}"#, &CURSOR), Err(Refusal::NotAnObject(_))));
+    let refusal = |text| add(text, &CURSOR).unwrap_err().to_string();
+    assert_eq!(refusal("[]"), "its content is not an object");
+    assert_eq!(refusal(r#"{"mcpServers":[]}"#), "its \"mcpServers\" is not an object");
     assert!(matches!(add("a: 1", &GOOSE), Err(Refusal::Yaml)));
     let number = r#"{"mcpServers":{"old":{"command":"npx","args":["mcp-remote","https://a/mcp",3334]}}}"#;
     assert!(matches!(start(number, &CURSOR, &["https://a/mcp"]), Err(Refusal::NotText)));

@@ -13,12 +13,13 @@
 //!   server calls invalid.
 
 use std::{
+    pin::pin,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
 use log::{debug, info};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::keep::check_type;
 use crate::{
@@ -28,6 +29,7 @@ use crate::{
         context::Context,
         credential::{Credential, Obtained},
         error::{Error, ErrorCode},
+        progress::Need,
         protocol::{client_auth::Origin, rmcp, scope::OFFLINE_ACCESS},
         stored::{
             provenance::Provenance,
@@ -46,6 +48,9 @@ use crate::{
 /// then. Once only, because a user may be waiting.
 const REPLICA_LAG: Duration = Duration::from_secs(2);
 
+/// After this long, another process is refreshing: the time that files take is less.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
+
 /// What came of it.
 pub(crate) enum Refreshed {
     /// Newer tokens, from this instance or another one.
@@ -61,7 +66,7 @@ pub(crate) async fn refresh(
     file: TokenFile,
 ) -> Result<Refreshed, Error> {
     let _alone = context.refreshing.lock().await;
-    let _lock = context.store.lock(Purpose::Tokens).await;
+    let _lock = unless_other_refreshes(attempt, context.store.lock(Purpose::Tokens)).await;
     if let Some(newer) = attempt.newer(context) {
         debug!("another mcp-remote process has refreshed the access token");
         return Ok(Refreshed::Done(newer));
@@ -88,7 +93,7 @@ pub(crate) async fn refresh(
         return Ok(Refreshed::Impossible);
     };
     let _under_way = context.under_way.read().await; // the end of the program waits for it
-    let _lease = context.store.lease().await;
+    let _lease = unless_other_refreshes(attempt, context.store.lease()).await;
     // The npm package may have refreshed while its lease was waited for.
     if let Some(newer) = attempt.newer(context) {
         return Ok(Refreshed::Done(newer));
@@ -182,6 +187,19 @@ pub(crate) async fn refresh(
             Ok(Refreshed::Impossible)
         }
     }
+}
+
+/// Waits for the right to spend the refresh token, and reports it if another process has that.
+async fn unless_other_refreshes<T>(attempt: &AuthorizationAttempt, right: impl Future<Output = T>) -> T {
+    let mut right = pin!(right);
+    if let Ok(right) = timeout(SHORT_WAIT, &mut right).await {
+        return right;
+    }
+    info!("waiting for another process, which is refreshing the access token");
+    attempt.progress.need(Need::OtherRefreshes);
+    let right = right.await;
+    attempt.progress.need(Need::Token);
+    right
 }
 
 /// Returns what a refresh may ask for (RFC 6749 §6: no more than was granted).

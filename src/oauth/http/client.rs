@@ -26,7 +26,7 @@ use crate::{
     mcp::{EVENT_STREAM, header::PROTOCOL_VERSION, version::NEWEST_LEGACY},
     network::{
         ClientFactory, HttpVersions, Route,
-        failure::{Http2Fault, words},
+        failure::{Http2Fault, tls_cause, words},
         gzip,
     },
     oauth::{
@@ -235,8 +235,7 @@ impl HttpClient {
     /// [`Error::Network`]; [`Error::Filtered`] and [`Error::MetadataRefused`], which leave open whether there is one;
     /// [`Error::Address`] for a redirect that leads where it must not.
     pub(crate) async fn metadata(&self, url: &Url) -> Result<Option<Bytes>, Error> {
-        let silent =
-            || Error::Network { host: host(url), why: format!("no response within {} s", METADATA_PATIENCE.as_secs()) };
+        let silent = || network(url, format!("no response within {} s", METADATA_PATIENCE.as_secs()));
         let answer = tokio::time::timeout(METADATA_PATIENCE, self.follow(url)).await.unwrap_or_else(|_| Err(silent()));
         let answer = answer.inspect_err(|error| debug!("GET {} failed: {error}", without_query(url)))?;
         if let Some(filtered) = answer.filtered(url) {
@@ -245,9 +244,7 @@ impl HttpClient {
         match answer.status {
             StatusCode::OK => Ok(Some(answer.body)),
             // Busy, not absent: what follows from there being none would be wrong.
-            status if Disposition::of(status).is_busy() => {
-                Err(Error::Network { host: host(url), why: format!("HTTP {}", status.as_u16()) })
-            }
+            status if Disposition::of(status).is_busy() => Err(network(url, format!("HTTP {}", status.as_u16()))),
             StatusCode::FORBIDDEN => {
                 Err(Error::MetadataRefused { place: text::url(url), words: one_line(&answer.body) })
             }
@@ -297,13 +294,17 @@ impl HttpClient {
         if let Some(answer) = &self.script.0 {
             return Ok(answer(url, &body));
         }
-        let network = |why: String| Error::Network { host: host(url), why };
         let failed = |error: reqwest::Error| match self.clients.distrust(&error, url) {
-            Some(why) => network(format!("its certificate {why}")),
-            None => network(words(&error)),
+            Some(why) => network(url, format!("its certificate {why}")),
+            // What is wrong with TLS does not pass in a moment.
+            None => Error::Network {
+                host: host(url),
+                why: words(&error),
+                unsent: error.is_connect() && tls_cause(&error).is_none(),
+            },
         };
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("mcp-remote/", env!("CARGO_PKG_VERSION"))));
-        let client = self.client(url).map_err(|error| network(format!("{error:#}")))?;
+        let client = self.client(url).map_err(|error| network(url, format!("{error:#}")))?;
         let whole = async {
             let mut request = client.request(method.clone(), url.clone()).headers(headers.clone());
             if !body.is_empty() {
@@ -312,7 +313,7 @@ impl HttpClient {
             let mut response = match request.send().await {
                 Ok(response) => response,
                 Err(error) if self.gives_up_http2(&error, &method, url) => {
-                    let again = self.client(url).map_err(|error| network(format!("{error:#}")))?;
+                    let again = self.client(url).map_err(|error| network(url, format!("{error:#}")))?;
                     let again = again.request(method.clone(), url.clone()).headers(headers).body(body);
                     again.send().await.map_err(failed)?
                 }
@@ -325,9 +326,9 @@ impl HttpClient {
             if streams {
                 return Ok(Answer { status: response.status(), headers: HeaderMap::new(), body: Bytes::new() });
             }
-            while let Some(piece) = response.chunk().await.map_err(|error| network(words(&error)))? {
+            while let Some(piece) = response.chunk().await.map_err(|error| network(url, words(&error)))? {
                 if body.len() + piece.len() > LARGEST_ANSWER {
-                    return Err(network(format!("it sent a response of more than {LARGEST_ANSWER} bytes")));
+                    return Err(network(url, format!("it sent a response of more than {LARGEST_ANSWER} bytes")));
                 }
                 body.extend_from_slice(&piece);
             }
@@ -341,7 +342,7 @@ impl HttpClient {
         };
         let answer = tokio::time::timeout(PATIENCE, whole)
             .await
-            .map_err(|_| network(format!("no response within {} s", PATIENCE.as_secs())))??;
+            .map_err(|_| network(url, format!("no response within {} s", PATIENCE.as_secs())))??;
         debug!("{method} {}: HTTP {}", without_query(url), answer.status);
         Ok(answer)
     }
@@ -354,7 +355,9 @@ impl HttpClient {
         if self.is_http1_only.swap(true, Relaxed) {
             return false;
         }
-        debug!("HTTP/2 failed with {} ({}); using HTTP/1.1", host(url), words(error));
+        // Which version of HTTP a closed connection had is not known.
+        let what = if fault == Http2Fault::Closed { "the connection broke" } else { "HTTP/2 failed" };
+        debug!("{what} with {} ({}); using HTTP/1.1", host(url), words(error));
         fault == Http2Fault::Refused || *method == Method::GET
     }
 
@@ -377,6 +380,11 @@ impl HttpClient {
     fn resolver(&self) -> Option<Arc<dyn Resolve>> {
         (!self.private_addresses).then(|| Arc::new(self.resolver.clone()) as Arc<dyn Resolve>)
     }
+}
+
+/// Returns the failure of a request of which something may have arrived.
+fn network(url: &Url, why: String) -> Error {
+    Error::Network { host: host(url), why, unsent: false }
 }
 
 fn not_a_url(what: &str, text: &str) -> Error {

@@ -20,6 +20,7 @@ use super::{
     issuer::{Name, published_as, same_issuer},
     members::Fault,
     metadata::{AuthorizationServer, Discovered, Metadata, ProtectedResource, ResourceMetadata, origin},
+    well_known::{resource_documents, server_documents, without_well_known},
 };
 use crate::{
     oauth::{
@@ -118,7 +119,7 @@ async fn protected_resource(
         }
     }
     let places = advertised.iter().cloned().map(|url| (url, true));
-    let well_known = well_known_resources(server);
+    let well_known = resource_documents(server);
     for (url, is_advertised) in places.chain(well_known.into_iter().map(|url| (url, false))) {
         let body = match http.metadata(&url).await {
             Ok(Some(body)) => body,
@@ -183,7 +184,7 @@ async fn confirmed(http: &HttpClient, resource: String, place: &Url) -> String {
     if named.path().trim_end_matches('/') == server.path().trim_end_matches('/') {
         return resource;
     }
-    let [its_own, ..] = &well_known_resources(&named)[..] else { return own };
+    let [its_own, ..] = &resource_documents(&named)[..] else { return own };
     if its_own == place {
         return resource;
     }
@@ -238,28 +239,12 @@ pub(crate) fn canonical(server: &Url) -> String {
 pub fn places_of(url: &str, body: &[u8]) -> Option<Vec<(&'static str, String)>> {
     let url = Url::parse(url).ok()?;
     let mut places = vec![("origin", origin(&url)), ("canonical", canonical(&url))];
-    places.extend(well_known_resources(&url).into_iter().map(|place| ("resource_metadata", place.into())));
+    places.extend(resource_documents(&url).into_iter().map(|place| ("resource_metadata", place.into())));
     let issuer = without_well_known(url.clone()).0;
-    places.extend(well_known_servers(&issuer).into_iter().map(|place| ("metadata", place.into())));
+    places.extend(server_documents(&issuer).into_iter().map(|place| ("metadata", place.into())));
     let found = ResourceMetadata::of(body).ok();
     places.extend(found.and_then(|found| resource_of(&found, &url)).map(|resource| ("resource", resource)));
     Some(places)
-}
-
-/// RFC 9728 §3.1: the segment goes between host and path; then at the root.
-fn well_known_resources(server: &Url) -> Vec<Url> {
-    const SEGMENT: &str = "/.well-known/oauth-protected-resource";
-    let mut root = server.clone();
-    root.set_fragment(None);
-    root.set_query(None);
-    root.set_path(SEGMENT);
-    if server.path() == "/" {
-        return vec![root];
-    }
-    let mut inserted = server.clone();
-    inserted.set_fragment(None);
-    inserted.set_path(&format!("{SEGMENT}{}", server.path()));
-    vec![inserted, root]
 }
 
 /// Whether a resource indicator is the server, or something that contains it: same origin, and a
@@ -323,7 +308,7 @@ async fn documents(http: &HttpClient, issuer: &str) -> Result<Found, Error> {
     let issuer = if regained.is_some() || stripped { &*canonical(&url) } else { issuer };
     let mut unusable = None;
     let mut others = None;
-    for place in well_known_servers(&url) {
+    for place in server_documents(&url) {
         let body = match http.metadata(&place).await {
             Ok(Some(body)) => body,
             Ok(None) => continue,
@@ -376,44 +361,6 @@ async fn documents(http: &HttpClient, issuer: &str) -> Result<Found, Error> {
 /// Where metadata stand, for people.
 fn shown(place: &Url) -> Url {
     without_query(place)
-}
-
-/// Returns the issuer of a URL at which an issuer's metadata stand, and whether it was such a URL: some servers name it
-/// instead of the issuer.
-fn without_well_known(mut url: Url) -> (Url, bool) {
-    let path = url.path().to_owned();
-    let rest = [OAUTH, OPENID].iter().find_map(|segment| {
-        path.strip_prefix(segment)
-            .or_else(|| path.strip_suffix(segment))
-            .filter(|rest| rest.is_empty() || rest.starts_with('/'))
-    });
-    if let Some(rest) = rest {
-        url.set_path(rest);
-    }
-    (url, rest.is_some())
-}
-
-/// RFC 8414 §3, OpenID Connect Discovery §4.
-const OAUTH: &str = "/.well-known/oauth-authorization-server";
-const OPENID: &str = "/.well-known/openid-configuration";
-
-/// MCP 2025-11-25, Authorization Server Metadata Discovery: the order for issuers with and without
-/// a path.
-fn well_known_servers(issuer: &Url) -> Vec<Url> {
-    let path = issuer.path().trim_end_matches('/');
-    let paths = if path.is_empty() {
-        vec![OAUTH.to_owned(), OPENID.to_owned()]
-    } else {
-        vec![format!("{OAUTH}{path}"), format!("{OPENID}{path}"), format!("{path}{OPENID}")]
-    };
-    let at = |path: String| {
-        let mut url = issuer.clone();
-        url.set_query(None);
-        url.set_fragment(None);
-        url.set_path(&path);
-        url
-    };
-    paths.into_iter().map(at).collect()
 }
 
 /// MCP 2025-03-26, Authorization: the MCP server is its own authorization server, with metadata at the
@@ -493,38 +440,6 @@ mod tests {
 
     fn url(text: &str) -> Url {
         Url::parse(text).unwrap()
-    }
-
-    fn texts(urls: Vec<Url>) -> Vec<String> {
-        urls.into_iter().map(Into::into).collect()
-    }
-
-    #[test]
-    fn resource_metadata_urls_are_path_then_root() {
-        assert_eq!(
-            texts(well_known_resources(&url("https://h:8443/a/b?tenant=1"))),
-            [
-                "https://h:8443/.well-known/oauth-protected-resource/a/b?tenant=1",
-                "https://h:8443/.well-known/oauth-protected-resource"
-            ]
-        );
-        assert_eq!(texts(well_known_resources(&url("https://h/"))), ["https://h/.well-known/oauth-protected-resource"]);
-    }
-
-    #[test]
-    fn issuer_metadata_urls_follow_the_specification() {
-        assert_eq!(
-            texts(well_known_servers(&url("https://h/t1/"))),
-            [
-                "https://h/.well-known/oauth-authorization-server/t1",
-                "https://h/.well-known/openid-configuration/t1",
-                "https://h/t1/.well-known/openid-configuration"
-            ]
-        );
-        assert_eq!(
-            texts(well_known_servers(&url("https://h"))),
-            ["https://h/.well-known/oauth-authorization-server", "https://h/.well-known/openid-configuration"]
-        );
     }
 
     #[test]

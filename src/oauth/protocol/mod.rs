@@ -20,3 +20,4 @@ pub(crate) mod registration;
 pub(crate) mod rmcp;
 pub(crate) mod scope;
 pub(crate) mod token_endpoint;
+mod well_known;

@@ -179,7 +179,10 @@ pub(crate) async fn refresh(
     }
     let client_id = endpoint.client().id.clone();
     manager.set_credential_store(StoreAdapter { held: Mutex::new(held), granted, client_id, keep });
-    manager.refresh_token().await.map(drop).map_err(|error| endpoint.refusal(Step::Refresh, &error))
+    manager.refresh_token().await.map(drop).map_err(|error| match error {
+        AuthError::TokenRefreshFailed(_) => endpoint.refusal(Step::Refresh, &UNREADABLE),
+        error => endpoint.refusal(Step::Refresh, &error),
+    })
 }
 
 /// rmcp's `CredentialStore` over what holds the tokens here.
@@ -320,7 +323,8 @@ impl TokenEndpoint {
         let answer = self.post(&url, form::decode(request.body())).await?;
         // As it is kept: without what the answer repeats of the form's secrets.
         let refusal = self.kept_refusal();
-        if let (true, Some(error @ Error::Answer { .. })) = (Disposition::of(answer.status).may_pass(), &refusal) {
+        let may_pass = Disposition::of(answer.status).may_pass();
+        if let (true, Some(error @ (Error::Answer { .. } | Error::Busy { .. }))) = (may_pass, &refusal) {
             return Err(error.clone()); // a failed request to oauth2, which goes on polling then
         }
         let mut status = answer.status;
@@ -450,7 +454,7 @@ mod tests {
     #[tokio::test]
     async fn error_answer_is_the_servers_whatever_its_status() {
         let refused = json!({ "error": "bad_verification_code", "error_description": "The code is wrong" });
-        for status in [200, 400, 401, 503] {
+        for status in [200, 400, 401, 500] {
             let (endpoint, _) = endpoint(&[(status, refused.clone())]);
             let (_, pending) = authorization_request(&endpoint, REDIRECT_URI, &[]).await.unwrap();
             let error = redeem(&endpoint, REDIRECT_URI, &pending, "the-code", true).await.unwrap_err();

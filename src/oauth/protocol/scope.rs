@@ -11,8 +11,9 @@ use super::{challenge::Challenge, metadata::Discovered};
 /// Asks for a refresh token (OpenID Connect Core §11).
 pub(crate) const OFFLINE_ACCESS: &str = "offline_access";
 
-/// Returns the scopes to ask for: the user's, else the challenge's, else all of the resource's, else none.
-/// `held` is what a step-up must not lose.
+/// Returns the scopes to ask for: the user's, else the challenge's, else all of the resource's, else none. A challenge of
+/// a step-up is no exception (Step-Up Authorization Flow: as in the Scope Selection Strategy). `held` is what a step-up
+/// must not lose.
 pub(crate) fn wanted(
     pinned: Option<&[String]>,
     needs_person: bool,
@@ -38,8 +39,8 @@ pub(crate) fn wanted(
     }
     match &discovered.resource {
         _ if !challenged.is_empty() => add(&challenged),
-        Some(resource) if held.is_empty() => add(&resource.scopes),
-        _ => {}
+        Some(resource) => add(&resource.scopes),
+        None => {}
     }
     // SEP-2207: only where the authorization server lists it.
     if needs_person && discovered.server.knows_scope(OFFLINE_ACCESS) {
@@ -119,7 +120,13 @@ mod tests {
     #[test]
     fn step_up_adds_only_the_challenge() {
         assert_eq!(asked(None, Some("b c"), ("r", ""), "a b"), "a b c");
-        assert_eq!(asked(None, None, ("r", ""), "a"), "a");
         assert_eq!(asked(Some("u"), Some("c"), ("r", ""), "u"), "u c");
+    }
+
+    #[test]
+    fn step_up_without_scopes_adds_the_resources() {
+        assert_eq!(asked(None, None, ("a r", ""), "a"), "a r");
+        assert_eq!(asked(None, None, ("", "b"), "a"), "a", "the authorization server's list is not the resource's");
+        assert_eq!(asked(Some("u"), None, ("r", ""), "u"), "u", "the user's choice is not widened by a guess");
     }
 }

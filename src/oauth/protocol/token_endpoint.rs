@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use log::info;
-use reqwest::{Url, header};
+use reqwest::{StatusCode, Url, header};
 use serde_json::{Map, Value};
 
 use super::{
@@ -29,9 +29,10 @@ use super::{
 };
 use crate::{
     oauth::{
-        error::{Error, ErrorCode, Step, status_and_words},
+        error::{Error, ErrorCode, Step, code_and_words, status_and_words},
         http::client::{Answer, HttpClient},
     },
+    status::retry_after,
     sync::LockExt,
     text::one_line,
 };
@@ -264,6 +265,17 @@ fn name_resource(form: &mut Form, resource: Option<&str>) {
     }
 }
 
+/// Whether a request was not processed (RFC 6585 §4, RFC 9110 §15.6.4). Rate limits have codes of their own that no
+/// standard knows, but a code of RFC 6749 §5.2 is about the request.
+fn is_busy(status: StatusCode, code: Option<&ErrorCode>) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+        && match code {
+            None | Some(ErrorCode::TemporarilyUnavailable) => true,
+            Some(code @ ErrorCode::Other(_)) => !code.is_of_request(),
+            Some(_) => false,
+        }
+}
+
 /// Reads an error answer (RFC 6749 §5.2), with whatever status. What a server repeats of the `secrets` is left out,
 /// because the text is for people and logs.
 fn refusal_of(answer: &Answer, secrets: &[String]) -> Option<Error> {
@@ -284,16 +296,55 @@ fn refusal_of(answer: &Answer, secrets: &[String]) -> Option<Error> {
                 ErrorCode::Other(text) => ErrorCode::Other(clean(text.as_bytes())),
                 known => known,
             };
-            let description = member("error_description").map(|text| clean(text.as_bytes()));
+            let description = content.as_ref().and_then(words_of).map(|text| clean(text.as_bytes()));
+            if is_busy(answer.status, Some(&error)) {
+                let what = code_and_words(error.as_str(), description.as_deref());
+                return Some(Error::Busy { step, what, after: retry_after(&answer.headers) });
+            }
             Some(Error::Refused { step, error, description })
         }
-        None if answer.status.is_success() => None,
-        None => Some(Error::Answer {
-            step,
-            what: status_and_words(answer.status, &clean(&answer.body)),
-            status: Some(answer.status),
-        }),
+        None if answer.status.is_success() && (content.is_some() || !is_foreign_json(answer)) => None,
+        None => {
+            let words = content.as_ref().and_then(words_of).map_or(&*answer.body, str::as_bytes);
+            let mut what = status_and_words(answer.status, &clean(words));
+            if content.is_none()
+                && let Some(charset) = foreign_charset(answer)
+            {
+                what = format!("{what}, in the character set {charset} instead of UTF-8");
+            }
+            Some(if is_busy(answer.status, None) {
+                Error::Busy { step, what, after: retry_after(&answer.headers) }
+            } else {
+                Error::Answer { step, what, status: Some(answer.status) }
+            })
+        }
     }
+}
+
+/// Returns what a server says of an error, in the member of RFC 6749 §5.2 or in those of frameworks and gateways.
+fn words_of(content: &Map<String, Value>) -> Option<&str> {
+    const NAMES: [&str; 4] = ["error_description", "message", "error_message", "detail"];
+    fn text(content: &Map<String, Value>) -> Option<&str> {
+        NAMES.iter().find_map(|name| content.get(*name)?.as_str().filter(|words| !words.is_empty()))
+    }
+    text(content).or_else(|| text(content.get("error")?.as_object()?))
+}
+
+/// Returns the character set of an answer, if it is declared to be another one than UTF-8, which JSON must be in
+/// (RFC 8259 §8.1).
+fn foreign_charset(answer: &Answer) -> Option<String> {
+    let kind = answer.headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let mut parameters = kind.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    let (_, charset) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))?;
+    let charset = one_line(charset.trim().trim_matches('"').as_bytes());
+    let is_utf8 = ["utf-8", "utf8", "us-ascii"].iter().any(|name| charset.eq_ignore_ascii_case(name));
+    (!is_utf8).then_some(charset)
+}
+
+/// Whether an answer is JSON that cannot be read because of its character set.
+fn is_foreign_json(answer: &Answer) -> bool {
+    let kind = answer.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    !answer.body.is_empty() && kind.to_ascii_lowercase().contains("json") && foreign_charset(answer).is_some()
 }
 
 /// Returns the token response in an answer to a request with the secret "hush", as it goes on to rmcp, for fuzz targets.
@@ -358,8 +409,6 @@ pub(crate) fn straighten(content: &mut Map<String, Value>) {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::StatusCode;
-
     use super::*;
 
     fn refused(status: u16, body: &'static str) -> Option<String> {
@@ -387,11 +436,76 @@ mod tests {
                 r#"{"error":"e","error_description":"hush& hush%26"}"#,
                 Some("the authorization server rejected the request: e (\"… …\")"),
             ),
+            (503, "hush&", Some("the request failed: HTTP 503 (\"…\")")),
             (500, "no JSON, hush&", Some("the request failed: HTTP 500 (\"no JSON, …\")")),
             (200, r#"{"access_token":"a","error":""}"#, None),
         ] {
             assert_eq!(refused(status, body).as_deref(), expected, "{body}");
         }
+    }
+
+    #[test]
+    fn busy_endpoint_is_told_from_refusal() {
+        const RATE: &str = r#"{"error":"too_many_requests","error_description":"slow"}"#;
+        for (status, body, expected) in [
+            (429, "x", Some("HTTP 429 (\"x\")")),
+            (503, "", Some("HTTP 503")),
+            (429, RATE, Some("too_many_requests (\"slow\")")),
+            (503, r#"{"error":"temporarily_unavailable"}"#, Some("temporarily_unavailable")),
+            // What a code of RFC 6749 §5.2 says is about the request.
+            (503, r#"{"error":"invalid_grant"}"#, None),
+            (429, r#"{"error":"slow_down"}"#, None),
+            // Nor does what has failed say that it was not begun.
+            (503, r#"{"error":"server_error"}"#, None),
+            // A gateway does not know what became of the request.
+            (502, "x", None),
+            (504, "x", None),
+            (500, "x", None),
+        ] {
+            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from_static("7"))]);
+            let status = StatusCode::from_u16(status).unwrap();
+            let answer = Answer { status, headers, body: Bytes::from_static(body.as_bytes()) };
+            let found = match refusal_of(&answer, &[]) {
+                Some(Error::Busy { what, after: Some(after), .. }) if after == Duration::from_secs(7) => Some(what),
+                _ => None,
+            };
+            assert_eq!(found.as_deref(), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn words_are_found_wherever_servers_put_them() {
+        for (body, expected) in [
+            (r#"{"message":"boom hush&"}"#, "the request failed: HTTP 400 (\"boom …\")"),
+            (r#"{"error":{"code":"x","message":"nested"}}"#, "the request failed: HTTP 400 (\"nested\")"),
+            (r#"{"error":"","detail":"no"}"#, "the request failed: HTTP 400 (\"no\")"),
+            (r#"{"error":"x"}"#, "the authorization server rejected the request: x"),
+            (r#"{"error":"x","message":"why"}"#, "the authorization server rejected the request: x (\"why\")"),
+        ] {
+            assert_eq!(refused(400, body).as_deref(), Some(expected), "{body}");
+        }
+    }
+
+    #[test]
+    fn unreadable_character_set_is_named() {
+        let told = |status: u16, kind: &'static str, body: &'static [u8]| {
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(kind))]);
+            let status = StatusCode::from_u16(status).unwrap();
+            let answer = Answer { status, headers, body: Bytes::from_static(body) };
+            refusal_of(&answer, &[]).map(|error| error.to_string())
+        };
+        const LATIN: &str = "application/json; charset=ISO-8859-1";
+        let expected = |status: u16, words: &str| {
+            let charset = "in the character set ISO-8859-1 instead of UTF-8";
+            Some(format!("the request failed: HTTP {status} (\"{words}\"), {charset}"))
+        };
+        assert_eq!(told(400, LATIN, b"{\"error\":\"\xfc\"}"), expected(400, "{\"error\":\"\u{fffd}\"}"));
+        assert_eq!(told(200, LATIN, b"{\"a\":\"\xfc\"}"), expected(200, "{\"a\":\"\u{fffd}\"}"));
+        // What can be read is read, and a page says nothing in JSON.
+        assert_eq!(told(200, LATIN, b"{}"), None);
+        assert_eq!(told(200, "text/html; charset=ISO-8859-1", b"<p>\xfc"), None);
+        let utf8 = told(400, "application/json;Charset=\"UTF-8\"", b"oh");
+        assert_eq!(utf8.as_deref(), Some("the request failed: HTTP 400 (\"oh\")"));
     }
 
     #[test]

@@ -417,7 +417,9 @@ impl Http {
             return false;
         }
         let (why, host) = (words(&**source), text::host(&self.server));
-        info!("HTTP/2 failed with {host} ({why}); using HTTP/1.1, as --http1 does from the start");
+        // Which version of HTTP a closed connection had is not known.
+        let what = if fault == Http2Fault::Closed { "the connection broke" } else { "HTTP/2 failed" };
+        info!("{what} with {host} ({why}); using HTTP/1.1, as --http1 does from the start");
         self.renew();
         is_refused || error.is_of_unsent() || requester != Requester::Request
     }

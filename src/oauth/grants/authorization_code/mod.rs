@@ -10,6 +10,7 @@
 //! - Nothing but http(s) is handed to a browser.
 //! - A code or a verifier is given to no other authorization server than the one that was asked.
 
+mod exchange;
 mod port;
 mod tab;
 
@@ -368,8 +369,7 @@ async fn redeem(
         }
     };
     let endpoint = attempt.token_endpoint(context, client.clone(), None);
-    let _under_way = context.under_way.read().await; // the end of the program waits for it
-    let response =
-        rmcp::redeem(&endpoint, &sign_in.redirect_uri, &sign_in.authorization, code.expose(), issuer.is_some()).await?;
+    let (response, _under_way) =
+        exchange::exchange(context, &endpoint, sign_in, code.expose(), issuer.is_some()).await?;
     keep(context, attempt, response, client, Obtained::SignedIn).await
 }
