@@ -64,7 +64,7 @@ impl NotificationFilter {
 
 /// One stream.
 #[derive(Debug)]
-struct Stream {
+struct ListenStream {
     id: Id,
     filter: NotificationFilter,
 }
@@ -89,9 +89,9 @@ pub(crate) struct Changes {
 pub(crate) struct Listening {
     wanted: NotificationFilter,
     /// Acknowledged; it is about what the server has agreed to.
-    open: Option<Stream>,
+    open: Option<ListenStream>,
     /// Not acknowledged yet.
-    next: Option<Stream>,
+    next: Option<ListenStream>,
     /// Subscriptions of the host that no stream has yet: request and resource.
     pending: Vec<(Id, String)>,
     /// The stream was lost or ended: what was missed is announced.
@@ -142,7 +142,7 @@ impl Listening {
         self.streams().any(|stream| stream.id.same_value(id))
     }
 
-    fn streams(&self) -> impl Iterator<Item = &Stream> {
+    fn streams(&self) -> impl Iterator<Item = &ListenStream> {
         self.open.iter().chain(&self.next)
     }
 
@@ -167,7 +167,7 @@ impl Listening {
         self.wanted.prompts_list_changed &= agreed.prompts_list_changed;
         self.wanted.resources_list_changed &= agreed.resources_list_changed;
         let announce = std::mem::take(&mut self.has_missed).then(|| agreed.clone());
-        let close = self.open.replace(Stream { id: next.id, filter: agreed }).map(|stream| stream.id);
+        let close = self.open.replace(ListenStream { id: next.id, filter: agreed }).map(|stream| stream.id);
         Changes { answer, announce, close, ..self.go_on() }
     }
 
@@ -215,7 +215,7 @@ impl Listening {
             return Changes { close: self.open.take().map(|stream| stream.id), ..Changes::default() };
         }
         let (id, filter) = (Id::fresh(), self.wanted.clone());
-        self.next = Some(Stream { id: id.clone(), filter: filter.clone() });
+        self.next = Some(ListenStream { id: id.clone(), filter: filter.clone() });
         Changes { open: Some((id, filter)), ..Changes::default() }
     }
 }

@@ -91,9 +91,9 @@ impl Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = Stream;
+    type Response = NetworkStream;
     type Error = Fault;
-    type Future = Pending<Stream, Fault>;
+    type Future = Pending<NetworkStream, Fault>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         Poll::Ready(Ok(()))
@@ -109,7 +109,7 @@ impl Service<Uri> for Connector {
 }
 
 impl Inner {
-    async fn connect(&self, server: Uri) -> Result<Stream, Fault> {
+    async fn connect(&self, server: Uri) -> Result<NetworkStream, Fault> {
         match self.proxy_to(&server)? {
             None => self.dialer.clone().call(server).await,
             Some(proxy) => self.connect_through(&proxy, server).await,
@@ -120,13 +120,13 @@ impl Inner {
         Ok(if self.is_loopback { None } else { proxy::to(&Url::parse(&server.to_string())?, &self.network.proxy) })
     }
 
-    async fn connect_through(&self, proxy: &Intercept, server: Uri) -> Result<Stream, Fault> {
+    async fn connect_through(&self, proxy: &Intercept, server: Uri) -> Result<NetworkStream, Fault> {
         let (at, mut dialer) = (proxy.uri().clone(), self.proxy_dialer.clone());
         let is_encrypted = server.scheme() == Some(&uri::Scheme::HTTPS);
         let stream = match at.scheme_str() {
             Some(scheme @ ("socks4" | "socks4a")) => {
                 let target = if scheme == "socks4" { with_address(&server, true).await? } else { with_port(&server)? };
-                Stream::Plain(SocksV4::new(at, dialer.tcp).call(target).await?)
+                NetworkStream::Plain(SocksV4::new(at, dialer.tcp).call(target).await?)
             }
             Some(scheme @ ("socks5" | "socks5h")) => {
                 let ipv4 = self.network.ipv4;
@@ -135,7 +135,7 @@ impl Inner {
                 if let Some((user, password)) = proxy.raw_auth() {
                     socks = socks.with_auth(user.to_owned(), password.to_owned());
                 }
-                Stream::Plain(socks.call(target).await?)
+                NetworkStream::Plain(socks.call(target).await?)
             }
             _ if is_encrypted => {
                 let mut tunnel = Tunnel::new(at, dialer);
@@ -144,7 +144,7 @@ impl Inner {
                 }
                 tunnel.call(server.clone()).await?
             }
-            _ => return Ok(Stream::Forwarding(Box::new(dialer.call(at).await?))),
+            _ => return Ok(NetworkStream::Forwarding(Box::new(dialer.call(at).await?))),
         };
         if is_encrypted { encrypt(stream, &server, &self.dialer.tls).await } else { Ok(stream) }
     }
@@ -179,10 +179,10 @@ fn host(uri: &Uri) -> &str {
     uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
 }
 
-async fn encrypt(stream: Stream, server: &Uri, tls: &Arc<ClientConfig>) -> Result<Stream, Fault> {
+async fn encrypt(stream: NetworkStream, server: &Uri, tls: &Arc<ClientConfig>) -> Result<NetworkStream, Fault> {
     let name = ServerName::try_from(host(server).to_owned())?;
     let stream = TlsConnector::from(tls.clone()).connect(name, TokioIo::new(stream)).await?;
-    Ok(Stream::Encrypted(Box::new(TokioIo::new(stream))))
+    Ok(NetworkStream::Encrypted(Box::new(TokioIo::new(stream))))
 }
 
 /// Opens a connection to what a URL names: encrypted if its scheme says so.
@@ -193,9 +193,9 @@ struct Dialer {
 }
 
 impl Service<Uri> for Dialer {
-    type Response = Stream;
+    type Response = NetworkStream;
     type Error = Fault;
-    type Future = Pending<Stream, Fault>;
+    type Future = Pending<NetworkStream, Fault>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         Poll::Ready(Ok(()))
@@ -204,7 +204,7 @@ impl Service<Uri> for Dialer {
     fn call(&mut self, to: Uri) -> Self::Future {
         let mut dialer = self.clone();
         Box::pin(async move {
-            let stream = Stream::Plain(dialer.tcp.call(to.clone()).await?);
+            let stream = NetworkStream::Plain(dialer.tcp.call(to.clone()).await?);
             if to.scheme() == Some(&uri::Scheme::HTTPS) { encrypt(stream, &to, &dialer.tls).await } else { Ok(stream) }
         })
     }
@@ -243,7 +243,7 @@ const JOINED: usize = 2048;
 
 /// A connection to the server.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) enum NetworkStream {
     Plain(TokioIo<TcpStream>),
     Encrypted(Box<TokioIo<TlsStream<TokioIo<Self>>>>),
     /// To a proxy that forwards requests whose target is a whole URL (RFC 9112 §3.2.2).
@@ -254,7 +254,7 @@ pub(super) enum Stream {
 trait Duplex: Read + Write + Unpin {}
 impl<T: Read + Write + Unpin> Duplex for T {}
 
-impl Stream {
+impl NetworkStream {
     /// Whether the server has chosen HTTP/2 (RFC 7301; RFC 9113 §3.2).
     pub(super) fn is_http2(&self) -> bool {
         matches!(self, Self::Encrypted(stream) if stream.inner().get_ref().1.alpn_protocol() == Some(b"h2"))
@@ -283,13 +283,13 @@ impl Stream {
     }
 }
 
-impl Read for Stream {
+impl Read for NetworkStream {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         self.duplex().poll_read(context, buffer)
     }
 }
 
-impl Write for Stream {
+impl Write for NetworkStream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         self.duplex().poll_write(context, data)
     }
@@ -349,7 +349,9 @@ mod tests {
         let network = Arc::new(Network::with_proxy(ProxyChoice::Direct));
         let factory = ClientFactory::new(&server, network.clone()).unwrap();
         let mut connector = Connector::new(network, factory.tls_of(HttpVersions::Both), &Route::of(&server));
-        let Stream::Plain(stream) = connector.call(url.parse().unwrap()).await.unwrap() else { panic!("encrypted") };
+        let NetworkStream::Plain(stream) = connector.call(url.parse().unwrap()).await.unwrap() else {
+            panic!("encrypted")
+        };
         let socket = SockRef::from(stream.inner());
         // While it owes an acknowledgment, and while the connection is idle.
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(TCP_UNACKNOWLEDGED));

@@ -28,7 +28,7 @@ use super::{
     connect::Connector,
     failure::{BodyError, RequestError},
     gzip::{self, Decoded},
-    pool::{Connection, Pool, Usage, Used},
+    pool::{HttpConnection, Pool, Usage, Used},
     request_body::RequestBody,
 };
 use crate::text;
@@ -89,7 +89,7 @@ impl MessageClient {
             loop {
                 let (connection, is_reused) = self.pool.connection(closed >= MOST_CLOSED).await?;
                 let (unsent, error) = match connection {
-                    Connection::Http1(free) => {
+                    HttpConnection::Http1(free) => {
                         let Some(mut used) = free.take() else { continue };
                         *request.uri_mut() = self.target(&uri, used.connection.is_forwarding);
                         if let (Some(credential), true) = (&self.proxy_authorization, used.connection.is_forwarding) {
@@ -113,7 +113,7 @@ impl MessageClient {
                             }
                         }
                     }
-                    Connection::Http2(mut shared) => {
+                    HttpConnection::Http2(mut shared) => {
                         uri.clone_into(request.uri_mut());
                         request.headers_mut().remove(HOST);
                         let opening = request.body_mut().open();

@@ -54,7 +54,7 @@ struct State {
     free: Vec<(Http1, Instant)>,
     /// Of HTTP/2.
     shared: Option<Http2>,
-    waiting: VecDeque<oneshot::Sender<Connection>>,
+    waiting: VecDeque<oneshot::Sender<HttpConnection>>,
     /// A task closes what is not used.
     is_watched: bool,
 }
@@ -124,7 +124,7 @@ impl Http1 {
 
 /// A connection for one request.
 #[derive(Debug)]
-pub(super) enum Connection {
+pub(super) enum HttpConnection {
     Http1(Free),
     Http2(Http2),
 }
@@ -158,7 +158,7 @@ impl Pool {
     ///
     /// # Errors
     /// If none is free and none can be opened.
-    pub(super) async fn connection(&self, fresh: bool) -> Result<(Connection, bool), RequestError> {
+    pub(super) async fn connection(&self, fresh: bool) -> Result<(HttpConnection, bool), RequestError> {
         if fresh {
             // Boxed, because this is rare and every request carries its room.
             return Ok((Box::pin(self.0.open()).await?, false));
@@ -188,16 +188,16 @@ impl Pool {
 }
 
 impl Inner {
-    fn find(self: &Arc<Self>, state: &mut State) -> Option<Connection> {
+    fn find(self: &Arc<Self>, state: &mut State) -> Option<HttpConnection> {
         if let Some(shared) = &state.shared {
             if !shared.sender.is_closed() && shared.usage.idle_since().elapsed() < self.idle {
-                return Some(Connection::Http2(shared.clone()));
+                return Some(HttpConnection::Http2(shared.clone()));
             }
             state.shared = None;
         }
         while let Some((connection, until)) = state.free.pop() {
             if !connection.sender.is_closed() && Instant::now() < until {
-                return Some(Connection::Http1(self.free(connection)));
+                return Some(HttpConnection::Http1(self.free(connection)));
             }
         }
         None
@@ -210,13 +210,13 @@ impl Inner {
     /// Opens a connection in a task of its own, so that it is not lost if the request finds another one. The task lasts no
     /// longer than the connect timeout: a handshake of HTTP/1.1 or HTTP/2 after it awaits nothing from the server. hyper
     /// only writes the 24 bytes that begin HTTP/2 (RFC 9113 §3.4), for which a new socket has room.
-    fn open_beside(self: Arc<Self>) -> oneshot::Receiver<Result<Connection, RequestError>> {
+    fn open_beside(self: Arc<Self>) -> oneshot::Receiver<Result<HttpConnection, RequestError>> {
         let (sender, opened) = oneshot::channel();
         tokio::spawn(async move { _ = sender.send(self.open().await) });
         opened
     }
 
-    async fn open(self: &Arc<Self>) -> Result<Connection, RequestError> {
+    async fn open(self: &Arc<Self>) -> Result<HttpConnection, RequestError> {
         let stream = self.connector.clone().call(self.server.clone()).await.map_err(RequestError::Connect)?;
         let peer = stream.peer();
         if !stream.is_http2() {
@@ -230,7 +230,13 @@ impl Inner {
                 .await;
             let (sender, connection) = opened.map_err(RequestError::Unsent)?;
             let fault = attend(connection);
-            return Ok(Connection::Http1(self.free(Http1 { sender, is_forwarding, peer, keep_alive: None, fault })));
+            return Ok(HttpConnection::Http1(self.free(Http1 {
+                sender,
+                is_forwarding,
+                peer,
+                keep_alive: None,
+                fault,
+            })));
         }
         let opened = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -242,7 +248,7 @@ impl Inner {
             .await;
         let (sender, connection) = opened.map_err(RequestError::Unsent)?;
         attend(connection);
-        Ok(Connection::Http2(self.share(Http2 { sender, peer, usage: Usage::new() })))
+        Ok(HttpConnection::Http2(self.share(Http2 { sender, peer, usage: Usage::new() })))
     }
 
     /// Shares a connection of HTTP/2, unless there is one: then that is returned.
@@ -255,7 +261,7 @@ impl Inner {
         }
         state.shared = Some(opened.clone());
         for waiting in state.waiting.drain(..) {
-            _ = waiting.send(Connection::Http2(opened.clone()));
+            _ = waiting.send(HttpConnection::Http2(opened.clone()));
         }
         self.watch(&mut state);
         opened
@@ -269,10 +275,10 @@ impl Inner {
         let mut state = self.state.guard();
         let mut free = self.free(connection);
         while let Some(waiting) = state.waiting.pop_front() {
-            match waiting.send(Connection::Http1(free)) {
+            match waiting.send(HttpConnection::Http1(free)) {
                 Ok(()) => return,
-                Err(Connection::Http1(back)) => free = back,
-                Err(Connection::Http2(_)) => return,
+                Err(HttpConnection::Http1(back)) => free = back,
+                Err(HttpConnection::Http2(_)) => return,
             }
         }
         if let Some(connection) = free.connection.take() {

@@ -8,7 +8,7 @@
 //! # Invariants
 //!
 //! - A request that was not begun did not run: nothing of its body went out.
-//! - Nothing of the body goes out later if the [`Opening`] was dropped before: the request may run elsewhere meanwhile.
+//! - Nothing of the body goes out later if the [`StreamOpening`] was dropped before: the request may run elsewhere meanwhile.
 
 use std::{
     convert::Infallible,
@@ -26,7 +26,7 @@ use http_body::{Body, Frame, SizeHint};
 
 /// Tells whether a request was begun on its connection of HTTP/2. If this is dropped before, the request is given up.
 #[derive(Debug)]
-pub(super) struct Opening(Arc<Progress>);
+pub(super) struct StreamOpening(Arc<Progress>);
 
 #[derive(Debug, Default)]
 struct Progress {
@@ -37,7 +37,7 @@ struct Progress {
 /// How long a request waits for a stream before another connection is made.
 const STREAM_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The body of a request: nothing or one piece. For an [`Opening`], the body notes that hyper asks for the next piece.
+/// The body of a request: nothing or one piece. For a [`StreamOpening`], the body notes that hyper asks for the next piece.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     data: Option<Bytes>,
@@ -51,9 +51,9 @@ impl RequestBody {
 
     /// Returns what tells when a connection of HTTP/2, which gets the request now, begins it; `None` without a body, because
     /// then hyper asks for nothing.
-    pub(super) fn open(&mut self) -> Option<Opening> {
+    pub(super) fn open(&mut self) -> Option<StreamOpening> {
         self.progress = self.data.as_ref().map(|_| Arc::default());
-        self.progress.clone().map(Opening)
+        self.progress.clone().map(StreamOpening)
     }
 
     /// Forgets the connection of HTTP/2 that gave the request back.
@@ -67,7 +67,7 @@ impl RequestBody {
     }
 }
 
-impl Opening {
+impl StreamOpening {
     /// Ends if the request is not begun in time, from now on.
     pub(super) async fn starves(&self) {
         tokio::time::sleep(STREAM_PATIENCE).await;
@@ -77,7 +77,7 @@ impl Opening {
     }
 }
 
-impl Drop for Opening {
+impl Drop for StreamOpening {
     fn drop(&mut self) {
         self.0.is_given_up.store(true, Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Why no authorization came about: the kinds a caller chooses by. What a person is told of them, and
+//! Why there is no authorization: the kinds a caller chooses by. What a person is told of them, and
 //! what to do, stands in [`crate::report`].
 //!
 //! # Invariants

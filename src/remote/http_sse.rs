@@ -88,7 +88,7 @@ enum Waiter {
 
 /// A stream that has named its endpoint.
 #[derive(Debug)]
-struct Stream {
+struct SseStream {
     reader: EventReader,
     endpoint: Url,
 }
@@ -110,7 +110,7 @@ impl HttpSse {
         let requester = if first.method() == Some(INITIALIZE) { Requester::Initialize } else { Requester::Request };
         let mut tries = Tries::new(core.http.server(), &core.http.retries, first, retry_for);
         let stream = loop {
-            match Stream::open(&core, requester).await {
+            match SseStream::open(&core, requester).await {
                 Ok(stream) => break stream,
                 Err(error) => tries.wait_after(error).await?,
             }
@@ -201,7 +201,7 @@ impl HttpSse {
     }
 
     /// Reads the stream, and opens it again when it drops, for as long as the connection lives.
-    async fn keep_open(self: Arc<Self>, first: Stream) {
+    async fn keep_open(self: Arc<Self>, first: SseStream) {
         let mut stream = first;
         let mut backoff = Backoff::up_to(LONGEST_REOPENING_PAUSE);
         loop {
@@ -232,7 +232,7 @@ impl HttpSse {
     }
 
     /// Reads the stream until something else happens, which cuts no message off: only the wait for more ends.
-    async fn read<T>(&self, stream: &mut Stream, mut until: Pin<&mut impl Future<Output = T>>) -> Result<T, Error> {
+    async fn read<T>(&self, stream: &mut SseStream, mut until: Pin<&mut impl Future<Output = T>>) -> Result<T, Error> {
         let http = &self.core.http;
         loop {
             let event = tokio::select! {
@@ -283,7 +283,7 @@ impl HttpSse {
         }
     }
 
-    async fn reopen(&self, retry: Duration, backoff: &mut Backoff) -> Stream {
+    async fn reopen(&self, retry: Duration, backoff: &mut Backoff) -> SseStream {
         let mut retry_after = None;
         let mut awaited = Backoff::up_to(LONGEST_AWAITED_PAUSE);
         loop {
@@ -300,7 +300,7 @@ impl HttpSse {
                     () = self.wanted.notified() => {}
                 }
             }
-            match Stream::open(&self.core, Requester::Stream).await {
+            match SseStream::open(&self.core, Requester::Stream).await {
                 Ok(mut stream) => match self.shake_hands(&mut stream).await {
                     Ok(answer) => {
                         self.generation.fetch_add(1, Relaxed);
@@ -329,7 +329,7 @@ impl HttpSse {
     }
 
     /// A new stream is a new session: it must be initialised (MCP 2024-11-05, Lifecycle).
-    async fn shake_hands(&self, stream: &mut Stream) -> Result<Option<Message>, Error> {
+    async fn shake_hands(&self, stream: &mut SseStream) -> Result<Option<Message>, Error> {
         let Some(initialize) = self.core.handshake.initialize() else { return Ok(None) };
         let endpoint = stream.endpoint.clone();
         let hands = async {
@@ -447,7 +447,7 @@ impl Transport for HttpSse {
     }
 }
 
-impl Stream {
+impl SseStream {
     async fn open(core: &Core, requester: Requester) -> Result<Self, Error> {
         let http = &core.http;
         let wait = async {

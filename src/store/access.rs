@@ -18,7 +18,7 @@ use std::{
 use crate::{sync::LockExt, text::reason};
 
 /// How long an operation may take before the store counts as unavailable: longer than a disk takes to start.
-const PATIENCE: Duration = Duration::from_secs(5);
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a person waits for a look into the store.
 pub(crate) const DISK_PATIENCE: Duration = Duration::from_secs(2);
 /// Times a read is tried again that failed, and the pause in between: too many open files, or a scanner, pass.
@@ -125,7 +125,7 @@ impl Access {
     /// Returns the operation that does not end, if there is one.
     pub(super) fn stuck(&self) -> Option<Unavailable> {
         let state = self.state.guard();
-        let (_, path) = state.under_way.values().find(|(since, _)| since.elapsed() >= PATIENCE)?;
+        let (_, path) = state.under_way.values().find(|(since, _)| since.elapsed() >= STORE_PATIENCE)?;
         Some(Unavailable { path: path.clone(), why: None })
     }
 

@@ -954,7 +954,7 @@ async fn new_authorization_server_gets_new_registration_only() {
         let all = format!("{:?}", arrived.request);
         assert!(!old.iter().any(|old| all.contains(old.as_str())), "{all}");
     }
-    assert_eq!(server.counts().refreshes, refreshes, "the old server's token is not refreshed any more");
+    assert_eq!(server.counts().refreshes, refreshes, "the old server's token is no longer refreshed");
 }
 
 #[tokio::test]

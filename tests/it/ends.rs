@@ -412,7 +412,7 @@ async fn streaming() -> (Server, Events) {
     (server, events)
 }
 
-/// The adapter's own memory in bytes, once it does not grow any more; none where the system does not
+/// The adapter's own memory in bytes, once it no longer grows; none where the system does not
 /// tell.
 async fn settled_memory(host: &Host) -> Option<usize> {
     let path = format!("/proc/{}/status", host.child.id().unwrap());

@@ -128,7 +128,7 @@ async fn known_server_signed_out_shows_its_tools() {
     let (server, first) = signed_in("real").await;
     let home = first.home.clone();
     first.close().await;
-    // Signed out: the tokens are no good any more, and cannot be replaced.
+    // Signed out: the tokens are no longer good, and cannot be replaced.
     server.revoke_access_tokens();
     server.revoke_refresh_tokens();
 

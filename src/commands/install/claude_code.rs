@@ -5,7 +5,7 @@
 //! # Invariants
 //!
 //! - Only an entry without variables is passed as an argument, because other users of the machine see arguments.
-//! - The command ends within [`PATIENCE`], and with this program.
+//! - The command ends within [`CLAUDE_PATIENCE`], and with this program.
 
 use std::{
     env, io,
@@ -26,7 +26,7 @@ use crate::{
 
 /// How long the command may take. It takes one to three seconds, and about ten on a computer that has just started. One that
 /// takes longer waits for something that does not come, such as an answer on a terminal.
-const PATIENCE: Duration = Duration::from_secs(30);
+const CLAUDE_PATIENCE: Duration = Duration::from_secs(30);
 /// How much of its output is kept, in bytes: more than is shown.
 const MOST_OUTPUT: usize = 16 * 1024;
 
@@ -54,7 +54,7 @@ impl Step {
     /// Where the command fails, with its own words, or does not end. [`io::ErrorKind::Interrupted`] if this program is to end.
     pub(super) fn run(&self, file: &Path) -> io::Result<()> {
         let arguments = ["mcp", "add-json", &self.name, &self.json, "--scope", "user"];
-        match run(&self.claude, &arguments, PATIENCE) {
+        match run(&self.claude, &arguments, CLAUDE_PATIENCE) {
             // It may have done its work before.
             Err(error) if error.kind() == io::ErrorKind::TimedOut => match written(file, &self.name) {
                 Some(entry) if is_same(&entry, &self.json) => Ok(()),
@@ -78,7 +78,7 @@ pub(super) fn remove(change: &EntryChange, name: &str, json: &str) -> io::Result
         return Err(io::Error::other("the entry has changed since"));
     }
     let claude = command(change).ok_or_else(|| io::Error::other("no folder in PATH has claude"))?;
-    run(&claude, &["mcp", "remove", name, "--scope", "user"], PATIENCE).map_err(|error| match error.kind() {
+    run(&claude, &["mcp", "remove", name, "--scope", "user"], CLAUDE_PATIENCE).map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => io::Error::new(
             error.kind(),
             format!("{error}. Run it yourself: claude mcp remove {} --scope user", word(name)),

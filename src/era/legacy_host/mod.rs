@@ -60,7 +60,7 @@ const REOPENING_PAUSE: Duration = Duration::from_secs(5);
 /// How often it doubles: up to five minutes.
 const MOST_DOUBLINGS: u32 = 6;
 /// Pause before a call is sent again that waits for nothing but the server; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(250);
 
 /// The bridge.
 #[derive(Debug)]
@@ -426,7 +426,7 @@ impl LegacyHost {
         let round = call.round;
         if input.requests.is_empty() {
             call.state = CallState::Pausing { state: input.state };
-            let pause = if round == 0 { Duration::ZERO } else { FIRST_PAUSE * 2_u32.pow(round.min(MOST_ROUNDS)) };
+            let pause = if round == 0 { Duration::ZERO } else { FIRST_RETRY_PAUSE * 2_u32.pow(round.min(MOST_ROUNDS)) };
             self.steps.push_back(Step::Remind(pause, Due::Retry { call: call_id.clone(), round }));
             return;
         }

@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// How long the program may take that prints the assertion.
-const PATIENCE: Duration = Duration::from_secs(30);
+const ASSERTION_PATIENCE: Duration = Duration::from_secs(30);
 /// Largest assertion, in bytes: it goes into a form, and servers take no headers or fields that are longer.
 const LARGEST: usize = 64 * 1024;
 
@@ -93,14 +93,14 @@ async fn from_command(
     let mut running =
         ChildProgram::start(command).map_err(|error| fault(&format!("it does not start: {}", reason(&error))))?;
     let (output, errors) = (running.0.stdout.take(), running.0.stderr.take());
-    let ended = tokio::time::timeout(PATIENCE, async {
+    let ended = tokio::time::timeout(ASSERTION_PATIENCE, async {
         // Both at once: it may not go on with one before the other is read.
         let (output, errors) =
             tokio::join!(collect(output, LARGEST, Rest::Refused), collect(errors, LARGEST, Rest::Ignored));
         running.ended().await.map(|status| (status, output, errors))
     });
     let Ok(ended) = ended.await else {
-        return Err(fault(&format!("it did not end within {} s", PATIENCE.as_secs())));
+        return Err(fault(&format!("it did not end within {} s", ASSERTION_PATIENCE.as_secs())));
     };
     let (status, output, errors) = ended.map_err(|error| fault(&reason(&error)))?;
     if output.len() > LARGEST {
@@ -133,7 +133,7 @@ mod tests {
         assert!(endless.ends_with("it printed more than 65536 bytes"), "{endless}");
         let errors = "head -c 300000 /dev/zero >&2; printf assertion";
         assert_eq!(run(errors, &nothing).await.unwrap(), "assertion", "it says much else");
-        assert!(began.elapsed() < PATIENCE / 2);
+        assert!(began.elapsed() < ASSERTION_PATIENCE / 2);
     }
 
     #[tokio::test]
@@ -143,7 +143,7 @@ mod tests {
         let script = format!("sleep 1000 & echo $! > {0}; echo $$ >> {0}; wait", pids.display());
         let nothing = Surroundings::default();
         let hanging = tokio::time::timeout(Duration::from_secs(1), run(&script, &nothing)).await;
-        assert!(hanging.is_err(), "nobody waits for it any more");
+        assert!(hanging.is_err(), "nobody waits for it");
         let pids = std::fs::read_to_string(pids).unwrap();
         assert_eq!(pids.lines().count(), 2);
         let is_gone = |pid: &str| !crate::store::process::is_alive(pid.parse().unwrap());

@@ -41,7 +41,7 @@ use crate::{
 /// The most of an answer that is read, in bytes. Metadata and tokens are a few KB.
 const LARGEST_ANSWER: usize = 1024 * 1024;
 /// How long an answer may take, from the request to its last byte.
-const PATIENCE: Duration = Duration::from_secs(30);
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a metadata document may take: there are several places to look at, and a person waits.
 const METADATA_PATIENCE: Duration = Duration::from_secs(10);
 /// Redirects of one metadata document.
@@ -340,9 +340,9 @@ impl HttpClient {
             }
             Ok(Answer { status: response.status(), headers, body })
         };
-        let answer = tokio::time::timeout(PATIENCE, whole)
+        let answer = tokio::time::timeout(ANSWER_PATIENCE, whole)
             .await
-            .map_err(|_| network(url, format!("no response within {} s", PATIENCE.as_secs())))??;
+            .map_err(|_| network(url, format!("no response within {} s", ANSWER_PATIENCE.as_secs())))??;
         debug!("{method} {}: HTTP {}", without_query(url), answer.status);
         Ok(answer)
     }
@@ -427,7 +427,7 @@ pub(crate) mod tests {
 
     fn http_by(proxy: ProxyChoice, private_addresses: bool, named: &[&Url]) -> HttpClient {
         let server = ServerUrl::parse("https://203.0.113.1/mcp", PlainHttp::ForLoopback).unwrap();
-        let network = Network { connect_timeout: PATIENCE, ..Network::with_proxy(proxy) };
+        let network = Network { connect_timeout: ANSWER_PATIENCE, ..Network::with_proxy(proxy) };
         let clients = Arc::new(ClientFactory::new(&server, Arc::new(network)).unwrap());
         HttpClient::new(clients, server, PlainHttp::ForLoopback, private_addresses, named)
     }

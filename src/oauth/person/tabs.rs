@@ -12,7 +12,7 @@ const TABS: &str = "tabs.json";
 /// How long the tab of a sign-in counts as open. A restarted process opens no second tab before that.
 const TAB_LIFE: Duration = Duration::from_secs(10 * 60);
 /// Pause after the first tab without a sign-in; each further tab doubles it.
-const FIRST_PAUSE: Duration = Duration::from_secs(30);
+const FIRST_TAB_PAUSE: Duration = Duration::from_secs(30);
 /// The longest pause between tabs.
 const LONGEST_TAB_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// How often a user who declines is asked again at once, because the answer may have been a mistake.
@@ -38,7 +38,7 @@ impl Tabs {
         if tabs.opened == 0 || tabs.answered && tabs.opened <= MOST_SECOND_THOUGHTS {
             return Duration::ZERO;
         }
-        let pause = FIRST_PAUSE.saturating_mul(1 << (tabs.opened - 1).min(10)).min(LONGEST_TAB_PAUSE);
+        let pause = FIRST_TAB_PAUSE.saturating_mul(1 << (tabs.opened - 1).min(10)).min(LONGEST_TAB_PAUSE);
         Duration::from_secs(tabs.last).saturating_add(pause).saturating_sub(seconds(now)).min(pause)
     }
 

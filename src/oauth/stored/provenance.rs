@@ -42,7 +42,7 @@ pub(crate) struct Provenance {
     /// A name for the sign-in that they all come from: by it, one account is told from the next. It stays
     /// through refreshes.
     pub(crate) sign_in: String,
-    /// Their refresh token was refused: that there is none any more is not the server's habit.
+    /// Their refresh token was refused: that there is none now is not the server's habit.
     pub(crate) over: bool,
     /// The failures since their refresh last succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]

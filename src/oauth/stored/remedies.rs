@@ -108,7 +108,7 @@ impl Remedies {
         }
     }
 
-    /// It does not help any more.
+    /// It no longer helps.
     pub(crate) fn forget(store: &Store) {
         store.remove(REMEDIES);
     }

@@ -28,9 +28,9 @@ use crate::{
 /// give their codes one minute, and the browser waits for its page meanwhile.
 const CODE_LIFE: Duration = Duration::from_secs(60);
 /// First pause where the authorization server names none. Each is twice as long as the one before.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const FIRST_BUSY_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause of those.
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+const LONGEST_BUSY_PAUSE: Duration = Duration::from_secs(8);
 
 /// Keeps the program from ending until tokens that were issued are stored.
 pub(super) type UnderWay<'c> = RwLockReadGuard<'c, ()>;
@@ -46,7 +46,7 @@ pub(super) async fn exchange<'c>(
     code: &str,
     has_issuer: bool,
 ) -> Result<(Map<String, Value>, UnderWay<'c>), Error> {
-    let (began, mut own_pause, mut count) = (Instant::now(), FIRST_PAUSE, 0);
+    let (began, mut own_pause, mut count) = (Instant::now(), FIRST_BUSY_PAUSE, 0);
     loop {
         let under_way = context.under_way.read().await;
         let sent = rmcp::redeem(endpoint, &sign_in.redirect_uri, &sign_in.authorization, code, has_issuer).await;
@@ -63,7 +63,7 @@ pub(super) async fn exchange<'c>(
         count += 1;
         info!("{error}{}", report::retrying(count, Some(pause)));
         sleep(pause).await;
-        own_pause = (own_pause * 2).min(LONGEST_PAUSE);
+        own_pause = (own_pause * 2).min(LONGEST_BUSY_PAUSE);
     }
 }
 

@@ -147,7 +147,7 @@ async fn follow(
     ended.await.unwrap_or(Followed::StillThere)
 }
 
-/// Waits until another instance has left its port: then it asks nobody any more.
+/// Waits until another instance has left its port: then it no longer asks anybody.
 pub(super) async fn left(context: &Context, port: u16) {
     let place = place(context, &context.settings.callback_path);
     while Listener::bind(&place, port).is_err() {

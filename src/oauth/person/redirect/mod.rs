@@ -57,7 +57,7 @@ pub(crate) const GO_ON: u16 = 307;
 const WAIT_FOR_AUTH: &str = "/wait-for-auth";
 /// How long a request may take to arrive. Browsers open connections ahead of need, and a tunnel over
 /// SSH is slow to begin.
-const PATIENCE: Duration = Duration::from_secs(20);
+const ARRIVAL_PATIENCE: Duration = Duration::from_secs(20);
 /// Silent connections at a time. A further connection closes the oldest. A browser opens six.
 const MOST_SILENT: usize = 32;
 /// How long the port stays open after the last page, for a browser that loads it again.
@@ -159,7 +159,7 @@ impl Listener {
     /// # Errors
     /// [`io::ErrorKind::AddrInUse`] if the port is in use.
     pub(crate) fn bind(place: &Place, port: u16) -> io::Result<Self> {
-        Self::bind_with(place, port, PATIENCE)
+        Self::bind_with(place, port, ARRIVAL_PATIENCE)
     }
 
     fn bind_with(place: &Place, port: u16, patience: Duration) -> io::Result<Self> {

@@ -417,17 +417,17 @@ impl AuthorizationServer {
         self.state().secrets.iter().cloned().collect()
     }
 
-    /// No access token is good any more.
+    /// No access token is good from now on.
     pub fn revoke_access_tokens(&self) {
         self.state().access.clear();
     }
 
-    /// No refresh token is good any more.
+    /// No refresh token is good from now on.
     pub fn revoke_refresh_tokens(&self) {
         self.state().refresh.clear();
     }
 
-    /// No registration is known any more.
+    /// No registration is known from now on.
     pub fn forget_clients(&self) {
         self.state().clients.clear();
     }
