@@ -15,7 +15,7 @@ use crate::{
     streamable_http::{connected, gets, server, streams},
     support::{
         host::{Host, initialize_params, notification, request},
-        server::{Events, Reply, Server, ordinary},
+        server::{Events, Reply, Server, answer, ordinary},
     },
 };
 
@@ -111,6 +111,28 @@ async fn stream_that_accepts_a_notification_holds_up_nothing() {
     assert!(stream.is_open(), "the answer did not wait for its end");
     stream.message(event(1));
     assert_eq!(host.line().await.unwrap(), event(1));
+}
+
+#[tokio::test]
+async fn streams_that_stay_open_after_their_answers_are_few() {
+    let opened: Arc<Mutex<Vec<Events>>> = Arc::default();
+    let all = opened.clone();
+    let server = server(move |request| {
+        (request.rpc() == "tools/call").then(|| {
+            let (reply, events) = Reply::events();
+            events.message(answer(request, "{}"));
+            all.lock().unwrap().push(events.clone());
+            reply
+        })
+    })
+    .await;
+    let mut host = connected(&server, &[]).await;
+    for id in 1..=65 {
+        host.ask(id, "tools/call", json!({})).await;
+    }
+    let all = opened.lock().unwrap().clone();
+    all[64].closed().await;
+    assert!(all[63].is_open(), "64 streams are read on for a while");
 }
 
 #[tokio::test]
