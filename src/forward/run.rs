@@ -11,16 +11,16 @@ use std::{sync::Arc, time::Duration};
 use log::{debug, info};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     task::{JoinHandle, JoinSet},
-    time::Instant,
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{Action, Event, Forward, Reminder, Verdict, host::TICK};
 use crate::{
     local::{Lines, Writer},
     message::Message,
-    oauth::Need,
+    oauth::{Authorizer, Need},
     reminders::Reminders,
     remote::{EventReceiver, Opener, Remote, error::Error},
     shutdown::Stop,
@@ -139,30 +139,40 @@ where
     carry_out(&mut forward, &mut ends, &mut remote_end, &mut reminders);
     let end = Instant::now().max(deadline.min(Instant::now() + GRACE - GRACE_FOR_DELETE)) + GRACE_FOR_DELETE;
     let kept = forward.end_descriptions();
+    let all = end_all(&mut ends.writer, &mut remote_end, authorizer.as_deref(), kept, end);
     tokio::select! {
-        () = async {
-            tokio::join!(
-                async {
-                    if let Ok(Err(error)) = tokio::time::timeout_at(end, ends.writer.finish()).await {
-                        debug!("cannot write the last messages to the host: {error}");
-                    }
-                },
-                remote_end.close(end),
-                async {
-                    if let Some(authorizer) = &authorizer {
-                        _ = tokio::time::timeout_at(end, authorizer.settle()).await;
-                        _ = tokio::time::timeout(LONGEST_CLOSE, authorizer.close()).await;
-                    }
-                },
-                async {
-                    if let Some(kept) = kept {
-                        _ = tokio::time::timeout_at(end, kept).await;
-                    }
-                },
-            );
-        } => {}
+        () = all => {}
         Some(stop) = ends.stops.recv() => info!("shutting down immediately: {stop}"),
     }
+}
+
+/// Ends everything at the same time, until `end` at most.
+async fn end_all<W: AsyncWrite + Unpin>(
+    writer: &mut Writer<W>,
+    remote_end: &mut RemoteEnd,
+    authorizer: Option<&Authorizer>,
+    kept: Option<oneshot::Receiver<()>>,
+    end: Instant,
+) {
+    tokio::join!(
+        async {
+            if let Ok(Err(error)) = timeout_at(end, writer.finish()).await {
+                debug!("cannot write the last messages to the host: {error}");
+            }
+        },
+        remote_end.close(end),
+        async {
+            if let Some(authorizer) = authorizer {
+                _ = timeout_at(end, authorizer.settle()).await;
+                _ = timeout(LONGEST_CLOSE, authorizer.close()).await;
+            }
+        },
+        async {
+            if let Some(kept) = kept {
+                _ = timeout_at(end, kept).await;
+            }
+        },
+    );
 }
 
 fn carry_out<R, W: AsyncWrite + Unpin>(
@@ -221,7 +231,7 @@ impl RemoteEnd {
     fn open(&mut self, opener: Opener, first: Message) {
         if let Some(mut replaced) = self.remote.take() {
             replaced.abandon(); // at once: nothing of it may answer what comes now
-            self.closing.spawn(async move { _ = tokio::time::timeout(LONGEST_DELETE, replaced.close()).await });
+            self.closing.spawn(async move { _ = timeout(LONGEST_DELETE, replaced.close()).await });
         }
         if let Some(opening) = self.opening.take() {
             opening.abort();
@@ -265,10 +275,10 @@ impl RemoteEnd {
         }
         if let Some(mut remote) = self.remote.take() {
             let settled = end - GRACE_FOR_DELETE / 2;
-            _ = tokio::time::timeout_at(settled, remote.settle()).await;
+            _ = timeout_at(settled, remote.settle()).await;
             let end = end.min(Instant::now() + LONGEST_DELETE);
-            _ = tokio::time::timeout_at(end, remote.close()).await;
+            _ = timeout_at(end, remote.close()).await;
         }
-        while let Ok(Some(_)) = tokio::time::timeout_at(end, self.closing.join_next()).await {}
+        while let Ok(Some(_)) = timeout_at(end, self.closing.join_next()).await {}
     }
 }
