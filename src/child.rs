@@ -2,20 +2,25 @@
 //!
 //! # Invariants
 //!
-//! - It ends with its owner, together with everything that it has started itself.
+//! - It does not go on after its owner. Where it has to be ended, so is what it has started itself, except on Windows. What
+//!   it leaves running when it ends by itself goes on.
 //! - What it prints is read to the end, so that it can end, and kept up to a limit.
 
 use std::{
     io::{self, Read},
-    process::{Child, Command, ExitStatus},
+    process::{Child, ChildStderr, ChildStdout, Command, ExitStatus},
     time::Duration,
 };
 
 /// Pause between two checks whether it has ended.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A program with everything that it has started. Dropping it ends them.
-pub(crate) struct ChildProgram(pub(crate) Child);
+/// A program. Dropping it before its end ends it, together with what it has started.
+pub(crate) struct ChildProgram {
+    child: Child,
+    /// Its end was seen, so that its number may be another program's.
+    has_ended: bool,
+}
 
 impl ChildProgram {
     /// Starts a program in a process group of its own. Control-C in the terminal does not reach it there.
@@ -25,7 +30,12 @@ impl ChildProgram {
     pub(crate) fn start(mut command: Command) -> io::Result<Self> {
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        command.spawn().map(Self)
+        Ok(Self { child: command.spawn()?, has_ended: false })
+    }
+
+    /// Takes the pipes of stdout and stderr.
+    pub(crate) fn outputs(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
+        (self.child.stdout.take(), self.child.stderr.take())
     }
 
     /// Waits until the program has ended.
@@ -34,8 +44,11 @@ impl ChildProgram {
     /// The operating system's.
     pub(crate) async fn ended(&mut self) -> io::Result<ExitStatus> {
         loop {
-            match self.0.try_wait()? {
-                Some(status) => return Ok(status),
+            match self.child.try_wait()? {
+                Some(status) => {
+                    self.has_ended = true;
+                    return Ok(status);
+                }
                 None => tokio::time::sleep(PAUSE).await,
             }
         }
@@ -44,14 +57,17 @@ impl ChildProgram {
 
 impl Drop for ChildProgram {
     fn drop(&mut self) {
-        // What is left of its group, also where it has ended itself: the number is not given again while the group is there.
+        if self.has_ended {
+            return;
+        }
+        // The number is its own until its end is seen.
         #[cfg(unix)]
         {
             use rustix::process::{Pid, Signal, kill_process_group};
-            _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
+            _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         }
-        _ = self.0.kill();
-        _ = self.0.wait();
+        _ = self.child.kill();
+        _ = self.child.wait();
     }
 }
 

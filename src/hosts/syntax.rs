@@ -1,6 +1,6 @@
 //! The syntax of configuration files: what each host reads, and in plain words what is wrong with a file.
 //!
-//! JSON (RFC 8259), JSON with what some hosts allow beyond it, and TOML 1.0.
+//! JSON (RFC 8259), JSON with what some hosts allow beyond it, and TOML 1.1.
 //!
 //! # Invariants
 //!

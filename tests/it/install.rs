@@ -593,6 +593,20 @@ mod unix {
             .says(&format!(
                 "  claude mcp remove 'it'\\''s' --scope user\n  claude mcp add-json 'it'\\''s' '{json}' --scope user\n"
             ));
+        // A new entry would lose what else is in this one, and a command line would show it.
+        for more in [
+            r#""args":["mcp-remote","https://a.example/mcp","--header","X: hush-key"]"#,
+            r#""args":["mcp-remote","https://a.example/mcp"],"env":{"KEY":"hush-key"}"#,
+        ] {
+            home.write(".claude.json", format!(r#"{{"mcpServers":{{"a":{{"command":"npx",{more}}}}}}}"#));
+            let shown = home.run(&["install", "https://a.example/mcp", "--yes"]);
+            shown.left_undone("1 entry was not changed: \"a\" in ~/.claude.json");
+            shown.says(
+                "\"a\" stays as it is: it is another entry for this server, and each session of Claude Code rewrites",
+            );
+            shown.says(&format!("    \"command\": \"{PROGRAM}\",\n"));
+            assert!(!shown.stdout.contains("hush") && !shown.stdout.contains("claude mcp"), "{}", shown.stdout);
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn entry_that_cannot_change_holds_nothing_back() {
         .says("  \"shell\" stays as it is: a shell reads its arguments.\n")
         .says("  \"number\" stays as it is: an element of its arguments is not a string. Write this into it (… is a secret")
         .says(&format!("\n    \"command\": \"{PROGRAM}\",\n    \"args\": [\"https://n.example/mcp\", \"--header\", \"X: …\"]\n"))
-        .says("  \"comment\" stays as it is: a comment stands between its arguments. Write this into it:\n")
+        .says("  \"comment\" stays as it is: a comment in the text that changes would be lost. Write this into it:\n")
         .says(&format!("    command = \"{PROGRAM}\"\n    args = [\"https://c.example/mcp\"]\n"))
         .says("For you to write, as shown above: Cursor, Codex\n");
     assert!(!shown.stdout.contains("hush"), "{}", shown.stdout);
@@ -87,8 +87,21 @@ fn exit_code_says_that_a_file_was_not_changed() {
     home.write(CURSOR, "{");
     home.write(".gemini/settings.json", "{}");
     home.run(&INSTALL)
-        .left_undone("2 files were not changed: ~/.cursor/mcp.json, ~/.config/goose/config.yaml")
-        .says("ok    Gemini CLI: wrote ~/.gemini/settings.json");
+        .left_undone("1 file was not changed: ~/.cursor/mcp.json")
+        .says("ok    Gemini CLI: wrote ~/.gemini/settings.json")
+        .says("For you to write, as shown above: Cursor, goose");
+    // goose fails no script that names no host.
+    home.write(CURSOR, "{}");
+    home.run(&INSTALL).succeeded().says("For you to write, as shown above: goose");
+    home.run(&[&INSTALL[..], &["--host", "cursor,goose"]].concat())
+        .left_undone("1 file was not changed: ~/.config/goose/config.yaml");
+    // A URL is meant as a whole.
+    home.write(".config/goose/config.yaml", "extensions:\n  a:\n    args: [mcp-remote, https://a.example/mcp2]\n");
+    home.run(&["uninstall", "https://a.example/mcp", "--yes"]).succeeded();
+    home.write(".config/goose/config.yaml", "extensions:\n  a:\n    args: [mcp-remote, https://a.example/mcp/]\n");
+    home.run(&["uninstall", "https://a.example/mcp", "--yes"])
+        .left_undone("1 file was not changed: ~/.config/goose/config.yaml");
+    home.run(&["install", "https://a.example/mcp", "--yes", "--host", "gemini"]).succeeded();
     // Nothing to change is success.
     home.run(&["install", "https://a.example/mcp", "--yes", "--host", "gemini"]).succeeded().says("Nothing to change.");
 }

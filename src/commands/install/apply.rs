@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use anyhow::bail;
 
 use super::{
-    World,
+    World, claude_code, has_own_command, is_only_shown,
     plan::{ADD_VARIABLES, Left, Plan, Planned, with_warnings},
     program::LastingProgram,
     record::{ChangedFile, Record},
@@ -84,6 +84,11 @@ pub(super) fn all(
     undone.check()
 }
 
+/// Returns whether entries of this host are left to the user on this computer, whatever is in its file.
+fn is_only_by_hand(host: &Host, change: &EntryChange) -> bool {
+    is_only_shown(host) || has_own_command(host) && claude_code::command(change).is_none()
+}
+
 /// What was asked for and not done.
 #[derive(Debug, Default)]
 struct Undone {
@@ -96,8 +101,13 @@ impl Undone {
     /// Returns what the plans leave to the user.
     fn of(plans: &[Plan], change: &EntryChange) -> Self {
         let mut undone = Self::default();
+        // Who names no host asks for those that can be changed here, if there is one.
+        let is_for_any = matches!(change.command, EntryCommand::Install(_))
+            && change.hosts.is_empty()
+            && plans.iter().any(|plan| matches!(plan, Plan::Edit(_) | Plan::ClaudeCode(..) | Plan::Same(..)));
         for plan in plans {
             match plan {
+                Plan::ByHand(file, ..) if is_for_any && is_only_by_hand(&file.host, change) => {}
                 Plan::Refused(file, _) | Plan::ByHand(file, ..) => undone.files.push(short(&file.path, change)),
                 Plan::Edit(planned) | Plan::Left(planned) => {
                     let path = short(&planned.file.path, change);
@@ -226,6 +236,8 @@ fn carry_out(
             Plan::ClaudeCode(file, step) => {
                 let done = step.run(&file.path);
                 is_interrupted = done.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted);
+                // What was done before the signal is recorded, too.
+                let done = if is_interrupted && step.is_done(&file.path) { Ok(()) } else { done };
                 let done = done.map_err(|error| reason(&error)).map(|()| {
                     record.claude_code(&step);
                     record.add(&file, &step.name);

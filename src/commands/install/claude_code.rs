@@ -5,7 +5,7 @@
 //! # Invariants
 //!
 //! - Only an entry without variables is passed as an argument, because other users of the machine see arguments.
-//! - The command ends within [`CLAUDE_PATIENCE`], and with this program.
+//! - The command ends within [`CLAUDE_PATIENCE`], and with this program. On Windows, what the command has started may go on.
 
 use std::{
     env, io,
@@ -56,35 +56,43 @@ impl Step {
         let arguments = ["mcp", "add-json", &self.name, &self.json, "--scope", "user"];
         match run(&self.claude, &arguments, CLAUDE_PATIENCE) {
             // It may have done its work before.
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => match written(file, &self.name) {
-                Some(entry) if is_same(&entry, &self.json) => Ok(()),
-                _ => {
-                    let typed = self.typed();
-                    Err(io::Error::new(error.kind(), format!("{error}. Run it yourself: {}", typed.trim_end())))
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                if self.is_done(file) {
+                    return Ok(());
                 }
-            },
+                let typed = self.typed();
+                Err(io::Error::new(error.kind(), format!("{error}. Run it yourself: {}", typed.trim_end())))
+            }
             done => done,
         }
+    }
+
+    /// Whether the entry is in this file now.
+    pub(super) fn is_done(&self, file: &Path) -> bool {
+        written(file, &self.name).is_some_and(|entry| is_same(&entry, &self.json))
     }
 }
 
 /// Removes an entry of the user, if it is still this one.
 ///
 /// # Errors
-/// Where the command fails, with its own words, or does not end.
+/// Where the command fails, with its own words, or does not end. [`io::ErrorKind::Interrupted`] if this program is to end.
 pub(super) fn remove(change: &EntryChange, name: &str, json: &str) -> io::Result<()> {
     let file = change.places.home.as_ref().map(|home| home.join(".claude.json"));
-    if file.and_then(|file| written(&file, name)).is_some_and(|entry| !is_same(&entry, json)) {
+    let entry = || file.as_ref().and_then(|file| written(file, name));
+    if entry().is_some_and(|entry| !is_same(&entry, json)) {
         return Err(io::Error::other("the entry has changed since"));
     }
     let claude = command(change).ok_or_else(|| io::Error::other("no folder in PATH has claude"))?;
-    run(&claude, &["mcp", "remove", name, "--scope", "user"], CLAUDE_PATIENCE).map_err(|error| match error.kind() {
-        io::ErrorKind::TimedOut => io::Error::new(
-            error.kind(),
-            format!("{error}. Run it yourself: claude mcp remove {} --scope user", word(name)),
-        ),
-        _ => error,
-    })
+    match run(&claude, &["mcp", "remove", name, "--scope", "user"], CLAUDE_PATIENCE) {
+        // It may have done its work before.
+        Err(error) if error.kind() == io::ErrorKind::TimedOut && file.is_some() && entry().is_none() => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            let text = format!("{error}. Run it yourself: claude mcp remove {} --scope user", word(name));
+            Err(io::Error::new(error.kind(), text))
+        }
+        done => done,
+    }
 }
 
 /// Returns the user's entry of this name, as it is in the file now.
@@ -124,7 +132,7 @@ fn run(claude: &Path, arguments: &[&str], patience: Duration) -> io::Result<()> 
 
 /// Waits for the end of the command. Returns what it said, too.
 async fn output(child: &mut ChildProgram) -> io::Result<(ExitStatus, String)> {
-    let (output, errors) = (child.0.stdout.take(), child.0.stderr.take());
+    let (output, errors) = child.outputs();
     let (output, errors) =
         tokio::join!(collect(output, MOST_OUTPUT, Rest::Ignored), collect(errors, MOST_OUTPUT, Rest::Ignored));
     let status = child.ended().await?;

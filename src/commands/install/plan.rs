@@ -272,9 +272,29 @@ pub(super) fn install(install: &Install, program: &LastingProgram, file: HostFil
                 return Plan::Same(read.file, format!("no change: it has this server already, as {name:?}"));
             }
             if has_own_command(&read.file.host) {
-                let text =
-                    claude_code::typed_again(&name, &json(&members(file.host.form, &program.command, &arguments)));
-                return Plan::ByHand(file, format!("{name:?} is another entry for this server"), text);
+                // A new entry would lose what else is in this one, and a command line would show it.
+                let is_kept = install.arguments.len() > 1 || arguments.len() <= 1;
+                let is_only_start = |value: &Value| {
+                    value.as_object().is_some_and(|all| {
+                        all.iter().all(|(name, value)| {
+                            ["type", "command", "args"].contains(&name.as_str())
+                                || name == "env" && value.as_object().is_some_and(Map::is_empty)
+                        })
+                    })
+                };
+                if is_kept && is_only_start(located.value) {
+                    let text =
+                        claude_code::typed_again(&name, &json(&members(file.host.form, &program.command, &arguments)));
+                    return Plan::ByHand(file, format!("{name:?} is another entry for this server"), text);
+                }
+                let command = program.command.to_string_lossy();
+                let text = edit::lines(&read.file.host, located.value, &command, &arguments);
+                let reason = "it is another entry for this server, and each session of Claude Code rewrites this file. \
+                              End all sessions first";
+                let left = Left { text, ..Left::new(&name, reason.to_owned()) };
+                drop(present);
+                let (planned, _) = read.plan(Vec::new());
+                return Planned { left: vec![left], ..planned }.or_left();
             }
             let start = Change::Start {
                 path: located.path.clone(),
@@ -360,6 +380,12 @@ fn may_have_entry(file: &HostFile) -> bool {
         // A link that leads nowhere has none.
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
+}
+
+/// Whether a text that is not read as YAML has this name or URL as a word of its own.
+fn has_word(text: &str, word: &str) -> bool {
+    let is_border = |one: char| one.is_whitespace() || "\"',[]{}".contains(one);
+    text.split(is_border).any(|found| found.trim_end_matches([':', '/']) == word)
 }
 
 /// Plans that each entry of a file that starts the npm package starts this program. Returns `None` if there is no such entry.
@@ -503,8 +529,8 @@ pub(super) fn uninstall(which: Option<&Which>, file: HostFile, world: &World<'_>
         let text = String::from_utf8_lossy(&file::read(&file.path).ok()?).into_owned();
         let is_meant = text.contains(NAME)
             && match which {
-                Some(Which::Name(name)) => text.contains(name.as_str()),
-                Some(Which::Url(url)) => text.contains(url.as_str().trim_end_matches('/')),
+                Some(Which::Name(name)) => has_word(&text, name),
+                Some(Which::Url(url)) => has_word(&text, url.as_str().trim_end_matches('/')),
                 None => true,
             };
         let reason = "mcp-remote does not change this file. Remove the entry for mcp-remote yourself".to_owned();

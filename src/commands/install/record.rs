@@ -259,17 +259,29 @@ pub(super) fn undo(change: &EntryChange, world: &mut World<'_>, out: &mut dyn Wr
             }
         }
     }
-    for Added { name, json } in last.claude_code {
-        match claude_code::remove(change, &name, &json) {
+    let mut steps = last.claude_code.into_iter();
+    // What a signal leaves undone is kept for another `undo`.
+    let mut kept = Vec::new();
+    while let Some(step) = steps.next() {
+        let Added { name, json } = &step;
+        match claude_code::remove(change, name, json) {
             Ok(()) => {
-                record.content.entries.retain(|entry| entry.host != CLAUDE_CODE.name || entry.name != name);
+                record.content.entries.retain(|entry| entry.host != CLAUDE_CODE.name || entry.name != *name);
                 print(format!("ok    removed {name:?} from Claude Code"));
             }
             Err(error) => {
                 failed += 1;
                 print(format!("FAIL  Claude Code, {name:?}: {error}"));
+                if error.kind() == io::ErrorKind::Interrupted {
+                    kept.push(step);
+                    kept.extend(steps.by_ref());
+                }
             }
         }
+    }
+    if !kept.is_empty() {
+        let (moment, command) = (last.moment, last.command);
+        record.content.changes.push(Changed { moment, command, claude_code: kept, ..Changed::default() });
     }
     record.save()?;
     if failed > 0 {

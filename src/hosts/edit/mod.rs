@@ -72,7 +72,7 @@ pub(crate) enum Refusal {
     #[error("mcp-remote does not change YAML")]
     Yaml,
     /// A comment would be lost.
-    #[error("a comment stands between its arguments")]
+    #[error("a comment in the text that changes would be lost")]
     Comment,
     /// Several members have the same name.
     #[error("its name occurs more than once in the file")]

@@ -149,6 +149,18 @@ fn toml_table_is_added_at_the_end() {
 }
 
 #[test]
+fn comment_in_inline_table_is_kept() {
+    let entry = r#"old = { command = "npx", args = ["mcp-remote", "https://a/mcp"] }"#;
+    for text in [
+        format!("mcp_servers = {{\n  # the token is elsewhere\n  {entry}\n}}\n"),
+        format!("mcp_servers = {{ b = 1, # of mine\n  {entry}\n}}\n"),
+    ] {
+        assert!(matches!(remove(&text, &CODEX, "old"), Err(Refusal::Comment)), "{text}");
+    }
+    assert!(matches!(add("mcp_servers = {\n  # none yet\n}\n", &CODEX), Err(Refusal::Comment)));
+}
+
+#[test]
 fn toml_entry_is_changed_however_it_is_written() {
     let own = &["https://a/mcp", "--ipv4"];
     for (before, started, removed) in [

@@ -13,7 +13,7 @@ pub(super) fn splices(text: &str, host: &Host, change: &Change) -> Result<Vec<Sp
     match change {
         Change::Add { name, members } => match root.get(host.key).and_then(Item::as_inline_table) {
             // An inline table is complete: no header can add to it.
-            Some(servers) => Ok(vec![add_inside(servers, name, members).ok_or(Refusal::Form)?]),
+            Some(servers) => Ok(vec![add_inside(text, servers, name, members)?]),
             None => Ok(vec![add_at_the_end(text, host, name, members)]),
         },
         Change::Start { path, command, arguments } => {
@@ -23,7 +23,7 @@ pub(super) fn splices(text: &str, host: &Host, change: &Change) -> Result<Vec<Sp
         Change::Remove { path } => {
             let name = path.last().ok_or(Refusal::Form)?;
             let servers = root.get(host.key).ok_or(Refusal::Form)?;
-            remove(text, host, servers, name).ok_or(Refusal::Form)
+            remove(text, host, servers, name)
         }
     }
 }
@@ -50,14 +50,21 @@ fn add_at_the_end(text: &str, host: &Host, name: &str, members: &Members) -> Spl
 }
 
 /// Adds an entry behind the last one of an inline table.
-fn add_inside(servers: &InlineTable, name: &str, members: &Members) -> Option<Splice> {
+fn add_inside(text: &str, servers: &InlineTable, name: &str, members: &Members) -> Result<Splice, Refusal> {
     let members: Vec<_> = members.iter().map(|(name, member)| format!("{name} = {}", value(member))).collect();
     let entry = format!("{} = {{ {} }}", key(name), members.join(", "));
     if servers.is_empty() {
-        return Some(Splice::new(servers.span()?, format!("{{ {entry} }}")));
+        let whole = servers.span().ok_or(Refusal::Form)?;
+        check_comments(&text[whole.clone()])?;
+        return Ok(Splice::new(whole, format!("{{ {entry} }}")));
     }
-    let end = leaves(servers).into_iter().map(|(_, end)| end).max()?;
-    Some(Splice::new(end..end, format!(", {entry}")))
+    let end = leaves(servers).into_iter().map(|(_, end)| end).max().ok_or(Refusal::Form)?;
+    Ok(Splice::new(end..end, format!(", {entry}")))
+}
+
+/// Checks that text between values, which goes, has no comment. TOML 1.1 allows some in an inline table.
+fn check_comments(between: &str) -> Result<(), Refusal> {
+    if between.contains('#') { Err(Refusal::Comment) } else { Ok(()) }
 }
 
 /// Rewrites command and arguments of an entry.
@@ -141,8 +148,9 @@ fn of_key(key: &Key, item: &Item) -> Vec<(usize, usize)> {
 }
 
 /// Removes an entry, however it is written.
-fn remove(text: &str, host: &Host, servers: &Item, name: &str) -> Option<Vec<Splice>> {
-    let (key, item) = servers.as_table_like()?.get_key_value(name)?;
+fn remove(text: &str, host: &Host, servers: &Item, name: &str) -> Result<Vec<Splice>, Refusal> {
+    let table = servers.as_table_like().ok_or(Refusal::Form)?;
+    let (key, item) = table.get_key_value(name).ok_or(Refusal::Form)?;
     if let Some(servers) = servers.as_inline_table() {
         return remove_inside(text, servers, of_key(key, item));
     }
@@ -151,15 +159,17 @@ fn remove(text: &str, host: &Host, servers: &Item, name: &str) -> Option<Vec<Spl
         Splice::new(start..text[end..].find('\n').map_or(text.len(), |at| end + at + 1), "")
     });
     let splices: Vec<_> = lines.chain(tables(text, host, name)).collect();
-    (!splices.is_empty()).then_some(splices)
+    if splices.is_empty() { Err(Refusal::Form) } else { Ok(splices) }
 }
 
 /// Removes a member of an inline table, with one of the commas beside it.
-fn remove_inside(text: &str, servers: &InlineTable, leaves: Vec<(usize, usize)>) -> Option<Vec<Splice>> {
+fn remove_inside(text: &str, servers: &InlineTable, leaves: Vec<(usize, usize)>) -> Result<Vec<Splice>, Refusal> {
     // Dotted keys may stand apart from one another.
-    let [(start, end)] = leaves[..] else { return None };
-    let inside = servers.span().filter(|span| span.len() >= 2).map(|span| span.start + 1..span.end - 1)?;
-    let (before, after) = (text.get(inside.start..start)?, text.get(end..inside.end)?);
+    let [(start, end)] = leaves[..] else { return Err(Refusal::Form) };
+    let inside = servers.span().filter(|span| span.len() >= 2).map(|span| span.start + 1..span.end - 1);
+    let inside = inside.ok_or(Refusal::Form)?;
+    let before = text.get(inside.start..start).ok_or(Refusal::Form)?;
+    let after = text.get(end..inside.end).ok_or(Refusal::Form)?;
     let range = if let Some(rest) = after.trim_start().strip_prefix(',') {
         start..inside.end - rest.trim_start().len()
     } else if let Some(rest) = before.trim_end().strip_suffix(',') {
@@ -167,7 +177,9 @@ fn remove_inside(text: &str, servers: &InlineTable, leaves: Vec<(usize, usize)>)
     } else {
         inside
     };
-    Some(vec![Splice::new(range, "")])
+    check_comments(&text[range.start..start])?;
+    check_comments(&text[end..range.end])?;
+    Ok(vec![Splice::new(range, "")])
 }
 
 /// Removes the lines of a table and of the tables inside it, up to the next header, without the comments before that.

@@ -6,7 +6,7 @@
 //! - No shell is used, and the program that prints the assertion gets no secret of this one.
 //! - That program ends with its time, and with whoever waits for it.
 //! - An assertion is not kept.
-//! - Nothing is tried again, or otherwise, after a refusal.
+//! - Nothing is tried again, or otherwise, after a refusal. A busy token endpoint gets a new assertion.
 
 use std::{
     path::Path,
@@ -92,7 +92,7 @@ async fn from_command(
     surroundings.hide_secrets(&mut command);
     let mut running =
         ChildProgram::start(command).map_err(|error| fault(&format!("it does not start: {}", reason(&error))))?;
-    let (output, errors) = (running.0.stdout.take(), running.0.stderr.take());
+    let (output, errors) = running.outputs();
     let ended = tokio::time::timeout(ASSERTION_PATIENCE, async {
         // Both at once: it may not go on with one before the other is read.
         let (output, errors) =
