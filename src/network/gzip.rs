@@ -5,7 +5,8 @@
 //!
 //! - No piece of a decoded body is longer than [`PIECE`] and what one step may add.
 //! - A body that expands beyond [`MOST_EXPANSION`] is refused while it comes.
-//! - Several members are one body (RFC 1952 §2.2), and what follows the last one is not read, as in Node.
+//! - Several members are one body (RFC 1952 §2.2), and what follows the last one is not read: some servers
+//!   fill it with zeros.
 
 use std::{
     error::Error as StdError,

@@ -260,6 +260,9 @@ impl Authorizer {
                     return Ok(());
                 }
                 self.check_step_up(&required)?;
+                if let Some(error) = used.as_ref().and_then(|used| self.no_more_scopes(&required, used)) {
+                    return Err(error);
+                }
             }
         }
         self.check_requester(requester, used.as_ref())?;
@@ -268,10 +271,10 @@ impl Authorizer {
             return Err(error);
         }
         let flight = self.join(cause.clone(), used.clone(), may_ask);
-        let obtained = match wait(&self.context, flight, deadline).await {
+        let obtained = match self.wait(flight, deadline).await {
             // It was the stream's flight, which asks no person.
             Err(Error::Waiting { prompt: None }) if may_ask && deadline.is_none_or(|until| Instant::now() < until) => {
-                wait(&self.context, self.join(cause, used, may_ask), deadline).await
+                self.wait(self.join(cause, used, may_ask), deadline).await
             }
             obtained => obtained,
         };
@@ -287,6 +290,11 @@ impl Authorizer {
             return Ok(());
         }
         self.context.held().step_ups.check(required)
+    }
+
+    /// Returns why there is nothing to ask for, where a challenge names no scope and that is known: a host may go on calling.
+    fn no_more_scopes(&self, required: &[String], used: &Credential) -> Option<Error> {
+        if required.is_empty() { self.context.held().step_ups.no_more(used) } else { None }
     }
 
     /// Returns the failure of the last attempt, if the same attempt would meet it again: a host sends several messages at
@@ -317,6 +325,40 @@ impl Authorizer {
         // As above.
         self.spawn(async move { _ = sender.send(flow::renew(&context, credential).await) });
         matches!(unless_stuck(&self.context, done).await, Ok(Ok(Some(_))))
+    }
+
+    /// Waits for a flight's end, for as long as the host does.
+    async fn wait(&self, mut flight: watch::Receiver<Phase>, deadline: Deadline) -> Result<Arc<Credential>, Error> {
+        let done = async {
+            match flight.wait_for(|phase| matches!(phase, Phase::Done(_))).await.as_deref() {
+                Ok(Phase::Done(result)) => result.clone(),
+                _ => Err(Error::Local("the sign-in was interrupted".to_owned())),
+            }
+        };
+        let done = async { unless_stuck(&self.context, done).await.map_err(Error::Store)? };
+        let Some(deadline) = deadline else { return done.await };
+        if let Ok(result) = timeout_at(deadline, done).await {
+            return result;
+        }
+        let prompt = match &*flight.borrow() {
+            Phase::Asking(prompt) => Some(prompt.to_string()),
+            _ => None,
+        };
+        if prompt.is_some() {
+            return Err(Error::Waiting { prompt });
+        }
+        if matches!(*self.need.borrow(), Need::OtherRefreshes) {
+            return Err(Error::OtherRefreshes);
+        }
+        if let Some((_, busy)) = self.context.held().busy() {
+            return Err(busy);
+        }
+        // Another instance asks.
+        let store = self.context.store.clone();
+        let now = self.context.now();
+        let pending = tokio::task::spawn_blocking(move || SignIn::pending_url(&store, now));
+        let prompt = timeout(FIRST_READ, pending).await.ok().and_then(Result::ok).flatten();
+        Err(Error::Waiting { prompt })
     }
 
     /// A request that had met a 403 went through.
@@ -363,7 +405,10 @@ impl Authorizer {
                 Ok(credential) => context.set_current(credential),
                 Err(error) => {
                     debug!("authorization failed: {error}");
-                    context.held().note_failure(error, &challenge);
+                    // The token is good, only not for this.
+                    if !matches!(error, Error::NoMoreScopes { .. }) {
+                        context.held().note_failure(error, &challenge);
+                    }
                 }
             }
             need.send_replace(obtained.as_ref().err().map_or(Need::Nothing, |error| Need::Failed(error.clone())));
@@ -385,38 +430,6 @@ impl Authorizer {
 
 fn is_under_way(flight: &watch::Receiver<Phase>) -> bool {
     !matches!(&*flight.borrow(), Phase::Done(_)) && flight.has_changed().is_ok()
-}
-
-/// Waits for a flight's end, for as long as the host does.
-async fn wait(
-    context: &Context,
-    mut flight: watch::Receiver<Phase>,
-    deadline: Deadline,
-) -> Result<Arc<Credential>, Error> {
-    let done = async {
-        match flight.wait_for(|phase| matches!(phase, Phase::Done(_))).await.as_deref() {
-            Ok(Phase::Done(result)) => result.clone(),
-            _ => Err(Error::Local("the sign-in was interrupted".to_owned())),
-        }
-    };
-    let done = async { unless_stuck(context, done).await.map_err(Error::Store)? };
-    let Some(deadline) = deadline else { return done.await };
-    if let Ok(result) = timeout_at(deadline, done).await {
-        return result;
-    }
-    let prompt = match &*flight.borrow() {
-        Phase::Asking(prompt) => Some(prompt.to_string()),
-        _ => None,
-    };
-    if prompt.is_some() {
-        return Err(Error::Waiting { prompt });
-    }
-    // Another instance asks.
-    let store = context.store.clone();
-    let now = context.now();
-    let pending = tokio::task::spawn_blocking(move || SignIn::pending_url(&store, now));
-    let prompt = timeout(FIRST_READ, pending).await.ok().and_then(Result::ok).flatten();
-    Err(Error::Waiting { prompt })
 }
 
 /// Waits for a task of the authorization, unless the store does not answer it.

@@ -382,8 +382,8 @@ pub(crate) enum Error {
         host: String,
         /// What happened.
         why: String,
-        /// Whether it is certain that nothing of the request arrived.
-        unsent: bool,
+        /// What became of the request.
+        sent: Sent,
     },
     /// What is stored cannot be read now, and nobody is asked for what may be there.
     #[error("{0}")]
@@ -391,6 +391,17 @@ pub(crate) enum Error {
     /// Something on this machine: a file, a key, a program.
     #[error("{0}")]
     Local(String),
+}
+
+/// What became of a request without a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// It may have arrived.
+    Perhaps,
+    /// There was no connection to send it on.
+    NotConnected,
+    /// It was not sent over a connection that cannot be trusted, which does not pass in a moment.
+    NotTrusted,
 }
 
 /// Why there is no other scope to ask for.

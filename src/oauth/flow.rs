@@ -106,8 +106,11 @@ async fn obtain_anew(
         return Ok(newer);
     }
     if step_up {
-        if needs_person {
-            attempt.check_step_up(context)?;
+        if needs_person && let Err(error) = attempt.check_step_up(context) {
+            if let Some(used) = attempt.used {
+                context.held().step_ups.note_no_more(used, error.clone());
+            }
+            return Err(error);
         }
         context.held().step_ups.note_step_up();
     }

@@ -24,7 +24,7 @@ pub(crate) const REFRESH_PAUSE: Duration = Duration::from_secs(30);
 /// The longest `Retry-After` of a token endpoint that is obeyed: beyond it, a mistake would keep a sign-in that works
 /// out of use.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
-/// The shortest, so that a token endpoint that names none is not asked without a pause.
+/// The shortest, so that a token endpoint that names 0 is not asked without a pause.
 const SHORTEST_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Step-ups in a row that lead to no success, after the first authorization: three in all (MCP
 /// 2025-11-25, Step-Up Authorization Flow: "a few").
@@ -103,6 +103,8 @@ pub(crate) struct StepUps {
     /// Since the last request that succeeded after one.
     count: u32,
     last: Option<Instant>,
+    /// The credential with which there is no other scope to ask for, and why.
+    no_more: Option<(Arc<Credential>, Error)>,
 }
 
 impl Held {
@@ -184,6 +186,16 @@ impl StepUps {
     /// Returns whether a person was asked for a scope in this process.
     pub(crate) fn has_asked(&self, scope: &String) -> bool {
         self.asked.contains(scope)
+    }
+
+    /// Notes that there is no other scope to ask for with this credential.
+    pub(crate) fn note_no_more(&mut self, used: Arc<Credential>, error: Error) {
+        self.no_more = Some((used, error));
+    }
+
+    /// Returns why a step-up without a scope leads nowhere, if that was found out for this credential.
+    pub(crate) fn no_more(&self, used: &Credential) -> Option<Error> {
+        self.no_more.as_ref().filter(|(known, _)| known.is(used)).map(|(_, error)| error.clone())
     }
 
     pub(crate) fn note_step_up(&mut self) {

@@ -87,6 +87,12 @@ impl Progress {
         self.need(Need::Person(Asking { prompt: Some(prompt), complete: complete.map(Into::into), by }));
     }
 
+    /// The person has done their part, and the code is exchanged.
+    pub(crate) fn exchange(&self) {
+        self.phase.send_replace(Phase::Working);
+        self.need(Need::Token);
+    }
+
     /// Another instance asks a person to open this, if it has published what.
     pub(crate) fn another_asks(&self, prompt: Option<&str>) {
         self.need(Need::Person(Asking {

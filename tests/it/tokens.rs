@@ -587,11 +587,15 @@ async fn step_up_without_more_scopes_opens_no_browser() {
     ] {
         let desk = World::with(|settings| requires_unnamed_scope(settings, listed)).await;
         let mut host = desk.host(flags).await;
+        let mut looks = Vec::new();
         for id in 1..=2 {
             let words = own_error(&host.ask(id, "tools/call", call("write")).await);
             assert!(words.contains("requires more scopes than the token has, but does not name them"), "{words}");
             assert!(words.contains(reason), "{words}");
+            let metadata = "/.well-known/oauth-authorization-server";
+            looks.push(desk.server.arrived_at(Place::Authorization, metadata).len());
         }
+        assert!(looks[0] > 0 && looks[0] == looks[1], "the second call is answered from memory: {looks:?}");
         assert_eq!(desk.spent().0, 1, "{reason}");
         assert_answered(&host.ask(9, "tools/list", json!({})).await, &host);
     }

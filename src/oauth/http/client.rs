@@ -30,7 +30,7 @@ use crate::{
         gzip,
     },
     oauth::{
-        error::{Error, Step},
+        error::{Error, Sent, Step},
         http::address::{GuardedResolver, Refused, with_lost_scheme},
     },
     report::{self, Code, Report, catalogue::FORWARD_SCHEME},
@@ -295,13 +295,17 @@ impl HttpClient {
             return Ok(answer(url, &body));
         }
         let failed = |error: reqwest::Error| match self.clients.distrust(&error, url) {
-            Some(why) => network(url, format!("its certificate {why}")),
-            // What is wrong with TLS does not pass in a moment.
-            None => Error::Network {
-                host: host(url),
-                why: words(&error),
-                unsent: error.is_connect() && tls_cause(&error).is_none(),
-            },
+            Some(why) => {
+                Error::Network { host: host(url), why: format!("its certificate {why}"), sent: Sent::NotTrusted }
+            }
+            None => {
+                let sent = match (error.is_connect(), tls_cause(&error)) {
+                    (true, Some(_)) => Sent::NotTrusted,
+                    (true, None) => Sent::NotConnected,
+                    (false, _) => Sent::Perhaps,
+                };
+                Error::Network { host: host(url), why: words(&error), sent }
+            }
         };
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("mcp-remote/", env!("CARGO_PKG_VERSION"))));
         let client = self.client(url).map_err(|error| network(url, format!("{error:#}")))?;
@@ -384,7 +388,7 @@ impl HttpClient {
 
 /// Returns the failure of a request of which something may have arrived.
 fn network(url: &Url, why: String) -> Error {
-    Error::Network { host: host(url), why, unsent: false }
+    Error::Network { host: host(url), why, sent: Sent::Perhaps }
 }
 
 fn not_a_url(what: &str, text: &str) -> Error {

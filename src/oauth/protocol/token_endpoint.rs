@@ -266,9 +266,17 @@ fn name_resource(form: &mut Form, resource: Option<&str>) {
 }
 
 /// Whether a request was not processed (RFC 6585 §4, RFC 9110 §15.6.4). Rate limits have codes of their own that no
-/// standard knows, but a code of RFC 6749 §5.2 is about the request.
-fn is_busy(status: StatusCode, code: Option<&ErrorCode>) -> bool {
-    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+/// standard knows, but a code of RFC 6749 §5.2 is about the request. Gateways answer 503 also if the connection to the
+/// server broke in the middle of a request; a server that is busy says when to come again.
+fn is_busy(answer: &Answer, code: Option<&ErrorCode>) -> bool {
+    let may_be = match answer.status {
+        StatusCode::TOO_MANY_REQUESTS => true,
+        StatusCode::SERVICE_UNAVAILABLE => {
+            retry_after(&answer.headers).is_some() || matches!(code, Some(ErrorCode::TemporarilyUnavailable))
+        }
+        _ => false,
+    };
+    may_be
         && match code {
             None | Some(ErrorCode::TemporarilyUnavailable) => true,
             Some(code @ ErrorCode::Other(_)) => !code.is_of_request(),
@@ -297,7 +305,7 @@ fn refusal_of(answer: &Answer, secrets: &[String]) -> Option<Error> {
                 known => known,
             };
             let description = content.as_ref().and_then(words_of).map(|text| clean(text.as_bytes()));
-            if is_busy(answer.status, Some(&error)) {
+            if is_busy(answer, Some(&error)) {
                 let what = code_and_words(error.as_str(), description.as_deref());
                 return Some(Error::Busy { step, what, after: retry_after(&answer.headers) });
             }
@@ -312,7 +320,7 @@ fn refusal_of(answer: &Answer, secrets: &[String]) -> Option<Error> {
             {
                 what = format!("{what}, in the character set {charset} instead of UTF-8");
             }
-            Some(if is_busy(answer.status, None) {
+            Some(if is_busy(answer, None) {
                 Error::Busy { step, what, after: retry_after(&answer.headers) }
             } else {
                 Error::Answer { step, what, status: Some(answer.status) }
@@ -471,6 +479,10 @@ mod tests {
             };
             assert_eq!(found.as_deref(), expected, "{status} {body}");
         }
+        // A gateway says the same of a connection that broke after the request.
+        let answer =
+            Answer { status: StatusCode::SERVICE_UNAVAILABLE, headers: HeaderMap::new(), body: Bytes::from("reset") };
+        assert!(matches!(refusal_of(&answer, &[]), Some(Error::Answer { .. })));
     }
 
     #[test]

@@ -56,7 +56,7 @@ const MOST_EMPTY_RESUMPTIONS: u32 = 500;
 #[derive(Debug, Default)]
 pub(super) struct Accepted {
     ids: Vec<Id>,
-    /// How often any request has made progress meanwhile.
+    /// How often the GET stream has reported progress meanwhile.
     progress: u64,
 }
 
@@ -302,7 +302,8 @@ impl StreamableHttp {
                 message
             }
             Shape::Request { .. } | Shape::Notification { .. } => {
-                if message.method() == Some(PROGRESS) {
+                // On the GET stream, where nothing else is unanswered.
+                if unanswered.is_empty() && message.method() == Some(PROGRESS) {
                     self.accepted.send_if_modified(Accepted::note_progress);
                 }
                 if let ([to], Recipient::Host) = (&unanswered[..], &*recipient) {

@@ -17,7 +17,8 @@ use tokio::{
 use crate::{
     oauth::{
         context::Context,
-        error::Error,
+        error::{Error, Sent},
+        progress::Progress,
         protocol::{rmcp, token_endpoint::TokenEndpoint},
         stored::sign_in::SignIn,
     },
@@ -41,11 +42,13 @@ pub(super) type UnderWay<'c> = RwLockReadGuard<'c, ()>;
 /// [`Error::CodeLost`], where the authorization server may have used the code; else what it answered last.
 pub(super) async fn exchange<'c>(
     context: &'c Context,
+    progress: &Progress,
     endpoint: &TokenEndpoint,
     sign_in: &SignIn,
     code: &str,
     has_issuer: bool,
 ) -> Result<(Map<String, Value>, UnderWay<'c>), Error> {
+    progress.exchange();
     let (began, mut own_pause, mut count) = (Instant::now(), FIRST_BUSY_PAUSE, 0);
     loop {
         let under_way = context.under_way.read().await;
@@ -61,6 +64,7 @@ pub(super) async fn exchange<'c>(
             return Err(error);
         }
         count += 1;
+        context.held().note_busy(&error);
         info!("{error}{}", report::retrying(count, Some(pause)));
         sleep(pause).await;
         own_pause = (own_pause * 2).min(LONGEST_BUSY_PAUSE);
@@ -71,7 +75,7 @@ pub(super) async fn exchange<'c>(
 fn pause_before_repeat(error: &Error) -> Option<Duration> {
     match error {
         Error::Busy { after, .. } => Some(after.unwrap_or_default()),
-        Error::Network { unsent: true, .. } => Some(Duration::ZERO),
+        Error::Network { sent: Sent::NotConnected, .. } => Some(Duration::ZERO),
         _ => None,
     }
 }
@@ -79,7 +83,7 @@ fn pause_before_repeat(error: &Error) -> Option<Duration> {
 /// Says of a broken connection what became of the code.
 fn of_lost_code(error: Error) -> Error {
     match error {
-        Error::Network { host, why, unsent: false } => Error::CodeLost { host, why },
+        Error::Network { host, why, sent: Sent::Perhaps } => Error::CodeLost { host, why },
         error => error,
     }
 }
@@ -95,19 +99,21 @@ mod tests {
     fn only_unprocessed_exchange_is_repeated() {
         let step = Step::CodeExchange;
         let after = Some(Duration::from_secs(7));
-        let network = |unsent| Error::Network { host: "h".to_owned(), why: "w".to_owned(), unsent };
+        let network = |sent| Error::Network { host: "h".to_owned(), why: "w".to_owned(), sent };
         let status = |status| Error::Answer { step, what: String::new(), status: Some(status) };
         for (error, expected) in [
             (Error::Busy { step, what: String::new(), after }, after),
             (Error::Busy { step, what: String::new(), after: None }, Some(Duration::ZERO)),
-            (network(true), Some(Duration::ZERO)),
-            (network(false), None),
+            (network(Sent::NotConnected), Some(Duration::ZERO)),
+            (network(Sent::NotTrusted), None),
+            (network(Sent::Perhaps), None),
             (status(StatusCode::BAD_GATEWAY), None),
             (status(StatusCode::GATEWAY_TIMEOUT), None),
             (status(StatusCode::INTERNAL_SERVER_ERROR), None),
         ] {
             assert_eq!(pause_before_repeat(&error), expected, "{error:?}");
         }
-        assert!(matches!(of_lost_code(network(false)), Error::CodeLost { .. }));
+        assert!(matches!(of_lost_code(network(Sent::Perhaps)), Error::CodeLost { .. }));
+        assert!(matches!(of_lost_code(network(Sent::NotTrusted)), Error::Network { .. }), "nothing was sent");
     }
 }

@@ -370,6 +370,6 @@ async fn redeem(
     };
     let endpoint = attempt.token_endpoint(context, client.clone(), None);
     let (response, _under_way) =
-        exchange::exchange(context, &endpoint, sign_in, code.expose(), issuer.is_some()).await?;
+        exchange::exchange(context, &attempt.progress, &endpoint, sign_in, code.expose(), issuer.is_some()).await?;
     keep(context, attempt, response, client, Obtained::SignedIn).await
 }
