@@ -1,4 +1,4 @@
-//! Why there is no authorization: the kinds a caller chooses by. What a person is told of them, and
+//! Why there is no authorization: the kinds a caller chooses by. What the user sees of them, and
 //! what to do, stands in [`crate::report`].
 //!
 //! # Invariants

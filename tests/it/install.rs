@@ -629,6 +629,19 @@ mod unix {
             shown.left_undone("1 file was not changed: ~/.claude.json");
             assert!(!kill("-0", claude.trim()).success(), "{signal}: claude still runs");
         }
+        // What a signal leaves undone can be undone later.
+        let hanging = home.read("bin/claude");
+        script(&home, "bin/claude", "#!/bin/sh\n");
+        home.run(&["install", "https://a.example/mcp", "--yes"]).succeeded();
+        script(&home, "bin/claude", &hanging);
+        let mut undo = home.command(Path::new(PROGRAM), &["undo", "--yes"]);
+        let undo = undo.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        fs::read_to_string(&gate).unwrap();
+        assert!(Command::new("kill").args(["-INT", &undo.id().to_string()]).status().unwrap().success());
+        Shown::of(undo.wait_with_output().unwrap()).says("FAIL  Claude Code, \"a\": claude was stopped by a signal");
+        script(&home, "bin/claude", "#!/bin/sh\n");
+        home.run(&["undo", "--yes"]).succeeded().says("removed \"a\" from Claude Code");
+        home.run(&["undo"]).says("there is no change to undo");
     }
 
     #[test]

@@ -244,7 +244,7 @@ async fn kill_between_exchange_and_save_signs_in_anew() {
     kill(&mut host).await;
     consenting.await.unwrap();
     house.server.change(|settings| settings.last = Arc::new(|_, reply| reply));
-    // The tab that is open no longer leads anywhere: another address is told.
+    // The tab that is open no longer leads anywhere: another URL is reported.
     let mut next = house.started(&[]).await;
     let again = next.told_address(&house.server.endpoint("authorize"), 1).await;
     assert_ne!(again, first);

@@ -272,29 +272,8 @@ pub(super) fn install(install: &Install, program: &LastingProgram, file: HostFil
                 return Plan::Same(read.file, format!("no change: it has this server already, as {name:?}"));
             }
             if has_own_command(&read.file.host) {
-                // A new entry would lose what else is in this one, and a command line would show it.
-                let is_kept = install.arguments.len() > 1 || arguments.len() <= 1;
-                let is_only_start = |value: &Value| {
-                    value.as_object().is_some_and(|all| {
-                        all.iter().all(|(name, value)| {
-                            ["type", "command", "args"].contains(&name.as_str())
-                                || name == "env" && value.as_object().is_some_and(Map::is_empty)
-                        })
-                    })
-                };
-                if is_kept && is_only_start(located.value) {
-                    let text =
-                        claude_code::typed_again(&name, &json(&members(file.host.form, &program.command, &arguments)));
-                    return Plan::ByHand(file, format!("{name:?} is another entry for this server"), text);
-                }
-                let command = program.command.to_string_lossy();
-                let text = edit::lines(&read.file.host, located.value, &command, &arguments);
-                let reason = "it is another entry for this server, and each session of Claude Code rewrites this file. \
-                              End all sessions first";
-                let left = Left { text, ..Left::new(&name, reason.to_owned()) };
-                drop(present);
-                let (planned, _) = read.plan(Vec::new());
-                return Planned { left: vec![left], ..planned }.or_left();
+                let is_of_user = install.arguments.len() > 1;
+                return replaced_by_user(&read, located, &program.command, &arguments, is_of_user);
             }
             let start = Change::Start {
                 path: located.path.clone(),
@@ -341,6 +320,36 @@ pub(super) fn install(install: &Install, program: &LastingProgram, file: HostFil
         planned.remarks.extend(variables(&install.arguments));
     }
     plan
+}
+
+/// Leaves it to the user to replace an entry that only the host's own command changes. `is_of_user` says that the arguments
+/// are those of this command, and not of the entry.
+fn replaced_by_user(
+    read: &Read,
+    located: &Located<'_>,
+    command: &Path,
+    arguments: &[String],
+    is_of_user: bool,
+) -> Plan {
+    let (host, name) = (&read.file.host, located.name());
+    // A new entry would lose what else is in this one, and a command line would show it.
+    let has_more = located.value.as_object().is_none_or(|all| {
+        all.iter().any(|(name, value)| match name.as_str() {
+            "type" | "command" | "args" => false,
+            "env" => value.as_object().is_none_or(|variables| !variables.is_empty()),
+            _ => true,
+        })
+    });
+    if !has_more && (is_of_user || arguments.len() <= 1) {
+        let text = claude_code::typed_again(name, &json(&members(host.form, command, arguments)));
+        return Plan::ByHand(read.file.clone(), format!("{name:?} is another entry for this server"), text);
+    }
+    let reason = "it is another entry for this server, and each session of Claude Code rewrites this file. End all \
+                  sessions first";
+    let text = edit::lines(host, located.value, &command.to_string_lossy(), arguments);
+    let left = Left { text, ..Left::new(name, reason.to_owned()) };
+    let (planned, _) = read.plan(Vec::new());
+    Planned { left: vec![left], ..planned }.or_left()
 }
 
 /// How the remark begins about variables that the entry needs.
